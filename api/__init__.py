@@ -1,0 +1,1 @@
+"""How people reach Nightshift: HTTP API, Python client, command line, embedded stack."""

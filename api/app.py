@@ -1,0 +1,49 @@
+"""The HTTP API as one FastAPI application; ``python -m api.server`` serves it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import errors
+from api.dependencies import Resources
+from api.requests import Requests
+from api.routes import files, health, jobs, outcomes, workers
+from jobs import database, objects
+from jobs.settings import Settings
+
+CONNECTIONS = 10
+"""To Postgres, and as many again under load."""
+
+MAX_BODY = 2**20
+"""Bytes of any request but an upload."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its engine and object store live as long as its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
+        app.state.resources = Resources(
+            settings=settings,
+            sessions=database.sessions(engine),
+            store=objects.connect(settings.object_store_url),
+        )
+        yield
+        engine.dispose()
+
+    app = FastAPI(
+        title="Nightshift",
+        lifespan=lifespan,
+        max_body_size=MAX_BODY,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    for routes in (health, files, jobs, outcomes, workers):
+        app.include_router(routes.router)
+    errors.install(app)
+    app.add_middleware(Requests)
+    return app

@@ -1,0 +1,322 @@
+"""What the API answers with. Times are ISO 8601 in UTC, except where OpenAI's shape has seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel
+
+from jobs import tables
+from jobs.queries.jobs import JobView
+from jobs.states import ChunkState, JobState
+from jobs.verification import Report
+
+
+class Rows(BaseModel):
+    """Rows of a job: ``total`` is known once planning has ended."""
+
+    total: int | None
+    planned: int
+    done: int
+    failed: int
+
+
+class Chunks(BaseModel):
+    """Chunks of a job by state."""
+
+    pending: int
+    leased: int
+    done: int
+
+
+class Usage(BaseModel):
+    """What a job has used: tokens read, seconds of the engine."""
+
+    tokens: int
+    seconds: float
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class JobOutput(BaseModel):
+    """What a job wrote besides its parts; ``format`` is null where no single file was asked for."""
+
+    format: str | None
+    rows: int
+    rows_failed: int
+    bytes: int
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    state: JobState
+    waiting_reason: str | None
+    rows: Rows
+    chunks: Chunks
+    rate: float | None  # rows per second
+    eta_seconds: float | None
+    usage: Usage
+    histogram: dict[str, int]
+
+    @classmethod
+    def of(cls, view: JobView) -> Self:
+        """The progress of one job."""
+        return cls(**_progress(view))
+
+
+class Job(Progress):
+    """A job of any kind."""
+
+    id: str
+    object: Literal["job"] = "job"
+    kind: str
+    name: str | None
+    error: JobError | None
+    output: JobOutput | None
+    model: str | None
+    model_digest: str | None
+    pool: str
+    priority: int
+    created_at: datetime
+    started_at: datetime | None
+    planned_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    spec: dict[str, Any]
+
+    @classmethod
+    def of(cls, view: JobView) -> Self:
+        """One job as its owner sees it."""
+        job = view.job
+        return cls(
+            **_progress(view),
+            id=job.id,
+            kind=job.kind,
+            name=job.spec.get("name"),
+            error=_error(job),
+            output=JobOutput.model_validate(job.output) if job.output else None,
+            model=job.spec.get("model"),
+            model_digest=job.model_digest,
+            pool=job.pool,
+            priority=job.priority,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            planned_at=job.planned_at,
+            finished_at=job.finished_at,
+            expires_at=job.expires_at,
+            spec=job.spec,
+        )
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Job]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+    @classmethod
+    def of(cls, views: list[JobView], *, has_more: bool) -> Self:
+        """One page."""
+        jobs = [Job.of(view) for view in views]
+        first, last = (jobs[0].id, jobs[-1].id) if jobs else (None, None)
+        return cls(data=jobs, has_more=has_more, first_id=first, last_id=last)
+
+
+class FileExtras(BaseModel):
+    """What OpenAI's file shape has no place for."""
+
+    sha256: str
+
+
+class File(BaseModel):
+    """An uploaded file, in OpenAI's shape."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int  # seconds since 1970
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    nightshift: FileExtras
+
+    @classmethod
+    def of(cls, file: tables.File) -> Self:
+        """One file."""
+        return cls(
+            id=file.id,
+            bytes=file.bytes,
+            created_at=int(file.created_at.timestamp()),
+            filename=file.filename,
+            purpose=file.purpose,
+            nightshift=FileExtras(sha256=file.sha256),
+        )
+
+
+class FilePage(BaseModel):
+    """Files, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[File]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+    @classmethod
+    def of(cls, found: list[tables.File], *, has_more: bool) -> Self:
+        """One page."""
+        files = [File.of(file) for file in found]
+        first, last = (files[0].id, files[-1].id) if files else (None, None)
+        return cls(data=files, has_more=has_more, first_id=first, last_id=last)
+
+
+class Chunk(BaseModel):
+    """One chunk of a job; the fields of the result are null until it is done."""
+
+    id: int
+    object: Literal["chunk"] = "chunk"
+    first_row: int
+    rows: int
+    state: ChunkState
+    owner: str | None
+    crashes: int
+    failures: int
+    last_error: str | None
+    rows_failed: int | None
+    bytes: int | None
+    tokens: int | None
+    seconds: float | None
+    done_at: datetime | None
+
+    @classmethod
+    def of(cls, chunk: tables.Chunk) -> Self:
+        """One chunk."""
+        return cls(
+            id=chunk.id,
+            first_row=chunk.first_row,
+            rows=chunk.rows,
+            state=chunk.state,
+            owner=chunk.owner,
+            crashes=chunk.crashes,
+            failures=chunk.failures,
+            last_error=chunk.last_error,
+            rows_failed=chunk.rows_failed,
+            bytes=chunk.part_bytes,
+            tokens=chunk.tokens,
+            seconds=chunk.seconds,
+            done_at=chunk.done_at,
+        )
+
+
+class ChunkPage(BaseModel):
+    """Chunks in row order; ``next`` is the ``after`` of the next page."""
+
+    object: Literal["list"] = "list"
+    data: list[Chunk]
+    has_more: bool
+    next: int | None
+
+
+class ResultPage(BaseModel):
+    """Results in the order of the corpus.
+
+    ``next`` is the ``after`` of the next page, and of the next look where rows are still to come.
+    ``complete``: the job has ended and nothing follows.
+    """
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    next: int | None
+    complete: bool
+
+
+class Verification(BaseModel):
+    """Inputs recounted against outputs, from storage; ``ok`` if there are no problems."""
+
+    object: Literal["verification"] = "verification"
+    job: str
+    ok: bool
+    rows_total: int | None
+    rows_input: int
+    rows_output: int
+    rows_failed: int
+    missing: int
+    duplicated: int
+    problems: list[str]
+
+    @classmethod
+    def of(cls, job_id: str, report: Report) -> Self:
+        """The report on one job."""
+        return cls(
+            job=job_id,
+            ok=report.ok,
+            rows_total=report.rows_total,
+            rows_input=report.rows_input,
+            rows_output=report.rows_output,
+            rows_failed=report.rows_failed,
+            missing=report.missing,
+            duplicated=report.duplicated,
+            problems=list(report.problems),
+        )
+
+
+class Worker(BaseModel):
+    """A worker on record; ``alive`` if it has beaten lately."""
+
+    name: str
+    object: Literal["worker"] = "worker"
+    pool: str
+    slots: int
+    device: str
+    started_at: datetime
+    beat_at: datetime
+    alive: bool
+
+
+class WorkerList(BaseModel):
+    """Every worker of the installation, by pool and name."""
+
+    object: Literal["list"] = "list"
+    data: list[Worker]
+    has_more: Literal[False] = False
+
+
+class Health(BaseModel):
+    """The process, or the process and its database, answer."""
+
+    status: Literal["ok"] = "ok"
+
+
+def _progress(view: JobView) -> dict[str, Any]:
+    job, counts = view.job, view.counts
+    return {
+        "state": job.state,
+        "waiting_reason": view.waiting_reason,
+        "rows": Rows(
+            total=job.rows_total,
+            planned=job.rows_planned,
+            done=counts.rows_done,
+            failed=counts.rows_failed,
+        ),
+        "chunks": Chunks(pending=counts.pending, leased=counts.leased, done=counts.done),
+        "rate": view.rate,
+        "eta_seconds": view.eta_seconds,
+        "usage": Usage(tokens=counts.tokens, seconds=counts.seconds),
+        "histogram": view.histogram,
+    }
+
+
+def _error(job: tables.Job) -> JobError | None:
+    if job.error_code is None:
+        return None
+    return JobError(code=job.error_code, message=job.error_message or "")

@@ -1,0 +1,1 @@
+"""`nightshift up`: a whole installation on one bare machine, without Docker."""

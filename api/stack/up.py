@@ -1,0 +1,264 @@
+"""`nightshift up`: Postgres, Valkey, control, planner, one pool, the API and Flower on one machine.
+
+``run`` holds the terminal, ``background`` does not; ``info`` and ``stop`` are for everybody else.
+The state folder holds the data, ``logs/``, ``stack.json`` and ``key``, the API key. Servers named
+by ``DATABASE_URL`` and ``REDIS_URL`` are used in place of own ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from api.stack import lock, logs, ports, postgres, record, secret, services, valkey
+from api.stack.failure import StackFailure
+from api.stack.record import Process, StackInfo
+from api.stack.service import Service
+from api.stack.services import FLOWER_USER
+from api.stack.supervisor import Slot, Stopped, Supervisor
+from jobs import settings
+
+API_PORT = 8750
+FLOWER_PORT = 5555
+START_SECONDS = 180.0
+STOP_SECONDS = 90.0
+ALREADY_RUNNING = 3
+
+Compose = Callable[[StackInfo], Sequence[Service]]
+"""The services that stand on Postgres and Valkey; tests give their own."""
+
+
+def run(
+    home: Path,
+    *,
+    on_ready: Callable[[StackInfo], None] | None = None,
+    compose: Compose = services.compose,
+) -> int:
+    """Run the stack until Ctrl-C or SIGTERM; the exit code.
+
+    0 after a clean stop, 1 when a service cannot start, 3 when the stack runs already.
+    """
+    home = _prepared(home)
+    with lock.hold(home) as ours:
+        if not ours:
+            _say(_already_running(home))
+            return ALREADY_RUNNING
+        _end_leftovers(home)
+        return _Stack(home, compose=compose).run(on_ready)
+
+
+def background(home: Path) -> StackInfo:
+    """Start the stack apart from this process, or find the one that runs; return when ready."""
+    home = _prepared(home)
+    if found := info(home):
+        return found
+    with (home / "logs" / "up.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api.stack", "up", "--home", str(home)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd="/",  # what lies in the working folder must not be imported
+            start_new_session=True,
+        )
+    return _await_ready(home, process)
+
+
+def info(home: Path) -> StackInfo | None:
+    """The stack that runs on this state folder and is ready; ``None`` when there is none."""
+    found = record.read(home)
+    return found if found and found.ready and found.is_alive() else None
+
+
+def stop(home: Path) -> bool:
+    """Stop the stack and wait until it is gone; ``False`` when none ran."""
+    found = record.read(home)
+    if found is None:
+        return False
+    if not found.is_alive():
+        return bool(_end_leftovers(home))
+    supervisor = psutil.Process(found.pid)
+    supervisor.terminate()
+    try:
+        supervisor.wait(STOP_SECONDS)
+    except psutil.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait(STOP_SECONDS)
+        _end_leftovers(home)
+    return True
+
+
+class _Stack:
+    """One run of the stack, from the lock to the clean end."""
+
+    def __init__(self, home: Path, *, compose: Compose) -> None:
+        self._home = home
+        self._compose = compose
+        self._supervisor = Supervisor(report=_say, changed=self._record)
+        self._info: StackInfo
+
+    def run(self, on_ready: Callable[[StackInfo], None] | None) -> int:
+        with self._supervisor.listening():
+            code = 0
+            try:
+                self._start()
+                if on_ready:
+                    on_ready(self._info)
+                self._supervisor.watch()
+            except Stopped:
+                pass
+            except StackFailure as failure:
+                _say(f"the stack cannot start: {failure.message}")
+                code = 1
+            finally:
+                self._stop()
+            return code
+
+    def _start(self) -> None:
+        servers, self._info = _plan(self._home)
+        self._supervisor.start(servers)
+        if any(server.name == "postgres" for server in servers):
+            postgres.ensure_database(self._info.database_url)
+        self._run_once("migrate")
+        self._run_once("ensure-key", "--project", "default")
+        self._supervisor.start(self._compose(self._info))
+        self._info = replace(self._info, ready=True)
+        self._record(self._supervisor.slots)
+        _say(f"ready: {self._info.api_url}, the API key is in {self._home / 'key'}")
+
+    def _stop(self) -> None:
+        _say("stopping")
+        self._supervisor.stop()
+        record.remove(self._home)
+
+    def _run_once(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.database", *arguments],
+            env={
+                **os.environ,
+                **services.environment(self._info),
+                "NIGHTSHIFT_API_KEY": self._info.key,
+            },
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            start_new_session=True,
+        )
+        (self._home / "logs" / "database.log").write_text(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise StackFailure(
+                f"jobs.database {arguments[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+            )
+
+    def _record(self, slots: Sequence[Slot]) -> None:
+        running = tuple(_process(slot) for slot in slots if slot.child)
+        self._info = replace(self._info, services=running)
+        record.write(self._info)
+
+
+def _process(slot: Slot) -> Process:
+    assert slot.child is not None
+    return Process(
+        name=slot.service.name,
+        pid=slot.child.pid,
+        started=slot.child.started,
+        stop_signal=slot.service.stop_signal,
+        command=slot.service.command,
+        address=slot.service.address,
+        log=str(slot.service.log),
+    )
+
+
+def _plan(home: Path) -> tuple[list[Service], StackInfo]:
+    """The servers to start, and the stack as it will be."""
+    given = settings.Settings()
+    numbers = ports.several(2)
+    servers: list[Service] = []
+    database_url, redis_url = given.database_url, given.redis_url
+    if not _is_given("DATABASE_URL"):
+        server, database_url = postgres.service(
+            home, port=numbers[0], log=logs.path(home, "postgres")
+        )
+        servers.append(server)
+    if not _is_given("REDIS_URL"):
+        server, redis_url = valkey.service(home, port=numbers[1], log=logs.path(home, "valkey"))
+        servers.append(server)
+    key = secret.keep(home / "key", prefix="ns_")
+    api_port = ports.choose(API_PORT, taken=frozenset(numbers))
+    flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*numbers, api_port)))
+    store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)
+    return servers, StackInfo(
+        home=home,
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+        api_url=f"http://127.0.0.1:{api_port}",
+        flower_url=f"http://{FLOWER_USER}:{key}@127.0.0.1:{flower_port}",
+        database_url=database_url,
+        redis_url=redis_url,
+        object_store_url=store,
+        key=key,
+    )
+
+
+def _prepared(home: Path) -> Path:
+    """The absolute state folder, made when missing."""
+    home = home.expanduser().resolve()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    if not home.exists():
+        home.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            home.chmod(0o711)  # Postgres, which is not root, passes
+    (home / "logs").mkdir(mode=0o700, exist_ok=True)
+    return home
+
+
+def _objects(home: Path) -> str:
+    folder = home / "objects"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder.as_uri()
+
+
+def _is_given(name: str) -> bool:
+    return any(os.environ.get(variable) for variable in (name, f"NIGHTSHIFT_{name}"))
+
+
+def _already_running(home: Path) -> str:
+    found = record.read(home)
+    if found is None or not found.is_alive():
+        return f"already starting on {home}"
+    return f"already running, pid {found.pid}, API {found.api_url}"
+
+
+def _end_leftovers(home: Path) -> list[int]:
+    found = record.read(home)
+    pids = record.end_leftovers(found.services) if found else []
+    for pid in pids:
+        _say(f"ended pid {pid}, left behind by a stack that was killed")
+    record.remove(home)
+    return pids
+
+
+def _await_ready(home: Path, process: subprocess.Popen[bytes]) -> StackInfo:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if found := info(home):
+            return found
+        if process.poll() not in (None, ALREADY_RUNNING):
+            break
+        time.sleep(0.1)
+    raise StackFailure(f"the stack must be ready, but is not; see {home / 'logs' / 'up.log'}")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)

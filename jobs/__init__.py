@@ -1,0 +1,1 @@
+"""What a job is: specs, states, ledger, corpora, storage. No HTTP, no Celery, no torch."""

@@ -1,0 +1,164 @@
+"""Where a corpus's bytes come from: an uploaded file, or a URI on the allow-list.
+
+Nothing is read until ``open()``. The allow-list is checked twice: by its words when a job is
+submitted (``check_allowed``), and, for files, by what the path really leads to when it is opened.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+from urllib.parse import unquote
+
+import obstore
+from huggingface_hub import HfFileSystem
+from obstore.store import from_url
+
+from jobs import objects
+from jobs.errors import CorpusFailure, CorpusRefused
+
+BUFFER = 2**20
+SCHEMES = ("file", "s3", "hf")
+_HF_PARTS = 4  # datasets, organisation, name, and at least one part of a path
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus's bytes.
+
+    ``name`` is a file name, from which the format is guessed. ``fingerprint()`` changes when the
+    content does. ``open()`` gives a seekable, buffered binary file of bounded memory.
+    """
+
+    name: str
+    fingerprint: Callable[[], str]
+    open: Callable[[], BinaryIO]
+
+
+def from_object(store: objects.ObjectStore, key: str, *, name: str) -> Source:
+    """An uploaded file; objects never change, so key and size tell them apart."""
+    return Source(
+        name=name,
+        fingerprint=lambda: f"{key}:{store.size(key)}",
+        open=lambda: store.reader(key),
+    )
+
+
+def from_uri(uri: str, *, allowed: Sequence[str]) -> Source:
+    """A file, S3 object or hub data set. Raises ``CorpusRefused`` outside the allow-list."""
+    check_allowed(uri, allowed)
+    scheme, parts = _parse(uri)
+    if scheme == "file":
+        return _file(uri, parts, allowed=tuple(allowed))
+    if scheme == "s3":
+        return _s3(uri, parts)
+    return _hub(uri, parts)
+
+
+def check_allowed(uri: str, allowed: Sequence[str]) -> None:
+    """Refuse a URI that no prefix covers, path segment by path segment; touches no storage.
+
+    ``file:///data`` covers ``file:///data/a.csv`` but not ``file:///database/a.csv``; a URI with
+    ``.`` or ``..`` in it is covered by nothing.
+    """
+    scheme, parts = _parse(uri)
+    if not any(_covers(prefix, scheme, parts) for prefix in allowed):
+        raise _refused(f"{uri!r} is outside of what jobs may read here", allowed)
+
+
+def _refused(problem: str, allowed: Sequence[str]) -> CorpusRefused:
+    covered = ", ".join(allowed) if allowed else "no URI at all; upload the file instead"
+    return CorpusRefused(f"{problem}; allowed: {covered}", param="corpus.uri")
+
+
+def _covers(prefix: str, scheme: str, parts: tuple[str, ...]) -> bool:
+    covered_scheme, covered = _parse(prefix)
+    return covered_scheme == scheme and parts[: len(covered)] == covered
+
+
+def _parse(uri: str) -> tuple[str, tuple[str, ...]]:
+    """The scheme and the non-empty path segments; a bucket is the first segment.
+
+    Only ``file:`` URIs are percent-encoded: in the others ``%`` is a character like any other.
+    """
+    scheme, found, path = uri.partition("://")
+    scheme = scheme.lower()
+    if not found or scheme not in SCHEMES:
+        raise _malformed(uri, "it must begin with file:///, s3:// or hf://")
+    if scheme == "file":
+        if not path.startswith("/"):
+            raise _malformed(uri, "a file URI must name no host: file:///folder/name")
+        path = unquote(path)
+    parts = tuple(part for part in path.split("/") if part)
+    if "\0" in path or ".." in parts or "." in parts:
+        raise _malformed(uri, "its path must hold no '.', '..' or NUL")
+    return scheme, parts
+
+
+def _malformed(uri: str, rule: str) -> CorpusRefused:
+    return CorpusRefused(f"{uri!r} is no URI of a corpus: {rule}", param="corpus.uri")
+
+
+def _file(uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...]) -> Source:
+    path = Path("/", *parts)
+    _resolved(path, uri, allowed)
+
+    def fingerprint() -> str:
+        found = _resolved(path, uri, allowed).stat()
+        return f"{found.st_size}:{found.st_mtime_ns}"
+
+    def open_file() -> BinaryIO:
+        return _resolved(path, uri, allowed).open("rb", buffering=BUFFER)
+
+    return Source(name=path.name, fingerprint=fingerprint, open=open_file)
+
+
+def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
+    """Where the path really leads, which must lie under what an allowed folder really is."""
+    try:
+        real = path.resolve(strict=True)
+        regular = stat.S_ISREG(real.stat().st_mode)
+    except OSError as error:
+        raise CorpusFailure(f"{uri} cannot be read: {error.strerror}") from error
+    prefixes = [parts for scheme, parts in map(_parse, allowed) if scheme == "file"]
+    if not any(real.is_relative_to(Path("/", *parts).resolve()) for parts in prefixes):
+        raise _refused(f"{uri!r} leads outside of what jobs may read here", allowed)
+    if not regular:
+        raise CorpusFailure(f"{uri} must be a regular file")
+    return real
+
+
+def _s3(uri: str, parts: tuple[str, ...]) -> Source:
+    bucket, key = parts[0], "/".join(parts[1:])
+    if not key:
+        raise _malformed(uri, "it must name an object: s3://bucket/key")
+
+    def fingerprint() -> str:
+        backend = from_url(f"s3://{bucket}", client_options={"allow_http": True})
+        meta = obstore.head(backend, key)
+        return f"{meta['size']}:{meta['e_tag']}"
+
+    return Source(
+        name=PurePosixPath(key).name,
+        fingerprint=fingerprint,
+        open=lambda: objects.connect(f"s3://{bucket}").reader(key),
+    )
+
+
+def _hub(uri: str, parts: tuple[str, ...]) -> Source:
+    if len(parts) < _HF_PARTS or parts[0] != "datasets":
+        raise _malformed(uri, "it must name a file: hf://datasets/org/name/path")
+    path = "/".join(parts)
+
+    def fingerprint() -> str:
+        info = HfFileSystem().info(path, refresh=True)
+        return f"{info['size']}:{info.get('blob_id')}"
+
+    return Source(
+        name=parts[-1],
+        fingerprint=fingerprint,
+        open=lambda: cast("BinaryIO", HfFileSystem().open(path, "rb")),
+    )

@@ -1,0 +1,37 @@
+"""Plain text: a row is a line. Blank lines are skipped, as in JSONL, but counted in ``line``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from jobs.corpora import lines, opening
+from jobs.corpora.batches import Rows
+from jobs.corpora.columns import missing
+from jobs.corpora.sources import Source
+from jobs.specs import Corpus
+
+
+def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Every line that is not blank."""
+    for name in (corpus.text_column, corpus.id_column):
+        if name is not None:
+            raise missing(f"plain text has no columns, so none is named {name!r}")
+    with opening.text(source, corpus) as stream:
+        for page in lines.pages(stream, max_row_bytes=max_row_bytes):
+            rows = _rows(page, max_row_bytes)
+            if rows:
+                yield rows.batch()
+
+
+def _rows(page: lines.Page, max_row_bytes: int) -> Rows:
+    rows = Rows()
+    if page.lines is None:
+        rows.too_long(page.first_line, max_row_bytes=max_row_bytes)
+        return rows
+    for number, raw in enumerate(page.lines, page.first_line):
+        text = raw.decode("utf-8", "surrogateescape").removesuffix("\r")
+        if text and not text.isspace():
+            rows.add(number, text)
+    return rows

@@ -1,0 +1,137 @@
+"""Connections to Postgres, and the schema's migrations.
+
+``python -m jobs.database migrate`` brings the schema up to date; ``ensure-key`` makes the key in
+``NIGHTSHIFT_API_KEY`` valid for a project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.orm import Session, sessionmaker
+
+from jobs import settings
+
+Sessions = sessionmaker[Session]
+T = TypeVar("T")
+
+_TIMEOUTS = (
+    "-c statement_timeout=60s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"
+)
+_MIGRATION_LOCK = 0x6E69676874  # "night", any number that nobody else uses
+
+
+def connect(url: str, *, pool_size: int = 5, name: str = "nightshift") -> sa.Engine:
+    """An engine whose calls cannot hang: connects in 5 s, statements and locks have limits."""
+    return sa.create_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": name,
+            "options": _TIMEOUTS,
+            "keepalives": 1,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
+    )
+
+
+def sessions(engine: sa.Engine) -> Sessions:
+    """Makes sessions; ``with sessions.begin() as session`` commits at the end of the block."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def driver_url(url: str) -> sa.URL:
+    """The URL with psycopg 3 named as the driver."""
+    return sa.make_url(url).set(drivername="postgresql+psycopg")
+
+
+def plain_url(url: str) -> str:
+    """The URL as libpq and psycopg itself read it."""
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: float) -> T:
+    """Do the work in one transaction; while Postgres is away, again, for so many seconds.
+
+    Only for work that may be repeated: guarded by a fence, or changing nothing. An answer that was
+    lost after the commit looks like a failure here.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.05
+    while True:
+        try:
+            with sessions.begin() as session:
+                return work(session)
+        except (sa.exc.OperationalError, sa.exc.InterfaceError):
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+
+def migrate(url: str) -> None:
+    """Bring the schema to the newest version; of several callers at once, one does it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = sa.create_engine(driver_url(url))
+    with _locked(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+@contextmanager
+def _locked(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as guard, engine.connect() as connection:
+        guard.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        yield connection
+        connection.commit()
+
+
+def _ensure_key(url: str, *, project: str, key: str) -> None:
+    from jobs.ledger import projects  # noqa: PLC0415 - the ledger imports this module's neighbours
+
+    engine = connect(url, pool_size=1)
+    with sessions(engine).begin() as session:
+        projects.ensure_key(session, project_id=project, key=key)
+    engine.dispose()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.database", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("migrate", help="bring the schema up to date")
+    ensure = commands.add_parser("ensure-key", help="make NIGHTSHIFT_API_KEY valid for a project")
+    ensure.add_argument("--project", default="default")
+    options = parser.parse_args(arguments)
+    url = settings.get().database_url
+    if options.command == "migrate":
+        migrate(url)
+        return 0
+    key = os.environ.get("NIGHTSHIFT_API_KEY")
+    if not key:
+        sys.stderr.write("ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid\n")
+        return 2
+    _ensure_key(url, project=options.project, key=key)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

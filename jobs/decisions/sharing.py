@@ -1,0 +1,66 @@
+"""Who goes next: highest priority, then the project with the smallest weighted share, then oldest.
+
+Weighted max-min fairness over what is in flight: a project's share is its chunks in flight over its
+weight, and every grant goes to the project whose share is smallest at that moment.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A job with work that could be sent out now."""
+
+    job_id: str
+    project_id: str
+    weight: float
+    priority: int
+    created_at: datetime
+    in_flight: int  # chunks out already: leased, or with a message in the queue
+    available: int  # chunks that could go out now
+
+
+def share_out(candidates: Iterable[Candidate], *, free: int) -> dict[str, int]:
+    """How many chunks of each job to send, ``free`` in all at most."""
+    jobs = list(candidates)
+    load = _load_by_project(jobs)
+    waiting = _queues(jobs)
+    heap = [_turn(queue[-1], load) for queue in waiting.values()]
+    heapq.heapify(heap)
+    granted: dict[str, int] = {}
+    while free > 0 and heap:
+        job = heapq.heappop(heap)[-1]
+        queue = waiting[job.project_id, job.priority]
+        granted[job.job_id] = granted.get(job.job_id, 0) + 1
+        load[job.project_id] += 1
+        free -= 1
+        if granted[job.job_id] == job.available:
+            queue.pop()
+        if queue:
+            heapq.heappush(heap, _turn(queue[-1], load))
+    return granted
+
+
+def _turn(job: Candidate, load: dict[str, float]) -> tuple[int, float, datetime, str, Candidate]:
+    return -job.priority, load[job.project_id] / job.weight, job.created_at, job.job_id, job
+
+
+def _load_by_project(jobs: list[Candidate]) -> dict[str, float]:
+    load: dict[str, float] = {}
+    for job in jobs:
+        load[job.project_id] = load.get(job.project_id, 0.0) + job.in_flight
+    return load
+
+
+def _queues(jobs: list[Candidate]) -> dict[tuple[str, int], list[Candidate]]:
+    """Jobs of one project and priority, the oldest last, so that it is popped first."""
+    queues: dict[tuple[str, int], list[Candidate]] = {}
+    for job in sorted(jobs, key=lambda job: (job.created_at, job.job_id), reverse=True):
+        if job.available > 0:
+            queues.setdefault((job.project_id, job.priority), []).append(job)
+    return queues

@@ -1,0 +1,94 @@
+"""Why a job is not moving, in words that say what to do (promise P11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jobs.states import JobState
+
+CONTROL_SILENCE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a job and its surroundings at one moment."""
+
+    now: datetime
+    state: JobState
+    pool: str
+    control_turned_at: datetime | None
+    broker_error: str | None
+    planners: int  # that beat lately
+    slots: int  # of workers of the job's pool that beat lately
+    pending: int
+    leased: int
+    failing: int  # pending chunks that wait after a failure
+    last_error: str | None  # of one of those
+    busy_slots: int  # of the pool, by whatever job
+    step_held: bool  # a planner works on it at this moment
+    step_error: str | None  # why the last try at planning or finalizing was given back
+
+
+def reason(facts: Facts) -> str | None:  # noqa: PLR0911 - one line per reason
+    """The first thing that stands in the way, or ``None`` for a job that moves or has ended."""
+    match facts.state:
+        case JobState.PAUSED:
+            return "paused; resume it with `nightshift jobs resume`"
+        case JobState.QUEUED:
+            return _no_step(facts)
+        case JobState.FINALIZING | JobState.CANCELLING if not facts.step_held:
+            if facts.leased:
+                return f"waiting for {facts.leased} chunks that are under way to end"
+            return _no_step(facts)
+        case JobState.PLANNING if not facts.step_held and not facts.pending and not facts.leased:
+            return _no_step(facts)
+        case JobState.PLANNING | JobState.RUNNING if facts.pending and not facts.leased:
+            return _no_worker(facts) or _no_control(facts) or _failing(facts) or _busy(facts)
+    return None
+
+
+def _no_control(facts: Facts) -> str | None:
+    seen = facts.control_turned_at
+    if seen is None:
+        return "no control process has ever run; start one: `python -m workers.run control`"
+    if facts.now - seen > CONTROL_SILENCE:
+        return f"no control process has run since {seen:%Y-%m-%d %H:%M:%S} UTC; start one"
+    if facts.broker_error:
+        return f"the broker does not answer: {facts.broker_error}"
+    return None
+
+
+def _no_planner(facts: Facts) -> str | None:
+    if facts.planners:
+        return None
+    return "no planner is alive; start one: `python -m workers.run planner`"
+
+
+def _no_step(facts: Facts) -> str:
+    if facts.step_error:
+        return f"the last try failed and will be repeated: {facts.step_error}"
+    return _no_control(facts) or _no_planner(facts) or "waiting for a free planner"
+
+
+def _no_worker(facts: Facts) -> str | None:
+    if facts.slots:
+        return None
+    return f"no worker of pool {facts.pool!r} is alive; start one, or submit to another pool"
+
+
+def _failing(facts: Facts) -> str | None:
+    if facts.failing == 0:
+        return None
+    return (
+        f"{facts.failing} chunks failed and will be tried again; the last said: {facts.last_error}"
+    )
+
+
+def _busy(facts: Facts) -> str | None:
+    if facts.busy_slots >= facts.slots:
+        return (
+            f"all {facts.slots} slots of pool {facts.pool!r} are busy with other jobs, "
+            "of higher priority or of projects with a smaller share"
+        )
+    return "its chunks are on their way to a worker"

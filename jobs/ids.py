@@ -1,0 +1,15 @@
+"""Public identifiers: a prefix that says what it is, and 96 random bits."""
+
+from __future__ import annotations
+
+import secrets
+
+
+def job() -> str:
+    """A new job id, ``job_`` and 24 hex digits."""
+    return f"job_{secrets.token_hex(12)}"
+
+
+def file() -> str:
+    """A new file id, ``file-`` and 24 hex digits."""
+    return f"file-{secrets.token_hex(12)}"

@@ -1,0 +1,72 @@
+"""Accepting a job: one transaction, after which it cannot be lost."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs import ids
+from jobs.errors import Conflict
+from jobs.ledger import events
+from jobs.specs import Spec
+from jobs.states import JobState
+from jobs.tables import Job
+
+
+def accept(
+    session: Session, *, project_id: str, spec: Spec, idempotency_key: str | None
+) -> tuple[str, bool]:
+    """The job's id, and whether it is new.
+
+    The same key with the same spec is the same job, however often it is sent; with another spec
+    it raises ``Conflict``.
+    """
+    values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
+    job_id = session.scalar(
+        insert(Job)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
+        .returning(Job.id)
+    )
+    if job_id is None:
+        return _earlier(session, values), False
+    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED)
+    events.wake_control(session)
+    return job_id, True
+
+
+def _values(*, project_id: str, spec: Spec, idempotency_key: str | None) -> dict[str, Any]:
+    deadline = spec.deadline_seconds
+    return {
+        "id": ids.job(),
+        "project_id": project_id,
+        "kind": spec.kind,
+        "state": JobState.QUEUED,
+        "spec": spec.model_dump(mode="json"),
+        "pool": spec.pool,
+        "priority": spec.priority,
+        "idempotency_key": idempotency_key,
+        "request_sha256": hashlib.sha256(spec.model_dump_json().encode()).hexdigest(),
+        "expires_at": sa.func.now() + timedelta(seconds=deadline) if deadline else None,
+    }
+
+
+def _earlier(session: Session, values: dict[str, Any]) -> str:
+    job = session.execute(
+        sa.select(Job.id, Job.request_sha256).where(
+            Job.project_id == values["project_id"],
+            Job.idempotency_key == values["idempotency_key"],
+        )
+    ).one()
+    if job.request_sha256 != values["request_sha256"]:
+        raise Conflict(
+            f"Idempotency-Key {values['idempotency_key']!r} was used for {job.id} with another "
+            "spec; send a new key with a new job",
+            code="idempotency_key_reused",
+        )
+    return str(job.id)

@@ -1,0 +1,199 @@
+"""Leases on chunks: claim, renew, commit, release. All moves of a chunk but rescue stand here.
+
+Load, work, apply: ``claim`` is one short transaction, the work is none, ``commit`` is another,
+guarded by id, state and fence. What a worker holds under an old fence changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import specs
+from jobs.errors import LeaseLost
+from jobs.ledger import result_rows
+from jobs.states import CLAIMABLE, ChunkState, JobState
+from jobs.tables import Chunk, Job, Shard
+
+COMMITTABLE = (*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING)
+"""A chunk that was begun may end while its job is paused or being cancelled."""
+
+BACKOFF_CAP = 60
+
+
+@dataclass(frozen=True)
+class ChunkLease:
+    """The right to work on one chunk, and all that is needed to do so."""
+
+    chunk_id: int
+    fence: int
+    job_id: str
+    spec: specs.Spec
+    model_digest: str
+    shard_key: str
+    offset: int  # of the first row within the shard
+    first_row: int
+    rows: int
+    condemned: bool
+    last_error: str | None
+    retried_part: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the commit of a chunk records of its part."""
+
+    key: str
+    bytes: int
+    rows: int
+    rows_failed: int
+    tokens: int
+    seconds: float
+    histogram: dict[str, int]
+
+
+def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
+    """The lease, or ``None`` if the chunk is not to be had: done, held, paused, cancelled."""
+    row = session.execute(
+        sa.update(Chunk)
+        .where(
+            Chunk.id == chunk_id,
+            Chunk.state == ChunkState.PENDING,
+            sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now()),
+            Job.id == Chunk.job_id,
+            Job.state.in_(CLAIMABLE),
+            Shard.job_id == Chunk.job_id,
+            Shard.index == Chunk.shard_index,
+        )
+        .values(
+            state=ChunkState.LEASED,
+            fence=Chunk.fence + 1,
+            owner=owner,
+            lease_expires_at=sa.func.now() + lease,
+            dispatched_at=None,
+        )
+        .returning(
+            *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
+            *(Chunk.condemned, Chunk.last_error, Chunk.retried_part),
+            *(Job.spec, Job.model_digest, Shard.object_key, Shard.first_row.label("shard_row")),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return ChunkLease(
+        chunk_id=row.id,
+        fence=row.fence,
+        job_id=row.job_id,
+        spec=specs.Spec.model_validate(row.spec),
+        model_digest=row.model_digest or "",
+        shard_key=row.object_key,
+        offset=row.first_row - row.shard_row,
+        first_row=row.first_row,
+        rows=row.rows,
+        condemned=row.condemned,
+        last_error=row.last_error,
+        retried_part=row.retried_part,
+    )
+
+
+def renew(session: Session, held: ChunkLease, *, lease: timedelta) -> JobState | None:
+    """Hold on to the chunk: the job's state, or ``None`` when the lease is no longer ours.
+
+    A lease that ran out but that nobody took is still ours: the fence decides, not the clock.
+    """
+    return session.scalar(
+        sa.update(Chunk)
+        .where(*_ours(held), Job.id == Chunk.job_id)
+        .values(lease_expires_at=sa.func.now() + lease)
+        .returning(Job.state)
+    )
+
+
+def commit(
+    session: Session, held: ChunkLease, part: Part, *, results: Iterable[tuple[Any, ...]] = ()
+) -> None:
+    """Make the part the chunk's result. Raises ``LeaseLost`` when that is not ours to do.
+
+    Repeating a commit that went through (its answer was lost) is no error. ``results`` are rows of
+    ``result_rows`` that land in the same transaction.
+    """
+    state = session.scalar(
+        sa.select(Job.state).where(Job.id == held.job_id).with_for_update(read=True)
+    )
+    if state not in COMMITTABLE or not _finish(session, held, part):
+        if _already_committed(session, held, part):
+            return
+        raise LeaseLost(
+            f"chunk {held.chunk_id} of {held.job_id}: fence {held.fence} is void "
+            f"(the job is {state}); the part is thrown away"
+        )
+    if held.spec.output.postgres:
+        result_rows.replace(
+            session, held.job_id, first_row=held.first_row, rows=held.rows, results=results
+        )
+
+
+def release(session: Session, held: ChunkLease, *, error: str | None = None) -> bool:
+    """Give the chunk back unharmed; ``error`` is a fault around it, and delays the next try."""
+    values: dict[str, Any] = {"state": ChunkState.PENDING, **_NOBODY}
+    if error is not None:
+        delay = sa.func.least(BACKOFF_CAP, sa.func.power(2, sa.func.least(Chunk.failures, 10)))
+        values |= {
+            "failures": Chunk.failures + 1,
+            "last_error": error[:2000],
+            "not_before": sa.func.now() + delay * sa.text("interval '1 second'"),
+        }
+    released = session.scalar(
+        sa.update(Chunk).where(*_ours(held)).values(**values).returning(Chunk.id)
+    )
+    return released is not None
+
+
+_NOBODY: dict[str, None] = {"owner": None, "lease_expires_at": None, "dispatched_at": None}
+
+
+def _ours(held: ChunkLease) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        Chunk.id == held.chunk_id,
+        Chunk.state == ChunkState.LEASED,
+        Chunk.fence == held.fence,
+    )
+
+
+def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
+    done = session.scalar(
+        sa.update(Chunk)
+        .where(*_ours(held))
+        .values(
+            state=ChunkState.DONE,
+            **_NOBODY,
+            retried_part=None,
+            part_key=part.key,
+            part_bytes=part.bytes,
+            rows_failed=part.rows_failed,
+            tokens=sa.func.coalesce(Chunk.tokens, 0) + part.tokens,
+            seconds=sa.func.coalesce(Chunk.seconds, 0) + part.seconds,
+            histogram=part.histogram,
+            done_at=sa.func.now(),
+        )
+        .returning(Chunk.id)
+    )
+    return done is not None
+
+
+def _already_committed(session: Session, held: ChunkLease, part: Part) -> bool:
+    return (
+        session.scalar(
+            sa.select(Chunk.id).where(
+                Chunk.id == held.chunk_id,
+                Chunk.state == ChunkState.DONE,
+                Chunk.part_key == part.key,
+            )
+        )
+        is not None
+    )

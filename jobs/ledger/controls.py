@@ -1,0 +1,126 @@
+"""What a user may do to a job: cancel, pause, resume, retry its failed rows."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import states
+from jobs.errors import Conflict, NotFound
+from jobs.ledger import moves
+from jobs.states import ChunkState, JobState
+from jobs.tables import Chunk, Job
+
+
+def cancel(session: Session, job_id: str, *, project_id: str) -> None:
+    """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job."""
+    job = _locked(session, job_id, project_id=project_id)
+    if job.state in (JobState.CANCELLING, JobState.CANCELLED):
+        return
+    states.check_move(job.state, JobState.CANCELLING)
+    moves.move(session, job_id, JobState.CANCELLING, step_owner=None, step_lease_expires_at=None)
+
+
+def pause(session: Session, job_id: str, *, project_id: str) -> None:
+    """Begin nothing new; chunks that are under way end. Harmless on a paused job."""
+    job = _locked(session, job_id, project_id=project_id)
+    if job.state is JobState.PAUSED:
+        return
+    states.check_move(job.state, JobState.PAUSED)
+    moves.move(session, job_id, JobState.PAUSED, step_owner=None, step_lease_expires_at=None)
+
+
+def resume(session: Session, job_id: str, *, project_id: str) -> None:
+    """Let a paused job go on where it was; harmless on one that is not paused but active."""
+    job = _locked(session, job_id, project_id=project_id)
+    if job.state is JobState.PAUSED:
+        moves.move(session, job_id, _resumed(job))
+    elif job.state not in states.CLAIMABLE and job.state is not JobState.QUEUED:
+        raise Conflict(
+            f"only a paused job can be resumed; {job_id} is {job.state}", code="state_conflict"
+        )
+
+
+def retry(session: Session, job_id: str, *, project_id: str) -> int:
+    """Do the failed rows again, and what was never done; the number of chunks to be done.
+
+    Results that are there stay: each chunk with failed rows is opened again, its new part carries
+    the old part's good rows over, and replaces it in one commit.
+    """
+    job = _locked(session, job_id, project_id=project_id)
+    if job.state not in states.FINAL:
+        raise Conflict(
+            f"{job_id} is {job.state}: retry it when it has ended, or cancel it first",
+            code="state_conflict",
+        )
+    target = _resumed(job)
+    states.check_move(job.state, target)
+    _reopen_failed_chunks(session, job_id)
+    waiting = _pending(session, job_id)
+    if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED:
+        raise Conflict(f"{job_id} has no failed rows to retry", code="nothing_to_retry")
+    moves.move(session, job_id, target, error_code=None, error_message=None, step_crashes=0)
+    return waiting
+
+
+def expire(session: Session, *, limit: int = 100) -> int:
+    """End every job whose deadline has passed; the number of jobs."""
+    late = session.scalars(
+        sa.select(Job.id)
+        .where(Job.expires_at < sa.func.now(), Job.state.in_(states.sources(JobState.EXPIRED)))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job_id in late:
+        moves.move(session, job_id, JobState.EXPIRED, step_owner=None, step_lease_expires_at=None)
+    return len(late)
+
+
+def _locked(session: Session, job_id: str, *, project_id: str) -> Job:
+    job = session.scalar(
+        sa.select(Job).where(Job.id == job_id, Job.project_id == project_id).with_for_update()
+    )
+    if job is None:
+        raise NotFound(f"no job {job_id!r} in this project")
+    return job
+
+
+def _resumed(job: Job) -> JobState:
+    return states.resumed(
+        planning_started=job.started_at is not None, planned=job.planned_at is not None
+    )
+
+
+def _reopen_failed_chunks(session: Session, job_id: str) -> None:
+    session.execute(
+        sa.update(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.state == ChunkState.DONE, Chunk.rows_failed > 0)
+        .values(
+            state=ChunkState.PENDING,
+            retried_part=Chunk.part_key,
+            part_key=None,
+            rows_failed=None,
+            done_at=None,
+            condemned=False,
+            crashes=0,
+            failures=0,
+            not_before=None,
+        )
+    )
+    session.execute(
+        sa.update(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.state == ChunkState.PENDING)
+        .values(dispatched_at=None, not_before=None)
+    )
+
+
+def _pending(session: Session, job_id: str) -> int:
+    live = (ChunkState.PENDING, ChunkState.LEASED)
+    return (
+        session.scalar(
+            sa.select(sa.func.count())
+            .select_from(Chunk)
+            .where(Chunk.job_id == job_id, Chunk.state.in_(live))
+        )
+        or 0
+    )

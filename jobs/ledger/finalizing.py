@@ -1,0 +1,46 @@
+"""The end of a job: its outputs are written and its counts add up, or it fails loudly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.ledger import moves, steps
+from jobs.ledger.steps import StepLease
+from jobs.states import ChunkState, JobState
+from jobs.tables import Chunk
+
+_RELEASED: dict[str, Any] = {
+    "step_owner": None,
+    "step_lease_expires_at": None,
+    "step_crashes": 0,
+    "step_error": None,
+}
+
+
+def done_rows(session: Session, job_id: str) -> int:
+    """Rows in committed parts."""
+    total = session.scalar(
+        sa.select(sa.func.sum(Chunk.rows)).where(
+            Chunk.job_id == job_id, Chunk.state == ChunkState.DONE
+        )
+    )
+    return int(total or 0)
+
+
+def finish(session: Session, held: StepLease, *, output: dict[str, Any]) -> bool:
+    """End the job with its outputs; ``False`` if a chunk was committed since they were written."""
+    steps.confirm(session, held)
+    if done_rows(session, held.job_id) != output["rows"]:
+        return False
+    target = JobState.CANCELLED if held.state is JobState.CANCELLING else JobState.SUCCEEDED
+    moves.move(session, held.job_id, target, output=output, **_RELEASED)
+    return True
+
+
+def fail(session: Session, held: StepLease, *, message: str) -> None:
+    """End the job because its counts do not add up."""
+    steps.confirm(session, held)
+    moves.fail(session, held.job_id, code="counts_do_not_add_up", message=message)

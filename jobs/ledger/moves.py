@@ -1,0 +1,50 @@
+"""Moving a job from state to state, guarded, with its event."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.ledger import events
+from jobs.states import FINAL, JobState, sources
+from jobs.tables import Job
+
+
+def move(
+    session: Session,
+    job_id: str,
+    target: JobState,
+    *,
+    only_from: Collection[JobState] | None = None,
+    **values: Any,
+) -> bool:
+    """Move the job if the table of states allows it; ``False`` when it was not where it must be."""
+    allowed = sources(target) if only_from is None else sources(target) & frozenset(only_from)
+    finished = sa.func.now() if target in FINAL else None
+    moved = session.scalar(
+        sa.update(Job)
+        .where(Job.id == job_id, Job.state.in_(allowed))
+        .values(state=target, finished_at=finished, **values)
+        .returning(Job.id)
+    )
+    if moved is None:
+        return False
+    events.record(session, job_id=job_id, type="state", state=target)
+    events.wake_control(session)
+    return True
+
+
+def fail(session: Session, job_id: str, *, code: str, message: str) -> bool:
+    """End the job with an error that says why; what was done is kept."""
+    return move(
+        session,
+        job_id,
+        JobState.FAILED,
+        error_code=code,
+        error_message=message,
+        step_owner=None,
+        step_lease_expires_at=None,
+    )

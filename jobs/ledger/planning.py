@@ -1,0 +1,111 @@
+"""What the planner writes: shards with their chunks, and the end of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.errors import CorpusFailure
+from jobs.ledger import events, moves, steps
+from jobs.ledger.steps import StepLease
+from jobs.states import JobState
+from jobs.tables import Chunk, Job, Shard
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard whose object is complete, and the sizes of its chunks in order."""
+
+    index: int
+    object_key: str
+    first_row: int
+    chunk_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the shard."""
+        return sum(self.chunk_rows)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an earlier planner came: the next shard's index and first row."""
+
+    shards: int
+    rows: int
+
+
+def begin(session: Session, held: StepLease, *, fingerprint: str, model_digest: str) -> Progress:
+    """Pin what the job reads, or find it changed since an earlier planner began."""
+    steps.confirm(session, held)
+    job = session.get_one(Job, held.job_id)
+    if job.corpus_fingerprint not in (None, fingerprint):
+        raise CorpusFailure(
+            "the corpus changed while it was being planned; submit it as a new job",
+            code="corpus_changed",
+        )
+    job.corpus_fingerprint = fingerprint
+    job.model_digest = job.model_digest or model_digest
+    shards = session.scalar(
+        sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
+    )
+    return Progress(shards=shards or 0, rows=job.rows_planned)
+
+
+def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
+    """Make a shard's chunks claimable. Raises ``LeaseLost`` for a planner that was replaced."""
+    steps.confirm(session, held)
+    session.execute(
+        insert(Shard).values(
+            job_id=held.job_id,
+            index=shard.index,
+            object_key=shard.object_key,
+            first_row=shard.first_row,
+            rows=shard.rows,
+        )
+    )
+    session.execute(insert(Chunk), list(_chunks(held.job_id, shard)))
+    session.execute(
+        sa.update(Job)
+        .where(Job.id == held.job_id)
+        .values(rows_planned=Job.rows_planned + shard.rows)
+    )
+    events.wake_control(session)
+
+
+def complete(session: Session, held: StepLease) -> None:
+    """Every row is in a chunk: the job runs. Raises ``LeaseLost`` if that is not ours to say."""
+    steps.confirm(session, held)
+    moves.move(
+        session,
+        held.job_id,
+        JobState.RUNNING,
+        planned_at=sa.func.now(),
+        rows_total=Job.rows_planned,
+        step_owner=None,
+        step_lease_expires_at=None,
+        step_crashes=0,
+        step_error=None,
+    )
+
+
+def fail(session: Session, held: StepLease, *, code: str, message: str) -> None:
+    """End the job because it cannot be planned."""
+    steps.confirm(session, held)
+    moves.fail(session, held.job_id, code=code, message=message)
+
+
+def _chunks(job_id: str, shard: PlannedShard) -> Iterable[dict[str, object]]:
+    first_row = shard.first_row
+    for rows in shard.chunk_rows:
+        yield {
+            "job_id": job_id,
+            "shard_index": shard.index,
+            "first_row": first_row,
+            "rows": rows,
+        }
+        first_row += rows

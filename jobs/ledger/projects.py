@@ -1,0 +1,36 @@
+"""Projects and their keys."""
+
+from __future__ import annotations
+
+import hashlib
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.errors import Unauthorized
+from jobs.tables import ApiKey, Project
+
+
+def ensure_key(session: Session, *, project_id: str, key: str) -> None:
+    """Make the key valid for the project; both are created where missing."""
+    session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
+    session.execute(
+        insert(ApiKey)
+        .values(sha256=_hash(key), project_id=project_id)
+        .on_conflict_do_update(index_elements=[ApiKey.sha256], set_={"revoked_at": None})
+    )
+
+
+def authenticate(session: Session, *, key: str) -> str:
+    """The project that the key acts for. Raises ``Unauthorized``."""
+    project_id = session.scalar(
+        sa.select(ApiKey.project_id).where(ApiKey.sha256 == _hash(key), ApiKey.revoked_at.is_(None))
+    )
+    if project_id is None:
+        raise Unauthorized("this API key is not known here; `nightshift up` prints a valid one")
+    return project_id
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

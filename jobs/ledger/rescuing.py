@@ -1,0 +1,96 @@
+"""Chunks whose worker died: back to pending, cut in two, or condemned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.decisions import crashing
+from jobs.decisions.crashing import Verdict
+from jobs.ledger import events
+from jobs.states import ChunkState
+from jobs.tables import Chunk
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What one turn did: chunks by verdict."""
+
+    again: int = 0
+    split: int = 0
+    condemned: int = 0
+
+
+def rescue_expired(session: Session, now: datetime) -> Rescued:
+    """Judge every chunk whose lease ran out before ``now``, some hundred at a time."""
+    chunks = session.scalars(
+        sa.select(Chunk)
+        .where(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < now)
+        .order_by(Chunk.lease_expires_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    ).all()
+    verdicts = [
+        _apply(session, chunk, reason=f"its worker {chunk.owner} went silent") for chunk in chunks
+    ]
+    return Rescued(
+        again=verdicts.count(Verdict.AGAIN),
+        split=verdicts.count(Verdict.SPLIT),
+        condemned=verdicts.count(Verdict.CONDEMN),
+    )
+
+
+def report_crash(session: Session, chunk_id: int, *, owner: str, reason: str) -> Verdict | None:
+    """Judge a chunk whose worker was seen to die; ``None`` if that owner does not hold it."""
+    chunk = session.scalar(
+        sa.select(Chunk)
+        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.LEASED, Chunk.owner == owner)
+        .with_for_update()
+    )
+    return None if chunk is None else _apply(session, chunk, reason=reason)
+
+
+def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
+    chunk.crashes += 1
+    chunk.last_error = reason[:2000]
+    chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
+    verdict = crashing.judge(rows=chunk.rows, crashes=chunk.crashes)
+    chunk.state = ChunkState.SPLIT if verdict is Verdict.SPLIT else ChunkState.PENDING
+    chunk.condemned = verdict is Verdict.CONDEMN
+    session.flush()
+    if verdict is Verdict.SPLIT:
+        _split(session, chunk)
+    events.record(
+        session,
+        job_id=chunk.job_id,
+        type="worker_died",
+        chunk=chunk.id,
+        rows=[chunk.first_row, chunk.first_row + chunk.rows - 1],
+        verdict=verdict,
+        reason=chunk.last_error,
+    )
+    return verdict
+
+
+def _split(session: Session, chunk: Chunk) -> None:
+    session.execute(
+        insert(Chunk),
+        [
+            {
+                "job_id": chunk.job_id,
+                "shard_index": chunk.shard_index,
+                "first_row": first_row,
+                "rows": rows,
+                "crashes": crashing.inherited(rows=rows),
+                "last_error": chunk.last_error,
+                "retried_part": chunk.retried_part,
+            }
+            for first_row, rows in crashing.halves(first_row=chunk.first_row, rows=chunk.rows)
+        ],
+    )

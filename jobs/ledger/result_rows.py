@@ -1,0 +1,32 @@
+"""Result rows in Postgres, by COPY, in the transaction that commits their chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.tables import ResultRow
+
+_COLUMNS = [column.name for column in ResultRow.__table__.columns]
+_COPY = f"COPY result_rows ({', '.join(_COLUMNS)}) FROM STDIN"
+
+
+def replace(
+    session: Session, job_id: str, *, first_row: int, rows: int, results: Iterable[tuple[Any, ...]]
+) -> None:
+    """Write the rows of one chunk; those of an earlier try at the same rows go."""
+    session.execute(
+        sa.delete(ResultRow).where(
+            ResultRow.job_id == job_id,
+            ResultRow.row >= first_row,
+            ResultRow.row < first_row + rows,
+        )
+    )
+    driver = session.connection().connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for result in results:
+            copy.write_row(result)

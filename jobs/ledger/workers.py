@@ -1,0 +1,55 @@
+"""Beats of workers and of control: who is there."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.tables import ControlStatus, Worker
+
+
+def beat(session: Session, *, name: str, pool: str, slots: int, device: str) -> None:
+    """Say that this worker is alive."""
+    values = {"pool": pool, "slots": slots, "device": device, "beat_at": sa.func.now()}
+    session.execute(
+        insert(Worker)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=[Worker.name], set_=values)
+    )
+
+
+def leave(session: Session, *, name: str) -> None:
+    """Say that this worker ends."""
+    session.execute(sa.delete(Worker).where(Worker.name == name))
+
+
+def forget_silent(session: Session, *, seconds: float) -> int:
+    """Drop workers that have been silent for so long; their number."""
+    gone = session.scalars(
+        sa.delete(Worker)
+        .where(Worker.beat_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds))
+        .returning(Worker.name)
+    ).all()
+    return len(gone)
+
+
+def control_turned(session: Session, *, leader: str, broker_error: str | None) -> None:
+    """Record a turn of the control loop, and whether the broker answered in it."""
+    since = sa.case(
+        (sa.literal(broker_error).is_(None), None),
+        else_=sa.func.coalesce(ControlStatus.broker_error_since, sa.func.now()),
+    )
+    session.execute(
+        insert(ControlStatus)
+        .values(id=1, leader=leader, turned_at=sa.func.now(), broker_error=broker_error)
+        .on_conflict_do_update(
+            index_elements=[ControlStatus.id],
+            set_={
+                "leader": leader,
+                "turned_at": sa.func.now(),
+                "broker_error": broker_error,
+                "broker_error_since": since,
+            },
+        )
+    )

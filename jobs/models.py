@@ -1,0 +1,370 @@
+"""What a model reference means, and what a model's folder holds, found out without torch.
+
+A reference is ``hf:org/name[@revision]`` or an absolute folder, and must be on the allow-list.
+Weights are safetensors only and nothing in the folder is executed: no pickle, no remote code.
+Every refusal is a ``ModelFailure`` with one of these codes:
+
+    model_missing          no such folder or repository, or no config.json in it
+    model_refused          not on the allow-list
+    model_hub_unreachable  the hub could not be asked
+    model_not_safetensors  weights only as pickle
+    model_no_tokenizer     no tokenizer files
+    model_remote_code      the config wants code of its own to be run
+    model_unreadable       bad JSON, a weights file that is cut short
+    model_has_no_head      no classification head, and no labels to compare with
+    model_not_an_encoder   labels, but the model only generates
+    model_not_a_classifier the head is a regression
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+
+from jobs.errors import ModelFailure
+from jobs.specs import ClassifyOptions
+
+HUB = "hf:"
+HUB_REFERENCE = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*", "1_Pooling/*"]
+NEVER = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.py", "*/*.safetensors"]
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+IDENTITY = (
+    "config.json",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
+"""What the answers depend on, and so what the digest covers."""
+
+HEAD = "ForSequenceClassification"
+HEAD_TENSORS = ("classifier.", "score.", "classification_head.", "pre_classifier.")
+GENERATORS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+POSITIONS_AFTER_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+"""Model types whose first position is ``pad_token_id + 1``: a table of 514 serves 512 tokens."""
+
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+NO_LIMIT = 10**9
+"""Tokenizers that know no limit write 1e30."""
+MAX_HEADER = 100 * 2**20
+"""The safetensors format's own bound on its header."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model before it is loaded."""
+
+    digest: str  # sha256 over names and contents of all files that the answers depend on
+    model_type: str
+    architectures: tuple[str, ...]
+    id2label: tuple[str, ...] | None  # by id; None: the config names no labels
+    problem_type: str | None  # as the config says, e.g. multi_label_classification
+    has_head: bool  # a sequence-classification head is among the weights
+    pooling: str | None  # sentence pooling that the model's files name; None: they name none
+    max_tokens: int | None  # longest input, special tokens included; None: no limit is known
+
+
+def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
+    """The local folder of an allowed reference; a hub model is downloaded if it is not here.
+
+    Raises ``ModelFailure``: model_refused, model_missing, model_hub_unreachable.
+    """
+    if reference.startswith(HUB):
+        return _from_hub(reference, allowed=allowed)
+    folder = Path(reference)
+    if not folder.is_absolute():
+        raise ModelFailure(
+            f"a model is hf:org/name or an absolute folder, not {reference!r}",
+            code="model_refused",
+        )
+    return _local(folder, allowed=allowed)
+
+
+def inspect(folder: Path) -> ModelFacts:
+    """The facts of a model folder; reads JSON, weight headers, and, for the digest, every byte.
+
+    Raises ``ModelFailure`` with a code of this module's list.
+    """
+    config = _config(folder)
+    _check_tokenizer(folder)
+    tensors = _tensor_names(folder)
+    architectures = tuple(config.get("architectures") or ())
+    return ModelFacts(
+        digest=_digest(folder),
+        model_type=str(config.get("model_type", "")),
+        architectures=architectures,
+        id2label=_labels(config),
+        problem_type=config.get("problem_type"),
+        has_head=_has_head(architectures, tensors=tensors),
+        pooling=_pooling(folder),
+        max_tokens=_max_tokens(folder, config=config),
+    )
+
+
+def check_usable(facts: ModelFacts, options: ClassifyOptions) -> None:
+    """Raise ``ModelFailure`` unless this model can do what the options ask."""
+    names = ", ".join(facts.architectures) or facts.model_type or "unknown"
+    if options.labels is not None:
+        if facts.pooling is None and any(name.endswith(GENERATORS) for name in facts.architectures):
+            raise ModelFailure(
+                f"labels need an encoder that embeds texts; this model generates ({names})",
+                code="model_not_an_encoder",
+            )
+        return
+    if not facts.has_head:
+        raise ModelFailure(
+            f"the model has no sequence-classification head ({names}): pass labels, and the "
+            "nearest label text wins, or choose a model that was trained to classify",
+            code="model_has_no_head",
+        )
+    if facts.problem_type == "regression":
+        raise ModelFailure(
+            "the model's head is a regression (problem_type in config.json); "
+            "classify needs one that was trained on labels",
+            code="model_not_a_classifier",
+        )
+
+
+def _from_hub(reference: str, *, allowed: Sequence[str]) -> Path:
+    match = HUB_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise ModelFailure(
+            f"a hub model is written hf:org/name or hf:org/name@revision, not {reference!r}",
+            code="model_missing",
+        )
+    if not _hub_allowed(match["name"], allowed=allowed):
+        raise _refused(reference, allowed=allowed)
+    return _download(match["name"], revision=match["revision"])
+
+
+def _hub_allowed(name: str, *, allowed: Sequence[str]) -> bool:
+    """``hf:`` allows the whole hub, ``hf:org/`` one organisation, ``hf:org/name`` one model."""
+    prefixes = (entry.removeprefix(HUB) for entry in allowed if entry.startswith(HUB))
+    return any(PurePosixPath(name).is_relative_to(prefix) for prefix in prefixes)
+
+
+def _download(name: str, *, revision: str | None) -> Path:
+    try:
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=NEVER
+        )
+    except (
+        hub_errors.RepositoryNotFoundError,
+        hub_errors.RevisionNotFoundError,
+        hub_errors.HFValidationError,
+    ) as error:
+        raise ModelFailure(
+            f"the hub has no model {name!r} at {revision or 'its default revision'} "
+            "that this installation may read (a gated one needs HF_TOKEN)",
+            code="model_missing",
+        ) from error
+    except (hub_errors.LocalEntryNotFoundError, OSError) as error:
+        raise ModelFailure(
+            f"the hub could not be reached for {name!r}, and no copy of it is here",
+            code="model_hub_unreachable",
+        ) from error
+    return Path(folder)
+
+
+def _local(folder: Path, *, allowed: Sequence[str]) -> Path:
+    """The real folder; links are followed on both sides before they are compared."""
+    real = folder.resolve()
+    prefixes = [Path(entry).resolve() for entry in allowed if entry.startswith("/")]
+    if not any(real.is_relative_to(prefix) for prefix in prefixes):
+        raise _refused(str(folder), allowed=allowed)
+    if not real.is_dir():
+        raise ModelFailure(f"there is no model folder {folder}", code="model_missing")
+    return real
+
+
+def _refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
+    return ModelFailure(
+        f"the model {reference!r} is not on this installation's allow-list "
+        f"(allowed_models: {', '.join(allowed) or 'nothing'})",
+        code="model_refused",
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelFailure(f"there is no config.json in {folder}", code="model_missing")
+    config = _json(path)
+    # The auto classes' own table of files to import from the folder: code we never run.
+    if "auto_map" in config:
+        raise ModelFailure(
+            "the model wants its own code to be run (auto_map in config.json), and that is off: "
+            "choose one whose architecture the transformers library has",
+            code="model_remote_code",
+        )
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelFailure(f"{path.name} of the model is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelFailure(f"{path.name} of the model must be a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return _json(path) if path.is_file() else {}
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any(True for pattern in TOKENIZER for _ in folder.glob(pattern)):
+        raise ModelFailure(
+            "the model has no tokenizer: tokenizer.json (or vocab.txt, or a *.model file) "
+            f"must lie in {folder}",
+            code="model_no_tokenizer",
+        )
+
+
+def _tensor_names(folder: Path) -> frozenset[str]:
+    """The names of all tensors, from the headers, each of which must fit its file."""
+    weights = list(_weights(folder))
+    if not weights:
+        pickled = any(True for pattern in PICKLES for _ in folder.glob(pattern))
+        raise ModelFailure(
+            "the weights must be safetensors; this folder has "
+            + ("pickle files: convert them with " if pickled else "none: write them with ")
+            + "model.save_pretrained(folder, safe_serialization=True)",
+            code="model_not_safetensors",
+        )
+    return frozenset(name for path in weights for name in _header(path))
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        yield whole
+    elif index.is_file():
+        for name in sorted(set(_json(index).get("weight_map", {}).values())):
+            yield folder / name
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file, which must be as long as its header says.
+
+    The format: 8 bytes of little-endian length, that many bytes of JSON, the tensors' bytes.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            tensors = json.loads(file.read(min(length, MAX_HEADER)))
+        tensors.pop("__metadata__", None)
+        end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, struct.error) as error:
+        raise ModelFailure(
+            f"{path.name} is not a whole safetensors file: its header cannot be read"
+        ) from error
+    if size != 8 + length + end:
+        raise ModelFailure(
+            f"{path.name} must have {8 + length + end} bytes by its header, and has {size}: "
+            "it was cut short or changed"
+        )
+    return cast("dict[str, Any]", tensors)
+
+
+def _has_head(architectures: tuple[str, ...], *, tensors: frozenset[str]) -> bool:
+    if architectures:
+        return any(name.endswith(HEAD) for name in architectures)
+    return any(name.startswith(HEAD_TENSORS) for name in tensors)
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...] | None:
+    names = config.get("id2label")
+    if not names:
+        return None
+    try:
+        by_id = {int(key): str(value) for key, value in names.items()}
+        return tuple(by_id[index] for index in range(len(by_id)))
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ModelFailure(
+            f"id2label in config.json must map 0, 1, 2 ... to names, and is {names!r}"
+        ) from error
+
+
+def _pooling(folder: Path) -> str | None:
+    """The mode that a sentence-transformers folder names, in its old or its new spelling."""
+    config = _optional_json(folder / "1_Pooling" / "config.json")
+    if "pooling_mode" in config:
+        mode = config["pooling_mode"]
+        return mode if isinstance(mode, str) else "+".join(mode)
+    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
+    return "+".join(mode.removeprefix("pooling_mode_").split("_")[0] for mode in modes) or None
+
+
+def _max_tokens(folder: Path, *, config: dict[str, Any]) -> int | None:
+    """The smallest of the limits that the model's files name."""
+    tokenizer = _optional_json(folder / "tokenizer_config.json")
+    sentence = _optional_json(folder / "sentence_bert_config.json")
+    limits = [tokenizer.get("model_max_length"), sentence.get("max_seq_length"), _positions(config)]
+    known = [int(limit) for limit in limits if limit is not None and 0 < limit < NO_LIMIT]
+    return min(known, default=None)
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    table = next((config[name] for name in POSITIONS if config.get(name)), None)
+    if table is None or config.get("model_type") not in POSITIONS_AFTER_PADDING:
+        return table
+    padding = config.get("pad_token_id")
+    return int(table) - (1 if padding is None else int(padding)) - 1
+
+
+def _digest(folder: Path) -> str:
+    paths = {path for pattern in IDENTITY for path in folder.glob(pattern) if path.is_file()}
+    whole = hashlib.sha256()
+    for path in sorted(paths):
+        state = path.stat()
+        content = _file_digest(path, size=state.st_size, changed=state.st_mtime_ns)
+        whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return whole.hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _file_digest(path: Path, *, size: int, changed: int) -> str:  # noqa: ARG001 (the cache's key)
+    """A file's sha256, read once for as long as its size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,266 @@
+"""The object store: immutable objects by key, in a local folder or an S3 bucket.
+
+Built on obstore. Nothing here is ever changed in place: a key is written once, under a fence where
+two writers are possible, and counts only when the ledger points at it. A key is a relative path
+of plain segments (``jobs/7/parts/3-1.parquet``); it cannot leave the root.
+
+A missing key raises ``FileNotFoundError``, any other trouble of the store (full, refused, silent)
+another ``OSError``. Every request has a timeout and a few retries: a store that hangs is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from os import environ
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+from obstore.store import ObjectStore as Backend
+
+from jobs.errors import BadRequest
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from obstore import WritableFile
+    from obstore.store import ClientConfig, RetryConfig
+
+READ_BUFFER = 2**20
+"""Bytes that a reader holds, and so what one small read costs."""
+
+PART = 8 * 2**20
+"""Bytes of one part of a multipart upload: S3 takes 5 MiB to 5 GiB and at most 10,000 parts, so
+80 GiB fit."""
+
+UPLOADS = 2
+"""Parts of one writer in flight at once; its memory is at most one part more."""
+
+SCHEMES = ("s3", "gs", "az")
+
+_BAD_KEY = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f\\]|#\d+$")
+"""Empty, ``.`` and ``..`` segments; characters that S3 servers rewrite; the suffix that local
+uploads have until they are complete."""
+
+
+class ObjectStore:
+    """Objects under one root; safe to share between threads."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace an object; it appears whole or not at all."""
+        with _os_errors():
+            obstore.put(
+                self._backend, _checked(key), data, chunk_size=PART, max_concurrency=UPLOADS
+            )
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object unless the key exists; of concurrent creators at most one gets ``True``.
+
+        After a lost answer the retry finds the object of the first try and says ``False``.
+        """
+        with _os_errors():
+            try:
+                obstore.put(self._backend, _checked(key), data, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def get(self, key: str) -> bytes:
+        """The whole object."""
+        with _os_errors():
+            return bytes(obstore.get(self._backend, _checked(key)).bytes())
+
+    def size(self, key: str) -> int:
+        """The object's length in bytes."""
+        with _os_errors():
+            return obstore.head(self._backend, _checked(key))["size"]
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is there."""
+        try:
+            self.size(key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def reader(self, key: str) -> io.BufferedReader:
+        """A seekable binary file over ranged reads; memory is one ``READ_BUFFER``."""
+        raw = _RangeReader(self._backend, _checked(key), size=self.size(key))
+        return io.BufferedReader(raw, buffer_size=READ_BUFFER)
+
+    @contextlib.contextmanager
+    def writer(self, key: str) -> Iterator[IO[bytes]]:
+        """A binary file that becomes the object when the ``with`` block ends well.
+
+        When the block raises, nothing appears and what was uploaded is discarded. Memory stays at
+        ``UPLOADS + 1`` parts. Closing the file early (as ``io.TextIOWrapper`` does) ends writing,
+        not the upload.
+        """
+        upload = obstore.open_writer(
+            self._backend, _checked(key), buffer_size=PART, max_concurrency=UPLOADS
+        )
+        with _os_errors(), upload:  # aborts the upload when the block raises
+            yield cast("IO[bytes]", _Sink(upload))
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes, ``PART`` at a time.
+
+        Each block is a request of its own: a slow consumer meets no timeout, and a broken
+        connection costs one retry.
+        """
+        return self._blocks(_checked(key), self.size(key))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key under a prefix (a folder of keys), in no order; none if there are none."""
+        with _os_errors():
+            for batch in obstore.list(self._backend, prefix.rstrip("/")):
+                for meta in batch:
+                    yield meta["path"]
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with contextlib.suppress(FileNotFoundError), _os_errors():
+            obstore.delete(self._backend, _checked(key))
+
+    def _blocks(self, key: str, size: int) -> Iterator[bytes]:
+        for start in range(0, size, PART):
+            end = min(start + PART, size)
+            yield bytes(_range(self._backend, key, start=start, end=end))
+
+
+class _RangeReader(io.RawIOBase):
+    """One object as a raw file: each ``readinto`` is one ranged request of that size.
+
+    It exists because obstore's own file returns its ``Bytes``, which pyarrow and ``io`` refuse.
+    """
+
+    def __init__(self, backend: Backend, key: str, *, size: int) -> None:
+        super().__init__()
+        self._backend = backend
+        self._key = key
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(f"a position must be at least 0, not {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        end = min(self._position + len(target), self._size)
+        count = max(end - self._position, 0)
+        if count:  # a request for no bytes is an error
+            data = _range(self._backend, self._key, start=self._position, end=end)
+            target[:count] = data
+            self._position = end
+        return count
+
+
+class _Sink(io.RawIOBase):
+    """The file side of an upload. Closing it commits nothing: ``ObjectStore.writer`` does that.
+
+    A file that is dropped is closed by the garbage collector, which must not publish half of it.
+    """
+
+    def __init__(self, upload: WritableFile) -> None:
+        super().__init__()
+        self._upload = upload
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: object, /) -> int:
+        if self.closed:
+            raise ValueError("write to a closed file")
+        block = memoryview(cast("bytes", data)).cast("B")
+        self._upload.write(block)
+        self._position += len(block)
+        return len(block)
+
+
+def connect(url: str) -> ObjectStore:
+    """The store at ``file:///folder`` (made if missing) or ``s3://bucket/prefix``.
+
+    S3 keys, region and endpoint come from the usual ``AWS_*`` variables.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        folder = Path(unquote(parts.path))
+        if folder.is_absolute():
+            return ObjectStore(LocalStore(folder, mkdir=True))
+    if parts.scheme in SCHEMES and parts.netloc:
+        return ObjectStore(from_url(url, client_options=_client(), retry_config=_retries()))
+    raise BadRequest(
+        f"an object store must be file:///folder or s3://bucket/prefix, not {url!r}",
+        code="bad_object_store",
+    )
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    try:
+        yield
+    except BaseError as error:
+        raise OSError(str(error).partition("\n\nDebug source")[0]) from error
+
+
+def _range(backend: Backend, key: str, *, start: int, end: int) -> memoryview:
+    with _os_errors():
+        return memoryview(obstore.get_range(backend, key, start=start, end=end))
+
+
+def _client() -> ClientConfig:
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    return {
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=30),
+        "timeout": timedelta(seconds=120),
+        "allow_http": endpoint.startswith("http://"),
+    }
+
+
+def _retries() -> RetryConfig:
+    return {
+        "max_retries": 6,
+        "retry_timeout": timedelta(seconds=120),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=5),
+            "base": 2,
+        },
+    }
+
+
+def _checked(key: str) -> str:
+    if _BAD_KEY.search(key):
+        raise BadRequest(
+            "an object key must be a relative path without '.', '..', empty segments, "
+            f"backslashes or control characters, not {key!r}",
+            code="bad_object_key",
+        )
+    return key

@@ -1,0 +1,93 @@
+"""A job's outputs: the manifest of its parts, and one single file when asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs import parts
+from jobs.objects import ObjectStore
+from jobs.queries.chunks import DonePart
+from jobs.specs import OutputFormat
+
+ENDINGS = {
+    OutputFormat.JSONL: "jsonl",
+    OutputFormat.CSV: "csv",
+    OutputFormat.PARQUET: "parquet",
+}
+
+
+def tables(
+    store: ObjectStore, done: Iterable[DonePart], *, keep_text: bool, beat: Callable[[], None]
+) -> Iterator[pa.Table]:
+    """Each part's rows in row order, one part in memory at a time."""
+    for part in done:
+        beat()
+        table = parts.read(store, part.key)
+        yield table if keep_text else table.drop_columns(["text"])
+
+
+def write_file(
+    store: ObjectStore, key: str, rows: Iterable[pa.Table], *, output_format: OutputFormat
+) -> int:
+    """Write one single file; the number of rows in it."""
+    write = {
+        OutputFormat.JSONL: _write_jsonl,
+        OutputFormat.CSV: _write_csv,
+        OutputFormat.PARQUET: _write_parquet,
+    }[output_format]
+    with store.writer(key) as sink:
+        return write(sink, rows)
+
+
+def write_manifest(store: ObjectStore, key: str, manifest: dict[str, Any]) -> None:
+    """Write the manifest as JSON."""
+    store.put(key, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def _write_jsonl(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
+    count = 0
+    for table in rows:
+        lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
+        sink.write("".join(f"{line}\n" for line in lines).encode())
+        count += table.num_rows
+    return count
+
+
+def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
+    count = 0
+    for table in rows:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        if count == 0:
+            writer.writerow(table.column_names)
+        columns = [_flat(column) for column in table.columns]
+        writer.writerows(zip(*columns, strict=True))
+        sink.write(text.getvalue().encode())
+        count += table.num_rows
+    return count
+
+
+def _flat(column: pa.ChunkedArray) -> list[Any]:
+    """A column as CSV can hold it: lists become JSON."""
+    values = column.to_pylist()
+    if not pa.types.is_list(column.type):
+        return values
+    return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
+    count, writer = 0, None
+    for table in rows:
+        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
+        writer.write_table(table)
+        count += table.num_rows
+    if writer is not None:
+        writer.close()
+    return count

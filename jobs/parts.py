@@ -1,0 +1,50 @@
+"""Shards and parts as Parquet objects: their names, and reading row ranges of them."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.objects import ObjectStore
+
+ROW_GROUP = 2_000
+"""Rows that are read together; a chunk reads the row groups that it overlaps, and no more."""
+
+
+def shard_key(job_id: str, *, index: int, fence: int) -> str:
+    """Where a planner writes a shard; the fence keeps a replaced planner's object apart."""
+    return f"jobs/{job_id}/shards/{index:06d}-{fence}.parquet"
+
+
+def part_key(job_id: str, *, first_row: int, chunk_id: int, fence: int) -> str:
+    """Where a worker writes a part; names sort in row order, the fence keeps late writers apart."""
+    return f"jobs/{job_id}/parts/{first_row:012d}-{chunk_id}-{fence}.parquet"
+
+
+def output_key(job_id: str, *, name: str, fence: int, ending: str) -> str:
+    """Where the finalizer writes a manifest or a file."""
+    return f"jobs/{job_id}/output/{name}-{fence}.{ending}"
+
+
+def write(store: ObjectStore, key: str, table: pa.Table) -> int:
+    """Write a table of at most a shard's size as one object; its length in bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
+    store.put(key, buffer.getvalue())
+    return buffer.tell()
+
+
+def read(store: ObjectStore, key: str) -> pa.Table:
+    """A whole shard or part."""
+    with store.reader(key) as file:
+        return pq.read_table(file)
+
+
+def read_rows(store: ObjectStore, key: str, *, offset: int, rows: int) -> pa.Table:
+    """``rows`` rows from ``offset`` on, reading only the row groups that hold them."""
+    with store.reader(key) as file, pq.ParquetFile(file) as parquet:
+        first, last = offset // ROW_GROUP, (offset + rows - 1) // ROW_GROUP
+        groups = parquet.read_row_groups(list(range(first, last + 1)), use_threads=False)
+        return groups.slice(offset - first * ROW_GROUP, rows)

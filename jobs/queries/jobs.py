@@ -1,0 +1,184 @@
+"""Jobs as their owners see them: state, counts, rate, why they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import clock
+from jobs.decisions import waiting
+from jobs.errors import NotFound
+from jobs.queries import surroundings
+from jobs.states import FINAL, ChunkState, JobState
+from jobs.tables import Chunk, Job
+
+RATE_WINDOW = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over a job's chunks."""
+
+    pending: int = 0
+    leased: int = 0
+    done: int = 0
+    failing: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
+    rows_lately: int = 0  # done within RATE_WINDOW
+    lately_since: datetime | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job in the one shape that every kind has."""
+
+    job: Job
+    counts: Counts
+    histogram: dict[str, int]
+    waiting_reason: str | None
+    now: datetime
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second over the last half minute, or over the whole run once it has ended."""
+        if self.job.finished_at and self.job.started_at:
+            span = (self.job.finished_at - self.job.started_at).total_seconds()
+            return self.counts.rows_done / span if span > 0 else None
+        if self.counts.rows_lately == 0 or self.job.started_at is None:
+            return None
+        begun = max(self.now - RATE_WINDOW, self.job.started_at)
+        return self.counts.rows_lately / max((self.now - begun).total_seconds(), 0.001)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the last row at the present rate; unknown before planning has ended."""
+        if self.rate is None or self.job.rows_total is None or self.job.state in FINAL:
+            return None
+        return (self.job.rows_total - self.counts.rows_done) / self.rate
+
+
+def get(session: Session, job_id: str, *, project_id: str) -> JobView:
+    """The job. Raises ``NotFound``, for another project's job too."""
+    job = session.scalar(sa.select(Job).where(Job.id == job_id, Job.project_id == project_id))
+    if job is None:
+        raise NotFound(f"no job {job_id!r} in this project")
+    return _views(session, [job], histograms=True)[0]
+
+
+def page(
+    session: Session,
+    *,
+    project_id: str,
+    limit: int,
+    after: str | None = None,
+    state: JobState | None = None,
+) -> tuple[list[JobView], bool]:
+    """Jobs, newest first, beginning behind the job ``after``; and whether there are more."""
+    query = sa.select(Job).where(Job.project_id == project_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        place = session.execute(
+            sa.select(Job.created_at, Job.id).where(Job.id == after, Job.project_id == project_id)
+        ).one_or_none()
+        if place is None:
+            raise NotFound(f"no job {after!r} in this project to list after", param="after")
+        query = query.where(sa.tuple_(Job.created_at, Job.id) < sa.tuple_(*place))
+    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    jobs = session.scalars(query).all()
+    return _views(session, jobs[:limit], histograms=False), len(jobs) > limit
+
+
+def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
+    now = clock.now(session)
+    counts = _counts(session, [job.id for job in jobs], now=now)
+    around = surroundings.look(session)
+    return [
+        JobView(
+            job=job,
+            counts=counts.get(job.id, Counts()),
+            histogram=histogram(session, job.id) if histograms else {},
+            waiting_reason=waiting.reason(
+                _facts(job, counts.get(job.id, Counts()), around=around, now=now)
+            ),
+            now=now,
+        )
+        for job in jobs
+    ]
+
+
+def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[str, Counts]:
+    done, pending = Chunk.state == ChunkState.DONE, Chunk.state == ChunkState.PENDING
+    lately = sa.and_(done, Chunk.done_at > now - RATE_WINDOW)
+    failing = sa.and_(pending, Chunk.not_before > now)
+    number, rows = sa.func.count(), sa.func.sum(Chunk.rows)
+    query = (
+        sa.select(
+            Chunk.job_id,
+            number.filter(pending).label("pending"),
+            number.filter(Chunk.state == ChunkState.LEASED).label("leased"),
+            number.filter(done).label("done"),
+            number.filter(failing).label("failing"),
+            _integer(rows.filter(done)).label("rows_done"),
+            _integer(sa.func.sum(Chunk.rows_failed)).label("rows_failed"),
+            _integer(rows.filter(lately)).label("rows_lately"),
+            sa.func.min(Chunk.done_at).filter(lately).label("lately_since"),
+            _integer(sa.func.sum(Chunk.tokens)).label("tokens"),
+            sa.func.coalesce(sa.func.sum(Chunk.seconds), 0.0).label("seconds"),
+            sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
+        )
+        .where(Chunk.job_id.in_(job_ids))
+        .group_by(Chunk.job_id)
+    )
+    found = (row._asdict() for row in session.execute(query))
+    return {row.pop("job_id"): Counts(**row) for row in found}
+
+
+def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.coalesce(value, 0), sa.BigInteger)
+
+
+def histogram(session: Session, job_id: str) -> dict[str, int]:
+    """Rows per best label so far, most frequent first."""
+    entry = sa.func.jsonb_each(Chunk.histogram).table_valued("key", "value").render_derived()
+    total = sa.cast(sa.func.sum(sa.cast(entry.c.value, sa.BigInteger)), sa.BigInteger)
+    query = (
+        sa.select(entry.c.key, total)
+        .select_from(Chunk)
+        .join(entry, sa.true())
+        .where(Chunk.job_id == job_id, Chunk.state == ChunkState.DONE)
+        .group_by(entry.c.key)
+        .order_by(total.desc(), entry.c.key)
+    )
+    return dict(session.execute(query))
+
+
+def _facts(
+    job: Job, counts: Counts, *, around: surroundings.Surroundings, now: datetime
+) -> waiting.Facts:
+    expires = job.step_lease_expires_at
+    return waiting.Facts(
+        now=now,
+        state=job.state,
+        pool=job.pool,
+        control_turned_at=around.control_turned_at,
+        broker_error=around.broker_error,
+        planners=around.slots.get(surroundings.PLANNERS, 0),
+        slots=around.slots.get(job.pool, 0),
+        pending=counts.pending,
+        leased=counts.leased,
+        failing=counts.failing,
+        last_error=counts.last_error,
+        busy_slots=around.busy.get(job.pool, 0),
+        step_held=expires is not None and expires > now,
+        step_error=job.step_error,
+    )

@@ -1,0 +1,60 @@
+"""Who is there: control, planners, workers of each pool, and how busy they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.states import ChunkState
+from jobs.tables import Chunk, ControlStatus, Job, Worker
+
+PLANNERS = "plan"
+"""The pool name under which planners beat."""
+
+SILENCE = timedelta(seconds=20)
+"""A worker that has not beaten for this long counts as gone."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The installation at one moment."""
+
+    control_turned_at: datetime | None
+    broker_error: str | None
+    slots: dict[str, int]  # by pool, of workers that beat lately
+    busy: dict[str, int]  # by pool, chunks leased
+
+
+def look(session: Session) -> Surroundings:
+    """Read it all, in three small queries."""
+    status = session.get(ControlStatus, 1)
+    leased = (
+        sa.select(Job.pool, sa.func.count())
+        .join(Chunk, Chunk.job_id == Job.id)
+        .where(Chunk.state == ChunkState.LEASED)
+        .group_by(Job.pool)
+    )
+    return Surroundings(
+        control_turned_at=status.turned_at if status else None,
+        broker_error=status.broker_error if status else None,
+        slots=slots_by_pool(session),
+        busy=dict(session.execute(leased)),
+    )
+
+
+def slots_by_pool(session: Session) -> dict[str, int]:
+    """How many chunks each pool can work on at a time, by workers that beat lately."""
+    query = (
+        sa.select(Worker.pool, sa.cast(sa.func.sum(Worker.slots), sa.Integer))
+        .where(Worker.beat_at > sa.func.now() - SILENCE)
+        .group_by(Worker.pool)
+    )
+    return dict(session.execute(query))
+
+
+def workers(session: Session) -> list[Worker]:
+    """Every worker on record, by pool and name."""
+    return list(session.scalars(sa.select(Worker).order_by(Worker.pool, Worker.name)))

@@ -1,0 +1,62 @@
+"""The columns of a shard and of a part, and the codes of rows that could not be done.
+
+A shard is what the planner wrote down of a corpus; a part is the results of one chunk. Both are
+Parquet. Every corpus row is one shard row, a bad one too: it carries its error with it, and becomes
+an error row of the part.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class RowCode(StrEnum):
+    """Stable codes of error rows; part of the public contract, documented in docs/rows.md."""
+
+    BAD_JSON = "bad_json"
+    BAD_ENCODING = "bad_encoding"
+    BAD_CSV = "bad_csv"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_TEXT = "missing_text"
+    WRONG_TYPE = "wrong_type"
+    EMPTY_TEXT = "empty_text"
+    ROW_TOO_LONG = "row_too_long"
+    NO_TOKENS = "no_tokens"
+    NOT_FINITE = "not_finite"
+    OUT_OF_MEMORY = "out_of_memory"
+    ROW_CRASHED_WORKER = "row_crashed_worker"
+
+
+CORPUS_SCHEMA = pa.schema(
+    [
+        ("line", pa.int64()),  # 1-based line (text formats) or row (Parquet) where the row begins
+        ("id", pa.string()),  # the id column as text; null: none asked for, or unreadable
+        ("text", pa.string()),  # null if and only if error_code is set
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+"""What a reader yields, batch by batch."""
+
+SHARD_SCHEMA = pa.schema([("row", pa.int64()), *CORPUS_SCHEMA])
+"""``row`` is the 0-based place in the whole corpus."""
+
+CLASSIFY_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("line", pa.int64()),
+        ("id", pa.string()),
+        ("text", pa.string()),  # null unless the job keeps texts
+        ("label", pa.string()),  # the best label; null: an error row, or none over the threshold
+        ("score", pa.float32()),
+        ("labels", pa.list_(pa.string())),  # best first; null on an error row
+        ("scores", pa.list_(pa.float32())),
+        ("tokens", pa.int32()),  # tokens of the text that the model read
+        ("truncated", pa.bool_()),  # the text was longer than the model's window
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+"""The columns of a classify job's parts and outputs."""

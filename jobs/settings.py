@@ -1,0 +1,106 @@
+"""All settings, read from the environment (prefix ``NIGHTSHIFT_``) or given as keywords.
+
+Every field is documented in ``docs/settings.md``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One installation's settings; the same names serve every process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NIGHTSHIFT_", extra="ignore", populate_by_name=True
+    )
+
+    database_url: str = Field(
+        "postgresql://localhost/nightshift",
+        validation_alias=AliasChoices("NIGHTSHIFT_DATABASE_URL", "DATABASE_URL"),
+        description="Postgres, the truth.",
+    )
+    redis_url: str = Field(
+        "redis://localhost:6379/0",
+        validation_alias=AliasChoices("NIGHTSHIFT_REDIS_URL", "REDIS_URL"),
+        description="Redis or Valkey, the carrier of messages; may be flushed at any time.",
+    )
+    object_store_url: str = Field(
+        "file:///var/lib/nightshift/objects",
+        description="Where corpora, parts and outputs lie: file:///folder or s3://bucket/prefix. "
+        "S3 keys and endpoint come from the usual AWS_* variables.",
+    )
+
+    api_host: str = Field("127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(8750, description="Port the API listens on.")
+    max_upload_bytes: int = Field(64 * 2**30, description="Largest file the API accepts, in bytes.")
+    allowed_inputs: list[str] = Field(
+        default_factory=list,
+        description="Prefixes of input URIs that jobs may read, as a JSON list: "
+        '["file:///data/", "s3://bucket/", "hf://datasets/"]. Empty: uploaded files only.',
+    )
+    allowed_models: list[str] = Field(
+        default_factory=lambda: ["hf:", "/"],
+        description="Prefixes of model references that jobs may load, as a JSON list: "
+        "hub ids (hf:org/) and absolute folders on the workers.",
+    )
+
+    lease_seconds: float = Field(
+        30.0, gt=0, description="How long a silent worker keeps a chunk; renewed at a third of it."
+    )
+    stall_seconds: float = Field(
+        600.0, gt=0, description="A worker that makes no progress for this long loses its lease."
+    )
+    dispatch_window: int = Field(
+        32, gt=0, description="Most chunk messages that one pool's queue in Redis holds."
+    )
+    redispatch_seconds: float = Field(
+        30.0, gt=0, description="A message not acted on for this long is sent again."
+    )
+    control_interval_seconds: float = Field(
+        0.5, gt=0, description="Pause between two turns of the control loop."
+    )
+    chunk_rows: int = Field(2_000, gt=0, description="Most rows in one chunk.")
+    chunk_bytes: int = Field(
+        128 * 2**10, gt=0, description="Most UTF-8 bytes of text in one chunk of several rows."
+    )
+    shard_rows: int = Field(50_000, gt=0, description="Most rows in one shard.")
+    shard_bytes: int = Field(16 * 2**20, gt=0, description="Most bytes of text in one shard.")
+    max_row_bytes: int = Field(
+        2**20, gt=0, description="A longer input row becomes an error row, `row_too_long`."
+    )
+
+    pool: str = Field("cpu", description="The pool that this worker belongs to.")
+    worker_processes: int = Field(1, gt=0, description="Processes of one worker, one per device.")
+    worker_threads: int = Field(
+        0, ge=0, description="CPU threads per worker process; 0 divides the cores evenly."
+    )
+    batch_tokens: int = Field(
+        0, ge=0, description="Tokens per batch; 0 takes 1,024 on CPU and 16,384 on an accelerator."
+    )
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a lease lasts from its claim or last renewal."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def redispatch(self) -> timedelta:
+        """The age at which an unanswered message is sent again."""
+        return timedelta(seconds=self.redispatch_seconds)
+
+
+@functools.cache
+def get() -> Settings:
+    """The process's settings, read once."""
+    return Settings()
+
+
+def state_home() -> Path:
+    """The default state folder of the embedded stack."""
+    return Path.home() / ".nightshift"

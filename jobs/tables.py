@@ -1,0 +1,299 @@
+"""The tables of the ledger, each field explained: what it means, who writes it, what null says.
+
+Counts of a running job are sums over its chunks: no row is written by every worker, so commits of
+different chunks never wait for each other. Times are the database's clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobs.states import FINAL, ChunkState, JobState
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """The declarative base: names of constraints, types of columns."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own hook
+        str: Text,
+        int: BigInteger,
+        float: Double,
+        datetime: DateTime(timezone=True),
+        Json: JSONB(none_as_null=True),
+        JobState: String(20),
+        ChunkState: String(20),
+    }
+
+
+def _one_of(column: str, states: type[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
+
+
+_FINAL = ", ".join(repr(state.value) for state in sorted(FINAL))
+
+
+class Project(Base):
+    """A tenant: owns keys, files and jobs."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    weight: Mapped[float] = mapped_column(server_default=text("1"))  # its share of a busy pool
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("weight > 0", name="weight_positive"),)
+
+
+class ApiKey(Base):
+    """The right to act for a project; only the key's hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]  # null: valid
+
+
+class File(Base):
+    """An uploaded file; its bytes never change."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    filename: Mapped[str]  # as the client named it; its ending tells the format
+    purpose: Mapped[str]  # as the client said; `batch` by default
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    object_key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+
+class Job(Base):
+    """One thing that a user asked for."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    kind: Mapped[str]
+    state: Mapped[JobState]
+    spec: Mapped[Json]  # as accepted; never changed
+    pool: Mapped[str]  # of the spec, for the dispatcher's index
+    priority: Mapped[int] = mapped_column(Integer)  # of the spec; higher goes first
+    idempotency_key: Mapped[str | None]  # the client's; null: none given
+    request_sha256: Mapped[str]  # of the spec: tells a repeated submit from a reused key
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]  # null: no deadline
+    started_at: Mapped[datetime | None]  # a planner first claimed it; null: nobody has yet
+    planned_at: Mapped[datetime | None]  # every row is in a chunk; null: planning goes on
+    finished_at: Mapped[datetime | None]  # set if and only if the state is final
+
+    # The lease on the job's own steps, planning and finalizing; written by who claims them.
+    step_fence: Mapped[int] = mapped_column(server_default=text("0"))  # only grows
+    step_owner: Mapped[str | None]  # null: nobody holds it
+    step_lease_expires_at: Mapped[datetime | None]  # null: nobody holds it
+    step_dispatched_at: Mapped[datetime | None]  # a message was sent; null: none since the claim
+    step_crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    step_error: Mapped[str | None]  # why the last try at it was given back; null: it was not
+
+    corpus_fingerprint: Mapped[str | None]  # by the planner, to notice a corpus that changed
+    model_digest: Mapped[str | None]  # by the planner: workers refuse other weights
+    rows_planned: Mapped[int] = mapped_column(server_default=text("0"))  # rows in shards so far
+    rows_total: Mapped[int | None]  # null: not planned to the end yet
+    error_code: Mapped[str | None]  # of a failed job
+    error_message: Mapped[str | None]
+    output: Mapped[Json | None]  # by the finalizer: manifest key, file key, rows; null: none yet
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", JobState), name="state"),
+        CheckConstraint(
+            f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"
+        ),
+        CheckConstraint("(state = 'failed') = (error_code IS NOT NULL)", name="error_iff_failed"),
+        CheckConstraint(
+            "(step_owner IS NULL) = (step_lease_expires_at IS NULL)", name="step_lease_whole"
+        ),
+        CheckConstraint("(rows_total IS NULL) = (planned_at IS NULL)", name="total_iff_planned"),
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index(None, "project_id", "created_at", "id"),
+        Index(
+            "ix_jobs_active",
+            "pool",
+            "state",
+            postgresql_where=text(f"state NOT IN ({_FINAL})"),
+        ),
+    )
+
+
+class Shard(Base):
+    """A piece of a corpus as the planner wrote it down."""
+
+    __tablename__ = "shards"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    object_key: Mapped[str]
+    first_row: Mapped[int]  # place in the corpus of its first row
+    rows: Mapped[int]
+
+
+class Chunk(Base):
+    """A row range of one shard: the unit of bulk work."""
+
+    __tablename__ = "chunks"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    shard_index: Mapped[int] = mapped_column(Integer)
+    first_row: Mapped[int]  # place in the corpus of its first row
+    rows: Mapped[int]
+    state: Mapped[ChunkState] = mapped_column(server_default=text("'pending'"))
+
+    fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows by one at every claim
+    owner: Mapped[str | None]  # worker and process that hold it; null: nobody
+    lease_expires_at: Mapped[datetime | None]  # null: nobody holds it
+    dispatched_at: Mapped[datetime | None]  # a message is out; null: none since it became pending
+    not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
+    crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # workers it killed
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # released by a fault
+    last_error: Mapped[str | None]  # of the last crash or failure, in words
+    condemned: Mapped[bool] = mapped_column(  # a single row that kills: to be written as an error
+        Boolean, server_default=text("false")
+    )
+    retried_part: Mapped[str | None]  # the part whose error rows are to be done again
+
+    # Written by the commit, under the fence.
+    part_key: Mapped[str | None]  # null: not done yet
+    part_bytes: Mapped[int | None]
+    rows_failed: Mapped[int | None]
+    tokens: Mapped[int | None]
+    seconds: Mapped[float | None]  # the engine's time
+    histogram: Mapped[Json | None]  # label -> rows
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("state", ChunkState), name="state"),
+        CheckConstraint("rows > 0", name="rows_positive"),
+        CheckConstraint(
+            "(state = 'leased') = (lease_expires_at IS NOT NULL AND owner IS NOT NULL)",
+            name="leased_iff_lease",
+        ),
+        CheckConstraint(
+            "(state = 'done') = (part_key IS NOT NULL AND rows_failed IS NOT NULL)",
+            name="done_iff_part",
+        ),
+        Index(  # two live chunks never begin at the same row
+            "uq_chunks_job_id_first_row",
+            "job_id",
+            "first_row",
+            unique=True,
+            postgresql_where=text("state <> 'split'"),
+        ),
+        Index(
+            "ix_chunks_pending",
+            "job_id",
+            "first_row",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index(
+            "ix_chunks_leased",
+            "lease_expires_at",
+            postgresql_where=text("state = 'leased'"),
+        ),
+        Index("ix_chunks_leased_job", "job_id", postgresql_where=text("state = 'leased'")),
+    )
+
+
+class Worker(Base):
+    """A worker process group that beats."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    pool: Mapped[str]  # `plan` for planners
+    slots: Mapped[int] = mapped_column(Integer)  # chunks it works on at a time
+    device: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    beat_at: Mapped[datetime]  # old: it is dead or cut off
+
+
+class Event(Base):
+    """Something that happened to a job, in order; few per job, never one per row."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    type: Mapped[str]
+    data: Mapped[Json]
+
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+
+class ResultRow(Base):
+    """One result, for jobs with ``output.postgres``; arrives in the commit of its chunk."""
+
+    __tablename__ = "result_rows"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    row: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str | None]
+    label: Mapped[str | None]
+    score: Mapped[float | None]
+    labels: Mapped[Json | None]  # label -> score
+    tokens: Mapped[int | None]
+    truncated: Mapped[bool | None]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+
+
+class ControlStatus(Base):
+    """What the leading control process last did; one row."""
+
+    __tablename__ = "control_status"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)  # always 1
+    leader: Mapped[str]
+    turned_at: Mapped[datetime]
+    broker_error: Mapped[str | None]  # null: the broker answered at the last turn
+    broker_error_since: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

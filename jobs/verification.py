@@ -1,0 +1,139 @@
+"""The proof of promise P2: inputs recounted against outputs, from storage, not from the ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pyarrow.parquet as pq
+
+from jobs import inputs
+from jobs.corpora import reading
+from jobs.database import Sessions
+from jobs.objects import ObjectStore
+from jobs.queries import chunks
+from jobs.queries.chunks import DonePart
+from jobs.settings import Settings
+from jobs.specs import OutputFormat, Spec
+from jobs.states import JobState
+from jobs.tables import Job
+
+MANY = 255
+"""More results for one row than a byte counts are one problem all the same."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was counted; ``ok`` if and only if there are no problems."""
+
+    rows_total: int | None  # that the ledger says; null: the job was not planned to the end
+    rows_input: int  # counted in the corpus
+    rows_output: int  # counted in the parts
+    rows_failed: int  # of those, error rows
+    missing: int
+    duplicated: int
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every input row is exactly one output row."""
+        return not self.problems
+
+
+@dataclass
+class _Tally:
+    seen: bytearray
+    rows: int = 0
+    failed: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Settings) -> Report:
+    """Read the corpus, every part and the single file once more, and compare.
+
+    Memory is one byte per row and one part. A cancelled, expired or failed job may lack rows: they
+    are counted as missing, and are a problem only where the job says that it succeeded.
+    """
+    with sessions.begin() as session:
+        job = session.get_one(Job, job_id)
+        spec = Spec.model_validate(job.spec)
+        source = inputs.source(
+            session,
+            store,
+            spec.corpus,
+            project_id=job.project_id,
+            allowed=settings.allowed_inputs,
+        )
+        done = list(chunks.done_parts(session, job_id))
+    batches = reading.read(source, spec.corpus, max_row_bytes=settings.max_row_bytes)
+    rows_input = sum(batch.num_rows for batch in batches)
+    tally = _tally(store, done, rows=rows_input)
+    missing = tally.seen.count(0)
+    duplicated = len(tally.seen) - missing - tally.seen.count(1)
+    problems = [*tally.problems, *_differences(job, rows_input, missing, duplicated)]
+    problems += _file_problems(store, job, rows=tally.rows)
+    return Report(
+        rows_total=job.rows_total,
+        rows_input=rows_input,
+        rows_output=tally.rows,
+        rows_failed=tally.failed,
+        missing=missing,
+        duplicated=duplicated,
+        problems=tuple(problems),
+    )
+
+
+def _tally(store: ObjectStore, done: Iterable[DonePart], *, rows: int) -> _Tally:
+    tally = _Tally(seen=bytearray(rows))
+    for part in done:
+        with store.reader(part.key) as file:
+            table = pq.read_table(file, columns=["row", "error_code"])
+        failed = table.num_rows - table["error_code"].null_count
+        if (table.num_rows, failed) != (part.rows, part.rows_failed):
+            tally.problems.append(
+                f"part {part.key} holds {table.num_rows} rows, {failed} failed; "
+                f"the ledger says {part.rows}, {part.rows_failed}"
+            )
+        tally.rows += table.num_rows
+        tally.failed += failed
+        _mark(tally, table["row"].to_pylist(), key=part.key)
+    return tally
+
+
+def _mark(tally: _Tally, rows: list[int], *, key: str) -> None:
+    for row in rows:
+        if not 0 <= row < len(tally.seen):
+            tally.problems.append(f"part {key} holds row {row}, which the corpus does not have")
+        elif tally.seen[row] < MANY:
+            tally.seen[row] += 1
+
+
+def _differences(job: Job, rows_input: int, missing: int, duplicated: int) -> list[str]:
+    problems = []
+    if job.rows_total is not None and job.rows_total != rows_input:
+        problems.append(f"the corpus has {rows_input} rows, but {job.rows_total} were planned")
+    if missing and job.state is JobState.SUCCEEDED:
+        problems.append(f"{missing} rows have no result")
+    if duplicated:
+        problems.append(f"{duplicated} rows have more than one result")
+    return problems
+
+
+def _file_problems(store: ObjectStore, job: Job, *, rows: int) -> list[str]:
+    if job.output is None or job.output["file"] is None:
+        return []
+    key = job.output["file"]
+    found = _count_file(store, key, OutputFormat(job.output["format"]))
+    return [] if found == rows else [f"{key} holds {found} rows, the parts hold {rows}"]
+
+
+def _count_file(store: ObjectStore, key: str, output_format: OutputFormat) -> int:
+    with store.reader(key) as file:
+        if output_format is OutputFormat.PARQUET:
+            return int(pq.ParquetFile(file).metadata.num_rows) if store.size(key) else 0
+        if output_format is OutputFormat.JSONL:
+            return sum(1 for _ in file)
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        return max(0, sum(1 for _ in csv.reader(text)) - 1)

@@ -1,0 +1,3 @@
+"""Fixtures that every test may ask for; each starts its server only when asked."""
+
+pytest_plugins = ("tests.support.seaweed", "tests.support.servers")

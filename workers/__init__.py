@@ -1,0 +1,1 @@
+"""How work is done: Celery app, control loop, planner, inference engine."""

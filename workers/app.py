@@ -1,0 +1,55 @@
+"""The Celery application: how hints travel. Nothing here owns work; see ``docs/lifecycle.md``.
+
+Messages are JSON, acknowledged as soon as they are received, never retried and never delayed by the
+broker; there is no result backend. What a lost message would have done, control does again.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from jobs import settings
+
+PLAN_QUEUE = "plan"
+
+
+def pool_queue(pool: str) -> str:
+    """The queue of a pool's chunk messages."""
+    return f"pool.{pool}"
+
+
+def make(redis_url: str) -> Celery:
+    """An application on this broker."""
+    app = Celery("nightshift", broker=redis_url, include=["workers.tasks"])
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_create_missing_queues=True,
+        task_send_sent_event=False,  # would make one metric label per producer process
+        task_track_started=True,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # nothing is hoarded behind a chunk that runs
+        worker_proc_alive_timeout=120,  # importing torch takes longer than the default of 4 s
+        worker_pool_start_method="spawn",  # a CUDA context must not be forked
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={  # a half-open connection must not hang a worker
+            "socket_timeout": 5,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "visibility_timeout": 3600,
+        },
+        event_queue_expires=60.0,
+        timezone="UTC",
+    )
+    return app
+
+
+app = make(settings.get().redis_url)

@@ -1,0 +1,202 @@
+"""One chunk: claim, work, commit.
+
+Faults are told apart by whose they are. The row's: it becomes an error row. The engine's, when it
+raises on these rows: the chunk counts a crash and is cut in two until the row is found. The
+surroundings' (storage, database): the chunk is given back and tried again later, without end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pyarrow as pa
+import structlog
+from obstore.exceptions import BaseError as StorageError
+
+from jobs import database, parts
+from jobs.errors import LeaseLost, ModelFailure
+from jobs.ledger import chunks, moves, rescuing
+from jobs.ledger.chunks import ChunkLease, Part
+from jobs.rows import RowCode
+from jobs.states import JobState
+from workers import labelled
+from workers.context import Context
+from workers.inference import shelf
+from workers.inference.engine import Prediction, RowError
+from workers.keeper import Keeper
+
+log = structlog.get_logger()
+
+Beat = Callable[[], None]
+
+CLAIM_PATIENCE = 10.0
+COMMIT_PATIENCE = 120.0
+"""Seconds that a finished chunk waits for Postgres: the fence makes a late commit safe."""
+
+_GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
+
+
+class EngineFault(Exception):  # noqa: N818 - an envelope for whatever the engine raised
+    """The engine raised something that is not one row's error."""
+
+
+def run(chunk_id: int, *, context: Context) -> str:
+    """Do the chunk, if it is to be had; what came of it, in a word for the log and for Flower."""
+    held = database.patiently(
+        context.sessions,
+        lambda s: chunks.claim(s, chunk_id, owner=context.owner, lease=context.settings.lease),
+        seconds=CLAIM_PATIENCE,
+    )
+    if held is None:
+        return "not to be had"
+    outcome = _outcome(held, context=context)
+    log.info("chunk ended", job_id=held.job_id, chunk=held.chunk_id, outcome=outcome)
+    return outcome
+
+
+def _outcome(held: ChunkLease, *, context: Context) -> str:
+    try:
+        _work(held, context=context)
+    except LeaseLost as lost:
+        _release(held, error=None, context=context)
+        return f"stopped: {lost.message}"
+    except ModelFailure as failure:
+        _fail_job(held, failure, context=context)
+        return f"failed the job: {failure.message}"
+    except EngineFault as fault:
+        _report_crash(held, fault, context=context)
+        return f"the engine failed: {fault}"
+    except (OSError, StorageError, pa.ArrowException) as fault:
+        _release(held, error=f"{type(fault).__name__}: {fault}", context=context)
+        return f"given back: {fault}"
+    return "done"
+
+
+def _work(held: ChunkLease, *, context: Context) -> None:
+    stall = timedelta(seconds=context.settings.stall_seconds)
+    with Keeper(_renewing(held, context), lease=context.settings.lease, stall=stall) as keeper:
+        rows = parts.read_rows(context.store, held.shard_key, offset=held.offset, rows=held.rows)
+        kept = _kept(held, context=context)
+        begun = time.perf_counter()
+        results = _results(held, rows, kept=kept, beat=keeper.beat, context=context)
+        seconds = time.perf_counter() - begun
+        table = labelled.table(rows, results, kept=kept, keep_text=held.spec.output.keep_text)
+        part = _write(held, table, seconds=seconds, context=context)
+        keeper.beat()
+        _commit(held, part, table, context=context)
+
+
+def _renewing(held: ChunkLease, context: Context) -> Callable[[], str | None]:
+    def renew() -> str | None:
+        with context.sessions.begin() as session:
+            state = chunks.renew(session, held, lease=context.settings.lease)
+        if state is None:
+            return f"chunk {held.chunk_id} was taken over from fence {held.fence}"
+        return None if state in _GOES_ON else f"the job is {state}"
+
+    return renew
+
+
+def _kept(held: ChunkLease, *, context: Context) -> dict[int, dict[str, object]]:
+    """On a retry: the good results of the earlier part, by row."""
+    if held.retried_part is None:
+        return {}
+    return {
+        row["row"]: row
+        for row in parts.read(context.store, held.retried_part).to_pylist()
+        if row["error_code"] is None
+    }
+
+
+def _results(
+    held: ChunkLease,
+    rows: pa.Table,
+    *,
+    kept: dict[int, dict[str, object]],
+    beat: Beat,
+    context: Context,
+) -> dict[int, Prediction | RowError]:
+    """Results by row, for the rows that have a text and no result yet."""
+    wanted = {
+        row: text
+        for row, text in zip(rows["row"].to_pylist(), rows["text"].to_pylist(), strict=True)
+        if text is not None and row not in kept
+    }
+    if held.condemned:
+        message = f"this row ends its worker; the last time: {held.last_error}"
+        return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message))
+    if not wanted:
+        return {}
+    predictions = _infer(held, list(wanted.values()), beat=beat, context=context)
+    return dict(zip(wanted, predictions, strict=True))
+
+
+def _infer(
+    held: ChunkLease, texts: list[str], *, beat: Beat, context: Context
+) -> list[Prediction | RowError]:
+    classifier = shelf.get(
+        held.spec.model,
+        held.spec.classify,
+        digest=held.model_digest,
+        settings=context.settings,
+    )
+    try:
+        return classifier.classify(texts, beat=beat)
+    except LeaseLost:
+        raise
+    except Exception as fault:
+        log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)
+        raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
+
+
+def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Context) -> Part:
+    key = parts.part_key(
+        held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
+    )
+    size = parts.write(context.store, key, table)
+    return Part(
+        key=key,
+        bytes=size,
+        rows=table.num_rows,
+        rows_failed=table.num_rows - table["error_code"].null_count,
+        tokens=labelled.tokens(table),
+        seconds=seconds,
+        histogram=labelled.histogram(table),
+    )
+
+
+def _commit(held: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
+    def work(session: database.Session) -> None:
+        results = labelled.result_rows(held.job_id, table) if held.spec.output.postgres else ()
+        chunks.commit(session, held, part, results=results)
+
+    database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
+
+
+def _release(held: ChunkLease, *, error: str | None, context: Context) -> None:
+    database.patiently(
+        context.sessions,
+        lambda session: chunks.release(session, held, error=error),
+        seconds=COMMIT_PATIENCE,
+    )
+
+
+def _fail_job(held: ChunkLease, failure: ModelFailure, *, context: Context) -> None:
+    def work(session: database.Session) -> None:
+        chunks.release(session, held)
+        message = f"{failure.message} (on worker {context.owner})"
+        moves.fail(session, held.job_id, code=failure.code, message=message)
+
+    database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
+
+
+def _report_crash(held: ChunkLease, fault: EngineFault, *, context: Context) -> None:
+    database.patiently(
+        context.sessions,
+        lambda session: rescuing.report_crash(
+            session, held.chunk_id, owner=context.owner, reason=str(fault)
+        ),
+        seconds=COMMIT_PATIENCE,
+    )

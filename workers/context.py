@@ -1,0 +1,43 @@
+"""What a worker process holds: settings, connections, its name. Made once, at first use."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from dataclasses import dataclass
+
+from jobs import database, objects, settings
+from jobs.database import Sessions
+from jobs.objects import ObjectStore
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """The collaborators of every task in this process."""
+
+    settings: Settings
+    sessions: Sessions
+    store: ObjectStore
+
+    @property
+    def owner(self) -> str:
+        """This process, as it stands in leases."""
+        return owner_name(os.getpid())
+
+
+def owner_name(pid: int) -> str:
+    """The name in leases of a process of this host."""
+    return f"{platform.node()}:{pid}"
+
+
+@functools.cache
+def get() -> Context:
+    """The process's context; never call it in a process that forks afterwards."""
+    current = settings.get()
+    return Context(
+        settings=current,
+        sessions=database.sessions(database.connect(current.database_url, pool_size=3)),
+        store=objects.connect(current.object_store_url),
+    )

@@ -1,0 +1,104 @@
+"""The control loop: lead or wait, turn, sleep until the bell or the interval."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from jobs.database import Sessions
+from jobs.settings import Settings
+from workers.control import turns
+from workers.control.leadership import Leadership
+from workers.control.publisher import BrokerAway, Publisher
+
+log = structlog.get_logger()
+
+HOUSEKEEPING_SECONDS = 60.0
+BUSY_PAUSE = 0.05
+"""Between turns that sent something: a window that was topped up may have room again at once."""
+
+
+class Control:
+    """One control process. ``run`` returns after ``stop``."""
+
+    def __init__(self, sessions: Sessions, publisher: Publisher, *, settings: Settings) -> None:
+        self._sessions = sessions
+        self._publisher = publisher
+        self._settings = settings
+        self._name = f"{platform.node()}:{os.getpid()}"
+        self._stopping = threading.Event()
+        self._tidied_at = 0.0
+
+    def stop(self, *_: object) -> None:
+        """Make ``run`` return after the turn that is under way; fit for a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Lead whenever nobody else does, through outages of Postgres and Redis."""
+        while not self._stopping.is_set():
+            try:
+                with Leadership(self._settings.database_url) as leadership:
+                    self._follow_or_lead(leadership)
+            except (psycopg.Error, sa.exc.DBAPIError) as error:
+                log.warning("control lost Postgres and tries again", error=str(error))
+                self._stopping.wait(1.0)
+
+    def _follow_or_lead(self, leadership: Leadership) -> None:
+        leading_since: float | None = None
+        while not self._stopping.is_set():
+            if not leadership.held():
+                leading_since = None
+                self._stopping.wait(1.0)
+                continue
+            if leading_since is None:
+                leading_since = time.monotonic()
+                log.info("this control process leads", leader=self._name)
+            did = self.turn(led_for=time.monotonic() - leading_since)
+            leadership.wait(BUSY_PAUSE if did else self._settings.control_interval_seconds)
+
+    def turn(self, *, led_for: float) -> int:
+        """One turn; how many things it moved or sent.
+
+        A fresh leader, or one that has just seen Postgres come back, rescues nothing for half a
+        lease: workers that could not renew meanwhile are not dead, and do so first.
+        """
+        did = turns.expire(self._sessions)
+        if led_for > self._settings.lease_seconds / 2:
+            rescued = turns.rescue(self._sessions)
+            did += rescued.again + rescued.split + rescued.condemned
+        did += turns.begin_finalizing(self._sessions)
+        sent, broker_error = self._dispatch()
+        turns.record_turn(self._sessions, leader=self._name, broker_error=broker_error)
+        self._tidy()
+        return did + sent
+
+    def _dispatch(self) -> tuple[int, str | None]:
+        sent = 0
+        dispatch: list[Callable[..., int]] = [turns.dispatch_steps, turns.dispatch_chunks]
+        try:
+            for each in dispatch:
+                sent += each(self._sessions, self._publisher, settings=self._settings)
+        except BrokerAway as away:
+            log.warning("the broker does not answer", error=str(away))
+            return 0, str(away)
+        return sent, None
+
+    def _tidy(self) -> None:
+        if time.monotonic() - self._tidied_at > HOUSEKEEPING_SECONDS:
+            self._tidied_at = time.monotonic()
+            turns.forget_workers(self._sessions)
+
+
+def run(control: Control) -> None:
+    """Run until SIGTERM or SIGINT."""
+    signal.signal(signal.SIGTERM, control.stop)
+    signal.signal(signal.SIGINT, control.stop)
+    control.run()

@@ -1,0 +1,59 @@
+"""Sending hints: messages by queue name, with words for people who watch the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import redis
+from celery import Celery
+from redis.exceptions import RedisError
+
+from jobs.ledger.dispatching import Sent
+from jobs.ledger.steps import Step
+from workers.app import PLAN_QUEUE, pool_queue
+
+
+class BrokerAway(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+    """Redis did not answer; what was to be sent may or may not have been."""
+
+
+class Publisher:
+    """Publishes with short timeouts and without retries: what is lost is sent again later."""
+
+    def __init__(self, app: Celery, *, redis_url: str) -> None:
+        self._app = app
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=5
+        )
+
+    def queued_chunks(self, pool: str) -> int:
+        """Messages that wait in a pool's queue."""
+        return self._length(pool_queue(pool))
+
+    def queued_steps(self) -> int:
+        """Messages that wait in the planners' queue."""
+        return self._length(PLAN_QUEUE)
+
+    def send_chunks(self, pool: str, chunks: Iterable[Sent]) -> None:
+        """One message per chunk."""
+        for chunk in chunks:
+            self._send("chunk", chunk.chunk_id, queue=pool_queue(pool), words=chunk.words)
+
+    def send_step(self, step: Step, job_id: str) -> None:
+        """One message for a job's next step."""
+        self._send(step, job_id, queue=PLAN_QUEUE, words=f"{step} {job_id}")
+
+    def _length(self, queue: str) -> int:
+        try:
+            return cast("int", self._redis.llen(queue))
+        except (RedisError, OSError) as error:
+            raise BrokerAway(str(error)) from error
+
+    def _send(self, task: str, argument: int | str, *, queue: str, words: str) -> None:
+        try:
+            self._app.send_task(
+                task, args=(argument,), queue=queue, argsrepr=words, kwargsrepr="", retry=False
+            )
+        except (RedisError, OSError, self._app.connection_for_write().connection_errors) as error:
+            raise BrokerAway(str(error)) from error

@@ -1,0 +1,114 @@
+"""The parts of one turn of control: each a small transaction that returns what it did."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from jobs import clock
+from jobs.database import Sessions
+from jobs.decisions import sharing, windows
+from jobs.ledger import controls, dispatching, rescuing, workers
+from jobs.ledger.rescuing import Rescued
+from jobs.ledger.steps import Step
+from jobs.queries import dispatch, surroundings
+from jobs.settings import Settings
+from workers.control.publisher import Publisher
+
+FORGET_SECONDS = 600.0
+
+
+def expire(sessions: Sessions) -> int:
+    """End jobs whose deadline has passed."""
+    with sessions.begin() as session:
+        return controls.expire(session)
+
+
+def rescue(sessions: Sessions) -> Rescued:
+    """Take chunks back from workers that went silent."""
+    with sessions.begin() as session:
+        return rescuing.rescue_expired(session, clock.now(session))
+
+
+def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:
+    """Move jobs on whose last chunk is done."""
+    with sessions.begin() as session:
+        done = dispatch.all_chunks_done(session, limit=limit)
+        return sum(dispatching.begin_finalizing(session, job_id) for job_id in done)
+
+
+def forget_workers(sessions: Sessions) -> int:
+    """Drop workers from the record that have been silent for minutes."""
+    with sessions.begin() as session:
+        return workers.forget_silent(session, seconds=FORGET_SECONDS)
+
+
+def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
+    """Send messages for jobs that want planning or finalizing."""
+    queued = publisher.queued_steps()
+    sent: list[tuple[Step, str]] = []
+    with sessions.begin() as session:
+        now = clock.now(session)
+        wait = settings.redispatch if queued else min(settings.redispatch, windows.SETTLING)
+        free = max(0, settings.dispatch_window - queued)
+        for step in (Step.FINALIZE, Step.PLAN):
+            candidates = dispatch.step_candidates(
+                session, step=step, limit=settings.dispatch_window, resend_before=now - wait
+            )
+            for job_id in sharing.share_out(candidates, free=free - len(sent)):
+                dispatching.mark_step(session, job_id)
+                sent.append((step, job_id))
+    for step, job_id in sent:
+        publisher.send_step(step, job_id)
+    return len(sent)
+
+
+def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
+    """Top up every pool's queue to its window."""
+    with sessions.begin() as session:
+        pools = dispatch.pools(session)
+        slots = surroundings.slots_by_pool(session)
+    return sum(
+        _top_up(
+            sessions,
+            publisher,
+            pool=pool,
+            size=max(settings.dispatch_window, 2 * slots.get(pool, 0)),
+            redispatch=settings.redispatch,
+        )
+        for pool in pools
+    )
+
+
+def _top_up(
+    sessions: Sessions, publisher: Publisher, *, pool: str, size: int, redispatch: timedelta
+) -> int:
+    queued = publisher.queued_chunks(pool)
+    with sessions.begin() as session:
+        window = windows.open_window(
+            now=clock.now(session),
+            size=size,
+            queued=queued,
+            outstanding=dispatch.outstanding(session, pool=pool),
+            redispatch=redispatch,
+        )
+        if window.free == 0:
+            return 0
+        candidates = dispatch.candidates(
+            session, pool=pool, free=window.free, resend_before=window.resend_before
+        )
+        sent = [
+            chunk
+            for job_id, count in sharing.share_out(candidates, free=window.free).items()
+            for chunk in dispatching.mark_chunks(
+                session, job_id, count=count, resend_before=window.resend_before
+            )
+        ]
+    publisher.send_chunks(pool, sent)
+    return len(sent)
+
+
+def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> datetime:
+    """Write down that control has turned, and whether the broker answered."""
+    with sessions.begin() as session:
+        workers.control_turned(session, leader=leader, broker_error=broker_error)
+        return clock.now(session)

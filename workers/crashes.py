@@ -1,0 +1,50 @@
+"""Seeing a pool process die, and saying so at once instead of waiting for its lease to run out."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery import Task
+from celery.worker.request import Request
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.ledger import rescuing
+from workers import context
+
+log = structlog.get_logger()
+
+
+class ChunkRequest(Request):  # type: ignore[misc]
+    """A chunk's message as the parent process sees it; knows which process took it."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Report the death of the pool process; anything else is Celery's business."""
+        result = super().on_failure(exc_info, *args, **kwargs)
+        if isinstance(exc_info.exception, WorkerLostError) and self.worker_pid:
+            thread = threading.Thread(  # the event loop must not wait for Postgres
+                target=report, args=(self.args[0], self.worker_pid, str(exc_info.exception))
+            )
+            thread.start()
+        return result
+
+
+class ChunkTask(Task):  # type: ignore[misc]
+    """Makes Celery use ``ChunkRequest``."""
+
+    Request = f"{ChunkRequest.__module__}:{ChunkRequest.__qualname__}"
+
+
+def report(chunk_id: int, pid: int, reason: str) -> None:
+    """Count the crash against the chunk, if that process still holds it."""
+    try:
+        with context.get().sessions.begin() as session:
+            verdict = rescuing.report_crash(
+                session, chunk_id, owner=context.owner_name(pid), reason=reason
+            )
+    except SQLAlchemyError as error:
+        log.warning("a crash could not be reported, its lease will run out", error=str(error))
+        return
+    log.warning("a worker process died", chunk=chunk_id, pid=pid, verdict=verdict, reason=reason)

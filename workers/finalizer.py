@@ -1,0 +1,127 @@
+"""Finalizing: manifest and single file are written, and the counts must add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from jobs import database, outputs, parts
+from jobs.errors import LeaseLost
+from jobs.ledger import finalizing
+from jobs.ledger.steps import Step, StepLease
+from jobs.queries import chunks
+from jobs.queries import jobs as job_queries
+from jobs.queries.chunks import DonePart
+from jobs.specs import Spec
+from jobs.states import JobState
+from jobs.tables import Job
+from workers.context import Context
+from workers.keeper import Keeper
+from workers.steps import PATIENCE, holding
+
+log = structlog.get_logger()
+
+
+def finalize(job_id: str, *, context: Context) -> bool:
+    """Write the outputs if nobody else does; ``True`` when the job ended here."""
+    with holding(job_id, step=Step.FINALIZE, context=context) as held:
+        if held is None:
+            return False
+        try:
+            return _finalize(held.lease, keeper=held.keeper, context=context)
+        except LeaseLost as lost:
+            log.info("finalizing stops", job_id=job_id, reason=lost.message)
+            return False
+
+
+def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
+    with context.sessions.begin() as session:
+        job = session.get_one(Job, held.job_id)
+        done = list(chunks.done_parts(session, held.job_id))
+        histogram = job_queries.histogram(session, held.job_id)
+    problem = _gap(done, rows_total=job.rows_total)
+    if problem and held.state is JobState.FINALIZING:
+        database.patiently(
+            context.sessions,
+            lambda session: finalizing.fail(session, held, message=problem),
+            seconds=PATIENCE,
+        )
+        return True
+    output = _write(held, job, done, histogram=histogram, keeper=keeper, context=context)
+    return database.patiently(
+        context.sessions,
+        lambda session: finalizing.finish(session, held, output=output),
+        seconds=PATIENCE,
+    )
+
+
+def _gap(done: list[DonePart], *, rows_total: int | None) -> str | None:
+    """Where the parts fail to cover the corpus exactly, in words."""
+    expected = 0
+    for part in done:
+        if part.first_row != expected:
+            return f"rows {expected} to {part.first_row - 1} have no part, or more than one"
+        expected += part.rows
+    if expected != rows_total:
+        return f"the parts hold {expected} rows, the corpus {rows_total}"
+    return None
+
+
+def _write(
+    held: StepLease,
+    job: Job,
+    done: list[DonePart],
+    *,
+    histogram: dict[str, int],
+    keeper: Keeper,
+    context: Context,
+) -> dict[str, Any]:
+    spec = Spec.model_validate(job.spec)
+    manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
+    file_key = _write_file(held, spec, done, keeper=keeper, context=context)
+    totals = {
+        "rows": sum(part.rows for part in done),
+        "rows_failed": sum(part.rows_failed for part in done),
+        "bytes": sum(part.bytes for part in done),
+    }
+    manifest = {
+        "job": job.id,
+        "kind": job.kind,
+        "model": spec.model,
+        "model_digest": job.model_digest,
+        "corpus": job.corpus_fingerprint,
+        "complete": held.state is JobState.FINALIZING,
+        **totals,
+        "histogram": histogram,
+        "parts": [_entry(part) for part in done],
+    }
+    outputs.write_manifest(context.store, manifest_key, manifest)
+    return {
+        "manifest": manifest_key,
+        "file": file_key,
+        "format": spec.output.format,
+        **totals,
+    }
+
+
+def _write_file(
+    held: StepLease, spec: Spec, done: list[DonePart], *, keeper: Keeper, context: Context
+) -> str | None:
+    if spec.output.format is None:
+        return None
+    ending = outputs.ENDINGS[spec.output.format]
+    key = parts.output_key(held.job_id, name="results", fence=held.fence, ending=ending)
+    rows = outputs.tables(context.store, done, keep_text=spec.output.keep_text, beat=keeper.beat)
+    outputs.write_file(context.store, key, rows, output_format=spec.output.format)
+    return key
+
+
+def _entry(part: DonePart) -> dict[str, Any]:
+    return {
+        "key": part.key,
+        "first_row": part.first_row,
+        "rows": part.rows,
+        "rows_failed": part.rows_failed,
+        "bytes": part.bytes,
+    }

@@ -1,0 +1,99 @@
+"""A model's folder becomes a tokenizer and a module on the device: safetensors, no foreign code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import is_bf16_available
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from jobs.errors import ModelFailure
+from jobs.settings import Settings
+from jobs.specs import ClassifyOptions
+from workers.inference.memory import is_out_of_memory
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+SAFE = {"trust_remote_code": False, "local_files_only": True}
+UNUSED = ("pooler.",)
+"""An encoder's own pooler may be missing from the weights: nothing here reads its output."""
+
+
+def device() -> torch.device:
+    """The device that Accelerate gives this process: cuda, mps or cpu."""
+    return cast("torch.device", PartialState().device)
+
+
+def dtype(options: ClassifyOptions, *, device: torch.device) -> torch.dtype:
+    """The numbers to compute in; ``auto`` is float32 on CPU, bfloat16 where the device has it."""
+    if options.dtype != "auto":
+        return DTYPES[options.dtype]
+    if device.type != "cpu" and is_bf16_available(ignore_tpu=True):
+        return torch.bfloat16
+    return torch.float32
+
+
+def use_threads(settings: Settings) -> None:
+    """Set torch's CPU threads: the settings', or this process's even share of the cores."""
+    share = _cores() // settings.worker_processes
+    torch.set_num_threads(settings.worker_threads or max(1, share))
+
+
+def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer. Raises ``ModelFailure``."""
+    auto: Any = AutoTokenizer
+    try:
+        return cast("PreTrainedTokenizerBase", auto.from_pretrained(folder, **SAFE))
+    except Exception as error:  # the library raises nearly anything for a bad file
+        raise ModelFailure(
+            f"the tokenizer cannot be loaded: {_first_line(error)}", code="model_no_tokenizer"
+        ) from error
+
+
+def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The folder's model of an auto class, on the device, in evaluation mode.
+
+    Attention is the library's default, SDPA wherever the model has it. Raises ``ModelFailure``;
+    running out of memory is no fault of the model and is raised as it comes.
+    """
+    logs: Any = transformers_logging
+    logs.disable_progress_bar()
+    try:
+        model, report = auto.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelFailure(f"the model cannot be loaded: {_first_line(error)}") from error
+    _check_complete(report["missing_keys"])
+    return cast("PreTrainedModel", model.to(device).eval())
+
+
+def _check_complete(missing: set[str]) -> None:
+    """Weights that the file lacks would be random numbers, and so would the answers."""
+    needed = sorted(name for name in missing if not name.startswith(UNUSED))
+    if needed:
+        raise ModelFailure(
+            f"the weights file lacks {len(needed)} of the model's tensors, such as {needed[0]}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _cores() -> int:
+    """The cores this process may use, which a container can make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,108 @@
+"""Texts become windows of tokens, each short enough for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from jobs.errors import ModelFailure
+from jobs.specs import ClassifyOptions, LongTexts
+
+DEFAULT_WINDOW = 512
+"""Where neither the model nor the options name a limit."""
+
+BYTES_PER_SLICE = 16
+"""Bytes of text tokenized in one go, for each token of the budget: about four batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model reads in one go: token ids, special ones included, and their segments."""
+
+    ids: list[int]
+    types: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One text as the model will read it. No windows: the text has no tokens of its own."""
+
+    windows: tuple[Window, ...]
+    truncated: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads; those that two windows share count twice."""
+        return sum(len(window.ids) for window in self.windows)
+
+
+class Reader:
+    """A model's tokenizer, set to windows of a length. For one thread at a time."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_tokens: int | None,
+        options: ClassifyOptions,
+    ) -> None:
+        self._backend = _backend(tokenizer)
+        self._strides = options.long_texts is LongTexts.STRIDE
+        limits = [limit for limit in (max_tokens, options.max_tokens) if limit is not None]
+        self.window = min(limits, default=DEFAULT_WINDOW)
+        room = self.window - self._backend.num_special_tokens_to_add(is_pair=False)
+        if room < 1:
+            raise ModelFailure(f"the model's window of {self.window} tokens holds no text")
+        # Neighbouring windows share at most half of what a window holds, or they would crawl.
+        stride = min(options.stride, room // 2) if self._strides else 0
+        # A tokenizer.json may carry a truncation and a padding of its own, which are not ours.
+        self._backend.no_padding()
+        self._backend.enable_truncation(
+            max_length=self.window, stride=stride, direction=tokenizer.truncation_side
+        )
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """One reading per text, in order."""
+        encodings = self._backend.encode_batch_fast(list(texts))
+        return [self._reading(encoding) for encoding in encodings]
+
+    def _reading(self, encoding: Encoding) -> Reading:
+        if all(encoding.special_tokens_mask):
+            return Reading(windows=(), truncated=False)
+        rest = encoding.overflowing
+        encodings = [encoding, *rest] if self._strides else [encoding]
+        windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
+        return Reading(windows=windows, truncated=bool(rest) and not self._strides)
+
+
+def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
+    """Indices of texts in groups of a few batches each, the longest texts first.
+
+    Length is counted in UTF-8 bytes, which follow the tokens more closely than characters do:
+    a Chinese character has three bytes and one token, an English token four or five letters.
+    """
+    sizes = [len(text.encode()) for text in texts]
+    group: list[int] = []
+    room = budget * BYTES_PER_SLICE
+    for index in sorted(range(len(texts)), key=lambda index: (-sizes[index], index)):
+        group.append(index)
+        room -= sizes[index]
+        if room <= 0:
+            yield group
+            group, room = [], budget * BYTES_PER_SLICE
+    if group:
+        yield group
+
+
+def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ModelFailure(
+            f"the tokenizer ({type(tokenizer).__name__}) must be a fast one: save it as "
+            "tokenizer.json with the transformers library",
+            code="model_no_tokenizer",
+        )
+    return backend

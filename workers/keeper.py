@@ -1,0 +1,77 @@
+"""Keeping a lease while work goes on, and stopping the work once the lease is lost.
+
+A thread renews at a third of the lease. It is tied to progress: work that has not called ``beat``
+for the stall limit is taken for hung, and its process ends, since nothing else ends a device call
+that does not return.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Self
+
+import sqlalchemy as sa
+import structlog
+
+from jobs.errors import LeaseLost
+
+log = structlog.get_logger()
+
+STALLED = 70
+"""Exit status of a process that ended itself because it made no progress (EX_SOFTWARE)."""
+
+
+class Keeper:
+    """Renews a lease in the background; ``beat`` tells of progress and raises ``LeaseLost``.
+
+    ``renew`` returns why the lease is void, or ``None`` when it was renewed. While Postgres is away
+    nobody can take the lease; the keeper gives up by its own clock, a tenth before the lease ends.
+    """
+
+    def __init__(
+        self, renew: Callable[[], str | None], *, lease: timedelta, stall: timedelta
+    ) -> None:
+        self._renew = renew
+        self._lease = lease.total_seconds()
+        self._stall = stall.total_seconds()
+        self._lost: str | None = None
+        self._stop = threading.Event()
+        self._beat_at = self._renewed_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def beat(self) -> None:
+        """Say that the work moves. Raises ``LeaseLost`` once there is no more reason to go on."""
+        self._beat_at = time.monotonic()
+        if self._lost is not None:
+            raise LeaseLost(self._lost)
+
+    def _run(self) -> None:
+        while self._lost is None and not self._stop.wait(self._lease / 3):
+            if time.monotonic() - self._beat_at > self._stall:
+                log.error("no progress within the stall limit, this process ends itself")
+                os._exit(STALLED)
+            self._lost = self._try_to_renew()
+
+    def _try_to_renew(self) -> str | None:
+        asked_at = time.monotonic()
+        try:
+            void = self._renew()
+        except sa.exc.DBAPIError as error:
+            log.warning("the lease could not be renewed", error=str(error.orig))
+            if time.monotonic() - self._renewed_at > 0.9 * self._lease:
+                return "Postgres was away for as long as the lease lasts"
+            return None
+        self._renewed_at = asked_at
+        return void

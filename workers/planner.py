@@ -1,0 +1,179 @@
+"""Planning: a corpus is streamed once and written down as shards, whose chunks can then be claimed.
+
+Memory is bounded by one shard. A planner that dies is replaced by another, which reads the corpus
+again from the beginning and passes over what is in the ledger already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from jobs import database, inputs, models, parts
+from jobs.corpora import reading
+from jobs.corpora.sources import Source
+from jobs.decisions import cutting
+from jobs.decisions.cutting import Limits
+from jobs.errors import JobFailure, LeaseLost, NightshiftError
+from jobs.ledger import planning, steps
+from jobs.ledger.planning import PlannedShard, Progress
+from jobs.ledger.steps import Step, StepLease
+from jobs.rows import SHARD_SCHEMA
+from jobs.settings import Settings
+from jobs.specs import Spec
+from jobs.tables import Job
+from workers.context import Context
+from workers.keeper import Keeper
+from workers.steps import holding
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A shard before it is written."""
+
+    index: int
+    table: pa.Table  # SHARD_SCHEMA
+    chunk_rows: tuple[int, ...]
+
+    @property
+    def first_row(self) -> int:
+        """Place in the corpus of its first row."""
+        return int(self.table["row"][0].as_py())
+
+
+def plan(job_id: str, *, context: Context) -> bool:
+    """Plan the job if nobody else does; ``True`` when it was planned to its end here."""
+    with holding(job_id, step=Step.PLAN, context=context) as held:
+        if held is None:
+            return False
+        try:
+            _plan(held.lease, keeper=held.keeper, context=context)
+        except LeaseLost as lost:
+            log.info("planning stops", job_id=job_id, reason=lost.message)
+            return False
+        except (JobFailure, NightshiftError) as failure:
+            _fail(held.lease, failure, context=context)
+            return False
+        log.info("planned", job_id=job_id)
+        return True
+
+
+def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
+    spec, source = _open(held, context=context)
+    digest = _inspect_model(spec, settings=context.settings)
+    with context.sessions.begin() as session:
+        progress = planning.begin(
+            session, held, fingerprint=source.fingerprint(), model_digest=digest
+        )
+    batches = reading.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
+    limits = _limits(spec, settings=context.settings)
+    for draft in drafts(_beating(batches, keeper.beat), limits=limits, progress=progress):
+        _write(held, draft, context=context)
+    database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
+
+
+def _open(held: StepLease, *, context: Context) -> tuple[Spec, Source]:
+    with context.sessions.begin() as session:
+        job = session.get_one(Job, held.job_id)
+        spec = Spec.model_validate(job.spec)
+        source = inputs.source(
+            session,
+            context.store,
+            spec.corpus,
+            project_id=job.project_id,
+            allowed=context.settings.allowed_inputs,
+        )
+    return spec, source
+
+
+def _inspect_model(spec: Spec, *, settings: Settings) -> str:
+    folder = models.resolve(spec.model, allowed=settings.allowed_models)
+    facts = models.inspect(folder)
+    models.check_usable(facts, spec.classify)
+    return facts.digest
+
+
+def _limits(spec: Spec, *, settings: Settings) -> Limits:
+    """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
+    return Limits(
+        chunk_rows=spec.chunk_rows or settings.chunk_rows,
+        chunk_bytes=settings.shard_bytes if spec.chunk_rows else settings.chunk_bytes,
+        shard_rows=settings.shard_rows,
+        shard_bytes=settings.shard_bytes,
+    )
+
+
+def _write(held: StepLease, draft: Draft, *, context: Context) -> None:
+    key = parts.shard_key(held.job_id, index=draft.index, fence=held.fence)
+    parts.write(context.store, key, draft.table)
+    shard = PlannedShard(
+        index=draft.index,
+        object_key=key,
+        first_row=draft.first_row,
+        chunk_rows=draft.chunk_rows,
+    )
+    with context.sessions.begin() as session:
+        planning.add_shard(session, held, shard)
+
+
+def _fail(held: StepLease, failure: NightshiftError, *, context: Context) -> None:
+    log.warning("the job cannot be planned", job_id=held.job_id, code=failure.code)
+    database.patiently(
+        context.sessions,
+        lambda session: planning.fail(session, held, code=failure.code, message=failure.message),
+        seconds=20,
+    )
+
+
+def _beating(
+    batches: Iterable[pa.RecordBatch], beat: Callable[[], None]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        beat()
+        yield batch
+
+
+def drafts(
+    batches: Iterable[pa.RecordBatch], *, limits: Limits, progress: Progress
+) -> Iterator[Draft]:
+    """Batches gathered into shards, numbered on from what an earlier planner has written."""
+    index = progress.shards
+    waiting: list[pa.Table] = []
+    rows = size = 0
+    for table in _numbered(batches, skip=progress.rows):
+        waiting.append(table)
+        rows += table.num_rows
+        size += table.nbytes
+        while rows >= limits.rows_of_shard(index) or size >= limits.shard_bytes:
+            whole = pa.concat_tables(waiting)
+            taken = whole.slice(0, limits.rows_of_shard(index))
+            yield _draft(index, taken, limits=limits)
+            rest = whole.slice(taken.num_rows)
+            index += 1
+            waiting = [rest] if rest.num_rows else []
+            rows, size = rest.num_rows, rest.nbytes
+    if waiting:
+        yield _draft(index, pa.concat_tables(waiting), limits=limits)
+
+
+def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Table]:
+    """Rows with their place in the corpus, from place ``skip`` on."""
+    first = 0
+    for batch in batches:
+        numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
+        table = pa.Table.from_arrays([numbers, *batch.columns], schema=SHARD_SCHEMA)
+        first += batch.num_rows
+        if first > skip:
+            yield table.slice(max(0, skip - (first - batch.num_rows)))
+
+
+def _draft(index: int, table: pa.Table, *, limits: Limits) -> Draft:
+    sizes = pc.fill_null(pc.binary_length(table["text"]), 0).to_pylist()
+    chunk_rows = cutting.cut(sizes, rows=limits.chunk_rows, size=limits.chunk_bytes)
+    return Draft(index=index, table=table, chunk_rows=tuple(chunk_rows))

@@ -1,0 +1,121 @@
+"""The processes of this room: ``python -m workers.run control | planner | pool | flower``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+import structlog
+from celery import signals
+
+from jobs import database, logs, settings
+from jobs.queries.surroundings import PLANNERS
+from jobs.settings import Settings
+from workers import presence
+from workers.app import PLAN_QUEUE, app, pool_queue
+
+ROLE = "NIGHTSHIFT_ROLE"
+"""Tells spawned pool processes whose children they are."""
+
+
+def control(current: Settings) -> None:
+    """Decide, until told to stop."""
+    from workers.control import loop  # noqa: PLC0415 - the other processes do without
+    from workers.control.publisher import Publisher  # noqa: PLC0415
+
+    engine = database.connect(current.database_url, pool_size=2, name="nightshift-control")
+    loop.run(
+        loop.Control(
+            database.sessions(engine),
+            Publisher(app, redis_url=current.redis_url),
+            settings=current,
+        )
+    )
+
+
+def planner(current: Settings) -> None:
+    """Plan and finalize jobs."""
+    _celery_worker(current, pool=PLANNERS, queue=PLAN_QUEUE, slots=1, device="none")
+
+
+def pool(current: Settings) -> None:
+    """Work on chunks of this worker's pool."""
+    from workers.inference import loading  # noqa: PLC0415 - brings torch
+
+    _celery_worker(
+        current,
+        pool=current.pool,
+        queue=pool_queue(current.pool),
+        slots=current.worker_processes,
+        device=loading.device_name(),
+    )
+
+
+def _celery_worker(current: Settings, *, pool: str, queue: str, slots: int, device: str) -> None:
+    name = f"{pool}-{os.getpid()}@{platform.node()}"
+    os.environ[ROLE] = pool
+    presence.attach(
+        app,
+        presence.Presence(
+            name=name, pool=pool, slots=slots, device=device, redis_url=current.redis_url
+        ),
+    )
+    app.worker_main(
+        [
+            "worker",
+            f"--hostname={name}",
+            f"--queues={queue}",
+            f"--concurrency={slots}",
+            "--pool=prefork",
+            "--without-gossip",
+            "--without-mingle",
+            "--heartbeat-interval=10",
+            "--loglevel=INFO",
+        ]
+    )
+
+
+@signals.worker_process_init.connect
+def _prepare_process(**_: object) -> None:
+    logs.configure()
+    presence.end_with_parent()
+    if os.environ.get(ROLE) != PLANNERS:
+        from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
+
+
+@signals.setup_logging.connect
+def _keep_our_logging(**_: object) -> None:
+    logs.configure()
+
+
+def flower(arguments: list[str]) -> None:
+    """Show the queue to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
+    password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
+    if password:
+        os.environ["FLOWER_BASIC_AUTH"] = password
+    config = Path(__file__).with_name("flowerconfig.py")
+    app.start(["flower", f"--conf={config}", *arguments])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m workers.run", description=__doc__)
+    parser.add_argument("role", choices=["control", "planner", "pool", "flower"])
+    options, rest = parser.parse_known_args(arguments)
+    logs.configure()
+    log = structlog.get_logger()
+    if options.role == "flower":
+        flower(rest)
+        return 0
+    if rest:
+        parser.error(f"{options.role} takes no further arguments, but was given {' '.join(rest)}")
+    log.info("starting", role=options.role)
+    {"control": control, "planner": planner, "pool": pool}[options.role](settings.get())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
