@@ -11,6 +11,7 @@ from api import errors
 from api.dependencies import Resources
 from api.requests import Requests
 from api.routes import files, health, jobs, outcomes, workers
+from api.uploads import Uploads
 from jobs import database, objects
 from jobs.settings import Settings
 
@@ -27,10 +28,13 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
+        sessions = database.sessions(engine)
+        store = objects.connect(settings.object_store_url)
         app.state.resources = Resources(
             settings=settings,
-            sessions=database.sessions(engine),
-            store=objects.connect(settings.object_store_url),
+            sessions=sessions,
+            store=store,
+            uploads=Uploads(store=store, sessions=sessions, max_bytes=settings.max_upload_bytes),
         )
         yield
         engine.dispose()

@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from api import auth
+from api.uploads import Uploads
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
@@ -22,6 +23,7 @@ class Resources:
     settings: Settings
     sessions: Sessions
     store: ObjectStore
+    uploads: Uploads
 
 
 def resources(request: Request) -> Resources:

@@ -43,7 +43,9 @@ def _sentence(problem: Any) -> str:
             return f"must be JSON ({problem.get('ctx', {}).get('error', 'it cannot be read')})"
         case "value_error":  # a validator of ours, which says it all
             return str(problem["msg"]).removeprefix("Value error, ")
-    rule = str(problem["msg"]).removeprefix("Input ").removeprefix("String ")
+    rule = (
+        str(problem["msg"]).replace("should", "must").removeprefix("Input ").removeprefix("String ")
+    )
     given = str(problem["input"])
     shown = given if len(given) <= GIVEN else f"{given[:GIVEN]}…"
     return f"{rule[:1].lower()}{rule[1:]}, not {shown!r}"

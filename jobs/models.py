@@ -14,6 +14,8 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_has_no_head      no classification head, and no labels to compare with
     model_not_an_encoder   labels, but the model only generates
     model_not_a_classifier the head is a regression
+    model_unsupported      its embeddings need a step that is not done here
+    label_without_tokens   a label of which the model's tokenizer makes nothing
 """
 
 from __future__ import annotations
@@ -195,9 +197,9 @@ def _download(name: str, *, revision: str | None) -> Path:
             "that this installation may read (a gated one needs HF_TOKEN)",
             code="model_missing",
         ) from error
-    except (hub_errors.LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the hub's client, of HTTP, of the network, of the disk
         raise ModelFailure(
-            f"the hub could not be reached for {name!r}, and no copy of it is here",
+            f"{name!r} could not be fetched from the hub, and no whole copy of it is here: {error}",
             code="model_hub_unreachable",
         ) from error
     return Path(folder)
@@ -327,13 +329,18 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def _pooling(folder: Path) -> str | None:
-    """The mode that a sentence-transformers folder names, in its old or its new spelling."""
+    """The mode that a sentence-transformers folder names, in its new spelling or its old one.
+
+    ``mean_sqrt_len_tokens`` is a mean too: it differs by a length, which a cosine does not see.
+    """
     config = _optional_json(folder / "1_Pooling" / "config.json")
-    if "pooling_mode" in config:
-        mode = config["pooling_mode"]
-        return mode if isinstance(mode, str) else "+".join(mode)
-    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
-    return "+".join(mode.removeprefix("pooling_mode_").split("_")[0] for mode in modes) or None
+    modes = config.get("pooling_mode") or [
+        name.removeprefix("pooling_mode_")
+        for name, chosen in config.items()
+        if name.startswith("pooling_mode_") and chosen
+    ]
+    modes = [modes] if isinstance(modes, str) else modes
+    return "+".join(str(mode).split("_", maxsplit=1)[0] for mode in modes) or None
 
 
 def _max_tokens(folder: Path, *, config: dict[str, Any]) -> int | None:

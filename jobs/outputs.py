@@ -76,7 +76,7 @@ def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 
 def _flat(column: pa.ChunkedArray) -> list[Any]:
     """A column as CSV can hold it: lists become JSON."""
-    values = column.to_pylist()
+    values: list[Any] = column.to_pylist()
     if not pa.types.is_list(column.type):
         return values
     return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]

@@ -16,12 +16,12 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Double,
+    Enum,
     ForeignKey,
     Identity,
     Index,
     Integer,
     MetaData,
-    String,
     Text,
     UniqueConstraint,
     func,
@@ -33,6 +33,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from jobs.states import FINAL, ChunkState, JobState
 
 Json = dict[str, Any]
+
+
+def _stored(states: type[StrEnum]) -> Enum:
+    """A column of names that comes back as the enum; the sets are enforced by CHECKs of our own."""
+    return Enum(
+        states,
+        native_enum=False,
+        length=20,
+        values_callable=lambda _: [each.value for each in states],
+    )
 
 
 class Base(DeclarativeBase):
@@ -53,8 +63,8 @@ class Base(DeclarativeBase):
         float: Double,
         datetime: DateTime(timezone=True),
         Json: JSONB(none_as_null=True),
-        JobState: String(20),
-        ChunkState: String(20),
+        JobState: _stored(JobState),
+        ChunkState: _stored(ChunkState),
     }
 
 

@@ -7,6 +7,7 @@ surroundings' (storage, database): the chunk is given back and tried again later
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,8 +15,9 @@ from datetime import timedelta
 import pyarrow as pa
 import structlog
 from obstore.exceptions import BaseError as StorageError
+from sqlalchemy.orm import Session
 
-from jobs import database, parts
+from jobs import database, models, parts
 from jobs.errors import LeaseLost, ModelFailure
 from jobs.ledger import chunks, moves, rescuing
 from jobs.ledger.chunks import ChunkLease, Part
@@ -23,8 +25,8 @@ from jobs.rows import RowCode
 from jobs.states import JobState
 from workers import labelled
 from workers.context import Context
-from workers.inference import shelf
-from workers.inference.engine import Prediction, RowError
+from workers.inference.engine import Classifier, Prediction, RowError
+from workers.inference.shelf import Shelf
 from workers.keeper import Keeper
 
 log = structlog.get_logger()
@@ -38,7 +40,7 @@ COMMIT_PATIENCE = 120.0
 _GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
 
-class EngineFault(Exception):  # noqa: N818 - an envelope for whatever the engine raised
+class EngineFault(Exception):
     """The engine raised something that is not one row's error."""
 
 
@@ -136,12 +138,7 @@ def _results(
 def _infer(
     held: ChunkLease, texts: list[str], *, beat: Beat, context: Context
 ) -> list[Prediction | RowError]:
-    classifier = shelf.get(
-        held.spec.model,
-        held.spec.classify,
-        digest=held.model_digest,
-        settings=context.settings,
-    )
+    classifier = _classifier(held, context=context)
     try:
         return classifier.classify(texts, beat=beat)
     except LeaseLost:
@@ -149,6 +146,23 @@ def _infer(
     except Exception as fault:
         log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)
         raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
+
+
+def _classifier(held: ChunkLease, *, context: Context) -> Classifier:
+    folder = models.resolve(held.spec.model, allowed=context.settings.allowed_models)
+    classifier = _shelf(context).classifier(folder, held.spec.classify)
+    if classifier.digest != held.model_digest:
+        raise ModelFailure(
+            f"{held.spec.model} is not the model that the job was planned with; "
+            "submit a new job to use the changed one",
+            code="model_changed",
+        )
+    return classifier
+
+
+@functools.cache
+def _shelf(context: Context) -> Shelf:
+    return Shelf(context.settings)
 
 
 def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Context) -> Part:
@@ -168,7 +182,7 @@ def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Contex
 
 
 def _commit(held: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
-    def work(session: database.Session) -> None:
+    def work(session: Session) -> None:
         results = labelled.result_rows(held.job_id, table) if held.spec.output.postgres else ()
         chunks.commit(session, held, part, results=results)
 
@@ -184,7 +198,7 @@ def _release(held: ChunkLease, *, error: str | None, context: Context) -> None:
 
 
 def _fail_job(held: ChunkLease, failure: ModelFailure, *, context: Context) -> None:
-    def work(session: database.Session) -> None:
+    def work(session: Session) -> None:
         chunks.release(session, held)
         message = f"{failure.message} (on worker {context.owner})"
         moves.fail(session, held.job_id, code=failure.code, message=message)

@@ -13,7 +13,7 @@ from jobs.objects import ObjectStore
 from jobs.settings import Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """The collaborators of every task in this process."""
 
@@ -23,7 +23,7 @@ class Context:
 
     @property
     def owner(self) -> str:
-        """This process, as it stands in leases."""
+        """The name of this process in leases."""
         return owner_name(os.getpid())
 
 

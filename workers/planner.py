@@ -19,7 +19,7 @@ from jobs.corpora.sources import Source
 from jobs.decisions import cutting
 from jobs.decisions.cutting import Limits
 from jobs.errors import JobFailure, LeaseLost, NightshiftError
-from jobs.ledger import planning, steps
+from jobs.ledger import planning
 from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
 from jobs.rows import SHARD_SCHEMA

@@ -43,15 +43,18 @@ def planner(current: Settings) -> None:
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
-    from workers.inference import loading  # noqa: PLC0415 - brings torch
-
     _celery_worker(
         current,
         pool=current.pool,
         queue=pool_queue(current.pool),
         slots=current.worker_processes,
-        device=loading.device_name(),
+        device=_device(),
     )
+
+
+def _device() -> str:
+    """What this host has, for people; the pool processes choose theirs through Accelerate."""
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
 
 
 def _celery_worker(current: Settings, *, pool: str, queue: str, slots: int, device: str) -> None:

@@ -17,14 +17,7 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 @router.post("", openapi_extra=uploads.OPENAPI, max_body_size=uploads.NO_LIMIT)
 async def upload_file(request: Request, shared: Shared, project: ProjectId) -> schemas.File:
     """Store a file: multipart with the fields `file` and `purpose` (default `batch`)."""
-    stored = await uploads.receive(
-        request,
-        store=shared.store,
-        sessions=shared.sessions,
-        project_id=project,
-        max_bytes=shared.settings.max_upload_bytes,
-    )
-    return schemas.File.of(stored)
+    return schemas.File.of(await shared.uploads.receive(request, project_id=project))
 
 
 @router.get("")

@@ -32,6 +32,7 @@ IdempotencyKey = Annotated[
 
 @router.post("", status_code=201, responses={200: {"model": schemas.Job}})
 def submit_job(
+    *,
     spec: specs.Spec,
     response: Response,
     session: Transaction,

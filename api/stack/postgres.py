@@ -8,7 +8,7 @@ its permissions; instead:
 
 - The data lie in ``HOME/postgres``. Where ``nobody`` cannot get there (the state folder is below a
   closed home such as /root), they lie in ``/var/lib/nightshift-<hash of the state folder>``, or in
-  ``/var/tmp`` where /var/lib takes no folders. ``HOME/postgres-folder`` says where they are.
+  ``/var/tmp`` where /var/lib takes no folders. ``HOME/postgres-folder`` then says where they are.
 - Programs that ``nobody`` cannot read (the virtual environment is below a closed home) are copied
   beside the data, with the wheel's shared libraries: 45 MB.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from api.stack import account, secret
+from api.stack import account, logs, secret
 from api.stack.account import Account
 from api.stack.failure import StackFailure
 from api.stack.service import Service
@@ -136,9 +136,12 @@ def _folder(home: Path, user: Account | None) -> Path:
     folder = home / "postgres"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755 if user else 0o700)
-    if not account.can_reach(folder, account=user):
-        folder.rmdir()
-        folder = _elsewhere(home, user)
+    if account.can_reach(folder, account=user):
+        return folder
+    if any(folder.iterdir()):
+        raise StackFailure(f"the user nobody must be able to reach {folder}, where the data lie")
+    folder.rmdir()
+    folder = _elsewhere(home, user)
     secret.write(note, str(folder))
     return folder
 
@@ -221,7 +224,9 @@ def _initialize(place: Place, *, password: str, log: Path) -> None:
         )
     entry.unlink()
     if made.returncode != 0:
-        raise StackFailure(f"initdb must end well, but gave {made.returncode}; see {log}")
+        raise StackFailure(
+            f"initdb ended with exit code {made.returncode}; the end of {log}:\n{logs.tail(log)}"
+        )
     draft.replace(place.data)
 
 

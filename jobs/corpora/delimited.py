@@ -71,10 +71,10 @@ def _header(record: Record | None, name: str) -> list[str]:
 
 def _places(header: list[str], corpus: Corpus) -> tuple[int, int | None]:
     """The places of the text and of the id; the first of several columns of one name."""
-    only = header if len([name for name in header if name != corpus.id_column]) == 1 else []
+    strings = header
     if len(header) == 1 and any(mark in header[0] for mark in _OTHER_DELIMITERS):
-        only = []  # one column of a, semicolon, b: the file has another delimiter
-    text = header.index(columns.choose_text(header, corpus, strings=only))
+        strings = []  # one column named `a;b`: the file has another delimiter
+    text = header.index(columns.choose_text(header, corpus, strings=strings))
     if corpus.id_column is None:
         return text, None
     return text, header.index(columns.require(corpus.id_column, header, param="id_column"))

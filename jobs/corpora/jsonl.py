@@ -5,6 +5,7 @@ Blank lines are no rows. The columns are chosen on the first 1,000 rows, which a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from jobs.specs import Corpus
 HEAD_ROWS = 1000
 _KEPT_KEYS = 1000  # of a head in which every row has keys of its own
 _KEPT_LENGTH = 1000
+_raw_decode = json.JSONDecoder().raw_decode
 _KINDS = {list: "an array", int: "a number", float: "a number", bool: "true or false"}
 
 
@@ -66,7 +68,7 @@ def _add_lines(rows: Rows, page: lines.Page, column: str, id_column: str | None)
 
 def _parsed(raw: bytes) -> object:
     try:
-        return json.loads(raw.decode())
+        return _loads(raw.decode())
     except UnicodeDecodeError as error:
         reason = f"byte {error.start + 1} of the line is not valid in the corpus's encoding"
         return _Broken(RowCode.BAD_ENCODING, reason)
@@ -74,6 +76,14 @@ def _parsed(raw: bytes) -> object:
         return _Broken(RowCode.BAD_JSON, f"{error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
         return _Broken(RowCode.BAD_JSON, str(error))
+
+
+def _loads(text: str) -> object:
+    with contextlib.suppress(ValueError):  # half the time of json.loads where nothing is around it
+        value, end = _raw_decode(text)
+        if end == len(text):
+            return value
+    return json.loads(text)
 
 
 def _fail_text(

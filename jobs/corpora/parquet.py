@@ -22,7 +22,7 @@ from jobs.errors import CorpusFailure
 from jobs.rows import CORPUS_SCHEMA, RowCode
 from jobs.specs import Corpus
 
-STEP = 128
+STEP = 64
 _BUFFER = 2**20
 _WHAT = "Parquet file"
 

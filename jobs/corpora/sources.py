@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import obstore
 from huggingface_hub import HfFileSystem
+from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from jobs import objects
@@ -137,8 +138,11 @@ def _s3(uri: str, parts: tuple[str, ...]) -> Source:
         raise _malformed(uri, "it must name an object: s3://bucket/key")
 
     def fingerprint() -> str:
-        backend = from_url(f"s3://{bucket}", client_options={"allow_http": True})
-        meta = obstore.head(backend, key)
+        try:
+            backend = from_url(f"s3://{bucket}", client_options={"allow_http": True})
+            meta = obstore.head(backend, key)
+        except BaseError as error:
+            raise OSError(str(error).partition("\n\nDebug source")[0]) from error
         return f"{meta['size']}:{meta['e_tag']}"
 
     return Source(

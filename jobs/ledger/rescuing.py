@@ -26,6 +26,11 @@ class Rescued:
     split: int = 0
     condemned: int = 0
 
+    @property
+    def chunks(self) -> int:
+        """All of them."""
+        return self.again + self.split + self.condemned
+
 
 def rescue_expired(session: Session, now: datetime) -> Rescued:
     """Judge every chunk whose lease ran out before ``now``, some hundred at a time."""

@@ -36,10 +36,7 @@ def forget_silent(session: Session, *, seconds: float) -> int:
 
 def control_turned(session: Session, *, leader: str, broker_error: str | None) -> None:
     """Record a turn of the control loop, and whether the broker answered in it."""
-    since = sa.case(
-        (sa.literal(broker_error).is_(None), None),
-        else_=sa.func.coalesce(ControlStatus.broker_error_since, sa.func.now()),
-    )
+    since = sa.func.coalesce(ControlStatus.broker_error_since, sa.func.now())
     session.execute(
         insert(ControlStatus)
         .values(id=1, leader=leader, turned_at=sa.func.now(), broker_error=broker_error)
@@ -49,7 +46,7 @@ def control_turned(session: Session, *, leader: str, broker_error: str | None) -
                 "leader": leader,
                 "turned_at": sa.func.now(),
                 "broker_error": broker_error,
-                "broker_error_since": since,
+                "broker_error_since": None if broker_error is None else since,
             },
         )
     )

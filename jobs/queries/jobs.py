@@ -159,7 +159,7 @@ def histogram(session: Session, job_id: str) -> dict[str, int]:
         .group_by(entry.c.key)
         .order_by(total.desc(), entry.c.key)
     )
-    return dict(session.execute(query))
+    return dict(session.execute(query).all())
 
 
 def _facts(

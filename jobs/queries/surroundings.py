@@ -41,7 +41,7 @@ def look(session: Session) -> Surroundings:
         control_turned_at=status.turned_at if status else None,
         broker_error=status.broker_error if status else None,
         slots=slots_by_pool(session),
-        busy=dict(session.execute(leased)),
+        busy=dict(session.execute(leased).all()),
     )
 
 
@@ -52,7 +52,7 @@ def slots_by_pool(session: Session) -> dict[str, int]:
         .where(Worker.beat_at > sa.func.now() - SILENCE)
         .group_by(Worker.pool)
     )
-    return dict(session.execute(query))
+    return dict(session.execute(query).all())
 
 
 def workers(session: Session) -> list[Worker]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import (
@@ -23,13 +23,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
+    GPT2Config,
     PreTrainedTokenizerFast,
     RobertaConfig,
 )
 
-Family = Literal["bert", "distilbert", "roberta"]
+Family = Literal["bert", "distilbert", "roberta", "gpt2"]
+"""gpt2 is a decoder whose tokenizer has neither a padding token nor a limit."""
 
 SENTENCES = (
     "The team won the final match after extra time.",
@@ -45,7 +45,7 @@ SENTENCES = (
 )
 LABELS = ("sports", "science", "business", "world")
 MAX_TOKENS = 128
-SPREAD = 0.6
+SPREAD = 0.3
 
 
 def tiny_classifier(
@@ -82,51 +82,38 @@ def tiny_encoder(
     return folder
 
 
-def seeded_classifier(config: PreTrainedConfig, *, seed: int) -> PreTrainedModel:
+def seeded_classifier(config: Any, *, seed: int) -> Any:
     """A random classifier that leaves torch's global generator as it was."""
+    auto: Any = AutoModelForSequenceClassification
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-    return model.eval()
+        return auto.from_config(config).eval()
 
 
-def _config(family: Family, *, vocabulary: int) -> PreTrainedConfig:
+def _config(family: Family, *, vocabulary: int) -> Any:
+    shape: dict[str, Any] = {"vocab_size": vocabulary, "initializer_range": SPREAD}
     if family == "distilbert":
-        return DistilBertConfig(
-            vocab_size=vocabulary,
-            dim=32,
-            hidden_dim=64,
-            n_layers=2,
-            n_heads=2,
-            max_position_embeddings=MAX_TOKENS,
-            initializer_range=SPREAD,
-        )
-    shape = {
-        "vocab_size": vocabulary,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "initializer_range": SPREAD,
-    }
+        shape |= {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
+        return DistilBertConfig(max_position_embeddings=MAX_TOKENS, **shape)
+    if family == "gpt2":
+        shape |= {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_TOKENS}
+        return GPT2Config(**shape)
+    shape |= {"hidden_size": 32, "intermediate_size": 64}
+    shape |= {"num_hidden_layers": 2, "num_attention_heads": 2}
     if family == "bert":
         return BertConfig(max_position_embeddings=MAX_TOKENS, **shape)
     # RoBERTa counts positions from the padding id + 1: two rows of the table are never used.
-    return RobertaConfig(
-        max_position_embeddings=MAX_TOKENS + 2,
-        type_vocab_size=1,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-        **shape,
-    )
+    shape |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    return RobertaConfig(max_position_embeddings=MAX_TOKENS + 2, **shape)
 
 
-def _tokenizer(family: Family) -> PreTrainedTokenizerFast:
-    return _byte_pairs() if family == "roberta" else _word_pieces(types=family == "bert")
+def _tokenizer(family: Family) -> Any:
+    if family in ("roberta", "gpt2"):
+        return _byte_pairs(special=family == "roberta")
+    return _word_pieces(types=family == "bert")
 
 
-def _word_pieces(*, types: bool) -> PreTrainedTokenizerFast:
+def _word_pieces(*, types: bool) -> Any:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     pieces = [*special, *_words(), *(f"##{letter}" for letter in _letters())]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
@@ -136,7 +123,8 @@ def _word_pieces(*, types: bool) -> PreTrainedTokenizerFast:
     backend.decoder = decoders.WordPiece()
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
+    build: Any = PreTrainedTokenizerFast
+    return build(
         tokenizer_object=backend,
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -157,17 +145,20 @@ def _letters() -> list[str]:
     return sorted({letter.lower() for sentence in SENTENCES for letter in sentence} - {" "})
 
 
-def _byte_pairs() -> PreTrainedTokenizerFast:
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {piece: index for index, piece in enumerate([*special, *letters])}
+def _byte_pairs(*, special: bool) -> Any:
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
     backend = Tokenizer(models.BPE(vocabulary, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
+    build: Any = PreTrainedTokenizerFast
+    names = ["input_ids", "attention_mask"]
+    if not special:
+        return build(tokenizer_object=backend, eos_token="</s>", model_input_names=names)
     backend.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
     )
-    return PreTrainedTokenizerFast(
+    return build(
         tokenizer_object=backend,
         bos_token="<s>",
         pad_token="<pad>",
@@ -175,5 +166,5 @@ def _byte_pairs() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         cls_token="<s>",
         sep_token="</s>",
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=names,
     )

@@ -22,6 +22,7 @@ from workers.control.publisher import BrokerAway, Publisher
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
+POSTGRES_AWAY = (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.InterfaceError)
 BUSY_PAUSE = 0.05
 """Between turns that sent something: a window that was topped up may have room again at once."""
 
@@ -36,6 +37,7 @@ class Control:
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = threading.Event()
         self._tidied_at = 0.0
+        self._broker_error: str | None = None
 
     def stop(self, *_: object) -> None:
         """Make ``run`` return after the turn that is under way; fit for a signal handler."""
@@ -47,7 +49,7 @@ class Control:
             try:
                 with Leadership(self._settings.database_url) as leadership:
                     self._follow_or_lead(leadership)
-            except (psycopg.Error, sa.exc.DBAPIError) as error:
+            except POSTGRES_AWAY as error:
                 log.warning("control lost Postgres and tries again", error=str(error))
                 self._stopping.wait(1.0)
 
@@ -70,26 +72,29 @@ class Control:
         A fresh leader, or one that has just seen Postgres come back, rescues nothing for half a
         lease: workers that could not renew meanwhile are not dead, and do so first.
         """
-        did = turns.expire(self._sessions)
+        self._broker_error = None
+        did = self._part(turns.expire)
         if led_for > self._settings.lease_seconds / 2:
-            rescued = turns.rescue(self._sessions)
-            did += rescued.again + rescued.split + rescued.condemned
-        did += turns.begin_finalizing(self._sessions)
-        sent, broker_error = self._dispatch()
-        turns.record_turn(self._sessions, leader=self._name, broker_error=broker_error)
+            did += self._part(turns.rescue)
+        did += self._part(turns.begin_finalizing)
+        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks):
+            did += self._part(dispatch, self._publisher, settings=self._settings)
+        turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
-        return did + sent
+        return did
 
-    def _dispatch(self) -> tuple[int, str | None]:
-        sent = 0
-        dispatch: list[Callable[..., int]] = [turns.dispatch_steps, turns.dispatch_chunks]
+    def _part(self, part: Callable[..., int], *args: object, **kwargs: object) -> int:
+        """One part of a turn; what is wrong with it must not keep the others from their work."""
         try:
-            for each in dispatch:
-                sent += each(self._sessions, self._publisher, settings=self._settings)
+            return part(self._sessions, *args, **kwargs)
+        except POSTGRES_AWAY:
+            raise
         except BrokerAway as away:
+            self._broker_error = str(away)
             log.warning("the broker does not answer", error=str(away))
-            return 0, str(away)
-        return sent, None
+        except Exception:
+            log.exception("a part of control's turn failed", part=part.__name__)
+        return 0
 
     def _tidy(self) -> None:
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_SECONDS:

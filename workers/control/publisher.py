@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import redis
 from celery import Celery
@@ -14,7 +13,7 @@ from jobs.ledger.steps import Step
 from workers.app import PLAN_QUEUE, pool_queue
 
 
-class BrokerAway(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class BrokerAway(Exception):
     """Redis did not answer; what was to be sent may or may not have been."""
 
 
@@ -46,7 +45,7 @@ class Publisher:
 
     def _length(self, queue: str) -> int:
         try:
-            return cast("int", self._redis.llen(queue))
+            return self._redis.llen(queue)
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import dataclasses
+from datetime import timedelta
+
+import structlog
 
 from jobs import clock
 from jobs.database import Sessions
 from jobs.decisions import sharing, windows
 from jobs.ledger import controls, dispatching, rescuing, workers
-from jobs.ledger.rescuing import Rescued
 from jobs.ledger.steps import Step
 from jobs.queries import dispatch, surroundings
 from jobs.settings import Settings
 from workers.control.publisher import Publisher
+
+log = structlog.get_logger()
 
 FORGET_SECONDS = 600.0
 
@@ -23,10 +27,13 @@ def expire(sessions: Sessions) -> int:
         return controls.expire(session)
 
 
-def rescue(sessions: Sessions) -> Rescued:
+def rescue(sessions: Sessions) -> int:
     """Take chunks back from workers that went silent."""
     with sessions.begin() as session:
-        return rescuing.rescue_expired(session, clock.now(session))
+        rescued = rescuing.rescue_expired(session, clock.now(session))
+    if rescued.chunks:
+        log.warning("chunks taken back from silent workers", **dataclasses.asdict(rescued))
+    return rescued.chunks
 
 
 def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:
@@ -107,8 +114,7 @@ def _top_up(
     return len(sent)
 
 
-def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> datetime:
+def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> None:
     """Write down that control has turned, and whether the broker answered."""
     with sessions.begin() as session:
         workers.control_turned(session, leader=leader, broker_error=broker_error)
-        return clock.now(session)

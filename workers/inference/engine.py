@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from jobs import models
+from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
@@ -27,7 +28,7 @@ from workers.inference.decide import Rule, Verdicts, judge
 from workers.inference.family import Padder
 from workers.inference.measuring import Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
-from workers.inference.reading import Reader, Reading, slices
+from workers.inference.reading import Reader, Reading, Window, slices
 
 __all__ = ["Beat", "Classifier", "Prediction", "RowError", "load"]
 
@@ -136,15 +137,23 @@ def load(folder: Path, options: ClassifyOptions, *, settings: Settings) -> Class
     family: Head | Nearest = kind.load(folder, facts=facts, options=options, device=device)
     padder = Padder(family.model, tokenizer=tokenizer)
     if isinstance(family, Nearest):
-        family.place_labels(
-            [padder.inputs(reading.windows) for reading in reader.read(family.labels)]
-        )
+        family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
     return Classifier(
         Meter(family, padder=padder, budget=_budget(settings, device=device)),
         reader=reader,
         rule=_rule(facts, options, family=family),
         digest=facts.digest,
     )
+
+
+def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:
+    for label, read in zip(family.labels, reader.read(family.labels), strict=True):
+        if not read.windows:
+            raise ModelFailure(
+                f"the model's tokenizer makes no token of the label {label!r}",
+                code="label_without_tokens",
+            )
+        yield read.windows[:1]
 
 
 def _budget(settings: Settings, *, device: torch.device) -> int:

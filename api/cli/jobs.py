@@ -1,0 +1,253 @@
+"""``nightshift jobs``: look at jobs, control them, fetch and prove their results."""
+
+from __future__ import annotations
+
+import itertools
+import json as json_format
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli import connection, printing, watching
+from api.cli.connection import Api, JobId, Json
+from api.cli.failures import FAILED, Failure
+from api.client import Client
+from jobs.states import JobState
+
+app = typer.Typer(help="Jobs of every kind.")
+
+Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
+Job = dict[str, Any]
+
+
+@app.command("list")
+def list_jobs(
+    *,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Limit = 20,
+    json: Json = False,
+    api: Api = None,
+) -> None:
+    """Jobs, newest first."""
+    with connection.connect(api) as client:
+        jobs = list(itertools.islice(client.jobs(state=state), limit))
+    if json:
+        printing.as_json(jobs)
+        return
+    printing.table(
+        ("JOB", "STATE", "ROWS", "FAILED", "RATE", "CREATED", "NAME", "WAITS BECAUSE"),
+        [_row(job) for job in jobs],
+    )
+
+
+@app.command("show")
+def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """One job, in full."""
+    with connection.connect(api) as client:
+        job = client.get(job_id)
+    if json:
+        printing.as_json(job)
+        return
+    width = max(len(name) for name, _ in _facts(job))
+    for name, value in _facts(job):
+        if value is not None:
+            printing.line(f"{name.ljust(width)}  {value}")
+    if job["histogram"]:
+        printing.line()
+        printing.histogram(job["histogram"], rows=job["rows"]["done"])
+
+
+@app.command("watch")
+def watch(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Show progress until the job has ended; exit code 1 unless it succeeded."""
+    with connection.connect(api) as client:
+        client.get(job_id)
+        job = watching.job(client, job_id)
+    if json:
+        printing.as_json(job)
+    else:
+        watching.summary(job)
+    watching.check_succeeded(job)
+
+
+@app.command("cancel")
+def cancel(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Stop at the next chunk boundary; what is done is kept."""
+    _control(Client.cancel, job_id, json=json, api=api)
+
+
+@app.command("pause")
+def pause(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Begin nothing new; chunks that are under way end."""
+    _control(Client.pause, job_id, json=json, api=api)
+
+
+@app.command("resume")
+def resume(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Let a paused job go on."""
+    _control(Client.resume, job_id, json=json, api=api)
+
+
+@app.command("retry")
+def retry(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Do the failed rows of an ended job again, and what was never done."""
+    _control(Client.retry, job_id, json=json, api=api)
+
+
+@app.command("results")
+def results(
+    job_id: JobId,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for rows to come.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write them to this file; whole or not at all.")
+    ] = None,
+    api: Api = None,
+) -> None:
+    """Result rows as JSON lines, in the order of the corpus; with --out the job's output file."""
+    with connection.connect(api) as client:
+        if out is None:
+            for row in client.results(job_id, follow=follow):
+                printing.as_json_line(row)
+        else:
+            _write(client, job_id, out)
+
+
+@app.command("verify")
+def verify(job_id: JobId, *, json: Json = False, api: Api = None) -> int:
+    """Recount inputs against outputs from storage; exit code 1 on any difference."""
+    with connection.connect(api) as client:
+        report = client.verification(job_id)
+    if json:
+        printing.as_json(report)
+    else:
+        _show_report(report)
+    return 0 if report["ok"] else FAILED
+
+
+@app.command("events")
+def events(
+    job_id: JobId,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until it has ended.")] = False,
+    json: Json = False,
+    api: Api = None,
+) -> None:
+    """What happened to a job, in order."""
+    with connection.connect(api) as client:
+        for event in client.watch(job_id):
+            if event.type == "progress" and not follow:
+                return
+            if event.type != "progress":
+                _show_event(event.type, event.data, id=event.id, json=json)
+
+
+@app.command("chunks")
+def chunks(job_id: JobId, *, limit: Limit = 100, json: Json = False, api: Api = None) -> None:
+    """A job's chunks, in row order."""
+    with connection.connect(api) as client:
+        found = list(itertools.islice(client.chunks(job_id), limit))
+    if json:
+        printing.as_json(found)
+        return
+    columns = ("id", "first_row", "rows", "state", "rows_failed", "crashes", "failures", "owner")
+    headers = [column.replace("_", " ").upper() for column in columns]
+    printing.table(headers, [[chunk[column] for column in columns] for chunk in found])
+
+
+def _control(
+    action: Callable[[Client, str], Job], job_id: str, *, json: bool, api: str | None
+) -> None:
+    with connection.connect(api) as client:
+        job = action(client, job_id)
+    if json:
+        printing.as_json(job)
+    else:
+        printing.line(f"{job['id']} is {job['state']}")
+
+
+def _write(client: Client, job_id: str, out: Path) -> None:
+    """The job's own file where its format fits; JSON lines can be had of every job."""
+    job = client.get(job_id)
+    made = (job["output"] or {}).get("format")
+    if made and out.suffix == f".{made}":
+        with watching.transfer("fetching", out) as progress:
+            client.download(job_id, out, progress=progress)
+    elif out.suffix == ".jsonl":
+        _write_lines(client, job_id, out)
+    else:
+        kinds = ".jsonl" if made in (None, "jsonl") else f".jsonl or .{made}"
+        raise Failure(f"results of {job_id} can be written as {kinds}, not {out.name!r}")
+
+
+def _write_lines(client: Client, job_id: str, out: Path) -> None:
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for row in client.results(job_id):
+                file.write(f"{json_format.dumps(row, ensure_ascii=False)}\n")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    rows = job["rows"]
+    return (
+        job["id"],
+        job["state"],
+        f"{printing.number(rows['done'])}/{printing.number(rows['total'])}",
+        printing.number(rows["failed"]),
+        printing.rate(job["rate"]),
+        printing.moment(job["created_at"]),
+        job["name"],
+        job["waiting_reason"],
+    )
+
+
+def _facts(job: Job) -> list[tuple[str, Any]]:
+    rows, chunks, error = job["rows"], job["chunks"], job["error"]
+    return [
+        ("job", job["id"]),
+        ("name", job["name"]),
+        ("kind", job["kind"]),
+        ("state", job["state"]),
+        ("waits because", job["waiting_reason"]),
+        ("error", f"{error['message']} ({error['code']})" if error else None),
+        ("model", job["model"]),
+        ("rows", f"{printing.number(rows['done'])} of {printing.number(rows['total'])}"),
+        ("failed rows", printing.number(rows["failed"])),
+        ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
+        ("rate", printing.rate(job["rate"])),
+        ("eta", job["eta_seconds"] and printing.duration(job["eta_seconds"])),
+        ("tokens", printing.number(job["usage"]["tokens"])),
+        ("engine", printing.duration(job["usage"]["seconds"])),
+        ("created", printing.moment(job["created_at"])),
+        ("finished", job["finished_at"] and printing.moment(job["finished_at"])),
+    ]
+
+
+def _show_report(report: Job) -> None:
+    for name in ("rows_total", "rows_input", "rows_output", "rows_failed", "missing", "duplicated"):
+        printing.line(f"{name.replace('_', ' ').ljust(12)}{printing.number(report[name])}")
+    for problem in report["problems"]:
+        printing.line(f"differs: {problem}")
+    printing.line(_verdict(report))
+
+
+def _verdict(report: Job) -> str:
+    if not report["ok"]:
+        return "NOT verified"
+    if report["missing"]:
+        return "verified, as far as the job came before it ended"
+    return "verified: every input row is exactly one output row"
+
+
+def _show_event(kind: str, data: Job, *, id: str | None, json: bool) -> None:  # noqa: A002
+    if json:
+        printing.as_json_line({"id": id, "type": kind, **data})
+        return
+    facts = " ".join(f"{name}={value}" for name, value in data.items() if name != "at")
+    printing.line(f"{printing.moment(data.get('at'))}  {kind}  {facts}")

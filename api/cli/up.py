@@ -1,0 +1,56 @@
+"""``nightshift up``, ``down``, ``status``: the whole installation on this machine."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli import connection, printing
+from api.cli.failures import FAILED, Failure
+
+Home = Annotated[
+    Path | None,
+    typer.Option(envvar="NIGHTSHIFT_HOME", help="The state folder. Default: ~/.nightshift."),
+]
+
+
+def up(home: Home = None) -> int:
+    """Start everything on this machine and stay until Ctrl-C."""
+    return int(_stack().run(home or connection.home()))
+
+
+def down(home: Home = None) -> None:
+    """Stop the stack of a state folder."""
+    stopped = _stack().stop(home or connection.home())
+    printing.line("stopped" if stopped else "nothing was running")
+
+
+def status(*, home: Home = None, json: connection.Json = False) -> int:
+    """What runs on a state folder; exit code 1 if nothing does."""
+    found = _stack().info(home or connection.home())
+    if found is None:
+        raise Failure("nothing is running; start it with `nightshift up`", code=FAILED)
+    services = [
+        {"name": service.name, "pid": service.pid, "address": service.address, "log": service.log}
+        for service in found.services
+    ]
+    if json:
+        printing.as_json({"api_url": found.api_url, "home": str(found.home), "services": services})
+    else:
+        printing.line(f"running, pid {found.pid}, API {found.api_url}")
+        printing.table(("SERVICE", "PID", "ADDRESS", "LOG"), [tuple(s.values()) for s in services])
+    return 0
+
+
+def _stack() -> Any:
+    """The embedded stack, which only an installation with its extra has."""
+    try:
+        return importlib.import_module("api.stack.up")
+    except ImportError as error:
+        raise Failure(
+            f"this needs the embedded servers ({error.name} is missing): "
+            "pip install 'nightshift[embedded]'"
+        ) from error

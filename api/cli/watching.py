@@ -1,0 +1,132 @@
+"""Progress on a terminal: of transfers and of jobs. It is drawn on stderr; results go to stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
+
+from api.cli import printing
+from api.cli.failures import FAILED, INTERRUPTED, Failure
+from api.client import FINAL, Client
+
+Job = dict[str, Any]
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches."""
+    return Console(stderr=True).is_terminal
+
+
+def job(client: Client, job_id: str) -> Job:
+    """Show a job until it has ended; the job. Ctrl-C leaves it running."""
+    console = Console(stderr=True)
+    try:
+        return _live(client, job_id, console) if console.is_terminal else _plain(client, job_id)
+    except KeyboardInterrupt:
+        raise Failure(
+            f"{job_id} goes on without you; watch it with `nightshift jobs watch {job_id}`",
+            code=INTERRUPTED,
+        ) from None
+
+
+def wait(client: Client, job_id: str) -> Job:
+    """The job once it has ended, without a word."""
+    try:
+        return client.wait(job_id)
+    except KeyboardInterrupt:
+        raise Failure(f"{job_id} goes on without you", code=INTERRUPTED) from None
+
+
+def check_succeeded(found: Job) -> None:
+    """Raise the ``Failure`` of a job that ended in any other way."""
+    if found["state"] == "succeeded":
+        return
+    error = found["error"]
+    reason = f": {error['message']} ({error['code']})" if error else ""
+    raise Failure(f"{found['id']} {_ended(found['state'])}{reason}", code=FAILED)
+
+
+def _ended(state: str) -> str:
+    passive = {"cancelled": "was cancelled", "expired": "passed its deadline"}
+    return passive.get(state, state if state in FINAL else f"is {state}")
+
+
+def summary(found: Job) -> None:
+    """What a person wants to know of a job that has ended."""
+    rows = found["rows"]
+    printing.line(
+        f"{found['id']} {_ended(found['state'])}: {printing.number(rows['done'])} rows, "
+        f"{printing.number(rows['failed'])} failed, {printing.rate(found['rate'])}"
+    )
+    if found["histogram"]:
+        printing.histogram(found["histogram"], rows=rows["done"])
+
+
+@contextmanager
+def transfer(label: str, path: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar for one file; call what it gives with the bytes so far and in all."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(f"{label} {path.name}", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _live(client: Client, job_id: str, console: Console) -> Job:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(job_id, total=None, counts="")
+        for event in client.watch(job_id):
+            if event.type == "progress":
+                _draw(bars, task, event.data)
+    return client.get(job_id)
+
+
+def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
+    rows = progress["rows"]
+    counts = f"{printing.number(rows['done'])}/{printing.number(rows['total'])}"
+    if progress["rate"]:
+        counts += f" {printing.rate(progress['rate'])}"
+    if progress["eta_seconds"] is not None:
+        counts += f" eta {printing.duration(progress['eta_seconds'])}"
+    if rows["failed"]:
+        counts += f" [red]{printing.number(rows['failed'])} failed[/red]"
+    reason = progress["waiting_reason"]
+    words = f"{progress['state']}: {reason}" if reason else progress["state"]
+    bars.update(task, description=words, completed=rows["done"], total=rows["total"], counts=counts)
+
+
+def _plain(client: Client, job_id: str) -> Job:
+    """One line for every change of what it is doing; for logs and pipes."""
+    said = ""
+    for event in client.watch(job_id):
+        if event.type != "progress":
+            continue
+        reason = event.data["waiting_reason"]
+        words = f"{event.data['state']}: {reason}" if reason else event.data["state"]
+        if words != said:
+            said = words
+            printing.note(f"{job_id} {words}")
+    return client.get(job_id)

@@ -1,0 +1,38 @@
+"""``nightshift workers``: who is there to do the work."""
+
+from __future__ import annotations
+
+import typer
+
+from api.cli import connection, printing
+
+app = typer.Typer(help="Workers of the installation.")
+
+
+@app.callback()
+def workers() -> None:
+    """Workers of the installation."""
+
+
+@app.command("list")
+def list_workers(*, json: connection.Json = False, api: connection.Api = None) -> None:
+    """Every worker on record, and whether it is alive."""
+    with connection.connect(api) as client:
+        found = client.workers()
+    if json:
+        printing.as_json(found)
+        return
+    printing.table(
+        ("WORKER", "POOL", "SLOTS", "DEVICE", "ALIVE", "LAST BEAT"),
+        [
+            (
+                worker["name"],
+                worker["pool"],
+                worker["slots"],
+                worker["device"],
+                "yes" if worker["alive"] else "no",
+                printing.moment(worker["beat_at"]),
+            )
+            for worker in found
+        ],
+    )

@@ -1,0 +1,248 @@
+"""An API of our own on a real Postgres and a folder, and what planner and worker would do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pyarrow as pa
+
+from api.stack import ports
+from jobs import database, objects, outputs, parts, rows
+from jobs.database import Sessions
+from jobs.ledger import chunks, finalizing, moves, planning, projects, steps
+from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.planning import PlannedShard
+from jobs.ledger.steps import Step, StepLease
+from jobs.queries import chunks as chunk_queries
+from jobs.specs import OutputFormat
+from jobs.states import JobState
+from tests.support.waiting import wait_until
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass
+class Installation:
+    """Where everything is; ``start`` and ``stop`` act on the API process."""
+
+    database_url: str
+    home: Path
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def objects(self) -> Path:
+        return self.home / "objects"
+
+    @property
+    def store(self) -> objects.ObjectStore:
+        return objects.connect(self.objects.as_uri())
+
+    @property
+    def log(self) -> str:
+        return (self.home / "api.log").read_text()
+
+    def memory(self) -> int:
+        assert self.process is not None
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def start(self) -> None:
+        settings = {
+            "NIGHTSHIFT_DATABASE_URL": self.database_url,
+            "NIGHTSHIFT_OBJECT_STORE_URL": self.objects.as_uri(),
+            "NIGHTSHIFT_API_PORT": str(self.port),
+            "NIGHTSHIFT_ALLOWED_INPUTS": json.dumps(["file:///allowed/"]),
+            **self.environment,
+        }
+        with (self.home / "api.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "api.server"],
+                env={**os.environ, **settings},
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._ready, seconds=30)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process = None
+
+    @contextmanager
+    def sessions(self) -> Iterator[Sessions]:
+        engine = database.connect(self.database_url, pool_size=1, name="test")
+        yield database.sessions(engine)
+        engine.dispose()
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log
+        try:
+            return httpx.get(f"{self.url}/readyz").is_success
+        except httpx.TransportError:
+            return False
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A project with its key, and a plain HTTP client that uses it."""
+
+    installation: Installation
+    project: str
+    key: str
+    http: httpx.Client
+
+    def upload(self, data: bytes = b'{"text": "one"}\n', name: str = "corpus.jsonl") -> str:
+        answer = self.http.post("/v1/files", files={"file": (name, data)})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def submit(self, **fields: Any) -> str:
+        answer = self.http.post("/v1/jobs", json=self.spec(**fields))
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def spec(self, **fields: Any) -> dict[str, Any]:
+        defaults = {"kind": "classify", "model": "/models/tiny"}
+        corpus = {} if "corpus" in fields else {"corpus": {"file": self.upload()}}
+        return {**defaults, **corpus, **fields}
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+@contextmanager
+def new_tenant(installation: Installation) -> Iterator[Tenant]:
+    project, key = f"p-{secrets.token_hex(4)}", f"ns-{secrets.token_hex(16)}"
+    with installation.sessions() as sessions, sessions.begin() as session:
+        projects.ensure_key(session, project_id=project, key=key)
+    with httpx.Client(
+        base_url=installation.url, headers={"authorization": f"Bearer {key}"}, timeout=30
+    ) as http:
+        yield Tenant(installation=installation, project=project, key=key, http=http)
+
+
+def start_installation(database_url: str, home: Path, **environment: str) -> Installation:
+    installation = Installation(
+        database_url=database_url, home=home, port=ports.choose(), environment=environment
+    )
+    installation.start()
+    return installation
+
+
+class Hands:
+    """Plans, works on and finalizes a job through the ledger, as planner and worker do."""
+
+    def __init__(self, sessions: Sessions, store: objects.ObjectStore, job_id: str) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._job_id = job_id
+
+    def plan(self, chunk_rows: Sequence[int]) -> None:
+        held = self._step(Step.PLAN)
+        shard = PlannedShard(
+            index=0, object_key="shards/none", first_row=0, chunk_rows=tuple(chunk_rows)
+        )
+        with self._sessions.begin() as session:
+            planning.begin(session, held, fingerprint="f", model_digest="d")
+            planning.add_shard(session, held, shard)
+            planning.complete(session, held)
+
+    def work(self, place: int, *, failed: int = 0) -> None:
+        """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
+        with self._sessions.begin() as session:
+            chunk_id = chunk_queries.listing(session, self._job_id, limit=place + 1)[place].id
+            held = chunks.claim(session, chunk_id, owner="hands", lease=LEASE)
+        assert held is not None
+        key = parts.part_key(
+            self._job_id, first_row=held.first_row, chunk_id=chunk_id, fence=held.fence
+        )
+        size = parts.write(self._store, key, _results(held, failed=failed))
+        part = Part(
+            key=key,
+            bytes=size,
+            rows=held.rows,
+            rows_failed=failed,
+            tokens=3 * held.rows,
+            seconds=0.1,
+            histogram={"good": held.rows - failed},
+        )
+        with self._sessions.begin() as session:
+            chunks.commit(session, held, part)
+
+    def finish(self) -> None:
+        with self._sessions.begin() as session:
+            moves.move(session, self._job_id, JobState.FINALIZING)
+        held = self._step(Step.FINALIZE)
+        with self._sessions.begin() as session:
+            done = list(chunk_queries.done_parts(session, self._job_id))
+            tables = outputs.tables(self._store, done, keep_text=False, beat=lambda: None)
+            key = f"jobs/{self._job_id}/output/results.jsonl"
+            count = outputs.write_file(self._store, key, tables, output_format=OutputFormat.JSONL)
+            output = {
+                "manifest": "none",
+                "file": key,
+                "format": "jsonl",
+                "rows": count,
+                "rows_failed": sum(part.rows_failed for part in done),
+                "bytes": self._store.size(key),
+            }
+            assert finalizing.finish(session, held, output=output)
+
+    def fail(self, *, code: str, message: str) -> None:
+        with self._sessions.begin() as session:
+            moves.move(session, self._job_id, JobState.PLANNING)
+            moves.fail(session, self._job_id, code=code, message=message)
+
+    def _step(self, step: Step) -> StepLease:
+        with self._sessions.begin() as session:
+            held = steps.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
+        assert held is not None
+        return held
+
+
+def _results(held: ChunkLease, *, failed: int) -> pa.Table:
+    good = held.rows - failed
+    return pa.table(
+        {
+            "row": range(held.first_row, held.first_row + held.rows),
+            "line": range(held.first_row + 1, held.first_row + held.rows + 1),
+            "id": [None] * held.rows,
+            "text": [None] * held.rows,
+            "label": ["good"] * good + [None] * failed,
+            "score": [0.5] * good + [None] * failed,
+            "labels": [["good"]] * good + [None] * failed,
+            "scores": [[0.5]] * good + [None] * failed,
+            "tokens": [3] * good + [None] * failed,
+            "truncated": [False] * good + [None] * failed,
+            "error_code": [None] * good + ["empty_text"] * failed,
+            "error_message": [None] * good + ["the text is empty"] * failed,
+        },
+        schema=rows.CLASSIFY_SCHEMA,
+    )

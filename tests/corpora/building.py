@@ -1,0 +1,44 @@
+"""Corpora of a few bytes, read the way the planner reads them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from jobs.corpora import reading
+from jobs.corpora.sources import Source
+from jobs.rows import CORPUS_SCHEMA
+from jobs.specs import Corpus
+
+Row = dict[str, Any]
+MAX_ROW_BYTES = 2**20
+
+
+def source(data: bytes, name: str) -> Source:
+    return Source(name=name, fingerprint=lambda: "", open=lambda: io.BytesIO(data))
+
+
+def rows(data: bytes, name: str, *, max_row_bytes: int = MAX_ROW_BYTES, **corpus: Any) -> list[Row]:
+    """All rows, after a check of what holds for every batch."""
+    spec = Corpus.model_validate({"file": "file-1", **corpus})
+    found: list[Row] = []
+    for batch in reading.read(source(data, name), spec, max_row_bytes=max_row_bytes):
+        batch.validate(full=True)
+        assert batch.schema.equals(CORPUS_SCHEMA)
+        assert 0 < batch.num_rows <= 4096
+        found += batch.to_pylist()
+    for row in found:
+        assert (row["text"] is None) == (row["error_code"] is not None)
+        assert (row["error_message"] is None) == (row["error_code"] is None)
+        assert len(row["error_message"] or "") <= 200
+    return found
+
+
+def brief(found: list[Row]) -> list[tuple[int, str]]:
+    """Line, and text or error code in angle brackets."""
+    return [(row["line"], row["text"] or f"<{row['error_code']}>") for row in found]
+
+
+def texts(data: bytes, name: str, **corpus: Any) -> list[str]:
+    """The texts, or error codes in angle brackets."""
+    return [text for _, text in brief(rows(data, name, **corpus))]

@@ -1,0 +1,103 @@
+"""Promises P2 and P3: who lost its lease, or comes twice, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobs.states import ChunkState, JobState
+from jobs.tables import Chunk
+from tests.faults.conftest import CORPUS, Answers, assert_whole
+from tests.support.installation import Installation
+from tests.support.waiting import wait_until
+from workers import app
+from workers.app import pool_queue
+
+
+def test_a_worker_that_wakes_up_after_its_lease_was_taken_commits_nothing(
+    installation: Installation, undisturbed: Answers
+) -> None:
+    job_id = installation.submit(CORPUS, chunk_rows=50)
+    zombie, chunk = _stopped_with_a_chunk(installation, job_id)
+    second = installation.start_role("pool")
+    wait_until(lambda: _chunk(installation, chunk.id).fence > chunk.fence, seconds=60)
+    os.kill(zombie, signal.SIGCONT)
+    assert_whole(installation, job_id, undisturbed)
+    late = _chunk(installation, chunk.id)
+    assert late.part_key is not None
+    assert late.part_key.endswith(f"-{late.fence}.parquet")
+    assert late.fence > chunk.fence
+    second.stop()
+
+
+def test_the_same_messages_delivered_three_times_do_no_harm(
+    installation: Installation, job: str, undisturbed: Answers
+) -> None:
+    second = installation.start_role("pool")
+    celery = app.make(installation.settings.redis_url)
+    with installation.sessions.begin() as session:
+        chunk_ids = session.scalars(sa.select(Chunk.id).where(Chunk.job_id == job)).all()
+    for chunk_id in chunk_ids:
+        for _ in range(3):
+            celery.send_task("chunk", args=(chunk_id,), queue=pool_queue("cpu"))
+    assert_whole(installation, job, undisturbed)
+    second.stop()
+
+
+def test_parts_that_cannot_be_written_wait_and_say_why(
+    installation: Installation, undisturbed: Answers
+) -> None:
+    job_id = installation.submit(CORPUS, chunk_rows=50)
+    blocker = installation.home / "objects" / "jobs" / job_id / "parts"
+    blocker.parent.mkdir(parents=True, exist_ok=True)
+    blocker.write_text("a file where the folder of parts should be")
+    wait_until(lambda: "failed" in (installation.job(job_id).waiting_reason or ""), seconds=60)
+    blocker.unlink()
+    assert_whole(installation, job_id, undisturbed)
+
+
+def test_a_full_disk_costs_nothing_once_there_is_room(
+    installation: Installation, undisturbed: Answers
+) -> None:
+    job_id = installation.submit(CORPUS, chunk_rows=25)
+    folder = installation.home / "objects" / "jobs" / job_id / "parts"
+    _mount_tiny(folder)
+    try:
+        wait_until(lambda: installation.job(job_id).counts.failing > 0, seconds=60)
+        assert "No space left" in (installation.job(job_id).counts.last_error or "")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+        assert_whole(installation, job_id, undisturbed)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def _mount_tiny(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+
+
+def _stopped_with_a_chunk(installation: Installation, job_id: str) -> tuple[int, Chunk]:
+    """Stop (SIGSTOP) a pool process at a moment when it holds a chunk."""
+    while True:
+        wait_until(lambda: installation.leased(job_id), seconds=30, every=0.002)
+        for chunk in installation.leased(job_id):
+            assert chunk.owner is not None
+            pid = int(chunk.owner.rpartition(":")[2])
+            os.kill(pid, signal.SIGSTOP)
+            now = _chunk(installation, chunk.id)
+            if now.state is ChunkState.LEASED and now.fence == chunk.fence:
+                return pid, chunk
+            os.kill(pid, signal.SIGCONT)
+        assert installation.job(job_id).job.state is not JobState.SUCCEEDED
+
+
+def _chunk(installation: Installation, chunk_id: int) -> Chunk:
+    with installation.sessions.begin() as session:
+        return session.get_one(Chunk, chunk_id)

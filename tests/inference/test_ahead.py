@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from workers.inference.ahead import DEPTH, ahead
+
+
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def endless(made: list[int]) -> Iterator[int]:
+    while True:
+        made.append(len(made))
+        yield made[-1]
+
+
+def failing() -> Iterator[int]:
+    yield 1
+    raise MemoryError("no more")
+
+
+def test_items_come_in_order() -> None:
+    with ahead(range(100)) as items:
+        assert list(items) == list(range(100))
+    assert "ahead" not in names()
+
+
+def test_no_items_are_an_end_at_once() -> None:
+    nothing: list[int] = []
+    with ahead(nothing) as items:
+        assert list(items) == []
+
+
+def test_items_are_made_in_another_thread() -> None:
+    with ahead(threading.current_thread().name for _ in range(3)) as items:
+        assert set(items) == {"ahead"}
+
+
+def test_the_thread_ends_when_the_reader_stops_early() -> None:
+    with ahead(endless([])) as items:
+        assert next(items) == 0
+    assert "ahead" not in names()
+
+
+def test_the_thread_ends_when_the_reader_raises() -> None:
+    with pytest.raises(RuntimeError, match="stop"), ahead(endless([])):
+        raise RuntimeError("stop")
+    assert "ahead" not in names()
+
+
+def test_the_thread_makes_no_more_than_a_few_items_ahead() -> None:
+    made: list[int] = []
+    with ahead(endless(made)) as items:
+        for taken in range(1, 50):
+            next(items)
+            assert len(made) <= taken + DEPTH + 1
+
+
+def test_an_error_of_the_maker_is_raised_to_the_reader_in_its_place() -> None:
+    with ahead(failing()) as items:
+        assert next(items) == 1
+        with pytest.raises(MemoryError, match="no more"):
+            next(items)
+    assert "ahead" not in names()

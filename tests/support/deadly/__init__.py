@@ -1,0 +1,3 @@
+"""A folder for PYTHONPATH: see ``sitecustomize``."""
+
+DEADLY = "this text ends the process"

@@ -1,0 +1,195 @@
+"""A whole installation in real processes: what a test starts, feeds, kills and looks into."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import database, ids, objects, parts, verification
+from jobs.ledger import accepting, files, projects
+from jobs.queries import chunks
+from jobs.queries import jobs as job_queries
+from jobs.queries.jobs import JobView
+from jobs.settings import Settings
+from jobs.specs import ClassifySpec
+from jobs.states import FINAL, ChunkState, JobState
+from jobs.tables import Chunk
+from tests.support.waiting import wait_until
+
+PROJECT = "default"
+KEY = "test-key"
+
+
+class Process:
+    """One process of the installation, in a session of its own."""
+
+    def __init__(self, arguments: list[str], *, env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as sink:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env=env,
+                stdout=sink,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to this process alone; its children find out by themselves."""
+        self.send(signal.SIGKILL)
+        self._popen.wait()
+
+    def stop(self, *, seconds: float = 30) -> None:
+        """SIGTERM, then SIGKILL to the whole group."""
+        if self.alive:
+            self.send(signal.SIGTERM)
+        try:
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._popen.wait()
+
+
+class Installation:
+    """Processes on one database, one Valkey and one folder."""
+
+    def __init__(
+        self, *, database_url: str, redis_url: str, home: Path, model: Path, **options: object
+    ) -> None:
+        self.home = home
+        self.model = model
+        home.mkdir(parents=True, exist_ok=True)
+        self.settings = Settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            object_store_url=f"file://{home}/objects",
+            **options,
+        )
+        self.sessions = database.sessions(database.connect(database_url))
+        self.store = objects.connect(self.settings.object_store_url)
+        self.processes: list[Process] = []
+        with self.sessions.begin() as session:
+            projects.ensure_key(session, project_id=PROJECT, key=KEY)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings as a process reads them."""
+        values = self.settings.model_dump(mode="json")
+        names = {f"NIGHTSHIFT_{name.upper()}": _env_value(value) for name, value in values.items()}
+        return {**os.environ, **names, "HF_HUB_OFFLINE": "1", "NIGHTSHIFT_API_KEY": KEY}
+
+    def start(self, *arguments: str, **env: str) -> Process:
+        """Start ``python -m ARGUMENTS``."""
+        log = self.home / f"{'-'.join(arguments)}.log"
+        process = Process(list(arguments), env={**self.env, **env}, log=log)
+        self.processes.append(process)
+        return process
+
+    def start_role(self, role: str, **env: str) -> Process:
+        """Start control, a planner or a pool worker."""
+        return self.start("workers.run", role, **env)
+
+    def stop(self) -> None:
+        """End every process."""
+        for process in self.processes:
+            process.stop()
+
+    def submit(self, corpus: bytes, *, filename: str = "corpus.jsonl", **fields: Any) -> str:
+        """Accept a classify job over these bytes."""
+        file_id = ids.file()
+        key = f"files/{file_id}"
+        self.store.put(key, corpus)
+        with self.sessions.begin() as session:
+            files.add(
+                session,
+                file_id=file_id,
+                project_id=PROJECT,
+                filename=filename,
+                purpose="batch",
+                size=len(corpus),
+                sha256="",
+                object_key=key,
+            )
+            spec = ClassifySpec.model_validate(
+                {"corpus": {"file": file_id}, "model": str(self.model), **fields}
+            )
+            job_id, _ = accepting.accept(
+                session, project_id=PROJECT, spec=spec, idempotency_key=None
+            )
+        return job_id
+
+    def job(self, job_id: str) -> JobView:
+        with self.sessions.begin() as session:
+            return job_queries.get(session, job_id, project_id=PROJECT)
+
+    def wait(self, job_id: str, *states: JobState, seconds: float = 120) -> JobView:
+        """The job once it is in one of the states, or has ended."""
+        wanted = frozenset(states) | FINAL
+        try:
+            wait_until(lambda: self.job(job_id).job.state in wanted, seconds=seconds, every=0.1)
+        except AssertionError:
+            raise AssertionError(f"{self.job(job_id)}\n{self.logs()}") from None
+        return self.job(job_id)
+
+    def wait_for_chunks(self, job_id: str, count: int, *, seconds: float = 120) -> None:
+        """Return once so many chunks are done."""
+        wait_until(lambda: self.job(job_id).counts.done >= count, seconds=seconds)
+
+    def results(self, job_id: str) -> list[dict[str, Any]]:
+        """Every output row, in row order, from the parts that the ledger points at."""
+        with self.sessions.begin() as session:
+            done = list(chunks.done_parts(session, job_id))
+        return [row for part in done for row in parts.read(self.store, part.key).to_pylist()]
+
+    def verify(self, job_id: str) -> verification.Report:
+        return verification.verify(self.sessions, self.store, job_id, settings=self.settings)
+
+    def leased(self, job_id: str) -> list[Chunk]:
+        with self.sessions.begin() as session:
+            return list(
+                session.scalars(
+                    sa.select(Chunk).where(Chunk.job_id == job_id, Chunk.state == ChunkState.LEASED)
+                )
+            )
+
+    def logs(self) -> str:
+        """The end of every log, for a failing test."""
+        logs = sorted({process.log for process in self.processes})
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
+
+
+def jsonl(texts: Iterable[str]) -> bytes:
+    """A corpus of these texts."""
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+def _env_value(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
+def sentences(count: int) -> Iterator[str]:
+    """So many different short texts."""
+    words = ["good", "bad", "great", "awful", "film", "book", "news", "goal", "bank", "rain"]
+    for number in range(count):
+        first, second = words[number % 10], words[(number // 10) % 10]
+        yield f"{first} {second} number {number}"
