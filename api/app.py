@@ -18,9 +18,6 @@ from jobs.settings import Settings
 CONNECTIONS = 10
 """To Postgres, and as many again under load."""
 
-MAX_BODY = 2**20
-"""Bytes of any request but an upload."""
-
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Its engine and object store live as long as its lifespan."""
@@ -42,12 +39,11 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Nightshift",
         lifespan=lifespan,
-        max_body_size=MAX_BODY,
         docs_url="/docs",
         redoc_url=None,
     )
     for routes in (health, files, jobs, outcomes, workers):
         app.include_router(routes.router)
     errors.install(app)
-    app.add_middleware(Requests)
+    app.add_middleware(Requests, uploads=files.router.prefix)
     return app

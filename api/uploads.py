@@ -8,7 +8,6 @@ writer, so that nothing appears; the row follows the complete object.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -34,9 +33,6 @@ AT_ONCE = 16
 
 OVERHEAD = 2**16
 """Bytes of a multipart body besides the file."""
-
-NO_LIMIT = sys.maxsize
-"""For the framework: this module counts for itself, with the limit of the settings."""
 
 OPENAPI: dict[str, Any] = {
     "requestBody": {

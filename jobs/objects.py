@@ -246,7 +246,7 @@ def _client() -> ClientConfig:
 
 def _retries() -> RetryConfig:
     return {
-        "max_retries": 6,
+        "max_retries": 10,
         "retry_timeout": timedelta(seconds=120),
         "backoff": {
             "init_backoff": timedelta(milliseconds=100),

@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import pyarrow as pa
 import structlog
-from obstore.exceptions import BaseError as StorageError
 from sqlalchemy.orm import Session
 
 from jobs import database, models, parts
@@ -70,7 +69,7 @@ def _outcome(held: ChunkLease, *, context: Context) -> str:
     except EngineFault as fault:
         _report_crash(held, fault, context=context)
         return f"the engine failed: {fault}"
-    except (OSError, StorageError, pa.ArrowException) as fault:
+    except (OSError, pa.ArrowException) as fault:
         _release(held, error=f"{type(fault).__name__}: {fault}", context=context)
         return f"given back: {fault}"
     return "done"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from api.cli import classify, failures, files, jobs, up, workers
+from api.cli import classify, demo, failures, files, jobs, up, workers
 
 app = typer.Typer(
     name="nightshift",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
+app.command("demo")(demo.demo)
 app.command("classify")(classify.classify)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")

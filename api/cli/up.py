@@ -19,18 +19,18 @@ Home = Annotated[
 
 def up(home: Home = None) -> int:
     """Start everything on this machine and stay until Ctrl-C."""
-    return int(_stack().run(home or connection.home()))
+    return int(stack().run(home or connection.home()))
 
 
 def down(home: Home = None) -> None:
     """Stop the stack of a state folder."""
-    stopped = _stack().stop(home or connection.home())
+    stopped = stack().stop(home or connection.home())
     printing.line("stopped" if stopped else "nothing was running")
 
 
 def status(*, home: Home = None, json: connection.Json = False) -> int:
     """What runs on a state folder; exit code 1 if nothing does."""
-    found = _stack().info(home or connection.home())
+    found = stack().info(home or connection.home())
     if found is None:
         raise Failure("nothing is running; start it with `nightshift up`", code=FAILED)
     services = [
@@ -45,7 +45,7 @@ def status(*, home: Home = None, json: connection.Json = False) -> int:
     return 0
 
 
-def _stack() -> Any:
+def stack() -> Any:
     """The embedded stack, which only an installation with its extra has."""
     try:
         return importlib.import_module("api.stack.up")

@@ -14,7 +14,7 @@ from jobs.queries import files
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 
-@router.post("", openapi_extra=uploads.OPENAPI, max_body_size=uploads.NO_LIMIT)
+@router.post("", openapi_extra=uploads.OPENAPI)
 async def upload_file(request: Request, shared: Shared, project: ProjectId) -> schemas.File:
     """Store a file: multipart with the fields `file` and `purpose` (default `batch`)."""
     return schemas.File.of(await shared.uploads.receive(request, project_id=project))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.api.conftest import Crew
 from tests.api.installation import Installation, Tenant
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
@@ -81,8 +83,10 @@ def test_a_body_that_is_not_json_is_refused(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("value", ["\x00", "\ud800"])
 def test_text_that_cannot_be_stored_is_refused(tenant: Tenant, value: str) -> None:
-    spec = tenant.spec(name=f"a{value}b")
-    answer = tenant.http.post("/v1/jobs", json=spec)
+    body = json.dumps(tenant.spec(name=f"a{value}b"))
+    answer = tenant.http.post(
+        "/v1/jobs", content=body, headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 400
     _error(answer)
 
@@ -164,13 +168,34 @@ def test_a_database_that_is_down_is_told_with_a_time_to_come_back(
 
 
 def test_an_error_that_nobody_expected_has_an_id_and_tells_nothing(
-    tenant: Tenant, installation: Installation
+    tenant: Tenant, installation: Installation, crew: Crew
 ) -> None:
-    file_id = tenant.upload()
-    (installation.objects / "files" / file_id).unlink()
-    job_id = tenant.submit(corpus={"file": file_id})
-    answer = tenant.http.get(f"/v1/jobs/{job_id}/verification")
+    job_id = tenant.submit()
+    crew.on(job_id).plan([1])
+    crew.on(job_id).work(0)
+    for part in (installation.objects / "jobs" / job_id / "parts").iterdir():
+        part.unlink()
+    answer = tenant.http.get(f"/v1/jobs/{job_id}/results")
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] in _error(answer)["message"]
     assert "Traceback" not in answer.text
     wait_until(lambda: "FileNotFoundError" in installation.log)
+
+
+def test_a_corpus_that_has_gone_is_the_callers_to_know(tenant: Tenant) -> None:
+    file_id = tenant.upload()
+    job_id = tenant.submit(corpus={"file": file_id})
+    (tenant.installation.objects / "files" / file_id).unlink()
+    answer = tenant.http.get(f"/v1/jobs/{job_id}/verification")
+    assert answer.status_code == 422
+    assert _error(answer)["code"] == "corpus_unreadable"
+
+
+def test_a_body_without_an_announced_length_is_limited_too(tenant: Tenant) -> None:
+    answer = tenant.http.post(
+        "/v1/jobs",
+        content=(b" " * 2**16 for _ in range(32)),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 413
+    assert _error(answer)["code"] == "too_large"

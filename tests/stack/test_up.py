@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from api.stack import account, lock, ports, postgres, record, up
+from api.stack import account, lock, postgres, record, up
 from api.stack.account import Account
 from api.stack.record import StackInfo
 from tests.support.waiting import wait_until
@@ -389,13 +388,3 @@ def test_up_works_as_an_ordinary_user(home: Path) -> None:
         process.terminate()
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 0, said
-
-
-def test_the_preferred_port_is_taken_when_free_and_left_when_not() -> None:
-    free = ports.choose()
-    assert ports.choose(free) == free
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", free))
-        holder.listen()
-        assert ports.choose(free) != free
-    assert ports.choose(free, taken=frozenset({free})) != free

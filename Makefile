@@ -1,0 +1,57 @@
+# One command each; `make help` lists them. Set PYTHON for another interpreter, TORCH_INDEX for
+# another build of torch (for example https://download.pytorch.org/whl/cpu), VENV for another place.
+PYTHON ?= python3
+VENV ?= .venv
+HOME_DIR ?= .nightshift
+ROWS ?= 3000
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help demo up test test-slow check bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## set up, start everything, classify real text, prove that it is complete
+	$(BIN)/nightshift demo --home $(HOME_DIR) --rows $(ROWS)
+
+up: $(VENV)/.demo ## set up and run the whole stack in the foreground
+	$(BIN)/nightshift up --home $(HOME_DIR)
+
+test: check ## set up and run every check and test, but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev ## linters, types, import rules, generated documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/.dev ## every benchmark; figures land in benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+lock: ## pin anew whatever pyproject.toml allows today
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet torch==2.13.0 ".[dev]"
+	build/lock/bin/python -m pip freeze --exclude nightshift \
+		| sed 's/+cpu$$//; /^nvidia-/d; /^triton==/d' > requirements.lock
+	rm -rf build
+
+clean: ## remove the virtual environment and every cache; data in $(HOME_DIR) stays
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock
+	$(PIP) --editable ".[dev]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from jobs.settings import Settings
+from jobs.specs import ClassifyOptions
+from workers.inference import loading
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("float32", torch.float32), ("float16", torch.half)]
+)
+def test_an_asked_dtype_is_used_on_any_device(given: str, expected: torch.dtype) -> None:
+    options = ClassifyOptions.model_validate({"dtype": given})
+    assert loading.dtype(options, device=torch.device("cpu")) == expected
+
+
+def test_the_cpu_computes_in_float32_by_default() -> None:
+    assert loading.dtype(ClassifyOptions(), device=torch.device("cpu")) == torch.float32
+
+
+def test_threads_are_those_of_the_settings() -> None:
+    loading.use_threads(Settings(worker_threads=3))
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+def test_the_cores_are_divided_among_the_processes_and_each_has_one_at_least() -> None:
+    cores = len(os.sched_getaffinity(0))
+    loading.use_threads(Settings(worker_processes=1))
+    assert torch.get_num_threads() == cores
+    loading.use_threads(Settings(worker_processes=cores * 4))
+    assert torch.get_num_threads() == 1
