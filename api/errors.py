@@ -118,6 +118,8 @@ def _response(
         sent["x-should-retry"] = "false"  # the official client would send it again
     if status == HTTPStatus.UNAUTHORIZED:
         sent["www-authenticate"] = "Bearer"
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        sent["connection"] = "close"  # what is left of the body is not read
     error = {
         "message": _encodable(message),
         "type": _TYPES.get(HTTPStatus(status), kind),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -25,9 +26,14 @@ from jobs import settings
 Sessions = sessionmaker[Session]
 T = TypeVar("T")
 
+MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
+"""Postgres away, a lock not to be had, a deadlock; psycopg's own comes out of COPY."""
+
 _TIMEOUTS = (
     "-c statement_timeout=60s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"
 )
+_GONE = ("08", "57P")
+"""Classes of SQLSTATE: connection exceptions, and a server that shuts down or is starting."""
 _MIGRATION_LOCK = 0x6E69676874  # "night", any number that nobody else uses
 
 
@@ -67,6 +73,18 @@ def plain_url(url: str) -> str:
     return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether Postgres is gone or going, and not merely against what was asked.
+
+    A lock that was not to be had in time and a deadlock are ``OperationalError`` as well, but they
+    come with a code of their own.
+    """
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if not isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
+        return False
+    return cause.sqlstate is None or cause.sqlstate.startswith(_GONE)
+
+
 def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: float) -> T:
     """Do the work in one transaction; while Postgres is away, again, for so many seconds.
 
@@ -78,7 +96,7 @@ def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: floa
         try:
             with sessions.begin() as session:
                 return work(session)
-        except (sa.exc.OperationalError, sa.exc.InterfaceError):
+        except MAY_PASS:
             if time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
@@ -89,11 +107,10 @@ def migrate(url: str) -> None:
     """Bring the schema to the newest version; of several callers at once, one does it."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = sa.create_engine(driver_url(url))
+    engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)  # closing gives the lock back
     with _locked(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    engine.dispose()
 
 
 @contextmanager

@@ -35,6 +35,14 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise ValueError("a text must not contain the character NUL")
+        return value
+
 
 class Corpus(Strict):
     """Where the rows are and how to read them. Exactly one of ``file`` and ``uri``."""
@@ -137,7 +145,10 @@ class JobSpec(Strict):
     pool: str = Field("cpu", pattern=r"^[a-z0-9_-]{1,40}$", description="Which workers run it.")
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     deadline_seconds: float | None = Field(
-        None, gt=0, description="Expires when not finished this long after it was accepted."
+        None,
+        gt=0,
+        le=10 * 365 * 86_400,
+        description="Expires when not finished this long after it was accepted.",
     )
     name: str | None = Field(None, max_length=200, description="For people.")
 

@@ -242,6 +242,11 @@ class Chunk(Base):
             "first_row",
             postgresql_where=text("state = 'pending'"),
         ),
+        Index(  # as many entries as messages are out
+            "ix_chunks_sent",
+            "job_id",
+            postgresql_where=text("state = 'pending' AND dispatched_at IS NOT NULL"),
+        ),
         Index(
             "ix_chunks_leased",
             "lease_expires_at",

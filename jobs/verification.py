@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import IO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import inputs
@@ -22,6 +25,9 @@ from jobs.tables import Job
 
 MANY = 255
 """More results for one row than a byte counts are one problem all the same."""
+
+LONGEST_FIELD = 2**30
+"""Characters of one CSV field: a kept text is bounded by `max_row_bytes` of when it was planned."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class _Tally:
 def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Settings) -> Report:
     """Read the corpus, every part and the single file once more, and compare.
 
-    Memory is one byte per row and one part. A cancelled, expired or failed job may lack rows: they
+    Memory is two bytes per row and one part. A cancelled, expired or failed job may lack rows: they
     are counted as missing, and are a problem only where the job says that it succeeded.
     """
     with sessions.begin() as session:
@@ -73,7 +79,7 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
     missing = tally.seen.count(0)
     duplicated = len(tally.seen) - missing - tally.seen.count(1)
     problems = [*tally.problems, *_differences(job, rows_input, missing, duplicated)]
-    problems += _file_problems(store, job, rows=tally.rows)
+    problems += _file_problems(store, job, parts=tally)
     return Report(
         rows_total=job.rows_total,
         rows_input=rows_input,
@@ -88,8 +94,12 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
 def _tally(store: ObjectStore, done: Iterable[DonePart], *, rows: int) -> _Tally:
     tally = _Tally(seen=bytearray(rows))
     for part in done:
-        with store.reader(part.key) as file:
-            table = pq.read_table(file, columns=["row", "error_code"])
+        try:
+            with store.reader(part.key) as file:
+                table = pq.read_table(file, columns=["row", "error_code"])
+        except (OSError, pa.ArrowException) as fault:
+            tally.problems.append(f"part {part.key} cannot be read: {fault}")
+            continue
         failed = table.num_rows - table["error_code"].null_count
         if (table.num_rows, failed) != (part.rows, part.rows_failed):
             tally.problems.append(
@@ -102,10 +112,10 @@ def _tally(store: ObjectStore, done: Iterable[DonePart], *, rows: int) -> _Tally
     return tally
 
 
-def _mark(tally: _Tally, rows: list[int], *, key: str) -> None:
+def _mark(tally: _Tally, rows: Iterable[int], *, key: str) -> None:
     for row in rows:
         if not 0 <= row < len(tally.seen):
-            tally.problems.append(f"part {key} holds row {row}, which the corpus does not have")
+            tally.problems.append(f"{key} holds row {row}, which the corpus does not have")
         elif tally.seen[row] < MANY:
             tally.seen[row] += 1
 
@@ -121,19 +131,46 @@ def _differences(job: Job, rows_input: int, missing: int, duplicated: int) -> li
     return problems
 
 
-def _file_problems(store: ObjectStore, job: Job, *, rows: int) -> list[str]:
+def _file_problems(store: ObjectStore, job: Job, *, parts: _Tally) -> list[str]:
+    """Where the single file and the parts differ, row by row."""
     if job.output is None or job.output["file"] is None:
         return []
     key = job.output["file"]
-    found = _count_file(store, key, OutputFormat(job.output["format"]))
-    return [] if found == rows else [f"{key} holds {found} rows, the parts hold {rows}"]
+    found = _Tally(seen=bytearray(len(parts.seen)))
+    try:
+        _mark(found, _rows_of_file(store, key, OutputFormat(job.output["format"])), key=key)
+    except (OSError, pa.ArrowException, ValueError, KeyError, csv.Error) as fault:
+        return [f"{key} is damaged: {type(fault).__name__}: {fault}"]
+    if found.seen == parts.seen:
+        return found.problems
+    counts = sum(found.seen), sum(parts.seen)
+    return [
+        *found.problems,
+        f"{key} and the parts differ; they hold {counts[0]} and {counts[1]} rows",
+    ]
 
 
-def _count_file(store: ObjectStore, key: str, output_format: OutputFormat) -> int:
+def _rows_of_file(store: ObjectStore, key: str, output_format: OutputFormat) -> Iterator[int]:
     with store.reader(key) as file:
         if output_format is OutputFormat.PARQUET:
-            return int(pq.ParquetFile(file).metadata.num_rows) if store.size(key) else 0
-        if output_format is OutputFormat.JSONL:
-            return sum(1 for _ in file)
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        return max(0, sum(1 for _ in csv.reader(text)) - 1)
+            yield from _rows_of_parquet(file) if store.size(key) else ()
+        elif output_format is OutputFormat.JSONL:
+            yield from (json.loads(line)["row"] for line in file)
+        else:
+            yield from _rows_of_csv(file)
+
+
+def _rows_of_parquet(file: IO[bytes]) -> Iterator[int]:
+    for batch in pq.ParquetFile(file).iter_batches(columns=["row"]):
+        yield from batch["row"].to_pylist()
+
+
+def _rows_of_csv(file: IO[bytes]) -> Iterator[int]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    records = csv.reader(text, strict=True)  # a quote that is never closed is an error
+    columns = next(records, [])
+    for record in records:
+        if len(record) != len(columns):
+            raise ValueError(f"a record of {len(record)} fields among those of {len(columns)}")
+        yield int(record[columns.index("row")])

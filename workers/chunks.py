@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs import database, models, parts
-from jobs.errors import LeaseLost, ModelFailure
+from jobs.errors import LeaseLost, ModelFailure, NightshiftError
 from jobs.ledger import chunks, moves, rescuing
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.rows import RowCode
@@ -72,6 +72,12 @@ def _outcome(held: ChunkLease, *, context: Context) -> str:
     except (OSError, pa.ArrowException) as fault:
         _release(held, error=f"{type(fault).__name__}: {fault}", context=context)
         return f"given back: {fault}"
+    except database.MAY_PASS:  # for longer than a finished chunk waits: its lease runs out
+        raise
+    except Exception as fault:
+        log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
+        _report_crash(held, fault, context=context)
+        return f"failed: {type(fault).__name__}: {fault}"
     return "done"
 
 
@@ -80,9 +86,7 @@ def _work(held: ChunkLease, *, context: Context) -> None:
     with Keeper(_renewing(held, context), lease=context.settings.lease, stall=stall) as keeper:
         rows = parts.read_rows(context.store, held.shard_key, offset=held.offset, rows=held.rows)
         kept = _kept(held, context=context)
-        begun = time.perf_counter()
-        results = _results(held, rows, kept=kept, beat=keeper.beat, context=context)
-        seconds = time.perf_counter() - begun
+        results, seconds = _results(held, rows, kept=kept, beat=keeper.beat, context=context)
         table = labelled.table(rows, results, kept=kept, keep_text=held.spec.output.keep_text)
         part = _write(held, table, seconds=seconds, context=context)
         keeper.beat()
@@ -118,8 +122,8 @@ def _results(
     kept: dict[int, dict[str, object]],
     beat: Beat,
     context: Context,
-) -> dict[int, Prediction | RowError]:
-    """Results by row, for the rows that have a text and no result yet."""
+) -> tuple[dict[int, Prediction | RowError], float]:
+    """Results by row, for the rows that have a text and no result yet; the engine's seconds."""
     wanted = {
         row: text
         for row, text in zip(rows["row"].to_pylist(), rows["text"].to_pylist(), strict=True)
@@ -127,17 +131,18 @@ def _results(
     }
     if held.condemned:
         message = f"this row ends its worker; the last time: {held.last_error}"
-        return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message))
+        return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
     if not wanted:
-        return {}
-    predictions = _infer(held, list(wanted.values()), beat=beat, context=context)
-    return dict(zip(wanted, predictions, strict=True))
+        return {}, 0.0
+    classifier = _loaded(held, context=context)
+    begun = time.perf_counter()
+    predictions = _infer(held, classifier, list(wanted.values()), beat=beat)
+    return dict(zip(wanted, predictions, strict=True)), time.perf_counter() - begun
 
 
 def _infer(
-    held: ChunkLease, texts: list[str], *, beat: Beat, context: Context
+    held: ChunkLease, classifier: Classifier, texts: list[str], *, beat: Beat
 ) -> list[Prediction | RowError]:
-    classifier = _classifier(held, context=context)
     try:
         return classifier.classify(texts, beat=beat)
     except LeaseLost:
@@ -145,6 +150,16 @@ def _infer(
     except Exception as fault:
         log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)
         raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
+
+
+def _loaded(held: ChunkLease, *, context: Context) -> Classifier:
+    """The model. Trouble in loading it (no memory left) is no row's fault, and may pass."""
+    try:
+        return _classifier(held, context=context)
+    except (NightshiftError, OSError):
+        raise
+    except Exception as fault:
+        raise OSError(f"{held.spec.model} could not be loaded: {fault}") from fault
 
 
 def _classifier(held: ChunkLease, *, context: Context) -> Classifier:
@@ -198,14 +213,14 @@ def _release(held: ChunkLease, *, error: str | None, context: Context) -> None:
 
 def _fail_job(held: ChunkLease, failure: ModelFailure, *, context: Context) -> None:
     def work(session: Session) -> None:
-        chunks.release(session, held)
         message = f"{failure.message} (on worker {context.owner})"
         moves.fail(session, held.job_id, code=failure.code, message=message)
+        chunks.release(session, held)
 
     database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
 
 
-def _report_crash(held: ChunkLease, fault: EngineFault, *, context: Context) -> None:
+def _report_crash(held: ChunkLease, fault: Exception, *, context: Context) -> None:
     database.patiently(
         context.sessions,
         lambda session: rescuing.report_crash(

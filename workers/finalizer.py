@@ -60,8 +60,10 @@ def _gap(done: list[DonePart], *, rows_total: int | None) -> str | None:
     """Where the parts fail to cover the corpus exactly, in words."""
     expected = 0
     for part in done:
-        if part.first_row != expected:
-            return f"rows {expected} to {part.first_row - 1} have no part, or more than one"
+        if part.first_row > expected:
+            return f"rows {expected} to {part.first_row - 1} have no part"
+        if part.first_row < expected:
+            return f"rows {part.first_row} to {expected - 1} have more than one part"
         expected += part.rows
     if expected != rows_total:
         return f"the parts hold {expected} rows, the corpus {rows_total}"

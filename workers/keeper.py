@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Self
 
-import sqlalchemy as sa
 import structlog
 
 from jobs.errors import LeaseLost
@@ -68,10 +67,10 @@ class Keeper:
         asked_at = time.monotonic()
         try:
             void = self._renew()
-        except sa.exc.DBAPIError as error:
-            log.warning("the lease could not be renewed", error=str(error.orig))
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread must not end of it
+            log.warning("the lease could not be renewed", error=str(error))
             if time.monotonic() - self._renewed_at > 0.9 * self._lease:
-                return "Postgres was away for as long as the lease lasts"
+                return "it could not be renewed for as long as the lease lasts"
             return None
         self._renewed_at = asked_at
         return void

@@ -18,7 +18,7 @@ from jobs.corpora import reading
 from jobs.corpora.sources import Source
 from jobs.decisions import cutting
 from jobs.decisions.cutting import Limits
-from jobs.errors import JobFailure, LeaseLost, NightshiftError
+from jobs.errors import LeaseLost, NightshiftError
 from jobs.ledger import planning
 from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
@@ -28,7 +28,7 @@ from jobs.specs import Spec
 from jobs.tables import Job
 from workers.context import Context
 from workers.keeper import Keeper
-from workers.steps import holding
+from workers.steps import Held, holding
 
 log = structlog.get_logger()
 
@@ -53,15 +53,24 @@ def plan(job_id: str, *, context: Context) -> bool:
         if held is None:
             return False
         try:
-            _plan(held.lease, keeper=held.keeper, context=context)
+            planned = _plan_or_fail(held, context=context)
         except LeaseLost as lost:
             log.info("planning stops", job_id=job_id, reason=lost.message)
             return False
-        except (JobFailure, NightshiftError) as failure:
-            _fail(held.lease, failure, context=context)
-            return False
-        log.info("planned", job_id=job_id)
-        return True
+        if planned:
+            log.info("planned", job_id=job_id)
+        return planned
+
+
+def _plan_or_fail(held: Held, *, context: Context) -> bool:
+    try:
+        _plan(held.lease, keeper=held.keeper, context=context)
+    except LeaseLost:
+        raise
+    except NightshiftError as failure:
+        _fail(held.lease, failure, context=context)
+        return False
+    return True
 
 
 def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
@@ -158,7 +167,7 @@ def drafts(
             index += 1
             waiting = [rest] if rest.num_rows else []
             rows, size = rest.num_rows, rest.nbytes
-    if waiting:
+    if rows:
         yield _draft(index, pa.concat_tables(waiting), limits=limits)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from jobs import database
+from jobs.errors import LeaseLost
 from jobs.ledger import steps
 from jobs.ledger.steps import Step, StepLease
 from workers.context import Context
@@ -15,6 +16,9 @@ from workers.keeper import Keeper
 
 PATIENCE = 20.0
 """Seconds that a claim or release waits for Postgres to come back."""
+
+SURROUNDINGS = (OSError, LeaseLost, *database.MAY_PASS)
+"""Faults that are not the job's and pass: storage, network, Postgres, another owner."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,17 @@ def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | Non
         return None if ours else "the step was taken over, or the job has moved on"
 
     stall = timedelta(seconds=context.settings.stall_seconds)
-    error = None
+    error, crashed = None, False
     try:
         with Keeper(renew, lease=length, stall=stall) as keeper:
             yield Held(lease, keeper)
     except Exception as fault:
         error = f"{type(fault).__name__}: {fault}"
+        crashed = not isinstance(fault, SURROUNDINGS)
         raise
     finally:
         database.patiently(
             context.sessions,
-            lambda session: steps.release(session, lease, error=error),
+            lambda session: steps.release(session, lease, error=error, crashed=crashed),
             seconds=PATIENCE,
         )

@@ -84,7 +84,10 @@ def transfer(label: str, path: Path) -> Iterator[Callable[[int, int], None]]:
         DownloadColumn(),
         TransferSpeedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         task = bars.add_task(f"{label} {path.name}", total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

@@ -34,7 +34,11 @@ def share_out(candidates: Iterable[Candidate], *, free: int) -> dict[str, int]:
     heapq.heapify(heap)
     granted: dict[str, int] = {}
     while free > 0 and heap:
-        job = heapq.heappop(heap)[-1]
+        turn = heapq.heappop(heap)
+        job = turn[-1]
+        if turn[1] != load[job.project_id] / job.weight:  # served at another priority meanwhile
+            heapq.heappush(heap, _turn(job, load))
+            continue
         queue = waiting[job.project_id, job.priority]
         granted[job.job_id] = granted.get(job.job_id, 0) + 1
         load[job.project_id] += 1

@@ -22,7 +22,8 @@ class Facts:
     planners: int  # that beat lately
     slots: int  # of workers of the job's pool that beat lately
     pending: int
-    leased: int
+    leased: int  # by workers that renew
+    silent: int  # leased, but the lease ran out
     failing: int  # pending chunks that wait after a failure
     last_error: str | None  # of one of those
     busy_slots: int  # of the pool, by whatever job
@@ -30,7 +31,7 @@ class Facts:
     step_error: str | None  # why the last try at planning or finalizing was given back
 
 
-def reason(facts: Facts) -> str | None:  # noqa: PLR0911 - one line per reason
+def reason(facts: Facts) -> str | None:
     """The first thing that stands in the way, or ``None`` for a job that moves or has ended."""
     match facts.state:
         case JobState.PAUSED:
@@ -40,12 +41,28 @@ def reason(facts: Facts) -> str | None:  # noqa: PLR0911 - one line per reason
         case JobState.FINALIZING | JobState.CANCELLING if not facts.step_held:
             if facts.leased:
                 return f"waiting for {facts.leased} chunks that are under way to end"
-            return _no_step(facts)
-        case JobState.PLANNING if not facts.step_held and not facts.pending and not facts.leased:
-            return _no_step(facts)
-        case JobState.PLANNING | JobState.RUNNING if facts.pending and not facts.leased:
-            return _no_worker(facts) or _no_control(facts) or _failing(facts) or _busy(facts)
+            return _silent(facts) or _no_step(facts)
+        case JobState.PLANNING | JobState.RUNNING if not facts.leased:
+            return _no_chunk_moves(facts)
     return None
+
+
+def _no_chunk_moves(facts: Facts) -> str | None:
+    if facts.pending:
+        return _no_worker(facts) or _no_control(facts) or _failing(facts) or _busy(facts)
+    if facts.silent:
+        return _silent(facts)
+    if facts.state is JobState.RUNNING:
+        return _no_control(facts) or "every chunk is done; its outputs are written next"
+    return None if facts.step_held else _no_step(facts)
+
+
+def _silent(facts: Facts) -> str | None:
+    if facts.silent == 0:
+        return None
+    return _no_control(facts) or (
+        f"the workers of {facts.silent} chunks went silent; they are taken back presently"
+    )
 
 
 def _no_control(facts: Facts) -> str | None:

@@ -58,13 +58,20 @@ class Part:
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
-    """The lease, or ``None`` if the chunk is not to be had: done, held, paused, cancelled."""
+    """The lease, or ``None`` if the chunk is not to be had: done, held, paused, cancelled.
+
+    A process works on one chunk at a time: one that it claims and holds already is one whose
+    claim's answer was lost, and is its own under a new fence.
+    """
+    due = sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now())
     row = session.execute(
         sa.update(Chunk)
         .where(
             Chunk.id == chunk_id,
-            Chunk.state == ChunkState.PENDING,
-            sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now()),
+            sa.or_(
+                sa.and_(Chunk.state == ChunkState.PENDING, due),
+                sa.and_(Chunk.state == ChunkState.LEASED, Chunk.owner == owner),
+            ),
             Job.id == Chunk.job_id,
             Job.state.in_(CLAIMABLE),
             Shard.job_id == Chunk.job_id,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -11,6 +14,16 @@ from jobs.ledger import moves
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
+_AFRESH: dict[str, Any] = {
+    **moves.STEP_VOID,
+    "step_crashes": 0,
+    "step_error": None,
+    "error_code": None,
+    "error_message": None,
+    "output": None,
+}
+"""What a job that is retried has of its former end."""
+
 
 def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job."""
@@ -18,7 +31,7 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return
     states.check_move(job.state, JobState.CANCELLING)
-    moves.move(session, job_id, JobState.CANCELLING, step_owner=None, step_lease_expires_at=None)
+    moves.move(session, job_id, JobState.CANCELLING, step_error=None, **moves.STEP_VOID)
 
 
 def pause(session: Session, job_id: str, *, project_id: str) -> None:
@@ -27,7 +40,7 @@ def pause(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    moves.move(session, job_id, JobState.PAUSED, step_owner=None, step_lease_expires_at=None)
+    moves.move(session, job_id, JobState.PAUSED, **moves.STEP_VOID)
 
 
 def resume(session: Session, job_id: str, *, project_id: str) -> None:
@@ -59,7 +72,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     waiting = _pending(session, job_id)
     if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED:
         raise Conflict(f"{job_id} has no failed rows to retry", code="nothing_to_retry")
-    moves.move(session, job_id, target, error_code=None, error_message=None, step_crashes=0)
+    moves.move(session, job_id, target, expires_at=_new_deadline(job), **_AFRESH)
     return waiting
 
 
@@ -72,7 +85,7 @@ def expire(session: Session, *, limit: int = 100) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     for job_id in late:
-        moves.move(session, job_id, JobState.EXPIRED, step_owner=None, step_lease_expires_at=None)
+        moves.move(session, job_id, JobState.EXPIRED, **moves.STEP_VOID)
     return len(late)
 
 
@@ -89,6 +102,12 @@ def _resumed(job: Job) -> JobState:
     return states.resumed(
         planning_started=job.started_at is not None, planned=job.planned_at is not None
     )
+
+
+def _new_deadline(job: Job) -> sa.ColumnElement[datetime] | None:
+    """As long from now as it had at first, or a retry after the deadline would expire at once."""
+    seconds = job.spec.get("deadline_seconds")
+    return sa.func.now() + timedelta(seconds=seconds) if seconds else None
 
 
 def _reopen_failed_chunks(session: Session, job_id: str) -> None:

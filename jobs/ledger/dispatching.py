@@ -57,4 +57,6 @@ def mark_step(session: Session, job_id: str) -> None:
 
 def begin_finalizing(session: Session, job_id: str) -> bool:
     """Every chunk is done: the job's outputs are to be written."""
-    return moves.move(session, job_id, JobState.FINALIZING, only_from=(JobState.RUNNING,))
+    return moves.move(
+        session, job_id, JobState.FINALIZING, only_from=(JobState.RUNNING,), step_dispatched_at=None
+    )

@@ -12,6 +12,14 @@ from jobs.ledger import events
 from jobs.states import FINAL, JobState, sources
 from jobs.tables import Job
 
+STEP_VOID: dict[str, Any] = {
+    "step_fence": Job.step_fence + 1,
+    "step_owner": None,
+    "step_lease_expires_at": None,
+    "step_dispatched_at": None,
+}
+"""Whoever holds the job's step has lost it, even if the job comes back to the same state."""
+
 
 def move(
     session: Session,
@@ -45,6 +53,5 @@ def fail(session: Session, job_id: str, *, code: str, message: str) -> bool:
         JobState.FAILED,
         error_code=code,
         error_message=message,
-        step_owner=None,
-        step_lease_expires_at=None,
+        **STEP_VOID,
     )

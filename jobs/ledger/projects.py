@@ -8,18 +8,28 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.errors import Unauthorized
+from jobs.errors import Conflict, Unauthorized
 from jobs.tables import ApiKey, Project
 
 
 def ensure_key(session: Session, *, project_id: str, key: str) -> None:
-    """Make the key valid for the project; both are created where missing."""
+    """Make the key valid for the project; both are created where missing.
+
+    A key that acts for another project stays there: raises ``Conflict``.
+    """
     session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
-    session.execute(
+    ours = session.scalar(
         insert(ApiKey)
         .values(sha256=_hash(key), project_id=project_id)
-        .on_conflict_do_update(index_elements=[ApiKey.sha256], set_={"revoked_at": None})
+        .on_conflict_do_update(
+            index_elements=[ApiKey.sha256],
+            set_={"revoked_at": None},
+            where=ApiKey.project_id == project_id,
+        )
+        .returning(ApiKey.project_id)
     )
+    if ours is None:
+        raise Conflict("this key acts for another project; make a new one", code="key_in_use")
 
 
 def authenticate(session: Session, *, key: str) -> str:

@@ -16,7 +16,7 @@ from jobs.states import JobState
 from jobs.tables import Job
 
 MAX_CRASHES = 5
-"""Deaths in the same step after which the job fails instead of killing another process."""
+"""Deaths, or errors of our own, in one step after which the job fails instead of killing on."""
 
 
 class Step(StrEnum):
@@ -44,14 +44,17 @@ class StepLease:
 def claim(
     session: Session, job_id: str, *, step: Step, owner: str, lease: timedelta
 ) -> StepLease | None:
-    """Take the step if nobody holds it. A lease that ran out counts as a death of its owner."""
+    """Take the step if nobody holds it. A lease that ran out counts as a death of its owner.
+
+    So does one in the owner's own name: the answer to its claim was lost, or it is a dead namesake.
+    """
     died = Job.step_lease_expires_at.is_not(None)
     row = session.execute(
         sa.update(Job)
         .where(
             Job.id == job_id,
             Job.state.in_(STATES[step]),
-            sa.or_(~died, Job.step_lease_expires_at < sa.func.now()),
+            sa.or_(~died, Job.step_lease_expires_at < sa.func.now(), Job.step_owner == owner),
         )
         .values(
             step_fence=Job.step_fence + 1,
@@ -90,15 +93,20 @@ def confirm(session: Session, held: StepLease) -> None:
         raise LeaseLost(f"{held.job_id}: this step is no longer ours (fence {held.fence})")
 
 
-def release(session: Session, held: StepLease, *, error: str | None = None) -> None:
+def release(
+    session: Session, held: StepLease, *, error: str | None = None, crashed: bool = False
+) -> None:
     """Give the step back, if it is still ours; the job may have moved on.
 
     After an ``error`` (a full disk, a storage that refuses) it counts as dispatched at this moment,
-    so that it is tried again after the redispatch time and not at once.
+    so that it is tried again after the redispatch time and not at once. ``crashed`` says that the
+    fault is not of the surroundings: it will not pass by itself, and counts like a death.
     """
     values: dict[str, Any] = {"step_owner": None, "step_lease_expires_at": None}
     if error is not None:
         values |= {"step_error": error[:2000], "step_dispatched_at": sa.func.now()}
+    if crashed:
+        values["step_crashes"] = Job.step_crashes + 1
     session.execute(
         sa.update(Job).where(Job.id == held.job_id, Job.step_fence == held.fence).values(**values)
     )
@@ -120,6 +128,6 @@ def _give_up(session: Session, job_id: str, *, step: Step, crashes: int) -> None
         session,
         job_id,
         code=f"{step}_crashed",
-        message=f"the process that should {step} this job died {crashes} times; "
+        message=f"the process that should {step} this job failed {crashes} times; "
         "see the planner's log for the reason, then `nightshift jobs retry`",
     )

@@ -36,17 +36,25 @@ def forget_silent(session: Session, *, seconds: float) -> int:
 
 def control_turned(session: Session, *, leader: str, broker_error: str | None) -> None:
     """Record a turn of the control loop, and whether the broker answered in it."""
-    since = sa.func.coalesce(ControlStatus.broker_error_since, sa.func.now())
+    since = None if broker_error is None else sa.func.now()
     session.execute(
         insert(ControlStatus)
-        .values(id=1, leader=leader, turned_at=sa.func.now(), broker_error=broker_error)
+        .values(
+            id=1,
+            leader=leader,
+            turned_at=sa.func.now(),
+            broker_error=broker_error,
+            broker_error_since=since,
+        )
         .on_conflict_do_update(
             index_elements=[ControlStatus.id],
             set_={
                 "leader": leader,
                 "turned_at": sa.func.now(),
                 "broker_error": broker_error,
-                "broker_error_since": None if broker_error is None else since,
+                "broker_error_since": sa.func.coalesce(ControlStatus.broker_error_since, since)
+                if broker_error
+                else None,
             },
         )
     )

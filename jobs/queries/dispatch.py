@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobs.decisions.sharing import Candidate
 from jobs.ledger.steps import STATES, Step
-from jobs.states import CLAIMABLE, ChunkState
+from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Project
 
 
@@ -47,6 +47,7 @@ def candidates(
     ready = (
         sa.select(sa.literal(1).label("one"))
         .where(Chunk.job_id == Job.id, *eligible(resend_before))
+        .order_by(Chunk.first_row)  # which keeps to the index of pending chunks
         .limit(free)
         .correlate(Job)
         .subquery()
@@ -79,9 +80,13 @@ def eligible(resend_before: datetime | None) -> tuple[sa.ColumnElement[bool], ..
 
 
 def step_candidates(
-    session: Session, *, step: Step, limit: int, resend_before: datetime
+    session: Session, *, step: Step, limit: int, resend_before: datetime, retry_before: datetime
 ) -> list[Candidate]:
-    """Jobs whose next step nobody holds, each with one message to send at most."""
+    """Jobs whose next step nobody holds, each with one message to send at most.
+
+    One that was given back with an error waits for ``retry_before``.
+    """
+    before = sa.case((Job.step_error.is_(None), resend_before), else_=retry_before)
     leased = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
     free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
     query = (
@@ -90,7 +95,7 @@ def step_candidates(
         .where(
             Job.state.in_(STATES[step]),
             free,
-            sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < resend_before),
+            sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < before),
         )
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(limit)
@@ -102,11 +107,13 @@ def step_candidates(
 
 def all_chunks_done(session: Session, *, limit: int) -> list[str]:
     """Running jobs that have no chunk left to do."""
-    live = sa.select(Chunk.id).where(
-        Chunk.job_id == Job.id, Chunk.state.in_((ChunkState.PENDING, ChunkState.LEASED))
+    of_job = sa.select(Chunk.id).where(Chunk.job_id == Job.id)
+    query = sa.select(Job.id).where(
+        Job.state == JobState.RUNNING,  # each state by itself has an index, both together have none
+        ~of_job.where(Chunk.state == ChunkState.PENDING).exists(),
+        ~of_job.where(Chunk.state == ChunkState.LEASED).exists(),
     )
-    query = sa.select(Job.id).where(Job.state == "running", ~live.exists()).limit(limit)
-    return list(session.scalars(query))
+    return list(session.scalars(query.limit(limit)))
 
 
 def _in_flight() -> sa.ScalarSelect[int]:

@@ -26,6 +26,7 @@ class Counts:
 
     pending: int = 0
     leased: int = 0
+    silent: int = 0  # of those, the ones whose lease ran out
     done: int = 0
     failing: int = 0
     rows_done: int = 0
@@ -126,6 +127,7 @@ def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[
             Chunk.job_id,
             number.filter(pending).label("pending"),
             number.filter(Chunk.state == ChunkState.LEASED).label("leased"),
+            number.filter(Chunk.lease_expires_at < now).label("silent"),
             number.filter(done).label("done"),
             number.filter(failing).label("failing"),
             _integer(rows.filter(done)).label("rows_done"),
@@ -175,7 +177,8 @@ def _facts(
         planners=around.slots.get(surroundings.PLANNERS, 0),
         slots=around.slots.get(job.pool, 0),
         pending=counts.pending,
-        leased=counts.leased,
+        leased=counts.leased - counts.silent,
+        silent=counts.silent,
         failing=counts.failing,
         last_error=counts.last_error,
         busy_slots=around.busy.get(job.pool, 0),

@@ -25,6 +25,7 @@ from jobs.ledger import chunks, finalizing, moves, planning, projects, steps
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.planning import PlannedShard
 from jobs.ledger.steps import Step, StepLease
+from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
 from jobs.specs import OutputFormat
 from jobs.states import JobState
@@ -52,7 +53,7 @@ class Installation:
         return self.home / "objects"
 
     @property
-    def store(self) -> objects.ObjectStore:
+    def store(self) -> ObjectStore:
         return objects.connect(self.objects.as_uri())
 
     @property
@@ -159,7 +160,7 @@ def start_installation(database_url: str, home: Path, **environment: str) -> Ins
 class Hands:
     """Plans, works on and finalizes a job through the ledger, as planner and worker do."""
 
-    def __init__(self, sessions: Sessions, store: objects.ObjectStore, job_id: str) -> None:
+    def __init__(self, sessions: Sessions, store: ObjectStore, job_id: str) -> None:
         self._sessions = sessions
         self._store = store
         self._job_id = job_id

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from api.stack import ports
 from jobs.states import JobState
 from tests.support.installation import Installation, jsonl, sentences
 from tests.support.servers import Databases, Server
@@ -32,6 +33,7 @@ def installation(
         redispatch_seconds=3,
         control_interval_seconds=0.1,
         shard_rows=500,
+        api_port=ports.choose(),
     )
     for role in ("control", "planner", "pool"):
         installation.start_role(role)

@@ -74,7 +74,7 @@ class Installation:
     """Processes on one database, one Valkey and one folder."""
 
     def __init__(
-        self, *, database_url: str, redis_url: str, home: Path, model: Path, **options: object
+        self, *, database_url: str, redis_url: str, home: Path, model: Path, **options: Any
     ) -> None:
         self.home = home
         self.model = model

@@ -31,7 +31,6 @@ class Leadership:
             keepalives_count=3,
             tcp_user_timeout=15_000,
         )
-        self._connection.execute(f"LISTEN {CONTROL_CHANNEL}")
 
     def __enter__(self) -> Self:
         return self
@@ -49,12 +48,15 @@ class Leadership:
         if self._ours():
             return True
         row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-        return bool(row and row[0])
+        if not (row and row[0]):
+            return False
+        self._connection.execute(f"LISTEN {CONTROL_CHANNEL}")  # who waits would only hoard it
+        return True
 
     def wait(self, seconds: float) -> None:
-        """Sleep until the bell rings, or so many seconds."""
+        """Sleep until the bell rings, or so many seconds; of many rings at once all are heard."""
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
-            return
+            pass
 
     def _ours(self) -> bool:
         row = self._connection.execute(

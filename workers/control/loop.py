@@ -13,6 +13,7 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
+from jobs import database
 from jobs.database import Sessions
 from jobs.settings import Settings
 from workers.control import turns
@@ -22,7 +23,6 @@ from workers.control.publisher import BrokerAway, Publisher
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
-POSTGRES_AWAY = (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.InterfaceError)
 BUSY_PAUSE = 0.05
 """Between turns that sent something: a window that was topped up may have room again at once."""
 
@@ -49,8 +49,8 @@ class Control:
             try:
                 with Leadership(self._settings.database_url) as leadership:
                     self._follow_or_lead(leadership)
-            except POSTGRES_AWAY as error:
-                log.warning("control lost Postgres and tries again", error=str(error))
+            except (psycopg.Error, sa.exc.DBAPIError) as error:
+                log.warning("control cannot work with Postgres and tries again", error=str(error))
                 self._stopping.wait(1.0)
 
     def _follow_or_lead(self, leadership: Leadership) -> None:
@@ -78,7 +78,8 @@ class Control:
             did += self._part(turns.rescue)
         did += self._part(turns.begin_finalizing)
         for dispatch in (turns.dispatch_steps, turns.dispatch_chunks):
-            did += self._part(dispatch, self._publisher, settings=self._settings)
+            if self._broker_error is None:  # one timeout a turn is enough
+                did += self._part(dispatch, self._publisher, settings=self._settings)
         turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
         return did
@@ -87,12 +88,12 @@ class Control:
         """One part of a turn; what is wrong with it must not keep the others from their work."""
         try:
             return part(self._sessions, *args, **kwargs)
-        except POSTGRES_AWAY:
-            raise
         except BrokerAway as away:
             self._broker_error = str(away)
             log.warning("the broker does not answer", error=str(away))
-        except Exception:
+        except Exception as error:
+            if database.is_away(error):
+                raise
             log.exception("a part of control's turn failed", part=part.__name__)
         return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import redis
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from jobs.ledger.dispatching import Sent
@@ -54,5 +55,5 @@ class Publisher:
             self._app.send_task(
                 task, args=(argument,), queue=queue, argsrepr=words, kwargsrepr="", retry=False
             )
-        except (RedisError, OSError, self._app.connection_for_write().connection_errors) as error:
+        except (RedisError, OSError, KombuError) as error:
             raise BrokerAway(str(error)) from error

@@ -59,7 +59,11 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
         free = max(0, settings.dispatch_window - queued)
         for step in (Step.FINALIZE, Step.PLAN):
             candidates = dispatch.step_candidates(
-                session, step=step, limit=settings.dispatch_window, resend_before=now - wait
+                session,
+                step=step,
+                limit=settings.dispatch_window,
+                resend_before=now - wait,
+                retry_before=now - settings.redispatch,
             )
             for job_id in sharing.share_out(candidates, free=free - len(sent)):
                 dispatching.mark_step(session, job_id)

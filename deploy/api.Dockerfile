@@ -1,0 +1,27 @@
+# The HTTP API: no torch, no Celery. Build it from the top of the tree:
+#   docker build --file deploy/api.Dockerfile --tag nightshift-api .
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/nightshift
+WORKDIR /build
+# The dependencies first, over empty packages: this layer changes only with the lock.
+COPY pyproject.toml requirements.lock README.md ./
+RUN mkdir api jobs workers \
+    && /opt/nightshift/bin/pip install --constraint requirements.lock .
+COPY jobs jobs
+COPY workers workers
+COPY api api
+RUN /opt/nightshift/bin/pip install --no-deps --force-reinstall .
+
+FROM ${BASE_IMAGE}
+RUN useradd --system --uid 10001 --create-home nightshift
+COPY --from=build /opt/nightshift /opt/nightshift
+ENV PATH=/opt/nightshift/bin:$PATH PYTHONUNBUFFERED=1 NIGHTSHIFT_API_HOST=0.0.0.0
+USER 10001
+WORKDIR /home/nightshift
+EXPOSE 8750
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8750/healthz', timeout=4)"]
+CMD ["python", "-m", "api.server"]

@@ -1,0 +1,51 @@
+"""Whether a container does its work: ``healthy.py control | worker`` exits with 0 or 1.
+
+``control``: a control process has turned lately; one that stands by is healthy while another leads.
+``worker``: the worker or planner of this container has beaten lately. Without Postgres neither is.
+"""  # noqa: INP001 - a program beside the packages, not one of them
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import clock, database, settings
+from jobs.decisions.waiting import CONTROL_SILENCE
+from jobs.queries import surroundings
+
+
+def main() -> int:
+    """0 when healthy; otherwise 1, and the reason on standard output."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=["control", "worker"])
+    role = parser.parse_args().role
+    engine = database.connect(settings.get().database_url, pool_size=1, name="nightshift-health")
+    try:
+        with database.sessions(engine).begin() as session:
+            healthy = _control(session) if role == "control" else _worker(session)
+    except sa.exc.SQLAlchemyError as error:
+        sys.stdout.write(f"Postgres does not answer: {error}\n")
+        return 1
+    sys.stdout.write(f"{role} {'is well' if healthy else 'has been silent'}\n")
+    return 0 if healthy else 1
+
+
+def _control(session: Session) -> bool:
+    turned_at = surroundings.look(session).control_turned_at
+    return turned_at is not None and clock.now(session) - turned_at < CONTROL_SILENCE
+
+
+def _worker(session: Session) -> bool:
+    now = clock.now(session)
+    return any(
+        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < surroundings.SILENCE
+        for worker in surroundings.workers(session)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

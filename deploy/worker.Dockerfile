@@ -1,0 +1,35 @@
+# A worker of one pool. torch comes from TORCH_INDEX, without CUDA by default:
+#   docker build --file deploy/worker.Dockerfile --tag nightshift-worker .
+# With CUDA: the index of the build that fits the driver (pytorch.org lists them), or PyPI, whose
+# build for Linux brings CUDA along:
+#   docker build --file deploy/worker.Dockerfile --tag nightshift-worker-gpu \
+#       --build-arg TORCH_INDEX=https://pypi.org/simple .
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/nightshift
+WORKDIR /build
+# The dependencies first, over empty packages: this layer changes only with the lock.
+COPY pyproject.toml requirements.lock README.md ./
+RUN mkdir api jobs workers \
+    && /opt/nightshift/bin/pip install --extra-index-url "${TORCH_INDEX}" \
+        --constraint requirements.lock ".[worker]"
+COPY jobs jobs
+COPY workers workers
+COPY api api
+RUN /opt/nightshift/bin/pip install --no-deps --force-reinstall .
+
+FROM ${BASE_IMAGE}
+# Owned by the user, so that a volume mounted there the first time is writable.
+RUN useradd --system --uid 10001 --create-home nightshift \
+    && install --directory --owner=nightshift /var/cache/nightshift
+COPY --from=build /opt/nightshift /opt/nightshift
+COPY deploy/healthy.py /opt/nightshift/healthy.py
+ENV PATH=/opt/nightshift/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/var/cache/nightshift
+USER 10001
+WORKDIR /home/nightshift
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
+    CMD ["python", "/opt/nightshift/healthy.py", "worker"]
+CMD ["python", "-m", "workers.run", "pool"]

@@ -1,0 +1,113 @@
+"""The parts of the documentation that are made from code: the state charts and the settings.
+
+``python docs/generate.py`` rewrites them between their markers; ``--check`` changes nothing and
+fails when one is stale.
+"""  # noqa: INP001 - a program beside the packages, not one of them
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from jobs import states
+from jobs.settings import Settings
+
+DOCS = Path(__file__).parent
+PREFIX = "NIGHTSHIFT_"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when every page is up to date, or was made so; 1 when ``--check`` finds a stale one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if stale")
+    check = parser.parse_args(arguments).check
+    stale = [path for path in PAGES if renewed(path) != path.read_text(encoding="utf-8")]
+    for path in stale:
+        sys.stdout.write(f"{path.name} is stale\n" if check else f"{path.name} is rewritten\n")
+        if not check:
+            path.write_text(renewed(path), encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+def renewed(path: Path) -> str:
+    """The page as it should be."""
+    text = path.read_text(encoding="utf-8")
+    for name, make in PAGES[path].items():
+        text = _replaced(text, name, make(), path=path)
+    return text
+
+
+def job_chart() -> str:
+    """The life cycle of a job as a Mermaid state diagram."""
+    return _chart(states.JOB_MOVES, first=states.JobState.QUEUED, final=states.FINAL)
+
+
+def chunk_chart() -> str:
+    """The life cycle of a chunk as a Mermaid state diagram."""
+    final = (states.ChunkState.DONE, states.ChunkState.SPLIT)
+    return _chart(states.CHUNK_MOVES, first=states.ChunkState.PENDING, final=final)
+
+
+def settings_table() -> str:
+    """Every setting with its default and meaning."""
+    rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    DOCS / "lifecycle.md": {"job states": job_chart, "chunk states": chunk_chart},
+    DOCS / "settings.md": {"settings": settings_table},
+}
+
+
+def _replaced(text: str, name: str, made: str, *, path: Path) -> str:
+    begin, end = f"<!-- made from code: {name} -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise SystemExit(f"{path.name} must have {begin} and {end} exactly once")
+    return pattern.sub(lambda _: f"{begin}\n{made}\n{end}", text)
+
+
+def _chart(
+    moves: Mapping[Any, Mapping[Any, str]], *, first: StrEnum, final: Iterable[StrEnum]
+) -> str:
+    arrows = [
+        f"    {state} --> {target}: {why}"
+        for state, targets in moves.items()
+        for target, why in targets.items()
+    ]
+    ends = [f"    {state} --> [*]" for state in moves if state in frozenset(final)]
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}", *arrows, *ends, "```"]
+    return "\n".join(lines)
+
+
+def _setting(name: str, field: FieldInfo) -> str:
+    meaning = (field.description or "").replace("|", "\\|")
+    return f"| {_variables(name, field)} | `{_default(field)}` | {meaning} |"
+
+
+def _variables(name: str, field: FieldInfo) -> str:
+    if not isinstance(field.validation_alias, AliasChoices):
+        return f"`{PREFIX}{name.upper()}`"
+    return " or ".join(f"`{alias}`" for alias in field.validation_alias.choices)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        raise SystemExit(f"a setting must have a default: {field.description}")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

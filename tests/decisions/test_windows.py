@@ -1,0 +1,40 @@
+"""How much room a queue has, and when a message counts as lost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.decisions.windows import SETTLING, Window, open_window
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+REDISPATCH = timedelta(seconds=30)
+
+
+def window(*, queued: int, outstanding: int, size: int = 32) -> Window:
+    return open_window(
+        now=NOW, size=size, queued=queued, outstanding=outstanding, redispatch=REDISPATCH
+    )
+
+
+@given(st.integers(0, 100), st.integers(0, 200), st.integers(1, 64))
+def test_the_room_never_lets_a_queue_grow_over_its_size(
+    queued: int, outstanding: int, size: int
+) -> None:
+    free = window(queued=queued, outstanding=outstanding, size=size).free
+    assert free >= 0
+    assert free == 0 or queued + free == size
+
+
+def test_nothing_is_sent_again_while_every_message_is_in_the_queue() -> None:
+    assert window(queued=5, outstanding=5).resend_before is None
+
+
+def test_messages_missing_from_an_empty_queue_are_lost_once_they_had_time_to_settle() -> None:
+    assert window(queued=0, outstanding=5).resend_before == NOW - SETTLING
+
+
+def test_messages_missing_from_a_queue_that_holds_some_are_sent_again_when_they_are_old() -> None:
+    assert window(queued=3, outstanding=5).resend_before == NOW - REDISPATCH

@@ -1,0 +1,179 @@
+"""The deployment files follow the code: checked without Docker."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+from jobs.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
+OURS = {name: each for name, each in SERVICES.items() if "build" in each}
+
+SETTINGS = {f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields}
+READ_ELSEWHERE = {"NIGHTSHIFT_API_KEY", "NIGHTSHIFT_FLOWER_BASIC_AUTH"}
+ENTRIES = {
+    ("jobs.database", "migrate"),
+    ("jobs.database", "ensure-key"),
+    ("api.server",),
+    ("workers.run", "control"),
+    ("workers.run", "planner"),
+    ("workers.run", "pool"),
+    ("workers.run", "flower"),
+}
+
+
+def program(name: str) -> str:
+    """A program of the virtual environment that runs the tests."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def test_the_compose_file_is_valid() -> None:
+    check = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_a_dockerfile_passes_the_linter(path: Path) -> None:
+    done = subprocess.run([program("hadolint"), str(path)], capture_output=True, check=False)
+    assert (done.returncode, done.stdout.decode()) == (0, "")
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_runs_as_an_ordinary_user_and_knows_whether_it_is_well(path: Path) -> None:
+    text = path.read_text()
+    assert "\nUSER 10001\n" in text
+    assert "\nHEALTHCHECK " in text
+    assert text.index("ARG BASE_IMAGE") < text.index("FROM ${BASE_IMAGE}")
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_every_file_that_an_image_copies_is_there_and_not_ignored(path: Path) -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), flags=re.MULTILINE)
+    kept = (ROOT / ".dockerignore").read_text().split()
+    for source in " ".join(copied).split():
+        assert (ROOT / source).exists()
+        assert f"!{source}" in kept
+
+
+@pytest.mark.parametrize("path", [COMPOSE, ROOT / "deploy" / "env.example", *DOCKERFILES], ids=str)
+def test_every_name_of_a_setting_is_one_that_the_code_reads(path: Path) -> None:
+    named = set(re.findall(r"\bNIGHTSHIFT_[A-Z_]+", path.read_text()))
+    assert named <= SETTINGS | READ_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", sorted(READ_ELSEWHERE))
+def test_names_that_are_no_settings_are_read_somewhere(name: str) -> None:
+    rooms = (ROOT / room for room in ("api", "jobs", "workers"))
+    sources = (path.read_text() for room in rooms for path in room.rglob("*.py"))
+    assert any(f'environ.get("{name}"' in source for source in sources)
+
+
+def test_a_worker_can_be_given_every_setting() -> None:
+    given = set(SERVICES["worker"]["environment"])
+    assert {name for name in SETTINGS if not name.startswith("NIGHTSHIFT_API_")} <= given
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_a_service_runs_a_real_entry_of_an_image_that_is_there(name: str) -> None:
+    python, flag, *words = OURS[name]["command"]
+    assert (python, flag) == ("python", "-m")
+    assert any(tuple(words[: len(entry)]) == entry for entry in ENTRIES)
+    assert import_module(words[0]).main
+    assert ROOT / OURS[name]["build"]["dockerfile"] in DOCKERFILES
+
+
+def test_every_role_of_the_workers_room_has_a_service() -> None:
+    run = {each["command"][3] for each in OURS.values() if "workers.run" in each["command"]}
+    assert run == {"control", "planner", "pool", "flower"}
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "POSTGRES_PASSWORD",
+        "VALKEY_PASSWORD",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "FLOWER_PASSWORD",
+        "NIGHTSHIFT_API_KEY",
+    ],
+)
+def test_a_secret_has_no_default_and_is_explained(variable: str) -> None:
+    used = re.findall(rf"\$\{{{variable}(.*?)\}}", COMPOSE.read_text())
+    assert used
+    assert all(rest.startswith(":?") for rest in used)
+    assert f"\n{variable}=\n" in (ROOT / "deploy" / "env.example").read_text()
+
+
+def test_every_variable_of_the_compose_file_is_explained() -> None:
+    used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text()))
+    explained = (ROOT / "deploy" / "env.example").read_text()
+    assert {
+        name for name in used if not re.search(rf"^#?{name}=", explained, re.MULTILINE)
+    } == set()
+
+
+def test_nothing_listens_beyond_this_machine_unless_asked() -> None:
+    published = [port for each in SERVICES.values() for port in each.get("ports", [])]
+    assert published
+    assert all(re.match(r"\$\{[A-Z_]+:-127\.0\.0\.1:", port) for port in published)
+
+
+@pytest.mark.parametrize(
+    ("extra", "left_out"),
+    [("", {"torch", "celery", "transformers"}), ("queue", {"torch", "transformers"})],
+)
+def test_the_small_images_install_no_torch(extra: str, left_out: set[str]) -> None:
+    installed = closure({extra})
+    assert left_out.isdisjoint(installed)
+    assert {"sqlalchemy", "obstore"} <= installed
+
+
+def test_the_worker_image_installs_torch() -> None:
+    assert "torch" in closure({"worker"})
+
+
+def closure(extras: set[str]) -> set[str]:
+    """Names of all that installing this project with the extras brings, from installed metadata."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    waiting = [
+        Requirement(text)
+        for texts in (project["dependencies"], *(optional[extra] for extra in extras if extra))
+        for text in texts
+    ]
+    found: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        wanted = waiting.pop()
+        name, wishes = canonicalize_name(wanted.name), frozenset(wanted.extras)
+        if (name, wishes) not in found:
+            found.add((name, wishes))
+            texts = _own(project, wishes) if name == project["name"] else requires(name) or []
+            waiting += [each for text in texts if _applies(each := Requirement(text), wishes)]
+    return {name for name, _ in found}
+
+
+def _own(project: dict[str, Any], extras: frozenset[str]) -> list[str]:
+    return [text for extra in extras for text in project["optional-dependencies"][extra]]
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    if requirement.marker is None:
+        return True
+    return any(requirement.marker.evaluate({"extra": extra}) for extra in extras or {""})

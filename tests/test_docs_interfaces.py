@@ -1,0 +1,60 @@
+"""Every route, command, option and error code that exists stands in the documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer.main
+
+from api.app import create_app
+from api.cli import app
+from jobs.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+RAISED = re.compile(r'code="([a-z_]+)"')
+
+
+def _routes() -> set[str]:
+    paths = create_app(Settings()).openapi()["paths"]
+    return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+
+def _commands() -> Iterator[tuple[str, list[str]]]:
+    """Each command with its options, groups opened up."""
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", {"": command})
+        for last, leaf in inner.items():
+            options = [opt for param in leaf.params for opt in param.opts if opt[:2] == "--"]
+            yield f"nightshift {name} {last}".strip(), options
+
+
+def test_the_documented_routes_are_those_that_exist() -> None:
+    documented = set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \|", API, flags=re.MULTILINE))
+    assert documented == _routes()
+
+
+def test_every_command_is_documented() -> None:
+    missing = [name for name, _ in _commands() if f"`{name}" not in CLI]
+    assert missing == []
+
+
+def test_no_command_is_documented_that_does_not_exist() -> None:
+    written = re.findall(r"^\| `(nightshift [a-z]+(?: [a-z]+)?)", CLI, flags=re.MULTILINE)
+    assert set(written) <= {name for name, _ in _commands()}
+
+
+def test_every_option_of_classify_is_documented() -> None:
+    (options,) = [options for name, options in _commands() if name == "nightshift classify"]
+    assert [option for option in options if f"`{option}" not in CLI] == []
+
+
+def test_every_error_code_that_the_api_raises_is_documented() -> None:
+    sources = [*(ROOT / "api").glob("*.py"), *(ROOT / "api" / "routes").glob("*.py")]
+    server = [path for path in sources if path.name != "client.py"]
+    codes = {code for path in server for code in RAISED.findall(path.read_text("utf-8"))}
+    assert [code for code in sorted(codes) if f"`{code}`" not in API] == []
