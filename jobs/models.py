@@ -103,20 +103,34 @@ class ModelFacts:
     max_tokens: int | None  # longest input, special tokens included; None: no limit is known
 
 
-def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
-    """The local folder of an allowed reference; a hub model is downloaded if it is not here.
+def check_allowed(reference: str, allowed: Sequence[str]) -> None:
+    """Refuse at submit what no worker would load; raises ``ModelFailure``.
 
-    Raises ``ModelFailure``: model_refused, model_missing, model_hub_unreachable.
+    By the words alone: the folder is on the workers, where links are followed as well.
     """
     if reference.startswith(HUB):
-        return _from_hub(reference, allowed=allowed)
-    folder = Path(reference)
+        _check_hub(reference, allowed=allowed)
+        return
+    folder = PurePosixPath(reference)
     if not folder.is_absolute():
         raise ModelFailure(
             f"a model is hf:org/name or an absolute folder, not {reference!r}",
             code="model_refused",
         )
-    return _local(folder, allowed=allowed)
+    prefixes = [entry for entry in allowed if entry.startswith("/")]
+    if ".." in folder.parts or not any(folder.is_relative_to(prefix) for prefix in prefixes):
+        raise _refused(reference, allowed=allowed)
+
+
+def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
+    """The local folder of an allowed reference; a hub model is downloaded if it is not here.
+
+    Raises ``ModelFailure``: model_refused, model_missing, model_hub_unreachable.
+    """
+    check_allowed(reference, allowed)
+    if reference.startswith(HUB):
+        return _from_hub(reference)
+    return _local(Path(reference), allowed=allowed)
 
 
 def inspect(folder: Path) -> ModelFacts:
@@ -164,7 +178,7 @@ def check_usable(facts: ModelFacts, options: ClassifyOptions) -> None:
         )
 
 
-def _from_hub(reference: str, *, allowed: Sequence[str]) -> Path:
+def _check_hub(reference: str, *, allowed: Sequence[str]) -> None:
     match = HUB_REFERENCE.fullmatch(reference)
     if match is None:
         raise ModelFailure(
@@ -173,6 +187,11 @@ def _from_hub(reference: str, *, allowed: Sequence[str]) -> Path:
         )
     if not _hub_allowed(match["name"], allowed=allowed):
         raise _refused(reference, allowed=allowed)
+
+
+def _from_hub(reference: str) -> Path:
+    match = HUB_REFERENCE.fullmatch(reference)
+    assert match is not None, "check_allowed has seen it"
     return _download(match["name"], revision=match["revision"])
 
 

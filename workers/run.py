@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import structlog
+from billiard import current_process
 from celery import signals
 
 from jobs import database, logs, settings
 from jobs.queries.surroundings import PLANNERS
 from jobs.settings import Settings
-from workers import presence
+from workers import devices, presence
 from workers.app import PLAN_QUEUE, app, pool_queue
 
 ROLE = "NIGHTSHIFT_ROLE"
@@ -54,7 +55,8 @@ def pool(current: Settings) -> None:
 
 def _device() -> str:
     """What this host has, for people; the pool processes choose theirs through Accelerate."""
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+    found = devices.here()
+    return f"cuda:{','.join(found)}" if found else "cpu"
 
 
 def _celery_worker(current: Settings, *, pool: str, queue: str, slots: int, device: str) -> None:
@@ -86,6 +88,7 @@ def _prepare_process(**_: object) -> None:
     logs.configure()
     presence.end_with_parent()
     if os.environ.get(ROLE) != PLANNERS:
+        devices.take(current_process().index)
         from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from api import schemas
 from api.dependencies import After, JobId, Limit, ProjectId, Shared, Transaction
-from jobs import specs
+from jobs import models, specs
 from jobs.corpora import sources
-from jobs.errors import NotFound
+from jobs.errors import BadSpec, ModelFailure, NotFound
 from jobs.ledger import accepting, controls
 from jobs.queries import files, jobs
 from jobs.settings import Settings
@@ -42,6 +42,7 @@ def submit_job(
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
     _check_corpus(session, spec, project_id=project, settings=shared.settings)
+    _check_model(spec, settings=shared.settings)
     job_id, new = accepting.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
@@ -111,3 +112,10 @@ def _check_corpus(
         files.get(session, spec.corpus.file, project_id=project_id)
     except NotFound as error:
         raise NotFound(error.message, code="file_not_found", param="corpus.file") from error
+
+
+def _check_model(spec: specs.Spec, *, settings: Settings) -> None:
+    try:
+        models.check_allowed(spec.model, settings.allowed_models)
+    except ModelFailure as failure:
+        raise BadSpec(failure.message, code=failure.code, param="model") from failure

@@ -17,7 +17,7 @@ def test_every_state_has_its_row_in_the_tables() -> None:
 
 
 def test_final_and_active_are_all_states_and_share_none() -> None:
-    assert FINAL | ACTIVE == set(JobState)
+    assert set(JobState) == FINAL | ACTIVE
     assert not FINAL & ACTIVE
 
 

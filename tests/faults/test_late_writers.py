@@ -49,6 +49,28 @@ def test_the_same_messages_delivered_three_times_do_no_harm(
     second.stop()
 
 
+def test_a_pickled_message_is_refused_and_never_unpickled(
+    installation: Installation, job: str, undisturbed: Answers, tmp_path: Path
+) -> None:
+    trace = tmp_path / "executed"
+    celery = app.make(installation.settings.redis_url)
+    celery.conf.update(task_serializer="pickle")
+    celery.send_task("chunk", args=(_Touch(trace),), queue=pool_queue("cpu"))
+    wait_until(lambda: "Refusing to deserialize" in installation.logs(), seconds=30)
+    assert_whole(installation, job, undisturbed)
+    assert not trace.exists()
+
+
+class _Touch:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._path,)
+
+
 def test_parts_that_cannot_be_written_wait_and_say_why(
     installation: Installation, undisturbed: Answers
 ) -> None:

@@ -1,0 +1,170 @@
+"""Jobs in any condition, made by the ledger alone: no processes, no objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import clock, database
+from jobs.decisions.crashing import Verdict
+from jobs.ledger import accepting, chunks, finalizing, planning, projects, rescuing, steps
+from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.planning import PlannedShard
+from jobs.ledger.steps import Step, StepLease
+from jobs.specs import ClassifySpec
+from jobs.states import ChunkState
+from jobs.tables import Chunk, Event, Job
+
+LEASE = timedelta(seconds=30)
+RUN_OUT = timedelta(seconds=-1)
+"""A lease of this length has run out when it is given."""
+
+PROJECT = "ours"
+OTHER = "theirs"
+
+
+class Ledger:
+    """A database with two projects, and short words for what is done to it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sessions = database.sessions(database.connect(url))
+        with self.sessions.begin() as session:
+            for project in (PROJECT, OTHER):
+                projects.ensure_key(session, project_id=project, key=f"key of {project}")
+
+    def accept(self, *, project: str = PROJECT, key: str | None = None, **fields: Any) -> str:
+        """A new job; ``fields`` are its spec's."""
+        spec = {"corpus": {"uri": "file:///corpus.jsonl"}, "model": "/model", **fields}
+        with self.sessions.begin() as session:
+            job_id, _ = accepting.accept(
+                session,
+                project_id=project,
+                spec=ClassifySpec.model_validate(spec),
+                idempotency_key=key,
+            )
+        return job_id
+
+    def claim_step(
+        self, job_id: str, *, step: Step = Step.PLAN, owner: str = "p", lease: timedelta = LEASE
+    ) -> StepLease | None:
+        with self.sessions.begin() as session:
+            return steps.claim(session, job_id, step=step, owner=owner, lease=lease)
+
+    def plan(self, job_id: str, *shards: Sequence[int], complete: bool = True) -> StepLease:
+        """Plan shards of chunks of these sizes."""
+        held = self.claim_step(job_id)
+        assert held is not None
+        with self.sessions.begin() as session:
+            done = planning.begin(session, held, fingerprint="f", model_digest="m")
+        first_row = done.rows
+        for index, sizes in enumerate(shards, start=done.shards):
+            shard = PlannedShard(index, f"shard {index}", first_row, tuple(sizes))
+            with self.sessions.begin() as session:
+                planning.add_shard(session, held, shard)
+            first_row += shard.rows
+        if complete:
+            with self.sessions.begin() as session:
+                planning.complete(session, held)
+        return held
+
+    def running(self, *sizes: int, **fields: Any) -> str:
+        """A planned job with chunks of these sizes."""
+        job_id = self.accept(**fields)
+        self.plan(job_id, sizes or (10,))
+        return job_id
+
+    def job(self, job_id: str) -> Job:
+        with self.sessions.begin() as session:
+            return session.get_one(Job, job_id)
+
+    def set(self, job_id: str, **values: Any) -> None:
+        """Write a job's fields behind the ledger's back."""
+        with self.sessions.begin() as session:
+            session.execute(sa.update(Job).where(Job.id == job_id).values(**values))
+
+    def live(self, job_id: str) -> list[Chunk]:
+        """Chunks that were not split, in row order."""
+        query = (
+            sa.select(Chunk)
+            .where(Chunk.job_id == job_id, Chunk.state != ChunkState.SPLIT)
+            .order_by(Chunk.first_row)
+        )
+        with self.sessions.begin() as session:
+            return list(session.scalars(query))
+
+    def chunk(self, chunk_id: int) -> Chunk:
+        with self.sessions.begin() as session:
+            return session.get_one(Chunk, chunk_id)
+
+    def only_chunk(self, job_id: str) -> int:
+        (chunk,) = self.live(job_id)
+        return chunk.id
+
+    def claim(
+        self, chunk_id: int, *, owner: str = "w", lease: timedelta = LEASE
+    ) -> ChunkLease | None:
+        with self.sessions.begin() as session:
+            return chunks.claim(session, chunk_id, owner=owner, lease=lease)
+
+    def held(self, chunk_id: int, *, owner: str = "w", lease: timedelta = LEASE) -> ChunkLease:
+        held = self.claim(chunk_id, owner=owner, lease=lease)
+        assert held is not None
+        return held
+
+    def commit(
+        self, held: ChunkLease, *, failed: int = 0, results: Sequence[tuple[Any, ...]] = ()
+    ) -> Part:
+        part = part_of(held, failed=failed)
+        with self.sessions.begin() as session:
+            chunks.commit(session, held, part, results=results)
+        return part
+
+    def commit_all(self, job_id: str, *, failed: int = 0) -> None:
+        for chunk in self.live(job_id):
+            if chunk.state is ChunkState.PENDING:
+                self.commit(self.held(chunk.id), failed=failed)
+
+    def finish(self, job_id: str) -> None:
+        """Finalize the job, as the finalizer does when the outputs are written."""
+        held = self.claim_step(job_id, step=Step.FINALIZE)
+        assert held is not None
+        with self.sessions.begin() as session:
+            rows = finalizing.done_rows(session, job_id)
+            assert finalizing.finish(session, held, output={"rows": rows, "file": None})
+
+    def rescue(self, *, after: timedelta = timedelta(hours=1)) -> int:
+        """Take back every lease that will have run out by then."""
+        with self.sessions.begin() as session:
+            now = clock.now(session)
+            return rescuing.rescue_expired(session, now + after).chunks
+
+    def crash(self, held: ChunkLease, *, owner: str = "w") -> Verdict | None:
+        with self.sessions.begin() as session:
+            return rescuing.report_crash(session, held.chunk_id, owner=owner, reason="killed")
+
+    def events(self, job_id: str) -> list[Event]:
+        with self.sessions.begin() as session:
+            query = sa.select(Event).where(Event.job_id == job_id).order_by(Event.id)
+            return list(session.scalars(query))
+
+
+def part_of(held: ChunkLease, *, failed: int = 0) -> Part:
+    return Part(
+        key=f"parts/{held.chunk_id}-{held.fence}",
+        bytes=1,
+        rows=held.rows,
+        rows_failed=failed,
+        tokens=held.rows,
+        seconds=0.5,
+        histogram={"good": held.rows - failed},
+    )
+
+
+def result_rows(held: ChunkLease, *, label: str = "good") -> list[tuple[Any, ...]]:
+    """Rows as COPY takes them."""
+    rows = range(held.first_row, held.first_row + held.rows)
+    return [(held.job_id, row, None, label, 1.0, None, 1, False, None, None) for row in rows]

@@ -1,0 +1,13 @@
+"""One database for each file of tests; every test makes jobs of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ledger.building import Ledger
+from tests.support.servers import Databases
+
+
+@pytest.fixture(scope="module")
+def ledger(fresh_database: Databases) -> Ledger:
+    return Ledger(fresh_database())
