@@ -84,10 +84,12 @@ def _flat(column: pa.ChunkedArray) -> list[Any]:
 
 def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
     count, writer = 0, None
-    for table in rows:
-        writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
-        writer.write_table(table)
-        count += table.num_rows
-    if writer is not None:
-        writer.close()
+    try:
+        for table in rows:
+            writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
+            writer.write_table(table)
+            count += table.num_rows
+    finally:  # here, and not whenever it is collected: it writes to the sink
+        if writer is not None:
+            writer.close()
     return count

@@ -8,10 +8,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobs import parts
+from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
+from jobs.queries.chunks import DonePart
 from jobs.states import FINAL
 from jobs.tables import Job
+
+PAGE_BYTES = 8 * 2**20
+"""A page ends behind the part that brings it over this size, however many rows were asked for."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +28,47 @@ class ResultPage:
     complete: bool  # the job has ended and nothing follows
 
 
+@dataclass(frozen=True)
+class _Plan:
+    wanted: list[DonePart]
+    keep_text: bool
+    to_the_end: bool  # the job has ended and no part follows those wanted
+
+
 def page(
-    session: Session, store: ObjectStore, job_id: str, *, from_row: int, limit: int
+    sessions: Sessions, store: ObjectStore, job_id: str, *, from_row: int, limit: int
 ) -> ResultPage:
     """Results from row ``from_row`` on, at most ``limit``.
 
-    Of a running job the rows up to the first gap; of one that has ended, gaps are passed over.
+    Of a running job the rows up to the first gap; of one that has ended, gaps are passed over. The
+    transaction is over before storage is read.
     """
-    job = session.get_one(Job, job_id)
-    ended = job.state in FINAL
+    with sessions.begin() as session:
+        plan = _plan(session, job_id, from_row=from_row, limit=limit)
     rows: list[dict[str, Any]] = []
-    next_row = from_row
-    for part in chunks.done_parts(session, job_id, from_row=from_row):
-        if part.first_row > next_row and not ended:
-            return ResultPage(rows, next_row, complete=False)
+    next_row, size = from_row, 0
+    for part in plan.wanted:
         start = max(next_row, part.first_row)
         table = parts.read(store, part.key).slice(start - part.first_row, limit - len(rows))
-        rows += _rows(table, keep_text=job.spec["output"]["keep_text"])
-        next_row = start + table.num_rows
-        if len(rows) == limit:
-            return ResultPage(rows, next_row, complete=False)
-    return ResultPage(rows, next_row, complete=ended)
+        rows += (table if plan.keep_text else table.drop_columns(["text"])).to_pylist()
+        next_row, size = start + table.num_rows, size + table.nbytes
+        if size > PAGE_BYTES:
+            break
+    last = plan.wanted[-1] if plan.wanted else None
+    at_end = last is None or next_row == last.first_row + last.rows
+    return ResultPage(rows, next_row, complete=plan.to_the_end and at_end)
 
 
-def _rows(table: Any, *, keep_text: bool) -> list[dict[str, Any]]:
-    columns = table if keep_text else table.drop_columns(["text"])
-    found: list[dict[str, Any]] = columns.to_pylist()
-    return found
+def _plan(session: Session, job_id: str, *, from_row: int, limit: int) -> _Plan:
+    """The parts that hold the wanted rows."""
+    job = session.get_one(Job, job_id)
+    ended, keep_text = job.state in FINAL, bool(job.spec["output"]["keep_text"])
+    wanted: list[DonePart] = []
+    next_row, missing = from_row, limit
+    for part in chunks.done_parts(session, job_id, from_row=from_row):
+        if missing <= 0 or (part.first_row > next_row and not ended):
+            return _Plan(wanted, keep_text, to_the_end=False)
+        wanted.append(part)
+        missing -= part.first_row + part.rows - max(next_row, part.first_row)
+        next_row = part.first_row + part.rows
+    return _Plan(wanted, keep_text, to_the_end=ended)

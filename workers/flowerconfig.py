@@ -14,7 +14,7 @@ tasks_columns = "name,args,state,received,started,runtime,worker"
 
 
 def format_task(task: Any) -> Any:
-    """Arguments were put into words at publish (`chunk 17 of job_..., rows 0 to 999`)."""
+    """Arguments were put into words at publish (`rows 0 to 999 of job_...`)."""
     task.kwargs = ""
     if task.args:
         task.args = str(task.args).strip("()'\",")

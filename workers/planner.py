@@ -159,7 +159,7 @@ def drafts(
         waiting.append(table)
         rows += table.num_rows
         size += table.nbytes
-        while rows >= limits.rows_of_shard(index) or size >= limits.shard_bytes:
+        while rows and (rows >= limits.rows_of_shard(index) or size >= limits.shard_bytes):
             whole = pa.concat_tables(waiting)
             taken = whole.slice(0, limits.rows_of_shard(index))
             yield _draft(index, taken, limits=limits)

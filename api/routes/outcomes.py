@@ -68,15 +68,11 @@ def list_chunks(
 
 @router.get("/results")
 def list_results(
-    job: Existing,
-    shared: Shared,
-    session: Transaction,
-    limit: Limit = 100,
-    after: RowCursor = None,
+    job: Existing, shared: Shared, limit: Limit = 100, after: RowCursor = None
 ) -> schemas.ResultPage:
     """Results in the order of the corpus, while the job runs too, up to the first gap."""
     begin = 0 if after is None else after + 1
-    page = results.page(session, shared.store, job.job.id, from_row=begin, limit=limit)
+    page = results.page(shared.sessions, shared.store, job.job.id, from_row=begin, limit=limit)
     return schemas.ResultPage(
         data=page.rows,
         next=page.next_row - 1 if page.next_row else None,

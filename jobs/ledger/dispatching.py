@@ -27,7 +27,7 @@ class Sent:
     def words(self) -> str:
         """What Flower shows."""
         last = self.first_row + self.rows - 1
-        return f"chunk {self.chunk_id} of {self.job_id}, rows {self.first_row:,} to {last:,}"
+        return f"rows {self.first_row:,} to {last:,} of {self.job_id}"
 
 
 def mark_chunks(

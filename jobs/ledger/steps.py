@@ -64,12 +64,12 @@ def claim(
             step_crashes=Job.step_crashes + sa.case((died, 1), else_=0),
             started_at=sa.func.coalesce(Job.started_at, sa.func.now()),
         )
-        .returning(Job.step_fence, Job.state, Job.step_crashes)
+        .returning(Job.step_fence, Job.state, Job.step_crashes, Job.step_error)
     ).one_or_none()
     if row is None:
         return None
     if row.step_crashes >= MAX_CRASHES and row.state is not JobState.CANCELLING:
-        _give_up(session, job_id, step=step, crashes=row.step_crashes)
+        _give_up(session, job_id, step=step, crashes=row.step_crashes, error=row.step_error)
         return None
     if row.state is JobState.QUEUED:
         moves.move(session, job_id, JobState.PLANNING)
@@ -123,11 +123,12 @@ def _update(session: Session, held: StepLease, **values: Any) -> bool:
     return found is not None
 
 
-def _give_up(session: Session, job_id: str, *, step: Step, crashes: int) -> None:
+def _give_up(session: Session, job_id: str, *, step: Step, crashes: int, error: str | None) -> None:
+    last = f"; it said: {error}" if error else ""
     moves.fail(
         session,
         job_id,
         code=f"{step}_crashed",
-        message=f"the process that should {step} this job failed {crashes} times; "
-        "see the planner's log for the reason, then `nightshift jobs retry`",
+        message=f"the process that should {step} this job failed {crashes} times{last}; "
+        "see the planner's log, then `nightshift jobs retry`",
     )

@@ -31,7 +31,8 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.sessions = database.sessions(database.connect(url))
+        self.engine = database.connect(url)
+        self.sessions = database.sessions(self.engine)
         with self.sessions.begin() as session:
             for project in (PROJECT, OTHER):
                 projects.ensure_key(session, project_id=project, key=f"key of {project}")
@@ -136,11 +137,21 @@ class Ledger:
             rows = finalizing.done_rows(session, job_id)
             assert finalizing.finish(session, held, output={"rows": rows, "file": None})
 
-    def rescue(self, *, after: timedelta = timedelta(hours=1)) -> int:
-        """Take back every lease that will have run out by then."""
+    def rescue(self) -> int:
+        """Take back every lease that has run out."""
         with self.sessions.begin() as session:
-            now = clock.now(session)
-            return rescuing.rescue_expired(session, now + after).chunks
+            return rescuing.rescue_expired(session, clock.now(session)).chunks
+
+    def run_out(self, chunk_id: int) -> None:
+        """Let a chunk's lease, or its delay, be over."""
+        past = sa.func.now() - timedelta(seconds=1)
+        leased = sa.case((Chunk.state == ChunkState.LEASED, past))
+        with self.sessions.begin() as session:
+            session.execute(
+                sa.update(Chunk)
+                .where(Chunk.id == chunk_id)
+                .values(lease_expires_at=leased, not_before=None)
+            )
 
     def crash(self, held: ChunkLease, *, owner: str = "w") -> Verdict | None:
         with self.sessions.begin() as session:

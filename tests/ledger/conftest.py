@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.ledger.building import Ledger
@@ -9,5 +11,7 @@ from tests.support.servers import Databases
 
 
 @pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Ledger:
-    return Ledger(fresh_database())
+def ledger(fresh_database: Databases) -> Iterator[Ledger]:
+    ledger = Ledger(fresh_database())
+    yield ledger
+    ledger.engine.dispose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pydantic
 import pytest
@@ -79,7 +80,7 @@ def test_a_deadline_counts_from_the_database_clock(ledger: Ledger) -> None:
     ],
 )
 def test_what_the_ledger_cannot_hold_is_refused_as_a_spec(
-    ledger: Ledger, fields: dict[str, object]
+    ledger: Ledger, fields: dict[str, Any]
 ) -> None:
     with pytest.raises(pydantic.ValidationError):
         ledger.accept(**fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -108,7 +109,7 @@ def test_a_retry_after_the_deadline_has_as_long_again(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("plan", "state"),
     [
-        (lambda ledger, job_id: None, JobState.QUEUED),
+        (lambda *_: None, JobState.QUEUED),
         (lambda ledger, job_id: ledger.plan(job_id, (5,), complete=False), JobState.PLANNING),
         (lambda ledger, job_id: ledger.plan(job_id, (5,)), JobState.RUNNING),
     ],
@@ -187,7 +188,7 @@ def test_the_schema_refuses_two_live_chunks_that_begin_at_the_same_row(ledger: L
 
 def _write(ledger: Ledger, table: str, row_id: object, values: dict[str, object]) -> None:
     """Past the enum of the tables, as any other program would."""
-    columns = [sa.column("id"), *(sa.column(name) for name in values)]
+    columns: list[Any] = [sa.column("id"), *(sa.column(name) for name in values)]
     raw = sa.table(table, *columns)
     plain = {
         name: value.value if isinstance(value, JobState | ChunkState) else value

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from jobs import database
 from jobs.errors import LeaseLost
@@ -28,7 +31,7 @@ def test_stale_before_load_a_done_chunk_is_not_to_be_had(ledger: Ledger) -> None
 def test_stale_before_apply_a_late_commit_changes_nothing(ledger: Ledger) -> None:
     job_id = ledger.running(3, output={"postgres": True})
     late = ledger.held(ledger.only_chunk(job_id), owner="late", lease=RUN_OUT)
-    ledger.rescue(after=-RUN_OUT)
+    ledger.rescue()
     with pytest.raises(LeaseLost, match=f"fence {late.fence} is void"):
         ledger.commit(late, results=result_rows(late))
     chunk = ledger.chunk(late.chunk_id)
@@ -39,7 +42,7 @@ def test_stale_before_apply_a_late_commit_changes_nothing(ledger: Ledger) -> Non
 def test_expired_and_claimed_by_another_only_the_other_commits(ledger: Ledger) -> None:
     job_id = ledger.running(3, output={"postgres": True})
     first = ledger.held(ledger.only_chunk(job_id), owner="first", lease=RUN_OUT)
-    ledger.rescue(after=-RUN_OUT)
+    ledger.rescue()
     second = ledger.held(first.chunk_id, owner="second")
     with pytest.raises(LeaseLost):
         ledger.commit(first, results=result_rows(first, label="late"))
@@ -107,14 +110,14 @@ def test_a_lease_that_ran_out_but_was_not_taken_is_still_ours(ledger: Ledger) ->
     held = ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
     with ledger.sessions.begin() as session:
         assert chunks.renew(session, held, lease=LEASE) is JobState.RUNNING
-    assert ledger.rescue(after=-RUN_OUT) == 0
+    assert ledger.rescue() == 0
     ledger.commit(held)
 
 
 def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
     held = ledger.held(chunk_id, lease=RUN_OUT)
-    ledger.rescue(after=-RUN_OUT)
+    ledger.rescue()
     ledger.held(chunk_id, owner="second")
     with ledger.sessions.begin() as session:
         assert chunks.renew(session, held, lease=LEASE) is None
@@ -195,22 +198,21 @@ def test_result_rows_of_an_earlier_try_are_replaced(ledger: Ledger) -> None:
     assert _result_rows(ledger, job_id) == ["new"] * 3
 
 
-def test_a_connection_that_breaks_within_copy_is_tried_again(ledger: Ledger) -> None:
+@pytest.mark.parametrize("fault", ["pg_terminate_backend(%s, 5000)", "pg_cancel_backend(%s)"])
+def test_a_copy_that_is_broken_off_is_tried_again(ledger: Ledger, fault: str) -> None:
     job_id = ledger.running(3, output={"postgres": True})
     held = ledger.held(ledger.only_chunk(job_id))
     tries = []
 
-    def commit(session: object) -> None:
-        tries.append(1)
-        pid = session.scalar(sa.select(sa.func.pg_backend_pid()))  # type: ignore[attr-defined]
-        chunks.commit(session, held, part_of(held), results=_broken(pid))  # type: ignore[arg-type]
+    def commit(session: Session) -> None:
+        tries.append(session.scalar(sa.select(sa.func.pg_backend_pid())))
+        chunks.commit(session, held, part_of(held), results=rows())
 
-    def _broken(pid: int) -> object:
-        for number, row in enumerate(result_rows(held)):
-            if len(tries) == 1 and number == 1:
-                with psycopg.connect(ledger.url, autocommit=True) as killer:
-                    killer.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-            yield row
+    def rows() -> Iterator[tuple[Any, ...]]:
+        yield from result_rows(held)
+        if len(tries) == 1:
+            with psycopg.connect(ledger.url, autocommit=True) as connection:
+                connection.execute(f"SELECT {fault}".encode(), (tries[0],))
 
     database.patiently(ledger.sessions, commit, seconds=10)
     assert len(tries) == 2

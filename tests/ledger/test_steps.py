@@ -176,7 +176,7 @@ def test_a_finalizer_begins_again_when_a_chunk_was_committed_meanwhile(ledger: L
 
 def test_a_cancelled_job_is_not_finalized_while_a_chunk_is_under_way(ledger: Ledger) -> None:
     job_id = ledger.running(5)
-    ledger.held(ledger.only_chunk(job_id))
+    ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
     assert job_id not in _wanting(ledger, retry_seconds=0, step=Step.FINALIZE)
