@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from jobs import parts
 from jobs.objects import ObjectStore
 from jobs.queries.chunks import DonePart
+from jobs.rows import CLASSIFY_SCHEMA
 from jobs.specs import OutputFormat
 
 ENDINGS = {
@@ -26,11 +27,12 @@ ENDINGS = {
 def tables(
     store: ObjectStore, done: Iterable[DonePart], *, keep_text: bool, beat: Callable[[], None]
 ) -> Iterator[pa.Table]:
-    """Each part's rows in row order, one part in memory at a time."""
+    """Each part's rows in row order, one part in memory at a time; first, the columns alone."""
+    dropped = [] if keep_text else ["text"]
+    yield CLASSIFY_SCHEMA.empty_table().drop_columns(dropped)
     for part in done:
         beat()
-        table = parts.read(store, part.key)
-        yield table if keep_text else table.drop_columns(["text"])
+        yield parts.read(store, part.key).drop_columns(dropped)
 
 
 def write_file(
@@ -61,12 +63,13 @@ def _write_jsonl(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 
 
 def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
-    count = 0
+    count, has_header = 0, False
     for table in rows:
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        if count == 0:
+        if not has_header:
             writer.writerow(table.column_names)
+            has_header = True
         columns = [_flat(column) for column in table.columns]
         writer.writerows(zip(*columns, strict=True))
         sink.write(text.getvalue().encode())
@@ -87,7 +90,8 @@ def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
     try:
         for table in rows:
             writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
-            writer.write_table(table)
+            if table.num_rows:
+                writer.write_table(table)
             count += table.num_rows
     finally:  # here, and not whenever it is collected: it writes to the sink
         if writer is not None:

@@ -57,7 +57,10 @@ class Settings(BaseSettings):
         600.0, gt=0, description="A worker that makes no progress for this long loses its lease."
     )
     dispatch_window: int = Field(
-        32, gt=0, description="Most chunk messages that one pool's queue in Redis holds."
+        32,
+        gt=0,
+        description="Most messages that one pool's queue in Redis holds; "
+        "never fewer than twice the slots of its workers.",
     )
     redispatch_seconds: float = Field(
         30.0, gt=0, description="A message not acted on for this long is sent again."

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import ClassVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
@@ -206,6 +206,7 @@ def test_rows_and_states_hold_in_any_order(ledger: Ledger) -> None:
             max_examples=20,
             stateful_step_count=30,
             deadline=None,
+            phases=[Phase.generate],  # to shrink takes minutes on a real database
             suppress_health_check=list(HealthCheck),
         ),
     )

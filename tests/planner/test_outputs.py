@@ -123,3 +123,19 @@ def test_a_write_that_fails_leaves_no_file(workshop: Workshop, output_format: Ou
     with pytest.raises(OSError, match="the part cannot be read"):
         outputs.write_file(workshop.store, "torn", tables(), output_format=output_format)
     assert not workshop.store.exists("torn")
+
+
+@pytest.mark.parametrize(
+    ("output_format", "read"),
+    [
+        (OutputFormat.PARQUET, lambda data: pq.read_table(io.BytesIO(data)).column_names),
+        (OutputFormat.CSV, lambda data: next(csv.reader(io.StringIO(data.decode())))),
+    ],
+)
+def test_a_job_without_a_part_has_a_file_of_columns_alone(
+    workshop: Workshop, output_format: OutputFormat, read: Callable[[bytes], list[str]]
+) -> None:
+    nothing = outputs.tables(workshop.store, [], keep_text=True, beat=lambda: None)
+    count = outputs.write_file(workshop.store, "nothing", nothing, output_format=output_format)
+    assert count == 0
+    assert read(workshop.store.get("nothing")) == CLASSIFY_SCHEMA.names
