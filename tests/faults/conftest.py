@@ -19,7 +19,7 @@ CORPUS = jsonl(sentences(ROWS))
 Answers = dict[int, str | None]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(
     tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
 ) -> Iterator[Installation]:
@@ -41,7 +41,7 @@ def installation(
     installation.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def undisturbed(installation: Installation) -> Answers:
     """The label of every row when nothing goes wrong."""
     job_id = installation.submit(CORPUS, chunk_rows=CHUNK_ROWS)
