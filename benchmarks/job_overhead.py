@@ -67,16 +67,15 @@ def _round(
     """Seconds of one job (submit to last row committed), of one loop; overhead per chunk."""
     begun = time.time()
     job = _job(client, file_id, model)
-    row = ledger.execute(
-        "SELECT extract(epoch FROM max(done_at)), sum(seconds), count(*), "
-        "extract(epoch FROM max(done_at) - min(done_at)), sum(seconds) - min(seconds) "
-        "FROM chunks WHERE job_id = %s AND state = 'done'",
+    chunks = ledger.execute(
+        "SELECT extract(epoch FROM done_at)::float8, seconds FROM chunks "
+        "WHERE job_id = %s AND state = 'done' ORDER BY done_at",
         (job["id"],),
-    ).fetchone()
-    assert row is not None
-    last, _, chunks, span, engine = map(float, row)
+    ).fetchall()
+    (first, _), (last, _) = chunks[0], chunks[-1]
     # Between the first commit and the last: everything that is not the engine's own time.
-    return last - begun, _loop(corpus, model), (span - engine) / (chunks - 1)
+    overhead = last - first - sum(seconds for _, seconds in chunks[1:])
+    return last - begun, _loop(corpus, model), overhead / (len(chunks) - 1)
 
 
 def _first_row(client: Client, ledger: psycopg.Connection[Any], file_id: str, model: Path) -> float:
