@@ -17,7 +17,8 @@ from jobs.queries import surroundings
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
 
-RATE_WINDOW = timedelta(seconds=30)
+RATE_WINDOW = timedelta(minutes=2)
+"""Long enough to hold several chunks, which count when they are done and not before."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class JobView:
 
     @property
     def rate(self) -> float | None:
-        """Rows per second over the last half minute, or over the whole run once it has ended."""
+        """Rows per second over the last two minutes, or over the whole run once it has ended."""
         if self.job.finished_at and self.job.started_at:
             span = (self.job.finished_at - self.job.started_at).total_seconds()
             return self.counts.rows_done / span if span > 0 else None
