@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 HOME_DIR ?= .nightshift
 ROWS ?= 3000
+TIMES ?= 10
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test test-slow check bench lock clean
+.PHONY: help demo up test faults check bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,11 +20,11 @@ demo: $(VENV)/.demo ## set up, start everything, classify real text, prove that 
 up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 	$(BIN)/nightshift up --home $(HOME_DIR)
 
-test: check ## set up and run every check and test, but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+test: check ## set up and run every check and test
+	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev ## the tests that take minutes each
-	$(BIN)/python -m pytest -m slow
+faults: $(VENV)/.dev ## the tests that kill things, TIMES times in a row
+	for time in $$(seq $(TIMES)); do $(BIN)/python -m pytest tests/faults || exit 1; done
 
 check: $(VENV)/.dev ## linters, types, import rules, generated documentation
 	$(BIN)/ruff check .
