@@ -156,7 +156,14 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
 ) -> None:
     assert run("jobs", "list").code == 0  # the environment of `run` is the subprocess's
     command = [sys.executable, "-m", "api.cli", "classify", str(corpus), "--model", "/m", "--watch"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        env=os.environ,
+        text=True,
+        # A test run in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "queued" in line:
