@@ -162,7 +162,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
         env=os.environ,
         text=True,
         # A test run in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert process.stderr is not None
     for line in process.stderr:
