@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.specs import Spec
+from jobs.specs import ClassifySpec as Spec
 
 SHOWN = 5
 """Problems named in one message."""

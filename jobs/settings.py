@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -85,6 +86,51 @@ class Settings(BaseSettings):
     )
     batch_tokens: int = Field(
         0, ge=0, description="Tokens per batch; 0 takes 1,024 on CPU and 16,384 on an accelerator."
+    )
+
+    host_name: str = Field("", description="This training host's name; default: the machine's.")
+    host_address: str = Field(
+        "", description="Where other hosts reach it; default: 127.0.0.1, fit for one machine only."
+    )
+    host_pool: str = Field("train", description="The pool that this training host belongs to.")
+    host_processes: int = Field(
+        0, ge=0, description="Processes per training run here; 0 takes one per accelerator, or one."
+    )
+    host_shares_pool: str = Field(
+        "", description="The bulk pool that works on the same devices; empty: none does."
+    )
+    host_sharing: Literal["beside", "yield", "refuse"] = Field(
+        "beside",
+        description="With that pool: train `beside` it, `yield` while it has work (with a "
+        "checkpoint), or `refuse` to train.",
+    )
+    train_stall_seconds: float = Field(
+        600.0, gt=0, description="A rank that takes no step for this long counts as hung."
+    )
+    train_forming_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="A rank that has not begun this long after its gang was formed ends the run.",
+    )
+    train_grace_seconds: float = Field(
+        120.0, gt=0, description="How long a rank may take to write its last checkpoint."
+    )
+    train_faults: int = Field(
+        20, ge=0, description="Runs of one job that may be lost to machines before it fails."
+    )
+    train_errors: int = Field(
+        2, ge=0, description="Runs of one job that may crash by themselves before it fails."
+    )
+    train_log_lines: int = Field(
+        20_000, gt=0, description="Most log lines kept of one rank of one run."
+    )
+    artefact_cache: str = Field(
+        "",
+        description="Folder where models of the registry are kept on this machine; default: "
+        "nightshift-artefacts in the system's cache folder.",
+    )
+    artefact_cache_bytes: int = Field(
+        50 * 2**30, gt=0, description="Most bytes kept there; what was used longest ago goes first."
     )
 
     @property

@@ -1,7 +1,7 @@
-"""The states of jobs and chunks, and every move between them that is allowed.
+"""The states of jobs, chunks, runs and ranks, and every move between them that is allowed.
 
-Nobody else computes a state. The database enforces the same sets with CHECKs, and the chart in
-``docs/lifecycle.md`` is generated from these tables.
+Nobody else computes a state. The database enforces the same sets with CHECKs, and the charts in
+``docs/lifecycle.md`` are generated from these tables.
 """
 
 from __future__ import annotations
@@ -35,6 +35,25 @@ class ChunkState(StrEnum):
     SPLIT = "split"
 
 
+class RunState(StrEnum):
+    """Where one attempt at a training job is; the last four are final."""
+
+    FORMING = "forming"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    PREEMPTED = "preempted"
+
+
+class RankState(StrEnum):
+    """Where one host's part of a run is."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    ENDED = "ended"
+
+
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 ACTIVE = frozenset(JobState) - FINAL
 CLAIMABLE = frozenset({JobState.PLANNING, JobState.RUNNING})
@@ -57,6 +76,7 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
     },
     JobState.RUNNING: {
         JobState.FINALIZING: "every chunk is done",
+        JobState.SUCCEEDED: "its training run succeeded",
         JobState.PAUSED: "pause",
         JobState.CANCELLING: "cancel",
         JobState.FAILED: "model unusable",
@@ -76,7 +96,7 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
         JobState.EXPIRED: "its deadline passed",
     },
     JobState.CANCELLING: {
-        JobState.CANCELLED: "no chunk is leased, what is done is kept",
+        JobState.CANCELLED: "no chunk is leased and no rank runs, what is done is kept",
     },
     JobState.SUCCEEDED: {JobState.RUNNING: "retry of failed rows"},
     JobState.CANCELLED: {
@@ -101,6 +121,37 @@ CHUNK_MOVES: dict[ChunkState, dict[ChunkState, str]] = {
     },
     ChunkState.DONE: {ChunkState.PENDING: "retry of its failed rows"},
     ChunkState.SPLIT: {},
+}
+
+LIVE_RUN = frozenset({RunState.FORMING, RunState.RUNNING})
+"""States in which a run holds its hosts."""
+
+RUN_MOVES: dict[RunState, dict[RunState, str]] = {
+    RunState.FORMING: {
+        RunState.RUNNING: "every rank has claimed its part",
+        RunState.FAILED: "a rank found the job itself at fault",
+        RunState.LOST: "a rank did not come, or died",
+        RunState.PREEMPTED: "paused, cancelled, or its hosts are wanted",
+    },
+    RunState.RUNNING: {
+        RunState.SUCCEEDED: "its result is committed under its fence",
+        RunState.FAILED: "a rank found the job itself at fault",
+        RunState.LOST: "a rank died, hung or went silent",
+        RunState.PREEMPTED: "paused, cancelled, or its hosts are wanted; a checkpoint was made",
+    },
+    RunState.SUCCEEDED: {},
+    RunState.FAILED: {},
+    RunState.LOST: {},
+    RunState.PREEMPTED: {},
+}
+
+RANK_MOVES: dict[RankState, dict[RankState, str]] = {
+    RankState.PENDING: {
+        RankState.LEASED: "its host claims it",
+        RankState.ENDED: "its run ended, or it never came",
+    },
+    RankState.LEASED: {RankState.ENDED: "its processes ended, or its lease ran out"},
+    RankState.ENDED: {},
 }
 
 

@@ -19,7 +19,7 @@ from jobs.objects import ObjectStore
 from jobs.queries import chunks
 from jobs.queries.chunks import DonePart
 from jobs.settings import Settings
-from jobs.specs import OutputFormat, Spec
+from jobs.specs import ClassifySpec, OutputFormat
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -64,7 +64,7 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
     """
     with sessions.begin() as session:
         job = session.get_one(Job, job_id)
-        spec = Spec.model_validate(job.spec)
+        spec = ClassifySpec.model_validate(job.spec)
         source = inputs.source(
             session,
             store,

@@ -13,7 +13,7 @@ from jobs.ledger.steps import Step, StepLease
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
-from jobs.specs import Spec
+from jobs.specs import ClassifySpec
 from jobs.states import JobState
 from jobs.tables import Job
 from workers.context import Context
@@ -79,7 +79,7 @@ def _write(
     keeper: Keeper,
     context: Context,
 ) -> dict[str, Any]:
-    spec = Spec.model_validate(job.spec)
+    spec = ClassifySpec.model_validate(job.spec)
     manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
     file_key = _write_file(held, spec, done, keeper=keeper, context=context)
     totals = {
@@ -108,7 +108,7 @@ def _write(
 
 
 def _write_file(
-    held: StepLease, spec: Spec, done: list[DonePart], *, keeper: Keeper, context: Context
+    held: StepLease, spec: ClassifySpec, done: list[DonePart], *, keeper: Keeper, context: Context
 ) -> str | None:
     if spec.output.format is None:
         return None

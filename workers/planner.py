@@ -24,7 +24,7 @@ from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import Spec
+from jobs.specs import ClassifySpec
 from jobs.tables import Job
 from workers.context import Context
 from workers.keeper import Keeper
@@ -87,10 +87,10 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
 
 
-def _open(held: StepLease, *, context: Context) -> tuple[Spec, Source]:
+def _open(held: StepLease, *, context: Context) -> tuple[ClassifySpec, Source]:
     with context.sessions.begin() as session:
         job = session.get_one(Job, held.job_id)
-        spec = Spec.model_validate(job.spec)
+        spec = ClassifySpec.model_validate(job.spec)
         source = inputs.source(
             session,
             context.store,
@@ -101,14 +101,14 @@ def _open(held: StepLease, *, context: Context) -> tuple[Spec, Source]:
     return spec, source
 
 
-def _inspect_model(spec: Spec, *, settings: Settings) -> str:
+def _inspect_model(spec: ClassifySpec, *, settings: Settings) -> str:
     folder = models.resolve(spec.model, allowed=settings.allowed_models)
     facts = models.inspect(folder)
     models.check_usable(facts, spec.classify)
     return facts.digest
 
 
-def _limits(spec: Spec, *, settings: Settings) -> Limits:
+def _limits(spec: ClassifySpec, *, settings: Settings) -> Limits:
     """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
     return Limits(
         chunk_rows=spec.chunk_rows or settings.chunk_rows,

@@ -191,7 +191,7 @@ def _output_format(out: Path | None) -> OutputFormat | None:
 def _checked(**fields: Any) -> dict[str, Any]:
     """The spec as it will be sent, refused here and now for what the API would refuse."""
     try:
-        return specs.Spec.model_validate(fields).model_dump(mode="json")
+        return specs.ClassifySpec.model_validate(fields).model_dump(mode="json")
     except ValidationError as error:
         message, _ = validation.explain(error.errors())
         raise Failure(message) from error

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import Conflict
 from jobs.ledger import events
-from jobs.specs import Spec
+from jobs.specs import AnySpec
 from jobs.states import JobState
 from jobs.tables import Job
 
 
 def accept(
-    session: Session, *, project_id: str, spec: Spec, idempotency_key: str | None
+    session: Session, *, project_id: str, spec: AnySpec, idempotency_key: str | None
 ) -> tuple[str, bool]:
     """The job's id, and whether it is new.
 
@@ -40,7 +40,7 @@ def accept(
     return job_id, True
 
 
-def _values(*, project_id: str, spec: Spec, idempotency_key: str | None) -> dict[str, Any]:
+def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> dict[str, Any]:
     deadline = spec.deadline_seconds
     return {
         "id": ids.job(),

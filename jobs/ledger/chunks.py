@@ -33,7 +33,7 @@ class ChunkLease:
     chunk_id: int
     fence: int
     job_id: str
-    spec: specs.Spec
+    spec: specs.ClassifySpec
     model_digest: str
     shard_key: str
     offset: int  # of the first row within the shard
@@ -96,7 +96,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         chunk_id=row.id,
         fence=row.fence,
         job_id=row.job_id,
-        spec=specs.Spec.model_validate(row.spec),
+        spec=specs.ClassifySpec.model_validate(row.spec),
         model_digest=row.model_digest or "",
         shard_key=row.object_key,
         offset=row.first_row - row.shard_row,

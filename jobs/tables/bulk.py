@@ -1,4 +1,4 @@
-"""The tables of the ledger, each field explained: what it means, who writes it, what null says.
+"""The tables of jobs and bulk work, each field explained: meaning, writer, what null says.
 
 Counts of a running job are sums over its chunks: no row is written by every worker, so commits of
 different chunks never wait for each other. Times are the database's clock.
@@ -7,72 +7,22 @@ different chunks never wait for each other. Times are the database's clock.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
-    DateTime,
-    Double,
-    Enum,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from jobs.states import FINAL, ChunkState, JobState
-
-Json = dict[str, Any]
-
-
-def _stored(states: type[StrEnum]) -> Enum:
-    """A column of names that comes back as the enum; the sets are enforced by CHECKs of our own."""
-    return Enum(
-        states,
-        native_enum=False,
-        length=20,
-        values_callable=lambda _: [each.value for each in states],
-    )
-
-
-class Base(DeclarativeBase):
-    """The declarative base: names of constraints, types of columns."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own hook
-        str: Text,
-        int: BigInteger,
-        float: Double,
-        datetime: DateTime(timezone=True),
-        Json: JSONB(none_as_null=True),
-        JobState: _stored(JobState),
-        ChunkState: _stored(ChunkState),
-    }
-
-
-def _one_of(column: str, states: type[StrEnum]) -> str:
-    return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
-
-
-_FINAL = ", ".join(repr(state.value) for state in sorted(FINAL))
+from jobs.states import ChunkState, JobState
+from jobs.tables.base import FINAL_STATES, Base, Json, one_of
 
 
 class Project(Base):
@@ -150,11 +100,24 @@ class Job(Base):
     error_code: Mapped[str | None]  # of a failed job
     error_message: Mapped[str | None]
     output: Mapped[Json | None]  # by the finalizer: manifest key, file key, rows; null: none yet
+    model_pinned: Mapped[str | None]  # name@version that the spec's registry reference meant when
+    # the job was accepted; null: the reference is no name of the registry
+
+    # Of training and evaluation.
+    dataset: Mapped[Json | None]  # by the planner: rows, labels, rejected rows by split
+    faults: Mapped[int] = mapped_column(  # runs lost to infrastructure since the last retry
+        Integer, server_default=text("0")
+    )
+    errors: Mapped[int] = mapped_column(  # runs ended by an error of the job's own since then
+        Integer, server_default=text("0")
+    )
+    not_before: Mapped[datetime | None]  # after a lost run: no new gang earlier; null: at once
+    run_error: Mapped[str | None]  # why the last run ended early, in words; null: none did
 
     __table_args__ = (
-        CheckConstraint(_one_of("state", JobState), name="state"),
+        CheckConstraint(one_of("state", JobState), name="state"),
         CheckConstraint(
-            f"(state IN ({_FINAL})) = (finished_at IS NOT NULL)", name="finished_iff_final"
+            f"(state IN ({FINAL_STATES})) = (finished_at IS NOT NULL)", name="finished_iff_final"
         ),
         CheckConstraint("(state = 'failed') = (error_code IS NOT NULL)", name="error_iff_failed"),
         CheckConstraint(
@@ -167,7 +130,7 @@ class Job(Base):
             "ix_jobs_active",
             "pool",
             "state",
-            postgresql_where=text(f"state NOT IN ({_FINAL})"),
+            postgresql_where=text(f"state NOT IN ({FINAL_STATES})"),
         ),
     )
 
@@ -179,7 +142,10 @@ class Shard(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    split: Mapped[str] = mapped_column(server_default=text("'rows'"))  # train, validation, test,
+    # promotion: which corpus of a training job; `rows` for bulk work
     object_key: Mapped[str]
+    sha256: Mapped[str | None]  # of the object, for training; null: bulk work does not need it
     first_row: Mapped[int]  # place in the corpus of its first row
     rows: Mapped[int]
 
@@ -219,7 +185,7 @@ class Chunk(Base):
     done_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(_one_of("state", ChunkState), name="state"),
+        CheckConstraint(one_of("state", ChunkState), name="state"),
         CheckConstraint("rows > 0", name="rows_positive"),
         CheckConstraint(
             "(state = 'leased') = (lease_expires_at IS NOT NULL AND owner IS NOT NULL)",

@@ -1,0 +1,43 @@
+"""What the API answers with, a file per noun."""
+
+from api.schemas.jobs import (
+    Chunk,
+    ChunkPage,
+    Chunks,
+    File,
+    FileExtras,
+    FilePage,
+    Health,
+    Job,
+    JobError,
+    JobOutput,
+    JobPage,
+    Progress,
+    ResultPage,
+    Rows,
+    Usage,
+    Verification,
+    Worker,
+    WorkerList,
+)
+
+__all__ = [
+    "Chunk",
+    "ChunkPage",
+    "Chunks",
+    "File",
+    "FileExtras",
+    "FilePage",
+    "Health",
+    "Job",
+    "JobError",
+    "JobOutput",
+    "JobPage",
+    "Progress",
+    "ResultPage",
+    "Rows",
+    "Usage",
+    "Verification",
+    "Worker",
+    "WorkerList",
+]

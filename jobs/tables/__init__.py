@@ -1,0 +1,51 @@
+"""The tables of the ledger, each field explained: what it means, who writes it, what null says."""
+
+from jobs.tables.base import Base, Json
+from jobs.tables.bulk import (
+    ApiKey,
+    Chunk,
+    ControlStatus,
+    Event,
+    File,
+    Job,
+    Project,
+    ResultRow,
+    Shard,
+    Worker,
+)
+from jobs.tables.registry import Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables.training import (
+    Checkpoint,
+    CheckpointPart,
+    Host,
+    LogLine,
+    Point,
+    Rank,
+    Run,
+)
+
+__all__ = [
+    "ApiKey",
+    "Base",
+    "Checkpoint",
+    "CheckpointPart",
+    "Chunk",
+    "ControlStatus",
+    "Event",
+    "File",
+    "Host",
+    "Job",
+    "Json",
+    "LogLine",
+    "Model",
+    "ModelAlias",
+    "ModelVersion",
+    "Point",
+    "Project",
+    "Promotion",
+    "Rank",
+    "ResultRow",
+    "Run",
+    "Shard",
+    "Worker",
+]

@@ -1,0 +1,1 @@
+"""Training and evaluation: programs that a host agent launches, with torch and Accelerate."""

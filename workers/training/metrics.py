@@ -1,0 +1,136 @@
+"""What an evaluation reports, from plain arrays: no torch, no files, no clock.
+
+Every number is finite, so that a report is JSON everywhere. ``None`` is a loss or a perplexity that
+is not (a model that diverged, a perplexity beyond a float).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sacrebleu.metrics import BLEU, CHRF
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
+
+from jobs.specs import Task
+
+Report = dict[str, Any]
+Truth = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+WORD = re.compile(r"\w")
+
+
+def classification(labels: Sequence[str], *, truth: Truth, logits: Floats, loss: float) -> Report:
+    """The report on a classifier; multi-label if ``truth`` has two dimensions.
+
+    ``truth`` is (rows,) label indices or (rows, labels) flags, ``logits`` is (rows, labels). A
+    multi-label row has every label whose sigmoid reaches 0.5, and its accuracy is the exact match.
+    A quotient without a denominator is 0: the recall of a label without rows, the precision of
+    one that was never given. Labels that were neither true nor given have no part in the macro F1.
+    """
+    multi_label = truth.ndim > 1
+    predicted = logits >= 0 if multi_label else logits.argmax(axis=1)
+    return {
+        "task": str(Task.CLASSIFY),
+        "rows": len(truth),
+        "loss": _finite(loss),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        **_averages(truth, predicted, labels=len(labels)),
+        "labels": list(labels),
+        "per_label": _per_label(labels, truth=truth, predicted=predicted),
+        "confusion": None if multi_label else _confusion(truth, predicted, labels=len(labels)),
+    }
+
+
+def language(*, loss_sum: float, tokens: int, rows: int, task: Task) -> Report:
+    """The report on a model that writes: ``loss_sum`` in nats, over ``tokens`` predicted tokens."""
+    loss = loss_sum / tokens if tokens else 0.0
+    return {
+        "task": str(task),
+        "rows": rows,
+        "loss": _finite(loss),
+        "perplexity": _perplexity(loss),
+        "tokens": tokens,
+    }
+
+
+def translation(hypotheses: Sequence[str], references: Sequence[str]) -> Report:
+    """Corpus BLEU and chrF (0 to 100, sacrebleu's defaults), one reference to a hypothesis.
+
+    BLEU counts words, which Chinese does not divide: where most letters of the references are Han,
+    sacrebleu's tokenizer ``zh`` makes a word of each. The report names the tokenizer.
+    """
+    tokenizer = "zh" if mostly_han(references) else "13a"
+    bleu = BLEU(tokenize=tokenizer).corpus_score(hypotheses, [references])
+    chrf = CHRF().corpus_score(hypotheses, [references])
+    return {"bleu": float(bleu.score), "chrf": float(chrf.score), "bleu_tokenizer": tokenizer}
+
+
+def mostly_han(texts: Sequence[str]) -> bool:
+    """Whether more than half of the texts' letters and digits are Han characters."""
+    letters = sum(len(WORD.findall(text)) for text in texts)
+    return 2 * sum(len(HAN.findall(text)) for text in texts) > letters
+
+
+def _averages(truth: Truth, predicted: Truth, *, labels: int) -> Report:
+    """F1 over labels; of multi-label the micro average too, which is accuracy otherwise."""
+    seen = _seen(truth, predicted, labels=labels)
+    kinds = ("macro", "weighted", "micro") if truth.ndim > 1 else ("macro", "weighted")
+    return {f"{kind}_f1": _f1(truth, predicted, seen=seen, average=kind) for kind in kinds}
+
+
+def _f1(truth: Truth, predicted: Truth, *, seen: list[int], average: str) -> float:
+    if not seen:
+        return 0.0
+    return float(f1_score(truth, predicted, labels=seen, average=average, zero_division=0))
+
+
+def _seen(truth: Truth, predicted: Truth, *, labels: int) -> list[int]:
+    """Indices of the labels that are true or predicted somewhere."""
+    if truth.ndim > 1:
+        return [int(each) for each in np.flatnonzero((truth | predicted).any(axis=0))]
+    return [each for each in range(labels) if (truth == each).any() or (predicted == each).any()]
+
+
+def _per_label(labels: Sequence[str], *, truth: Truth, predicted: Truth) -> list[Report]:
+    columns = precision_recall_fscore_support(
+        truth, predicted, labels=list(range(len(labels))), average=None, zero_division=0
+    )
+    return [
+        {
+            "label": label,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "rows": int(rows),
+        }
+        for label, precision, recall, f1, rows in zip(labels, *columns, strict=True)
+    ]
+
+
+def _confusion(truth: Truth, predicted: Truth, *, labels: int) -> list[list[int]]:
+    """Rows: the true label; columns: the predicted one."""
+    found: list[list[int]] = confusion_matrix(truth, predicted, labels=list(range(labels))).tolist()
+    return found
+
+
+def _perplexity(loss: float) -> float | None:
+    try:
+        return _finite(math.exp(loss))
+    except OverflowError:
+        return None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
