@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 HOME_DIR ?= .nightshift
-ROWS ?= 3000
+ROWS ?= 1200
 TIMES ?= 10
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo ## set up, start everything, classify real text, prove that it is complete
+demo: $(VENV)/.demo ## set up, classify real text, prove it complete, fine-tune, classify again
 	$(BIN)/nightshift demo --home $(HOME_DIR) --rows $(ROWS)
 
 up: $(VENV)/.demo ## set up and run the whole stack in the foreground

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from api import errors
 from api.dependencies import Resources
 from api.requests import Requests
-from api.routes import files, health, jobs, outcomes, workers
+from api.routes import files, health, hosts, jobs, models, outcomes, runs, workers
 from api.uploads import Uploads
 from jobs import database, objects
 from jobs.settings import Settings
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
     )
-    for routes in (health, files, jobs, outcomes, workers):
+    for routes in (health, files, jobs, outcomes, runs, models, hosts, workers):
         app.include_router(routes.router)
     errors.install(app)
     app.add_middleware(Requests, uploads=files.router.prefix)

@@ -12,80 +12,30 @@ for; whatever is sent twice for that reason is harmless, because every submit ca
 
 from __future__ import annotations
 
-import json
+import functools
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import httpx
 
-Answer = dict[str, Any]
-Progress = Callable[[int, int], None]
-"""Called with the bytes so far and in all."""
+from api.modelclient import Models
+from api.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
+
+__all__ = ["FINAL", "Answer", "ApiError", "Client", "JobEvent", "Progress"]
 
 FINAL = frozenset({"succeeded", "failed", "cancelled", "expired"})
-PASSING = frozenset({429, 502, 503, 504})
-"""Statuses of an API, or a proxy before it, that may answer a moment later."""
-
-PAGE = 500
-LONGEST_PAUSE = 5.0
-UNREACHABLE = 0
-"""The status of an error for which there was no answer at all."""
 
 
-class ApiError(Exception):
-    """What the API refused, or that it could not be reached (``status`` 0)."""
+class Client(Transport):
+    """What a project may ask of the API, a method for each."""
 
-    def __init__(self, status: int, *, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.param = param
-
-
-@dataclass(frozen=True)
-class JobEvent:
-    """Something that happened to a job, or its ``progress``, which has no id."""
-
-    type: str
-    data: Answer
-    id: str | None
-
-
-class Client:
-    """One project's access to one API. Raises ``ApiError`` from every call."""
-
-    PATIENCE_SECONDS = 60.0
-
-    def __init__(
-        self, base_url: str, key: str, *, patience_seconds: float = PATIENCE_SECONDS
-    ) -> None:
-        """``patience_seconds``: how long an API that does not answer is asked again."""
-        self.base_url = base_url.rstrip("/")
-        self.patience_seconds = patience_seconds
-        self._http = httpx.Client(
-            base_url=self.base_url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(60, connect=5),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._http.close()
+    @functools.cached_property
+    def models(self) -> Models:
+        """The registry of models."""
+        return Models(ask=self._ask, download=self._download)
 
     def ping(self) -> None:
         """Return if the API and its database answer."""
@@ -93,18 +43,7 @@ class Client:
 
     def upload(self, path: Path, *, progress: Progress | None = None) -> Answer:
         """Store a local file, read from disk as it is sent."""
-
-        def send() -> httpx.Response:
-            with path.open("rb") as file:
-                body = _Reported(file, size=path.stat().st_size, progress=progress)
-                return self._http.post(
-                    "/v1/files",
-                    files={"file": (path.name, body)},  # type: ignore[dict-item]
-                    data={"purpose": "batch"},
-                    timeout=httpx.Timeout(None, connect=5),
-                )
-
-        return _json(self._patiently(send))
+        return self._upload(path, progress=progress)
 
     def files(self) -> Iterator[Answer]:
         """Every file, newest first."""
@@ -150,6 +89,55 @@ class Client:
     def chunks(self, job_id: str) -> Iterator[Answer]:
         """Every chunk, in row order."""
         return self._rows(f"/v1/jobs/{job_id}/chunks", more=lambda page: page["has_more"])
+
+    def runs(self, job_id: str) -> Iterator[Answer]:
+        """Every run of a training job with its ranks, newest first."""
+        return self._rows(f"/v1/jobs/{job_id}/runs", more=lambda page: page["has_more"])
+
+    def checkpoints(self, job_id: str) -> list[Answer]:
+        """Every checkpoint of a training job, newest first."""
+        return list(self._ask("GET", f"/v1/jobs/{job_id}/checkpoints")["data"])
+
+    def points(self, job_id: str, name: str, *, after: int | None = None) -> Iterator[Answer]:
+        """One curve of a training job in the order of its steps, behind the step ``after``."""
+        query = {"name": name} if after is None else {"name": name, "after": after}
+        return self._rows(
+            f"/v1/jobs/{job_id}/points", more=lambda page: page["has_more"], query=query
+        )
+
+    def last_points(self, job_id: str) -> list[Answer]:
+        """The newest point of every curve of a training job."""
+        return list(self._ask("GET", f"/v1/jobs/{job_id}/points")["data"])
+
+    def logs(
+        self,
+        job_id: str,
+        *,
+        rank: int | None = None,
+        run: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[Answer]:
+        """Log lines of a training job: those there are, or with ``follow`` until it has ended."""
+        query: dict[str, Any] = {"limit": PAGE}
+        query |= {} if rank is None else {"rank": rank}
+        query |= {} if run is None else {"run": run}
+        while True:
+            page = self._ask("GET", f"/v1/jobs/{job_id}/logs", params=query)
+            yield from page["data"]
+            if page["complete"] or not (page["has_more"] or follow):
+                return
+            if page["next"] is not None:
+                query["after"] = page["next"]
+            if not page["has_more"]:
+                time.sleep(1)
+
+    def report(self, job_id: str) -> Answer:
+        """The evaluation that a training job ended with, by split."""
+        return self._ask("GET", f"/v1/jobs/{job_id}/report")
+
+    def hosts(self) -> list[Answer]:
+        """Every training host on record."""
+        return list(self._ask("GET", "/v1/hosts")["data"])
 
     def workers(self) -> list[Answer]:
         """Every worker on record."""
@@ -197,156 +185,6 @@ class Client:
         """Fetch the job's single output file; ``path`` appears when it is whole."""
         self._download(f"/v1/jobs/{job_id}/output", path, progress=progress)
 
-    def _ask(self, method: str, path: str, **options: Any) -> Answer:
-        return _json(self._patiently(lambda: self._http.request(method, path, **options)))
-
-    def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        """The answer; asked again with growing pauses while there is none, or a passing one."""
-        end, pause = time.monotonic() + self.patience_seconds, 0.2
-        while True:
-            late = time.monotonic() + pause > end
-            try:
-                answer = send()
-                if late or answer.status_code not in PASSING:
-                    return _checked(answer)
-            except httpx.TransportError as error:
-                if late:
-                    raise self._unreachable(error) from error
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _pages(self, path: str, query: dict[str, str]) -> Iterator[Answer]:
-        """Entries of a listing that is paged by the id of its last entry."""
-        query = {**query, "limit": "100"}
-        while True:
-            page = self._ask("GET", path, params=query)
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            query["after"] = page["last_id"]
-
-    def _rows(self, path: str, *, more: Callable[[Answer], bool]) -> Iterator[Answer]:
-        """Entries of a listing that is paged by row."""
-        query = {"limit": PAGE}
-        while True:
-            page = self._ask("GET", path, params=query)
-            yield from page["data"]
-            if not more(page):
-                return
-            query["after"] = page["next"]
-
     def _results(self, job_id: str, *, after: int | None) -> Answer:
         query = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
         return self._ask("GET", f"/v1/jobs/{job_id}/results", params=query)
-
-    def _events(self, job_id: str, *, after: str | None) -> Iterator[JobEvent]:
-        headers = {} if after is None else {"Last-Event-ID": after}
-        path = f"/v1/jobs/{job_id}/events"
-        with self._stream(path, headers=headers, timeout=httpx.Timeout(30, connect=5)) as answer:
-            if answer.status_code in PASSING:
-                raise httpx.ReadError("no stream at the moment")
-            if not answer.is_success:
-                answer.read()
-            yield from _parse(_checked(answer).iter_lines())
-
-    def _stream(self, path: str, **options: Any) -> AbstractContextManager[httpx.Response]:
-        return self._http.stream("GET", path, **options)
-
-    def _download(self, path: str, target: Path, *, progress: Progress | None) -> None:
-        part = target.with_name(f"{target.name}.part")
-
-        def fetch() -> httpx.Response:
-            with self._stream(path) as answer:
-                if answer.is_success:
-                    _save(answer, part, progress=progress)
-                else:
-                    answer.read()
-                return answer
-
-        try:
-            self._patiently(fetch)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _unreachable(self, error: httpx.TransportError) -> ApiError:
-        reason = str(error) or type(error).__name__
-        return ApiError(
-            UNREACHABLE,
-            code="unreachable",
-            message=f"the API at {self.base_url} does not answer ({reason})",
-        )
-
-
-class _Reported:
-    """A file that tells how much of it has been read; httpx reads it block by block."""
-
-    def __init__(self, file: IO[bytes], *, size: int, progress: Progress | None) -> None:
-        self._file = file
-        self._size = size
-        self._progress = progress
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._file.read(size)
-        if self._progress is not None:
-            self._progress(self._file.tell(), self._size)
-        return block
-
-    def fileno(self) -> int:
-        """For the length of the request."""
-        return self._file.fileno()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """For a redirect, which sends it again."""
-        return self._file.seek(offset, whence)
-
-
-def _save(answer: httpx.Response, path: Path, *, progress: Progress | None) -> None:
-    size = int(answer.headers.get("content-length", 0))
-    with path.open("wb") as file:
-        for block in answer.iter_bytes(chunk_size=2**20):
-            file.write(block)
-            if progress is not None:
-                progress(file.tell(), size)
-
-
-def _json(answer: httpx.Response) -> Answer:
-    found: Answer = answer.json()
-    return found
-
-
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
-    error = _error_of(answer)
-    status = HTTPStatus(answer.status_code)
-    raise ApiError(
-        status,
-        code=error.get("code") or status.name.lower(),
-        message=error.get("message") or f"the API answered {status} {status.phrase}",
-        param=error.get("param"),
-    )
-
-
-def _error_of(answer: httpx.Response) -> Answer:
-    """The error object; empty where something else than this API answered."""
-    try:
-        error = answer.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, dict) else {}
-
-
-def _parse(lines: Iterator[str]) -> Iterator[JobEvent]:
-    """Server-sent events as the standard has them, of which we use event, data and id."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-        elif "data" in fields:
-            data = json.loads(fields["data"])
-            yield JobEvent(type=fields.get("event", "message"), data=data, id=fields.get("id"))
-            fields = {}
-        else:
-            fields = {}

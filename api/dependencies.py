@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 from api import auth
 from api.uploads import Uploads
 from jobs.database import Sessions
+from jobs.errors import NotFound
 from jobs.objects import ObjectStore
+from jobs.queries import jobs
+from jobs.queries.jobs import JobView
 from jobs.settings import Settings
 
 
@@ -57,3 +60,38 @@ After = Annotated[
     Query(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="The `last_id` of the page before."),
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
+
+
+def existing(job_id: JobId, shared: Shared, project: ProjectId) -> JobView:
+    """The job, looked up in a transaction of its own: what follows may take long."""
+    with shared.sessions.begin() as session:
+        return jobs.get(session, job_id, project_id=project)
+
+
+Existing = Annotated[JobView, Depends(existing)]
+
+
+def bulk(view: Existing) -> JobView:
+    """The job, one of bulk work. Raises ``NotFound``."""
+    if view.training is None:
+        return view
+    raise NotFound(
+        f"{view.job.id} is a job of kind {view.job.kind}, which has no chunks and no result rows; "
+        f"see /v1/jobs/{view.job.id}/runs and /v1/jobs/{view.job.id}/report",
+        code="not_bulk",
+    )
+
+
+def training(view: Existing) -> JobView:
+    """The job, one that trains or evaluates. Raises ``NotFound``."""
+    if view.training is not None:
+        return view
+    raise NotFound(
+        f"{view.job.id} is a job of kind {view.job.kind}, which has no runs and no report; "
+        f"see /v1/jobs/{view.job.id}/chunks and /v1/jobs/{view.job.id}/results",
+        code="not_training",
+    )
+
+
+Bulk = Annotated[JobView, Depends(bulk)]
+Training = Annotated[JobView, Depends(training)]

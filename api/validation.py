@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.specs import ClassifySpec as Spec
+from jobs.specs import ClassifySpec, EvaluateSpec, FinetuneSpec
 
 SHOWN = 5
 """Problems named in one message."""
@@ -18,6 +18,13 @@ GIVEN = 60
 """Characters of the given value that are repeated."""
 
 _PLACES = ("body", "query", "header", "cookie")
+
+_SPECS: dict[str, type[BaseModel]] = {
+    "classify": ClassifySpec,
+    "evaluate": EvaluateSpec,
+    "finetune": FinetuneSpec,
+}
+"""Of a field in a spec pydantic's path begins with the kind, which nobody wrote there."""
 
 
 def explain(problems: Sequence[Any]) -> tuple[str, str | None]:
@@ -29,43 +36,75 @@ def explain(problems: Sequence[Any]) -> tuple[str, str | None]:
 
 
 def _line(problem: Any) -> str:
-    path, sentence = _path(problem) or "the request body", _sentence(problem)
-    return f"{path}: {sentence}"
+    path, sentence = _path(problem), _sentence(problem)
+    if not path and problem["type"] == "value_error":  # fields that do not go together
+        return sentence
+    return f"{path or 'the request body'}: {sentence}"
 
 
 def _sentence(problem: Any) -> str:
     match problem["type"]:
         case "extra_forbidden":
-            return f"no such field; there are {', '.join(_siblings(_names(problem)))}"
+            return _no_such_field(problem)
         case "missing":
             return "must be given"
         case "json_invalid":
             return f"must be JSON ({problem.get('ctx', {}).get('error', 'it cannot be read')})"
         case "value_error":  # a validator of ours, which says it all
             return str(problem["msg"]).removeprefix("Value error, ")
+        case "unknown_kind":
+            return _unknown_kind(problem)
     rule = (
         str(problem["msg"]).replace("should", "must").removeprefix("Input ").removeprefix("String ")
     )
-    given = str(problem["input"])
-    shown = given if len(given) <= GIVEN else f"{given[:GIVEN]}…"
-    return f"{rule[:1].lower()}{rule[1:]}, not {shown!r}"
+    return f"{rule[:1].lower()}{rule[1:]}, not {_shown(problem['input'])}"
+
+
+def _no_such_field(problem: Any) -> str:
+    siblings = _siblings(problem)
+    return f"no such field; there are {', '.join(siblings)}" if siblings else "no such field"
+
+
+def _unknown_kind(problem: Any) -> str:
+    if not isinstance(problem["input"], dict):
+        return "must be a JSON object"
+    rule = str(problem["msg"]).removeprefix("kind ")
+    return f"{rule}, not {_shown(problem['input'].get('kind'))}"
+
+
+def _shown(given: object) -> str:
+    text = str(given)
+    return repr(text if len(text) <= GIVEN else f"{text[:GIVEN]}…")
 
 
 def _path(problem: Any) -> str:
-    if problem["type"] == "json_invalid":
-        return ""
+    match problem["type"]:
+        case "json_invalid":
+            return ""
+        case "unknown_kind" if isinstance(problem["input"], dict):
+            return "kind"
     return ".".join(_names(problem))
 
 
 def _names(problem: Any) -> list[str]:
-    """The path without the place of the request that it stands in."""
+    """The path without the place of the request and the kind of spec that it stands in."""
+    names = _located(problem)
+    return names[1:] if _kind(names) else names
+
+
+def _located(problem: Any) -> list[str]:
     place, *names = problem["loc"] or ("",)
     return [str(name) for name in (names if place in _PLACES else problem["loc"])]
 
 
-def _siblings(path: Sequence[str]) -> list[str]:
-    """The fields of a spec that stand beside the last name of ``path``."""
-    model: type[BaseModel] | None = Spec
+def _kind(names: Sequence[str]) -> str | None:
+    return names[0] if names and names[0] in _SPECS else None
+
+
+def _siblings(problem: Any) -> list[str]:
+    """The fields that stand beside the one of this problem; none where that is not a spec's."""
+    kind, path = _kind(_located(problem)), _names(problem)
+    model = _SPECS[kind] if kind else None
     for name in path[:-1]:
         field = model.model_fields.get(name) if model else None
         model = _model(field.annotation) if field else None

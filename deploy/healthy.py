@@ -1,7 +1,8 @@
-"""Whether a container does its work: ``healthy.py control | worker`` exits with 0 or 1.
+"""Whether a container does its work: ``healthy.py control | worker | host`` exits with 0 or 1.
 
 ``control``: a control process has turned lately; one that stands by is healthy while another leads.
-``worker``: the worker or planner of this container has beaten lately. Without Postgres neither is.
+``worker``: the worker or planner of this container has beaten lately; ``host``: its training host.
+Without Postgres nothing is.
 """  # noqa: INP001 - a program beside the packages, not one of them
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from sqlalchemy.orm import Session
 from jobs import clock, database, settings
 from jobs.decisions.waiting import CONTROL_SILENCE
 from jobs.queries import surroundings
+from jobs.tables import Host
 
 
 def main() -> int:
     """0 when healthy; otherwise 1, and the reason on standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("role", choices=["control", "worker"])
+    parser.add_argument("role", choices=["control", "worker", "host"])
     role = parser.parse_args().role
     engine = database.connect(settings.get().database_url, pool_size=1, name="nightshift-health")
     try:
         with database.sessions(engine).begin() as session:
-            healthy = _control(session) if role == "control" else _worker(session)
+            healthy = {"control": _control, "worker": _worker, "host": _host}[role](session)
     except sa.exc.SQLAlchemyError as error:
         sys.stdout.write(f"Postgres does not answer: {error}\n")
         return 1
@@ -45,6 +47,11 @@ def _worker(session: Session) -> bool:
         worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < surroundings.SILENCE
         for worker in surroundings.workers(session)
     )
+
+
+def _host(session: Session) -> bool:
+    host = session.get(Host, settings.get().host_name or platform.node())
+    return host is not None and clock.now(session) - host.beat_at < surroundings.SILENCE
 
 
 if __name__ == "__main__":

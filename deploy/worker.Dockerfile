@@ -1,4 +1,4 @@
-# A worker of one pool. torch comes from TORCH_INDEX, without CUDA by default:
+# A worker of one pool, or a training host. torch comes from TORCH_INDEX, without CUDA by default:
 #   docker build --file deploy/worker.Dockerfile --tag nightshift-worker .
 # With CUDA: the index of the build that fits the driver (pytorch.org lists them), or PyPI, whose
 # build for Linux brings CUDA along:
@@ -15,7 +15,7 @@ WORKDIR /build
 COPY pyproject.toml requirements.lock README.md ./
 RUN mkdir api jobs workers \
     && /opt/nightshift/bin/pip install --extra-index-url "${TORCH_INDEX}" \
-        --constraint requirements.lock ".[worker]"
+        --constraint requirements.lock ".[training]"
 COPY jobs jobs
 COPY workers workers
 COPY api api

@@ -58,6 +58,19 @@ def chunk_chart() -> str:
     return _chart(states.CHUNK_MOVES, first=states.ChunkState.PENDING, final=final)
 
 
+def run_chart() -> str:
+    """The life cycle of a training run as a Mermaid state diagram."""
+    final = frozenset(states.RunState) - states.LIVE_RUN
+    return _chart(states.RUN_MOVES, first=states.RunState.FORMING, final=final)
+
+
+def rank_chart() -> str:
+    """The life cycle of one host's part in a run as a Mermaid state diagram."""
+    return _chart(
+        states.RANK_MOVES, first=states.RankState.PENDING, final=(states.RankState.ENDED,)
+    )
+
+
 def settings_table() -> str:
     """Every setting with its default and meaning."""
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
@@ -65,7 +78,12 @@ def settings_table() -> str:
 
 
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
-    DOCS / "lifecycle.md": {"job states": job_chart, "chunk states": chunk_chart},
+    DOCS / "lifecycle.md": {
+        "job states": job_chart,
+        "chunk states": chunk_chart,
+        "run states": run_chart,
+        "rank states": rank_chart,
+    },
     DOCS / "settings.md": {"settings": settings_table},
 }
 

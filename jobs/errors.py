@@ -11,6 +11,7 @@ NightshiftError
 ├── JobFailure                 ends a job: its code and message become the job's
 │   ├── CorpusFailure          empty, unreadable, a column that is not there
 │   └── ModelFailure           a model that cannot be loaded
+├── Damaged                    stored bytes that are not what was stored
 └── LeaseLost                  somebody else owns this work now: stop, write nothing
 
 Each leaf has a stable ``code``; a message says what must be, and what was given.
@@ -77,6 +78,10 @@ class CorpusFailure(JobFailure):
 
 class ModelFailure(JobFailure):
     code = "model_unreadable"
+
+
+class Damaged(NightshiftError):
+    code = "damaged"
 
 
 class LeaseLost(NightshiftError):

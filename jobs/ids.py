@@ -13,3 +13,8 @@ def job() -> str:
 def file() -> str:
     """A new file id, ``file-`` and 24 hex digits."""
     return f"file-{secrets.token_hex(12)}"
+
+
+def run() -> str:
+    """A new run id, ``run_`` and 24 hex digits."""
+    return f"run_{secrets.token_hex(12)}"

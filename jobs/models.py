@@ -1,7 +1,8 @@
-"""What a model reference means, and what a model's folder holds, found out without torch.
+"""What a model's folder holds, found out without torch, and where hub models and folders are.
 
-A reference is ``hf:org/name[@revision]`` or an absolute folder, and must be on the allow-list.
-Weights are safetensors only and nothing in the folder is executed: no pickle, no remote code.
+A folder with an ``adapter_config.json`` is an adapter: LoRA weights on the model whose folder the
+link ``base`` in it leads to; everything but the weights is the adapter's own. Weights are
+safetensors only and nothing in the folder is executed: no pickle, no remote code.
 Every refusal is a ``ModelFailure`` with one of these codes:
 
     model_missing          no such folder or repository, or no config.json in it
@@ -23,28 +24,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
+from jobs import references
 from jobs.errors import ModelFailure
+from jobs.references import Folder, Hub
 from jobs.specs import ClassifyOptions
 
-HUB = "hf:"
-HUB_REFERENCE = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*", "1_Pooling/*"]
 NEVER = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.py", "*/*.safetensors"]
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+ADAPTER = "adapter_config.json"
 IDENTITY = (
     "config.json",
+    ADAPTER,
     "tokenizer*",
     "vocab.*",
     "merges.txt",
@@ -103,34 +105,21 @@ class ModelFacts:
     max_tokens: int | None  # longest input, special tokens included; None: no limit is known
 
 
-def check_allowed(reference: str, allowed: Sequence[str]) -> None:
-    """Refuse at submit what no worker would load; raises ``ModelFailure``.
-
-    By the words alone: the folder is on the workers, where links are followed as well.
-    """
-    if reference.startswith(HUB):
-        _check_hub(reference, allowed=allowed)
-        return
-    folder = PurePosixPath(reference)
-    if not folder.is_absolute():
-        raise ModelFailure(
-            f"a model is hf:org/name or an absolute folder, not {reference!r}",
-            code="model_refused",
-        )
-    prefixes = [entry for entry in allowed if entry.startswith("/")]
-    if ".." in folder.parts or not any(folder.is_relative_to(prefix) for prefix in prefixes):
-        raise _refused(reference, allowed=allowed)
-
-
 def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
     """The local folder of an allowed reference; a hub model is downloaded if it is not here.
 
     Raises ``ModelFailure``: model_refused, model_missing, model_hub_unreachable.
     """
-    check_allowed(reference, allowed)
-    if reference.startswith(HUB):
-        return _from_hub(reference)
-    return _local(Path(reference), allowed=allowed)
+    match references.check_allowed(reference, allowed):
+        case Hub(name=name, revision=revision):
+            return _download(name, revision=revision)
+        case Folder(path=path):
+            return _local(Path(path), allowed=allowed)
+    raise ModelFailure(
+        f"{reference!r} is no hub model and no folder: jobs.artefacts fetches what is in the "
+        "registry or an object store",
+        code="model_missing",
+    )
 
 
 def inspect(folder: Path) -> ModelFacts:
@@ -140,16 +129,17 @@ def inspect(folder: Path) -> ModelFacts:
     """
     config = _config(folder)
     _check_tokenizer(folder)
+    base = _base(folder)
     tensors = _tensor_names(folder)
     architectures = tuple(config.get("architectures") or ())
     return ModelFacts(
-        digest=_digest(folder),
+        digest=_digest(folder, base=base),
         model_type=str(config.get("model_type", "")),
         architectures=architectures,
         id2label=_labels(config),
         problem_type=config.get("problem_type"),
         has_head=_has_head(architectures, tensors=tensors),
-        pooling=_pooling(folder),
+        pooling=_pooling(folder) or (base.pooling if base else None),
         max_tokens=_max_tokens(folder, config=config),
     )
 
@@ -178,29 +168,6 @@ def check_usable(facts: ModelFacts, options: ClassifyOptions) -> None:
         )
 
 
-def _check_hub(reference: str, *, allowed: Sequence[str]) -> None:
-    match = HUB_REFERENCE.fullmatch(reference)
-    if match is None:
-        raise ModelFailure(
-            f"a hub model is written hf:org/name or hf:org/name@revision, not {reference!r}",
-            code="model_missing",
-        )
-    if not _hub_allowed(match["name"], allowed=allowed):
-        raise _refused(reference, allowed=allowed)
-
-
-def _from_hub(reference: str) -> Path:
-    match = HUB_REFERENCE.fullmatch(reference)
-    assert match is not None, "check_allowed has seen it"
-    return _download(match["name"], revision=match["revision"])
-
-
-def _hub_allowed(name: str, *, allowed: Sequence[str]) -> bool:
-    """``hf:`` allows the whole hub, ``hf:org/`` one organisation, ``hf:org/name`` one model."""
-    prefixes = (entry.removeprefix(HUB) for entry in allowed if entry.startswith(HUB))
-    return any(PurePosixPath(name).is_relative_to(prefix) for prefix in prefixes)
-
-
 def _download(name: str, *, revision: str | None) -> Path:
     try:
         folder = huggingface_hub.snapshot_download(
@@ -227,20 +194,12 @@ def _download(name: str, *, revision: str | None) -> Path:
 def _local(folder: Path, *, allowed: Sequence[str]) -> Path:
     """The real folder; links are followed on both sides before they are compared."""
     real = folder.resolve()
-    prefixes = [Path(entry).resolve() for entry in allowed if entry.startswith("/")]
+    prefixes = [Path(entry).resolve() for entry in references.folders(allowed)]
     if not any(real.is_relative_to(prefix) for prefix in prefixes):
-        raise _refused(str(folder), allowed=allowed)
+        raise references.refused(str(folder), allowed=allowed)
     if not real.is_dir():
         raise ModelFailure(f"there is no model folder {folder}", code="model_missing")
     return real
-
-
-def _refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
-    return ModelFailure(
-        f"the model {reference!r} is not on this installation's allow-list "
-        f"(allowed_models: {', '.join(allowed) or 'nothing'})",
-        code="model_refused",
-    )
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -281,6 +240,19 @@ def _check_tokenizer(folder: Path) -> None:
         )
 
 
+def _base(folder: Path) -> ModelFacts | None:
+    """The facts of the model that an adapter adapts; ``None`` for a model with full weights."""
+    if not (folder / ADAPTER).is_file():
+        return None
+    if not (folder / "base").is_dir():
+        raise ModelFailure(
+            f"{folder} is an adapter, and the folder of its base must lie in it as `base`: "
+            "register it, and the link is made for you; or merge it into its base",
+            code="model_missing",
+        )
+    return inspect(folder / "base")
+
+
 def _tensor_names(folder: Path) -> frozenset[str]:
     """The names of all tensors, from the headers, each of which must fit its file."""
     weights = list(_weights(folder))
@@ -296,7 +268,8 @@ def _tensor_names(folder: Path) -> frozenset[str]:
 
 
 def _weights(folder: Path) -> Iterator[Path]:
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    name = "adapter_model" if (folder / ADAPTER).is_file() else "model"
+    whole, index = folder / f"{name}.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         yield whole
     elif index.is_file():
@@ -379,13 +352,15 @@ def _positions(config: dict[str, Any]) -> int | None:
     return int(table) - (1 if padding is None else int(padding)) - 1
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path, *, base: ModelFacts | None) -> str:
     paths = {path for pattern in IDENTITY for path in folder.glob(pattern) if path.is_file()}
     whole = hashlib.sha256()
     for path in sorted(paths):
         state = path.stat()
         content = _file_digest(path, size=state.st_size, changed=state.st_mtime_ns)
         whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    if base is not None:
+        whole.update(f"base\0{base.digest}\n".encode())
     return whole.hexdigest()
 
 

@@ -14,6 +14,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from os import environ
 from pathlib import Path
@@ -47,6 +48,15 @@ SCHEMES = ("s3", "gs", "az")
 _BAD_KEY = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f\\]|#\d+$")
 """Empty, ``.`` and ``..`` segments; characters that S3 servers rewrite; the suffix that local
 uploads have until they are complete."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as a listing shows it; ``etag`` changes when the content does."""
+
+    key: str
+    bytes: int
+    etag: str | None
 
 
 class ObjectStore:
@@ -121,10 +131,15 @@ class ObjectStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Every key under a prefix (a folder of keys), in no order; none if there are none."""
+        for stored in self.listing(prefix):
+            yield stored.key
+
+    def listing(self, prefix: str = "") -> Iterator[Stored]:
+        """Every object under a prefix, in no order; without one, every object there is."""
         with _os_errors():
             for batch in obstore.list(self._backend, prefix.rstrip("/")):
                 for meta in batch:
-                    yield meta["path"]
+                    yield Stored(meta["path"], meta["size"], meta["e_tag"])
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""

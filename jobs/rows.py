@@ -1,8 +1,8 @@
 """The columns of a shard and of a part, and the codes of rows that could not be done.
 
 A shard is what the planner wrote down of a corpus; a part is the results of one chunk. Both are
-Parquet. Every corpus row is one shard row, a bad one too: it carries its error with it, and becomes
-an error row of the part.
+Parquet. In bulk work every corpus row is one shard row, a bad one too: it carries its error with
+it, and becomes an error row of the part. The shards of a training job hold its good rows alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class RowCode(StrEnum):
     MISSING_TEXT = "missing_text"
     WRONG_TYPE = "wrong_type"
     EMPTY_TEXT = "empty_text"
+    MISSING_TARGET = "missing_target"
     ROW_TOO_LONG = "row_too_long"
     NO_TOKENS = "no_tokens"
     NOT_FINITE = "not_finite"
@@ -40,8 +41,28 @@ CORPUS_SCHEMA = pa.schema(
 )
 """What a reader yields, batch by batch."""
 
+LABELLED_SCHEMA = pa.schema(
+    [
+        *CORPUS_SCHEMA,
+        # what the model should answer: a label, a JSON array of labels, or a text; null on an error
+        # row, and where a corpus for `generate` is plain text
+        ("target", pa.string()),
+    ]
+)
+"""What a reader yields of a labelled corpus."""
+
 SHARD_SCHEMA = pa.schema([("row", pa.int64()), *CORPUS_SCHEMA])
 """``row`` is the 0-based place in the whole corpus."""
+
+TRAINING_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),  # 0-based place in its corpus
+        ("line", pa.int64()),
+        ("text", pa.string()),
+        ("target", pa.string()),  # as in LABELLED_SCHEMA
+    ]
+)
+"""The columns of a training job's shards; rows with an error are counted instead."""
 
 CLASSIFY_SCHEMA = pa.schema(
     [

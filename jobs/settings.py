@@ -90,7 +90,12 @@ class Settings(BaseSettings):
 
     host_name: str = Field("", description="This training host's name; default: the machine's.")
     host_address: str = Field(
-        "", description="Where other hosts reach it; default: 127.0.0.1, fit for one machine only."
+        "", description="Where other hosts reach it; default: its address on the way to Postgres."
+    )
+    host_folder: str = Field(
+        "",
+        description="Where training runs on this host keep their work; default: a folder of "
+        "the host's name in the system's folder for temporary files. Emptied at every start.",
     )
     host_pool: str = Field("train", description="The pool that this training host belongs to.")
     host_processes: int = Field(
@@ -142,6 +147,11 @@ class Settings(BaseSettings):
     def redispatch(self) -> timedelta:
         """The age at which an unanswered message is sent again."""
         return timedelta(seconds=self.redispatch_seconds)
+
+    @property
+    def forming(self) -> timedelta:
+        """How long the hosts of a new gang may take to begin."""
+        return timedelta(seconds=self.train_forming_seconds)
 
 
 @functools.cache

@@ -192,7 +192,8 @@ class LabelledCorpus(Corpus):
     target_column: str | None = Field(
         None,
         description="The label, or the text to be written. Default: `label`, `labels`, `target`, "
-        "`completion`, `summary`, `translation`, or the only other column.",
+        "`completion`, `summary`, `translation`, or the only other column. For generate: "
+        "`target`, `completion`, `summary` or `translation`, else the rows are plain text.",
     )
 
 

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from jobs import inputs
 from jobs.corpora import reading
 from jobs.database import Sessions
+from jobs.errors import BadRequest
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
 from jobs.queries.chunks import DonePart
 from jobs.settings import Settings
-from jobs.specs import ClassifySpec, OutputFormat
+from jobs.specs import BULK, ClassifySpec, OutputFormat
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -60,10 +61,12 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
     """Read the corpus, every part and the single file once more, and compare.
 
     Memory is two bytes per row and one part. A cancelled, expired or failed job may lack rows: they
-    are counted as missing, and are a problem only where the job says that it succeeded.
+    are counted as missing, and are a problem only where the job says that it succeeded. Raises
+    ``BadRequest`` for a job that trains or evaluates.
     """
     with sessions.begin() as session:
         job = session.get_one(Job, job_id)
+        _check_bulk(job)
         spec = ClassifySpec.model_validate(job.spec)
         source = inputs.source(
             session,
@@ -89,6 +92,15 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
         duplicated=duplicated,
         problems=tuple(problems),
     )
+
+
+def _check_bulk(job: Job) -> None:
+    if job.kind not in BULK:
+        raise BadRequest(
+            f"verify recounts the rows of bulk jobs; {job.id} is of the kind {job.kind}, which "
+            "writes no row for a row",
+            code="not_bulk",
+        )
 
 
 def _tally(store: ObjectStore, done: Iterable[DonePart], *, rows: int) -> _Tally:

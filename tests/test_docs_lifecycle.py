@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.states import CHUNK_MOVES, JOB_MOVES
+from jobs.states import CHUNK_MOVES, JOB_MOVES, RANK_MOVES, RUN_MOVES
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "lifecycle.md").read_text(encoding="utf-8")
 MOVES = [
     f"    {state} --> {target}: {why}\n"
-    for moves in (JOB_MOVES, CHUNK_MOVES)
+    for moves in (JOB_MOVES, CHUNK_MOVES, RUN_MOVES, RANK_MOVES)
     for state, targets in moves.items()
     for target, why in targets.items()
 ]

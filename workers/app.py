@@ -18,6 +18,11 @@ def pool_queue(pool: str) -> str:
     return f"pool.{pool}"
 
 
+def host_queue(host: str) -> str:
+    """The queue of one training host's ranks."""
+    return f"host.{host}"
+
+
 def make(redis_url: str) -> Celery:
     """An application on this broker."""
     app = Celery("nightshift", broker=redis_url, include=["workers.tasks"])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import database, models, parts
+from jobs import database, parts
 from jobs.errors import LeaseLost, ModelFailure, NightshiftError
 from jobs.ledger import chunks, moves, rescuing
 from jobs.ledger.chunks import ChunkLease, Part
@@ -134,7 +134,7 @@ def _results(
         return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
     if not wanted:
         return {}, 0.0
-    classifier = _loaded(held, context=context)
+    classifier = _loaded(held, beat=beat, context=context)
     begun = time.perf_counter()
     predictions = _infer(held, classifier, list(wanted.values()), beat=beat)
     return dict(zip(wanted, predictions, strict=True)), time.perf_counter() - begun
@@ -152,22 +152,24 @@ def _infer(
         raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _loaded(held: ChunkLease, *, context: Context) -> Classifier:
+def _loaded(held: ChunkLease, *, beat: Beat, context: Context) -> Classifier:
     """The model. Trouble in loading it (no memory left) is no row's fault, and may pass."""
     try:
-        return _classifier(held, context=context)
+        return _classifier(held, beat=beat, context=context)
     except (NightshiftError, OSError):
         raise
     except Exception as fault:
-        raise OSError(f"{held.spec.model} could not be loaded: {fault}") from fault
+        raise OSError(f"{held.model} could not be loaded: {fault}") from fault
 
 
-def _classifier(held: ChunkLease, *, context: Context) -> Classifier:
-    folder = models.resolve(held.spec.model, allowed=context.settings.allowed_models)
-    classifier = _shelf(context).classifier(folder, held.spec.classify)
+def _classifier(held: ChunkLease, *, beat: Beat, context: Context) -> Classifier:
+    """The job's model from the shelf; its files are needed only until it is loaded."""
+    using = context.artefacts.using(held.model, project_id=held.project_id, beat=beat)
+    with using as folder:
+        classifier = _shelf(context).classifier(folder, held.spec.classify)
     if classifier.digest != held.model_digest:
         raise ModelFailure(
-            f"{held.spec.model} is not the model that the job was planned with; "
+            f"{held.model} is not the model that the job was planned with; "
             "submit a new job to use the changed one",
             code="model_changed",
         )

@@ -7,7 +7,8 @@ import os
 import platform
 from dataclasses import dataclass
 
-from jobs import database, objects, settings
+from jobs import artefacts, database, objects, settings
+from jobs.artefacts import Artefacts
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
@@ -20,6 +21,11 @@ class Context:
     settings: Settings
     sessions: Sessions
     store: ObjectStore
+
+    @functools.cached_property
+    def artefacts(self) -> Artefacts:
+        """The models that jobs name, as folders on this machine."""
+        return artefacts.open(self.sessions, self.store, self.settings)
 
     @property
     def owner(self) -> str:

@@ -1,4 +1,7 @@
-"""Finalizing: manifest and single file are written, and the counts must add up."""
+"""Finalizing a bulk job: manifest and single file are written, and the counts must add up.
+
+A training job has no parts: it ends with the commit of its run's result.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from jobs.ledger.steps import Step, StepLease
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
-from jobs.specs import ClassifySpec
+from jobs.specs import BULK, ClassifySpec
 from jobs.states import JobState
 from jobs.tables import Job
 from workers.context import Context
@@ -25,6 +28,9 @@ log = structlog.get_logger()
 
 def finalize(job_id: str, *, context: Context) -> bool:
     """Write the outputs if nobody else does; ``True`` when the job ended here."""
+    if not _is_bulk(job_id, context=context):
+        log.warning("only a bulk job is finalized", job_id=job_id)
+        return False
     with holding(job_id, step=Step.FINALIZE, context=context) as held:
         if held is None:
             return False
@@ -33,6 +39,13 @@ def finalize(job_id: str, *, context: Context) -> bool:
         except LeaseLost as lost:
             log.info("finalizing stops", job_id=job_id, reason=lost.message)
             return False
+
+
+def _is_bulk(job_id: str, *, context: Context) -> bool:
+    job = database.patiently(
+        context.sessions, lambda session: session.get(Job, job_id), seconds=PATIENCE
+    )
+    return job is not None and job.kind in BULK
 
 
 def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:

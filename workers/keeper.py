@@ -1,8 +1,8 @@
 """Keeping a lease while work goes on, and stopping the work once the lease is lost.
 
-A thread renews at a third of the lease. It is tied to progress: work that has not called ``beat``
-for the stall limit is taken for hung, and its process ends, since nothing else ends a device call
-that does not return.
+A thread renews at a third of the lease, or more often. It is tied to progress: work that has not
+called ``beat`` for the stall limit is taken for hung, and its process ends, since nothing else ends
+a device call that does not return.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ class Keeper:
     """
 
     def __init__(
-        self, renew: Callable[[], str | None], *, lease: timedelta, stall: timedelta
+        self,
+        renew: Callable[[], str | None],
+        *,
+        lease: timedelta,
+        stall: timedelta,
+        every: timedelta | None = None,
     ) -> None:
+        """``every``: the time between two renewals; default: a third of the lease."""
         self._renew = renew
+        self._every = (every or lease / 3).total_seconds()
         self._lease = lease.total_seconds()
         self._stall = stall.total_seconds()
         self._lost: str | None = None
@@ -57,7 +64,7 @@ class Keeper:
             raise LeaseLost(self._lost)
 
     def _run(self) -> None:
-        while self._lost is None and not self._stop.wait(self._lease / 3):
+        while self._lost is None and not self._stop.wait(self._every):
             if time.monotonic() - self._beat_at > self._stall:
                 log.error("no progress within the stall limit, this process ends itself")
                 os._exit(STALLED)

@@ -1,5 +1,6 @@
 """Planning: a corpus is streamed once and written down as shards, whose chunks can then be claimed.
 
+What is said here is of bulk jobs; the data of a training job is planned in ``workers.datasets``.
 Memory is bounded by one shard. A planner that dies is replaced by another, which reads the corpus
 again from the beginning and passes over what is in the ledger already.
 """
@@ -24,8 +25,9 @@ from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import ClassifySpec
+from jobs.specs import TRAINING, ClassifySpec
 from jobs.tables import Job
+from workers import datasets
 from workers.context import Context
 from workers.keeper import Keeper
 from workers.steps import Held, holding
@@ -63,8 +65,11 @@ def plan(job_id: str, *, context: Context) -> bool:
 
 
 def _plan_or_fail(held: Held, *, context: Context) -> bool:
+    with context.sessions.begin() as session:
+        kind = session.get_one(Job, held.lease.job_id).kind
+    plan_kind = datasets.plan if kind in TRAINING else _plan
     try:
-        _plan(held.lease, keeper=held.keeper, context=context)
+        plan_kind(held.lease, keeper=held.keeper, context=context)
     except LeaseLost:
         raise
     except NightshiftError as failure:
@@ -74,8 +79,8 @@ def _plan_or_fail(held: Held, *, context: Context) -> bool:
 
 
 def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
-    spec, source = _open(held, context=context)
-    digest = _inspect_model(spec, settings=context.settings)
+    job, spec, source = _open(held, context=context)
+    digest = _inspect_model(job, spec, keeper=keeper, context=context)
     with context.sessions.begin() as session:
         progress = planning.begin(
             session, held, fingerprint=source.fingerprint(), model_digest=digest
@@ -87,7 +92,7 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
 
 
-def _open(held: StepLease, *, context: Context) -> tuple[ClassifySpec, Source]:
+def _open(held: StepLease, *, context: Context) -> tuple[Job, ClassifySpec, Source]:
     with context.sessions.begin() as session:
         job = session.get_one(Job, held.job_id)
         spec = ClassifySpec.model_validate(job.spec)
@@ -98,12 +103,13 @@ def _open(held: StepLease, *, context: Context) -> tuple[ClassifySpec, Source]:
             project_id=job.project_id,
             allowed=context.settings.allowed_inputs,
         )
-    return spec, source
+    return job, spec, source
 
 
-def _inspect_model(spec: ClassifySpec, *, settings: Settings) -> str:
-    folder = models.resolve(spec.model, allowed=settings.allowed_models)
-    facts = models.inspect(folder)
+def _inspect_model(job: Job, spec: ClassifySpec, *, keeper: Keeper, context: Context) -> str:
+    using, reference = context.artefacts.using, job.model_pinned or spec.model
+    with using(reference, project_id=job.project_id, beat=keeper.beat) as folder:
+        facts = models.inspect(folder)
     models.check_usable(facts, spec.classify)
     return facts.digest
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import redis
 import structlog
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from jobs.ledger import workers
 from workers import context
@@ -23,11 +27,52 @@ HUNG = 72
 ORPHANED = 73
 
 
+class Record(Protocol):
+    """Who is there, in the ledger; each call is one short transaction of the caller's."""
+
+    def arrive(self, session: Session) -> None:
+        """Say so for the first time."""
+
+    def beat(self, session: Session) -> None:
+        """Say so again."""
+
+    def drain(self, session: Session) -> None:
+        """Say that no more work is taken."""
+
+    def leave(self, session: Session) -> None:
+        """Leave the record."""
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A planner or a worker of a pool."""
+
+    name: str
+    pool: str
+    slots: int
+    device: str
+
+    def arrive(self, session: Session) -> None:
+        """The first beat."""
+        self.beat(session)
+
+    def beat(self, session: Session) -> None:
+        """Renew the record."""
+        workers.beat(session, name=self.name, pool=self.pool, slots=self.slots, device=self.device)
+
+    def drain(self, session: Session) -> None:
+        """Nothing to say: chunks go to whoever takes them."""
+
+    def leave(self, session: Session) -> None:
+        """Drop the record."""
+        workers.leave(session, name=self.name)
+
+
 class Presence:
     """A thread that says that this worker is alive, as long as its event loop is."""
 
-    def __init__(self, *, name: str, pool: str, slots: int, device: str, redis_url: str) -> None:
-        self._beat = {"name": name, "pool": pool, "slots": slots, "device": device}
+    def __init__(self, record: Record, *, redis_url: str) -> None:
+        self._record = record
         self._redis_url = redis_url
         self._touched_at = time.monotonic()
         self._stop = threading.Event()
@@ -36,36 +81,37 @@ class Presence:
     def start(self) -> None:
         """Begin to beat."""
         self.touch()
+        self._tell(self._record.arrive)
         self._thread.start()
 
     def touch(self) -> None:
         """Called by the event loop: it turns."""
         self._touched_at = time.monotonic()
 
+    def drain(self) -> None:
+        """Say that this worker is about to end."""
+        self._tell(self._record.drain)
+
     def stop(self) -> None:
         """Stop beating and leave the record."""
         self._stop.set()
-        try:
-            with context.get().sessions.begin() as session:
-                workers.leave(session, name=str(self._beat["name"]))
-        except SQLAlchemyError as error:
-            log.warning("could not sign off, the record will age", error=str(error))
+        self._tell(self._record.leave)
 
     def _run(self) -> None:
         while True:
             if time.monotonic() - self._touched_at > SILENCE_SECONDS and self._broker_answers():
                 log.error("the event loop is silent though the broker answers; ending")
                 os._exit(HUNG)
-            self._say()
             if self._stop.wait(BEAT_SECONDS):
                 return
+            self._tell(self._record.beat)
 
-    def _say(self) -> None:
+    def _tell(self, what: Callable[[Session], None]) -> None:
         try:
             with context.get().sessions.begin() as session:
-                workers.beat(session, **self._beat)  # type: ignore[arg-type]
+                what(session)
         except SQLAlchemyError as error:
-            log.warning("could not beat", error=str(error))
+            log.warning("the ledger could not be told, the record will age", error=str(error))
 
     def _broker_answers(self) -> bool:
         """With Redis away the loop waits for it, and that is no reason to end."""
@@ -92,6 +138,7 @@ def attach(app: Celery, presence: Presence) -> None:
             presence.stop()
 
     app.steps["worker"].add(Pulse)
+    signals.worker_shutting_down.connect(lambda **_: presence.drain(), weak=False)
 
 
 def end_with_parent() -> None:

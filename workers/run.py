@@ -1,4 +1,4 @@
-"""The processes of this room: ``python -m workers.run control | planner | pool | flower``."""
+"""The room's processes: ``python -m workers.run control | planner | pool | host | flower``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from jobs import database, logs, settings
 from jobs.queries.surroundings import PLANNERS
 from jobs.settings import Settings
 from workers import devices, presence
-from workers.app import PLAN_QUEUE, app, pool_queue
+from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
+from workers.presence import Record, WorkerRecord
 
-ROLE = "NIGHTSHIFT_ROLE"
+QUEUE = "NIGHTSHIFT_QUEUE"
 """Tells spawned pool processes whose children they are."""
 
 
@@ -39,18 +40,37 @@ def control(current: Settings) -> None:
 
 def planner(current: Settings) -> None:
     """Plan and finalize jobs."""
-    _celery_worker(current, pool=PLANNERS, queue=PLAN_QUEUE, slots=1, device="none")
+    name = _name(PLANNERS)
+    record = WorkerRecord(name=name, pool=PLANNERS, slots=1, device="none")
+    _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
 
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
+    name, slots = _name(current.pool), current.worker_processes
+    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
+    queue = pool_queue(current.pool)
+    _celery_worker(current, record, name=name, queue=queue, slots=slots)
+
+
+def host(current: Settings) -> None:
+    """Take ranks of training runs, one at a time."""
+    from workers.gang import host as gang_host  # noqa: PLC0415 - only hosts need it
+    from workers.gang.host import HostRecord  # noqa: PLC0415
+
+    presented = gang_host.present(current)
+    gang_host.clean(presented, settings=current)
     _celery_worker(
         current,
-        pool=current.pool,
-        queue=pool_queue(current.pool),
-        slots=current.worker_processes,
-        device=_device(),
+        HostRecord(presented),
+        name=_name("host"),
+        queue=host_queue(presented.name),
+        slots=1,
     )
+
+
+def _name(role: str) -> str:
+    return f"{role}-{os.getpid()}@{platform.node()}"
 
 
 def _device() -> str:
@@ -59,15 +79,9 @@ def _device() -> str:
     return f"cuda:{','.join(found)}" if found else "cpu"
 
 
-def _celery_worker(current: Settings, *, pool: str, queue: str, slots: int, device: str) -> None:
-    name = f"{pool}-{os.getpid()}@{platform.node()}"
-    os.environ[ROLE] = pool
-    presence.attach(
-        app,
-        presence.Presence(
-            name=name, pool=pool, slots=slots, device=device, redis_url=current.redis_url
-        ),
-    )
+def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
+    os.environ[QUEUE] = queue
+    presence.attach(app, presence.Presence(record, redis_url=current.redis_url))
     app.worker_main(
         [
             "worker",
@@ -87,7 +101,7 @@ def _celery_worker(current: Settings, *, pool: str, queue: str, slots: int, devi
 def _prepare_process(**_: object) -> None:
     logs.configure()
     presence.end_with_parent()
-    if os.environ.get(ROLE) != PLANNERS:
+    if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index)
         from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
 
@@ -109,7 +123,7 @@ def flower(arguments: list[str]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m workers.run", description=__doc__)
-    parser.add_argument("role", choices=["control", "planner", "pool", "flower"])
+    parser.add_argument("role", choices=["control", "planner", "pool", "host", "flower"])
     options, rest = parser.parse_known_args(arguments)
     logs.configure()
     log = structlog.get_logger()
@@ -119,7 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     if rest:
         parser.error(f"{options.role} takes no further arguments, but was given {' '.join(rest)}")
     log.info("starting", role=options.role)
-    {"control": control, "planner": planner, "pool": pool}[options.role](settings.get())
+    roles = {"control": control, "planner": planner, "pool": pool, "host": host}
+    roles[options.role](settings.get())
     return 0
 
 

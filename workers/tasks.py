@@ -33,3 +33,11 @@ def chunk(_: Task, chunk_id: int) -> Any:
     from workers import chunks  # noqa: PLC0415 - brings torch, which planners do without
 
     return chunks.run(chunk_id, context=context.get())
+
+
+@app.task(name="rank", bind=True)
+def rank(_: Task, run_id: str, rank: int, incarnation: str) -> Any:
+    """Work as one rank of a run, if that is still wanted of this agent."""
+    from workers.gang import agent  # noqa: PLC0415 - only hosts need it
+
+    return agent.run(run_id, rank, incarnation=incarnation, context=context.get())

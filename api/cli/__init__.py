@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from api.cli import classify, demo, failures, files, jobs, up, workers
+from api.cli import classify, demo, failures, files, finetune, hosts, jobs, models, up, workers
 
 app = typer.Typer(
     name="nightshift",
@@ -24,8 +24,12 @@ app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
 app.command("classify")(classify.classify)
+app.command("finetune")(finetune.finetune)
+app.command("evaluate")(finetune.evaluate)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
+app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")
 
 

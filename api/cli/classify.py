@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from api import validation
-from api.cli import connection, printing, watching
+from api.cli import connection, corpora, printing, watching
 from api.cli.failures import Failure
 from api.client import Client
-from jobs import specs
 from jobs.specs import CorpusFormat, LongTexts, OutputFormat
 
-FILE_ID = re.compile(r"file-[0-9a-f]{24}")
-TO_BE_UPLOADED = "file-to-be-uploaded"
 ENDINGS = {
     ".parquet": OutputFormat.PARQUET,
     ".jsonl": OutputFormat.JSONL,
@@ -32,7 +26,10 @@ def classify(
     ],
     *,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A model folder, or `hf:org/name` of the hub.")
+        str,
+        typer.Option(
+            "--model", "-m", help="name@version, name@alias, hf:org/name, a folder or a URI."
+        ),
     ],
     text_column: Annotated[str | None, typer.Option(help="Default: the likeliest.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Copied to each result.")] = None,
@@ -77,7 +74,7 @@ def classify(
         "long_texts": long_texts,
     }
     source = {
-        **_source(corpus),
+        **corpora.source(corpus),
         "format": corpus_format,
         "encoding": encoding,
         "text_column": text_column,
@@ -85,7 +82,7 @@ def classify(
     }
     spec = _checked(
         corpus=source,
-        model=_model(model),
+        model=corpora.model(model),
         classify=options,
         output={"format": _output_format(out), "postgres": postgres, "keep_text": keep_text},
         chunk_rows=chunk_rows,
@@ -93,21 +90,20 @@ def classify(
         priority=priority,
         name=name,
     )
-    _run(spec, corpus=Path(corpus), out=out, watch=watch, json=json, api=api)
+    _run(spec, corpus=corpus, out=out, watch=watch, json=json, api=api)
 
 
 def _run(
     spec: dict[str, Any],
     *,
-    corpus: Path,
+    corpus: str,
     out: Path | None,
     watch: bool | None,
     json: bool,
     api: str | None,
 ) -> None:
     with connection.connect(api) as client:
-        if spec["corpus"]["file"] == TO_BE_UPLOADED:
-            spec["corpus"]["file"] = _upload(client, corpus)
+        corpora.upload(client, [(spec["corpus"], corpus)])
         job = client.submit(spec)
         if watch if watch is not None else watching.is_terminal():
             printing.note(f"{job['id']} submitted")
@@ -141,36 +137,6 @@ def _deliver(client: Client, job: dict[str, Any], *, out: Path | None, json: boo
         printing.line(f"results: {where}")
 
 
-def _upload(client: Client, path: Path) -> str:
-    with watching.transfer("uploading", path) as progress:
-        return str(client.upload(path, progress=progress)["id"])
-
-
-def _source(corpus: str) -> dict[str, str]:
-    path = Path(corpus)
-    if path.is_file():
-        return {"file": TO_BE_UPLOADED}
-    if path.is_dir():
-        raise Failure(f"a corpus must be one file, and {corpus} is a folder")
-    if "://" in corpus:
-        return {"uri": corpus}
-    if FILE_ID.fullmatch(corpus):
-        return {"file": corpus}
-    raise Failure(f"there is no file {corpus}; a corpus is a local file, a file id, or a URI")
-
-
-def _model(reference: str) -> str:
-    """A local folder as workers on the same machine find it; anything else as it is."""
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
-        return str(folder.absolute())
-    if folder.is_absolute() or reference.startswith("hf:"):
-        return reference
-    raise Failure(
-        f"there is no model folder {reference}; a model of the hub is written hf:org/name"
-    )
-
-
 def _labels(text: str | None) -> list[str] | None:
     """Labels as in a line of CSV, so that one with a comma can be quoted."""
     if text is None:
@@ -189,9 +155,5 @@ def _output_format(out: Path | None) -> OutputFormat | None:
 
 
 def _checked(**fields: Any) -> dict[str, Any]:
-    """The spec as it will be sent, refused here and now for what the API would refuse."""
-    try:
-        return specs.ClassifySpec.model_validate(fields).model_dump(mode="json")
-    except ValidationError as error:
-        message, _ = validation.explain(error.errors())
-        raise Failure(message) from error
+    """The spec as it will be sent."""
+    return corpora.checked(fields).model_dump(mode="json")

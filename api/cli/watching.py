@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from api.cli import printing
+from api.cli import printing, training
 from api.cli.failures import FAILED, INTERRUPTED, Failure
 from api.client import FINAL, Client
 
@@ -34,7 +34,10 @@ def job(client: Client, job_id: str) -> Job:
     """Show a job until it has ended; the job. Ctrl-C leaves it running."""
     console = Console(stderr=True)
     try:
-        return _live(client, job_id, console) if console.is_terminal else _plain(client, job_id)
+        if not console.is_terminal:
+            return _plain(client, job_id)
+        trains = client.get(job_id)["training"] is not None
+        return (_training if trains else _live)(client, job_id, console)
     except KeyboardInterrupt:
         raise Failure(
             f"{job_id} goes on without you; watch it with `nightshift jobs watch {job_id}`",
@@ -66,6 +69,9 @@ def _ended(state: str) -> str:
 
 def summary(found: Job) -> None:
     """What a person wants to know of a job that has ended."""
+    if found["training"]:
+        printing.line(f"{found['id']} {_ended(found['state'])}: {training.summary(found)}")
+        return
     rows = found["rows"]
     printing.line(
         f"{found['id']} {_ended(found['state'])}: {printing.number(rows['done'])} rows, "
@@ -107,6 +113,14 @@ def _live(client: Client, job_id: str, console: Console) -> Job:
     return client.get(job_id)
 
 
+def _training(client: Client, job_id: str, console: Console) -> Job:
+    with training.View(console) as view:
+        for event in client.watch(job_id):
+            if event.type == "progress":
+                view.draw(event.data)
+    return client.get(job_id)
+
+
 def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
     rows = progress["rows"]
     counts = f"{printing.number(rows['done'])}/{printing.number(rows['total'])}"
@@ -116,9 +130,13 @@ def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
         counts += f" eta {printing.duration(progress['eta_seconds'])}"
     if rows["failed"]:
         counts += f" [red]{printing.number(rows['failed'])} failed[/red]"
-    reason = progress["waiting_reason"]
-    words = f"{progress['state']}: {reason}" if reason else progress["state"]
-    bars.update(task, description=words, completed=rows["done"], total=rows["total"], counts=counts)
+    bars.update(
+        task,
+        description=_words(progress),
+        completed=rows["done"],
+        total=rows["total"],
+        counts=counts,
+    )
 
 
 def _plain(client: Client, job_id: str) -> Job:
@@ -127,9 +145,15 @@ def _plain(client: Client, job_id: str) -> Job:
     for event in client.watch(job_id):
         if event.type != "progress":
             continue
-        reason = event.data["waiting_reason"]
-        words = f"{event.data['state']}: {reason}" if reason else event.data["state"]
+        words = _words(event.data)
         if words != said:
             said = words
             printing.note(f"{job_id} {words}")
     return client.get(job_id)
+
+
+def _words(progress: Job) -> str:
+    if progress["training"]:
+        return training.words(progress)
+    reason = progress["waiting_reason"]
+    return f"{progress['state']}: {reason}" if reason else str(progress["state"])

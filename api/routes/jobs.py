@@ -8,14 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.orm import Session
 
-from api import schemas
+from api import admission, schemas
 from api.dependencies import After, JobId, Limit, ProjectId, Shared, Transaction
-from jobs import models, specs
-from jobs.corpora import sources
-from jobs.errors import BadSpec, ModelFailure, NotFound
+from jobs import specs
 from jobs.ledger import accepting, controls
-from jobs.queries import files, jobs
-from jobs.settings import Settings
+from jobs.queries import jobs
 from jobs.states import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -41,8 +38,7 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
-    _check_corpus(session, spec, project_id=project, settings=shared.settings)
-    _check_model(spec, settings=shared.settings)
+    admission.check(session, spec, project_id=project, settings=shared.settings)
     job_id, new = accepting.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
@@ -71,13 +67,13 @@ def get_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.
 
 @router.post("/{job_id}/cancel")
 def cancel_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
-    """Stop at the next chunk boundary; what is done is kept."""
+    """Stop at the next chunk boundary; of training, at once. What is done is kept."""
     return _control(controls.cancel, session, job_id, project_id=project)
 
 
 @router.post("/{job_id}/pause")
 def pause_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
-    """Begin nothing new; chunks that are under way end."""
+    """Begin nothing new; chunks that are under way end, training makes a checkpoint first."""
     return _control(controls.pause, session, job_id, project_id=project)
 
 
@@ -89,7 +85,7 @@ def resume_job(job_id: JobId, session: Transaction, project: ProjectId) -> schem
 
 @router.post("/{job_id}/retry")
 def retry_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
-    """Do the failed rows of an ended job again, and what was never done."""
+    """Do the failed rows of an ended job again, and what was never done; training goes on."""
     return _control(controls.retry, session, job_id, project_id=project)
 
 
@@ -98,24 +94,3 @@ def _control(
 ) -> schemas.Job:
     action(session, job_id, project_id=project_id)
     return schemas.Job.of(jobs.get(session, job_id, project_id=project_id))
-
-
-def _check_corpus(
-    session: Session, spec: specs.Spec, *, project_id: str, settings: Settings
-) -> None:
-    """Refuse at once what the planner would refuse later."""
-    if spec.corpus.uri is not None:
-        sources.check_allowed(spec.corpus.uri, settings.allowed_inputs)
-        return
-    assert spec.corpus.file is not None
-    try:
-        files.get(session, spec.corpus.file, project_id=project_id)
-    except NotFound as error:
-        raise NotFound(error.message, code="file_not_found", param="corpus.file") from error
-
-
-def _check_model(spec: specs.Spec, *, settings: Settings) -> None:
-    try:
-        models.check_allowed(spec.model, settings.allowed_models)
-    except ModelFailure as failure:
-        raise BadSpec(failure.message, code=failure.code, param="model") from failure

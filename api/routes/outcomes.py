@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api import eventstream, schemas
-from api.dependencies import JobId, Limit, ProjectId, Shared, Transaction
+from api.dependencies import Bulk, Existing, Limit, ProjectId, Shared, Transaction
 from jobs import results, verification
 from jobs.errors import NotFound
-from jobs.queries import chunks, jobs
+from jobs.queries import chunks
 from jobs.queries.jobs import JobView
 from jobs.states import FINAL
 
@@ -33,15 +33,6 @@ LastEventId = Annotated[
 ]
 
 
-def existing(job_id: JobId, shared: Shared, project: ProjectId) -> JobView:
-    """The job, looked up in a transaction of its own: what follows may take long."""
-    with shared.sessions.begin() as session:
-        return jobs.get(session, job_id, project_id=project)
-
-
-Existing = Annotated[JobView, Depends(existing)]
-
-
 @router.get("/events", response_class=EventSourceResponse)
 async def stream_events(
     view: Existing, shared: Shared, project: ProjectId, last_event_id: LastEventId = None
@@ -56,7 +47,7 @@ async def stream_events(
 
 @router.get("/chunks")
 def list_chunks(
-    job: Existing, session: Transaction, limit: Limit = 100, after: RowCursor = None
+    job: Bulk, session: Transaction, limit: Limit = 100, after: RowCursor = None
 ) -> schemas.ChunkPage:
     """The job's chunks in row order."""
     begin = -1 if after is None else after
@@ -68,7 +59,7 @@ def list_chunks(
 
 @router.get("/results")
 def list_results(
-    job: Existing, shared: Shared, limit: Limit = 100, after: RowCursor = None
+    job: Bulk, shared: Shared, limit: Limit = 100, after: RowCursor = None
 ) -> schemas.ResultPage:
     """Results in the order of the corpus, while the job runs too, up to the first gap."""
     begin = 0 if after is None else after + 1
@@ -81,7 +72,7 @@ def list_results(
 
 
 @router.get("/output", response_class=StreamingResponse)
-def get_output(job: Existing, shared: Shared) -> StreamingResponse:
+def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
     """The single file that the spec's `output.format` asked for."""
     key, ending = _output_file(job)
     return StreamingResponse(
@@ -95,7 +86,7 @@ def get_output(job: Existing, shared: Shared) -> StreamingResponse:
 
 
 @router.get("/verification")
-def verify_job(job: Existing, shared: Shared) -> schemas.Verification:
+def verify_job(job: Bulk, shared: Shared) -> schemas.Verification:
     """Recount inputs against outputs from storage; takes as long as reading them once."""
     report = verification.verify(
         shared.sessions, shared.store, job.job.id, settings=shared.settings

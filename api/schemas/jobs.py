@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
+from api.schemas.runs import Training
 from jobs import tables
 from jobs.queries.jobs import JobView
 from jobs.states import ChunkState, JobState
@@ -53,6 +54,30 @@ class JobOutput(BaseModel):
     bytes: int
 
 
+class Promotion(BaseModel):
+    """Whether a fine-tune's version took an alias, and both numbers."""
+
+    alias: str
+    promoted: bool
+    reason: str
+    metric: str
+    value: float
+    incumbent: int | str | None  # the version that the alias pointed to; null: to none
+    incumbent_value: float | None
+
+
+class ModelOutput(BaseModel):
+    """What a fine-tune or an evaluation ended with; the report has a route of its own."""
+
+    rows: int | None
+    model: str | None = None  # `name@version` as registered; null: of an evaluation
+    version: int | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    bytes: int | None = None
+    promotion: Promotion | None = None  # null: none was asked for
+
+
 class Progress(BaseModel):
     """How far a job is."""
 
@@ -64,6 +89,7 @@ class Progress(BaseModel):
     eta_seconds: float | None
     usage: Usage
     histogram: dict[str, int]
+    training: Training | None  # null: a job of bulk work
 
     @classmethod
     def of(cls, view: JobView) -> Self:
@@ -79,8 +105,9 @@ class Job(Progress):
     kind: str
     name: str | None
     error: JobError | None
-    output: JobOutput | None
+    output: JobOutput | ModelOutput | None
     model: str | None
+    model_pinned: str | None
     model_digest: str | None
     pool: str
     priority: int
@@ -101,8 +128,9 @@ class Job(Progress):
             kind=job.kind,
             name=job.spec.get("name"),
             error=_error(job),
-            output=JobOutput.model_validate(job.output) if job.output else None,
+            output=_output(view),
             model=job.spec.get("model"),
+            model_pinned=job.model_pinned,
             model_digest=job.model_digest,
             pool=job.pool,
             priority=job.priority,
@@ -313,7 +341,15 @@ def _progress(view: JobView) -> dict[str, Any]:
         "eta_seconds": view.eta_seconds,
         "usage": Usage(tokens=counts.tokens, seconds=counts.seconds),
         "histogram": view.histogram,
+        "training": Training.of(view.training) if view.training else None,
     }
+
+
+def _output(view: JobView) -> JobOutput | ModelOutput | None:
+    if view.job.output is None:
+        return None
+    shape = ModelOutput if view.training else JobOutput
+    return shape.model_validate(view.job.output)
 
 
 def _error(job: tables.Job) -> JobError | None:

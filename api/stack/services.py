@@ -13,6 +13,9 @@ from api.stack.service import Service
 
 FLOWER_USER = "nightshift"
 
+HOST_GRACE_SECONDS = 60.0
+"""A host that is asked to end lets its training write a checkpoint first."""
+
 PREPARATIONS = (
     ("jobs.database", "migrate"),
     ("jobs.database", "ensure-key", "--project", "default"),
@@ -21,13 +24,14 @@ PREPARATIONS = (
 
 
 def compose(stack: StackInfo) -> list[Service]:
-    """What stands on Postgres and Valkey: control, planner, one pool, the API and Flower."""
+    """What stands on Postgres and Valkey: all of Nightshift's own processes, and Flower."""
     login = {"NIGHTSHIFT_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{stack.key}"}
     flower = httpx.URL(stack.flower_url).copy_with(username="", password="")
     return [
         _python(stack, "control", "workers.run", "control"),
         _python(stack, "planner", "workers.run", "planner"),
         _python(stack, "pool", "workers.run", "pool"),
+        replace(_python(stack, "host", "workers.run", "host"), grace_seconds=HOST_GRACE_SECONDS),
         replace(
             _python(stack, "api", "api.server"),
             address=stack.api_url,
@@ -51,6 +55,8 @@ def environment(stack: StackInfo) -> dict[str, str]:
         "NIGHTSHIFT_OBJECT_STORE_URL": stack.object_store_url,
         "NIGHTSHIFT_API_HOST": "127.0.0.1",
         "NIGHTSHIFT_API_PORT": str(httpx.URL(stack.api_url).port),
+        "NIGHTSHIFT_HOST_FOLDER": str(stack.home / "work"),
+        "NIGHTSHIFT_ARTEFACT_CACHE": str(stack.home / "artefacts"),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,4 +1,4 @@
-"""`nightshift up`: Postgres, Valkey, control, planner, one pool, the API and Flower on one machine.
+"""`nightshift up`: Postgres, Valkey and all of Nightshift's own processes on one machine.
 
 ``run`` holds the terminal, ``background`` does not; ``info`` and ``stop`` are for everybody else.
 The state folder holds the data, ``logs/``, ``stack.json`` and ``key``, the API key. Servers named

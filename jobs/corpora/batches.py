@@ -1,4 +1,4 @@
-"""Rows gathered into one batch of ``rows.CORPUS_SCHEMA``."""
+"""Rows gathered into one batch of ``rows.CORPUS_SCHEMA``, or of ``rows.LABELLED_SCHEMA``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 
-from jobs.rows import CORPUS_SCHEMA, RowCode
+from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA, RowCode
 
 MAX_ROWS = 4096
 MAX_BYTES = 2**20
@@ -15,6 +15,8 @@ MESSAGE_LENGTH = 200
 
 class Rows:
     """The rows of one batch, in order. A row is either a text or an error."""
+
+    schema = CORPUS_SCHEMA
 
     def __init__(self) -> None:
         self._lines: list[int] = []
@@ -47,12 +49,12 @@ class Rows:
 
     def batch(self) -> pa.RecordBatch:
         """The rows as Arrow; texts and ids that are no Unicode are sorted out here."""
+        return pa.RecordBatch.from_arrays(self._columns(), schema=self.schema)
+
+    def _columns(self) -> list[pa.Array]:
         texts = self._text_array()
         codes, messages = self._error_arrays()
-        return pa.RecordBatch.from_arrays(
-            [pa.array(self._lines, pa.int64()), self._id_array(), texts, codes, messages],
-            schema=CORPUS_SCHEMA,
-        )
+        return [pa.array(self._lines, pa.int64()), self._id_array(), texts, codes, messages]
 
     def _text_array(self) -> pa.Array:
         try:  # encoding is the check: looking at every text first would cost as much again
@@ -60,9 +62,12 @@ class Rows:
         except UnicodeEncodeError:
             for index, text in enumerate(self._texts):
                 if text is not None and not _encodable(text):
-                    self._texts[index] = None
-                    self._errors[index] = (RowCode.BAD_ENCODING, _UNDECODABLE)
+                    self._spoil(index, RowCode.BAD_ENCODING, _UNDECODABLE)
             return pa.array(self._texts, pa.string())
+
+    def _spoil(self, index: int, code: RowCode, message: str) -> None:
+        self._texts[index] = None
+        self._errors[index] = (code, message)
 
     def _id_array(self) -> pa.Array:
         try:
@@ -81,6 +86,32 @@ class Rows:
         )
 
 
+class LabelledRows(Rows):
+    """Rows whose texts have a target each. What is wrong with a target is an error of its row."""
+
+    schema = LABELLED_SCHEMA
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._targets: dict[int, str] = {}
+
+    def add_pair(self, line: int, text: str, target: str, row_id: str | None = None) -> None:
+        """A row with its text and its target."""
+        self._targets[len(self)] = target
+        self.add(line, text, row_id)
+
+    def _columns(self) -> list[pa.Array]:
+        for index, target in self._targets.items():
+            if not _encodable(target):
+                self._spoil(index, RowCode.BAD_ENCODING, _UNDECODABLE_TARGET)
+        columns = super()._columns()
+        for index in self._errors:
+            self._targets.pop(index, None)
+        targets = map(self._targets.get, range(len(self)))
+        return [*columns, pa.array(targets, pa.string())]
+
+
+_UNDECODABLE_TARGET = "the target holds bytes that its encoding does not know, or half a surrogate"
 _UNDECODABLE = "the text holds bytes that its encoding does not know, or half a surrogate pair"
 
 

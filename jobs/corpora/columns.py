@@ -1,14 +1,76 @@
-"""Which column holds the text, and failures that name the columns there are."""
+"""Which columns hold the text and the target, and failures that name the columns there are."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
+from jobs.corpora.targets import Target, Targets
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus
+from jobs.specs import Corpus, LabelledCorpus
 
 USUAL = ("text", "content", "sentence", "body", "document", "title")
+_LABELS = ("label", "labels")
+_WRITTEN = ("target", "completion", "summary", "translation")
+USUAL_TARGETS = {
+    Targets.LABEL: _LABELS + _WRITTEN,
+    Targets.LABELS: _LABELS + _WRITTEN,
+    Targets.TEXT: _WRITTEN + _LABELS,
+    Targets.COMPLETION: _WRITTEN,  # a corpus of texts may well have labels that nobody asked for
+}
 _LISTED = 30
+
+
+class Chosen(NamedTuple):
+    """The columns to read; without a target the rows are plain text."""
+
+    text: str
+    target: Target | None
+
+
+def choose(
+    found: Sequence[str], corpus: Corpus, *, strings: Sequence[str], targets: Targets | None
+) -> Chosen:
+    """The columns of a corpus whose rows have targets of this kind, or none.
+
+    The target is the column given, else the first usual one, else the only one beside text and ids;
+    the last not for completions. Raises ``column_missing``.
+    """
+    if targets is None:
+        return Chosen(choose_text(found, corpus, strings=strings), None)
+    target = _named_target(found, corpus, targets)
+    rest = [name for name in found if name != target]
+    strings = [name for name in strings if name != target]
+    text = choose_text(rest, corpus, strings=strings)
+    if target is None and targets is not Targets.COMPLETION:
+        target = _only_other(found, corpus, text=text)
+    return Chosen(text, None if target is None else Target(target, targets))
+
+
+def given_target(corpus: Corpus) -> str | None:
+    """The target column that the corpus's spec names."""
+    return corpus.target_column if isinstance(corpus, LabelledCorpus) else None
+
+
+def _named_target(found: Sequence[str], corpus: Corpus, targets: Targets) -> str | None:
+    given = given_target(corpus)
+    if given is not None and given == corpus.text_column:
+        raise missing(f"the text and the target must be two columns, not both {given!r}")
+    if given is not None:
+        return require(given, found, param="target_column")
+    others = (corpus.text_column, corpus.id_column)
+    by_lower = {name.lower(): name for name in reversed(found) if name not in others}
+    return next((by_lower[usual] for usual in USUAL_TARGETS[targets] if usual in by_lower), None)
+
+
+def _only_other(found: Sequence[str], corpus: Corpus, *, text: str) -> str:
+    others = list(dict.fromkeys(name for name in found if name not in (text, corpus.id_column)))
+    if len(others) == 1:
+        return others[0]
+    raise missing(
+        "which column holds the target (the label, or the text to be written) is not clear; "
+        f"pass target_column; {listed(found)}"
+    )
 
 
 def choose_text(found: Sequence[str], corpus: Corpus, *, strings: Sequence[str]) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from jobs.corpora import columns, lines, opening
-from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows
+from jobs.corpora.batches import MAX_BYTES, MAX_ROWS
 from jobs.corpora.records import Broken, Record, records
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
 from jobs.rows import RowCode
 from jobs.specs import Corpus
@@ -18,8 +20,23 @@ from jobs.specs import Corpus
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where in a record the values are that are read; ``width`` is the header's."""
+
+    text: int
+    row_id: int | None
+    target: int | None
+    width: int
+
+
 def _read(
-    source: Source, corpus: Corpus, *, max_row_bytes: int, delimiter: str
+    source: Source,
+    corpus: Corpus,
+    *,
+    max_row_bytes: int,
+    delimiter: str,
+    targets: Targets | None = None,
 ) -> Iterator[pa.RecordBatch]:
     with opening.text(source, corpus) as stream:
         found = records(
@@ -28,8 +45,9 @@ def _read(
             max_row_bytes=max_row_bytes,
         )
         header = _header(next(found, None), source.name)
-        text, row_id = _places(header, corpus)
-        yield from _batches(found, text=text, row_id=row_id, width=len(header))
+        chosen = columns.choose(header, corpus, strings=_strings(header), targets=targets)
+        places = _places(header, corpus, chosen)
+        yield from _batches(found, places, target=chosen.target, targets=targets)
 
 
 read_csv = functools.partial(_read, delimiter=",")
@@ -37,9 +55,10 @@ read_tsv = functools.partial(_read, delimiter="\t")
 
 
 def _batches(
-    found: Iterator[Record], *, text: int, row_id: int | None, width: int
+    found: Iterator[Record], places: _Places, *, target: Target | None, targets: Targets | None
 ) -> Iterator[pa.RecordBatch]:
-    rows, size = Rows(), 0
+    rows, size = no_rows(targets), 0
+    text, row_id, width = places.text, places.row_id, places.width
     for line, fields in found:
         if isinstance(fields, Broken):
             rows.fail(line, fields.code, fields.message)
@@ -48,14 +67,20 @@ def _batches(
             rows.fail(line, RowCode.BAD_CSV, message)
         else:
             value = fields[text]
-            if size + len(value) > MAX_BYTES and rows:
+            answer = "" if places.target is None else fields[places.target]
+            length = len(value) + len(answer)
+            if size + length > MAX_BYTES and rows:
                 yield rows.batch()
-                rows, size = Rows(), 0
-            rows.add(line, value, None if row_id is None else fields[row_id])
-            size += len(value)
+                rows, size = no_rows(targets), 0
+            name = None if row_id is None else fields[row_id]
+            if target is None:
+                rows.add(line, value, name)
+            else:
+                target.add(rows, line, value, answer, name)
+            size += length
         if len(rows) == MAX_ROWS:
             yield rows.batch()
-            rows, size = Rows(), 0
+            rows, size = no_rows(targets), 0
     if rows:
         yield rows.batch()
 
@@ -69,12 +94,20 @@ def _header(record: Record | None, name: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _places(header: list[str], corpus: Corpus) -> tuple[int, int | None]:
-    """The places of the text and of the id; the first of several columns of one name."""
-    strings = header
-    if len(header) == 1 and any(mark in header[0] for mark in _OTHER_DELIMITERS):
-        strings = []  # one column named `a;b`: the file has another delimiter
-    text = header.index(columns.choose_text(header, corpus, strings=strings))
-    if corpus.id_column is None:
-        return text, None
-    return text, header.index(columns.require(corpus.id_column, header, param="id_column"))
+def _strings(header: list[str]) -> list[str]:
+    """All columns; but one column named `a;b` says that the file has another delimiter."""
+    alone = len(header) == 1 and any(mark in header[0] for mark in _OTHER_DELIMITERS)
+    return [] if alone else header
+
+
+def _places(header: list[str], corpus: Corpus, chosen: columns.Chosen) -> _Places:
+    """The places of what is read; the first of several columns of one name."""
+    row_id = corpus.id_column
+    if row_id is not None:
+        columns.require(row_id, header, param="id_column")
+    return _Places(
+        text=header.index(chosen.text),
+        row_id=None if row_id is None else header.index(row_id),
+        target=None if chosen.target is None else header.index(chosen.target.column),
+        width=len(header),
+    )

@@ -16,6 +16,7 @@ import pyarrow as pa
 from jobs.corpora import columns, lines, opening
 from jobs.corpora.batches import Rows, rendered
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
 from jobs.rows import RowCode
 from jobs.specs import Corpus
@@ -33,22 +34,26 @@ class _Broken:
     reason: str
 
 
-def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+def read(
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+) -> Iterator[pa.RecordBatch]:
     """Every line that is not blank."""
     with opening.text(source, corpus) as stream:
-        column = _choose(lines.pages(stream, max_row_bytes=max_row_bytes), source.name, corpus)
+        pages = lines.pages(stream, max_row_bytes=max_row_bytes)
+        chosen = _choose(pages, source.name, corpus, targets)
     with opening.text(source, corpus) as stream:
         for page in lines.pages(stream, max_row_bytes=max_row_bytes):
-            rows = Rows()
+            rows = no_rows(targets)
             if page.lines is None:
                 rows.too_long(page.first_line, max_row_bytes=max_row_bytes)
             else:
-                _add_lines(rows, page, column, corpus.id_column)
+                _add_lines(rows, page, chosen, corpus.id_column)
             if rows:
                 yield rows.batch()
 
 
-def _add_lines(rows: Rows, page: lines.Page, column: str, id_column: str | None) -> None:
+def _add_lines(rows: Rows, page: lines.Page, chosen: columns.Chosen, id_column: str | None) -> None:
+    column, target = chosen
     for line, raw in enumerate(page.lines or (), page.first_line):
         if not raw or raw.isspace():
             continue
@@ -56,14 +61,23 @@ def _add_lines(rows: Rows, page: lines.Page, column: str, id_column: str | None)
         if type(value) is dict:
             row_id = None if id_column is None else rendered(value.get(id_column))
             text = value.get(column)
-            if type(text) is str:
+            if type(text) is not str:
+                _fail_text(rows, line, column, value, row_id)
+            elif target is None:
                 rows.add(line, text, row_id)
             else:
-                _fail_text(rows, line, column, value, row_id)
+                target.add_from(rows, line, text, value, row_id)
         elif type(value) is str:
-            rows.add(line, value)
+            _add_bare(rows, line, value, target)
         else:
             _fail_row(rows, line, value)
+
+
+def _add_bare(rows: Rows, line: int, text: str, target: Target | None) -> None:
+    if target is None:
+        rows.add(line, text)
+    else:
+        target.fail_absent(rows, line)
 
 
 def _parsed(raw: bytes) -> object:
@@ -118,6 +132,7 @@ class _Head:
     keys: dict[str, None] = field(default_factory=dict)  # in the order of their first appearance
     of_text: set[str] = field(default_factory=set)
     of_others: set[str] = field(default_factory=set)
+    usual: frozenset[str] = frozenset(columns.USUAL)  # kept however many keys there are
 
     def add(self, value: object, wanted: tuple[str | None, ...]) -> None:
         self.rows += 1
@@ -132,25 +147,46 @@ class _Head:
                     (self.of_text if isinstance(content, str) else self.of_others).add(key)
 
     def _has_room(self, key: str) -> bool:
-        usual = key.lower() in columns.USUAL
+        usual = key.lower() in self.usual
         return usual or (len(self.keys) < _KEPT_KEYS and len(key) <= _KEPT_LENGTH)
 
 
-def _choose(pages: Iterator[lines.Page], name: str, corpus: Corpus) -> str:
-    """The text column, after a look at the first rows; that of the ids must be there as well."""
-    head = _Head()
+def _choose(
+    pages: Iterator[lines.Page], name: str, corpus: Corpus, targets: Targets | None
+) -> columns.Chosen:
+    """The columns, after a look at the first rows; that of the ids must be there as well."""
+    given = columns.given_target(corpus) if targets else None
+    wanted = columns.USUAL_TARGETS[targets] if targets else ()
+    head = _Head(usual=frozenset(columns.USUAL + wanted))
     first = b""
     for raw in itertools.islice(_rows(pages), HEAD_ROWS):
         first = first if head.rows else raw[:_KEPT_LENGTH].strip()
-        head.add(_parsed(raw), (corpus.text_column, corpus.id_column))
+        head.add(_parsed(raw), (corpus.text_column, corpus.id_column, given))
     if not head.objects and not head.strings:
         _check_is_jsonl(name, first, full=head.rows == HEAD_ROWS)
     if not head.objects:
-        return corpus.text_column or columns.USUAL[0]
+        return _without_objects(head, name, corpus, targets)
     if corpus.id_column is not None:
         columns.require(corpus.id_column, head.keys, param="id_column")
     only_text = [key for key in head.keys if key in head.of_text - head.of_others]
-    return columns.choose_text(list(head.keys), corpus, strings=only_text)
+    return columns.choose(list(head.keys), corpus, strings=only_text, targets=targets)
+
+
+def _without_objects(
+    head: _Head, name: str, corpus: Corpus, targets: Targets | None
+) -> columns.Chosen:
+    """The columns for objects that may come later: the first rows are bare strings, or broken."""
+    given = columns.given_target(corpus)
+    wanted = targets is not None and (targets is not Targets.COMPLETION or given is not None)
+    if head.strings and wanted:
+        raise columns.missing(
+            f"none of the first rows of {name} is an object, so nothing says what the {targets} of "
+            'a row is: a row must be like {"text": "...", "label": "..."}'
+        )
+    text = corpus.text_column or columns.USUAL[0]
+    if targets is None or not wanted:
+        return columns.Chosen(text, None)
+    return columns.Chosen(text, Target(given or columns.USUAL_TARGETS[targets][0], targets))
 
 
 def _rows(pages: Iterator[lines.Page]) -> Iterator[bytes]:

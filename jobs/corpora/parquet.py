@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from jobs.corpora import columns, opening
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows, rendered
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
 from jobs.rows import CORPUS_SCHEMA, RowCode
 from jobs.specs import Corpus
@@ -27,33 +29,64 @@ _BUFFER = 2**20
 _WHAT = "Parquet file"
 
 
-def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+def read(
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+) -> Iterator[pa.RecordBatch]:
     """Every row, row group by row group."""
     with source.open() as raw:
         watched = opening.Watched(raw, source.name)
         with watched.blamed(_WHAT):
             file = pq.ParquetFile(watched, pre_buffer=False, buffer_size=_BUFFER)
-        text, row_id = _choose(file.schema_arrow, corpus)
-        steps = _steps(file, watched, text, row_id)
+        chosen = _choose(file.schema_arrow, corpus, targets)
+        steps = _steps(file, watched, chosen, corpus.id_column)
         line = 1
         for part in _parts(steps, max_row_bytes):
-            yield _batch(part, line, max_row_bytes)
+            if targets is None:
+                yield _batch(part, line, max_row_bytes)
+            else:
+                rows = no_rows(targets)
+                yield _row_by_row(part, line, max_row_bytes, rows=rows, target=chosen.target)
             line += part.num_rows
 
 
-def _choose(schema: pa.Schema, corpus: Corpus) -> tuple[str, str | None]:
+def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> columns.Chosen:
     strings = [field.name for field in schema if _is_text(field.type)]
-    text = columns.choose_text(schema.names, corpus, strings=strings)
-    kind = _first_field(schema, text).type
+    chosen = columns.choose(schema.names, corpus, strings=strings, targets=targets)
+    kind = _first_field(schema, chosen.text).type
     if not _is_text(kind):
         raise CorpusFailure(
-            f"column {text!r} must hold strings, not {kind}; pass text_column; "
+            f"column {chosen.text!r} must hold strings, not {kind}; pass text_column; "
             f"columns of strings: {', '.join(map(repr, strings)) or 'none'}",
             code="column_wrong_type",
         )
-    if corpus.id_column is None:
-        return text, None
-    return text, columns.require(corpus.id_column, schema.names, param="id_column")
+    if chosen.target is not None:
+        _check_target(chosen.target, _first_field(schema, chosen.target.column).type)
+    if corpus.id_column is not None:
+        columns.require(corpus.id_column, schema.names, param="id_column")
+    return chosen
+
+
+def _check_target(target: Target, kind: pa.DataType) -> None:
+    several = target.kind is Targets.LABELS
+    if _is_scalar(kind) or (several and _is_list(kind) and _is_scalar(kind.value_type)):
+        return
+    wanted = "strings or numbers" + (", or lists of them" if several else "")
+    hint = "; several labels need multi_label" if _is_list(kind) and not several else ""
+    raise CorpusFailure(
+        f"column {target.column!r} must hold {wanted}, not {kind}; pass target_column{hint}",
+        code="column_wrong_type",
+    )
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    types = pa.types
+    checks = (_is_text, types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    return types.is_null(kind) or any(check(kind) for check in checks)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in checks)
 
 
 def _first_field(schema: pa.Schema, name: str) -> pa.Field:
@@ -67,19 +100,29 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _steps(
-    file: pq.ParquetFile, watched: opening.Watched, text: str, row_id: str | None
+    file: pq.ParquetFile, watched: opening.Watched, chosen: columns.Chosen, row_id: str | None
 ) -> Iterator[pa.RecordBatch]:
-    """Columns ``text`` and ``id``, a few rows at a time."""
-    names = [text] if row_id is None else [text, row_id]
-    batches = file.iter_batches(batch_size=STEP, columns=names, use_threads=False)
+    """Columns ``text``, ``id`` and, of a labelled corpus, ``target``, a few rows at a time."""
+    wanted = {"text": chosen.text}
+    if row_id is not None:
+        wanted["id"] = row_id
+    if chosen.target is not None:
+        wanted["target"] = chosen.target.column
+    batches = file.iter_batches(batch_size=STEP, columns=list(wanted.values()), use_threads=False)
     while True:
         with watched.blamed(_WHAT):
             batch = next(batches, None)
         if batch is None:
             return
-        first = [batch.schema.get_all_field_indices(name)[0] for name in names]
-        ids = pa.nulls(batch.num_rows) if row_id is None else batch.column(first[1])
-        yield pa.RecordBatch.from_arrays([batch.column(first[0]), ids], names=["text", "id"])
+        first = {key: _first_column(batch, name) for key, name in wanted.items()}
+        first.setdefault("id", pa.nulls(batch.num_rows))
+        if "target" in first:
+            first["target"] = _decoded(first["target"])
+        yield pa.RecordBatch.from_arrays(list(first.values()), names=list(first))
+
+
+def _first_column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    return batch.column(batch.schema.get_all_field_indices(name)[0])
 
 
 def _parts(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -104,11 +147,14 @@ def _fitted(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:
     text, long = _capped(step.column("text"), max_row_bytes)
     ids, long_ids = _capped(step.column("id"), max_row_bytes)
     either = pc.or_(long, long_ids)
+    targets = {}
+    if "target" in step.schema.names:
+        targets["target"], long_targets = _capped(step.column("target"), max_row_bytes)
+        either = pc.or_(either, long_targets)
     if either.true_count:
         text = pc.if_else(either, pa.scalar(None, text.type), text)
-    return pa.RecordBatch.from_arrays(
-        [text, _id_strings(ids), either], names=["text", "id", "long"]
-    )
+    found = {"text": text, "id": _id_strings(ids), "long": either, **targets}
+    return pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
 
 
 def _cut(part: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -117,18 +163,27 @@ def _cut(part: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield part
         return
     begin = size = 0
-    for index, length in enumerate(pc.binary_length(part.column("text")).to_pylist()):
-        if index > begin and size + (length or 0) > MAX_BYTES:
+    for index, length in enumerate(_lengths(part)):
+        if index > begin and size + length > MAX_BYTES:
             yield part.slice(begin, index - begin)
             begin, size = index, 0
-        size += length or 0
+        size += length
     yield part.slice(begin)
+
+
+def _lengths(part: pa.RecordBatch) -> list[int]:
+    """Bytes of each row's text, and of its target where that is a text."""
+    lengths = pc.fill_null(pc.binary_length(part.column("text")), 0)
+    if "target" in part.schema.names and _is_text(part.schema.field("target").type):
+        targets = pc.binary_length(part.column("target"))
+        lengths = pc.add(lengths, pc.fill_null(targets, 0))
+    found: list[int] = lengths.to_pylist()
+    return found
 
 
 def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     """The values without those over the limit, and which those were."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = _decoded(values)
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.large_string())
     if not _is_text(values.type) and not pa.types.is_binary(values.type):
@@ -137,6 +192,10 @@ def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     if long.true_count:
         values = pc.if_else(long, pa.scalar(None, values.type), values)
     return values, long
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _id_strings(ids: pa.Array) -> pa.Array:
@@ -158,7 +217,7 @@ def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatc
     """The part in the corpus's schema; without a bad row nothing passes through Python."""
     text = part.column("text")
     if text.null_count or not _is_valid(text) or _has_blank(text):
-        return _row_by_row(part, line, max_row_bytes)
+        return _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
     count = part.num_rows
     lines = pa.arange(line, line + count)
     nothing = pa.nulls(count, pa.string())
@@ -179,15 +238,42 @@ def _is_valid(text: pa.Array) -> bool:
     return True
 
 
-def _row_by_row(part: pa.RecordBatch, first: int, max_row_bytes: int) -> pa.RecordBatch:
-    rows = Rows()
+def _row_by_row(
+    part: pa.RecordBatch,
+    first: int,
+    max_row_bytes: int,
+    *,
+    rows: Rows,
+    target: Target | None = None,
+) -> pa.RecordBatch:
     raw = part.column("text").cast(pa.large_binary()).to_pylist()
+    answers = itertools.repeat(None) if target is None else _values(part.column("target"))
     values = zip(raw, part.column("id").to_pylist(), part.column("long").to_pylist(), strict=True)
-    for line, (value, row_id, long) in zip(itertools.count(first), values, strict=False):
+    numbered = zip(itertools.count(first), values, answers, strict=False)
+    for line, (value, row_id, long), answer in numbered:
         if long:
             rows.too_long(line, max_row_bytes=max_row_bytes, row_id=row_id)
         elif value is None:
             rows.fail(line, RowCode.MISSING_TEXT, "the text is null", row_id)
-        else:
+        elif target is None:
             rows.add(line, value.decode("utf-8", "surrogateescape"), row_id)
+        else:
+            text = value.decode("utf-8", "surrogateescape")
+            target.add(rows, line, text, answer, row_id)
     return rows.batch()
+
+
+def _values(answers: pa.Array) -> list[Any]:
+    """As Python's values; texts that are no UTF-8 with half surrogate pairs, as everywhere here."""
+    kind = answers.type
+    if _is_text(kind):
+        answers = answers.cast(pa.large_binary())
+    elif _is_list(kind) and _is_text(kind.value_type):
+        answers = answers.cast(pa.large_list(pa.large_binary()))
+    return [_text_of(value) for value in answers.to_pylist()]
+
+
+def _text_of(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return [_text_of(entry) for entry in value] if isinstance(value, list) else value

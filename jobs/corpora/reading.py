@@ -1,5 +1,7 @@
 """One entry to every format: a corpus as batches of ``rows.CORPUS_SCHEMA``.
 
+A labelled corpus is read in batches of ``rows.LABELLED_SCHEMA``, when told which targets to expect.
+
 Every row of the corpus appears once, in order, the same on every reading, as a text or as an error
 with a code. What makes the corpus as a whole useless raises ``CorpusFailure`` instead.
 """
@@ -12,6 +14,7 @@ import pyarrow as pa
 
 from jobs.corpora import delimited, jsonl, opening, parquet, text
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
 from jobs.specs import Corpus, CorpusFormat
 
@@ -24,7 +27,9 @@ _READERS: dict[CorpusFormat, Callable[..., Iterator[pa.RecordBatch]]] = {
 }
 
 
-def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+def read(
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of at most 4,096 rows and about 1 MiB of text (or one row), memory bounded.
 
     Columns are chosen before the first batch. Raises ``CorpusFailure`` with code
@@ -34,7 +39,7 @@ def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.R
     reader = _READERS[opening.guess_format(source.name, corpus)]
     empty = True
     try:
-        for batch in reader(source, corpus, max_row_bytes=max_row_bytes):
+        for batch in reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets):
             empty = False
             yield batch
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:

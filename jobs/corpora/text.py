@@ -8,25 +8,32 @@ import pyarrow as pa
 
 from jobs.corpora import lines, opening
 from jobs.corpora.batches import Rows
-from jobs.corpora.columns import missing
+from jobs.corpora.columns import given_target, missing
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Targets, no_rows
 from jobs.specs import Corpus
 
 
-def read(source: Source, corpus: Corpus, *, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Every line that is not blank."""
-    for name in (corpus.text_column, corpus.id_column):
+def read(
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Every line that is not blank. Targets are refused, but for those that may be missing."""
+    for name in (corpus.text_column, corpus.id_column, given_target(corpus)):
         if name is not None:
             raise missing(f"plain text has no columns, so none is named {name!r}")
+    if targets not in (None, Targets.COMPLETION):
+        raise missing(
+            f"plain text has no columns, so nothing in {source.name} says what the {targets} of a "
+            "line is: hand in JSONL, CSV, TSV or Parquet"
+        )
     with opening.text(source, corpus) as stream:
         for page in lines.pages(stream, max_row_bytes=max_row_bytes):
-            rows = _rows(page, max_row_bytes)
+            rows = _fill(no_rows(targets), page, max_row_bytes)
             if rows:
                 yield rows.batch()
 
 
-def _rows(page: lines.Page, max_row_bytes: int) -> Rows:
-    rows = Rows()
+def _fill(rows: Rows, page: lines.Page, max_row_bytes: int) -> Rows:
     if page.lines is None:
         rows.too_long(page.first_line, max_row_bytes=max_row_bytes)
         return rows

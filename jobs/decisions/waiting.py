@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobs.states import JobState
+from jobs.states import JobState, RunState
 
 CONTROL_SILENCE = timedelta(seconds=15)
 
@@ -31,6 +31,23 @@ class Facts:
     step_error: str | None  # why the last try at planning or finalizing was given back
 
 
+@dataclass(frozen=True)
+class GangFacts:
+    """What is known of the hosts and the run of a training job."""
+
+    least: int  # machines that the job needs
+    not_before: datetime | None  # after a lost run
+    run_error: str | None  # why that was lost
+    run: RunState | None  # of the live run; null: there is none
+    unclaimed: int  # ranks of the live run that have not begun
+    stop_reason: str | None  # the live run was asked to end
+    hosts: int  # of the pool, that beat lately
+    refusing: int  # of those, the ones that refuse to train beside a bulk pool
+    giving_way: int  # those that yield to a bulk pool which has work
+    idle: int
+    ahead: int  # jobs of the pool that want hosts and go first
+
+
 def reason(facts: Facts) -> str | None:
     """The first thing that stands in the way, or ``None`` for a job that moves or has ended."""
     match facts.state:
@@ -45,6 +62,61 @@ def reason(facts: Facts) -> str | None:
         case JobState.PLANNING | JobState.RUNNING if not facts.leased:
             return _no_chunk_moves(facts)
     return None
+
+
+def training_reason(facts: Facts, gang: GangFacts) -> str | None:
+    """The same for a job that trains or evaluates: it moves while its run does."""
+    match facts.state:
+        case JobState.PAUSED if gang.run is not None:
+            return f"its run makes a checkpoint and ends: {gang.stop_reason or 'paused'}"
+        case JobState.PAUSED | JobState.QUEUED:
+            return reason(facts)
+        case JobState.PLANNING if not facts.step_held:
+            return _no_step(facts)
+        case JobState.CANCELLING:
+            return _no_control(facts) or "waiting for its ranks to end"
+        case JobState.RUNNING:
+            return _no_run(facts, gang) if gang.run is None else _of_run(facts, gang)
+    return None
+
+
+def _no_run(facts: Facts, gang: GangFacts) -> str:
+    return _no_control(facts) or _backing_off(facts, gang) or _no_hosts(facts, gang)
+
+
+def _of_run(facts: Facts, gang: GangFacts) -> str | None:
+    if gang.stop_reason is not None:
+        return f"its run ends and will be taken up again: {gang.stop_reason}"
+    if gang.run is RunState.FORMING:
+        return _no_control(facts) or f"waiting for {gang.unclaimed} of its hosts to begin"
+    return None
+
+
+def _backing_off(facts: Facts, gang: GangFacts) -> str | None:
+    if gang.not_before is None or gang.not_before <= facts.now:
+        return None
+    seconds = round((gang.not_before - facts.now).total_seconds())
+    return f"the last run was lost and is taken up again in {seconds} s: {gang.run_error}"
+
+
+def _no_hosts(facts: Facts, gang: GangFacts) -> str:
+    pool = f"pool {facts.pool!r}"
+    usable = gang.hosts - gang.refusing
+    if gang.hosts == 0:
+        return f"no training host of {pool} is alive; start one: `python -m workers.run host`"
+    if usable < gang.least:
+        refusing = f", {gang.refusing} of which refuse to train" if gang.refusing else ""
+        return (
+            f"it needs {gang.least} hosts of {pool}, which has {gang.hosts}{refusing}: start more, "
+            "or submit it with fewer machines"
+        )
+    if gang.giving_way and gang.idle < gang.least:
+        return f"{gang.giving_way} hosts of {pool} yield to bulk work; it begins when that is done"
+    if gang.ahead:
+        return f"{gang.ahead} jobs of {pool} go first; {gang.idle} of {usable} hosts are idle"
+    if gang.idle < gang.least:
+        return f"it needs {gang.least} idle hosts of {pool}; {gang.idle} of {usable} are"
+    return "its hosts are being reserved"
 
 
 def _no_chunk_moves(facts: Facts) -> str | None:

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs import ids
-from jobs.errors import Conflict
-from jobs.ledger import events
+from jobs import ids, references
+from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
+from jobs.ledger import events, registry
+from jobs.references import Registered
 from jobs.specs import AnySpec
 from jobs.states import JobState
 from jobs.tables import Job
@@ -24,9 +25,14 @@ def accept(
     """The job's id, and whether it is new.
 
     The same key with the same spec is the same job, however often it is sent; with another spec
-    it raises ``Conflict``.
+    it raises ``Conflict``. A name of the registry is pinned to the version that it means now;
+    raises ``BadSpec`` for one that means none.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
+    earlier = _earlier(session, values)
+    if earlier is not None:
+        return earlier, False
+    values["model_pinned"] = _pinned(session, spec, project_id=project_id)
     job_id = session.scalar(
         insert(Job)
         .values(values)
@@ -34,7 +40,7 @@ def accept(
         .returning(Job.id)
     )
     if job_id is None:
-        return _earlier(session, values), False
+        return _earlier_for_sure(session, values), False
     events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED)
     events.wake_control(session)
     return job_id, True
@@ -56,13 +62,33 @@ def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> d
     }
 
 
-def _earlier(session: Session, values: dict[str, Any]) -> str:
+def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
+    """The spec's registry reference as ``name@version``; ``None`` for any other model."""
+    place = references.of_spec(spec)
+    if place is None:
+        return None
+    field, reference = place
+    try:
+        found = references.parse(reference)
+        if not isinstance(found, Registered):
+            return None
+        return registry.pin(session, found, project_id=project_id)
+    except (ModelFailure, NotFound) as error:
+        raise BadSpec(error.message, code=error.code, param=field) from error
+
+
+def _earlier(session: Session, values: dict[str, Any]) -> str | None:
+    """The job that this key has submitted before; ``None``: none, as far as is committed."""
+    if values["idempotency_key"] is None:
+        return None
     job = session.execute(
         sa.select(Job.id, Job.request_sha256).where(
             Job.project_id == values["project_id"],
             Job.idempotency_key == values["idempotency_key"],
         )
-    ).one()
+    ).one_or_none()
+    if job is None:
+        return None
     if job.request_sha256 != values["request_sha256"]:
         raise Conflict(
             f"Idempotency-Key {values['idempotency_key']!r} was used for {job.id} with another "
@@ -70,3 +96,10 @@ def _earlier(session: Session, values: dict[str, Any]) -> str:
             code="idempotency_key_reused",
         )
     return str(job.id)
+
+
+def _earlier_for_sure(session: Session, values: dict[str, Any]) -> str:
+    """The job that was faster than this one with the same key, and has committed."""
+    job_id = _earlier(session, values)
+    assert job_id is not None, "the insertion has just met it"
+    return job_id

@@ -33,7 +33,9 @@ class ChunkLease:
     chunk_id: int
     fence: int
     job_id: str
+    project_id: str
     spec: specs.ClassifySpec
+    model_pinned: str | None  # what a registry reference meant at accept; null: it is none
     model_digest: str
     shard_key: str
     offset: int  # of the first row within the shard
@@ -42,6 +44,11 @@ class ChunkLease:
     condemned: bool
     last_error: str | None
     retried_part: str | None
+
+    @property
+    def model(self) -> str:
+        """The reference to load: the pinned one, if the spec's can move."""
+        return self.model_pinned or self.spec.model
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         .returning(
             *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
             *(Chunk.condemned, Chunk.last_error, Chunk.retried_part),
-            *(Job.spec, Job.model_digest, Shard.object_key, Shard.first_row.label("shard_row")),
+            *(Job.project_id, Job.spec, Job.model_pinned, Job.model_digest),
+            *(Shard.object_key, Shard.first_row.label("shard_row")),
         )
     ).one_or_none()
     if row is None:
@@ -96,7 +104,9 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         chunk_id=row.id,
         fence=row.fence,
         job_id=row.job_id,
+        project_id=row.project_id,
         spec=specs.ClassifySpec.model_validate(row.spec),
+        model_pinned=row.model_pinned,
         model_digest=row.model_digest or "",
         shard_key=row.object_key,
         offset=row.first_row - row.shard_row,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import states
 from jobs.errors import Conflict, NotFound
 from jobs.ledger import moves
+from jobs.specs import TRAINING
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
@@ -21,6 +22,10 @@ _AFRESH: dict[str, Any] = {
     "error_code": None,
     "error_message": None,
     "output": None,
+    "faults": 0,
+    "errors": 0,
+    "not_before": None,
+    "run_error": None,
 }
 """What a job that is retried has of its former end."""
 
@@ -68,6 +73,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
         )
     target = _resumed(job)
     states.check_move(job.state, target)
+    if job.kind in TRAINING and job.state is JobState.SUCCEEDED:
+        raise Conflict(f"{job_id} has succeeded: submit it anew", code="nothing_to_retry")
     _reopen_failed_chunks(session, job_id)
     waiting = _pending(session, job_id)
     if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED:

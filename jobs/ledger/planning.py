@@ -1,14 +1,16 @@
-"""What the planner writes: shards with their chunks, and the end of the plan."""
+"""What the planner writes: shards with their chunks, or a data set; and the end of the plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs.datasets import Dataset, Split
 from jobs.errors import CorpusFailure
 from jobs.ledger import events, moves, steps
 from jobs.ledger.steps import StepLease
@@ -29,6 +31,17 @@ class PlannedShard:
     def rows(self) -> int:
         """Rows in the shard."""
         return sum(self.chunk_rows)
+
+
+@dataclass(frozen=True)
+class DataShard:
+    """A shard of a training job's data, whose object is complete."""
+
+    split: Split
+    object_key: str
+    sha256: str
+    first_row: int  # place in its corpus; rows that were rejected count
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -80,16 +93,46 @@ def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
 def complete(session: Session, held: StepLease) -> None:
     """Every row is in a chunk: the job runs. Raises ``LeaseLost`` if that is not ours to say."""
     steps.confirm(session, held)
+    _run(session, held, rows_total=Job.rows_planned)
+
+
+def complete_dataset(
+    session: Session,
+    held: StepLease,
+    *,
+    shards: Sequence[DataShard],
+    dataset: Dataset,
+    model_digest: str | None,
+) -> None:
+    """All of a training job's data is written: the job runs. Nothing of it was said before.
+
+    Shards are numbered in this order. Raises ``LeaseLost`` for a planner that was replaced.
+    """
+    steps.confirm(session, held)
+    rows = ({"job_id": held.job_id, "index": i} | vars(each) for i, each in enumerate(shards))
+    session.execute(insert(Shard), list(rows))
+    _run(
+        session,
+        held,
+        dataset=dataset.as_json(),
+        corpus_fingerprint=dataset.fingerprint,
+        model_digest=model_digest,
+        rows_planned=dataset.rows,
+        rows_total=dataset.rows,
+    )
+
+
+def _run(session: Session, held: StepLease, **values: Any) -> None:
     moves.move(
         session,
         held.job_id,
         JobState.RUNNING,
         planned_at=sa.func.now(),
-        rows_total=Job.rows_planned,
         step_owner=None,
         step_lease_expires_at=None,
         step_crashes=0,
         step_error=None,
+        **values,
     )
 
 

@@ -13,13 +13,15 @@ from sqlalchemy.orm import Session
 
 from jobs.decisions.sharing import Candidate
 from jobs.ledger.steps import STATES, Step
+from jobs.specs import BULK
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Project
 
 
 def pools(session: Session) -> list[str]:
     """Pools that have a job whose chunks may be claimed."""
-    return list(session.scalars(sa.select(Job.pool).where(Job.state.in_(CLAIMABLE)).distinct()))
+    query = sa.select(Job.pool).where(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK)).distinct()
+    return list(session.scalars(query))
 
 
 def outstanding(session: Session, *, pool: str) -> int:
@@ -101,7 +103,7 @@ def step_candidates(
         .limit(limit)
     )
     if step is Step.FINALIZE:
-        query = query.where(~leased.exists())
+        query = query.where(Job.kind.in_(BULK), ~leased.exists())
     return [Candidate(*row, in_flight=0, available=1) for row in session.execute(query)]
 
 
@@ -109,6 +111,7 @@ def all_chunks_done(session: Session, *, limit: int) -> list[str]:
     """Running jobs that have no chunk left to do."""
     of_job = sa.select(Chunk.id).where(Chunk.job_id == Job.id)
     query = sa.select(Job.id).where(
+        Job.kind.in_(BULK),
         Job.state == JobState.RUNNING,  # each state by itself has an index, both together have none
         ~of_job.where(Chunk.state == ChunkState.PENDING).exists(),
         ~of_job.where(Chunk.state == ChunkState.LEASED).exists(),

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from jobs import clock
 from jobs.decisions import waiting
 from jobs.errors import NotFound
-from jobs.queries import surroundings
+from jobs.queries import awaiting, surroundings, training
+from jobs.queries.training import Training
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
 
@@ -48,10 +49,16 @@ class JobView:
     histogram: dict[str, int]
     waiting_reason: str | None
     now: datetime
+    training: Training | None  # null: a job of bulk work
 
     @property
     def rate(self) -> float | None:
-        """Rows per second over the last two minutes, or over the whole run once it has ended."""
+        """Rows per second over the last two minutes, or over the whole run once it has ended.
+
+        Training has steps instead, see there.
+        """
+        if self.training:
+            return None
         if self.job.finished_at and self.job.started_at:
             span = (self.job.finished_at - self.job.started_at).total_seconds()
             return self.counts.rows_done / span if span > 0 else None
@@ -62,7 +69,9 @@ class JobView:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last row at the present rate; unknown before planning has ended."""
+        """Seconds until the last row or step at the present rate; unknown before planning ended."""
+        if self.training:
+            return self.training.eta_seconds
         if self.rate is None or self.job.rows_total is None or self.job.state in FINAL:
             return None
         return (self.job.rows_total - self.counts.rows_done) / self.rate
@@ -104,18 +113,26 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     now = clock.now(session)
     counts = _counts(session, [job.id for job in jobs], now=now)
     around = surroundings.look(session)
+    gangs = awaiting.look(session, jobs)
+    trained = training.look(session, jobs, now=now)
     return [
         JobView(
             job=job,
             counts=counts.get(job.id, Counts()),
             histogram=histogram(session, job.id) if histograms else {},
-            waiting_reason=waiting.reason(
-                _facts(job, counts.get(job.id, Counts()), around=around, now=now)
+            waiting_reason=_reason(
+                _facts(job, counts.get(job.id, Counts()), around=around, now=now),
+                gangs.get(job.id),
             ),
             now=now,
+            training=trained.get(job.id),
         )
         for job in jobs
     ]
+
+
+def _reason(facts: waiting.Facts, gang: waiting.GangFacts | None) -> str | None:
+    return waiting.reason(facts) if gang is None else waiting.training_reason(facts, gang)
 
 
 def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[str, Counts]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.api.gang import Gang
 from tests.api.installation import (
     Hands,
     Installation,
@@ -49,6 +50,9 @@ class Crew:
 
     def on(self, job_id: str) -> Hands:
         return Hands(self._sessions, self._installation.store, job_id)
+
+    def gang(self, job_id: str) -> Gang:
+        return Gang(self._sessions, job_id)
 
     def close(self) -> None:
         self._stack.close()

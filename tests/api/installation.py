@@ -132,6 +132,12 @@ class Tenant:
         corpus = {} if "corpus" in fields else {"corpus": {"file": self.upload()}}
         return {**defaults, **corpus, **fields}
 
+    def train(self, **fields: Any) -> str:
+        """Submit a fine-tune."""
+        return self.submit(
+            **{"kind": "finetune", "model": "news", "base": "/models/tiny", **fields}
+        )
+
     def job(self, job_id: str) -> dict[str, Any]:
         answer = self.http.get(f"/v1/jobs/{job_id}")
         assert answer.status_code == 200, answer.text

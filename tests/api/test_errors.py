@@ -25,7 +25,11 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
     [
         ({"model": None}, "model", "model: must be a valid string"),
         ({"modle": "x"}, "modle", "modle: no such field; there are chunk_rows, classify, corpus"),
-        ({"kind": "embed"}, "kind", "kind: must be 'classify', not 'embed'"),
+        (
+            {"kind": "embed"},
+            "kind",
+            "kind: must be one of classify, evaluate, finetune, not 'embed'",
+        ),
         (
             {"classify": {"top_k": 0}},
             "classify.top_k",

@@ -37,7 +37,7 @@ def _newest(tenant: Tenant) -> str | None:
         (["nowhere.csv", "--model", "/m"], "there is no file nowhere.csv"),
         ([".", "--model", "/m"], "a corpus must be one file, and . is a folder"),
         (["corpus.jsonl"], "Missing option '--model'"),
-        (["corpus.jsonl", "--model", "bert"], "a model of the hub is written hf:org/name"),
+        (["corpus.jsonl", "--model", "org/bert"], "a model is name@version, name@alias"),
         (
             ["corpus.jsonl", "--model", "/m", "--out", "out.xlsx"],
             "--out must end in .parquet, .jsonl, .csv, and 'out.xlsx' does not",

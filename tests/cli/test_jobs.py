@@ -28,7 +28,7 @@ def done(tenant: Tenant, crew: Crew, corpus: Path) -> str:
 def test_jobs_are_listed_for_people_and_for_programs(run: Run, tenant: Tenant, done: str) -> None:
     waiting = tenant.submit()
     table = run("jobs", "list").out.splitlines()
-    assert table[0].split()[:4] == ["JOB", "STATE", "ROWS", "FAILED"]
+    assert table[0].split()[:4] == ["JOB", "STATE", "DONE", "FAILED"]
     assert table[1].startswith(waiting)
     assert "no control process" in table[1]
     assert table[2].split()[:4] == [done, "succeeded", "5/5", "1"]

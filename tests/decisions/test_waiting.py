@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import waiting
-from jobs.decisions.waiting import Facts
-from jobs.states import ACTIVE, FINAL, JobState
+from jobs.decisions.waiting import Facts, GangFacts
+from jobs.states import ACTIVE, FINAL, JobState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WELL = Facts(
@@ -102,3 +102,107 @@ def test_the_reason_says_in_words_what_stands_in_the_way(
     reason = waiting.reason(dataclasses.replace(WELL, **change))  # type: ignore[arg-type]
     assert reason is not None
     assert re.search(words, reason), reason
+
+
+GANG = GangFacts(
+    least=2,
+    not_before=None,
+    run_error=None,
+    run=None,
+    unclaimed=0,
+    stop_reason=None,
+    hosts=3,
+    refusing=0,
+    giving_way=0,
+    idle=2,
+    ahead=0,
+)
+"""A job that could have its hosts at once."""
+
+SOON = NOW + timedelta(seconds=9)
+
+gang_facts = st.builds(
+    GangFacts,
+    least=st.integers(1, 3),
+    not_before=st.sampled_from([None, LONG_AGO, SOON]),
+    run_error=st.sampled_from([None, "rank 1 went silent"]),
+    run=st.sampled_from([None, RunState.FORMING, RunState.RUNNING]),
+    unclaimed=some,
+    stop_reason=st.sampled_from([None, "its host goes away"]),
+    hosts=some,
+    refusing=some,
+    giving_way=some,
+    idle=some,
+    ahead=some,
+)
+training_states = st.sampled_from(sorted(ACTIVE - {JobState.FINALIZING}))
+
+
+@given(facts, training_states, gang_facts)
+def test_a_training_job_moves_or_says_why_it_does_not(
+    facts: Facts, state: JobState, gang: GangFacts
+) -> None:
+    facts = dataclasses.replace(facts, state=state)
+    planned = facts.step_held and state is JobState.PLANNING
+    trains = gang.run is RunState.RUNNING and state is JobState.RUNNING
+    assert planned or trains or waiting.training_reason(facts, gang)
+
+
+@given(facts, st.sampled_from(sorted(FINAL)), gang_facts)
+def test_a_training_job_that_has_ended_waits_for_nothing(
+    facts: Facts, state: JobState, gang: GangFacts
+) -> None:
+    assert waiting.training_reason(dataclasses.replace(facts, state=state), gang) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "gang", "words"),
+    [
+        ({"state": JobState.PAUSED}, {}, "nightshift jobs resume"),
+        (
+            {"state": JobState.PAUSED},
+            {"run": RunState.RUNNING, "stop_reason": "the job was paused"},
+            "its run makes a checkpoint and ends: the job was paused",
+        ),
+        ({"state": JobState.PAUSED}, {"run": RunState.RUNNING}, "makes a checkpoint and ends"),
+        ({"state": JobState.QUEUED, "planners": 0}, {}, "no planner is alive"),
+        ({"state": JobState.PLANNING}, {}, "waiting for a free planner"),
+        ({"state": JobState.CANCELLING}, {}, "waiting for its ranks to end"),
+        ({"state": JobState.CANCELLING, "control_turned_at": None}, {}, "no control process has"),
+        ({"control_turned_at": LONG_AGO}, {}, "no control process has run since"),
+        ({}, {"hosts": 0, "idle": 0}, "no training host of pool 'cpu' is alive; start one"),
+        ({}, {"least": 5}, "it needs 5 hosts of pool 'cpu', which has 3: start more"),
+        ({}, {"refusing": 2, "idle": 1}, "which has 3, 2 of which refuse to train: start more"),
+        ({}, {"giving_way": 2, "idle": 1}, "2 hosts of pool 'cpu' yield to bulk work"),
+        ({}, {"ahead": 4, "idle": 0}, "4 jobs of pool 'cpu' go first; 0 of 3 hosts are idle"),
+        ({}, {"idle": 1}, "it needs 2 idle hosts of pool 'cpu'; 1 of 3 are"),
+        ({}, {}, "its hosts are being reserved"),
+        (
+            {},
+            {"not_before": SOON, "run_error": "rank 1 on host b went silent"},
+            "the last run was lost and is taken up again in 9 s: rank 1 on host b went silent",
+        ),
+        ({}, {"not_before": LONG_AGO, "idle": 1}, "it needs 2 idle hosts"),
+        ({}, {"run": RunState.FORMING, "unclaimed": 1}, "waiting for 1 of its hosts to begin"),
+        ({"broker_error": "refused"}, {"run": RunState.FORMING}, "the broker does not answer"),
+        (
+            {},
+            {"run": RunState.RUNNING, "stop_reason": "host a is going away"},
+            "its run ends and will be taken up again: host a is going away",
+        ),
+    ],
+)
+def test_a_training_jobs_reason_says_in_words_what_stands_in_the_way(
+    change: dict[str, object], gang: dict[str, object], words: str
+) -> None:
+    reason = waiting.training_reason(
+        dataclasses.replace(WELL, **change),  # type: ignore[arg-type]
+        dataclasses.replace(GANG, **gang),  # type: ignore[arg-type]
+    )
+    assert reason is not None
+    assert re.search(words, reason), reason
+
+
+def test_a_run_that_goes_on_gives_no_reason() -> None:
+    gang = dataclasses.replace(GANG, run=RunState.RUNNING)
+    assert waiting.training_reason(WELL, gang) is None

@@ -33,6 +33,7 @@ ENTRIES = {
     ("workers.run", "control"),
     ("workers.run", "planner"),
     ("workers.run", "pool"),
+    ("workers.run", "host"),
     ("workers.run", "flower"),
 }
 
@@ -85,7 +86,7 @@ def test_names_that_are_no_settings_are_read_somewhere(name: str) -> None:
 
 
 def test_a_worker_can_be_given_every_setting() -> None:
-    given = set(SERVICES["worker"]["environment"])
+    given = {*SERVICES["worker"]["environment"], *SERVICES["trainer"]["environment"]}
     assert {name for name in SETTINGS if not name.startswith("NIGHTSHIFT_API_")} <= given
 
 
@@ -100,7 +101,7 @@ def test_a_service_runs_a_real_entry_of_an_image_that_is_there(name: str) -> Non
 
 def test_every_role_of_the_workers_room_has_a_service() -> None:
     run = {each["command"][3] for each in OURS.values() if "workers.run" in each["command"]}
-    assert run == {"control", "planner", "pool", "flower"}
+    assert run == {"control", "planner", "pool", "host", "flower"}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_the_small_images_install_no_torch(extra: str, left_out: set[str]) -> No
 
 
 def test_the_worker_image_installs_torch() -> None:
-    assert "torch" in closure({"worker"})
+    assert {"torch", "peft", "sacrebleu"} <= closure({"training"})
 
 
 def closure(extras: set[str]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from sqlalchemy.orm import Session
 
-from jobs import ids, objects, outputs, parts, results, verification
-from jobs.ledger import chunks, files, finalizing
+from jobs import ids, objects, outputs, parts, results, specs, verification
+from jobs.ledger import accepting, chunks, files, finalizing
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.steps import Step
 from jobs.queries import chunks as chunk_queries
@@ -24,6 +24,7 @@ from jobs.states import ChunkState, JobState
 from jobs.tables import Job
 from tests.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
+from workers.context import Context
 
 Record = dict[str, Any]
 
@@ -39,7 +40,7 @@ class Workshop:
     def job(self, *sizes: int, **fields: Any) -> str:
         """A running job with a corpus and chunks of these sizes."""
         texts = [f"text {row}" for row in range(sum(sizes))]
-        file_id = self._upload("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        file_id = self.upload(jsonl({"text": text} for text in texts))
         job_id = self.ledger.accept(corpus={"file": file_id}, **fields)
         self.ledger.plan(job_id, sizes)
         return job_id
@@ -91,18 +92,30 @@ class Workshop:
     def verify(self, job_id: str) -> verification.Report:
         return verification.verify(self.ledger.sessions, self.store, job_id, settings=self.settings)
 
-    def _upload(self, corpus: str) -> str:
+    def training(self, kind: str = "finetune", **fields: Any) -> str:
+        """A job that trains from scratch, or evaluates, on uploaded corpora."""
+        origin = {"architecture": "lstm", "model": "m"} if kind == "finetune" else {}
+        if "base" in fields:
+            del origin["architecture"]
+        spec = specs.parse({"kind": kind, **origin, **fields})
+        with self.ledger.sessions.begin() as session:
+            job_id, _ = accepting.accept(
+                session, project_id=PROJECT, spec=spec, idempotency_key=None
+            )
+        return job_id
+
+    def upload(self, corpus: bytes, *, name: str = "corpus.jsonl") -> str:
         file_id = ids.file()
-        self.store.put(f"files/{file_id}", corpus.encode())
+        self.store.put(f"files/{file_id}", corpus)
         with self.ledger.sessions.begin() as session:
             files.add(
                 session,
                 file_id=file_id,
                 project_id=PROJECT,
-                filename="corpus.jsonl",
+                filename=name,
                 purpose="batch",
                 size=len(corpus),
-                sha256=hashlib.sha256(corpus.encode()).hexdigest(),
+                sha256=hashlib.sha256(corpus).hexdigest(),
                 object_key=f"files/{file_id}",
             )
         return file_id
@@ -117,6 +130,10 @@ class Workshop:
         tables = outputs.tables(self.store, done, keep_text=False, beat=lambda: None)
         outputs.write_file(self.store, key, tables, output_format=OutputFormat(name))
         return {"file": key, "format": name, **totals}
+
+
+def jsonl(rows: Iterable[Record]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def part_table(first_row: int, rows: int, *, failed: int = 0) -> pa.Table:
@@ -142,3 +159,11 @@ def workshop(
     ledger = Ledger(fresh_database())
     yield Workshop(ledger, tmp_path_factory.mktemp("objects"))
     ledger.engine.dispose()
+
+
+@pytest.fixture
+def context(workshop: Workshop, tmp_path: Path) -> Context:
+    settings = workshop.settings.model_copy(
+        update={"artefact_cache": str(tmp_path / "cache"), "shard_rows": 8}
+    )
+    return Context(settings, workshop.ledger.sessions, workshop.store)

@@ -49,7 +49,9 @@ def command(home: Path, word: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_service_runs(stack: StackInfo) -> None:
     names = [service.name for service in stack.services]
-    assert names == ["postgres", "valkey", "control", "planner", "pool", "api", "flower"]
+    assert names == [
+        *("postgres", "valkey", "control", "planner", "pool", "host", "api", "flower"),
+    ]
     assert all(service.find() for service in stack.services)
 
 

@@ -7,19 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import database, ids, objects, parts, verification
+from jobs import database, ids, objects, parts, specs, verification
 from jobs.ledger import accepting, files, projects
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.jobs import JobView
 from jobs.settings import Settings
-from jobs.specs import ClassifySpec
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk
 from tests.support.waiting import wait_until
@@ -31,11 +30,14 @@ KEY = "test-key"
 class Process:
     """One process of the installation, in a session of its own."""
 
-    def __init__(self, arguments: list[str], *, env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], *, env: dict[str, str], log: Path, before: Sequence[str] = ()
+    ) -> None:
+        """``before``: a command that becomes Python with these arguments, such as `ip netns exec`."""
         self.log = log
         with log.open("ab") as sink:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                [*before, sys.executable, "-m", *arguments],
                 env=env,
                 stdout=sink,
                 stderr=sink,
@@ -114,11 +116,26 @@ class Installation:
         for process in self.processes:
             process.stop()
 
-    def submit(self, corpus: bytes, *, filename: str = "corpus.jsonl", **fields: Any) -> str:
-        """Accept a classify job over these bytes."""
+    def start_host(self, name: str, *, before: Sequence[str] = (), **env: str) -> Process:
+        """Start a training host of this name."""
+        own = {
+            "NIGHTSHIFT_HOST_NAME": name,
+            "NIGHTSHIFT_HOST_FOLDER": str(self.home / f"work-{name}"),
+            "NIGHTSHIFT_ARTEFACT_CACHE": str(self.home / "artefacts"),
+            "OMP_NUM_THREADS": "1",
+        }
+        log = self.home / f"host-{name}.log"
+        process = Process(
+            ["workers.run", "host"], env={**self.env, **own, **env}, log=log, before=before
+        )
+        self.processes.append(process)
+        return process
+
+    def upload(self, content: bytes, *, filename: str = "corpus.jsonl") -> str:
+        """A stored file's id."""
         file_id = ids.file()
         key = f"files/{file_id}"
-        self.store.put(key, corpus)
+        self.store.put(key, content)
         with self.sessions.begin() as session:
             files.add(
                 session,
@@ -126,13 +143,18 @@ class Installation:
                 project_id=PROJECT,
                 filename=filename,
                 purpose="batch",
-                size=len(corpus),
+                size=len(content),
                 sha256="",
                 object_key=key,
             )
-            spec = ClassifySpec.model_validate(
-                {"corpus": {"file": file_id}, "model": str(self.model), **fields}
-            )
+        return file_id
+
+    def submit(self, corpus: bytes, *, filename: str = "corpus.jsonl", **fields: Any) -> str:
+        """Accept a job over these bytes; a classification with this model unless said otherwise."""
+        usual = {"model": str(self.model)} if fields.get("kind") in (None, "classify") else {}
+        corpus_fields = {"file": self.upload(corpus, filename=filename)}
+        spec = specs.parse({"corpus": corpus_fields, **usual, **fields})
+        with self.sessions.begin() as session:
             job_id, _ = accepting.accept(
                 session, project_id=PROJECT, spec=spec, idempotency_key=None
             )

@@ -16,7 +16,7 @@ import structlog
 from jobs import database
 from jobs.database import Sessions
 from jobs.settings import Settings
-from workers.control import turns
+from workers.control import gangs, turns
 from workers.control.leadership import Leadership
 from workers.control.publisher import BrokerAway, Publisher
 
@@ -76,8 +76,11 @@ class Control:
         did = self._part(turns.expire)
         if led_for > self._settings.lease_seconds / 2:
             did += self._part(turns.rescue)
+            did += self._part(gangs.judge_runs, settings=self._settings)
         did += self._part(turns.begin_finalizing)
-        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks):
+        for part in (gangs.stop_runs, gangs.give_way, gangs.end_cancelled, gangs.form_gangs):
+            did += self._part(part)
+        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks, gangs.dispatch_ranks):
             if self._broker_error is None:  # one timeout a turn is enough
                 did += self._part(dispatch, self._publisher, settings=self._settings)
         turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
@@ -101,6 +104,8 @@ class Control:
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_SECONDS:
             self._tidied_at = time.monotonic()
             turns.forget_workers(self._sessions)
+            if self._broker_error is None:
+                self._part(gangs.forget_hosts, self._publisher)
 
 
 def run(control: Control) -> None:

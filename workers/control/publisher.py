@@ -11,7 +11,10 @@ from redis.exceptions import RedisError
 
 from jobs.ledger.dispatching import Sent
 from jobs.ledger.steps import Step
-from workers.app import PLAN_QUEUE, pool_queue
+from jobs.queries.gangs import RankMessage
+from workers.app import PLAN_QUEUE, host_queue, pool_queue
+
+Arguments = tuple[int | str, ...]
 
 
 class BrokerAway(Exception):
@@ -38,11 +41,27 @@ class Publisher:
     def send_chunks(self, pool: str, chunks: Iterable[Sent]) -> None:
         """One message per chunk."""
         for chunk in chunks:
-            self._send("chunk", chunk.chunk_id, queue=pool_queue(pool), words=chunk.words)
+            self._send("chunk", (chunk.chunk_id,), queue=pool_queue(pool), words=chunk.words)
 
     def send_step(self, step: Step, job_id: str) -> None:
         """One message for a job's next step."""
-        self._send(step, job_id, queue=PLAN_QUEUE, words=f"{step} {job_id}")
+        self._send(step, (job_id,), queue=PLAN_QUEUE, words=f"{step} {job_id}")
+
+    def send_rank(self, message: RankMessage) -> None:
+        """One message for a rank, to its host's own queue."""
+        self._send(
+            "rank",
+            (message.run_id, message.rank, message.incarnation),
+            queue=host_queue(message.host),
+            words=message.words,
+        )
+
+    def drop_host_queue(self, host: str) -> None:
+        """Forget what waits for a host that is gone for good."""
+        try:
+            self._redis.delete(host_queue(host))
+        except (RedisError, OSError) as error:
+            raise BrokerAway(str(error)) from error
 
     def _length(self, queue: str) -> int:
         try:
@@ -50,10 +69,10 @@ class Publisher:
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 
-    def _send(self, task: str, argument: int | str, *, queue: str, words: str) -> None:
+    def _send(self, task: str, arguments: Arguments, *, queue: str, words: str) -> None:
         try:
             self._app.send_task(
-                task, args=(argument,), queue=queue, argsrepr=words, kwargsrepr="", retry=False
+                task, args=arguments, queue=queue, argsrepr=words, kwargsrepr="", retry=False
             )
         except (RedisError, OSError, KombuError) as error:
             raise BrokerAway(str(error)) from error

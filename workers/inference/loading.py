@@ -9,12 +9,20 @@ from typing import Any, cast
 import torch
 from accelerate import PartialState
 from accelerate.utils import is_bf16_available
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
+from workers import architectures  # noqa: F401 (registers them with the auto classes)
+from workers.inference import adapters
 from workers.inference.memory import is_out_of_memory
 
 DTYPES = {
@@ -64,18 +72,54 @@ def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device)
     Attention is the library's default, SDPA wherever the model has it. Raises ``ModelFailure``;
     running out of memory is no fault of the model and is raised as it comes.
     """
+    model: Any
+    model, missing = assembled(folder, auto=auto, dtype=dtype)
+    _check_complete(missing)
+    return cast("PreTrainedModel", model.to(device).eval())
+
+
+def assembled(
+    folder: Path, *, auto: Any, dtype: torch.dtype, config: PreTrainedConfig | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """The folder's model, an adapter merged into its base, and the tensors that no file gave.
+
+    With a ``config`` the model has its shape: a head that does not fit is among the missing, and
+    drawn anew. Raises as ``module`` does.
+    """
     logs: Any = transformers_logging
     logs.disable_progress_bar()
     try:
-        model, report = auto.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **SAFE
-        )
+        if adapters.is_adapter(folder):
+            return _adapted(folder, auto=auto, dtype=dtype, config=config)
+        return _whole(folder, auto=auto, dtype=dtype, config=config)
+    except ModelFailure:
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise ModelFailure(f"the model cannot be loaded: {_first_line(error)}") from error
-    _check_complete(report["missing_keys"])
-    return cast("PreTrainedModel", model.to(device).eval())
+
+
+def _adapted(
+    folder: Path, *, auto: Any, dtype: torch.dtype, config: PreTrainedConfig | None
+) -> tuple[PreTrainedModel, set[str]]:
+    """Merged in float32: a small difference added to a bfloat16 weight would be rounded away."""
+    configs: Any = AutoConfig
+    config = config or configs.from_pretrained(folder, **SAFE)
+    below, missing = assembled(adapters.base(folder), auto=auto, dtype=torch.float32, config=config)
+    missing = missing - adapters.given(folder, model=below)
+    model: Any = adapters.merged(below, folder)
+    return model.to(dtype), missing
+
+
+def _whole(
+    folder: Path, *, auto: Any, dtype: torch.dtype, config: PreTrainedConfig | None
+) -> tuple[PreTrainedModel, set[str]]:
+    shape = {} if config is None else {"config": config, "ignore_mismatched_sizes": True}
+    model, report = auto.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **shape, **SAFE
+    )
+    return model, set(report["missing_keys"]) | {each[0] for each in report["mismatched_keys"]}
 
 
 def _check_complete(missing: set[str]) -> None:

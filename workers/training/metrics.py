@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -34,13 +35,24 @@ WORD = re.compile(r"\w")
 def classification(labels: Sequence[str], *, truth: Truth, logits: Floats, loss: float) -> Report:
     """The report on a classifier; multi-label if ``truth`` has two dimensions.
 
-    ``truth`` is (rows,) label indices or (rows, labels) flags, ``logits`` is (rows, labels). A
-    multi-label row has every label whose sigmoid reaches 0.5, and its accuracy is the exact match.
-    A quotient without a denominator is 0: the recall of a label without rows, the precision of
-    one that was never given. Labels that were neither true nor given have no part in the macro F1.
+    ``truth`` is (rows,) label indices or (rows, labels) flags, ``logits`` is (rows, labels).
     """
-    multi_label = truth.ndim > 1
-    predicted = logits >= 0 if multi_label else logits.argmax(axis=1)
+    predicted = decided(logits, multi_label=truth.ndim > 1)
+    return decisions(labels, truth=truth, predicted=predicted, loss=loss)
+
+
+def decided(logits: Floats, *, multi_label: bool) -> Truth:
+    """Each row's best label, or flags for those whose sigmoid reaches 0.5."""
+    return np.asarray(logits >= 0) if multi_label else np.asarray(logits.argmax(axis=1))
+
+
+def decisions(labels: Sequence[str], *, truth: Truth, predicted: Truth, loss: float) -> Report:
+    """The report on a classifier whose logits are decided; both arrays have one form.
+
+    A multi-label accuracy is the exact match. A quotient without a denominator is 0: the recall of
+    a label without rows, the precision of one that was never given. Labels that were neither true
+    nor given have no part in the macro F1.
+    """
     return {
         "task": str(Task.CLASSIFY),
         "rows": len(truth),
@@ -49,7 +61,7 @@ def classification(labels: Sequence[str], *, truth: Truth, logits: Floats, loss:
         **_averages(truth, predicted, labels=len(labels)),
         "labels": list(labels),
         "per_label": _per_label(labels, truth=truth, predicted=predicted),
-        "confusion": None if multi_label else _confusion(truth, predicted, labels=len(labels)),
+        "confusion": None if truth.ndim > 1 else _confusion(truth, predicted, labels=len(labels)),
     }
 
 

@@ -1,0 +1,234 @@
+"""``nightshift models``: what has been trained, where its aliases point, and why."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli import connection, printing, watching
+from api.cli.failures import Failure
+
+app = typer.Typer(help="The registry of models.")
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="name@version, name@alias, or name for the newest.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
+Version = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version.")]
+Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
+
+_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>[0-9]+)")
+
+
+@app.command("list")
+def list_models(*, json: connection.Json = False, api: connection.Api = None) -> None:
+    """Every name with its newest version."""
+    with connection.connect(api) as client:
+        found = list(client.models.list())
+    if json:
+        printing.as_json(found)
+        return
+    names = itertools.groupby((model["nightshift"] for model in found), lambda one: one["name"])
+    printing.table(
+        ("MODEL", "TASK", "KIND", "SIZE", "ALIASES", "CREATED"),
+        [_name_row(list(versions)) for _, versions in names],
+    )
+
+
+@app.command("show")
+def show(model: Model, *, json: connection.Json = False, api: connection.Api = None) -> None:
+    """One version in full: what it is, how good, and where it comes from."""
+    with connection.connect(api) as client:
+        found = client.models.get(model)
+    if json:
+        printing.as_json(found)
+        return
+    version = found["nightshift"]
+    for name, value in _facts(version).items():
+        printing.line(f"{name:<9} {value}")
+    for split, report in version["metrics"].items():
+        printing.line(f"{split:<9} {_numbers(report)}")
+
+
+@app.command("versions")
+def versions(
+    name: Name,
+    *,
+    limit: Limit = 50,
+    json: connection.Json = False,
+    api: connection.Api = None,
+) -> None:
+    """One name's versions, newest first, deleted ones too."""
+    with connection.connect(api) as client:
+        found = list(itertools.islice(client.models.versions(name), limit))
+    if json:
+        printing.as_json(found)
+        return
+    printing.table(
+        ("VERSION", "KIND", "SIZE", "ALIASES", "CREATED", "JOB", "METRICS"),
+        [_version_row(version) for version in found],
+    )
+
+
+@app.command("alias")
+def alias(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="name@version; only the name with --remove.")
+    ],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the alias.")] = False,
+    json: connection.Json = False,
+    api: connection.Api = None,
+) -> None:
+    """Let an alias point to a version, or forget it."""
+    if remove:
+        with connection.connect(api) as client:
+            done = client.models.remove_alias(model, alias)
+        _say(done, f"{model}@{alias} is forgotten", json=json)
+        return
+    name, version = _named(model)
+    with connection.connect(api) as client:
+        done = client.models.set_alias(name, alias, version=version)
+    _say(done, f"{name}@{alias} is {name}@{version}", json=json)
+
+
+@app.command("download")
+def download(
+    model: Model,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet.")],
+    json: connection.Json = False,
+    api: connection.Api = None,
+) -> None:
+    """Fetch a version's files; each is compared with its hash."""
+    if out.exists():
+        raise Failure(f"--out must name a folder that does not exist yet, and {out} does")
+    with connection.connect(api) as client, watching.transfer("fetching", out) as progress:
+        found = client.models.download(model, out, progress=progress)
+    version = found["nightshift"]
+    if version["kind"] == "adapter":
+        printing.note(f"an adapter alone: its base is {version['base']}")
+    _say(found, f"{found['id']} is in {out}", json=json)
+
+
+@app.command("delete")
+def delete(model: Version, *, json: connection.Json = False, api: connection.Api = None) -> None:
+    """Delete a version that no alias, job or adapter uses."""
+    name, version = _named(model)
+    with connection.connect(api) as client:
+        done = client.models.delete(name, version)
+    _say(done, f"{name}@{version} is deleted", json=json)
+
+
+@app.command("promotions")
+def promotions(
+    name: Name,
+    *,
+    limit: Limit = 50,
+    json: connection.Json = False,
+    api: connection.Api = None,
+) -> None:
+    """Decisions about a name's aliases, newest first, each with both numbers."""
+    with connection.connect(api) as client:
+        found = list(itertools.islice(client.models.promotions(name), limit))
+    if json:
+        printing.as_json(found)
+        return
+    printing.table(
+        ("AT", "ALIAS", "MOVED", "METRIC", "CANDIDATE", "VALUE", "INCUMBENT", "VALUE", "MARGIN"),
+        [_promotion_row(decision) for decision in found],
+    )
+
+
+def _named(model: str) -> tuple[str, int]:
+    match = _VERSION.fullmatch(model)
+    if match is None:
+        raise Failure(f"this needs one version, such as news@3, not {model!r}")
+    return match["name"], int(match["version"])
+
+
+def _say(answer: dict[str, Any], sentence: str, *, json: bool) -> None:
+    if json:
+        printing.as_json(answer)
+    else:
+        printing.line(sentence)
+
+
+def _name_row(versions: list[dict[str, Any]]) -> tuple[Any, ...]:
+    newest = versions[0]
+    aliases = [f"{alias}={one['version']}" for one in versions for alias in one["aliases"]]
+    return (
+        f"{newest['name']}@{newest['version']}",
+        newest["task"],
+        newest["kind"],
+        printing.size(newest["bytes"]),
+        ", ".join(aliases) or None,
+        printing.moment(newest["created_at"]),
+    )
+
+
+def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
+    gone = version["deleted_at"] is not None
+    return (
+        version["version"],
+        version["kind"],
+        "deleted" if gone else printing.size(version["bytes"]),
+        ", ".join(version["aliases"]) or None,
+        printing.moment(version["created_at"]),
+        version["job_id"],
+        _numbers(version["metrics"].get("test") or version["metrics"].get("validation") or {}),
+    )
+
+
+def _promotion_row(decision: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        printing.moment(decision["at"]),
+        decision["alias"],
+        "yes" if decision["promoted"] else "no",
+        decision["metric"],
+        decision["version"],
+        _number(decision["value"]),
+        decision["incumbent"],
+        _number(decision["incumbent_value"]),
+        f"{decision['margin']:g}",
+    )
+
+
+def _facts(version: dict[str, Any]) -> dict[str, Any]:
+    data = version["lineage"].get("data") or {}
+    return {
+        "model": f"{version['name']}@{version['version']}",
+        "aliases": ", ".join(version["aliases"]) or "-",
+        "task": version["task"],
+        "kind": version["kind"],
+        "base": version["base"] or "from scratch",
+        "size": printing.size(version["bytes"]),
+        "sha256": version["sha256"],
+        "job": version["job_id"] or "-",
+        "code": version["lineage"].get("code_version") or "-",
+        "created": printing.moment(version["created_at"]),
+        **{f"  {split}": _words(facts) for split, facts in data.items()},
+    }
+
+
+def _words(facts: Any) -> str:
+    """What lineage says of a corpus, without its tables."""
+    if not isinstance(facts, dict):
+        return str(facts)
+    single = {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+    return ", ".join(f"{name} {value}" for name, value in single.items())
+
+
+def _numbers(report: dict[str, Any]) -> str:
+    """The single numbers of a report, without its tables."""
+    found = {name: value for name, value in report.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {_number(value)}" for name, value in found.items()) or "-"
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.6g}"

@@ -1,0 +1,144 @@
+"""Artefacts kept on local disk by hash, up to a size limit; all processes of a machine share them.
+
+    <key>/       a whole artefact: it appears by a rename
+    <key>.part/  one that is being fetched or removed
+    <key>.lock   locked shared by who uses it, exclusively by who fetches or removes it; holds the
+                 artefact's size, and its time of change is the last use
+    room         locked by who counts and makes room
+
+The locks are flock's and end with their process, so a crash leaves nothing to be cleaned up: what
+it left half done is removed like anything else. Lock files stay: somebody may be opening them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+log = structlog.get_logger()
+
+Beat = Callable[[], None]
+
+LOOK_AGAIN_SECONDS = 0.1
+"""Between two tries at a lock: waiting beats, so a lease is kept meanwhile."""
+
+
+class Cache:
+    """One folder of artefacts, of at most ``limit`` bytes."""
+
+    def __init__(self, root: Path, *, limit: int) -> None:
+        self._root = root
+        self._limit = limit
+
+    @contextmanager
+    def using(
+        self, key: str, *, size: int, fill: Callable[[Path], None], beat: Beat
+    ) -> Iterator[Path]:
+        """The artefact's folder, which stays for as long as the block runs.
+
+        ``fill`` writes the files into an empty folder if they are not here; of several processes
+        that want the same, one does, and the others wait. Raises ``OSError`` while there is no room
+        beside what is in use.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        folder = self._root / key
+        with self._lock(key).open("a+") as lock:
+            _wait(lock, fcntl.LOCK_SH, beat=beat)
+            while not folder.is_dir():
+                _wait(lock, fcntl.LOCK_EX, beat=beat)  # gives the shared lock up first: look again
+                if not folder.is_dir():
+                    self._fetch(key, lock, size=size, fill=fill, beat=beat)
+                _wait(lock, fcntl.LOCK_SH, beat=beat)
+            os.utime(lock.fileno())
+            yield folder
+
+    def _fetch(
+        self, key: str, lock: IO[str], *, size: int, fill: Callable[[Path], None], beat: Beat
+    ) -> None:
+        self._make_room(key, lock, size=size, beat=beat)
+        part = self._part(key)
+        try:
+            part.mkdir()
+            fill(part)
+            part.rename(self._root / key)
+        except BaseException:
+            self._remove(key, lock)
+            raise
+
+    def _make_room(self, key: str, lock: IO[str], *, size: int, beat: Beat) -> None:
+        """Remove what was used longest ago until the artefact fits, and count it from now on."""
+        with (self._root / "room").open("a+") as room:
+            _wait(room, fcntl.LOCK_EX, beat=beat)
+            self._remove(key, lock)  # what a process that died has left of it
+            others = sorted(self._root.glob("*.lock"), key=lambda path: path.stat().st_mtime_ns)
+            held = sum(_size(path) for path in others)
+            for path in others:
+                if held + size > self._limit:
+                    held -= self._evict(path)
+            if held + size > self._limit:
+                raise self._full(size, held=held)
+            lock.write(str(size))
+            lock.flush()
+
+    def _evict(self, path: Path) -> int:
+        """The bytes that were freed: none while somebody uses or fetches the artefact."""
+        with path.open("a+") as lock:
+            if not _try(lock, fcntl.LOCK_EX):
+                return 0
+            freed = _size(path)
+            self._remove(path.stem, lock)
+        if freed:
+            log.info("an artefact made room", artefact=path.stem, bytes=freed)
+        return freed
+
+    def _remove(self, key: str, lock: IO[str]) -> None:
+        """Under the exclusive lock. The rename comes first: a folder under its key is whole."""
+        folder, part = self._root / key, self._part(key)
+        shutil.rmtree(part, ignore_errors=True)
+        if folder.is_dir():
+            folder.rename(part)
+            shutil.rmtree(part)
+        lock.truncate(0)
+
+    def _full(self, size: int, *, held: int) -> OSError:
+        return OSError(
+            errno.ENOSPC,
+            f"the artefact cache may hold {self._limit} bytes (artefact_cache_bytes), of which "
+            f"{held} are in use, and {size} more are wanted",
+            str(self._root),
+        )
+
+    def _lock(self, key: str) -> Path:
+        return self._root / f"{key}.lock"
+
+    def _part(self, key: str) -> Path:
+        return self._root / f"{key}.part"
+
+
+def _wait(file: IO[str], kind: int, *, beat: Beat) -> None:
+    while not _try(file, kind):
+        beat()
+        time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _try(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size(path: Path) -> int:
+    """What the lock file says; one that is being written counts as nothing yet."""
+    text = path.read_text()
+    return int(text) if text.isdecimal() else 0

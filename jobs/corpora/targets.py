@@ -1,0 +1,139 @@
+"""What the rows of a labelled corpus say that a model should answer, read from values of any type.
+
+A label, and a text to be written, is a string or a number; several labels are an array of those, or
+a string with ``|`` between them. Which column it is, ``jobs.corpora.columns`` decides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from jobs.corpora.batches import LabelledRows, Rows
+from jobs.corpora.records import Broken
+from jobs.rows import RowCode
+from jobs.specs import Task
+
+MAX_LABEL = 500
+"""Characters of one label; a longer one is a text in the wrong column."""
+
+SEPARATOR = "|"
+_KINDS: dict[type, str] = {list: "an array", dict: "an object"}
+
+
+class Targets(StrEnum):
+    """What kind of target each row of a corpus has."""
+
+    LABEL = "label"  # one label
+    LABELS = "labels"  # any number of labels, none too
+    TEXT = "text"  # a text to be written
+    COMPLETION = "completion"  # the same; a corpus without such a column is plain text
+
+
+@dataclass(frozen=True)
+class Target:
+    """The column that was chosen, and what kind of values it has."""
+
+    column: str
+    kind: Targets
+
+    def add(
+        self, rows: Rows, line: int, text: str, value: object, row_id: str | None = None
+    ) -> None:
+        """Add a row with its text and this column's value, or the error that it is."""
+        assert isinstance(rows, LabelledRows)
+        found = read(value, self.kind, column=self.column)
+        if isinstance(found, Broken):
+            rows.fail(line, found.code, found.message, row_id)
+        else:
+            rows.add_pair(line, text, found, row_id)
+
+    def add_from(
+        self, rows: Rows, line: int, text: str, row: dict[str, object], row_id: str | None = None
+    ) -> None:
+        """The same for a row with named values, of which this column's may be missing."""
+        if self.column in row:
+            self.add(rows, line, text, row[self.column], row_id)
+        else:
+            self.fail_absent(rows, line, row_id)
+
+    def fail_absent(self, rows: Rows, line: int, row_id: str | None = None) -> None:
+        """Add an error row for a row that does not have the column at all."""
+        message = f"the row has no {self.column[:100]!r}"
+        rows.fail(line, RowCode.MISSING_TARGET, message, row_id)
+
+
+def no_rows(targets: Targets | None) -> Rows:
+    """An empty batch, for rows with targets or without."""
+    return Rows() if targets is None else LabelledRows()
+
+
+def of(task: Task, *, multi_label: bool) -> Targets:
+    """The kind of target that a task is trained on."""
+    if task is Task.CLASSIFY:
+        return Targets.LABELS if multi_label else Targets.LABEL
+    return Targets.COMPLETION if task is Task.GENERATE else Targets.TEXT
+
+
+def read(value: object, targets: Targets, *, column: str) -> str | Broken:
+    """The value as a shard keeps it: a string, several labels as a JSON array of strings."""
+    name = repr(column[:100])
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Broken(RowCode.MISSING_TARGET, f"{name} is null")
+    if targets is Targets.LABELS:
+        return _labels(value, name)
+    text = _as_text(value)
+    if text is None:
+        hint = "; several labels need multi_label" if targets is Targets.LABEL else ""
+        kind = _KINDS.get(type(value), "a value of another type")
+        return Broken(RowCode.WRONG_TYPE, f"{name} must be one string or number, not {kind}{hint}")
+    if not text or text.isspace():
+        return Broken(RowCode.MISSING_TARGET, f"{name} is empty")
+    return _problem(text, name) or text if targets is Targets.LABEL else text
+
+
+def labels(target: str) -> list[str]:
+    """The labels of a target of the kind ``LABELS``."""
+    found: list[str] = json.loads(target)
+    return found
+
+
+def _labels(value: object, name: str) -> str | Broken:
+    if isinstance(value, str):
+        value = [piece.strip() for piece in value.split(SEPARATOR)] if value.strip() else []
+    if not isinstance(value, list):
+        value = [value]
+    found: dict[str, None] = {}  # in order, each once
+    for entry in value:
+        label = _as_text(entry)
+        if label is None or not label or label.isspace():
+            message = f"each label in {name} must be a string or a number, and not empty"
+            return Broken(RowCode.WRONG_TYPE, message)
+        if problem := _problem(label, name):
+            return problem
+        found[label] = None
+    return json.dumps(list(found), ensure_ascii=False)
+
+
+def _as_text(value: object) -> str | None:
+    """A string as it is, a number or a truth value in words; ``None`` for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal):
+        return str(value)
+    return None
+
+
+def _problem(label: str, name: str) -> Broken | None:
+    """Why a text cannot be a label's name."""
+    if len(label) > MAX_LABEL:
+        message = f"a label in {name} must be at most {MAX_LABEL} characters, not {len(label):,}"
+        return Broken(RowCode.WRONG_TYPE, message)
+    if "\0" in label:
+        return Broken(RowCode.WRONG_TYPE, f"a label in {name} must not contain the character NUL")
+    return None

@@ -1,0 +1,86 @@
+"""Checkpoints: a part from each host, then the row that makes them count, under the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.ledger import events, runs
+from jobs.ledger.runs import RankLease
+from jobs.tables import Checkpoint, CheckpointPart
+
+
+def add_part(session: Session, held: RankLease, *, step: int, files: list[dict[str, Any]]) -> None:
+    """Record what this rank's host has uploaded. Raises ``LeaseLost``; repeating is harmless."""
+    runs.confirm(session, held)
+    session.execute(
+        insert(CheckpointPart)
+        .values(run_id=held.run_id, step=step, rank=held.rank, files=files)
+        .on_conflict_do_update(
+            index_elements=[CheckpointPart.run_id, CheckpointPart.step, CheckpointPart.rank],
+            set_={"files": files},
+        )
+    )
+
+
+def complete(
+    session: Session,
+    held: RankLease,
+    *,
+    step: int,
+    metric: float | None,
+    best: bool,
+    manifest_key: str,
+    manifest_sha256: str,
+    size: int,
+) -> None:
+    """Let the checkpoint count. Raises ``LeaseLost``: then it never does; repeating is harmless."""
+    runs.confirm(session, held)
+    new = session.scalar(
+        insert(Checkpoint)
+        .values(
+            job_id=held.job_id,
+            run_id=held.run_id,
+            step=step,
+            metric=metric,
+            best=best,
+            manifest_key=manifest_key,
+            manifest_sha256=manifest_sha256,
+            bytes=size,
+        )
+        .on_conflict_do_nothing(index_elements=[Checkpoint.run_id, Checkpoint.step])
+        .returning(Checkpoint.id)
+    )
+    if new is not None:
+        events.record(
+            session, job_id=held.job_id, type="checkpoint", run=held.fence, step=step, metric=metric
+        )
+
+
+def mark_damaged(session: Session, held: RankLease, checkpoint_id: int, *, reason: str) -> None:
+    """Pass over this one from now on. Raises ``LeaseLost``."""
+    runs.confirm(session, held)
+    step = session.scalar(
+        sa.update(Checkpoint)
+        .where(Checkpoint.id == checkpoint_id, Checkpoint.damaged_at.is_(None))
+        .values(damaged_at=sa.func.now())
+        .returning(Checkpoint.step)
+    )
+    if step is not None:
+        events.record(
+            session, job_id=held.job_id, type="checkpoint_damaged", step=step, reason=reason[:500]
+        )
+
+
+def mark_deleted(session: Session, held: RankLease, checkpoint_ids: Sequence[int]) -> None:
+    """Say that these are not kept, before their objects go. Raises ``LeaseLost``."""
+    runs.confirm(session, held)
+    session.execute(
+        sa.update(Checkpoint)
+        .where(Checkpoint.id.in_(checkpoint_ids))
+        .values(deleted_at=sa.func.now())
+    )

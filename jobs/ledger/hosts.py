@@ -1,0 +1,104 @@
+"""Hosts as their agents beat: who can take a rank."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.decisions.judging import Outcome
+from jobs.ledger import events
+from jobs.states import RankState
+from jobs.tables import Host, Rank
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What an agent says of its host."""
+
+    name: str
+    incarnation: str  # new at every start of the agent
+    pool: str
+    address: str
+    devices: int
+    device: str
+    memory_bytes: int
+    shares_pool: str | None
+    sharing: str | None
+
+
+def beat(session: Session, host: Presented) -> bool:
+    """Say that this host is there; ``False`` when another agent beats under its name.
+
+    An agent that was started anew takes its name over, and what its predecessor held is over.
+    """
+    values = {**asdict(host), "beat_at": sa.func.now()}
+    ours = session.scalar(
+        insert(Host)
+        .values(values)
+        .on_conflict_do_update(
+            index_elements=[Host.name],
+            set_=values,
+            where=Host.incarnation == host.incarnation,
+        )
+        .returning(Host.name)
+    )
+    return ours is not None
+
+
+def arrive(session: Session, host: Presented) -> None:
+    """Take the name over from an earlier agent, whose ranks end with it.
+
+    The host comes first: a gang that is being formed with it is then seen by what follows.
+    """
+    values = {**asdict(host), "draining": False, "beat_at": sa.func.now()}
+    session.execute(
+        insert(Host)
+        .values(values)
+        .on_conflict_do_update(
+            index_elements=[Host.name], set_={**values, "started_at": sa.func.now()}
+        )
+    )
+    session.execute(
+        sa.update(Rank)
+        .where(
+            Rank.host == host.name,
+            Rank.incarnation != host.incarnation,
+            Rank.state != RankState.ENDED,
+        )
+        .values(
+            state=RankState.ENDED,
+            lease_expires_at=None,
+            outcome=Outcome.SILENT,
+            error="the host's agent was started anew",
+            ended_at=sa.func.now(),
+        )
+    )
+    events.wake_control(session)
+
+
+def drain(session: Session, *, name: str, incarnation: str) -> None:
+    """Take no more ranks; the one that is there makes a checkpoint and ends."""
+    session.execute(
+        sa.update(Host)
+        .where(Host.name == name, Host.incarnation == incarnation)
+        .values(draining=True)
+    )
+    events.wake_control(session)
+
+
+def leave(session: Session, *, name: str, incarnation: str) -> None:
+    """Say that this host ends."""
+    session.execute(sa.delete(Host).where(Host.name == name, Host.incarnation == incarnation))
+
+
+def forget_silent(session: Session, *, seconds: float) -> list[str]:
+    """Drop hosts that have been silent for so long and hold nothing; their names."""
+    silent = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    return list(
+        session.scalars(
+            sa.delete(Host).where(Host.beat_at < silent, Host.run_id.is_(None)).returning(Host.name)
+        )
+    )

@@ -1,0 +1,83 @@
+"""What a run tells while it goes on: points of its curves, lines of its logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.ledger import events, runs
+from jobs.ledger.runs import RankLease
+from jobs.tables import LogLine, Point
+
+EVALUATION = "validation/"
+"""Names of what was measured on validation rows begin so; they make an event as well."""
+
+
+def add_points(
+    session: Session, held: RankLease, points: Iterable[tuple[int, Mapping[str, float]]]
+) -> None:
+    """Write numbers of some steps; those of an earlier run at the same step go.
+
+    Raises ``LeaseLost``.
+    """
+    runs.confirm(session, held)
+    rows = {
+        (name, step): {
+            "job_id": held.job_id,
+            "name": name,
+            "step": step,
+            "value": float(value),
+            "run_number": held.fence,
+        }
+        for step, values in points
+        for name, value in values.items()
+    }
+    if not rows:
+        return
+    statement = insert(Point).values(list(rows.values()))
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Point.job_id, Point.name, Point.step],
+            set_={
+                "value": statement.excluded.value,
+                "run_number": statement.excluded.run_number,
+                "at": statement.excluded.at,
+            },
+        )
+    )
+    _record_evaluations(session, held, rows)
+
+
+def add_log_lines(session: Session, held: RankLease, lines: Sequence[str]) -> None:
+    """Append to the rank's log; whoever wrote them, they were written."""
+    if lines:
+        session.execute(
+            insert(LogLine),
+            [
+                {
+                    "job_id": held.job_id,
+                    "run_number": held.fence,
+                    "rank": held.rank,
+                    "text": line[:4000].replace("\0", "\ufffd"),
+                }
+                for line in lines
+            ],
+        )
+
+
+def _record_evaluations(
+    session: Session, held: RankLease, rows: Mapping[tuple[str, int], Mapping[str, object]]
+) -> None:
+    by_step: dict[int, dict[str, object]] = {}
+    for (name, step), row in rows.items():
+        if name.startswith(EVALUATION):
+            value = row["value"]  # JSON knows no NaN and no infinity
+            shown = value if isinstance(value, float) and math.isfinite(value) else None
+            by_step.setdefault(step, {})[name.removeprefix(EVALUATION)] = shown
+    for step, values in sorted(by_step.items()):
+        events.record(
+            session, job_id=held.job_id, type="evaluation", run=held.fence, step=step, values=values
+        )

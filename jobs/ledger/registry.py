@@ -1,0 +1,257 @@
+"""What changes the model registry: versions, aliases, promotions, deletion.
+
+Every change of a name takes the lock on its row first, so changes of one name come one after
+another; ``pin`` alone takes the version's, which a deletion has to wait for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs import bundles
+from jobs.bundles import File
+from jobs.errors import BadRequest, Conflict, NotFound
+from jobs.ledger import events
+from jobs.queries import registry
+from jobs.references import ALIAS, Registered
+from jobs.states import FINAL
+from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
+
+
+def register(
+    session: Session,
+    *,
+    project_id: str,
+    name: str,
+    task: str,
+    kind: str,
+    base: str | None,
+    files: Sequence[File],
+    metrics: Json,
+    lineage: Json,
+    job_id: str | None,
+) -> int:
+    """The number of the new version; for a job that has registered already, that of then.
+
+    ``files`` is the bundle whose objects are complete. Numbers in ``metrics`` and ``lineage`` that
+    JSON does not have (NaN, infinity) become null.
+    """
+    session.execute(
+        insert(Model)
+        .values(project_id=project_id, name=name, last_version=0)
+        .on_conflict_do_nothing()
+    )
+    model = _locked(session, name, project_id=project_id)
+    earlier = _registered_by(session, job_id)
+    if earlier is not None:
+        return earlier
+    model.last_version += 1
+    session.add(
+        ModelVersion(
+            project_id=project_id,
+            name=name,
+            version=model.last_version,
+            task=task,
+            kind=kind,
+            base=base,
+            files=list(files),
+            bytes=bundles.size(files),
+            sha256=bundles.digest(files),
+            metrics=_storable(metrics),
+            lineage=_storable(lineage),
+            job_id=job_id,
+        )
+    )
+    session.flush()
+    if job_id is not None:
+        reference = f"{name}@{model.last_version}"
+        events.record(session, job_id=job_id, type="registered", model=reference)
+    return model.last_version
+
+
+def pin(session: Session, name: Registered, *, project_id: str) -> str:
+    """The reference as ``name@version``, which is not deleted before this transaction ends.
+
+    Raises ``NotFound``.
+    """
+    found = registry.version(session, name, project_id=project_id)
+    session.refresh(found, with_for_update={"read": True})
+    if found.deleted_at is not None:
+        raise NotFound(f"{found.name}@{found.version} was deleted", code="model_not_found")
+    return f"{found.name}@{found.version}"
+
+
+def set_alias(session: Session, *, project_id: str, name: str, alias: str, version: int) -> None:
+    """Let the alias point to the version, wherever it pointed. Raises ``NotFound``."""
+    if not ALIAS.fullmatch(alias):
+        raise BadRequest(
+            "an alias is a lower-case letter and then at most 39 letters, digits, `-` and `_`, "
+            f"not {alias!r}",
+            param="alias",
+        )
+    _locked(session, name, project_id=project_id)
+    registry.version(session, Registered(name, version), project_id=project_id)
+    _move_alias(session, project_id=project_id, name=name, alias=alias, version=version)
+
+
+def remove_alias(session: Session, *, project_id: str, name: str, alias: str) -> None:
+    """Forget the alias; the version it pointed to stays. Raises ``NotFound``."""
+    _locked(session, name, project_id=project_id)
+    session.delete(registry.alias(session, name, alias, project_id=project_id))
+    session.flush()
+
+
+def record_promotion(
+    session: Session,
+    *,
+    project_id: str,
+    name: str,
+    alias: str,
+    version: int,
+    value: float,
+    expected_incumbent: int | None,
+    incumbent_value: float | None,
+    metric: str,
+    margin: float,
+    promoted: bool,
+    reason: str,
+    job_id: str,
+) -> bool:
+    """Keep a decision and do as it says; ``False`` if the alias is not where it was.
+
+    The candidate was compared with ``expected_incumbent`` (``None``: the alias pointed nowhere).
+    When somebody has moved the alias meanwhile nothing is written: compare again. A decision of
+    this job that is there already is not repeated.
+    """
+    _locked(session, name, project_id=project_id)
+    if _decided(session, job_id, name=name, alias=alias, version=version):
+        return True
+    place = session.get(ModelAlias, (project_id, name, alias), populate_existing=True)
+    if (place.version if place else None) != expected_incumbent:
+        return False
+    numbers = {
+        "alias": alias,
+        "version": version,
+        "value": value,
+        "incumbent": expected_incumbent,
+        "incumbent_value": incumbent_value,
+        "metric": metric,
+        "margin": margin,
+        "promoted": promoted,
+        "reason": reason,
+    }
+    session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **numbers))
+    events.record(session, job_id=job_id, type="promotion", model=name, **_storable(numbers))
+    if promoted:
+        _move_alias(session, project_id=project_id, name=name, alias=alias, version=version)
+    session.flush()
+    return True
+
+
+def delete_version(session: Session, *, project_id: str, name: str, version: int) -> list[File]:
+    """Make the version a tombstone; the files whose objects the caller deletes after the commit.
+
+    Deleting it again gives the same files again, for a caller that died in between. Raises
+    ``NotFound``, and ``Conflict`` while an alias, a job or an adapter needs it.
+    """
+    _locked(session, name, project_id=project_id)
+    found = session.get(
+        ModelVersion, (project_id, name, version), populate_existing=True, with_for_update=True
+    )
+    if found is None:
+        raise NotFound(f"the model {name!r} has no version {version}", code="model_not_found")
+    if found.deleted_at is None:
+        _check_unused(session, found)
+        found.deleted_at = session.scalar(sa.select(sa.func.now()))
+        session.flush()
+    return list(found.files)
+
+
+def _locked(session: Session, name: str, *, project_id: str) -> Model:
+    model = session.get(Model, (project_id, name), populate_existing=True, with_for_update=True)
+    if model is None:
+        raise NotFound(f"no model {name!r} in this project's registry", code="model_not_found")
+    return model
+
+
+def _registered_by(session: Session, job_id: str | None) -> int | None:
+    if job_id is None:
+        return None
+    return session.scalar(sa.select(ModelVersion.version).where(ModelVersion.job_id == job_id))
+
+
+def _move_alias(session: Session, *, project_id: str, name: str, alias: str, version: int) -> None:
+    moved = {"version": version, "moved_at": sa.func.now()}
+    session.execute(
+        insert(ModelAlias)
+        .values(project_id=project_id, name=name, alias=alias, **moved)
+        .on_conflict_do_update(index_elements=["project_id", "name", "alias"], set_=moved)
+    )
+
+
+def _decided(session: Session, job_id: str, *, name: str, alias: str, version: int) -> bool:
+    query = sa.select(Promotion.id).where(
+        Promotion.job_id == job_id,
+        Promotion.name == name,
+        Promotion.alias == alias,
+        Promotion.version == version,
+    )
+    return session.scalar(query) is not None
+
+
+def _check_unused(session: Session, found: ModelVersion) -> None:
+    """Jobs before adapters: a job that registers an adapter ends in the same transaction."""
+    reference = f"{found.name}@{found.version}"
+    for users, why in (
+        (_aliases(session, found), "the alias {} points to it: move or remove the alias first"),
+        (_jobs(session, found), "{} uses it: wait until the job has ended, or cancel it"),
+        (_adapters(session, found), "{} is an adapter on it: delete the adapter first"),
+    ):
+        if users:
+            reason = why.format(users[0])
+            raise Conflict(f"{reference} cannot be deleted: {reason}", code="model_in_use")
+
+
+def _aliases(session: Session, found: ModelVersion) -> Sequence[str]:
+    query = sa.select(ModelAlias.alias).where(
+        ModelAlias.project_id == found.project_id,
+        ModelAlias.name == found.name,
+        ModelAlias.version == found.version,
+    )
+    return session.scalars(query.order_by(ModelAlias.alias)).all()
+
+
+def _jobs(session: Session, found: ModelVersion) -> Sequence[str]:
+    query = sa.select(Job.id).where(
+        Job.project_id == found.project_id,
+        Job.model_pinned == f"{found.name}@{found.version}",
+        Job.state.not_in(FINAL),
+    )
+    return session.scalars(query.order_by(Job.created_at)).all()
+
+
+def _adapters(session: Session, found: ModelVersion) -> Sequence[str]:
+    query = sa.select(ModelVersion.name + "@" + sa.cast(ModelVersion.version, sa.Text)).where(
+        ModelVersion.project_id == found.project_id,
+        ModelVersion.base == f"{found.name}@{found.version}",
+        ModelVersion.kind == "adapter",
+        ModelVersion.deleted_at.is_(None),
+    )
+    return session.scalars(query).all()
+
+
+def _storable(value: Any) -> Any:
+    """The value without the numbers that JSON lacks."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _storable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(inner) for inner in value]
+    return value

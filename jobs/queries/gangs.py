@@ -1,0 +1,217 @@
+"""Who wants hosts, who has them, who is there: the facts for ``decisions.gangs``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import clock, specs
+from jobs.decisions.gangs import Holding, Wish
+from jobs.decisions.judging import Outcome, RankFacts
+from jobs.specs import BULK, TRAINING
+from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
+from jobs.tables import Chunk, Host, Job, Project, Rank, Run
+
+SILENCE = timedelta(seconds=20)
+"""A host that has not beaten for this long counts as gone."""
+
+BATCH = 500
+YIELD, REFUSE = "yield", "refuse"
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """A pool's hosts at one moment."""
+
+    alive: int  # that could take ranks, now or later
+    idle: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankMessage:
+    """A rank whose host is to be told, with words for people who watch the queue."""
+
+    run_id: str
+    rank: int
+    host: str
+    incarnation: str
+    words: str
+
+
+def pools(session: Session) -> list[str]:
+    """Pools that have a training job which wants a gang."""
+    return list(session.scalars(_wanting(Job.pool).distinct()))
+
+
+def wishes(session: Session, *, pool: str) -> list[Wish]:
+    """The pool's jobs that want a gang, the first some hundred by priority and age."""
+    query = (
+        _wanting(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at, Job.spec)
+        .join(Project, Project.id == Job.project_id)
+        .where(Job.pool == pool)
+        .order_by(Job.priority.desc(), Job.created_at)
+        .limit(BATCH)
+    )
+    return [_wish(row) for row in session.execute(query)]
+
+
+def holdings(session: Session, *, pool: str) -> list[Holding]:
+    """Live runs of the pool."""
+    query = (
+        sa.select(
+            *(Run.id, Job.project_id, Job.priority, Run.machines, Run.created_at),
+            Run.stop.is_not(None),
+        )
+        .join(Job, Job.id == Run.job_id)
+        .where(Job.pool == pool, Run.state.in_(LIVE_RUN))
+    )
+    return [Holding(*row) for row in session.execute(query)]
+
+
+def hosts(session: Session, *, pool: str) -> Hosts:
+    """The pool's hosts; those that refuse to train are as good as not there."""
+    busy = busy_pools(session)
+    lately = clock.now(session) - SILENCE
+    found = sa.select(Host).where(Host.pool == pool, Host.beat_at > lately, ~Host.draining)
+    alive = [host for host in session.scalars(found.order_by(Host.name)) if host.sharing != REFUSE]
+    idle = [
+        host.name
+        for host in alive
+        if host.run_id is None and not (host.sharing == YIELD and host.shares_pool in busy)
+    ]
+    return Hosts(alive=len(alive), idle=tuple(idle))
+
+
+def yielding(session: Session) -> list[str]:
+    """Live runs, not asked to stop yet, on hosts that yield to a bulk pool which has work."""
+    query = (
+        sa.select(Run.id)
+        .join(Host, Host.run_id == Run.id)
+        .where(
+            Run.state.in_(LIVE_RUN),
+            Run.stop.is_(None),
+            Host.sharing == YIELD,
+            Host.shares_pool.in_(busy_pools(session)),
+        )
+    )
+    return list(session.scalars(query.distinct()))
+
+
+def busy_pools(session: Session) -> set[str]:
+    """Bulk pools with chunks to do."""
+    todo = sa.select(Chunk.id).where(
+        Chunk.job_id == Job.id, Chunk.state.in_((ChunkState.PENDING, ChunkState.LEASED))
+    )
+    query = sa.select(Job.pool).where(Job.kind.in_(BULK), Job.state.in_(CLAIMABLE), todo.exists())
+    return set(session.scalars(query.distinct()))
+
+
+def live_runs(session: Session) -> list[Run]:
+    """Every run that holds hosts."""
+    return list(session.scalars(sa.select(Run).where(Run.state.in_(LIVE_RUN)).order_by(Run.id)))
+
+
+def ranks(session: Session, run_ids: Sequence[str]) -> dict[str, list[RankFacts]]:
+    """The ranks of some runs, in order."""
+    found: dict[str, list[RankFacts]] = {run_id: [] for run_id in run_ids}
+    query = sa.select(Rank).where(Rank.run_id.in_(run_ids)).order_by(Rank.run_id, Rank.rank)
+    for rank in session.scalars(query):
+        found[rank.run_id].append(_facts(rank))
+    return found
+
+
+def unwanted(session: Session) -> list[tuple[str, str, str]]:
+    """Live runs that should end: id, how, and why in words."""
+    draining = (
+        sa.select(Host.name).where(Host.run_id == Run.id, Host.draining).limit(1).scalar_subquery()
+    )
+    query = (
+        sa.select(Run.id, Job.state, draining)
+        .join(Job, Job.id == Run.job_id)
+        .where(
+            Run.state.in_(LIVE_RUN),
+            sa.or_(Run.stop.is_(None), Run.stop == "checkpoint"),
+            sa.or_(Job.state != JobState.RUNNING, draining.is_not(None)),
+        )
+    )
+    return [(run_id, *_why(state, host)) for run_id, state, host in session.execute(query)]
+
+
+def to_tell(session: Session, *, resend_after: timedelta) -> list[RankMessage]:
+    """Ranks whose hosts have not claimed them: never told, or told so long ago."""
+    query = (
+        sa.select(Rank, Run.number, Run.job_id)
+        .join(Run, Run.id == Rank.run_id)
+        .where(
+            Rank.state == RankState.PENDING,
+            Run.state.in_(LIVE_RUN),
+            Run.stop.is_(None),
+            sa.or_(Rank.dispatched_at.is_(None), Rank.dispatched_at < sa.func.now() - resend_after),
+        )
+        .order_by(Rank.run_id, Rank.rank)
+        .limit(BATCH)
+    )
+    return [
+        RankMessage(
+            run_id=rank.run_id,
+            rank=rank.rank,
+            host=rank.host,
+            incarnation=rank.incarnation,
+            words=f"rank {rank.rank} of run {number} of {job_id}",
+        )
+        for rank, number, job_id in session.execute(query)
+    ]
+
+
+def _wanting(*columns: Any) -> sa.Select[Any]:
+    live = sa.select(Run.id).where(Run.job_id == Job.id, Run.state.in_(LIVE_RUN))
+    return sa.select(*columns).where(
+        Job.kind.in_(TRAINING),
+        Job.state == JobState.RUNNING,
+        sa.or_(Job.not_before.is_(None), Job.not_before <= sa.func.now()),
+        ~live.exists(),
+    )
+
+
+def _wish(row: Any) -> Wish:
+    machines = specs.training(row.spec).machines
+    return Wish(
+        job_id=row.id,
+        project_id=row.project_id,
+        weight=row.weight,
+        priority=row.priority,
+        created_at=row.created_at,
+        least=machines.min,
+        most=machines.max,
+    )
+
+
+def _facts(rank: Rank) -> RankFacts:
+    return RankFacts(
+        rank=rank.rank,
+        host=rank.host,
+        state=rank.state,
+        outcome=Outcome(rank.outcome) if rank.outcome else None,
+        exit_code=rank.exit_code,
+        error_code=rank.error_code,
+        error=rank.error,
+        lease_expires_at=rank.lease_expires_at,
+        progress_at=rank.progress_at,
+        ended_at=rank.ended_at,
+    )
+
+
+def _why(state: JobState, draining_host: str | None) -> tuple[str, str]:
+    match state:
+        case JobState.RUNNING:
+            return "checkpoint", f"host {draining_host} is going away"
+        case JobState.PAUSED:
+            return "checkpoint", "the job was paused"
+        case JobState.CANCELLING:
+            return "now", "the job was cancelled"
+    return "now", f"the job is {state}"

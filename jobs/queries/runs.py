@@ -1,0 +1,72 @@
+"""Runs of training jobs with their ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.states import LIVE_RUN
+from jobs.tables import Checkpoint, Rank, Run
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One attempt at a job, by whom, and where it began."""
+
+    run: Run
+    from_step: int  # of the checkpoint that it resumed from; 0: it began at the beginning
+    ranks: list[Rank]  # in order
+
+
+def listing(
+    session: Session, job_id: str, *, limit: int, before: int | None = None
+) -> list[RunView]:
+    """Runs of a job, newest first, older than the run number ``before``."""
+    query = sa.select(Run).where(Run.job_id == job_id).order_by(Run.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Run.number < before)
+    return _views(session, session.scalars(query).all())
+
+
+def live(session: Session, job_id: str) -> RunView | None:
+    """The run that holds hosts at this moment, if there is one."""
+    query = sa.select(Run).where(Run.job_id == job_id, Run.state.in_(LIVE_RUN))
+    views = _views(session, session.scalars(query).all())
+    return views[0] if views else None
+
+
+def latest(session: Session, job_ids: Iterable[str]) -> dict[str, RunView]:
+    """The newest run of each job that has ever had one."""
+    query = (
+        sa.select(Run)
+        .distinct(Run.job_id)
+        .where(Run.job_id.in_(list(job_ids)))
+        .order_by(Run.job_id, Run.number.desc())
+    )
+    return {view.run.job_id: view for view in _views(session, session.scalars(query).all())}
+
+
+def _views(session: Session, found: Sequence[Run]) -> list[RunView]:
+    if not found:
+        return []
+    ranks = session.scalars(
+        sa.select(Rank).where(Rank.run_id.in_([run.id for run in found])).order_by(Rank.rank)
+    ).all()
+    begun = _from_steps(session, found)
+    return [
+        RunView(
+            run=run,
+            from_step=begun.get(run.checkpoint_id or 0, 0),
+            ranks=[rank for rank in ranks if rank.run_id == run.id],
+        )
+        for run in found
+    ]
+
+
+def _from_steps(session: Session, found: Sequence[Run]) -> dict[int, int]:
+    ids = [run.checkpoint_id for run in found if run.checkpoint_id is not None]
+    query = sa.select(Checkpoint.id, Checkpoint.step).where(Checkpoint.id.in_(ids))
+    return dict(session.execute(query).all())

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.decisions import promoting
+from jobs.decisions.promoting import Rated
+
+METRICS = st.sampled_from(sorted(promoting.HIGHER | promoting.LOWER))
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
+MARGINS = st.floats(min_value=0, max_value=1e3)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("metric", "new", "old", "margin", "better"),
+    [
+        ("accuracy", 0.91, 0.90, 0.0, True),
+        ("accuracy", 0.90, 0.90, 0.0, False),
+        ("accuracy", 0.91, 0.90, 0.02, False),
+        ("accuracy", 0.75, 0.5, 0.25, False),
+        ("macro_f1", 0.5, 0.6, 0.0, False),
+        ("loss", 0.3, 0.4, 0.0, True),
+        ("loss", 0.4, 0.3, 0.0, False),
+        ("loss", 0.39, 0.4, 0.05, False),
+        ("perplexity", 20.0, math.inf, 1.0, True),
+        ("perplexity", math.inf, math.inf, 0.0, False),
+        ("bleu", 31.0, 30.0, 0.5, True),
+        ("accuracy", NAN, 0.1, 0.0, False),
+        ("loss", NAN, 9.0, 0.0, False),
+        ("loss", 9.0, NAN, 0.0, True),
+        ("loss", NAN, NAN, 0.0, False),
+    ],
+)
+def test_better_is_by_more_than_the_margin_in_the_metrics_direction(
+    *, metric: str, new: float, old: float, margin: float, better: bool
+) -> None:
+    assert promoting.is_better(metric, new=new, old=old, margin=margin) is better
+
+
+@given(METRICS, NUMBERS, NUMBERS, MARGINS)
+def test_of_two_numbers_at_most_one_is_better(
+    metric: str, one: float, other: float, margin: float
+) -> None:
+    both = [
+        promoting.is_better(metric, new=one, old=other, margin=margin),
+        promoting.is_better(metric, new=other, old=one, margin=margin),
+    ]
+    assert not all(both)
+
+
+@given(METRICS, NUMBERS, NUMBERS, MARGINS, MARGINS)
+def test_a_larger_margin_never_lets_a_number_win_that_lost(
+    metric: str, new: float, old: float, margin: float, more: float
+) -> None:
+    if promoting.is_better(metric, new=new, old=old, margin=margin + more):
+        assert promoting.is_better(metric, new=new, old=old, margin=margin)
+
+
+@given(METRICS, st.floats(), MARGINS)
+def test_no_number_never_wins(metric: str, old: float, margin: float) -> None:
+    assert not promoting.is_better(metric, new=NAN, old=old, margin=margin)
+
+
+def test_a_metric_whose_direction_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="metric must be one of accuracy"):
+        promoting.is_better("acuracy", new=1, old=0)
+
+
+def decide(value: float, incumbent: float | None, *, margin: float = 0.01) -> promoting.Decision:
+    old = None if incumbent is None else Rated("news@3", incumbent)
+    return promoting.decide(
+        alias="champion",
+        metric="macro_f1",
+        margin=margin,
+        candidate=Rated("news@4", value),
+        incumbent=old,
+    )
+
+
+def test_a_better_candidate_takes_the_alias_and_both_numbers_are_said() -> None:
+    assert decide(0.912, 0.894) == (
+        True,
+        "macro_f1 0.912 of news@4 beats 0.894 of news@3 by more than 0.01: champion moves",
+    )
+
+
+def test_a_worse_candidate_does_not_and_both_numbers_are_said() -> None:
+    promoted, reason = decide(0.9, 0.894)
+    assert not promoted
+    assert reason == (
+        "macro_f1 0.9 of news@4 does not beat 0.894 of news@3 by more than 0.01: "
+        "champion stays as it is"
+    )
+
+
+def test_an_alias_that_points_nowhere_is_taken() -> None:
+    promoted, reason = decide(0.1, None)
+    assert promoted
+    assert reason == "champion pointed nowhere and takes macro_f1 0.1 of news@4 as the first"
+
+
+def test_not_even_then_by_a_candidate_without_a_number() -> None:
+    promoted, reason = decide(NAN, None)
+    assert not promoted
+    assert reason == "macro_f1 nan of news@4 is no number: champion stays as it is"

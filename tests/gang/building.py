@@ -1,0 +1,175 @@
+"""Training jobs for tests: small corpora, specs with sane defaults, and looking at what became."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs.ledger import controls
+from jobs.queries import gangs
+from jobs.queries.jobs import JobView
+from jobs.states import LIVE_RUN, JobState
+from jobs.tables import Checkpoint, Event, Host, ModelVersion, Point, Rank, Run
+from tests.support.installation import PROJECT, Installation, Process
+from tests.support.waiting import wait_until
+
+WORDS = {
+    "sports": ("team", "match", "final", "won"),
+    "science": ("galaxy", "light", "scientists", "measured"),
+    "business": ("bank", "shares", "loss", "quarter"),
+}
+
+
+def labelled(rows: int = 240) -> list[tuple[str, str]]:
+    """So many texts that can be told apart, with their labels."""
+    names = list(WORDS)
+    found = []
+    for number in range(rows):
+        label = names[number % len(names)]
+        words = WORDS[label]
+        text = f"the {words[number % 4]} {words[(number // 4) % 4]} number {number}"
+        found.append((text, label))
+    return found
+
+
+def jsonl(rows: Iterable[tuple[str, str]]) -> bytes:
+    """A corpus of texts and labels."""
+    lines = (json.dumps({"text": text, "label": label}) for text, label in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+class Trainer:
+    """An installation, and short words for training on it."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.hosts: dict[str, Process] = {}
+
+    def start(self, name: str, *, before: Sequence[str] = (), **env: str) -> Process:
+        """Start a host, or start it again; return when it can take ranks."""
+        process = self.installation.start_host(name, before=before, **env)
+        self.hosts[name] = process
+        wait_until(lambda: self._is_there(name, process), seconds=60)
+        return process
+
+    def submit(self, *, rows: int = 240, train: dict[str, Any] | None = None, **fields: Any) -> str:
+        """A fine-tune of the tiny classifier."""
+        recipe = {
+            "epochs": 2,
+            "batch_rows": 8,
+            "learning_rate": 1e-3,
+            "evaluate_steps": 20,
+            "checkpoint_steps": 10,
+            **(train or {}),
+        }
+        base = {} if "architecture" in fields else {"base": str(self.installation.model)}
+        spec = {"kind": "finetune", "model": "news", "train": recipe, **base, **fields}
+        return self.installation.submit(jsonl(labelled(rows)), **spec)
+
+    def succeeded(self, job_id: str, *, seconds: float = 180) -> JobView:
+        """The job, which must succeed."""
+        view = self.installation.wait(job_id, seconds=seconds)
+        assert view.job.state is JobState.SUCCEEDED, f"{self.told(job_id)}\n{self.logs()}"
+        return view
+
+    def logs(self) -> str:
+        """The end of every log."""
+        return self.installation.logs()
+
+    def told(self, job_id: str) -> str:
+        """What happened to a job, for a failing test."""
+        with self.installation.sessions.begin() as session:
+            history = session.scalars(
+                sa.select(Event).where(Event.job_id == job_id).order_by(Event.id)
+            )
+            return "\n".join(f"{event.type} {event.data}" for event in history)
+
+    def wait_for_step(self, job_id: str, step: int, *, seconds: float = 120) -> None:
+        """Return once the live run is that far."""
+        wait_until(lambda: self._step(job_id) >= step, seconds=seconds, every=0.05)
+
+    def wait_for_checkpoint(self, job_id: str, *, past: int = 0, seconds: float = 120) -> None:
+        """Return once a checkpoint behind a step is complete."""
+        wait_until(
+            lambda: any(each.step > past for each in self.checkpoints(job_id)),
+            seconds=seconds,
+            every=0.05,
+        )
+
+    def runs(self, job_id: str) -> list[Run]:
+        with self.installation.sessions.begin() as session:
+            return list(
+                session.scalars(sa.select(Run).where(Run.job_id == job_id).order_by(Run.number))
+            )
+
+    def live_ranks(self, job_id: str) -> list[Rank]:
+        with self.installation.sessions.begin() as session:
+            query = sa.select(Rank).join(Run, Run.id == Rank.run_id)
+            live = query.where(Run.job_id == job_id, Run.state.in_(LIVE_RUN))
+            return list(session.scalars(live.order_by(Rank.rank)))
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        with self.installation.sessions.begin() as session:
+            query = sa.select(Checkpoint).where(Checkpoint.job_id == job_id)
+            return list(session.scalars(query.order_by(Checkpoint.step)))
+
+    def curve(self, job_id: str, name: str = "loss") -> dict[int, float]:
+        """A series by step."""
+        with self.installation.sessions.begin() as session:
+            query = sa.select(Point.step, Point.value).where(
+                Point.job_id == job_id, Point.name == name
+            )
+            return dict(session.execute(query.order_by(Point.step)).all())
+
+    def version(self, job_id: str) -> ModelVersion:
+        """What the job has registered."""
+        with self.installation.sessions.begin() as session:
+            return session.scalars(
+                sa.select(ModelVersion).where(
+                    ModelVersion.job_id == job_id, ModelVersion.project_id == PROJECT
+                )
+            ).one()
+
+    def weights(self, job_id: str) -> str:
+        """The hash of the weights that the job has registered."""
+        files = self.version(job_id).files
+        return next(str(f["sha256"]) for f in files if f["path"].endswith("model.safetensors"))
+
+    def pause(self, job_id: str) -> None:
+        with self.installation.sessions.begin() as session:
+            controls.pause(session, job_id, project_id=PROJECT)
+
+    def resume(self, job_id: str) -> None:
+        with self.installation.sessions.begin() as session:
+            controls.resume(session, job_id, project_id=PROJECT)
+
+    def cancel(self, job_id: str) -> None:
+        with self.installation.sessions.begin() as session:
+            controls.cancel(session, job_id, project_id=PROJECT)
+
+    def wait_until_idle(self, job_id: str) -> None:
+        """Return once no run of the job holds hosts."""
+        wait_until(lambda: not self.live_ranks(job_id), seconds=60)
+
+    def checkpoint_at(self, job_id: str, step: int) -> int:
+        """The id of the complete checkpoint of a step."""
+        return next(each.id for each in self.checkpoints(job_id) if each.step == step)
+
+    def hosts_idle(self) -> set[str]:
+        """Names of hosts that beat lately and hold nothing."""
+        with self.installation.sessions.begin() as session:
+            lately = Host.beat_at > sa.func.now() - gangs.SILENCE
+            return set(session.scalars(sa.select(Host.name).where(Host.run_id.is_(None), lately)))
+
+    def _step(self, job_id: str) -> int:
+        runs = self.runs(job_id)
+        return runs[-1].step if runs else 0
+
+    def _is_there(self, name: str, process: Process) -> bool:
+        assert process.alive, process.log.read_text()[-3000:]
+        with self.installation.sessions.begin() as session:
+            host = session.get(Host, name)
+            return host is not None and host.run_id is None

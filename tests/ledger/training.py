@@ -1,0 +1,217 @@
+"""Training jobs, hosts and gangs in any condition, made by the ledger alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobs import specs
+from jobs.datasets import Dataset, Split, SplitFacts
+from jobs.decisions.judging import Outcome, Verdict
+from jobs.ledger import accepting, checkpoints, hosts, planning, runs
+from jobs.ledger.hosts import Presented
+from jobs.ledger.planning import DataShard
+from jobs.ledger.runs import RankLease
+from jobs.queries import checkpoints as checkpoint_queries
+from jobs.tables import Checkpoint, Host, Rank, Run
+from tests.ledger.building import LEASE, PROJECT, Ledger
+
+MOST_FAULTS, MOST_ERRORS = 3, 1
+"""Budgets of restarts in these tests."""
+
+_numbers = count(1)
+
+
+class Training:
+    """A ledger, and short words for what training does to it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.sessions = ledger.sessions
+
+    def accept(self, *, project: str = PROJECT, **fields: Any) -> str:
+        """A new fine-tune, or what ``kind`` says; ``fields`` are its spec's."""
+        spec = {"kind": "finetune", "corpus": {"uri": "file:///corpus.jsonl"}, "model": "m"}
+        if fields.get("kind", "finetune") == "finetune":
+            spec["base"] = "/model"
+        with self.sessions.begin() as session:
+            job_id, _ = accepting.accept(
+                session, project_id=project, spec=specs.parse(spec | fields), idempotency_key=None
+            )
+        return job_id
+
+    def plan(self, job_id: str) -> None:
+        """Write the smallest data set there is."""
+        held = self.ledger.claim_step(job_id)
+        assert held is not None
+        facts = SplitFacts(
+            rows=9, rejected=0, examples=(), labels={"a": 4, "b": 5}, fingerprint="f", shards=1
+        )
+        with self.sessions.begin() as session:
+            planning.complete_dataset(
+                session,
+                held,
+                shards=[DataShard(Split.TRAIN, "no object", "0", first_row=0, rows=9)],
+                dataset=Dataset(labels=("a", "b"), splits={Split.TRAIN: facts}),
+                model_digest=None,
+            )
+
+    def job(self, **fields: Any) -> str:
+        """A planned job, which wants a gang."""
+        job_id = self.accept(**fields)
+        self.plan(job_id)
+        return job_id
+
+    def host(self, name: str | None = None, **fields: Any) -> Presented:
+        """A host that has just arrived."""
+        number = next(_numbers)
+        host = Presented(
+            **{
+                "name": name or f"host-{number:04d}",
+                "incarnation": f"incarnation-{number}",
+                "pool": "train",
+                "address": "10.0.0.1",
+                "devices": 0,
+                "device": "cpu",
+                "memory_bytes": 2**30,
+                "shares_pool": None,
+                "sharing": None,
+                **fields,
+            }
+        )
+        with self.sessions.begin() as session:
+            hosts.arrive(session, host)
+        return host
+
+    def hosts(self, number: int, **fields: Any) -> list[Presented]:
+        """So many hosts that have just arrived."""
+        return [self.host(**fields) for _ in range(number)]
+
+    def form(self, job_id: str, gang: list[Presented]) -> str | None:
+        with self.sessions.begin() as session:
+            return runs.form(session, job_id, [host.name for host in gang])
+
+    def formed(self, job_id: str, gang: list[Presented] | None = None) -> str:
+        """A run that no rank has claimed yet."""
+        run_id = self.form(job_id, gang or self.hosts(1))
+        assert run_id is not None
+        return run_id
+
+    def claim(
+        self, run_id: str, rank: int, incarnation: str, *, lease: timedelta = LEASE
+    ) -> RankLease | None:
+        with self.sessions.begin() as session:
+            return runs.claim(session, run_id, rank, incarnation=incarnation, lease=lease)
+
+    def claimed(self, run_id: str, *, lease: timedelta = LEASE) -> list[RankLease]:
+        """The leases of all ranks of a run."""
+        found = [
+            self.claim(run_id, rank.rank, rank.incarnation, lease=lease)
+            for rank in self.ranks(run_id)
+        ]
+        assert None not in found
+        return [lease for lease in found if lease is not None]
+
+    def gang(self, job_id: str, machines: int = 1, *, lease: timedelta = LEASE) -> list[RankLease]:
+        """The leases of a new run on new hosts."""
+        return self.claimed(self.formed(job_id, self.hosts(machines)), lease=lease)
+
+    def end(self, held: RankLease, outcome: Outcome, **facts: Any) -> bool:
+        with self.sessions.begin() as session:
+            return runs.end_rank(session, held, outcome, **facts)
+
+    def conclude(self, run_id: str, verdict: Verdict) -> bool:
+        with self.sessions.begin() as session:
+            return runs.conclude(
+                session, run_id, verdict, most_faults=MOST_FAULTS, most_errors=MOST_ERRORS
+            )
+
+    def stop(self, run_id: str, how: str = "checkpoint", reason: str = "wanted") -> bool:
+        with self.sessions.begin() as session:
+            return runs.request_stop(session, run_id, how=how, reason=reason)
+
+    def checkpoint(
+        self, held: RankLease, step: int, *, metric: float | None = None, best: bool = False
+    ) -> int:
+        """A complete checkpoint without objects; its id."""
+        with self.sessions.begin() as session:
+            checkpoints.complete(
+                session,
+                held,
+                step=step,
+                metric=metric,
+                best=best,
+                manifest_key=f"{held.run_id}/{step}",
+                manifest_sha256="0",
+                size=1,
+            )
+            query = sa.select(Checkpoint.id).where(
+                Checkpoint.run_id == held.run_id, Checkpoint.step == step
+            )
+            return session.scalars(query).one()
+
+    def newest(self, job_id: str) -> int | None:
+        """The step of the newest checkpoint that can be used."""
+        with self.sessions.begin() as session:
+            found = checkpoint_queries.newest(session, job_id)
+        return found.step if found else None
+
+    def run(self, run_id: str) -> Run:
+        with self.sessions.begin() as session:
+            return session.get_one(Run, run_id)
+
+    def live_run(self, job_id: str) -> Run | None:
+        with self.sessions.begin() as session:
+            query = sa.select(Run).where(Run.job_id == job_id, Run.finished_at.is_(None))
+            return session.scalars(query).one_or_none()
+
+    def runs(self, job_id: str) -> list[Run]:
+        """Every run of a job, in order."""
+        with self.sessions.begin() as session:
+            return list(
+                session.scalars(sa.select(Run).where(Run.job_id == job_id).order_by(Run.number))
+            )
+
+    def rank(self, held: RankLease) -> Rank:
+        return self.ranks(held.run_id)[held.rank]
+
+    def ranks(self, run_id: str) -> list[Rank]:
+        with self.sessions.begin() as session:
+            query = sa.select(Rank).where(Rank.run_id == run_id).order_by(Rank.rank)
+            return list(session.scalars(query))
+
+    def host_row(self, name: str) -> Host | None:
+        with self.sessions.begin() as session:
+            return session.get(Host, name)
+
+    def reserved(self, gang: list[Presented]) -> set[str | None]:
+        """The runs that these hosts are reserved for."""
+        names = [host.name for host in gang]
+        with self.sessions.begin() as session:
+            return set(session.scalars(sa.select(Host.run_id).where(Host.name.in_(names))))
+
+    def run_out(self, run_id: str, *ranks: int) -> None:
+        """Let leases of ranks be over."""
+        past = sa.func.now() - timedelta(seconds=1)
+        with self.sessions.begin() as session:
+            session.execute(
+                sa.update(Rank)
+                .where(Rank.run_id == run_id, Rank.rank.in_(ranks))
+                .values(lease_expires_at=past)
+            )
+
+    def told(self, job_id: str, kind: str) -> list[dict[str, Any]]:
+        """What events of a type say."""
+        return [event.data for event in self.ledger.events(job_id) if event.type == kind]
+
+    def clear(self) -> None:
+        """Leave no job and no host to the next test."""
+        with self.sessions.begin() as session:
+            session.execute(sa.text("TRUNCATE jobs, hosts, workers, control_status CASCADE"))
+
+    def chunk_of(self, pool: str) -> str:
+        """A bulk job with one chunk to do in this pool."""
+        return self.ledger.running(1, pool=pool)

@@ -1,0 +1,102 @@
+"""The arithmetic of a recipe."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+from jobs.errors import JobFailure
+from jobs.specs import FinetuneSpec, TrainOptions
+from workers.training import recipe
+from workers.training.recipe import Plan
+
+
+def spec(**changes: object) -> FinetuneSpec:
+    fields = {"corpus": {"file": "file-1"}, "base": "tiny@1", "model": "it"}
+    return FinetuneSpec.model_validate(fields | changes)
+
+
+def rates(options: TrainOptions, *, total: int) -> list[float]:
+    optimizer = recipe.optimizer(nn.Linear(2, 2), options, device=torch.device("cpu"))
+    scheduler = recipe.scheduler(optimizer, options, total=total)
+    found = []
+    for _ in range(total):
+        found.append(float(scheduler.get_last_lr()[0]))
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("schedule", "theirs"),
+    [("linear", get_linear_schedule_with_warmup), ("cosine", get_cosine_schedule_with_warmup)],
+)
+def test_the_schedules_are_the_librarys(schedule: str, theirs: object) -> None:
+    assert callable(theirs)
+    options = TrainOptions.model_validate({"schedule": schedule, "warmup": 0.25})
+    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=options.learning_rate)
+    reference = theirs(optimizer, num_warmup_steps=5, num_training_steps=20)
+    expected = []
+    for _ in range(20):
+        expected.append(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+    assert rates(options, total=20) == pytest.approx(expected)
+
+
+def test_a_constant_rate_stays_after_its_warm_up() -> None:
+    options = TrainOptions(schedule="constant", warmup=0.2, learning_rate=1.0)
+    assert rates(options, total=5) == pytest.approx([0, 1, 1, 1, 1])
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    optimizer = recipe.optimizer(model, TrainOptions(weight_decay=0.5), device=torch.device("cpu"))
+    decays = {
+        each: group["weight_decay"] for group in optimizer.param_groups for each in group["params"]
+    }
+    assert decays[model[0].weight] == 0.5
+    assert [decays[each] for each in (model[0].bias, model[1].weight, model[1].bias)] == [0, 0, 0]
+
+
+def test_the_steps_are_those_of_all_epochs_unless_fewer_are_asked_for() -> None:
+    options = TrainOptions(epochs=3, batch_rows=8)
+    assert Plan.of(options, rows=20).total == 9
+    assert Plan.of(options.model_copy(update={"max_steps": 4}), rows=20).total == 4
+
+
+def test_the_last_step_is_always_looked_at() -> None:
+    plan = Plan.of(TrainOptions(epochs=1, batch_rows=1, evaluate_steps=4), rows=10)
+    assert [step for step in range(1, 11) if plan.evaluates(step)] == [4, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("metric", "new", "old", "expected"),
+    [
+        ("macro_f1", 0.5, None, True),
+        ("macro_f1", 0.5, 0.5, False),
+        ("macro_f1", 0.6, 0.5, True),
+        ("loss", 0.4, 0.5, True),
+        ("loss", 0.6, 0.5, False),
+        ("loss", math.nan, None, False),
+        ("perplexity", None, None, False),
+    ],
+)
+def test_better_is_what_the_metric_says(
+    metric: str, new: float | None, old: float | None, *, expected: bool
+) -> None:
+    assert recipe.better(metric, new, than=old) is expected
+
+
+def test_the_default_metric_is_that_of_the_task() -> None:
+    assert recipe.metric(spec()) == "macro_f1"
+    assert recipe.metric(spec(task="generate")) == "loss"
+
+
+def test_a_metric_of_another_task_is_refused() -> None:
+    with pytest.raises(JobFailure, match="must be one of loss, perplexity, not 'bleu'"):
+        recipe.metric(spec(task="generate", train={"metric": "bleu"}))

@@ -1,0 +1,96 @@
+"""TextCNN (Kim 2014, "Convolutional Neural Networks for Sentence Classification")."""
+
+# mypy: allow-untyped-calls
+# (the base classes of transformers are typed in part)
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel, initialization
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class TextCNNConfig(PreTrainedConfig):
+    """The shape of a TextCNN; ``widths`` are the tokens under a filter."""
+
+    model_type = "nightshift-textcnn"
+
+    vocab_size: int = 20_000
+    hidden_size: int = 256  # of a token's embedding
+    widths: list[int] = field(default_factory=lambda: [2, 3, 4])
+    filters: int = 256  # of each width
+    dropout: float = 0.5
+    initializer_range: float = 0.1
+    pad_token_id: int | None = 0
+
+
+class TextCNNForSequenceClassification(PreTrainedModel):
+    """Filters slide over embeddings; a label hangs on each filter's largest value over the text.
+
+    A row's numbers do not depend on padding, on either side: its embeddings are zeros, as are those
+    around the text, and windows that touch no token are left out of the maximum.
+    """
+
+    config_class = TextCNNConfig
+    base_model_prefix = "textcnn"
+
+    def __init__(self, config: TextCNNConfig) -> None:
+        super().__init__(config)
+        self.num_labels: int = config.num_labels or 0
+        self.embedding = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id
+        )
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.hidden_size, config.filters, width) for width in config.widths
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.filters * len(config.widths), self.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embeddings, by which transformers finds the vocabulary."""
+        return self.embedding
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **_: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits (rows, labels) of token ids (rows, tokens), and with labels the loss."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        embedded = self.embedding(input_ids)
+        inside = mask.to(embedded.dtype).unsqueeze(1)
+        states = embedded.transpose(1, 2) * inside
+        pooled = torch.cat([_largest(each, states, inside) for each in self.convolutions], dim=1)
+        logits = self.classifier(self.dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                labels=labels, pooled_logits=logits, logits=logits, config=self.config
+            )
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        """Filters and the head are scaled by their size (Glorot), embeddings by the config."""
+        if isinstance(module, nn.Conv1d | nn.Linear):
+            initialization.xavier_uniform_(module.weight)
+            initialization.zeros_(module.bias)  # type: ignore[arg-type]
+        else:
+            super()._init_weights(module)
+
+
+def _largest(convolution: Any, states: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """(rows, filters): the largest value of each filter over all windows with a token in them."""
+    reach = convolution.kernel_size[0] - 1
+    found = functional.relu(convolution(functional.pad(states, (reach, reach))))
+    touched = functional.max_pool1d(functional.pad(inside, (reach, reach)), reach + 1, stride=1)
+    # After ReLU nothing is below zero, so a zero never wins over a value of the text.
+    return (found * touched).amax(dim=2)

@@ -1,0 +1,151 @@
+"""The parts of a turn that concern training: runs are judged and stopped, gangs formed."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy.orm import Session
+
+from jobs import clock
+from jobs.database import Sessions
+from jobs.decisions import gangs, judging
+from jobs.decisions.gangs import Formation
+from jobs.decisions.judging import RankFacts
+from jobs.ledger import hosts, runs
+from jobs.queries import gangs as facts
+from jobs.settings import Settings
+from jobs.specs import TRAINING
+from jobs.tables import Run
+from workers.control.publisher import Publisher
+
+log = structlog.get_logger()
+
+FORGET_SECONDS = 600.0
+PEER_FAILED = "another rank of the run failed"
+
+
+def judge_runs(sessions: Sessions, *, settings: Settings) -> int:
+    """End ranks that say nothing, and runs whose ranks have ended."""
+    with sessions.begin() as session:
+        live = facts.live_runs(session)
+        ranks = facts.ranks(session, [run.id for run in live])
+    return sum(_judge(sessions, run, ranks[run.id], settings=settings) for run in live)
+
+
+def stop_runs(sessions: Sessions) -> int:
+    """Ask runs to end whose job is not to run any more, or whose host goes away."""
+    with sessions.begin() as session:
+        return sum(
+            runs.request_stop(session, run_id, how=how, reason=reason)
+            for run_id, how, reason in facts.unwanted(session)
+        )
+
+
+def form_gangs(sessions: Sessions) -> int:
+    """Reserve idle hosts for the jobs that are next; make room for those of higher priority."""
+    with sessions.begin() as session:
+        pools = facts.pools(session)
+    return sum(_form(sessions, pool=pool) for pool in pools)
+
+
+def give_way(sessions: Sessions) -> int:
+    """Stop runs on hosts that yield to a bulk pool which has work."""
+    with sessions.begin() as session:
+        return sum(
+            runs.request_stop(
+                session, run_id, how="checkpoint", reason="the bulk pool of its host has work"
+            )
+            for run_id in facts.yielding(session)
+        )
+
+
+def end_cancelled(sessions: Sessions) -> int:
+    """End training jobs that were cancelled, once their ranks are gone."""
+    with sessions.begin() as session:
+        return runs.end_cancelled(session, kinds=sorted(TRAINING))
+
+
+def dispatch_ranks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
+    """Send messages to the hosts of new gangs, and again where one was not acted on."""
+    with sessions.begin() as session:
+        messages = facts.to_tell(session, resend_after=settings.redispatch)
+        for message in messages:
+            runs.mark_dispatched(session, message.run_id, message.rank)
+    for message in messages:
+        publisher.send_rank(message)
+    return len(messages)
+
+
+def forget_hosts(sessions: Sessions, publisher: Publisher) -> int:
+    """Drop hosts from the record that have been silent for minutes, and their queues."""
+    with sessions.begin() as session:
+        names = hosts.forget_silent(session, seconds=FORGET_SECONDS)
+    for name in names:
+        publisher.drop_host_queue(name)
+    return len(names)
+
+
+def _judge(sessions: Sessions, run: Run, ranks: list[RankFacts], *, settings: Settings) -> int:
+    with sessions.begin() as session:
+        now = clock.now(session)
+        for rank in ranks:
+            outcome = judging.overdue(
+                rank, now=now, formed_at=run.created_at, forming=settings.forming
+            )
+            if outcome is not None:
+                runs.end_overdue(session, run.id, rank.rank, outcome)
+    with sessions.begin() as session:
+        current = facts.ranks(session, [run.id])[run.id]
+        again = session.get_one(Run, run.id)  # it may have been asked to stop meanwhile
+        return _end(session, again, current, settings=settings)
+
+
+def _end(session: Session, run: Run, ranks: list[RankFacts], *, settings: Settings) -> int:
+    if judging.has_broken(ranks) and run.stop != "now":
+        runs.request_stop(session, run.id, how="now", reason=PEER_FAILED)
+        return 1
+    verdict = judging.judge(ranks, stop_reason=run.stop_reason)
+    if verdict is None:
+        return 0
+    log.info("a run has ended", run=run.id, job_id=run.job_id, **_told(verdict))
+    return int(
+        runs.conclude(
+            session,
+            run.id,
+            verdict,
+            most_faults=settings.train_faults,
+            most_errors=settings.train_errors,
+        )
+    )
+
+
+def _told(verdict: judging.Verdict) -> dict[str, object]:
+    return {"state": verdict.state, "reason": verdict.reason, "rank": verdict.rank}
+
+
+def _form(sessions: Sessions, *, pool: str) -> int:
+    with sessions.begin() as session:
+        wishes = facts.wishes(session, pool=pool)
+        there = facts.hosts(session, pool=pool)
+        holdings = facts.holdings(session, pool=pool)
+    formation = gangs.form(wishes, idle=there.idle, alive=there.alive, holdings=holdings)
+    did = 0
+    for gang in formation.gangs:
+        with sessions.begin() as session:
+            did += runs.form(session, gang.job_id, gang.hosts) is not None
+    return did + _make_room(sessions, formation, idle=len(there.idle), holdings=holdings)
+
+
+def _make_room(
+    sessions: Sessions, formation: Formation, *, idle: int, holdings: list[gangs.Holding]
+) -> int:
+    wish = formation.blocked
+    if wish is None:
+        return 0
+    left = idle - sum(len(gang.hosts) for gang in formation.gangs)
+    victims = gangs.preempt(wish, idle=left, holdings=holdings)
+    reason = f"its hosts are wanted by {wish.job_id}, which has a higher priority"
+    with sessions.begin() as session:
+        return sum(
+            runs.request_stop(session, run_id, how="checkpoint", reason=reason)
+            for run_id in victims
+        )

@@ -1,0 +1,241 @@
+"""One rank of one run: claim, prepare, meet the others, train, finish, and say how it ended.
+
+Whose fault it is decides what follows, and only that is decided here: the job's own (data, base,
+recipe) is told as a fault and fails the job; anything else ends this rank, and control judges the
+run from all its ranks together (``jobs.decisions.judging``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from jobs import database
+from jobs.decisions.judging import Outcome
+from jobs.errors import JobFailure, LeaseLost
+from jobs.ledger import runs
+from jobs.ledger.runs import READY, RankLease
+from jobs.specs import FinetuneSpec
+from workers.context import Context
+from workers.gang import finishing, host, workfolder
+from workers.gang.attendance import Attendance, Stopped
+from workers.gang.program import HOST, INCARNATION, Program
+from workers.gang.reporting import Report
+from workers.gang.uploading import Uploader
+from workers.gang.watching import Ending, Watch
+from workers.training import launching
+
+log = structlog.get_logger()
+
+PATIENCE = 20.0
+TICK = 0.1
+FINISHING = "finishing"
+
+
+class Unfinished(Exception):
+    """A program of this rank ended in another way than well."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.outcome)
+        self.ending = ending
+
+
+def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
+    """Work as the rank, if it is to be had; what came of it, in words for the log and Flower."""
+    held = database.patiently(
+        context.sessions,
+        lambda s: runs.claim(
+            s, run_id, rank, incarnation=incarnation, lease=context.settings.lease
+        ),
+        seconds=PATIENCE,
+    )
+    if held is None:
+        return "not to be had"
+    log.info("rank begins", job_id=held.job_id, run=held.fence, rank=rank)
+    folder = workfolder.make(host.folder(context.settings), run_id=run_id, rank=rank)
+    try:
+        ending = _ending(held, folder=folder, incarnation=incarnation, context=context)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    log.info("rank ended", job_id=held.job_id, run=held.fence, rank=rank, outcome=ending.outcome)
+    return f"{ending.outcome}: {ending.error}" if ending.error else ending.outcome
+
+
+def _ending(held: RankLease, *, folder: Path, incarnation: str, context: Context) -> Ending:
+    with Attendance(held, context=context) as attendance:
+        ending = _tried(attendance, folder=folder, incarnation=incarnation, context=context)
+        database.patiently(
+            context.sessions,
+            lambda session: runs.end_rank(
+                session,
+                held,
+                ending.outcome,
+                exit_code=ending.exit_code,
+                error_code=ending.code,
+                error=ending.error,
+            ),
+            seconds=PATIENCE,
+        )
+    return ending
+
+
+def _tried(attendance: Attendance, *, folder: Path, incarnation: str, context: Context) -> Ending:
+    """Every way in which a rank can end, as an ``Ending``."""
+    work = _Work(attendance, folder=folder, incarnation=incarnation, context=context)
+    try:
+        with workfolder.with_base(folder, attendance, context=context):
+            work.do()
+    except Unfinished as unfinished:
+        return unfinished.ending
+    except Stopped as stopped:
+        return Ending(Outcome.STOPPED, error=stopped.message)
+    except LeaseLost as lost:
+        return Ending(Outcome.ENDED, error=lost.message)
+    except JobFailure as failure:
+        return Ending(Outcome.FAULT, code=failure.code, error=failure.message)
+    except Exception as fault:
+        log.exception("a rank could not do its work", job_id=attendance.held.job_id)
+        return Ending(Outcome.UNREADY, error=f"{type(fault).__name__}: {fault}")
+    return Ending(Outcome.DONE)
+
+
+@dataclass
+class _Work:
+    """What one rank does, piece by piece; each raises how it ends when it does not end well."""
+
+    attendance: Attendance
+    folder: Path
+    incarnation: str
+    context: Context
+
+    def __post_init__(self) -> None:
+        self.report = Report(self.attendance.held, context=self.context)
+
+    def do(self) -> None:
+        """All of it."""
+        workfolder.prepare(self.folder, self.attendance, context=self.context)
+        if not isinstance(self.attendance.held.spec, FinetuneSpec):
+            self.attendance.phase = READY
+            finishing.finish_evaluation(
+                self.folder, self.attendance, evaluate=self.evaluate, context=self.context
+            )
+            return
+        self.train(port=self.meet())
+        if self.attendance.held.rank == 0:
+            self.attendance.phase = FINISHING
+            finishing.finish_training(
+                self.folder, self.attendance, evaluate=self.evaluate, context=self.context
+            )
+
+    def meet(self) -> int:
+        """Wait until every rank has what it needs; the rendezvous's port, which rank 0 chooses."""
+        held = self.attendance.held
+        if held.rank == 0:
+            port = _free_port()
+            with self.context.sessions.begin() as session:
+                runs.choose_port(session, held, port)
+        self.attendance.phase = READY
+        while not (self.attendance.orders.all_ready and self.attendance.orders.port):
+            self.attendance.check()
+            time.sleep(TICK)
+        return self.attendance.orders.port
+
+    def train(self, *, port: int) -> None:
+        """Run the training program to its end, its checkpoints uploaded beside it."""
+        held = self.attendance.held
+        assert isinstance(held.spec, FinetuneSpec)
+        processes = host.processes(self.context.settings)
+        recipe = held.spec.train
+        command, environment = launching.command(
+            machines=held.machines,
+            rank=held.rank,
+            processes=processes,
+            address=held.address,
+            port=port,
+            mixed_precision=recipe.mixed_precision,
+            accelerate=recipe.accelerate,
+            run=workfolder.write_run(self.folder, self.attendance, processes=processes),
+            cpu=host.accelerators() == 0,
+        )
+        uploader = Uploader(held, folder=self.folder, context=self.context)
+        try:
+            ending = self.watch(command, environment, log_name="train.log", uploader=uploader)
+            if ending.outcome is Outcome.STOPPED:
+                self._store_last(uploader)
+        finally:
+            uploader.give_up()
+        if ending.outcome is not Outcome.DONE:
+            raise Unfinished(ending)
+
+    def evaluate(self, split: str, models: dict[str, Path]) -> dict[str, Any]:
+        """Run the evaluate program; a report for each model."""
+        order = workfolder.write_evaluation(
+            self.folder, self.attendance, split=split, models=models
+        )
+        command = [sys.executable, "-m", "workers.training.evaluate", str(order)]
+        ending = self.watch(command, {}, log_name="evaluate.log", uploader=None)
+        if ending.outcome is not Outcome.DONE:
+            raise Unfinished(ending)
+        found: dict[str, Any] = json.loads((self.folder / "reports.json").read_bytes())
+        return found
+
+    def watch(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        *,
+        log_name: str,
+        uploader: Uploader | None,
+    ) -> Ending:
+        """Start a program in this rank's name, and stay with it to its end."""
+        program = Program(
+            command,
+            environment={
+                **_surroundings(self.context),
+                **environment,
+                HOST: host.name(self.context.settings),
+                INCARNATION: self.incarnation,
+            },
+            folder=self.folder,
+            log=self.folder / log_name,
+        )
+        return Watch(
+            program,
+            self.attendance,
+            folder=self.folder,
+            report=self.report,
+            uploader=uploader,
+            context=self.context,
+        ).run()
+
+    def _store_last(self, uploader: Uploader) -> None:
+        """The checkpoint that was asked for must be stored before the host is given up."""
+        end = time.monotonic() + self.context.settings.train_grace_seconds
+        while time.monotonic() < end:
+            self.attendance.beat()
+            if uploader.finish(until=time.monotonic() + TICK):
+                return
+            if self.attendance.orders.stop == "now":
+                return
+
+
+def _surroundings(context: Context) -> dict[str, str]:
+    """Variables of a program: its share of threads, and no hub where there is none."""
+    threads = context.settings.worker_threads
+    return {"OMP_NUM_THREADS": str(threads)} if threads else {}
+
+
+def _free_port() -> int:
+    """A port that is free at this moment on all addresses; a new one for every run."""
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        found.bind(("", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,113 @@
+"""A host as it presents itself, and its presence in the ledger."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.orm import Session
+
+from jobs.ledger import hosts
+from jobs.ledger.hosts import Presented
+from jobs.settings import Settings
+from workers import devices
+from workers.gang import program
+
+log = structlog.get_logger()
+
+REPLACED = 74
+"""Exit status of an agent under whose name another one was started."""
+
+LOCAL_ADDRESS = "127.0.0.1"
+POSTGRES = 5432
+
+
+def name(settings: Settings) -> str:
+    """The host's name: the setting, or the machine's."""
+    return settings.host_name or platform.node()
+
+
+def accelerators() -> int:
+    """How many accelerators training may take here; 0: it runs on the CPU."""
+    return len(devices.here())
+
+
+def processes(settings: Settings) -> int:
+    """Processes of one rank: the setting, or one per accelerator, or one."""
+    return settings.host_processes or accelerators() or 1
+
+
+def folder(settings: Settings) -> Path:
+    """Where runs keep their work on this host."""
+    usual = Path(tempfile.gettempdir()) / f"nightshift-{name(settings)}"
+    return Path(settings.host_folder) if settings.host_folder else usual
+
+
+def present(settings: Settings) -> Presented:
+    """What an agent that starts now says of its host."""
+    found = devices.here()
+    shares = settings.host_shares_pool or None
+    return Presented(
+        name=name(settings),
+        incarnation=secrets.token_hex(8),
+        pool=settings.host_pool,
+        address=settings.host_address or reachable_at(settings),
+        devices=len(found),
+        device=f"cuda:{','.join(found)}" if found else "cpu",
+        memory_bytes=psutil.virtual_memory().total,
+        shares_pool=shares,
+        sharing=settings.host_sharing if shares else None,
+    )
+
+
+def reachable_at(settings: Settings) -> str:
+    """The address of this machine on its way to Postgres, which every other host reaches too."""
+    url = sa.make_url(settings.database_url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # UDP: nothing is sent
+        try:
+            probe.connect((url.host or LOCAL_ADDRESS, url.port or POSTGRES))
+        except OSError:
+            return LOCAL_ADDRESS
+        return str(probe.getsockname()[0])
+
+
+def clean(host: Presented, *, settings: Settings) -> None:
+    """End what an earlier agent of this name left behind, and empty its folder."""
+    ended = program.end_leftovers(host=host.name, incarnation=host.incarnation)
+    if ended:
+        log.warning("programs of an earlier agent were ended", processes=ended)
+    shutil.rmtree(folder(settings), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """The host in the ledger; see ``workers.presence``."""
+
+    host: Presented
+
+    def arrive(self, session: Session) -> None:
+        """Take the name over from an earlier agent."""
+        hosts.arrive(session, self.host)
+
+    def beat(self, session: Session) -> None:
+        """Renew the record; an agent under whose name another one was started ends itself."""
+        if not hosts.beat(session, self.host):
+            log.error("another agent was started under this host's name; ending")
+            os._exit(REPLACED)
+
+    def drain(self, session: Session) -> None:
+        """Take no more ranks; the one that is there makes a checkpoint."""
+        hosts.drain(session, name=self.host.name, incarnation=self.host.incarnation)
+
+    def leave(self, session: Session) -> None:
+        """Drop the record."""
+        hosts.leave(session, name=self.host.name, incarnation=self.host.incarnation)

@@ -1,0 +1,53 @@
+"""When a training process should end: its parent is gone, or somebody asks it to stop."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+DONE = 0
+FAULT = 65
+"""Exit status: the job itself is at fault, and it was told why (EX_DATAERR)."""
+STOPPED = 75
+"""Exit status: stopped on request after a checkpoint (EX_TEMPFAIL)."""
+
+LAUNCHED = "NIGHTSHIFT_LAUNCHED"
+"""Set where the process was started by a launcher: then a parent of 1 means that it is dead."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Stopped(Exception):
+    """Asked to: what is worth saving is saved, and the process ends."""
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies; Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    orphan = os.getppid() != parent or (parent == 1 and LAUNCHED in os.environ)
+    if orphan:
+        os._exit(1)
+
+
+class StopRequest:
+    """Whether a stop is asked for, by the file ``stop`` or by SIGTERM."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._signalled = False
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signalled = True
+
+    @property
+    def made(self) -> bool:
+        """Whether the process should make a checkpoint and end."""
+        return self._signalled or self._file.exists()

@@ -1,0 +1,257 @@
+"""The evaluate program: ``python -m workers.training.evaluate W/evaluate.json``.
+
+It measures each model of the list on the same rows, one model in memory at a time, and writes
+``reports.json``. Of a split only a few thousand rows are in memory. Exit status: 0 done; 65 the job
+is at fault, and it was told why; 75 stopped on request; anything else is a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from jobs import models
+from jobs.errors import CorpusFailure, NightshiftError
+from jobs.specs import Task, TrainOptions
+from workers.inference import loading, memory
+from workers.inference.reading import DEFAULT_WINDOW
+from workers.training import ending, evaluation, families, recipe
+from workers.training.ending import Stopped, StopRequest
+from workers.training.evaluation import Writer
+from workers.training.families import Family, Row
+from workers.training.metrics import Report
+from workers.training.ragged import Ragged
+from workers.training.starting import AUTO
+from workers.training.telling import Teller
+from workers.training.tokens import Tokens
+
+PIECE_ROWS = 2_000
+"""Rows that are in memory together, and sorted by length."""
+
+
+def main(path: Path) -> int:
+    """Evaluate as the file says; the process's exit status."""
+    ending.die_with_parent()
+    order = read(path)
+    teller = Teller(order.folder / "told", name="evaluate")
+    watch = Watch(teller, StopRequest(order.folder / "stop"))
+    try:
+        write(order, watch=watch)
+    except Stopped:
+        teller.stopped()
+        return ending.STOPPED
+    except NightshiftError as error:
+        teller.fault(error)
+        return ending.FAULT
+    teller.done()
+    return ending.DONE
+
+
+def write(order: Order, *, watch: Watch) -> None:
+    """Write ``reports.json``, whole or not at all. Raises ``JobFailure`` and ``Stopped``."""
+    reports = {model.name: evaluated(model, order=order, watch=watch) for model in order.models}
+    draft = order.folder / "reports.tmp"
+    draft.write_text(json.dumps(reports, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    draft.rename(order.folder / "reports.json")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model of the list."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Order:
+    """What ``evaluate.json`` asks for."""
+
+    folder: Path  # the work folder, where the file lies
+    task: Task
+    multi_label: bool
+    split: str
+    batch_tokens: int  # 0: by the device
+    max_tokens: int | None
+    models: tuple[Named, ...]
+
+    @cached_property
+    def shards(self) -> list[Path]:
+        """The split's files, in order."""
+        return sorted((self.folder / "data" / self.split).glob("*.parquet"))
+
+    @cached_property
+    def rows(self) -> int:
+        """How many the split has, by its files' own counts."""
+        return sum(pq.read_metadata(shard).num_rows for shard in self.shards)
+
+
+def read(path: Path) -> Order:
+    """The order in a file; folders of models are absolute, or within the work folder."""
+    given = json.loads(path.read_bytes())
+    folder = path.resolve().parent
+    return Order(
+        folder=folder,
+        task=Task(given["task"]),
+        multi_label=given["multi_label"],
+        split=given["split"],
+        batch_tokens=given["batch_tokens"],
+        max_tokens=given["max_tokens"],
+        models=tuple(Named(each["name"], folder / each["folder"]) for each in given["models"]),
+    )
+
+
+class Watch:
+    """Tells how far it is, in rows of all models, and ends the work when a stop is asked for."""
+
+    def __init__(self, teller: Teller, stop: StopRequest) -> None:
+        self.teller = teller
+        self._stop = stop
+
+    def beat(self) -> None:
+        """A sign of life. Raises ``Stopped``."""
+        self.teller.alive()
+        if self._stop.made:
+            raise Stopped
+
+    def advance(self, rows: int) -> None:
+        """So many rows more are done."""
+        self.teller.step += rows
+        self.beat()
+
+
+def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
+    """The report on one model. Raises ``ModelFailure`` and ``CorpusFailure``."""
+    if not order.rows:
+        raise CorpusFailure(
+            f"the {order.split} rows must be one at least, and are none", code="empty_split"
+        )
+    watch.teller.steps_total = order.rows * len(order.models)
+    watch.teller.phase("loading")
+    subject = _loaded(model, order=order)
+    watch.teller.phase("evaluating")
+    parts = []
+    for texts, targets in _pieces(order.shards):
+        tokens = subject.encoded(texts, targets)
+        parts.append(subject.measured(tokens, watch=watch))
+        watch.advance(len(texts))
+    report = evaluation.report(evaluation.joined(parts), family=subject.family)
+    del subject
+    memory.give_back()
+    return report
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on its device, ready to be measured."""
+
+    name: str
+    module: Any
+    family: Family
+    labels: tuple[str, ...]  # of a classifier, by id
+    multi_label: bool
+    writer: Writer | None
+    budget: int
+
+    def encoded(self, texts: Sequence[str], targets: Sequence[str | None]) -> Tokens:
+        """The rows as this model reads them."""
+        if self.labels:
+            self._check_labels(targets)
+        return Piece(self.family.encode(texts, targets), targets=targets)
+
+    def measured(self, tokens: Tokens, *, watch: Watch) -> evaluation.Part:
+        """The numbers of all rows of a piece."""
+        return evaluation.measure(
+            self.module,
+            self.family,
+            tokens,
+            rows=range(len(tokens)),
+            budget=self.budget,
+            beat=watch.beat,
+            writer=self.writer,
+        )
+
+    def _check_labels(self, targets: Sequence[str | None]) -> None:
+        for target in targets:
+            names = json.loads(target or "[]") if self.multi_label else [target]
+            for name in names:
+                if name not in self.labels:
+                    raise CorpusFailure(
+                        f"every label must be one of the {self.name} model's "
+                        f"({', '.join(self.labels)}), and the corpus has {name!r}",
+                        code="unknown_label",
+                    )
+
+
+class Piece(Tokens):
+    """Some rows in memory, with what ``Tokens`` has on disk."""
+
+    def __init__(self, rows: Sequence[Row], *, targets: Sequence[str | None]) -> None:
+        self.inputs = Held([inputs for inputs, _ in rows])
+        self.targets = Held([answers for _, answers in rows])
+        self._references = [target or "" for target in targets]
+
+    def reference(self, row: int) -> str:
+        """The text that should be written, as it stood in the corpus."""
+        return self._references[row]
+
+
+class Held(Ragged):
+    """Rows of different lengths in memory."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.values = np.array([each for row in rows for each in row], dtype=np.int32)
+        self.offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+
+
+def _loaded(model: Named, *, order: Order) -> Subject:
+    limits = (models.inspect(model.folder).max_tokens, order.max_tokens)
+    window = min((limit for limit in limits if limit is not None), default=DEFAULT_WINDOW)
+    device = loading.device()
+    tokenizer = loading.tokenizer(model.folder)
+    module: Any = loading.module(
+        model.folder, auto=AUTO[order.task], dtype=torch.float32, device=device
+    )
+    labels = _labels(module) if order.task is Task.CLASSIFY else ()
+    family = families.of(
+        order.task,
+        tokenizer=tokenizer,
+        model=module,
+        labels=labels,
+        multi_label=order.multi_label,
+        max_tokens=window,
+    )
+    return Subject(
+        name=model.name,
+        module=module,
+        family=family,
+        labels=labels,
+        multi_label=order.multi_label,
+        writer=Writer(tokenizer, window) if order.task is Task.TEXT2TEXT else None,
+        budget=recipe.budget(TrainOptions(batch_tokens=order.batch_tokens), device=device),
+    )
+
+
+def _labels(module: Any) -> tuple[str, ...]:
+    names = module.config.id2label
+    return tuple(names[place] for place in range(len(names)))
+
+
+def _pieces(shards: Sequence[Path]) -> Iterator[tuple[list[str], list[str | None]]]:
+    for shard in shards:
+        with pq.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_size=PIECE_ROWS, columns=["text", "target"]):
+                yield batch["text"].to_pylist(), batch["target"].to_pylist()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,384 @@
+"""The training program: ``python -m workers.training.script W/run.json``, alone or in ranks.
+
+Read it from top to bottom: set up, load or resume, fit, evaluate, save. Accelerate does devices,
+ranks, mixed precision and, by its config, FSDP and DeepSpeed; ``TrainState`` is what is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    set_seed,
+)
+
+from jobs import logs
+from jobs.errors import NightshiftError
+from workers.inference import loading
+from workers.inference.ahead import ahead
+from workers.training import (
+    ending,
+    families,
+    launching,
+    orders,
+    recipe,
+    results,
+    starting,
+    together,
+    tokens,
+)
+from workers.training.curve import Curve
+from workers.training.ending import Stopped, StopRequest
+from workers.training.families import Family
+from workers.training.feeding import Feed, Step
+from workers.training.orders import Order
+from workers.training.recipe import Plan
+from workers.training.state import TrainState, Window, step_of
+from workers.training.telling import Teller
+from workers.training.together import Agreement, Wish
+from workers.training.tokens import Tokens
+from workers.training.validating import Judge
+
+log = structlog.get_logger()
+
+CHECKPOINT_SECONDS = 300.0
+"""Between checkpoints at most, where the recipe names no number of steps."""
+
+KEPT = 2
+"""Checkpoints that stay on this disk, besides the best: one may still be being uploaded."""
+
+
+def main(path: Path) -> int:
+    """Run the order; the exit status."""
+    ending.die_with_parent()
+    logs.configure()
+    order = orders.read(path)
+    teller = Teller(order.folder / "told", name=os.environ.get("RANK", "0"))
+    stop = StopRequest(order.folder / "stop")
+    try:
+        train(order, teller=teller, stop=stop)
+    except NightshiftError as fault:
+        teller.fault(fault)
+        log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
+        return ending.FAULT
+    except Stopped:  # the checkpoint, if there was a step to save, is written
+        teller.stopped()
+        return ending.STOPPED
+    teller.done()
+    return ending.DONE
+
+
+def train(order: Order, *, teller: Teller, stop: StopRequest) -> None:
+    """One run, from the base or a checkpoint to a result and its report."""
+    training = setup(order, teller=teller, stop=stop)
+    resume_or_begin(training)
+    fit(training)
+    take_best(training)
+    evaluate_and_save(training)
+    training.state.accelerator.end_training()
+
+
+@dataclass
+class Training:
+    """What the parts of the program share."""
+
+    order: Order
+    plan: Plan
+    state: TrainState
+    family: Family
+    feed: Feed
+    validation: Tokens
+    judge: Judge
+    metric: str
+    agreement: Agreement
+    stop: StopRequest
+    teller: Teller
+    curve: Curve
+
+
+def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
+    """Model, data and everything around them, ready for the first step."""
+    options = order.spec.train
+    metric = recipe.metric(order.spec)
+
+    def alive() -> None:
+        """Before the first step there is nothing to save: a stop ends the program at once."""
+        teller.alive()
+        if stop.made:
+            raise Stopped
+
+    teller.phase("loading")
+    accelerator = start_accelerator(order)
+    if order.spec.architecture is not None:
+        together.once_per_host(
+            accelerator,
+            lambda: starting.build_scratch(order),
+            made=order.origin.is_dir,
+            alive=alive,
+        )
+    window = starting.window(order)
+    tokenizer = loading.tokenizer(order.origin)
+    set_seed(options.seed)  # a new head is drawn alike on every rank
+    model = starting.model(order)
+    family = families.of(
+        order.spec.task,
+        tokenizer=tokenizer,
+        model=model,
+        labels=order.labels,
+        multi_label=order.spec.multi_label,
+        max_tokens=window,
+    )
+
+    teller.phase("tokenizing")
+    together.once_per_host(
+        accelerator,
+        lambda: tokens.write(
+            order.data, to=order.tokens, encoder=family, spec=order.spec, alive=alive
+        ),
+        made=order.tokens.is_dir,
+        alive=alive,
+    )
+    rows = tokens.required(order.tokens, tokens.TRAIN)
+    validation = tokens.required(order.tokens, tokens.VALIDATION)
+    if options.class_weights == "balanced":
+        family.balance(rows)
+
+    plan = Plan.of(options, rows=len(rows))
+    if order.spec.lora is not None:
+        model = starting.adapted(model, order.spec.lora, task=order.spec.task)
+    optimizer = recipe.optimizer(model, options, device=accelerator.device)
+    scheduler = recipe.scheduler(optimizer, options, total=plan.total)
+    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    set_seed(options.seed, device_specific=True)  # dropout differs between ranks
+    budget = recipe.budget(options, device=accelerator.device)
+    teller.steps_total = plan.total
+    return Training(
+        order=order,
+        plan=plan,
+        state=TrainState(
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            window=Window(torch.zeros((), device=accelerator.device)),
+        ),
+        family=family,
+        feed=Feed(
+            family=family,
+            tokens=rows,
+            seed=options.seed,
+            batch_rows=options.batch_rows,
+            budget=budget,
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+            pin=accelerator.device.type == "cuda",
+        ),
+        validation=validation,
+        judge=Judge(
+            family=family,
+            tokenizer=tokenizer,
+            budget=budget,
+            max_tokens=window,
+            alive=teller.alive,
+        ),
+        metric=metric,
+        agreement=Agreement(accelerator),
+        stop=stop,
+        teller=teller,
+        curve=Curve(teller),
+    )
+
+
+def start_accelerator(order: Order) -> Accelerator:
+    """Devices and ranks as the launcher says. One scheduler step is one optimizer step."""
+    launching.use_interface()
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=order.spec.train.mixed_precision,
+        log_with="tensorboard",
+        project_dir=order.folder,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=together.PATIENCE),
+            # A model may have weights that its task leaves unused, such as a pooler.
+            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+        ],
+    )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise RuntimeError("the launcher started several ranks, and they do not see each other")
+    launching.complete_plugins(accelerator, max_grad_norm=order.spec.train.max_grad_norm)
+    accelerator.init_trackers("tensorboard")
+    return accelerator
+
+
+def resume_or_begin(training: Training) -> None:
+    """Take the state of the checkpoint in ``resume``, if there is one."""
+    order, state = training.order, training.state
+    if not order.resume.exists():
+        return
+    exact = state.load(order.resume)
+    training.teller.step = state.counters.step
+    log.info("resumed", step=state.counters.step)
+    if not exact:
+        log.warning("another number of ranks wrote the checkpoint: bits may differ from now on")
+    if state.accelerator.is_local_main_process:
+        forget_later_ones(order.checkpoints, step=state.counters.step)
+
+
+def forget_later_ones(checkpoints: Path, *, step: int) -> None:
+    """What an earlier life of this folder wrote after the step would be taken for newer."""
+    for each in checkpoints.glob("step-?????????"):
+        if int(each.name.removeprefix("step-")) > step:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def fit(training: Training) -> None:
+    """Optimizer steps from where the state is to the end, or until a stop is asked for."""
+    state, plan, counters = training.state, training.plan, training.state.counters
+    training.teller.phase("training")
+    save_at = time.monotonic() + CHECKPOINT_SECONDS
+    state.model.train()
+    training.curve.begin()
+    with ahead(training.feed.steps(epoch=counters.epoch, place=counters.place)) as steps:
+        while counters.step < plan.total and not counters.ended_early:
+            step = next(steps)
+            norm = optimize(training, step)
+            counters.advance(epoch_steps=plan.epoch_steps)
+            training.teller.step = counters.step
+            training.teller.alive()
+            training.curve.count(step)
+            if plan.reports(counters.step):
+                training.curve.point(state, norm=norm, epoch_steps=plan.epoch_steps)
+            due = plan.checkpoint_every is None and time.monotonic() > save_at
+            wish = training.agreement.after_step(stop=training.stop.made, save=due)
+            begun = time.monotonic()
+            if look_and_save(training, wish=wish):
+                training.curve.leave_out(time.monotonic() - begun)
+                save_at = time.monotonic() + CHECKPOINT_SECONDS
+            if wish.stop:
+                raise Stopped
+
+
+def optimize(training: Training, step: Step) -> torch.Tensor | None:
+    """One optimizer step; the gradient's norm before it was clipped, on the device.
+
+    Ranks are averaged over, so each rank's sum of losses counts as often as there are ranks.
+    """
+    state, accelerator = training.state, training.state.accelerator
+    scale = accelerator.num_processes / step.weight if step.counts else 0.0
+    for place, batch in enumerate(step.batches, start=1):
+        last = place == len(step.batches)
+        accelerator.sync_gradients = last
+        with nullcontext() if last else accelerator.no_sync(state.model):
+            there = batch.to(accelerator.device)
+            logits = state.model(**there.inputs).logits
+            loss = training.family.losses(logits, there, weighted=True).sum() * scale
+            accelerator.backward(loss)
+        state.window.loss += loss.detach() / accelerator.num_processes
+        training.teller.alive()
+    options = training.order.spec.train
+    norm: torch.Tensor | None = accelerator.clip_grad_norm_(
+        state.model.parameters(), options.max_grad_norm
+    )
+    state.optimizer.step()
+    state.scheduler.step()
+    state.optimizer.zero_grad()
+    state.window.steps += 1
+    return norm
+
+
+def look_and_save(training: Training, *, wish: Wish) -> bool:
+    """What is due after a step: evaluation and checkpoint, a checkpoint, or nothing: false."""
+    step = training.state.counters.step
+    if training.plan.evaluates(step):
+        value, best = validate(training)
+        save(training, value=value, best=best)
+    elif wish.stop or wish.save or training.plan.saves(step):
+        save(training, value=None, best=False)
+    else:
+        return False
+    training.teller.phase("training")
+    return True
+
+
+def validate(training: Training) -> tuple[float | None, bool]:
+    """The metric on the validation rows, and whether it is the best so far."""
+    training.teller.phase("evaluating")
+    writes = training.metric in recipe.WRITTEN
+    report = training.judge.report(training.state, training.validation, writes=writes)
+    training.curve.evaluation(training.state, report)
+    counters, value = training.state.counters, report[training.metric]
+    if recipe.better(training.metric, value, than=counters.best):
+        counters.best, counters.best_step = value, counters.step
+        counters.evaluations_without_better = 0
+        return value, True
+    counters.evaluations_without_better += 1
+    patience = training.order.spec.train.patience
+    counters.ended_early = patience is not None and counters.evaluations_without_better >= patience
+    return value, False
+
+
+def save(training: Training, *, value: float | None, best: bool) -> None:
+    """A checkpoint of this step; older ones go once it is complete, but for the best."""
+    training.teller.phase("saving")
+    counters, order = training.state.counters, training.order
+    folder = order.checkpoint(counters.step)
+    training.state.save(folder)
+    if not training.state.accelerator.is_local_main_process:
+        return
+    training.teller.checkpoint(folder.name, metric=value, best=best)
+    best_step = -1 if counters.best_step is None else counters.best_step
+    made = sorted(order.checkpoints.glob("step-?????????"))
+    older = [each for each in made[:-KEPT] if each != order.checkpoint(best_step)]
+    for each in older:
+        shutil.rmtree(each, ignore_errors=True)
+
+
+def take_best(training: Training) -> None:
+    """Give the model the best weights that an evaluation has seen."""
+    state, order = training.state, training.order
+    best = state.counters.best_step
+    if best is None or best == state.counters.step:
+        return
+    here = (order.checkpoint(best), order.best, order.resume)
+    folder = next((each for each in here if step_of(each) == best), None)
+    if state.sharded or state.accelerator.is_main_process:
+        if folder is None:
+            raise RuntimeError(f"the best checkpoint, of step {best}, is not in the work folder")
+        state.load_weights(folder)
+    if not state.sharded and state.accelerator.num_processes > 1:
+        for tensor in state.module.state_dict().values():
+            torch.distributed.broadcast(tensor, src=0)
+
+
+def evaluate_and_save(training: Training) -> None:
+    """The result's report on the validation rows and on those that nothing was chosen by."""
+    order, state = training.order, training.state
+    training.teller.phase("evaluating")
+    reports = {"validation": training.judge.report(state, training.validation, writes=True)}
+    test = tokens.read(order.tokens, tokens.TEST)
+    if test is not None and len(test):
+        reports["test"] = training.judge.report(state, test, writes=True)
+    training.teller.phase("saving")
+    if state.accelerator.is_main_process:
+        text = json.dumps(reports, ensure_ascii=False, indent=2)
+        (order.folder / "report.json").write_text(text + "\n")
+    results.save(state, tokenizer=training.judge.tokenizer, order=order)
+    state.accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

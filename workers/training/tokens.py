@@ -1,0 +1,144 @@
+"""A job's splits as the model reads them: flat files of token ids and targets, made once per host.
+
+Shards are read and tokenized batch by batch and written as they come; nothing of a corpus is held
+in memory. Without a ``validation`` folder its rows are a share of ``train``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow.parquet as pq
+
+from jobs.decisions import splitting
+from jobs.decisions.splitting import Selector
+from jobs.errors import CorpusFailure
+from jobs.specs import FinetuneSpec, Task
+from workers.training.ragged import Ragged, Writer
+
+BATCH_ROWS = 2_000
+"""Rows that are tokenized in one go."""
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+class Encoder(Protocol):
+    """What makes token ids of rows; of a family of models."""
+
+    def encode(
+        self, texts: Sequence[str], targets: Sequence[str | None]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Of each row: what the model reads, and what it should answer."""
+
+
+class Tokens:
+    """A split's rows, by their place in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inputs = Ragged(folder / "inputs")
+        self.targets = Ragged(folder / "targets")
+        self._texts = Ragged(folder / "texts", dtype="uint8")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def reference(self, row: int) -> str:
+        """The text that should be written, as it stood in the corpus."""
+        return bytes(self._texts[row]).decode()
+
+
+def write(
+    data: Path, *, to: Path, encoder: Encoder, spec: FinetuneSpec, alive: Callable[[], None]
+) -> None:
+    """Tokenize every split under ``data``; the folder ``to`` appears when all are complete."""
+    draft = to.with_name(f"{to.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    for split in sorted(path.name for path in data.iterdir() if path.is_dir()):
+        choose = _chooser(data, split=split, spec=spec)
+        _write_split(data / split, choose, encoder=encoder, draft=draft, alive=alive)
+    draft.rename(to)
+
+
+def read(folder: Path, split: str) -> Tokens | None:
+    """A tokenized split; ``None`` where the job has none of this name."""
+    return Tokens(folder / split) if (folder / split).is_dir() else None
+
+
+def required(folder: Path, split: str) -> Tokens:
+    """A tokenized split that must have rows. Raises ``CorpusFailure``."""
+    found = read(folder, split)
+    if found is None or not len(found):
+        raise CorpusFailure(
+            f"the {split} rows must be one at least, and are none", code="empty_split"
+        )
+    return found
+
+
+Choose = Callable[[str | None], str]
+"""The split of a row, by its target; asked once for each row, in order."""
+
+
+def _chooser(data: Path, *, split: str, spec: FinetuneSpec) -> Choose:
+    if split != TRAIN or (data / VALIDATION).is_dir():
+        return lambda _: split
+    stratified = spec.task is Task.CLASSIFY and not spec.multi_label
+    counts: Counter[str] = Counter()
+    for _, targets in _rows(data / split):
+        counts.update(_stratum(target, stratified=stratified) for target in targets)
+    selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
+
+    def choose(target: str | None) -> str:
+        taken = selector.take(_stratum(target, stratified=stratified))
+        return VALIDATION if taken else TRAIN
+
+    return choose
+
+
+def _stratum(target: str | None, *, stratified: bool) -> str:
+    return str(target) if stratified else splitting.WHOLE
+
+
+def _write_split(
+    shards: Path, choose: Choose, *, encoder: Encoder, draft: Path, alive: Callable[[], None]
+) -> None:
+    with ExitStack() as stack:
+        writers: dict[str, _SplitWriter] = {}
+        for texts, targets in _rows(shards):
+            encoded = encoder.encode(texts, targets)
+            chosen = [choose(target) for target in targets]
+            for split in sorted(set(chosen)):
+                if split not in writers:
+                    writers[split] = stack.enter_context(_SplitWriter(draft / split))
+                places = [place for place, name in enumerate(chosen) if name == split]
+                writers[split].append(
+                    [encoded[place] for place in places], [targets[place] for place in places]
+                )
+            alive()
+
+
+def _rows(shards: Path) -> Iterator[tuple[list[str], list[str | None]]]:
+    for shard in sorted(shards.glob("*.parquet")):
+        with pq.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["text", "target"]):
+                yield batch["text"].to_pylist(), batch["target"].to_pylist()
+
+
+class _SplitWriter(ExitStack):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        folder.mkdir(parents=True)
+        self._inputs = self.enter_context(Writer(folder / "inputs"))
+        self._targets = self.enter_context(Writer(folder / "targets"))
+        self._texts = self.enter_context(Writer(folder / "texts", dtype="uint8"))
+
+    def append(
+        self, rows: Sequence[tuple[list[int], list[int]]], targets: Sequence[str | None]
+    ) -> None:
+        self._inputs.append([inputs for inputs, _ in rows])
+        self._targets.append([answer for _, answer in rows])
+        self._texts.append([(target or "").encode() for target in targets])
