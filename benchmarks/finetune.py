@@ -153,7 +153,8 @@ def _plain_loop(train: Rows, test: Rows, *, seed: int) -> Figures:
     optimizer: Any = torch.optim.AdamW(_groups(model), lr=RECIPE["learning_rate"])
     total = len(loader) * RECIPE["epochs"]
     warm = -int(-RECIPE["warmup"] * total // 1)
-    scheduler: Any = get_linear_schedule_with_warmup(optimizer, warm, total)
+    schedule: Any = get_linear_schedule_with_warmup
+    scheduler = schedule(optimizer, warm, total)
     model, optimizer, loader, scheduler = accelerator.prepare(model, optimizer, loader, scheduler)
     model.train()
     began = time.perf_counter()

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from api.cli import docstrings
-from api.cli.demo import LABELS
+from api.cli.docstrings import TOPICS
 from api.client import Client
 from benchmarks import machine, stack
 
@@ -94,7 +94,7 @@ def _job(client: Client, file_id: str, model: Path) -> dict[str, Any]:
             "kind": "classify",
             "corpus": {"file": file_id, "format": "jsonl"},
             "model": str(model),
-            "classify": {"labels": list(LABELS)},
+            "classify": {"labels": list(TOPICS)},
             "chunk_rows": CHUNK_ROWS,
         }
     )
@@ -115,7 +115,7 @@ def _plain_loop(corpus: str, model: str) -> None:
 
     texts = [json.loads(line)["text"] for line in Path(corpus).read_text().splitlines()]
     _, seconds = plain_loop.run(
-        Path(model), texts, list(LABELS), threads=len(os.sched_getaffinity(0))
+        Path(model), texts, list(TOPICS), threads=len(os.sched_getaffinity(0))
     )
     print(seconds)
 

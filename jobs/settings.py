@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     allowed_models: list[str] = Field(
         default_factory=lambda: ["hf:", "/"],
         description="Prefixes of model references that jobs may load, as a JSON list: "
-        "hub ids (hf:org/) and absolute folders on the workers.",
+        "hub ids (hf:org/), absolute folders on the workers, and s3://bucket/ prefixes. Models of "
+        "the registry need none.",
     )
 
     lease_seconds: float = Field(

@@ -167,7 +167,9 @@ class ClassifySpec(JobSpec):
 
     kind: Literal["classify"] = "classify"
     corpus: Corpus
-    model: str = Field(description="A folder on the workers, or `hf:org/name`.")
+    model: str = Field(
+        description="`name@version`, `name@alias`, `hf:org/name`, a folder or a URI."
+    )
     classify: ClassifyOptions = ClassifyOptions()
     output: Output = Output()
     chunk_rows: int | None = Field(

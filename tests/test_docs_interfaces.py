@@ -11,11 +11,14 @@ import typer.main
 
 from api.app import create_app
 from api.cli import app
+from jobs import specs
 from jobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 RAISED = re.compile(r'code="([a-z_]+)"')
 
 
@@ -60,3 +63,9 @@ def test_every_error_code_that_the_api_raises_is_documented() -> None:
     server = [path for path in sources if path.name not in {"client.py", "transport.py"}]
     codes = {code for path in server for code in RAISED.findall(path.read_text("utf-8"))}
     assert [code for code in sorted(codes) if f"`{code}`" not in API] == []
+
+
+def test_every_field_of_a_recipe_is_documented() -> None:
+    models = (specs.TrainOptions, specs.Lora, specs.Promote)
+    fields = {name for model in models for name in model.model_fields}
+    assert [name for name in sorted(fields) if f"{name}`" not in f"{TRAINING}{MODELS}"] == []

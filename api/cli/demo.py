@@ -42,16 +42,16 @@ def demo(
     model = _model()
     with _stack(folder, keep_running=keep_running):
         files = _Files(folder / "demo")
-        written = docstrings.write(
-            files.corpus, files.labelled, rows=rows or None, labelled_rows=labelled_rows
-        )
-        printing.line(f"\n{written.corpus:,} documentation strings: {files.corpus}")
+        count = docstrings.write(files.corpus, rows=rows or None)
+        behind = count if rows else 0  # all strings in the corpus: the labelled ones are among them
+        labelled = docstrings.write_labelled(files.labelled, rows=labelled_rows, behind=behind)
+        printing.line(f"\n{count:,} documentation strings: {files.corpus}")
         labels = ",".join(docstrings.TOPICS)
         _classify(
             files.corpus, files.before, "--model", str(model), "--labels", labels, home=folder
         )
         _show_some(files.before)
-        _finetune(files.labelled, written.labelled, base=model, home=folder)
+        _finetune(files.labelled, labelled, base=model, home=folder)
         trained = ("--model", f"{MODEL_NAME}@{_newest_version(folder)}")
         _classify(files.corpus, files.after, *trained, home=folder)
         _compare(files)

@@ -11,7 +11,6 @@ import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 LONG_ENOUGH = 40
@@ -36,29 +35,30 @@ TOPICS = {
 """What the documentation of some packages is about: labels that cost nobody any work."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """How many rows each file has got."""
+def write(path: Path, *, rows: int | None) -> int:
+    """Write ``rows`` of them (all, if ``None``) as JSONL with ``id`` and ``text``; their number.
 
-    corpus: int
-    labelled: int
-
-
-def write(corpus: Path, labelled: Path, *, rows: int | None, labelled_rows: int) -> Written:
-    """Write a corpus of ``rows`` strings (all, if ``None``), and a labelled one of other strings.
-
-    Both are JSONL with ``id`` and ``text``; the labelled one has ``label``, the topic of the
-    string's package, each topic at most ``labelled_rows / len(TOPICS)`` times. Which strings, and
-    in which order, is drawn with a fixed seed: the same packages give the same files.
+    Which ones, and in which order, is drawn with a fixed seed, so that the same packages give the
+    same corpus.
     """
+    chosen = itertools.islice(_drawn(), rows)
+    return _write(path, ({"id": name, "text": text} for name, text in chosen))
+
+
+def write_labelled(path: Path, *, rows: int, behind: int) -> int:
+    """Write ``rows`` others, those drawn behind so many, with the topic of their package as label.
+
+    Each topic is there equally often, where the packages have so much; the number of rows.
+    """
+    others = itertools.islice(_drawn(), behind, None)
+    return _write(path, _balanced(others, most=rows // len(TOPICS)))
+
+
+def _drawn() -> Iterator[tuple[str, str]]:
+    """Qualified names with their documentation, in the order of the draw."""
     modules = sorted(_modules())
     random.Random(SEED).shuffle(modules)  # noqa: S311 - a sample, not a secret
-    strings = _documented(modules)
-    chosen = itertools.islice(strings, rows)
-    count = _write(corpus, ({"id": name, "text": text} for name, text in chosen))
-    if rows is None:  # nothing is left over: the labels are of strings that the corpus has too
-        strings = _documented(modules)
-    return Written(count, _write(labelled, _balanced(strings, most=labelled_rows // len(TOPICS))))
+    return _documented(modules)
 
 
 def topic(name: str) -> str | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.states import LIVE_RUN
 from jobs.tables import Checkpoint, Rank, Run
 
 
@@ -29,13 +28,6 @@ def listing(
     if before is not None:
         query = query.where(Run.number < before)
     return _views(session, session.scalars(query).all())
-
-
-def live(session: Session, job_id: str) -> RunView | None:
-    """The run that holds hosts at this moment, if there is one."""
-    query = sa.select(Run).where(Run.job_id == job_id, Run.state.in_(LIVE_RUN))
-    views = _views(session, session.scalars(query).all())
-    return views[0] if views else None
 
 
 def latest(session: Session, job_ids: Iterable[str]) -> dict[str, RunView]:

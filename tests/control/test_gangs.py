@@ -79,7 +79,7 @@ class Yard:
         return run
 
     def states(self, job_id: str) -> list[RunState]:
-        return [run.state for run in self.training.runs(job_id)]
+        return [run.state for run in self.training.runs_of(job_id)]
 
     def state(self, job_id: str) -> JobState:
         return self.training.ledger.job(job_id).state
@@ -224,7 +224,8 @@ def test_a_job_that_asks_for_more_hosts_than_there_are_says_so_and_blocks_nobody
     yard.turn()
     assert yard.live(small).machines == 1
     assert yard.reason(huge) == (
-        "it needs 3 hosts of pool 'train', which has 2: start more, or submit it with fewer machines"
+        "it needs 3 hosts of pool 'train', which has 2: "
+        "start more, or submit it with fewer machines"
     )
 
 
@@ -270,7 +271,7 @@ def test_a_silent_rank_ends_the_run_and_a_new_one_forms_with_a_higher_number(yar
     assert (yard.live(job_id).stop, yard.live(job_id).id) == ("now", first.run_id)
     yard.training.end(first, Outcome.ENDED)
     yard.turn()
-    lost, again = yard.training.runs(job_id)
+    lost, again = yard.training.runs_of(job_id)
     assert (lost.state, lost.failing_rank, lost.reason) == (
         RunState.LOST,
         1,
@@ -428,6 +429,8 @@ def test_nobody_makes_way_where_that_would_not_be_enough(yard: Yard) -> None:
     yard.hosts("a", "b")
     low, middle = yard.training.job(), yard.training.job(priority=5)
     yard.turn()
+    for job_id in (low, middle):
+        yard.take(job_id)
     yard.training.job(priority=5, machines=2)
     yard.turn(TURNS)
     assert yard.live(low).stop is yard.live(middle).stop is None
@@ -437,6 +440,8 @@ def test_only_as_many_stop_as_are_needed(yard: Yard) -> None:
     yard.hosts("a", "b", "c")
     running = [yard.training.job() for _ in range(3)]
     yard.turn()
+    for job_id in running:
+        yard.take(job_id)
     yard.training.job(priority=5)
     yard.turn(TURNS)
     assert [bool(yard.live(job_id).stop) for job_id in running].count(True) == 1

@@ -10,8 +10,7 @@ from jobs.ledger.runs import RankLease
 from jobs.queries import checkpoints as queries
 from jobs.tables import CheckpointPart
 from tests.ledger.building import Ledger
-from tests.ledger.test_runs import LOST
-from tests.ledger.training import Training
+from tests.ledger.training import LOST, Training
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -10,17 +13,20 @@ import sqlalchemy as sa
 
 from jobs import specs
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions.judging import Outcome, Verdict
-from jobs.ledger import accepting, checkpoints, hosts, planning, runs
+from jobs.decisions.judging import Fault, Outcome, Verdict
+from jobs.ledger import accepting, checkpoints, hosts, measuring, planning, runs
 from jobs.ledger.hosts import Presented
 from jobs.ledger.planning import DataShard
-from jobs.ledger.runs import RankLease
+from jobs.ledger.runs import Orders, RankLease
 from jobs.queries import checkpoints as checkpoint_queries
-from jobs.tables import Checkpoint, Host, Rank, Run
+from jobs.states import RunState
+from jobs.tables import Base, Checkpoint, Host, Rank, Run
 from tests.ledger.building import LEASE, PROJECT, Ledger
 
 MOST_FAULTS, MOST_ERRORS = 3, 1
 """Budgets of restarts in these tests."""
+
+LOST = Verdict(RunState.LOST, reason="rank 0 died", rank=0, fault=Fault.INFRASTRUCTURE)
 
 _numbers = count(1)
 
@@ -168,7 +174,7 @@ class Training:
             query = sa.select(Run).where(Run.job_id == job_id, Run.finished_at.is_(None))
             return session.scalars(query).one_or_none()
 
-    def runs(self, job_id: str) -> list[Run]:
+    def runs_of(self, job_id: str) -> list[Run]:
         """Every run of a job, in order."""
         with self.sessions.begin() as session:
             return list(
@@ -207,11 +213,85 @@ class Training:
         """What events of a type say."""
         return [event.data for event in self.ledger.events(job_id) if event.type == kind]
 
+    def renew(
+        self, held: RankLease, *, phase: str = runs.PREPARING, progress: bool = False
+    ) -> Orders | None:
+        with self.sessions.begin() as session:
+            return runs.renew(session, held, lease=LEASE, phase=phase, progress=progress)
+
+    def end_overdue(self, held: RankLease, outcome: Outcome) -> bool:
+        with self.sessions.begin() as session:
+            return runs.end_overdue(session, held.run_id, held.rank, outcome)
+
+    def lose(self, held: RankLease) -> None:
+        """End a run as control does when its rank has died."""
+        self.end(held, Outcome.CRASHED)
+        assert self.conclude(held.run_id, LOST)
+
+    def succeed(self, held: RankLease) -> None:
+        with self.sessions.begin() as session:
+            runs.succeed(session, held, output={"rows": 1})
+
+    def add_points(self, held: RankLease, losses: dict[int, float]) -> None:
+        points = [(step, {"loss": loss}) for step, loss in losses.items()]
+        with self.sessions.begin() as session:
+            measuring.add_points(session, held, points)
+
+    def control(self, operation: Any, job_id: str) -> None:
+        """Cancel, pause, resume or retry."""
+        with self.sessions.begin() as session:
+            operation(session, job_id, project_id=PROJECT)
+
+    def end_cancelled(self) -> None:
+        with self.sessions.begin() as session:
+            runs.end_cancelled(session, kinds=sorted(specs.TRAINING))
+
+    def drain(self, name: str, incarnation: str) -> None:
+        with self.sessions.begin() as session:
+            hosts.drain(session, name=name, incarnation=incarnation)
+
+    def beat(self, host: Presented) -> bool:
+        with self.sessions.begin() as session:
+            return hosts.beat(session, host)
+
+    def forget(self) -> list[str]:
+        """Hosts that were silent for ten minutes."""
+        with self.sessions.begin() as session:
+            return hosts.forget_silent(session, seconds=600)
+
+    def age(self, name: str, *, seconds: float) -> None:
+        """Let a host's last beat be longer ago."""
+        with self.sessions.begin() as session:
+            beat_at = sa.func.now() - timedelta(seconds=seconds)
+            session.execute(sa.update(Host).where(Host.name == name).values(beat_at=beat_at))
+
+    def waiting(self) -> int:
+        """Sessions of this database that wait for a lock."""
+        with self.ledger.engine.connect() as connection:
+            query = (
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return int(connection.scalar(sa.text(query)) or 0)
+
     def clear(self) -> None:
         """Leave no job and no host to the next test."""
+        kept = {"projects", "api_keys", "files", "alembic_version"}
         with self.sessions.begin() as session:
-            session.execute(sa.text("TRUNCATE jobs, hosts, workers, control_status CASCADE"))
+            session.execute(sa.update(Host).values(run_id=None))
+            session.execute(sa.update(Run).values(checkpoint_id=None))
+            for table in reversed(Base.metadata.sorted_tables):
+                if table.name not in kept:
+                    session.execute(sa.delete(table))
 
-    def chunk_of(self, pool: str) -> str:
-        """A bulk job with one chunk to do in this pool."""
-        return self.ledger.running(1, pool=pool)
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What the calls return, all begun at the same moment in threads of their own."""
+    start = threading.Barrier(len(calls))
+
+    def call(one: Callable[[], Any]) -> Any:
+        start.wait()
+        return one()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))

@@ -84,6 +84,11 @@ def test_a_metric_of_another_task(tmp_path: Path, nursery: Nursery) -> None:
     assert "macro_f1" in told["message"]
 
 
+def test_half_precision_without_an_accelerator(tmp_path: Path, nursery: Nursery) -> None:
+    told = fault(made(tmp_path, train={"mixed_precision": "fp16"}), nursery)
+    assert told["code"] == "fp16_needs_accelerator"
+
+
 def test_adapters_that_fit_nothing(tmp_path: Path, nursery: Nursery) -> None:
     told = fault(made(tmp_path, lora={"target_modules": ["nowhere"]}), nursery)
     assert told["code"] == "lora_unsupported"

@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "merged lora": {"lora": LORA | {"merge": True}},
     "several labels": {"multi_label": True, "rows": SEVERAL},
     "class weights": {"train": RECIPE | {"class_weights": "balanced"}},
+    "bfloat16": {"train": RECIPE | {"mixed_precision": "bf16"}},
     "texts": {"task": "generate", "rows": TEXTS, "base": "writer"},
     "completions with lora": {"task": "generate", "rows": COPIES, "base": "writer", "lora": LORA},
     "text2text": {"task": "text2text", "rows": COPIES, "base": "translator"},

@@ -14,12 +14,14 @@ from transformers import (
     AutoTokenizer,
 )
 
+from jobs.errors import CorpusFailure, ModelFailure
 from tests.inference.building import some_texts
 from tests.support.tiny_models import LABELS, SENTENCES, tiny_classifier
 from tests.training_evaluation.building import (
     WINDOW,
     adapter,
     order,
+    report_here,
     reports,
     run,
     tiny_translator,
@@ -59,6 +61,8 @@ def test_two_classifiers_are_reported_on_the_same_rows(tmp_path: Path) -> None:
     status, told = run(order(tmp_path, task="classify", models=folders))
     assert status == DONE
     assert told[-1] == {"type": "done"}
+    progress = [each for each in told if each["type"] == "progress"]
+    assert {each["steps_total"] for each in progress} == {80}
     assert [each["phase"] for each in told if each["type"] == "phase"] == [
         "loading",
         "evaluating",
@@ -75,15 +79,6 @@ def test_two_classifiers_are_reported_on_the_same_rows(tmp_path: Path) -> None:
         assert found[name] == expected
 
 
-def test_progress_counts_the_rows_of_all_models(tmp_path: Path) -> None:
-    write_split(tmp_path, labelled(10))
-    folder = tiny_classifier(tmp_path / "one")
-    _, told = run(order(tmp_path, task="classify", models={"a": folder, "b": folder}))
-    progress = [each for each in told if each["type"] == "progress"]
-    assert progress
-    assert {each["steps_total"] for each in progress} == {20}
-
-
 def test_a_multi_label_model_is_reported_by_exact_match(tmp_path: Path) -> None:
     texts = some_texts(20)
     chosen = [list(LABELS[: place % 3]) for place in range(20)]
@@ -92,12 +87,11 @@ def test_a_multi_label_model_is_reported_by_exact_match(tmp_path: Path) -> None:
     )
     folder = tiny_classifier(tmp_path / "model", multi_label=True)
     path = order(tmp_path, task="classify", multi_label=True, models={"candidate": folder})
-    assert run(path)[0] == DONE
+    found = report_here(path)["candidate"]
     flags = torch.tensor([[label in each for label in LABELS] for each in chosen])
     logits = logits_of(folder, texts)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, flags.float()).item()
     expected = metrics.classification(LABELS, truth=flags.numpy(), logits=logits.numpy(), loss=loss)
-    found = reports(tmp_path)["candidate"]
     assert found.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-4)
     assert found == expected
 
@@ -106,7 +100,7 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
     texts = [" ".join(SENTENCES[:place]) for place in range(1, 6)]
     write_split(tmp_path, [(text, None) for text in texts])
     folder = tiny_writer(tmp_path / "model")
-    assert run(order(tmp_path, task="generate", models={"candidate": folder}))[0] == DONE
+    found = report_here(order(tmp_path, task="generate", models={"candidate": folder}))["candidate"]
     tokenizer, model = opened(folder, AutoModelForCausalLM)
     losses, tokens = 0.0, 0
     for text in texts:
@@ -115,7 +109,6 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
         with torch.inference_mode():
             losses += model(input_ids=inputs, labels=inputs).loss.item() * (len(ids) - 1)
         tokens += len(ids) - 1
-    found = reports(tmp_path)["candidate"]
     assert (found["task"], found["rows"], found["tokens"]) == ("generate", 5, tokens)
     assert found["loss"] == pytest.approx(losses / tokens, rel=1e-4)
     assert found["perplexity"] == pytest.approx(math.exp(losses / tokens), rel=1e-3)
@@ -124,11 +117,11 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
 def test_of_a_completion_only_the_completion_counts(tmp_path: Path) -> None:
     write_split(tmp_path, [(SENTENCES[0], " Shares fell."), (SENTENCES[1], " The team won.")])
     folder = tiny_writer(tmp_path / "model")
-    assert run(order(tmp_path, task="generate", models={"candidate": folder}))[0] == DONE
+    found = report_here(order(tmp_path, task="generate", models={"candidate": folder}))["candidate"]
     tokenizer, _ = opened(folder, AutoModelForCausalLM)
     completions = (" Shares fell.", " The team won.")
     expected = sum(len(tokenizer(text)["input_ids"]) + 1 for text in completions)
-    assert reports(tmp_path)["candidate"]["tokens"] == expected
+    assert found["tokens"] == expected
 
 
 def test_a_translator_writes_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -> None:
@@ -159,45 +152,19 @@ def test_an_adapter_is_evaluated_merged_into_its_base(tmp_path: Path) -> None:
     added = adapter(tmp_path / "adapter", base=base)
     merged = tmp_path / "adapter-merged"
     path = order(tmp_path, task="classify", models={"added": added, "merged": merged})
-    assert run(path)[0] == DONE
-    found = reports(tmp_path)
+    found = report_here(path)
     assert found["added"].pop("loss") == pytest.approx(found["merged"].pop("loss"), abs=1e-4)
     assert found["added"] == found["merged"]
 
 
-@pytest.mark.parametrize(
-    ("multi_label", "target"), [(False, "weather"), (True, '["sports", "weather"]')]
-)
-def test_a_label_that_the_model_lacks_is_named(
-    multi_label: bool,
-    target: str,
-    tmp_path: Path,  # noqa: FBT001
-) -> None:
-    write_split(tmp_path, [("a", '["sports"]' if multi_label else "sports"), ("b", target)])
-    folder = tiny_classifier(tmp_path / "model", multi_label=multi_label)
-    path = order(tmp_path, task="classify", multi_label=multi_label, models={"champion": folder})
-    status, told = run(path)
+def test_a_fault_is_told_and_the_exit_status_says_so(tmp_path: Path) -> None:
+    write_split(tmp_path, [("a", "sports"), ("b", "weather")])
+    folder = tiny_classifier(tmp_path / "model")
+    status, told = run(order(tmp_path, task="classify", models={"champion": folder}))
     assert status == FAULT
     assert told[-1]["type"] == "fault"
     assert told[-1]["code"] == "unknown_label"
-    assert "'weather'" in told[-1]["message"]
-    assert "champion" in told[-1]["message"]
     assert not (tmp_path / "reports.json").exists()
-
-
-def test_a_split_without_rows_is_a_fault(tmp_path: Path) -> None:
-    write_split(tmp_path, [])
-    folder = tiny_classifier(tmp_path / "model")
-    status, told = run(order(tmp_path, task="classify", models={"candidate": folder}))
-    assert (status, told[-1]["code"]) == (FAULT, "empty_split")
-
-
-def test_a_model_that_cannot_be_loaded_is_a_fault(tmp_path: Path) -> None:
-    write_split(tmp_path, labelled(3))
-    folder = tiny_classifier(tmp_path / "model")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    status, told = run(order(tmp_path, task="classify", models={"candidate": folder}))
-    assert (status, told[-1]["code"]) == (FAULT, "model_not_safetensors")
 
 
 def test_a_stop_that_is_asked_for_ends_it_without_a_report(tmp_path: Path) -> None:
@@ -208,3 +175,36 @@ def test_a_stop_that_is_asked_for_ends_it_without_a_report(tmp_path: Path) -> No
     assert status == STOPPED
     assert told[-1]["type"] == "stopped"
     assert not (tmp_path / "reports.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "target"), [(False, "weather"), (True, '["sports", "weather"]')]
+)
+def test_a_label_that_the_model_lacks_is_named(
+    multi_label: bool,  # noqa: FBT001
+    target: str,
+    tmp_path: Path,
+) -> None:
+    write_split(tmp_path, [("a", '["sports"]' if multi_label else "sports"), ("b", target)])
+    folder = tiny_classifier(tmp_path / "model", multi_label=multi_label)
+    path = order(tmp_path, task="classify", multi_label=multi_label, models={"champion": folder})
+    with pytest.raises(CorpusFailure, match=r"champion.*'weather'") as raised:
+        report_here(path)
+    assert raised.value.code == "unknown_label"
+
+
+def test_a_split_without_rows_is_a_fault(tmp_path: Path) -> None:
+    write_split(tmp_path, [])
+    folder = tiny_classifier(tmp_path / "model")
+    with pytest.raises(CorpusFailure, match="one at least") as raised:
+        report_here(order(tmp_path, task="classify", models={"candidate": folder}))
+    assert raised.value.code == "empty_split"
+
+
+def test_a_model_with_a_pickle_is_a_fault(tmp_path: Path) -> None:
+    write_split(tmp_path, labelled(3))
+    folder = tiny_classifier(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelFailure) as raised:
+        report_here(order(tmp_path, task="classify", models={"candidate": folder}))
+    assert raised.value.code == "model_not_safetensors"

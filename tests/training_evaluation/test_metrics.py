@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import accuracy_score, classification_report, f1_score
@@ -15,6 +15,7 @@ from jobs.specs import Task
 from workers.training import metrics
 
 ABC = ("a", "b", "c")
+few = settings(max_examples=40, deadline=None)
 
 
 def one_hot(*predicted: int, labels: int = 3) -> Any:
@@ -81,6 +82,7 @@ def test_a_loss_that_is_not_finite_is_null(loss: float) -> None:
     assert metrics.language(loss_sum=loss, tokens=1, rows=1, task=Task.GENERATE)["loss"] is None
 
 
+@few
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40),
 )
@@ -95,6 +97,7 @@ def test_single_label_reports_agree_with_sklearn(pairs: list[tuple[int, int]]) -
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@few
 @given(arrays.arrays(bool, (6, 3)), arrays.arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
 def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None:
     found = metrics.classification(ABC, truth=truth, logits=logits, loss=1.0)

@@ -7,6 +7,7 @@ the alias moves meanwhile, the comparison is made again with what it points to t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,9 +208,9 @@ def _compare(
     return Comparison(
         promote=spec.promote,
         metric=metric,
-        value=float(reports[CANDIDATE][metric]),
+        value=_number(reports[CANDIDATE][metric]),
         incumbent=incumbent,
-        incumbent_value=None if incumbent is None else float(reports[INCUMBENT][metric]),
+        incumbent_value=None if incumbent is None else _number(reports[INCUMBENT][metric]),
     )
 
 
@@ -251,6 +252,11 @@ def _decisive_split(held: RankLease) -> str:
 
 def _usual_metric(spec: FinetuneSpec) -> str:
     return "macro_f1" if spec.task is specs.Task.CLASSIFY else "loss"
+
+
+def _number(value: float | None) -> float:
+    """A metric's value; null stands for one that is no number."""
+    return math.nan if value is None else float(value)
 
 
 def _numbers(report: Report) -> list[str]:

@@ -29,7 +29,8 @@ INCARNATION = "NIGHTSHIFT_HOST_INCARNATION"
 HOST = "NIGHTSHIFT_HOST_NAME"
 """Variables by which an agent knows the programs of its predecessors."""
 
-TAIL_LINES = 40
+TAIL_LINES = 80
+"""A launcher alone takes forty to say that its processes have failed."""
 READ = 2**20
 _PR_SET_PDEATHSIG = 1
 
@@ -45,9 +46,11 @@ class Program:
         told = folder / "told"
         told.mkdir(exist_ok=True)
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._log = _Lines(log)
+        self._log = _Lines(log, position=log.stat().st_size if log.exists() else 0)
         self._told = told
-        self._files: dict[Path, _Lines] = {}
+        self._files = {  # what an earlier program told in this folder was heard then
+            path: _Lines(path, position=path.stat().st_size) for path in told.glob("*.jsonl")
+        }
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
                 command,
@@ -70,16 +73,17 @@ class Program:
         return self._process.poll()
 
     def log_lines(self) -> list[str]:
-        """Whole lines written since the last call."""
-        lines = list(self._log.new())
+        """Whole lines written since the last call; once it has ended, all that is left."""
+        lines = list(self._log.new(ended=self.ended() is not None))
         self.tail.extend(lines)
         return lines
 
     def told(self) -> list[Told]:
         """What all its processes told since the last call, in order of each."""
+        ended = self.ended() is not None
         for path in sorted(self._told.glob("*.jsonl")):
             self._files.setdefault(path, _Lines(path))
-        return [fact for lines in self._files.values() for fact in _facts(lines.new())]
+        return [fact for lines in self._files.values() for fact in _facts(lines.new(ended=ended))]
 
     def kill(self) -> None:
         """SIGKILL to the launcher, its session and all that descends from it; wait for the end."""
@@ -106,30 +110,41 @@ def end_leftovers(*, host: str, incarnation: str) -> int:
 class _Lines:
     """A growing file, line by line."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, position: int = 0) -> None:
         self._path = path
-        self._position = 0
+        self._position = position
         self._rest = b""
 
-    def new(self) -> Iterator[str]:
-        """Lines that have become whole since the last call."""
+    def new(self, *, ended: bool) -> Iterator[str]:
+        """Lines that have become whole since the last call, so much at a time.
+
+        Everything, with a last line that has no end, once its writer has ended.
+        """
+        while block := self._block():
+            *whole, self._rest = (self._rest + block).split(b"\n")
+            if len(self._rest) > READ:  # a line without end is cut
+                whole, self._rest = [*whole, self._rest], b""
+            yield from map(_text, whole)
+            if not ended:
+                return
+        if ended and self._rest:
+            rest, self._rest = self._rest, b""
+            yield _text(rest)
+
+    def _block(self) -> bytes:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)
                 block = file.read(READ)
         except FileNotFoundError:
-            return
+            return b""
         self._position += len(block)
-        *whole, self._rest = (self._rest + block).split(b"\n")
-        if len(self._rest) > READ:  # a line without end is cut
-            whole, self._rest = [*whole, self._rest], b""
-        for line in whole:
-            yield _last_state(line.decode("utf-8", "replace"))
+        return block
 
 
-def _last_state(line: str) -> str:
+def _text(line: bytes) -> str:
     """What a terminal would show of a line that a progress bar wrote over and over."""
-    return line.rstrip("\r").rpartition("\r")[2]
+    return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
 
 
 def _facts(lines: Iterator[str]) -> Iterator[Told]:
@@ -139,7 +154,7 @@ def _facts(lines: Iterator[str]) -> Iterator[Told]:
         except ValueError:
             log.warning("a program told something that is not JSON", line=line[:200])
             continue
-        if isinstance(fact, dict):
+        if isinstance(fact, dict) and "type" in fact:
             yield fact
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 
 import structlog
-from sqlalchemy.orm import Session
 
 from jobs import database
 from jobs.ledger import measuring, runs
@@ -34,7 +33,9 @@ class Report:
         self._written_at = 0.0
 
     def take(self, facts: Iterable[Told]) -> None:
-        """Take what was told in."""
+        """Take what was told in, if it is this rank that speaks."""
+        if self._held.rank != 0:
+            return
         for fact in facts:
             if fact["type"] == "points":
                 self._points.append((int(fact["step"]), dict(fact["values"])))
@@ -55,20 +56,26 @@ class Report:
             return
         self._written_at = time.monotonic()
         try:
-            with self._context.sessions.begin() as session:
-                self._write(session)
+            self._write_log()
+            self._write_progress()
         except database.MAY_PASS as error:
             log.warning("a rank's report waits", error=str(error))
             del self._points[:-MOST_WAITING], self._lines[:-MOST_WAITING]
-            return
-        self._points, self._lines, self._step = [], [], None
 
-    def _write(self, session: Session) -> None:
-        measuring.add_log_lines(session, self._held, self._lines)
-        if self._held.rank != 0:
+    def _write_log(self) -> None:
+        """Apart from the rest: the last words of a rank that is over are kept."""
+        if self._lines:
+            with self._context.sessions.begin() as session:
+                measuring.add_log_lines(session, self._held, self._lines)
+            self._lines = []
+
+    def _write_progress(self) -> None:
+        if not self._points and self._step is None:
             return
-        if self._points:
-            measuring.add_points(session, self._held, self._points)
-        if self._step is not None:
-            step, total = self._step
-            runs.tell_progress(session, self._held, step=step, steps_total=total)
+        with self._context.sessions.begin() as session:
+            if self._points:
+                measuring.add_points(session, self._held, self._points)
+            if self._step is not None:
+                step, total = self._step
+                runs.tell_progress(session, self._held, step=step, steps_total=total)
+        self._points, self._step = [], None

@@ -64,7 +64,12 @@ class Uploader:
         copy = self._folder / "uploads" / f"{written.step}"
         if copy.exists():
             return
-        shutil.copytree(written.folder, copy, copy_function=os.link)
+        try:
+            shutil.copytree(written.folder, copy, copy_function=os.link)
+        except OSError as error:  # a program that was not heard in time has deleted it
+            log.warning("a checkpoint is left out", step=written.step, error=str(error)[:500])
+            shutil.rmtree(copy, ignore_errors=True)
+            return
         self._waiting.put(Written(written.step, copy, written.metric, written.best))
 
     def finish(self, *, until: float) -> bool:

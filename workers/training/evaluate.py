@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,8 @@ def main(path: Path) -> int:
     ending.die_with_parent()
     order = read(path)
     teller = Teller(order.folder / "told", name="evaluate")
-    watch = Watch(teller, StopRequest(order.folder / "stop"))
+    request = StopRequest(order.folder / "stop")
+    watch = Watch(teller, stopping=lambda: request.made)
     try:
         write(order, watch=watch)
     except Stopped:
@@ -113,14 +114,14 @@ def read(path: Path) -> Order:
 class Watch:
     """Tells how far it is, in rows of all models, and ends the work when a stop is asked for."""
 
-    def __init__(self, teller: Teller, stop: StopRequest) -> None:
+    def __init__(self, teller: Teller, *, stopping: Callable[[], bool]) -> None:
         self.teller = teller
-        self._stop = stop
+        self._stopping = stopping
 
     def beat(self) -> None:
         """A sign of life. Raises ``Stopped``."""
         self.teller.alive()
-        if self._stop.made:
+        if self._stopping():
             raise Stopped
 
     def advance(self, rows: int) -> None:

@@ -26,7 +26,7 @@ from accelerate.utils import (
 )
 
 from jobs import logs
-from jobs.errors import NightshiftError
+from jobs.errors import JobFailure, NightshiftError
 from workers.inference import loading
 from workers.inference.ahead import ahead
 from workers.training import (
@@ -85,9 +85,13 @@ def train(order: Order, *, teller: Teller, stop: StopRequest) -> None:
     """One run, from the base or a checkpoint to a result and its report."""
     training = setup(order, teller=teller, stop=stop)
     resume_or_begin(training)
-    fit(training)
-    take_best(training)
-    evaluate_and_save(training)
+    try:
+        fit(training)
+        take_best(training)
+        evaluate_and_save(training)
+    except Stopped:  # all ranks are here, as at the end; after a crash nobody waits for anybody
+        training.state.accelerator.end_training()
+        raise
     training.state.accelerator.end_training()
 
 
@@ -205,8 +209,14 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
 def start_accelerator(order: Order) -> Accelerator:
     """Devices and ranks as the launcher says. One scheduler step is one optimizer step."""
     launching.use_interface()
+    on_cpu = not torch.accelerator.is_available()
+    if on_cpu and order.spec.train.mixed_precision == "fp16":
+        raise JobFailure(
+            "mixed_precision fp16 needs an accelerator, and this host has none: take bf16 or no",
+            code="fp16_needs_accelerator",
+        )
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),
+        cpu=on_cpu,
         mixed_precision=order.spec.train.mixed_precision,
         log_with="tensorboard",
         project_dir=order.folder,
@@ -227,6 +237,9 @@ def start_accelerator(order: Order) -> Accelerator:
 def resume_or_begin(training: Training) -> None:
     """Take the state of the checkpoint in ``resume``, if there is one."""
     order, state = training.order, training.state
+    if state.accelerator.is_local_main_process:
+        for torn in order.checkpoints.glob("*.tmp"):
+            shutil.rmtree(torn)
     if not order.resume.exists():
         return
     exact = state.load(order.resume)
