@@ -28,7 +28,7 @@ from jobs.ledger.runs import RankLease
 from jobs.queries import chunks, registry
 from jobs.specs import FinetuneSpec, Promote
 from workers.context import Context
-from workers.gang import workfolder
+from workers.gang import shares, workfolder
 from workers.gang.attendance import Attendance
 
 log = structlog.get_logger()
@@ -197,7 +197,7 @@ def _compare(
     incumbent = _incumbent(spec, held, context=context)
     metric = spec.promote.metric or spec.train.metric or _usual_metric(spec)
     with _folders(folder, held, incumbent=incumbent, context=context) as candidates:
-        reports = evaluate(_decisive_split(held), candidates)
+        reports = evaluate(_decisive_split(folder, held), candidates)
     for name, report in reports.items():
         if metric not in report:
             raise ModelFailure(
@@ -243,11 +243,13 @@ def _incumbent(spec: FinetuneSpec, held: RankLease, *, context: Context) -> int 
         return None
 
 
-def _decisive_split(held: RankLease) -> str:
+def _decisive_split(folder: Path, held: RankLease) -> str:
     """The rows that decide: those named for it, else those of the test, else of the validation."""
     there = held.dataset["splits"]
-    named = next((name for name in ("promotion", "test", "validation") if name in there), None)
-    return named or "validation-share"
+    for name in ("promotion", "test", "validation"):
+        if name in there:
+            return name
+    return shares.write(folder / "data", spec=_finetune(held), facts=there["train"])
 
 
 def _usual_metric(spec: FinetuneSpec) -> str:

@@ -74,7 +74,7 @@ def required(folder: Path, split: str) -> Tokens:
     found = read(folder, split)
     if found is None or not len(found):
         raise CorpusFailure(
-            f"the {split} rows must be one at least, and are none", code="empty_split"
+            f"the {split} rows must be one at least, and are none", code="split_empty"
         )
     return found
 
