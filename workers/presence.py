@@ -75,13 +75,14 @@ class Presence:
         self._record = record
         self._redis_url = redis_url
         self._touched_at = time.monotonic()
+        self._arrived = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
         self.touch()
-        self._tell(self._record.arrive)
+        self._arrived = self._tell(self._record.arrive)
         self._thread.start()
 
     def touch(self) -> None:
@@ -104,14 +105,20 @@ class Presence:
                 os._exit(HUNG)
             if self._stop.wait(BEAT_SECONDS):
                 return
-            self._tell(self._record.beat)
+            if self._arrived:
+                self._tell(self._record.beat)
+            else:
+                self._arrived = self._tell(self._record.arrive)
 
-    def _tell(self, what: Callable[[Session], None]) -> None:
+    def _tell(self, what: Callable[[Session], None]) -> bool:
+        """Whether the ledger was told."""
         try:
             with context.get().sessions.begin() as session:
                 what(session)
         except SQLAlchemyError as error:
             log.warning("the ledger could not be told, the record will age", error=str(error))
+            return False
+        return True
 
     def _broker_answers(self) -> bool:
         """With Redis away the loop waits for it, and that is no reason to end."""

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.ledger import events, runs
-from jobs.ledger.runs import RankLease
+from jobs.ledger import events, ranks
+from jobs.ledger.ranks import RankLease
 from jobs.tables import Checkpoint, CheckpointPart
 
 
 def add_part(session: Session, held: RankLease, *, step: int, files: list[dict[str, Any]]) -> None:
     """Record what this rank's host has uploaded. Raises ``LeaseLost``; repeating is harmless."""
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     session.execute(
         insert(CheckpointPart)
         .values(run_id=held.run_id, step=step, rank=held.rank, files=files)
@@ -39,7 +39,7 @@ def complete(
     size: int,
 ) -> None:
     """Let the checkpoint count. Raises ``LeaseLost``: then it never does; repeating is harmless."""
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     new = session.scalar(
         insert(Checkpoint)
         .values(
@@ -63,7 +63,7 @@ def complete(
 
 def mark_damaged(session: Session, held: RankLease, checkpoint_id: int, *, reason: str) -> None:
     """Pass over this one from now on. Raises ``LeaseLost``."""
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     step = session.scalar(
         sa.update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.damaged_at.is_(None))
@@ -78,7 +78,7 @@ def mark_damaged(session: Session, held: RankLease, checkpoint_id: int, *, reaso
 
 def mark_deleted(session: Session, held: RankLease, checkpoint_ids: Sequence[int]) -> None:
     """Say that these are not kept, before their objects go. Raises ``LeaseLost``."""
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     session.execute(
         sa.update(Checkpoint)
         .where(Checkpoint.id.in_(checkpoint_ids))

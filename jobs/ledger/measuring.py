@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.ledger import events, runs
-from jobs.ledger.runs import RankLease
+from jobs.ledger import events, ranks
+from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
 
 EVALUATION = "validation/"
@@ -23,7 +23,7 @@ def add_points(
 
     Raises ``LeaseLost``.
     """
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     rows = {
         (name, step): {
             "job_id": held.job_id,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from jobs.tables import Checkpoint, Rank, Run
@@ -34,7 +35,7 @@ def latest(session: Session, job_ids: Iterable[str]) -> dict[str, RunView]:
     """The newest run of each job that has ever had one."""
     query = (
         sa.select(Run)
-        .distinct(Run.job_id)
+        .ext(postgresql.distinct_on(Run.job_id))
         .where(Run.job_id.in_(list(job_ids)))
         .order_by(Run.job_id, Run.number.desc())
     )

@@ -10,10 +10,10 @@ from typing import Any
 from jobs.database import Sessions
 from jobs.datasets import Dataset, Split, SplitFacts
 from jobs.decisions.judging import Fault, Verdict
-from jobs.ledger import checkpoints, hosts, measuring, planning, runs, steps
+from jobs.ledger import checkpoints, hosts, measuring, planning, ranks, runs, steps
 from jobs.ledger.hosts import Presented
 from jobs.ledger.planning import DataShard
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.ledger.steps import Step
 from jobs.states import RunState
 
@@ -75,15 +75,15 @@ class Gang:
         assert run_id is not None
         with self._sessions.begin() as session:
             for rank, host in enumerate(made):
-                held = runs.claim(session, run_id, rank, incarnation=host.incarnation, lease=LEASE)
+                held = ranks.claim(session, run_id, rank, incarnation=host.incarnation, lease=LEASE)
                 assert held is not None
                 self._leases = [*self._leases[:rank], held]
         return [host.name for host in made]
 
     def progress(self, step: int, *, total: int = 100, phase: str = "training") -> None:
         with self._sessions.begin() as session:
-            runs.renew(session, self._leases[0], lease=LEASE, phase=phase, progress=True)
-            runs.tell_progress(session, self._leases[0], step=step, steps_total=total)
+            ranks.renew(session, self._leases[0], lease=LEASE, phase=phase, progress=True)
+            ranks.tell_progress(session, self._leases[0], step=step, steps_total=total)
 
     def measure(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         with self._sessions.begin() as session:

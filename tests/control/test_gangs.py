@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from jobs.decisions.judging import Outcome
 from jobs.ledger import controls, hosts, runs
 from jobs.ledger.hosts import Presented
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.queries import jobs as job_queries
 from jobs.states import JobState, RankState, RunState
 from jobs.tables import Host, Project, Rank, Run

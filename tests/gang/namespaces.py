@@ -62,8 +62,7 @@ def network(count: int) -> Iterator[list[Namespace]]:
     try:
         _ip("addr", "add", f"{SERVERS}/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
-        for index in range(count):
-            made.append(_host(index, tag=tag, bridge=bridge))
+        made += (_host(index, tag=tag, bridge=bridge) for index in range(count))
         yield made
     finally:
         for namespace in made:

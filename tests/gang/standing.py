@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import objects
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 from tests.ledger.building import Ledger

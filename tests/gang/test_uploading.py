@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.objects import ObjectStore
 from jobs.queries import checkpoints as queries
 from jobs.tables import Checkpoint

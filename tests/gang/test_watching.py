@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from jobs.decisions.judging import Outcome
 from jobs.errors import LeaseLost
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
 from tests.gang.standing import Standing
 from tests.ledger.building import Ledger

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.queries import checkpoints as queries
 from jobs.tables import CheckpointPart
 from tests.ledger.building import Ledger

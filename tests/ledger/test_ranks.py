@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from jobs.decisions.judging import Outcome
 from jobs.errors import LeaseLost
-from jobs.ledger import checkpoints, measuring, runs
-from jobs.ledger.runs import Orders, RankLease
+from jobs.ledger import checkpoints, measuring, ranks, runs
+from jobs.ledger.ranks import Orders, RankLease
 from jobs.states import JobState, RankState, RunState
 from jobs.tables import Checkpoint, CheckpointPart, Host, LogLine, Point, Run
 from tests.ledger.building import LEASE, RUN_OUT, Ledger
@@ -33,9 +33,9 @@ def test_a_renewed_rank_hears_its_orders(training: Training) -> None:
     one, two = training.gang(training.job(machines=2), 2)
     assert training.renew(one) == Orders(None, None, None, all_ready=False)
     with training.sessions.begin() as session:
-        runs.choose_port(session, one, 29_500)
-    assert training.renew(one, phase=runs.READY) == Orders(None, None, 29_500, all_ready=False)
-    assert training.renew(two, phase=runs.READY) == Orders(None, None, 29_500, all_ready=True)
+        ranks.choose_port(session, one, 29_500)
+    assert training.renew(one, phase=ranks.READY) == Orders(None, None, 29_500, all_ready=False)
+    assert training.renew(two, phase=ranks.READY) == Orders(None, None, 29_500, all_ready=True)
     training.stop(one.run_id, "checkpoint", "the job was paused")
     assert training.renew(two) == Orders(
         "checkpoint", "the job was paused", 29_500, all_ready=False
@@ -47,7 +47,7 @@ def test_ranks_are_not_ready_while_one_has_not_come(training: Training) -> None:
     run_id = training.formed(training.job(machines=2), gang)
     first = training.claim(run_id, 0, gang[0].incarnation)
     assert first is not None
-    orders = training.renew(first, phase=runs.READY)
+    orders = training.renew(first, phase=ranks.READY)
     assert orders is not None
     assert not orders.all_ready
 
@@ -82,7 +82,7 @@ def test_a_rank_that_was_judged_silent_cannot_renew(training: Training) -> None:
 def test_a_renewal_under_way_saves_the_rank(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
-        assert runs.renew(session, held, lease=LEASE, phase="training", progress=True)
+        assert ranks.renew(session, held, lease=LEASE, phase="training", progress=True)
         overdue = pool.submit(training.end_overdue, held, Outcome.SILENT)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
@@ -92,7 +92,7 @@ def test_a_renewal_under_way_saves_the_rank(training: Training) -> None:
 def test_a_judgement_under_way_ends_the_rank_before_it_renews(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
-        assert runs.end_overdue(session, held.run_id, held.rank, Outcome.SILENT)
+        assert ranks.end_overdue(session, held.run_id, held.rank, Outcome.SILENT)
         renewal = pool.submit(training.renew, held)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
@@ -125,8 +125,8 @@ def test_whatever_a_rank_says_at_its_end_can_be_stored(training: Training, error
 Writer = Callable[[Session, RankLease, int], object]
 
 WRITERS: dict[str, Writer] = {
-    "tell_progress": lambda s, held, _: runs.tell_progress(s, held, step=9, steps_total=10),
-    "choose_port": lambda s, held, _: runs.choose_port(s, held, 1),
+    "tell_progress": lambda s, held, _: ranks.tell_progress(s, held, step=9, steps_total=10),
+    "choose_port": lambda s, held, _: ranks.choose_port(s, held, 1),
     "add_part": lambda s, held, _: checkpoints.add_part(s, held, step=9, files=[]),
     "complete": lambda s, held, _: checkpoints.complete(
         s,

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from jobs import specs
 from jobs.datasets import Dataset, Split, SplitFacts
 from jobs.decisions.judging import Fault, Outcome, Verdict
-from jobs.ledger import accepting, checkpoints, hosts, measuring, planning, runs
+from jobs.ledger import accepting, checkpoints, hosts, measuring, planning, ranks, runs
 from jobs.ledger.hosts import Presented
 from jobs.ledger.planning import DataShard
-from jobs.ledger.runs import Orders, RankLease
+from jobs.ledger.ranks import PREPARING, Orders, RankLease
 from jobs.queries import checkpoints as checkpoint_queries
 from jobs.states import RunState
 from jobs.tables import Base, Checkpoint, Host, Rank, Run
@@ -110,7 +110,7 @@ class Training:
         self, run_id: str, rank: int, incarnation: str, *, lease: timedelta = LEASE
     ) -> RankLease | None:
         with self.sessions.begin() as session:
-            return runs.claim(session, run_id, rank, incarnation=incarnation, lease=lease)
+            return ranks.claim(session, run_id, rank, incarnation=incarnation, lease=lease)
 
     def claimed(self, run_id: str, *, lease: timedelta = LEASE) -> list[RankLease]:
         """The leases of all ranks of a run."""
@@ -127,7 +127,7 @@ class Training:
 
     def end(self, held: RankLease, outcome: Outcome, **facts: Any) -> bool:
         with self.sessions.begin() as session:
-            return runs.end_rank(session, held, outcome, **facts)
+            return ranks.end_rank(session, held, outcome, **facts)
 
     def conclude(self, run_id: str, verdict: Verdict) -> bool:
         with self.sessions.begin() as session:
@@ -214,14 +214,14 @@ class Training:
         return [event.data for event in self.ledger.events(job_id) if event.type == kind]
 
     def renew(
-        self, held: RankLease, *, phase: str = runs.PREPARING, progress: bool = False
+        self, held: RankLease, *, phase: str = PREPARING, progress: bool = False
     ) -> Orders | None:
         with self.sessions.begin() as session:
-            return runs.renew(session, held, lease=LEASE, phase=phase, progress=progress)
+            return ranks.renew(session, held, lease=LEASE, phase=phase, progress=progress)
 
     def end_overdue(self, held: RankLease, outcome: Outcome) -> bool:
         with self.sessions.begin() as session:
-            return runs.end_overdue(session, held.run_id, held.rank, outcome)
+            return ranks.end_overdue(session, held.run_id, held.rank, outcome)
 
     def lose(self, held: RankLease) -> None:
         """End a run as control does when its rank has died."""

@@ -33,7 +33,7 @@ class Process:
     def __init__(
         self, arguments: list[str], *, env: dict[str, str], log: Path, before: Sequence[str] = ()
     ) -> None:
-        """``before``: a command that becomes Python with these arguments, such as `ip netns exec`."""
+        """``before``: words of a command that becomes Python, such as `ip netns exec`."""
         self.log = log
         with log.open("ab") as sink:
             self._popen = subprocess.Popen(

@@ -75,7 +75,7 @@ def test_no_validation_rows(
     tmp_path: Path, nursery: Nursery, data: Mapping[str, Sequence[Row]]
 ) -> None:
     told = fault(work(tmp_path / "W", data=data), nursery)
-    assert told["code"] == "empty_split"
+    assert told["code"] == "split_empty"
     assert "validation" in told["message"]
 
 

@@ -198,7 +198,7 @@ def test_a_split_without_rows_is_a_fault(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model")
     with pytest.raises(CorpusFailure, match="one at least") as raised:
         report_here(order(tmp_path, task="classify", models={"candidate": folder}))
-    assert raised.value.code == "empty_split"
+    assert raised.value.code == "split_empty"
 
 
 def test_a_model_with_a_pickle_is_a_fault(tmp_path: Path) -> None:

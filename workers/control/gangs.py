@@ -10,7 +10,7 @@ from jobs.database import Sessions
 from jobs.decisions import gangs, judging
 from jobs.decisions.gangs import Formation
 from jobs.decisions.judging import RankFacts
-from jobs.ledger import hosts, runs
+from jobs.ledger import hosts, ranks, runs
 from jobs.queries import gangs as facts
 from jobs.settings import Settings
 from jobs.specs import TRAINING
@@ -27,8 +27,8 @@ def judge_runs(sessions: Sessions, *, settings: Settings) -> int:
     """End ranks that say nothing, and runs whose ranks have ended."""
     with sessions.begin() as session:
         live = facts.live_runs(session)
-        ranks = facts.ranks(session, [run.id for run in live])
-    return sum(_judge(sessions, run, ranks[run.id], settings=settings) for run in live)
+        found = facts.ranks(session, [run.id for run in live])
+    return sum(_judge(sessions, run, found[run.id], settings=settings) for run in live)
 
 
 def stop_runs(sessions: Sessions) -> int:
@@ -69,7 +69,7 @@ def dispatch_ranks(sessions: Sessions, publisher: Publisher, *, settings: Settin
     with sessions.begin() as session:
         messages = facts.to_tell(session, resend_after=settings.redispatch)
         for message in messages:
-            runs.mark_dispatched(session, message.run_id, message.rank)
+            ranks.mark_dispatched(session, message.run_id, message.rank)
     for message in messages:
         publisher.send_rank(message)
     return len(messages)
@@ -84,26 +84,26 @@ def forget_hosts(sessions: Sessions, publisher: Publisher) -> int:
     return len(names)
 
 
-def _judge(sessions: Sessions, run: Run, ranks: list[RankFacts], *, settings: Settings) -> int:
+def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Settings) -> int:
     with sessions.begin() as session:
         now = clock.now(session)
-        for rank in ranks:
+        for rank in found:
             outcome = judging.overdue(
                 rank, now=now, formed_at=run.created_at, forming=settings.forming
             )
             if outcome is not None:
-                runs.end_overdue(session, run.id, rank.rank, outcome)
+                ranks.end_overdue(session, run.id, rank.rank, outcome)
     with sessions.begin() as session:
         current = facts.ranks(session, [run.id])[run.id]
         again = session.get_one(Run, run.id)  # it may have been asked to stop meanwhile
         return _end(session, again, current, settings=settings)
 
 
-def _end(session: Session, run: Run, ranks: list[RankFacts], *, settings: Settings) -> int:
-    if judging.has_broken(ranks) and run.stop != "now":
+def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settings) -> int:
+    if judging.has_broken(found) and run.stop != "now":
         runs.request_stop(session, run.id, how="now", reason=PEER_FAILED)
         return 1
-    verdict = judging.judge(ranks, stop_reason=run.stop_reason)
+    verdict = judging.judge(found, stop_reason=run.stop_reason)
     if verdict is None:
         return 0
     log.info("a run has ended", run=run.id, job_id=run.job_id, **_told(verdict))

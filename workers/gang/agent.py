@@ -21,8 +21,8 @@ import structlog
 from jobs import database
 from jobs.decisions.judging import Outcome
 from jobs.errors import JobFailure, LeaseLost
-from jobs.ledger import runs
-from jobs.ledger.runs import READY, RankLease
+from jobs.ledger import checkpoints, ranks
+from jobs.ledger.ranks import READY, RankLease
 from jobs.specs import FinetuneSpec
 from workers.context import Context
 from workers.gang import finishing, host, workfolder
@@ -30,7 +30,7 @@ from workers.gang.attendance import Attendance, Stopped
 from workers.gang.program import HOST, INCARNATION, Program
 from workers.gang.reporting import Report
 from workers.gang.uploading import Uploader
-from workers.gang.watching import Ending, Watch
+from workers.gang.watching import UNUSABLE, Ending, Watch
 from workers.training import launching
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
     """Work as the rank, if it is to be had; what came of it, in words for the log and Flower."""
     held = database.patiently(
         context.sessions,
-        lambda s: runs.claim(
+        lambda s: ranks.claim(
             s, run_id, rank, incarnation=incarnation, lease=context.settings.lease
         ),
         seconds=PATIENCE,
@@ -74,7 +74,7 @@ def _ending(held: RankLease, *, folder: Path, incarnation: str, context: Context
         ending = _tried(attendance, folder=folder, incarnation=incarnation, context=context)
         database.patiently(
             context.sessions,
-            lambda session: runs.end_rank(
+            lambda session: ranks.end_rank(
                 session,
                 held,
                 ending.outcome,
@@ -141,7 +141,7 @@ class _Work:
         if held.rank == 0:
             port = _free_port()
             with self.context.sessions.begin() as session:
-                runs.choose_port(session, held, port)
+                ranks.choose_port(session, held, port)
         self.attendance.phase = READY
         while not (self.attendance.orders.all_ready and self.attendance.orders.port):
             self.attendance.check()
@@ -172,6 +172,8 @@ class _Work:
                 self._store_last(uploader)
         finally:
             uploader.give_up()
+        if ending.code == UNUSABLE:
+            self._pass_over(ending)
         if ending.outcome is not Outcome.DONE:
             raise Unfinished(ending)
 
@@ -215,6 +217,15 @@ class _Work:
             uploader=uploader,
             context=self.context,
         ).run()
+
+    def _pass_over(self, ending: Ending) -> None:
+        """The checkpoint's bytes are whole, and yet nobody can go on from it."""
+        held = self.attendance.held
+        assert held.checkpoint_id is not None
+        with self.context.sessions.begin() as session:
+            checkpoints.mark_damaged(
+                session, held, held.checkpoint_id, reason=ending.error or UNUSABLE
+            )
 
     def _store_last(self, uploader: Uploader) -> None:
         """The checkpoint that was asked for must be stored before the host is given up."""

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from jobs.errors import LeaseLost
-from jobs.ledger import runs
-from jobs.ledger.runs import Orders, RankLease
+from jobs.ledger import ranks
+from jobs.ledger.ranks import Orders, RankLease
 from workers.context import Context
 from workers.keeper import Keeper
 
@@ -24,7 +24,7 @@ class Attendance:
 
     def __init__(self, held: RankLease, *, context: Context) -> None:
         self.held = held
-        self.phase = runs.PREPARING
+        self.phase = ranks.PREPARING
         self.orders = NO_ORDERS
         self._context = context
         self._progress = threading.Event()
@@ -65,7 +65,7 @@ class Attendance:
         progress = self._progress.is_set()
         self._progress.clear()
         with self._context.sessions.begin() as session:
-            orders = runs.renew(
+            orders = ranks.renew(
                 session,
                 self.held,
                 lease=self._context.settings.lease,

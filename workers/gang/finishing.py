@@ -22,9 +22,9 @@ from jobs.bundles import File
 from jobs.decisions import promoting
 from jobs.decisions.promoting import Rated
 from jobs.errors import ModelFailure, NotFound
+from jobs.ledger import ranks, runs
 from jobs.ledger import registry as ledger
-from jobs.ledger import runs
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.queries import chunks, registry
 from jobs.specs import FinetuneSpec, Promote
 from workers.context import Context
@@ -120,7 +120,7 @@ def _commit(
     compared: Comparison | None,
 ) -> None:
     spec = _finetune(held)
-    runs.confirm(session, held)
+    ranks.confirm(session, held)
     version = ledger.register(
         session,
         project_id=held.project_id,

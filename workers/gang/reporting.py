@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import structlog
 
 from jobs import database
-from jobs.ledger import measuring, runs
-from jobs.ledger.runs import RankLease
+from jobs.ledger import measuring, ranks
+from jobs.ledger.ranks import RankLease
 from workers.context import Context
 from workers.gang.program import Told
 
@@ -77,5 +77,5 @@ class Report:
                 measuring.add_points(session, self._held, self._points)
             if self._step is not None:
                 step, total = self._step
-                runs.tell_progress(session, self._held, step=step, steps_total=total)
+                ranks.tell_progress(session, self._held, step=step, steps_total=total)
         self._points, self._step = [], None

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from jobs import bundles, database, specs
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints as ledger
-from jobs.ledger.runs import RankLease
+from jobs.ledger.ranks import RankLease
 from jobs.queries import checkpoints
 from jobs.tables import CheckpointPart
 from workers.context import Context

@@ -15,6 +15,9 @@ from workers.gang.uploading import Uploader, Written
 
 TICK = 0.1
 
+UNUSABLE = "checkpoint_unusable"
+"""The code of a rank that could not go on from its checkpoint."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -49,6 +52,7 @@ class Watch:
         self._progress_at = time.monotonic()
         self._kill_at: float | None = None
         self._stopped = False
+        self._unusable: str | None = None
 
     def run(self) -> Ending:
         """Return when the program has ended. Raises ``LeaseLost``, with the program killed."""
@@ -92,6 +96,8 @@ class Watch:
                     self._attendance.phase = str(fact["phase"])
                 case "fault":
                     self._fault = fact
+                case "unusable":
+                    self._unusable = str(fact["reason"])
                 case "stopped":
                     self._stopped = True
                 case "checkpoint" if self._uploader is not None:
@@ -101,6 +107,8 @@ class Watch:
         if self._fault is not None:
             words = str(self._fault["message"])
             return Ending(Outcome.FAULT, code, code=str(self._fault["code"]), error=words)
+        if self._unusable is not None:
+            return Ending(Outcome.UNREADY, code, code=UNUSABLE, error=self._unusable)
         if code == 0:
             return Ending(Outcome.DONE, code)
         if self._stopped:  # told, because a launcher reports any failure of its processes as 1

@@ -134,7 +134,7 @@ def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
     """The report on one model. Raises ``ModelFailure`` and ``CorpusFailure``."""
     if not order.rows:
         raise CorpusFailure(
-            f"the {order.split} rows must be one at least, and are none", code="empty_split"
+            f"the {order.split} rows must be one at least, and are none", code="split_empty"
         )
     watch.teller.steps_total = order.rows * len(order.models)
     watch.teller.phase("loading")

@@ -163,7 +163,7 @@ def _config(architecture: Architecture, *, task: Task, tokenizer: Any) -> PreTra
             hidden_size=256,
             num_hidden_layers=4,
             num_attention_heads=4,
-            intermediate_size=1_024,
+            intermediate_size=512,
             max_position_embeddings=window,
             type_vocab_size=1,
             pad_token_id=0,

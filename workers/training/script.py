@@ -356,8 +356,8 @@ def save(training: Training, *, value: float | None, best: bool) -> None:
     best_step = -1 if counters.best_step is None else counters.best_step
     made = sorted(order.checkpoints.glob("step-?????????"))
     older = [each for each in made[:-KEPT] if each != order.checkpoint(best_step)]
-    for each in older:
-        shutil.rmtree(each, ignore_errors=True)
+    for each in older:  # renamed first: who links its files takes all of them or none
+        shutil.rmtree(each.rename(each.with_name(f"{each.name}.tmp")), ignore_errors=True)
 
 
 def take_best(training: Training) -> None:

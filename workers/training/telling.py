@@ -55,6 +55,10 @@ class Teller:
         """The job itself is at fault: trying again would not help."""
         self._tell({"type": "fault", "code": error.code, "message": error.message})
 
+    def unusable(self, reason: str) -> None:
+        """The checkpoint in ``resume`` cannot be gone on from: another one must be taken."""
+        self._tell({"type": "unusable", "reason": reason})
+
     def stopped(self) -> None:
         """It ends on request, after a checkpoint. Launchers hide the exit code, this line stays."""
         self._tell({"type": "stopped", "step": self.step})
