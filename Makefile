@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test faults check bench lock clean
+.PHONY: help demo up test long faults check bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 
 test: check ## set up and run every check and test
 	$(BIN)/python -m pytest
+
+long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
+	$(BIN)/python -m pytest -m long
 
 faults: $(VENV)/.dev ## the tests that kill things, TIMES times in a row
 	for time in $$(seq $(TIMES)); do $(BIN)/python -m pytest tests/faults || exit 1; done

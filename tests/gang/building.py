@@ -154,6 +154,19 @@ class Trainer:
         """Return once no run of the job holds hosts."""
         wait_until(lambda: not self.live_ranks(job_id), seconds=60)
 
+    def checkpoint(self, checkpoint_id: int) -> Checkpoint:
+        with self.installation.sessions.begin() as session:
+            return session.get_one(Checkpoint, checkpoint_id)
+
+    def first_step_of(self, run: Run) -> int:
+        """The step that a run went on from."""
+        return self.checkpoint(run.checkpoint_id).step if run.checkpoint_id else 0
+
+    def host_of(self, run: Run) -> str:
+        """The host of a run's rank 0."""
+        with self.installation.sessions.begin() as session:
+            return session.get_one(Rank, (run.id, 0)).host
+
     def checkpoint_at(self, job_id: str, step: int) -> int:
         """The id of the complete checkpoint of a step."""
         return next(each.id for each in self.checkpoints(job_id) if each.step == step)

@@ -17,9 +17,10 @@ from tests.support.servers import Databases, Server
 from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(
-    not are_possible(), reason="network namespaces need root and iproute2"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not are_possible(), reason="network namespaces need root and iproute2"),
+]
 
 LONG = {"epochs": 20, "evaluate_steps": 200, "checkpoint_steps": 25}
 NAMES = ("one", "two", "three")
