@@ -31,9 +31,9 @@ CHUNK_ROWS = 2_000
 
 COMMON = {"batch_rows": 64, "batch_tokens": 4_096, "schedule": "linear", "max_tokens": 64}
 RECIPES: dict[Architecture, dict[str, Any]] = {
-    Architecture.TRANSFORMER: {"epochs": 4, "learning_rate": 5e-4, "warmup": 0.1},
-    Architecture.TEXTCNN: {"epochs": 4, "learning_rate": 1e-3},
-    Architecture.LSTM: {"epochs": 5, "learning_rate": 2e-3},
+    Architecture.TRANSFORMER: {"epochs": 3, "learning_rate": 5e-4, "warmup": 0.1},
+    Architecture.TEXTCNN: {"epochs": 4, "learning_rate": 3e-3},
+    Architecture.LSTM: {"epochs": 4, "learning_rate": 3e-3},
 }
 
 Row = tuple[str, str]

@@ -188,6 +188,14 @@ class Task(StrEnum):
     TEXT2TEXT = "text2text"
 
 
+METRICS = {
+    Task.CLASSIFY: ("macro_f1", "weighted_f1", "accuracy", "loss"),
+    Task.GENERATE: ("loss", "perplexity"),
+    Task.TEXT2TEXT: ("loss", "perplexity", "bleu", "chrf"),
+}
+"""What a best-so-far rule and a promotion can go by, of each task; the first is the default."""
+
+
 class LabelledCorpus(Corpus):
     """A corpus whose rows say what the model should answer."""
 
@@ -340,7 +348,7 @@ class FinetuneSpec(TrainingSpec):
     promote: Promote | None = None
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _fits_together(self) -> Self:
         if (self.base is None) == (self.architecture is None):
             raise ValueError(
                 "a fine-tune starts from a `base`, or from scratch with an `architecture` "
@@ -350,10 +358,22 @@ class FinetuneSpec(TrainingSpec):
             raise ValueError("lora needs a `base`: from scratch there is nothing to adapt")
         if self.multi_label and self.task is not Task.CLASSIFY:
             raise ValueError("multi_label is for the task classify")
+        chosen = (self.train.metric, self.promote.metric if self.promote else None)
+        unknown = [metric for metric in chosen if metric not in (None, *METRICS[self.task])]
+        if unknown:
+            raise ValueError(
+                f"the metric of the task {self.task} must be one of "
+                f"{', '.join(METRICS[self.task])}, not {unknown[0]!r}"
+            )
         if self.architecture is not None and self.task not in FROM_SCRATCH[self.architecture]:
             tasks = ", ".join(FROM_SCRATCH[self.architecture])
             raise ValueError(f"the architecture {self.architecture} is for {tasks}")
         return self
+
+    @property
+    def metric(self) -> str:
+        """What the best-so-far rule goes by."""
+        return self.train.metric or METRICS[self.task][0]
 
 
 FROM_SCRATCH = {

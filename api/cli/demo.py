@@ -108,7 +108,7 @@ def _finetune(labelled: Path, rows: int, *, base: Path, home: Path) -> None:
     )
     _run(
         *("finetune", str(labelled), "--base", str(base), "--name", MODEL_NAME),
-        *("--epochs", "2", "--learning-rate", "1e-4", "--max-tokens", "64"),
+        *("--epochs", "2", "--learning-rate", "2e-4", "--max-tokens", "64"),
         *("--promote", "champion", "--watch"),
         home=home,
     )

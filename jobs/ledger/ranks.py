@@ -148,7 +148,10 @@ def tell_progress(session: Session, held: RankLease, *, step: int, steps_total: 
     session.execute(
         sa.update(Run)
         .where(Run.id == held.run_id)
-        .values(step=step, steps_total=sa.func.coalesce(steps_total, Run.steps_total))
+        .values(
+            step=sa.func.greatest(Run.step, step),  # an evaluation counts from 0 again
+            steps_total=sa.func.coalesce(steps_total, Run.steps_total),
+        )
     )
 
 

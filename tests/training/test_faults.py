@@ -79,11 +79,6 @@ def test_no_validation_rows(
     assert "validation" in told["message"]
 
 
-def test_a_metric_of_another_task(tmp_path: Path, nursery: Nursery) -> None:
-    told = fault(made(tmp_path, train={"metric": "bleu"}), nursery)
-    assert "macro_f1" in told["message"]
-
-
 def test_half_precision_without_an_accelerator(tmp_path: Path, nursery: Nursery) -> None:
     told = fault(made(tmp_path, train={"mixed_precision": "fp16"}), nursery)
     assert told["code"] == "fp16_needs_accelerator"

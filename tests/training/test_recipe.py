@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from jobs.errors import JobFailure
 from jobs.specs import FinetuneSpec, TrainOptions
 from workers.training import recipe
 from workers.training.recipe import Plan
@@ -93,10 +93,13 @@ def test_better_is_what_the_metric_says(
 
 
 def test_the_default_metric_is_that_of_the_task() -> None:
-    assert recipe.metric(spec()) == "macro_f1"
-    assert recipe.metric(spec(task="generate")) == "loss"
+    assert spec().metric == "macro_f1"
+    assert spec(task="generate").metric == "loss"
 
 
-def test_a_metric_of_another_task_is_refused() -> None:
-    with pytest.raises(JobFailure, match="must be one of loss, perplexity, not 'bleu'"):
-        recipe.metric(spec(task="generate", train={"metric": "bleu"}))
+@pytest.mark.parametrize(
+    "fields", [{"train": {"metric": "bleu"}}, {"promote": {"metric": "bleu"}}], ids=str
+)
+def test_a_metric_of_another_task_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="must be one of loss, perplexity, not 'bleu'"):
+        spec(task="generate", **fields)

@@ -25,7 +25,7 @@ class TextCNNConfig(PreTrainedConfig):
     widths: list[int] = field(default_factory=lambda: [2, 3, 4])
     filters: int = 128  # of each width
     dropout: float = 0.5
-    initializer_range: float = 0.1
+    initializer_range: float = 0.03
     pad_token_id: int | None = 0
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import bundles, database, models, specs
+from jobs import bundles, database, models
 from jobs.bundles import File
 from jobs.decisions import promoting
 from jobs.decisions.promoting import Rated
-from jobs.errors import ModelFailure, NotFound
+from jobs.errors import NotFound
 from jobs.ledger import ranks, runs
 from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
@@ -41,6 +41,8 @@ CANDIDATE, INCUMBENT = "candidate", "incumbent"
 ADAPTER = "adapter_config.json"
 
 Report = dict[str, Any]
+"""An evaluation, or one for each split; see docs/training.md."""
+
 Evaluate = Callable[[str, dict[str, Path]], dict[str, Report]]
 """Runs the evaluate program on a split for named model folders; a report for each."""
 
@@ -71,7 +73,7 @@ def finish_training(
     report = json.loads((folder / "report.json").read_bytes())
     lineage = _lineage(folder, held, context=context)
     for _ in range(COMPARISONS):
-        compared = _compare(folder, held, evaluate=evaluate, context=context)
+        compared = _compare(folder, held, report=report, evaluate=evaluate, context=context)
         try:
             database.patiently(
                 context.sessions,
@@ -188,23 +190,19 @@ def _promote(
 
 
 def _compare(
-    folder: Path, held: RankLease, *, evaluate: Evaluate, context: Context
+    folder: Path, held: RankLease, *, report: Report, evaluate: Evaluate, context: Context
 ) -> Comparison | None:
     """The numbers of the candidate and of what the alias points to; ``None``: none is asked for."""
     spec = _finetune(held)
     if spec.promote is None:
         return None
     incumbent = _incumbent(spec, held, context=context)
-    metric = spec.promote.metric or spec.train.metric or _usual_metric(spec)
+    metric = spec.promote.metric or spec.metric
+    if incumbent is None and spec.promote.corpus is None:  # nobody to compare with on those rows
+        rows: Report = report["test"] if "test" in report else report["validation"]
+        return Comparison(spec.promote, metric, _number(rows[metric]), None, None)
     with _folders(folder, held, incumbent=incumbent, context=context) as candidates:
         reports = evaluate(_decisive_split(folder, held), candidates)
-    for name, report in reports.items():
-        if metric not in report:
-            raise ModelFailure(
-                f"promote.metric must be one that the evaluation of the {name} has "
-                f"({', '.join(_numbers(report))}), not {metric!r}",
-                code="unknown_metric",
-            )
     return Comparison(
         promote=spec.promote,
         metric=metric,
@@ -252,17 +250,9 @@ def _decisive_split(folder: Path, held: RankLease) -> str:
     return shares.write(folder / "data", spec=_finetune(held), facts=there["train"])
 
 
-def _usual_metric(spec: FinetuneSpec) -> str:
-    return "macro_f1" if spec.task is specs.Task.CLASSIFY else "loss"
-
-
 def _number(value: float | None) -> float:
     """A metric's value; null stands for one that is no number."""
     return math.nan if value is None else float(value)
-
-
-def _numbers(report: Report) -> list[str]:
-    return [name for name, value in report.items() if isinstance(value, int | float)]
 
 
 def _lineage(folder: Path, held: RankLease, *, context: Context) -> dict[str, Any]:

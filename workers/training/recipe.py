@@ -12,8 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from jobs.decisions import promoting
-from jobs.errors import JobFailure
-from jobs.specs import FinetuneSpec, Task, TrainOptions
+from jobs.specs import TrainOptions
 
 CPU_BUDGET = 2_048
 ACCELERATOR_BUDGET = 16_384
@@ -21,27 +20,8 @@ ACCELERATOR_BUDGET = 16_384
 POINTS = 500
 """About so many points make a curve."""
 
-METRICS = {
-    Task.CLASSIFY: ("macro_f1", "weighted_f1", "accuracy", "loss"),
-    Task.GENERATE: ("loss", "perplexity"),
-    Task.TEXT2TEXT: ("loss", "perplexity", "bleu", "chrf"),
-}
-"""What a task's best-so-far rule can go by; the first is the default."""
-
 WRITTEN = ("bleu", "chrf")
 """Metrics for which the model has to write texts."""
-
-
-def metric(spec: FinetuneSpec) -> str:
-    """The name of the best-so-far rule's metric. Raises ``JobFailure`` for one of another task."""
-    wanted = spec.train.metric or METRICS[spec.task][0]
-    if wanted not in METRICS[spec.task]:
-        raise JobFailure(
-            f"the metric of the task {spec.task} must be one of "
-            f"{', '.join(METRICS[spec.task])}, not {wanted!r}",
-            code="bad_spec",
-        )
-    return wanted
 
 
 def better(metric: str, new: float | None, *, than: float | None) -> bool:

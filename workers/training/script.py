@@ -116,7 +116,6 @@ class Training:
 def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     """Model, data and everything around them, ready for the first step."""
     options = order.spec.train
-    metric = recipe.metric(order.spec)
 
     def alive() -> None:
         """Before the first step there is nothing to save: a stop ends the program at once."""
@@ -198,7 +197,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
             max_tokens=window,
             alive=teller.alive,
         ),
-        metric=metric,
+        metric=order.spec.metric,
         agreement=Agreement(accelerator),
         stop=stop,
         teller=teller,
