@@ -270,7 +270,9 @@ class TrainOptions(Strict):
         description="Most tokens, padding included, that go through a device at once; a step with "
         "more is accumulated. 0 takes 2,048 on CPU and 16,384 on an accelerator.",
     )
-    learning_rate: float = Field(5e-5, gt=0, lt=10)
+    learning_rate: float | None = Field(
+        None, gt=0, lt=10, description="Default: 5e-5; 2e-4 with LoRA, 1e-3 from scratch."
+    )
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps.")
     weight_decay: float = Field(0.01, ge=0)
@@ -369,6 +371,15 @@ class FinetuneSpec(TrainingSpec):
             tasks = ", ".join(FROM_SCRATCH[self.architecture])
             raise ValueError(f"the architecture {self.architecture} is for {tasks}")
         return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's, or what usually suits where the weights come from."""
+        if self.train.learning_rate is not None:
+            return self.train.learning_rate
+        if self.architecture is not None:
+            return 1e-3
+        return 5e-5 if self.lora is None else 2e-4
 
     @property
     def metric(self) -> str:

@@ -66,7 +66,7 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Default: 3.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Ends earlier.")] = None,
     batch_rows: Annotated[int | None, typer.Option(help="Rows of a step. Default: 32.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Default: 5e-5.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: by its origin.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     max_tokens: MaxTokens = None,
     class_weights: Annotated[

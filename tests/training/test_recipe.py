@@ -21,7 +21,8 @@ def spec(**changes: object) -> FinetuneSpec:
 
 
 def rates(options: TrainOptions, *, total: int) -> list[float]:
-    optimizer = recipe.optimizer(nn.Linear(2, 2), options, device=torch.device("cpu"))
+    whole = spec(train=options)
+    optimizer = recipe.optimizer(nn.Linear(2, 2), whole, device=torch.device("cpu"))
     scheduler = recipe.scheduler(optimizer, options, total=total)
     found = []
     for _ in range(total):
@@ -38,7 +39,7 @@ def rates(options: TrainOptions, *, total: int) -> list[float]:
 def test_the_schedules_are_the_librarys(schedule: str, theirs: object) -> None:
     assert callable(theirs)
     options = TrainOptions.model_validate({"schedule": schedule, "warmup": 0.25})
-    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=options.learning_rate)
+    optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=spec().learning_rate)
     reference = theirs(optimizer, num_warmup_steps=5, num_training_steps=20)
     expected = []
     for _ in range(20):
@@ -48,6 +49,20 @@ def test_the_schedules_are_the_librarys(schedule: str, theirs: object) -> None:
     assert rates(options, total=20) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 5e-5),
+        ({"lora": {}}, 2e-4),
+        ({"base": None, "architecture": "lstm"}, 1e-3),
+        ({"lora": {}, "train": {"learning_rate": 0.1}}, 0.1),
+    ],
+    ids=str,
+)
+def test_the_usual_rate_depends_on_the_origin(fields: dict[str, object], expected: float) -> None:
+    assert spec(**fields).learning_rate == expected
+
+
 def test_a_constant_rate_stays_after_its_warm_up() -> None:
     options = TrainOptions(schedule="constant", warmup=0.2, learning_rate=1.0)
     assert rates(options, total=5) == pytest.approx([0, 1, 1, 1, 1])
@@ -55,7 +70,8 @@ def test_a_constant_rate_stays_after_its_warm_up() -> None:
 
 def test_biases_and_norms_do_not_decay() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    optimizer = recipe.optimizer(model, TrainOptions(weight_decay=0.5), device=torch.device("cpu"))
+    decaying = spec(train={"weight_decay": 0.5})
+    optimizer = recipe.optimizer(model, decaying, device=torch.device("cpu"))
     decays = {
         each: group["weight_decay"] for group in optimizer.param_groups for each in group["params"]
     }

@@ -90,7 +90,7 @@ class TextCNNForSequenceClassification(PreTrainedModel):
 def _largest(convolution: Any, states: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """(rows, filters): the largest value of each filter over all windows with a token in them.
 
-    One matrix product over windows laid side by side: on CPU a third faster than a convolution.
+    One matrix product over windows laid side by side: on CPU faster than a convolution.
     """
     width = convolution.kernel_size[0]
     weight = convolution.weight.transpose(1, 2).flatten(1)

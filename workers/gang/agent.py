@@ -30,7 +30,7 @@ from workers.gang.attendance import Attendance, Stopped
 from workers.gang.program import HOST, INCARNATION, Program
 from workers.gang.reporting import Report
 from workers.gang.uploading import Uploader
-from workers.gang.watching import UNUSABLE, Ending, Watch
+from workers.gang.watching import UNUSABLE, Ending, Unfinished, Watch
 from workers.training import launching
 
 log = structlog.get_logger()
@@ -38,14 +38,6 @@ log = structlog.get_logger()
 PATIENCE = 20.0
 TICK = 0.1
 FINISHING = "finishing"
-
-
-class Unfinished(Exception):
-    """A program of this rank ended in another way than well."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.outcome)
-        self.ending = ending
 
 
 def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:

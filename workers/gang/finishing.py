@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from jobs import bundles, database, models
 from jobs.bundles import File
 from jobs.decisions import promoting
+from jobs.decisions.judging import Outcome
 from jobs.decisions.promoting import Rated
 from jobs.errors import NotFound
 from jobs.ledger import ranks, runs
@@ -30,6 +31,7 @@ from jobs.specs import FinetuneSpec, Promote
 from workers.context import Context
 from workers.gang import shares, workfolder
 from workers.gang.attendance import Attendance
+from workers.gang.watching import Unfinished
 
 log = structlog.get_logger()
 
@@ -186,7 +188,11 @@ def _promote(
     )
     if not kept:
         raise AliasMoved
-    return {**numbers, "incumbent": incumbent.version if incumbent else None}
+    shown = {  # JSON knows no NaN
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in numbers.items()
+    }
+    return {**shown, "incumbent": incumbent.version if incumbent else None}
 
 
 def _compare(
@@ -202,14 +208,28 @@ def _compare(
         rows: Report = report["test"] if "test" in report else report["validation"]
         return Comparison(spec.promote, metric, _number(rows[metric]), None, None)
     with _folders(folder, held, incumbent=incumbent, context=context) as candidates:
-        reports = evaluate(_decisive_split(folder, held), candidates)
+        reports = _evaluated(_decisive_split(folder, held), candidates, evaluate=evaluate)
     return Comparison(
         promote=spec.promote,
         metric=metric,
         value=_number(reports[CANDIDATE][metric]),
         incumbent=incumbent,
-        incumbent_value=None if incumbent is None else _number(reports[INCUMBENT][metric]),
+        incumbent_value=None if incumbent is None else _number(reports[INCUMBENT].get(metric)),
     )
+
+
+def _evaluated(split: str, candidates: dict[str, Path], *, evaluate: Evaluate) -> dict[str, Report]:
+    """A report for each; an empty one for an incumbent that these rows cannot be asked of.
+
+    That is so where it lacks a label that they have. It must not cost the candidate its training.
+    """
+    try:
+        return evaluate(split, candidates)
+    except Unfinished as unfinished:
+        if unfinished.ending.outcome is not Outcome.FAULT or len(candidates) == 1:
+            raise
+        log.warning("the incumbent cannot be compared", reason=unfinished.ending.error)
+    return {**evaluate(split, {CANDIDATE: candidates[CANDIDATE]}), INCUMBENT: {}}
 
 
 @contextmanager

@@ -29,6 +29,14 @@ class Ending:
     error: str | None = None
 
 
+class Unfinished(Exception):
+    """A program of a rank ended in another way than well."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.outcome)
+        self.ending = ending
+
+
 class Watch:
     """Watches a program. ``uploader`` takes its checkpoints; without one it makes none."""
 

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from jobs.decisions import promoting
-from jobs.specs import TrainOptions
+from jobs.specs import FinetuneSpec, TrainOptions
 
 CPU_BUDGET = 2_048
 ACCELERATOR_BUDGET = 16_384
@@ -75,7 +75,7 @@ def budget(options: TrainOptions, *, device: torch.device) -> int:
     return options.batch_tokens or default
 
 
-def optimizer(model: nn.Module, options: TrainOptions, *, device: torch.device) -> AdamW:
+def optimizer(model: nn.Module, spec: FinetuneSpec, *, device: torch.device) -> AdamW:
     """AdamW (Loshchilov & Hutter 2019); biases and norms, which are vectors, do not decay."""
     trained = [each for each in model.parameters() if each.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -84,8 +84,8 @@ def optimizer(model: nn.Module, options: TrainOptions, *, device: torch.device) 
     ]
     return AdamW(
         [group for group in groups if group["params"]],
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
+        lr=spec.learning_rate,
+        weight_decay=spec.train.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )
 

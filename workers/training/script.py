@@ -162,7 +162,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     plan = Plan.of(options, rows=len(rows))
     if order.spec.lora is not None:
         model = starting.adapted(model, order.spec.lora, task=order.spec.task)
-    optimizer = recipe.optimizer(model, options, device=accelerator.device)
+    optimizer = recipe.optimizer(model, order.spec, device=accelerator.device)
     scheduler = recipe.scheduler(optimizer, options, total=plan.total)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
     set_seed(options.seed, device_specific=True)  # dropout differs between ranks
