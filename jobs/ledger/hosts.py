@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs.decisions.judging import Outcome
 from jobs.ledger import events
+from jobs.queries import gangs
 from jobs.states import RankState
 from jobs.tables import Host, Rank
 
@@ -87,6 +88,13 @@ def drain(session: Session, *, name: str, incarnation: str) -> None:
         .values(draining=True)
     )
     events.wake_control(session)
+
+
+def doubt(session: Session, name: str) -> None:
+    """Count the host as gone until it beats again: it did not answer for its rank."""
+    session.execute(
+        sa.update(Host).where(Host.name == name).values(beat_at=sa.func.now() - 2 * gangs.SILENCE)
+    )
 
 
 def leave(session: Session, *, name: str, incarnation: str) -> None:

@@ -261,7 +261,7 @@ def test_projects_share_hosts_by_what_they_hold(yard: Yard) -> None:
 
 
 def test_a_silent_rank_ends_the_run_and_a_new_one_forms_with_a_higher_number(yard: Yard) -> None:
-    yard.hosts("a", "b")
+    _, silent = yard.hosts("a", "b")
     job_id = yard.training.job(machines=2)
     first, second = yard.started(job_id)
     yard.training.checkpoint(first, 40)
@@ -270,6 +270,9 @@ def test_a_silent_rank_ends_the_run_and_a_new_one_forms_with_a_higher_number(yar
     assert yard.training.rank(second).outcome == Outcome.SILENT
     assert (yard.live(job_id).stop, yard.live(job_id).id) == ("now", first.run_id)
     yard.training.end(first, Outcome.ENDED)
+    yard.turn()
+    assert yard.training.live_run(job_id) is None  # it takes no new rank before it beats again
+    yard.training.beat(silent)
     yard.turn()
     lost, again = yard.training.runs_of(job_id)
     assert (lost.state, lost.failing_rank, lost.reason) == (

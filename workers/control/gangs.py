@@ -92,6 +92,7 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
                 rank, now=now, formed_at=run.created_at, forming=settings.forming
             )
             if outcome is not None:
+                hosts.doubt(session, rank.host)
                 ranks.end_overdue(session, run.id, rank.rank, outcome)
     with sessions.begin() as session:
         current = facts.ranks(session, [run.id])[run.id]
@@ -106,20 +107,17 @@ def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settin
     verdict = judging.judge(found, stop_reason=run.stop_reason)
     if verdict is None:
         return 0
-    log.info("a run has ended", run=run.id, job_id=run.job_id, **_told(verdict))
-    return int(
-        runs.conclude(
-            session,
-            run.id,
-            verdict,
-            most_faults=settings.train_faults,
-            most_errors=settings.train_errors,
-        )
+    concluded = runs.conclude(
+        session,
+        run.id,
+        verdict,
+        most_faults=settings.train_faults,
+        most_errors=settings.train_errors,
     )
-
-
-def _told(verdict: judging.Verdict) -> dict[str, object]:
-    return {"state": verdict.state, "reason": verdict.reason, "rank": verdict.rank}
+    if concluded:  # else it has succeeded since its ranks were looked at
+        told = {"state": verdict.state, "reason": verdict.reason, "rank": verdict.rank}
+        log.info("a run has ended", run=run.id, job_id=run.job_id, **told)
+    return int(concluded)
 
 
 def _form(sessions: Sessions, *, pool: str) -> int:
