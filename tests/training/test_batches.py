@@ -77,7 +77,8 @@ def test_rows_of_a_step_are_of_like_length_and_the_steps_in_no_order_of_length()
     lengths = [int(each) for each in chance.integers(1, 100, size=1_600)]
     found = order(lengths, batch_rows=16)
     steps = [[lengths[row] for row in found[start : start + 16]] for start in range(0, 1_600, 16)]
-    assert np.mean([max(step) - min(step) for step in steps]) < 5
+    spread = np.mean([max(step) - min(step) for step in steps])
+    assert spread < 15  # of a block of eight steps each has an eighth; at random it were 88
     means = [float(np.mean(step)) for step in steps]
     assert abs(float(np.corrcoef(means[:-1], means[1:])[0, 1])) < 0.3
 
