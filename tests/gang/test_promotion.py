@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from jobs.states import JobState
 from tests.gang.building import Trainer, jsonl, labelled
+
+pytestmark = pytest.mark.long
 
 GOOD = {"epochs": 10, "learning_rate": 3e-3, "evaluate_steps": 100, "checkpoint_steps": 1000}
 BAD = {"max_steps": 1, "learning_rate": 1e-6, "evaluate_steps": 1}
