@@ -11,7 +11,12 @@ from tests.training.nursery import Nursery
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    """A process that forks training processes."""
-    made = Nursery()
-    yield made
-    made.close()
+    """A process that forks training processes.
+
+    One thread each: bits depend on their number, and a launcher gives its processes another.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        made = Nursery()
+        yield made
+        made.close()

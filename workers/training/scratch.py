@@ -185,6 +185,11 @@ def _seeded(config: PreTrainedConfig, *, task: Task, seed: int) -> Any:
     auto: Any = (
         AutoModelForSequenceClassification if task is Task.CLASSIFY else AutoModelForCausalLM
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return auto.from_config(config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # orthogonal weights come out of a factorization that adds by thread
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return auto.from_config(config)
+    finally:
+        torch.set_num_threads(threads)
