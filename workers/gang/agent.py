@@ -231,7 +231,7 @@ class _Work:
 
 
 def _surroundings(context: Context) -> dict[str, str]:
-    """Variables of a program: its share of threads, and no hub where there is none."""
+    """Variables of a program: its share of threads, where the settings name one."""
     threads = context.settings.worker_threads
     return {"OMP_NUM_THREADS": str(threads)} if threads else {}
 
