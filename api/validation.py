@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.specs import ClassifySpec, EvaluateSpec, FinetuneSpec
+from jobs import specs
 
 SHOWN = 5
 """Problems named in one message."""
@@ -18,13 +18,6 @@ GIVEN = 60
 """Characters of the given value that are repeated."""
 
 _PLACES = ("body", "query", "header", "cookie")
-
-_SPECS: dict[str, type[BaseModel]] = {
-    "classify": ClassifySpec,
-    "evaluate": EvaluateSpec,
-    "finetune": FinetuneSpec,
-}
-"""Of a field in a spec pydantic's path begins with the kind, which nobody wrote there."""
 
 
 def explain(problems: Sequence[Any]) -> tuple[str, str | None]:
@@ -87,7 +80,10 @@ def _path(problem: Any) -> str:
 
 
 def _names(problem: Any) -> list[str]:
-    """The path without the place of the request and the kind of spec that it stands in."""
+    """The path without the place of the request and the kind of spec that it stands in.
+
+    Of a field in a spec pydantic's path begins with the kind, which nobody wrote there.
+    """
     names = _located(problem)
     return names[1:] if _kind(names) else names
 
@@ -98,13 +94,13 @@ def _located(problem: Any) -> list[str]:
 
 
 def _kind(names: Sequence[str]) -> str | None:
-    return names[0] if names and names[0] in _SPECS else None
+    return names[0] if names and names[0] in specs.KINDS else None
 
 
 def _siblings(problem: Any) -> list[str]:
     """The fields that stand beside the one of this problem; none where that is not a spec's."""
     kind, path = _kind(_located(problem)), _names(problem)
-    model = _SPECS[kind] if kind else None
+    model: type[BaseModel] | None = specs.KINDS[kind] if kind else None
     for name in path[:-1]:
         field = model.model_fields.get(name) if model else None
         model = _model(field.annotation) if field else None

@@ -15,6 +15,12 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_has_no_head      no classification head, and no labels to compare with
     model_not_an_encoder   labels, but the model only generates
     model_not_a_classifier the head is a regression
+    model_not_a_generator  generate, but the model has no causal language model's head
+    model_not_text2text    text2text, but the model is no encoder with a decoder
+    model_no_chat_template a chat, but the model's tokenizer has no template for one
+    model_too_short        more new tokens than the model can hold
+    language_unknown       a language that the model's tokenizer has no token for
+    model_too_narrow       more dimensions than the model's vectors have
     model_unsupported      its embeddings need a step that is not done here
     label_without_tokens   a label of which the model's tokenizer makes nothing
 """
@@ -36,9 +42,16 @@ from huggingface_hub import errors as hub_errors
 from jobs import references
 from jobs.errors import ModelFailure
 from jobs.references import Folder, Hub
-from jobs.specs import ClassifyOptions
 
-HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*", "1_Pooling/*"]
+HUB_FILES = [
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "tokenizer*",
+    "chat_template*",
+    "1_Pooling/*",
+]
 NEVER = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.py", "*/*.safetensors"]
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -55,7 +68,10 @@ IDENTITY = (
     "added_tokens.json",
     "modules.json",
     "sentence_bert_config.json",
+    "config_sentence_transformers.json",
     "1_Pooling/config.json",
+    "generation_config.json",
+    "chat_template*",
     "*.safetensors",
     "*.safetensors.index.json",
 )
@@ -63,7 +79,8 @@ IDENTITY = (
 
 HEAD = "ForSequenceClassification"
 HEAD_TENSORS = ("classifier.", "score.", "classification_head.", "pre_classifier.")
-GENERATORS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+"""What configs call the length of a token's vector."""
 
 POSITIONS_AFTER_PADDING = frozenset(
     {
@@ -84,6 +101,7 @@ POSITIONS_AFTER_PADDING = frozenset(
 )
 """Model types whose first position is ``pad_token_id + 1``: a table of 514 serves 512 tokens."""
 
+POOLING = "1_Pooling/config.json"
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 NO_LIMIT = 10**9
 """Tokenizers that know no limit write 1e30."""
@@ -102,6 +120,11 @@ class ModelFacts:
     problem_type: str | None  # as the config says, e.g. multi_label_classification
     has_head: bool  # a sequence-classification head is among the weights
     pooling: str | None  # sentence pooling that the model's files name; None: they name none
+    modules: tuple[str, ...]  # of a sentence-transformers folder, in order; none: it is none
+    prompt: str  # that its files put before every text; empty: none
+    pools_prompt: bool  # the prompt's own tokens are pooled too
+    width: int | None  # length of a token's vector; None: the config does not say
+    chats: bool  # the tokenizer has a chat template
     max_tokens: int | None  # longest input, special tokens included; None: no limit is known
 
 
@@ -140,32 +163,13 @@ def inspect(folder: Path) -> ModelFacts:
         problem_type=config.get("problem_type"),
         has_head=_has_head(architectures, tensors=tensors),
         pooling=_pooling(folder) or (base.pooling if base else None),
+        modules=_modules(folder) or (base.modules if base else ()),
+        prompt=_prompt(folder) or (base.prompt if base else ""),
+        pools_prompt=_optional_json(folder / POOLING).get("include_prompt", True) is not False,
+        width=_width(config),
+        chats=_chats(folder),
         max_tokens=_max_tokens(folder, config=config),
     )
-
-
-def check_usable(facts: ModelFacts, options: ClassifyOptions) -> None:
-    """Raise ``ModelFailure`` unless this model can do what the options ask."""
-    names = ", ".join(facts.architectures) or facts.model_type or "unknown"
-    if options.labels is not None:
-        if facts.pooling is None and any(name.endswith(GENERATORS) for name in facts.architectures):
-            raise ModelFailure(
-                f"labels need an encoder that embeds texts; this model generates ({names})",
-                code="model_not_an_encoder",
-            )
-        return
-    if not facts.has_head:
-        raise ModelFailure(
-            f"the model has no sequence-classification head ({names}): pass labels, and the "
-            "nearest label text wins, or choose a model that was trained to classify",
-            code="model_has_no_head",
-        )
-    if facts.problem_type == "regression":
-        raise ModelFailure(
-            "the model's head is a regression (problem_type in config.json); "
-            "classify needs one that was trained on labels",
-            code="model_not_a_classifier",
-        )
 
 
 def _download(name: str, *, revision: str | None) -> Path:
@@ -321,18 +325,43 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def _pooling(folder: Path) -> str | None:
-    """The mode that a sentence-transformers folder names, in its new spelling or its old one.
-
-    ``mean_sqrt_len_tokens`` is a mean too: it differs by a length, which a cosine does not see.
-    """
-    config = _optional_json(folder / "1_Pooling" / "config.json")
+    """The mode that a sentence-transformers folder names, in its new spelling or its old one."""
+    config = _optional_json(folder / POOLING)
     modes = config.get("pooling_mode") or [
         name.removeprefix("pooling_mode_")
         for name, chosen in config.items()
         if name.startswith("pooling_mode_") and chosen
     ]
     modes = [modes] if isinstance(modes, str) else modes
-    return "+".join(str(mode).split("_", maxsplit=1)[0] for mode in modes) or None
+    names = (str(mode).removesuffix("_tokens").removesuffix("_token") for mode in modes)
+    return "+".join(names) or None
+
+
+def _modules(folder: Path) -> tuple[str, ...]:
+    path = folder / "modules.json"
+    if not path.is_file():
+        return ()
+    try:
+        entries = json.loads(path.read_bytes())
+        return tuple(str(entry["type"]).rsplit(".", maxsplit=1)[-1] for entry in entries)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFailure(f"modules.json of the model is not readable: {error}") from error
+
+
+def _prompt(folder: Path) -> str:
+    """The prompt that sentence-transformers puts before a text when nobody names one."""
+    config = _optional_json(folder / "config_sentence_transformers.json")
+    name, prompts = config.get("default_prompt_name"), config.get("prompts")
+    return str(prompts.get(name) or "") if name and isinstance(prompts, dict) else ""
+
+
+def _width(config: dict[str, Any]) -> int | None:
+    return next((int(config[name]) for name in WIDTHS if isinstance(config.get(name), int)), None)
+
+
+def _chats(folder: Path) -> bool:
+    template = _optional_json(folder / "tokenizer_config.json").get("chat_template")
+    return bool(template) or (folder / "chat_template.jinja").is_file()
 
 
 def _max_tokens(folder: Path, *, config: dict[str, Any]) -> int | None:

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from jobs import parts
 from jobs.objects import ObjectStore
 from jobs.queries.chunks import DonePart
-from jobs.rows import CLASSIFY_SCHEMA
 from jobs.specs import OutputFormat
 
 ENDINGS = {
@@ -25,11 +24,16 @@ ENDINGS = {
 
 
 def tables(
-    store: ObjectStore, done: Iterable[DonePart], *, keep_text: bool, beat: Callable[[], None]
+    store: ObjectStore,
+    done: Iterable[DonePart],
+    *,
+    schema: pa.Schema,
+    keep_text: bool,
+    beat: Callable[[], None],
 ) -> Iterator[pa.Table]:
     """Each part's rows in row order, one part in memory at a time; first, the columns alone."""
     dropped = [] if keep_text else ["text"]
-    yield CLASSIFY_SCHEMA.empty_table().drop_columns(dropped)
+    yield schema.empty_table().drop_columns(dropped)
     for part in done:
         beat()
         yield parts.read(store, part.key).drop_columns(dropped)
@@ -80,7 +84,7 @@ def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 def _flat(column: pa.ChunkedArray) -> list[Any]:
     """A column as CSV can hold it: lists become JSON."""
     values: list[Any] = column.to_pylist()
-    if not pa.types.is_list(column.type):
+    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
         return values
     return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
 

@@ -25,6 +25,8 @@ class RowCode(StrEnum):
     MISSING_TARGET = "missing_target"
     ROW_TOO_LONG = "row_too_long"
     NO_TOKENS = "no_tokens"
+    TOO_MANY_TOKENS = "too_many_tokens"
+    BAD_CHAT = "bad_chat"
     NOT_FINITE = "not_finite"
     OUT_OF_MEMORY = "out_of_memory"
     ROW_CRASHED_WORKER = "row_crashed_worker"
@@ -64,20 +66,66 @@ TRAINING_SCHEMA = pa.schema(
 )
 """The columns of a training job's shards; rows with an error are counted instead."""
 
+_ROW = (
+    ("row", pa.int64()),
+    ("line", pa.int64()),
+    ("id", pa.string()),
+    ("text", pa.string()),  # null unless the job keeps texts
+)
+_ERROR = (("error_code", pa.string()), ("error_message", pa.string()))
+
+OF_THE_ROW = tuple(name for name, _ in _ROW)
+"""The columns of a result that say which row it is of; the others say what came of it."""
+
 CLASSIFY_SCHEMA = pa.schema(
     [
-        ("row", pa.int64()),
-        ("line", pa.int64()),
-        ("id", pa.string()),
-        ("text", pa.string()),  # null unless the job keeps texts
+        *_ROW,
         ("label", pa.string()),  # the best label; null: an error row, or none over the threshold
         ("score", pa.float32()),
         ("labels", pa.list_(pa.string())),  # best first; null on an error row
         ("scores", pa.list_(pa.float32())),
         ("tokens", pa.int32()),  # tokens of the text that the model read
         ("truncated", pa.bool_()),  # the text was longer than the model's window
-        ("error_code", pa.string()),
-        ("error_message", pa.string()),
+        *_ERROR,
     ]
 )
 """The columns of a classify job's parts and outputs."""
+
+WRITTEN_SCHEMA = pa.schema(
+    [
+        *_ROW,
+        ("output", pa.string()),  # what the model wrote; null on an error row
+        ("finish_reason", pa.string()),  # stop: it came to an end; length: to max_new_tokens
+        ("tokens", pa.int32()),  # that the model read
+        ("output_tokens", pa.int32()),  # that it wrote, the one that ends the text included
+        ("truncated", pa.bool_()),  # the text was longer than the model can read
+        *_ERROR,
+    ]
+)
+"""The columns of parts and outputs of a job that generates or translates."""
+
+
+def embed_schema(width: int) -> pa.Schema:
+    """The columns of an embed job's parts and outputs, for vectors of ``width`` numbers."""
+    return pa.schema(
+        [
+            *_ROW,
+            ("embedding", pa.list_(pa.float32(), width)),  # null on an error row
+            ("tokens", pa.int32()),
+            ("truncated", pa.bool_()),
+            *_ERROR,
+        ]
+    )
+
+
+def result_schema(kind: str, *, width: int | None) -> pa.Schema:
+    """The columns of the parts of a bulk job of this kind; ``width`` is that of an embedding."""
+    match kind:
+        case "classify":
+            return CLASSIFY_SCHEMA
+        case "embed":
+            assert width is not None, "the planner writes the width down"
+            return embed_schema(width)
+        case "generate" | "text2text":
+            return WRITTEN_SCHEMA
+    raise ValueError(f"a job of the kind {kind!r} has no result rows")

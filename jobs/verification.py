@@ -12,7 +12,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import inputs
+from jobs import inputs, specs
 from jobs.corpora import reading
 from jobs.database import Sessions
 from jobs.errors import BadRequest
@@ -20,7 +20,7 @@ from jobs.objects import ObjectStore
 from jobs.queries import chunks
 from jobs.queries.chunks import DonePart
 from jobs.settings import Settings
-from jobs.specs import BULK, ClassifySpec, OutputFormat
+from jobs.specs import BULK, OutputFormat
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -67,7 +67,7 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
     with sessions.begin() as session:
         job = session.get_one(Job, job_id)
         _check_bulk(job)
-        spec = ClassifySpec.model_validate(job.spec)
+        spec = specs.bulk(job.spec)
         source = inputs.source(
             session,
             store,

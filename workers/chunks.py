@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import pyarrow as pa
@@ -20,11 +20,11 @@ from jobs import database, parts
 from jobs.errors import LeaseLost, ModelFailure, NightshiftError
 from jobs.ledger import chunks, moves, rescuing
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.rows import RowCode
+from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
-from workers import labelled
+from workers import answers
 from workers.context import Context
-from workers.inference.engine import Classifier, Prediction, RowError
+from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.shelf import Shelf
 from workers.keeper import Keeper
 
@@ -87,7 +87,13 @@ def _work(held: ChunkLease, *, context: Context) -> None:
         rows = parts.read_rows(context.store, held.shard_key, offset=held.offset, rows=held.rows)
         kept = _kept(held, context=context)
         results, seconds = _results(held, rows, kept=kept, beat=keeper.beat, context=context)
-        table = labelled.table(rows, results, kept=kept, keep_text=held.spec.output.keep_text)
+        table = answers.table(
+            rows,
+            results,
+            schema=result_schema(held.spec.kind, width=held.embedding_width),
+            kept=kept,
+            keep_text=held.spec.output.keep_text,
+        )
         part = _write(held, table, seconds=seconds, context=context)
         keeper.beat()
         _commit(held, part, table, context=context)
@@ -122,7 +128,7 @@ def _results(
     kept: dict[int, dict[str, object]],
     beat: Beat,
     context: Context,
-) -> tuple[dict[int, Prediction | RowError], float]:
+) -> tuple[Mapping[int, Answer | RowError], float]:
     """Results by row, for the rows that have a text and no result yet; the engine's seconds."""
     wanted = {
         row: text
@@ -134,17 +140,17 @@ def _results(
         return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
     if not wanted:
         return {}, 0.0
-    classifier = _loaded(held, beat=beat, context=context)
+    engine = _loaded(held, beat=beat, context=context)
     begun = time.perf_counter()
-    predictions = _infer(held, classifier, list(wanted.values()), beat=beat)
-    return dict(zip(wanted, predictions, strict=True)), time.perf_counter() - begun
+    found = _infer(held, engine, wanted, beat=beat)
+    return found, time.perf_counter() - begun
 
 
 def _infer(
-    held: ChunkLease, classifier: Classifier, texts: list[str], *, beat: Beat
-) -> list[Prediction | RowError]:
+    held: ChunkLease, engine: Engine, texts: dict[int, str], *, beat: Beat
+) -> Mapping[int, Answer | RowError]:
     try:
-        return classifier.classify(texts, beat=beat)
+        return engine.answer(texts, beat=beat)
     except LeaseLost:
         raise
     except Exception as fault:
@@ -152,28 +158,28 @@ def _infer(
         raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _loaded(held: ChunkLease, *, beat: Beat, context: Context) -> Classifier:
+def _loaded(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
     """The model. Trouble in loading it (no memory left) is no row's fault, and may pass."""
     try:
-        return _classifier(held, beat=beat, context=context)
+        return _engine(held, beat=beat, context=context)
     except (NightshiftError, OSError):
         raise
     except Exception as fault:
         raise OSError(f"{held.model} could not be loaded: {fault}") from fault
 
 
-def _classifier(held: ChunkLease, *, beat: Beat, context: Context) -> Classifier:
+def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
     """The job's model from the shelf; its files are needed only until it is loaded."""
     using = context.artefacts.using(held.model, project_id=held.project_id, beat=beat)
     with using as folder:
-        classifier = _shelf(context).classifier(folder, held.spec.classify)
-    if classifier.digest != held.model_digest:
+        engine = _shelf(context).engine(folder, held.spec.options)
+    if engine.digest != held.model_digest:
         raise ModelFailure(
             f"{held.model} is not the model that the job was planned with; "
             "submit a new job to use the changed one",
             code="model_changed",
         )
-    return classifier
+    return engine
 
 
 @functools.cache
@@ -191,15 +197,15 @@ def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Contex
         bytes=size,
         rows=table.num_rows,
         rows_failed=table.num_rows - table["error_code"].null_count,
-        tokens=labelled.tokens(table),
+        tokens=answers.tokens(table),
         seconds=seconds,
-        histogram=labelled.histogram(table),
+        histogram=answers.histogram(table),
     )
 
 
 def _commit(held: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
     def work(session: Session) -> None:
-        results = labelled.result_rows(held.job_id, table) if held.spec.output.postgres else ()
+        results = answers.result_rows(held.job_id, table) if held.spec.output.postgres else ()
         chunks.commit(session, held, part, results=results)
 
     database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import database, datasets, inputs, models, parts, references, specs
+from jobs import database, datasets, inputs, models, parts, references, specs, usable
 from jobs.corpora import reading
 from jobs.corpora import targets as target_values
 from jobs.corpora.sources import Source
@@ -101,7 +101,7 @@ def _inspect_model(opened: _Opened, *, keeper: Keeper, context: Context) -> Mode
     with using(opened.reference, project_id=opened.project_id, beat=keeper.beat) as folder:
         facts = models.inspect(folder)
     if isinstance(opened.spec, EvaluateSpec) and opened.spec.task is TrainingTask.CLASSIFY:
-        models.check_usable(facts, ClassifyOptions())
+        usable.check(facts, ClassifyOptions())
     return facts
 
 

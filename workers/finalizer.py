@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import structlog
 
-from jobs import database, outputs, parts
+from jobs import database, outputs, parts, rows, specs
 from jobs.errors import LeaseLost
 from jobs.ledger import finalizing
 from jobs.ledger.steps import Step, StepLease
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
-from jobs.specs import BULK, ClassifySpec
+from jobs.specs import BULK, AnyBulk
 from jobs.states import JobState
 from jobs.tables import Job
 from workers.context import Context
@@ -92,9 +93,10 @@ def _write(
     keeper: Keeper,
     context: Context,
 ) -> dict[str, Any]:
-    spec = ClassifySpec.model_validate(job.spec)
+    spec = specs.bulk(job.spec)
     manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
-    file_key = _write_file(held, spec, done, keeper=keeper, context=context)
+    schema = rows.result_schema(job.kind, width=job.embedding_width)
+    file_key = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
     totals = {
         "rows": sum(part.rows for part in done),
         "rows_failed": sum(part.rows_failed for part in done),
@@ -121,14 +123,22 @@ def _write(
 
 
 def _write_file(
-    held: StepLease, spec: ClassifySpec, done: list[DonePart], *, keeper: Keeper, context: Context
+    held: StepLease,
+    spec: AnyBulk,
+    done: list[DonePart],
+    *,
+    schema: pa.Schema,
+    keeper: Keeper,
+    context: Context,
 ) -> str | None:
     if spec.output.format is None:
         return None
     ending = outputs.ENDINGS[spec.output.format]
     key = parts.output_key(held.job_id, name="results", fence=held.fence, ending=ending)
-    rows = outputs.tables(context.store, done, keep_text=spec.output.keep_text, beat=keeper.beat)
-    outputs.write_file(context.store, key, rows, output_format=spec.output.format)
+    tables = outputs.tables(
+        context.store, done, schema=schema, keep_text=spec.output.keep_text, beat=keeper.beat
+    )
+    outputs.write_file(context.store, key, tables, output_format=spec.output.format)
     return key
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from jobs import database, inputs, models, parts
+from jobs import database, inputs, models, parts, specs, usable
 from jobs.corpora import reading
 from jobs.corpora.sources import Source
 from jobs.decisions import cutting
@@ -23,9 +23,10 @@ from jobs.errors import LeaseLost, NightshiftError
 from jobs.ledger import planning
 from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
+from jobs.models import ModelFacts
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import TRAINING, ClassifySpec
+from jobs.specs import TRAINING, AnyBulk, EmbedSpec
 from jobs.tables import Job
 from workers import datasets
 from workers.context import Context
@@ -80,10 +81,14 @@ def _plan_or_fail(held: Held, *, context: Context) -> bool:
 
 def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     job, spec, source = _open(held, context=context)
-    digest = _inspect_model(job, spec, keeper=keeper, context=context)
+    facts = _inspect_model(job, spec, keeper=keeper, context=context)
     with context.sessions.begin() as session:
         progress = planning.begin(
-            session, held, fingerprint=source.fingerprint(), model_digest=digest
+            session,
+            held,
+            fingerprint=source.fingerprint(),
+            model_digest=facts.digest,
+            embedding_width=_embedding_width(facts, spec),
         )
     batches = reading.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
@@ -92,10 +97,10 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
 
 
-def _open(held: StepLease, *, context: Context) -> tuple[Job, ClassifySpec, Source]:
+def _open(held: StepLease, *, context: Context) -> tuple[Job, AnyBulk, Source]:
     with context.sessions.begin() as session:
         job = session.get_one(Job, held.job_id)
-        spec = ClassifySpec.model_validate(job.spec)
+        spec = specs.bulk(job.spec)
         source = inputs.source(
             session,
             context.store,
@@ -106,15 +111,20 @@ def _open(held: StepLease, *, context: Context) -> tuple[Job, ClassifySpec, Sour
     return job, spec, source
 
 
-def _inspect_model(job: Job, spec: ClassifySpec, *, keeper: Keeper, context: Context) -> str:
+def _inspect_model(job: Job, spec: AnyBulk, *, keeper: Keeper, context: Context) -> ModelFacts:
     using, reference = context.artefacts.using, job.model_pinned or spec.model
     with using(reference, project_id=job.project_id, beat=keeper.beat) as folder:
         facts = models.inspect(folder)
-    models.check_usable(facts, spec.classify)
-    return facts.digest
+    usable.check(facts, spec.options)
+    return facts
 
 
-def _limits(spec: ClassifySpec, *, settings: Settings) -> Limits:
+def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
+    """Numbers in a vector of an embed job, which its columns depend on."""
+    return spec.embed.dimensions or facts.width if isinstance(spec, EmbedSpec) else None
+
+
+def _limits(spec: AnyBulk, *, settings: Settings) -> Limits:
     """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
     return Limits(
         chunk_rows=spec.chunk_rows or settings.chunk_rows,

@@ -34,9 +34,10 @@ class ChunkLease:
     fence: int
     job_id: str
     project_id: str
-    spec: specs.ClassifySpec
+    spec: specs.AnyBulk
     model_pinned: str | None  # what a registry reference meant at accept; null: it is none
     model_digest: str
+    embedding_width: int | None  # of an embed job
     shard_key: str
     offset: int  # of the first row within the shard
     first_row: int
@@ -95,6 +96,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
             *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
             *(Chunk.condemned, Chunk.last_error, Chunk.retried_part),
             *(Job.project_id, Job.spec, Job.model_pinned, Job.model_digest),
+            Job.embedding_width,
             *(Shard.object_key, Shard.first_row.label("shard_row")),
         )
     ).one_or_none()
@@ -105,9 +107,10 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         fence=row.fence,
         job_id=row.job_id,
         project_id=row.project_id,
-        spec=specs.ClassifySpec.model_validate(row.spec),
+        spec=specs.bulk(row.spec),
         model_pinned=row.model_pinned,
         model_digest=row.model_digest or "",
+        embedding_width=row.embedding_width,
         shard_key=row.object_key,
         offset=row.first_row - row.shard_row,
         first_row=row.first_row,

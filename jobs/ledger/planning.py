@@ -52,7 +52,14 @@ class Progress:
     rows: int
 
 
-def begin(session: Session, held: StepLease, *, fingerprint: str, model_digest: str) -> Progress:
+def begin(
+    session: Session,
+    held: StepLease,
+    *,
+    fingerprint: str,
+    model_digest: str,
+    embedding_width: int | None = None,
+) -> Progress:
     """Pin what the job reads, or find it changed since an earlier planner began."""
     steps.confirm(session, held)
     job = session.get_one(Job, held.job_id)
@@ -63,6 +70,7 @@ def begin(session: Session, held: StepLease, *, fingerprint: str, model_digest: 
         )
     job.corpus_fingerprint = fingerprint
     job.model_digest = job.model_digest or model_digest
+    job.embedding_width = job.embedding_width or embedding_width
     shards = session.scalar(
         sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
     )

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from jobs.tables import ResultRow
 
-_COLUMNS = [column.name for column in ResultRow.__table__.columns]
-_COPY = f"COPY result_rows ({', '.join(_COLUMNS)}) FROM STDIN"
+COLUMNS = [column.name for column in ResultRow.__table__.columns]
+_COPY = f"COPY result_rows ({', '.join(COLUMNS)}) FROM STDIN"
 
 
 def replace(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import (
+    ARRAY,
+    REAL,
     Boolean,
     CheckConstraint,
     ForeignKey,
@@ -102,6 +104,8 @@ class Job(Base):
     output: Mapped[Json | None]  # by the finalizer: manifest key, file key, rows; null: none yet
     model_pinned: Mapped[str | None]  # name@version that the spec's registry reference meant when
     # the job was accepted; null: the reference is no name of the registry
+
+    embedding_width: Mapped[int | None]  # by the planner, of an embed job; null: of other kinds
 
     # Of training and evaluation.
     dataset: Mapped[Json | None]  # by the planner: rows, labels, rejected rows by split
@@ -264,6 +268,10 @@ class ResultRow(Base):
     truncated: Mapped[bool | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    embedding: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+    output: Mapped[str | None]  # a text that the model wrote
+    output_tokens: Mapped[int | None]
+    finish_reason: Mapped[str | None]  # stop or length
 
 
 class ControlStatus(Base):

@@ -209,7 +209,9 @@ class Hands:
         held = self._step(Step.FINALIZE)
         with self._sessions.begin() as session:
             done = list(chunk_queries.done_parts(session, self._job_id))
-            tables = outputs.tables(self._store, done, keep_text=False, beat=lambda: None)
+            tables = outputs.tables(
+                self._store, done, schema=rows.CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
+            )
             key = f"jobs/{self._job_id}/output/results.jsonl"
             count = outputs.write_file(self._store, key, tables, output_format=OutputFormat.JSONL)
             output = {

@@ -26,9 +26,9 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
         ({"model": None}, "model", "model: must be a valid string"),
         ({"modle": "x"}, "modle", "modle: no such field; there are chunk_rows, classify, corpus"),
         (
-            {"kind": "embed"},
+            {"kind": "t"},
             "kind",
-            "kind: must be one of classify, evaluate, finetune, not 'embed'",
+            "kind: must be one of classify, embed, evaluate, finetune, generate, text2text, not 't'",
         ),
         (
             {"classify": {"top_k": 0}},

@@ -18,7 +18,7 @@ from workers.architectures import (
     TextCNNConfig,
     TextCNNForSequenceClassification,
 )
-from workers.inference.engine import Prediction
+from workers.inference.classifier import Prediction
 
 ARCHITECTURES = tuple(Architecture)
 CLASSIFIERS = ("textcnn", "lstm")

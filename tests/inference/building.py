@@ -11,7 +11,8 @@ from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from tests.support.tiny_models import SENTENCES
 from workers.inference import engine
-from workers.inference.engine import Classifier, Prediction, RowError
+from workers.inference.classifier import Classifier, Prediction
+from workers.inference.measuring import RowError
 
 WORDS = [*" ".join(SENTENCES[:5]).split(), *SENTENCES[5:]]
 

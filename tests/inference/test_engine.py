@@ -15,7 +15,8 @@ from jobs.settings import Settings
 from jobs.specs import LongTexts
 from tests.inference.building import answers, loaded, no_beat, predictions, some_texts
 from tests.support.tiny_models import LABELS, MAX_TOKENS, Family, tiny_classifier, tiny_encoder
-from workers.inference.engine import Prediction, RowError
+from workers.inference.classifier import Prediction
+from workers.inference.measuring import RowError
 
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2")
 

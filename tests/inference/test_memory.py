@@ -10,9 +10,9 @@ from jobs.rows import RowCode
 from jobs.settings import Settings
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.support.tiny_models import tiny_classifier
-from workers.inference.decide import Activation
-from workers.inference.engine import Classifier, Prediction, RowError
+from workers.inference.classifier import Classifier, Prediction
 from workers.inference.family import Family, Inputs
+from workers.inference.measuring import RowError
 from workers.inference.memory import is_out_of_memory
 
 TOO_MUCH = 2**55
@@ -24,11 +24,8 @@ class Cramped:
     Beyond that it asks the allocator for more than any machine has, and fails as a device does.
     """
 
-    activation = Activation.SOFTMAX
-
     def __init__(self, inner: Family, *, room: int) -> None:
         self.inner = inner
-        self.labels = inner.labels
         self.room = room
 
     def measure(self, inputs: Inputs) -> torch.Tensor:

@@ -25,41 +25,41 @@ def shelf() -> Shelf:
 
 
 def test_a_model_is_loaded_once(shelf: Shelf, folder: Path) -> None:
-    assert shelf.classifier(folder, DEFAULT) is shelf.classifier(folder, ClassifyOptions())
+    assert shelf.engine(folder, DEFAULT) is shelf.engine(folder, ClassifyOptions())
 
 
 def test_the_same_model_at_another_place_is_not_loaded_again(
     shelf: Shelf, folder: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert shelf.classifier(folder, DEFAULT) is shelf.classifier(copy, DEFAULT)
+    assert shelf.engine(folder, DEFAULT) is shelf.engine(copy, DEFAULT)
 
 
-def test_other_options_are_another_classifier(shelf: Shelf, folder: Path) -> None:
-    assert shelf.classifier(folder, DEFAULT) is not shelf.classifier(folder, TWO)
+def test_other_options_are_another_engine(shelf: Shelf, folder: Path) -> None:
+    assert shelf.engine(folder, DEFAULT) is not shelf.engine(folder, TWO)
 
 
 def test_a_model_that_was_replaced_in_its_folder_is_loaded_anew(
     shelf: Shelf, folder: Path, tmp_path: Path
 ) -> None:
-    before = shelf.classifier(folder, DEFAULT)
+    before = shelf.engine(folder, DEFAULT)
     other = tiny_classifier(tmp_path / "other", seed=1)
     shutil.copy(other / "model.safetensors", folder)
-    after = shelf.classifier(folder, DEFAULT)
+    after = shelf.engine(folder, DEFAULT)
     assert after.digest != before.digest
 
 
 def test_the_model_used_longest_ago_makes_room(shelf: Shelf, folder: Path) -> None:
-    first, second = shelf.classifier(folder, DEFAULT), shelf.classifier(folder, TWO)
-    shelf.classifier(folder, DEFAULT)
-    shelf.classifier(folder, ClassifyOptions(top_k=3))
-    assert shelf.classifier(folder, DEFAULT) is first
-    assert shelf.classifier(folder, TWO) is not second
+    first, second = shelf.engine(folder, DEFAULT), shelf.engine(folder, TWO)
+    shelf.engine(folder, DEFAULT)
+    shelf.engine(folder, ClassifyOptions(top_k=3))
+    assert shelf.engine(folder, DEFAULT) is first
+    assert shelf.engine(folder, TWO) is not second
 
 
 def test_a_model_that_cannot_be_loaded_is_not_kept(shelf: Shelf, folder: Path) -> None:
     hidden = (folder / "tokenizer.json").rename(folder / "hidden")
     with pytest.raises(ModelFailure):
-        shelf.classifier(folder, DEFAULT)
+        shelf.engine(folder, DEFAULT)
     hidden.rename(folder / "tokenizer.json")
-    assert shelf.classifier(folder, DEFAULT).digest
+    assert shelf.engine(folder, DEFAULT).digest

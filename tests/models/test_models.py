@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import models
+from jobs import models, usable
 from jobs.errors import ModelFailure
 from jobs.specs import ClassifyOptions
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_classifier, tiny_encoder
@@ -228,35 +228,35 @@ def test_labels_with_a_gap_are_unreadable(folder: Path, labels: object) -> None:
     assert refusal(folder).code == "model_unreadable"
 
 
-def usable(folder: Path, *, labels: tuple[str, ...] | None = None) -> str | None:
+def refused(folder: Path, *, labels: tuple[str, ...] | None = None) -> str | None:
     try:
-        models.check_usable(models.inspect(folder), ClassifyOptions(labels=labels))
+        usable.check(models.inspect(folder), ClassifyOptions(labels=labels))
     except ModelFailure as error:
         return error.code
     return None
 
 
 def test_a_classifier_is_usable_with_and_without_labels(folder: Path) -> None:
-    assert usable(folder) is None
-    assert usable(folder, labels=("a", "b")) is None
+    assert refused(folder) is None
+    assert refused(folder, labels=("a", "b")) is None
 
 
 def test_an_encoder_needs_labels(tmp_path: Path) -> None:
     encoder = tiny_encoder(tmp_path / "model")
-    assert usable(encoder) == "model_has_no_head"
-    assert usable(encoder, labels=("a", "b")) is None
+    assert refused(encoder) == "model_has_no_head"
+    assert refused(encoder, labels=("a", "b")) is None
 
 
 def test_a_head_is_recognised_by_its_tensors_where_no_architecture_is_named(folder: Path) -> None:
     change(folder, architectures=None)
-    assert usable(folder) is None
+    assert refused(folder) is None
 
 
 def test_a_model_that_only_generates_cannot_place_labels(folder: Path) -> None:
     change(folder, architectures=["GPT2LMHeadModel"])
-    assert usable(folder, labels=("a", "b")) == "model_not_an_encoder"
+    assert refused(folder, labels=("a", "b")) == "model_not_an_encoder"
 
 
 def test_a_regression_is_not_a_classifier(folder: Path) -> None:
     change(folder, problem_type="regression")
-    assert usable(folder) == "model_not_a_classifier"
+    assert refused(folder) == "model_not_a_classifier"

@@ -127,7 +127,9 @@ class Workshop:
         if name is None:
             return {"file": None, "format": None, **totals}
         key = parts.output_key(job_id, name="results", fence=1, ending=name)
-        tables = outputs.tables(self.store, done, keep_text=False, beat=lambda: None)
+        tables = outputs.tables(
+            self.store, done, schema=CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
+        )
         outputs.write_file(self.store, key, tables, output_format=OutputFormat(name))
         return {"file": key, "format": name, **totals}
 

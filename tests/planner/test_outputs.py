@@ -135,7 +135,9 @@ def test_a_write_that_fails_leaves_no_file(workshop: Workshop, output_format: Ou
 def test_a_job_without_a_part_has_a_file_of_columns_alone(
     workshop: Workshop, output_format: OutputFormat, read: Callable[[bytes], list[str]]
 ) -> None:
-    nothing = outputs.tables(workshop.store, [], keep_text=True, beat=lambda: None)
+    nothing = outputs.tables(
+        workshop.store, [], schema=CLASSIFY_SCHEMA, keep_text=True, beat=lambda: None
+    )
     count = outputs.write_file(workshop.store, "nothing", nothing, output_format=output_format)
     assert count == 0
     assert read(workshop.store.get("nothing")) == CLASSIFY_SCHEMA.names

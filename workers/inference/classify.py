@@ -39,10 +39,10 @@ def load(
     *,
     facts: ModelFacts,
     options: ClassifyOptions,
-    device: torch.device,
 ) -> Head:
     """The folder's classifier on the device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSequenceClassification
+    device = loading.device()
     model = loading.module(
         folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
     )

@@ -1,172 +1,65 @@
-"""The engine: texts in, one prediction or error for each, in the order they came.
+"""The engine: a folder and options in, something that answers rows out, whatever the kind.
 
-One chunk at a time: equal texts once, tokenized ahead of the device in a thread, longest first, cut
-into batches by a token budget; then every answer that hangs on a near-tie once more, alone (see
-``decide``). Memory is bounded by the chunk and the budget.
+One chunk at a time, its longest rows first, in batches of so many tokens; equal rows once where
+their answers are equal. No answer depends on how rows were cut into chunks and batches.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, overload
 
-import numpy as np
-import torch
-
-from jobs import models
-from jobs.errors import ModelFailure
-from jobs.models import ModelFacts
-from jobs.rows import RowCode
+from jobs import models, usable
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
-from workers.inference import classify, loading, nearest
-from workers.inference.ahead import ahead
-from workers.inference.classify import Head
-from workers.inference.decide import Rule, Verdicts, judge
-from workers.inference.family import Padder
-from workers.inference.measuring import Beat, Meter, Row, RowError
-from workers.inference.nearest import Nearest
-from workers.inference.reading import Reader, Reading, Window, slices
+from jobs.specs import (
+    ClassifyOptions,
+    EmbedOptions,
+    GenerateOptions,
+    Options,
+    Text2TextOptions,
+)
+from workers.inference import classifier, embedder, generating, loading, translating
+from workers.inference.classifier import Classifier
+from workers.inference.measuring import Beat, RowError
 
-__all__ = ["Beat", "Classifier", "Prediction", "RowError", "load"]
-
-CPU_BUDGET = 1_024
-ACCELERATOR_BUDGET = 16_384
-
-NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How far batching may move a number, relative to the row's largest: well above what is seen."""
-
-_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+__all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A row's labels, best first. None at all is an answer: no label reached the threshold."""
+class Answer(Protocol):
+    """What came of a row."""
 
-    labels: tuple[str, ...]
-    scores: tuple[float, ...]
-    tokens: int  # that the model read, special ones included
-    truncated: bool  # the text went on after them
+    def columns(self) -> dict[str, Any]:
+        """By the names of the kind's schema in ``jobs.rows``."""
 
 
-class Classifier:
-    """A loaded model that classifies. For one thread at a time."""
+class Engine(Protocol):
+    """A loaded model that answers rows. For one thread at a time."""
 
-    def __init__(self, meter: Meter, *, reader: Reader, rule: Rule, digest: str) -> None:
-        self.digest = digest
-        self._meter = meter
-        self._reader = reader
-        self._rule = rule
+    digest: str
 
-    def classify(self, texts: Sequence[str], *, beat: Beat) -> list[Prediction | RowError]:
-        """One answer per text, in order.
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> Mapping[int, Answer | RowError]:
+        """An answer or an error for every row, by its number in the corpus.
 
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        rows = self._measured(list(places), beat=beat)
-        answers = self._judged(rows, beat=beat)
-        return [answers[places[text]] for text in texts]
-
-    def _measured(self, texts: list[str], *, beat: Beat) -> list[Row]:
-        """Every text's row with its numbers, or its error, in the order of the texts."""
-        rows: dict[int, Row] = {}
-        labels = len(self._meter.family.labels)
-        with ahead(self._readings(texts)) as groups:
-            for group in groups:
-                fresh = {place: Row.of(reading, labels=labels) for place, reading in group.items()}
-                self._meter.measure(list(fresh.values()), beat=beat)
-                rows.update(fresh)
-        return [rows[place] for place in range(len(texts))]
-
-    def _readings(self, texts: list[str]) -> Iterator[dict[int, Reading]]:
-        """Tokenized texts by their place, a slice at a time; runs in the thread ahead."""
-        for places in slices(texts, budget=self._meter.budget):
-            readings = self._reader.read([texts[place] for place in places])
-            yield dict(zip(places, readings, strict=True))
-
-    def _judged(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
-        """Every row's answer; those that are not settled are measured alone first."""
-        first = self._decided(rows, final=False)
-        unsettled = [row for row, answer in zip(rows, first, strict=True) if answer is None]
-        for row in unsettled:
-            self._meter.measure_alone(row, beat=beat)
-        again = iter(self._decided(unsettled, final=True))
-        answers = (answer or next(again) for answer in first)
-        return [answer for answer in answers if answer is not None]
-
-    def _decided(self, rows: list[Row], *, final: bool) -> list[Prediction | RowError | None]:
-        sound = [row for row in rows if row.error is None]
-        predictions = iter(self._predictions(sound, final=final) if sound else ())
-        return [row.error or next(predictions) for row in rows]
-
-    def _predictions(
-        self, rows: list[Row], *, final: bool
-    ) -> Iterator[Prediction | RowError | None]:
-        """Each row's prediction; ``None`` for one that is not settled, unless this is final."""
-        counts = [len(row.raw) for row in rows]
-        starts = [0, *itertools.accumulate(counts[:-1])]
-        verdicts = judge(np.concatenate([row.raw for row in rows]), starts=starts, rule=self._rule)
-        for place, row in enumerate(rows):
-            if verdicts.settled[place] or (final and verdicts.finite[place]):
-                yield self._prediction(verdicts, place=place, reading=row.reading)
-            else:
-                yield _NOT_FINITE if final else None
-
-    def _prediction(self, verdicts: Verdicts, *, place: int, reading: Reading) -> Prediction:
-        order = verdicts.order[place, : verdicts.shown[place]]
-        return Prediction(
-            labels=tuple(self._meter.family.labels[index] for index in order),
-            scores=tuple(verdicts.scores[place, order].tolist()),
-            tokens=reading.tokens,
-            truncated=reading.truncated,
-        )
 
 
-def load(folder: Path, options: ClassifyOptions, *, settings: Settings) -> Classifier:
+@overload
+def load(folder: Path, options: ClassifyOptions, *, settings: Settings) -> Classifier: ...
+@overload
+def load(folder: Path, options: Options, *, settings: Settings) -> Engine: ...
+def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
     """The folder's model, ready on this process's device. Raises ``ModelFailure``."""
     facts = models.inspect(folder)
-    models.check_usable(facts, options)
+    usable.check(facts, options)
     loading.use_threads(settings)
-    device = loading.device()
-    tokenizer = loading.tokenizer(folder)
-    reader = Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
-    kind = classify if options.labels is None else nearest
-    family: Head | Nearest = kind.load(folder, facts=facts, options=options, device=device)
-    padder = Padder(family.model, tokenizer=tokenizer)
-    if isinstance(family, Nearest):
-        family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
-    return Classifier(
-        Meter(family, padder=padder, budget=_budget(settings, device=device)),
-        reader=reader,
-        rule=_rule(facts, options, family=family),
-        digest=facts.digest,
-    )
-
-
-def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:
-    for label, read in zip(family.labels, reader.read(family.labels), strict=True):
-        if not read.windows:
-            raise ModelFailure(
-                f"the model's tokenizer makes no token of the label {label!r}",
-                code="label_without_tokens",
-            )
-        yield read.windows[:1]
-
-
-def _budget(settings: Settings, *, device: torch.device) -> int:
-    default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
-    return settings.batch_tokens or default
-
-
-def _rule(facts: ModelFacts, options: ClassifyOptions, *, family: Head | Nearest) -> Rule:
-    return Rule(
-        activation=family.activation,
-        multi_label=classify.is_multi_label(facts, options),
-        all_scores=options.all_scores,
-        top_k=options.top_k,
-        threshold=options.threshold,
-        noise=NOISE[family.model.dtype],
-    )
+    match options:
+        case ClassifyOptions():
+            return classifier.load(folder, options, facts=facts, settings=settings)
+        case EmbedOptions():
+            return embedder.load(folder, options, facts=facts, settings=settings)
+        case GenerateOptions():
+            return generating.load(folder, options, facts=facts, settings=settings)
+        case Text2TextOptions():
+            return translating.load(folder, options, facts=facts, settings=settings)

@@ -1,4 +1,4 @@
-"""What the engine knows of a model: windows of tokens in, one number per label out."""
+"""What the engine knows of a model: windows of tokens in, numbers out."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workers.inference.decide import Activation
 from workers.inference.reading import Window
 
 Inputs = dict[str, torch.Tensor]
 
 
 class Family(Protocol):
-    """A kind of model that can say something about labels."""
-
-    labels: tuple[str, ...]
-    activation: Activation
+    """A kind of model that says so many numbers of a window."""
 
     def measure(self, inputs: Inputs) -> torch.Tensor:
-        """One row per window, one number per label: logits, or cosines."""
+        """One row per window: logits or cosines of labels, or an embedding."""
 
 
 class Padder:

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
+from jobs.specs import LoadOptions
 from workers import architectures  # noqa: F401 (registers them with the auto classes)
 from workers.inference import adapters
 from workers.inference.memory import is_out_of_memory
@@ -30,6 +30,9 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+CPU_BUDGET = 1_024
+ACCELERATOR_BUDGET = 16_384
+
 SAFE = {"trust_remote_code": False, "local_files_only": True}
 UNUSED = ("pooler.",)
 """An encoder's own pooler may be missing from the weights: nothing here reads its output."""
@@ -40,13 +43,19 @@ def device() -> torch.device:
     return cast("torch.device", PartialState().device)
 
 
-def dtype(options: ClassifyOptions, *, device: torch.device) -> torch.dtype:
+def dtype(options: LoadOptions, *, device: torch.device) -> torch.dtype:
     """The numbers to compute in; ``auto`` is float32 on CPU, bfloat16 where the device has it."""
     if options.dtype != "auto":
         return DTYPES[options.dtype]
     if device.type != "cpu" and is_bf16_available(ignore_tpu=True):
         return torch.bfloat16
     return torch.float32
+
+
+def budget(settings: Settings, *, device: torch.device) -> int:
+    """Tokens, padding included, that go through the device at once."""
+    default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
+    return settings.batch_tokens or default
 
 
 def use_threads(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Windows through the device, batch by batch, within whatever memory there is."""
+"""Windows through the device, batch by batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from jobs.rows import RowCode
-from workers.inference import batching, memory
+from workers.inference.budget import Budget, Work
 from workers.inference.decide import Floats
 from workers.inference.family import Family, Padder
 from workers.inference.reading import Reading, Window
@@ -35,9 +35,9 @@ class Row:
     error: RowError | None = None
 
     @classmethod
-    def of(cls, reading: Reading, *, labels: int) -> Self:
+    def of(cls, reading: Reading, *, numbers: int) -> Self:
         """A row not measured yet; one without tokens is an error already."""
-        row = cls(reading=reading, raw=np.full((len(reading.windows), labels), np.nan))
+        row = cls(reading=reading, raw=np.full((len(reading.windows), numbers), np.nan))
         if not reading.windows:
             row.error = RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
         return row
@@ -58,58 +58,44 @@ class Meter:
 
     def __init__(self, family: Family, *, padder: Padder, budget: int) -> None:
         self.family = family
-        self.budget = budget
+        self._budget = Budget(budget)
         self._padder = padder
+
+    @property
+    def budget(self) -> int:
+        """Tokens that go through the device at once."""
+        return self._budget.tokens
 
     def measure(self, rows: Sequence[Row], *, beat: Beat) -> None:
         """Fill in the rows' numbers, longest windows first; ``beat`` after every batch."""
         tasks = [_Task(row, place) for row in rows for place in range(len(row.reading.windows))]
-        while tasks:
-            tasks = self._until_memory_ends(tasks, beat=beat)
+        self._budget.do(tasks, self._work(beat))
 
     def measure_alone(self, row: Row, *, beat: Beat) -> None:
         """Fill in a row's numbers anew, each window in a batch of its own."""
         for place in range(len(row.reading.windows)):
-            self._measure([_Task(row, place)])
-            beat()
+            self._budget.alone(_Task(row, place), self._work(beat))
 
-    def _until_memory_ends(self, tasks: list[_Task], *, beat: Beat) -> list[_Task]:
-        """Work the tasks off; those left when memory ran out, for a smaller budget."""
-        lengths = [len(task.window.ids) for task in tasks]
-        cuts = batching.cut(lengths, budget=self.budget, padding=self._padder.may_pad)
-        batches = [[tasks[index] for index in batch] for batch in cuts]
-        for number, batch in enumerate(batches):
-            if not self._measure(batch):
-                return [task for batch in batches[number:] for task in batch]
-            beat()
-        return []
+    def _work(self, beat: Beat) -> Work[_Task]:
+        return Work(
+            length=lambda task: len(task.window.ids),
+            run=self._measure,
+            refuse=_refuse,
+            beat=beat,
+            padding=self._padder.may_pad,
+        )
 
-    def _measure(self, batch: list[_Task]) -> bool:
-        """Measure one batch; ``False``, with half the budget, if it must be tried in pieces."""
-        try:
-            raw = self._numbers([task.window for task in batch])
-        except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
-                raise
-        else:
-            for task, line in zip(batch, raw, strict=True):
-                task.row.raw[task.place] = line
-            return True
-        # Out here, where the error no longer holds the tensors that did not fit.
-        memory.give_back()
-        return self._after_no_memory(batch)
-
-    def _after_no_memory(self, batch: list[_Task]) -> bool:
-        if len(batch) > 1:
-            size = len(batch) * max(len(task.window.ids) for task in batch)
-            self.budget = max(1, min(self.budget, size) // 2)
-            return False
-        tokens = len(batch[0].window.ids)
-        message = f"a window of {tokens} tokens does not fit into the device's memory"
-        batch[0].row.error = RowError(RowCode.OUT_OF_MEMORY, message)
-        return True
+    def _measure(self, batch: list[_Task]) -> None:
+        raw = self._numbers([task.window for task in batch])
+        for task, line in zip(batch, raw, strict=True):
+            task.row.raw[task.place] = line
 
     @torch.inference_mode()
     def _numbers(self, windows: list[Window]) -> Floats:
         inputs = self._padder.inputs(windows)
         return self.family.measure(inputs).float().cpu().numpy().astype(np.float64)
+
+
+def _refuse(task: _Task) -> None:
+    message = f"a window of {len(task.window.ids)} tokens does not fit into the device's memory"
+    task.row.error = RowError(RowCode.OUT_OF_MEMORY, message)

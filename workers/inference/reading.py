@@ -9,7 +9,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
-from jobs.specs import ClassifyOptions, LongTexts
+from jobs.specs import LongTexts, WindowOptions
 
 DEFAULT_WINDOW = 512
 """Where neither the model nor the options name a limit."""
@@ -47,7 +47,7 @@ class Reader:
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_tokens: int | None,
-        options: ClassifyOptions,
+        options: WindowOptions,
     ) -> None:
         self._backend = _backend(tokenizer)
         self._strides = options.long_texts is LongTexts.STRIDE

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from jobs import models
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
+from jobs.specs import Options
 from workers.inference import engine, memory
-from workers.inference.engine import Classifier
+from workers.inference.engine import Engine
 
 
 class Shelf:
-    """Loaded classifiers by what they answer; the one used longest ago makes room.
+    """Loaded engines by what they answer; the one used longest ago makes room.
 
     Room is made before the next one is loaded, so no more than ``size`` are ever in memory.
     """
@@ -21,10 +21,10 @@ class Shelf:
     def __init__(self, settings: Settings, *, size: int = 2) -> None:
         self._settings = settings
         self._size = size
-        self._kept: OrderedDict[tuple[str, ClassifyOptions], Classifier] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Options], Engine] = OrderedDict()
 
-    def classifier(self, folder: Path, options: ClassifyOptions) -> Classifier:
-        """The folder's classifier, loaded if it is not here. Raises ``ModelFailure``."""
+    def engine(self, folder: Path, options: Options) -> Engine:
+        """The folder's engine, loaded if it is not here. Raises ``ModelFailure``."""
         key = (models.inspect(folder).digest, options)
         if key not in self._kept:
             self._make_room()

@@ -1,0 +1,103 @@
+"""What the specs of all kinds share: where rows come from, what is written, who runs it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class CorpusFormat(StrEnum):
+    """How rows are written in a corpus."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+    TEXT = "text"
+
+
+class OutputFormat(StrEnum):
+    """How results are written to a single file."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Strict(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _storable(cls, value: object) -> object:
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise ValueError("a text must not contain the character NUL")
+        return value
+
+
+class Corpus(Strict):
+    """Where the rows are and how to read them. Exactly one of ``file`` and ``uri``."""
+
+    file: str | None = Field(None, description="Id of an uploaded file, `file-...`.")
+    uri: str | None = Field(
+        None, description="`file:///...`, `s3://...` or `hf://datasets/org/name/path`."
+    )
+    format: CorpusFormat | None = Field(None, description="Default: by the name's ending.")
+    compression: Literal["gzip", "zstd", "none"] | None = Field(
+        None, description="Default: by the first bytes."
+    )
+    encoding: str = Field("utf-8", description="Python codec name; a BOM is always honoured.")
+    text_column: str | None = Field(
+        None,
+        description="Default: `text`, `content`, `sentence`, `body`, `document`, `title`, "
+        "or the only column of text.",
+    )
+    id_column: str | None = Field(None, description="A column copied to the result as `id`.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_codec(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(
+                f"encoding must be a Python codec name such as gb18030, not {value!r}"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.uri is None):
+            raise ValueError(
+                "a corpus is either an uploaded `file` id or a `uri`: give exactly one"
+            )
+        return self
+
+
+class Output(Strict):
+    """What is written besides the parts and their manifest."""
+
+    format: OutputFormat | None = Field(None, description="One single file as well.")
+    postgres: bool = Field(
+        default=False, description="Copy each result row into the table `result_rows` as well."
+    )
+    keep_text: bool = Field(default=False, description="Repeat each row's text in its result.")
+
+
+class JobSpec(Strict):
+    """What every kind of job has."""
+
+    pool: str = Field("cpu", pattern=r"^[a-z0-9_-]{1,40}$", description="Which workers run it.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
+    deadline_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=10 * 365 * 86_400,
+        description="Expires when not finished this long after it was accepted.",
+    )
+    name: str | None = Field(None, max_length=200, description="For people.")

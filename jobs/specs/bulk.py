@@ -1,0 +1,226 @@
+"""Specs of bulk jobs: one result for every row of a corpus."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from jobs.specs.base import Corpus, JobSpec, Output, Strict
+
+
+class LongTexts(StrEnum):
+    """What becomes of a text that is longer than the window."""
+
+    TRUNCATE = "truncate"
+    STRIDE = "stride"
+
+
+class LoadOptions(Strict):
+    """How a model is loaded, whatever it does."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="`auto`: float32 on CPU, bfloat16 where the accelerator has it."
+    )
+
+
+class WindowOptions(LoadOptions):
+    """How texts are read by a model that answers with numbers."""
+
+    long_texts: LongTexts = Field(
+        LongTexts.TRUNCATE,
+        description="`truncate` keeps the beginning and marks the row; `stride` averages over "
+        "overlapping windows.",
+    )
+    stride: int = Field(64, ge=0, description="Tokens that neighbouring windows share.")
+    max_tokens: int | None = Field(
+        None, ge=8, description="Window in tokens; default and upper bound: the model's own."
+    )
+
+
+class ClassifyOptions(WindowOptions):
+    """How to classify. With ``labels`` the model is an encoder and the nearest label wins."""
+
+    labels: tuple[str, ...] | None = Field(
+        None,
+        description="Label texts: the label whose embedding is nearest to the row's (cosine). "
+        "Without: the model's own head and id2label.",
+    )
+    top_k: int = Field(1, ge=1, description="How many labels, best first.")
+    all_scores: bool = Field(default=False, description="Every label with its score, best first.")
+    multi_label: bool | None = Field(
+        None,
+        description="Every label whose sigmoid score reaches `threshold`. Default: what the "
+        "model's config says (problem_type).",
+    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="Of multi-label.")
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (len(value) < 2 or len(set(value)) != len(value)):  # noqa: PLR2004
+            raise ValueError("labels must be at least two different texts")
+        if value is not None and any(not label.strip() for label in value):
+            raise ValueError("a label must not be empty")
+        return value
+
+
+class Pooling(StrEnum):
+    """How a text's vector is made of its tokens' vectors."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    LAST = "lasttoken"
+    MAX = "max"
+
+
+class EmbedOptions(WindowOptions):
+    """How to embed. What is left out is as the model's own files say."""
+
+    pooling: Pooling | None = Field(
+        None, description="Default: as the model's files say (`1_Pooling`), else `mean`."
+    )
+    normalize: bool | None = Field(
+        None,
+        description="To length one. Default: as the model's files say (`modules.json`), else not.",
+    )
+    dimensions: int | None = Field(
+        None, ge=1, description="Only the first so many numbers (Matryoshka models)."
+    )
+    prompt: str = Field("", description="Put before every text, such as `query: `.")
+
+
+class WriteOptions(LoadOptions):
+    """What every model that writes a text can be told."""
+
+    max_new_tokens: int = Field(128, ge=1, le=32_768, description="The longest output.")
+    stop: tuple[str, ...] = Field(
+        (), max_length=16, description="The output ends before the first of these."
+    )
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not text for text in value):
+            raise ValueError("a stop text must not be empty")
+        return value
+
+
+class GenerateOptions(WriteOptions):
+    """How a causal language model goes on; at temperature 0 the likeliest token is always next."""
+
+    chat: bool | None = Field(
+        None,
+        description="Whether a row is a message to the assistant, put into the model's chat "
+        "template. Default: if the model has one.",
+    )
+    system: str | None = Field(None, description="The system message of every chat.")
+    temperature: float = Field(0.0, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest this much.")
+    top_k: int = Field(0, ge=0, description="Sample from the likeliest so many; 0: from all.")
+    repetition_penalty: float | None = Field(
+        None, gt=0, le=10, description="1 is none. Default: as the model's files say."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of sampling; each row draws on its own.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.system is not None and self.chat is False:
+            raise ValueError("a system message is for chats: leave `chat` out, or set it to true")
+        if not self.temperature and (self.top_k or self.top_p < 1):
+            raise ValueError("top_k and top_p are for sampling: set a temperature above 0")
+        return self
+
+
+class Text2TextOptions(WriteOptions):
+    """How an encoder with a decoder writes; one beam is always the likeliest token."""
+
+    prompt: str = Field("", description="Put before every text: `translate English to German: `.")
+    source_language: str | None = Field(
+        None, description="As the model's tokenizer names it: `eng_Latn`, `en_XX`, `en`."
+    )
+    target_language: str | None = Field(None, description="The same, of what is written.")
+    beams: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Hypotheses that are followed at once. Default: as the model's files say.",
+    )
+    length_penalty: float | None = Field(
+        None, ge=-10, le=10, description="Of beams: above 0, longer. Default: the same."
+    )
+    no_repeat_ngram: int | None = Field(
+        None, ge=0, le=100, description="No sequence of so many tokens twice; 0: no such rule."
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, description="A longer text is cut; default and upper bound: the model's own."
+    )
+
+
+class BulkSpec(JobSpec):
+    """What every kind of bulk job has."""
+
+    corpus: Corpus
+    model: str = Field(
+        description="`name@version`, `name@alias`, `hf:org/name`, a folder or a URI."
+    )
+    output: Output = Output()
+    chunk_rows: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Rows per chunk; default by the installation's settings.",
+    )
+
+
+class ClassifySpec(BulkSpec):
+    """One label, or several, for every row of a corpus."""
+
+    kind: Literal["classify"] = "classify"
+    classify: ClassifyOptions = ClassifyOptions()
+
+    @property
+    def options(self) -> ClassifyOptions:
+        """What this kind is told."""
+        return self.classify
+
+
+class EmbedSpec(BulkSpec):
+    """A vector for every row of a corpus."""
+
+    kind: Literal["embed"] = "embed"
+    embed: EmbedOptions = EmbedOptions()
+
+    @property
+    def options(self) -> EmbedOptions:
+        """What this kind is told."""
+        return self.embed
+
+
+class GenerateSpec(BulkSpec):
+    """A text that goes on from every row of a corpus."""
+
+    kind: Literal["generate"] = "generate"
+    generate: GenerateOptions = GenerateOptions()
+
+    @property
+    def options(self) -> GenerateOptions:
+        """What this kind is told."""
+        return self.generate
+
+
+class Text2TextSpec(BulkSpec):
+    """A text made of every row of a corpus: its translation, its summary."""
+
+    kind: Literal["text2text"] = "text2text"
+    text2text: Text2TextOptions = Text2TextOptions()
+
+    @property
+    def options(self) -> Text2TextOptions:
+        """What this kind is told."""
+        return self.text2text
+
+
+AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | Text2TextSpec
+Options = ClassifyOptions | EmbedOptions | GenerateOptions | Text2TextOptions

@@ -1,0 +1,136 @@
+"""Whether a model can do what a job asks of it, as far as its files tell.
+
+Every refusal is a ``ModelFailure`` with a code of the list in ``jobs.models``.
+"""
+
+from __future__ import annotations
+
+from jobs.errors import ModelFailure
+from jobs.models import WIDTHS, ModelFacts
+from jobs.specs import (
+    ClassifyOptions,
+    EmbedOptions,
+    GenerateOptions,
+    Options,
+    Pooling,
+    Text2TextOptions,
+)
+
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+SEQ2SEQ = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
+MODULES = ("Transformer", "Pooling", "Normalize")
+"""Modules of a sentence-transformers folder that are followed."""
+
+POOLINGS = (*Pooling, "mean_sqrt_len")
+
+
+def check(facts: ModelFacts, options: Options) -> None:
+    """Raise ``ModelFailure`` unless this model can do what the options ask."""
+    match options:
+        case ClassifyOptions(labels=None):
+            _check_classifier(facts)
+        case ClassifyOptions():
+            _check_encoder(facts, "labels need")
+            _check_followed(facts, pooling=facts.pooling or Pooling.MEAN)
+        case EmbedOptions():
+            _check_encoder(facts, "embed needs")
+            _check_followed(facts, pooling=options.pooling or facts.pooling or Pooling.MEAN)
+            _check_embedding(facts, options)
+        case GenerateOptions():
+            _check_generator(facts, options)
+            _check_room(facts, options)
+        case Text2TextOptions():
+            _check_text2text(facts)
+
+
+def _check_classifier(facts: ModelFacts) -> None:
+    if not facts.has_head:
+        raise ModelFailure(
+            f"the model has no sequence-classification head ({_named(facts)}): pass labels, and "
+            "the nearest label text wins, or choose a model that was trained to classify",
+            code="model_has_no_head",
+        )
+    if facts.problem_type == "regression":
+        raise ModelFailure(
+            "the model's head is a regression (problem_type in config.json); "
+            "classify needs one that was trained on labels",
+            code="model_not_a_classifier",
+        )
+
+
+def _check_encoder(facts: ModelFacts, who: str) -> None:
+    generates = any(name.endswith(CAUSAL + SEQ2SEQ) for name in facts.architectures)
+    if generates and facts.pooling is None:
+        raise ModelFailure(
+            f"{who} an encoder that embeds texts; this model generates ({_named(facts)})",
+            code="model_not_an_encoder",
+        )
+
+
+def _check_followed(facts: ModelFacts, *, pooling: str) -> None:
+    """Raise where the folder asks for a step that would be left out in silence."""
+    unknown = [name for name in facts.modules if name not in MODULES]
+    if unknown or pooling not in POOLINGS:
+        raise ModelFailure(
+            f"the model's embeddings need {', '.join(unknown) or f'{pooling} pooling'}, which is "
+            f"not supported: the modules must be {', '.join(MODULES)} with pooling by one of "
+            f"{', '.join(POOLINGS)}",
+            code="model_unsupported",
+        )
+
+
+def _check_embedding(facts: ModelFacts, options: EmbedOptions) -> None:
+    if facts.width is None:
+        raise ModelFailure(
+            f"config.json of the model must say how long a token's vector is ({', '.join(WIDTHS)})",
+            code="model_unsupported",
+        )
+    if options.dimensions is not None and options.dimensions > facts.width:
+        raise ModelFailure(
+            f"embed.dimensions must be at most {facts.width}, the length of the model's vectors, "
+            f"not {options.dimensions}",
+            code="model_too_narrow",
+        )
+    if (options.prompt or facts.prompt) and not facts.pools_prompt:
+        raise ModelFailure(
+            "the model pools without the tokens of its prompt (include_prompt), which is not "
+            "supported: choose another model, or one without a prompt",
+            code="model_unsupported",
+        )
+
+
+def _check_generator(facts: ModelFacts, options: GenerateOptions) -> None:
+    if not any(name.endswith(CAUSAL) for name in facts.architectures):
+        raise ModelFailure(
+            f"generate needs a causal language model (...{', ...'.join(CAUSAL)} in config.json); "
+            f"this one is {_named(facts)}",
+            code="model_not_a_generator",
+        )
+    if (options.chat or options.system is not None) and not facts.chats:
+        raise ModelFailure(
+            "the model's tokenizer has no chat template: leave chat and system out, and write the "
+            "prompt as the model was trained on it",
+            code="model_no_chat_template",
+        )
+
+
+def _check_room(facts: ModelFacts, options: GenerateOptions) -> None:
+    if facts.max_tokens is not None and options.max_new_tokens >= facts.max_tokens:
+        raise ModelFailure(
+            f"generate.max_new_tokens must be less than {facts.max_tokens}, what the model can "
+            f"read and write in all, not {options.max_new_tokens}",
+            code="model_too_short",
+        )
+
+
+def _check_text2text(facts: ModelFacts) -> None:
+    if not any(name.endswith(SEQ2SEQ) for name in facts.architectures):
+        raise ModelFailure(
+            "text2text needs an encoder with a decoder, such as T5, BART, Marian or NLLB "
+            f"(...{', ...'.join(SEQ2SEQ)} in config.json); this one is {_named(facts)}",
+            code="model_not_text2text",
+        )
+
+
+def _named(facts: ModelFacts) -> str:
+    return ", ".join(facts.architectures) or facts.model_type or "unknown"

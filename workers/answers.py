@@ -1,0 +1,75 @@
+"""From a model's answers to the rows of a part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.types.json import Jsonb
+
+from jobs.ledger.result_rows import COLUMNS
+from jobs.rows import OF_THE_ROW
+from workers.inference.engine import Answer, RowError
+
+
+def table(
+    rows: pa.Table,
+    results: Mapping[int, Answer | RowError],
+    *,
+    schema: pa.Schema,
+    kept: Mapping[int, Mapping[str, Any]],
+    keep_text: bool,
+) -> pa.Table:
+    """Every row of the chunk once: kept from an earlier part, answered, or bad from the start."""
+    said = [name for name in schema.names if name not in OF_THE_ROW]
+    records = []
+    for row in rows.to_pylist():
+        place = row["row"]
+        record = {"row": place, "line": row["line"], "id": row["id"]}
+        record["text"] = row["text"] if keep_text else None
+        if place in kept:
+            record |= {name: kept[place][name] for name in said}
+        elif place in results:
+            record |= _columns(results[place])
+        else:
+            record |= {"error_code": row["error_code"], "error_message": row["error_message"]}
+        records.append(record)
+    return pa.Table.from_pylist(records, schema=schema)
+
+
+def _columns(result: Answer | RowError) -> dict[str, Any]:
+    if isinstance(result, RowError):
+        return {"error_code": result.code.value, "error_message": result.message}
+    return result.columns()
+
+
+def tokens(part: pa.Table) -> int:
+    """Tokens that the model read and wrote."""
+    counted = [name for name in ("tokens", "output_tokens") if name in part.column_names]
+    return sum(int(pc.sum(part[name]).as_py() or 0) for name in counted)
+
+
+def histogram(part: pa.Table) -> dict[str, int]:
+    """Rows by best label; rows without one are not in it."""
+    if "label" not in part.column_names:
+        return {}
+    return dict(Counter(label for label in part["label"].to_pylist() if label is not None))
+
+
+def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table ``result_rows``, in the order of its columns."""
+    for row in part.to_pylist():
+        labels, scores = row.get("labels"), row.pop("scores", None)
+        known = row | {
+            "job_id": job_id,
+            "labels": None if labels is None else Jsonb(dict(zip(labels, scores, strict=True))),
+        }
+        yield tuple(_storable(known.get(name)) for name in COLUMNS)
+
+
+def _storable(value: Any) -> Any:
+    """Postgres has no NUL in texts; it becomes the replacement character."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

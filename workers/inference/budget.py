@@ -1,0 +1,72 @@
+"""A budget of tokens for what goes through the device together, within whatever memory there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from workers.inference import batching, memory
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[T]):
+    """What is done with items in batches."""
+
+    length: Callable[[T], int]  # tokens of an item
+    run: Callable[[list[T]], None]  # through the device, together
+    refuse: Callable[[T], None]  # an item that does not fit even alone
+    beat: Callable[[], None]  # after every batch
+    padding: bool = True  # items of different lengths may go together
+
+
+class Budget:
+    """The tokens that the device's memory has borne so far."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def do(self, items: Sequence[T], work: Work[T]) -> None:
+        """Every item, longest first, in batches of at most so many tokens, padding included.
+
+        When memory runs out the budget halves, and what is left is cut anew.
+        """
+        left = list(items)
+        while left:
+            left = self._until_memory_ends(left, work)
+
+    def alone(self, item: T, work: Work[T]) -> None:
+        """One item in a batch of its own."""
+        self._fits([item], work)
+        work.beat()
+
+    def _until_memory_ends(self, items: list[T], work: Work[T]) -> list[T]:
+        """Work the items off; those left when memory ran out, for a smaller budget."""
+        lengths = [work.length(item) for item in items]
+        cuts = batching.cut(lengths, budget=self.tokens, padding=work.padding)
+        batches = [[items[index] for index in batch] for batch in cuts]
+        for number, batch in enumerate(batches):
+            if not self._fits(batch, work):
+                return [item for batch in batches[number:] for item in batch]
+            work.beat()
+        return []
+
+    def _fits(self, batch: list[T], work: Work[T]) -> bool:
+        """Do one batch; ``False``, with half the budget, if it must be tried in pieces."""
+        try:
+            work.run(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+        else:
+            return True
+        # Out here, where the error no longer holds the tensors that did not fit.
+        memory.give_back()
+        if len(batch) == 1:
+            work.refuse(batch[0])
+            return True
+        size = len(batch) * max(work.length(item) for item in batch)
+        self.tokens = max(1, min(self.tokens, size) // 2)
+        return False

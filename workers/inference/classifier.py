@@ -1,0 +1,160 @@
+"""Classification: the labels of each text.
+
+Every answer that hangs on a near-tie is measured once more, alone (see ``decide``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.errors import ModelFailure
+from jobs.models import ModelFacts
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from jobs.specs import ClassifyOptions
+from workers.inference import classify, loading, nearest
+from workers.inference.classify import Head
+from workers.inference.decide import Rule, Verdicts, judge
+from workers.inference.family import Padder
+from workers.inference.measuring import Beat, Meter, Row, RowError
+from workers.inference.nearest import Nearest
+from workers.inference.reading import Reader, Reading, Window
+from workers.inference.sweep import Sweep
+
+NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""How far batching may move a number, relative to the row's largest: well above what is seen."""
+
+_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A row's labels, best first. None at all is an answer: no label reached the threshold."""
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    tokens: int  # that the model read, special ones included
+    truncated: bool  # the text went on after them
+
+    def columns(self) -> dict[str, Any]:
+        """As in ``jobs.rows.CLASSIFY_SCHEMA``."""
+        return {
+            "label": self.labels[0] if self.labels else None,
+            "score": self.scores[0] if self.scores else None,
+            "labels": list(self.labels),
+            "scores": list(self.scores),
+            "tokens": self.tokens,
+            "truncated": self.truncated,
+        }
+
+
+class Classifier:
+    """A loaded model that classifies. For one thread at a time."""
+
+    def __init__(
+        self, meter: Meter, *, labels: Sequence[str], reader: Reader, rule: Rule, digest: str
+    ) -> None:
+        self.digest = digest
+        self._meter = meter
+        self._labels = tuple(labels)
+        self._sweep = Sweep(meter, reader=reader, numbers=len(labels))
+        self._rule = rule
+
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Prediction | RowError]:
+        """``classify`` for rows by their number."""
+        return dict(zip(texts, self.classify(list(texts.values()), beat=beat), strict=True))
+
+    def classify(self, texts: Sequence[str], *, beat: Beat) -> list[Prediction | RowError]:
+        """One answer per text, in order.
+
+        ``beat`` is called after every batch; what it raises ends the work at once and is raised.
+        """
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        rows = self._sweep.rows(list(places), beat=beat)
+        answers = self._judged(rows, beat=beat)
+        return [answers[places[text]] for text in texts]
+
+    def _judged(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
+        """Every row's answer; those that are not settled are measured alone first."""
+        first = self._decided(rows, final=False)
+        unsettled = [row for row, answer in zip(rows, first, strict=True) if answer is None]
+        for row in unsettled:
+            self._meter.measure_alone(row, beat=beat)
+        again = iter(self._decided(unsettled, final=True))
+        answers = (answer or next(again) for answer in first)
+        return [answer for answer in answers if answer is not None]
+
+    def _decided(self, rows: list[Row], *, final: bool) -> list[Prediction | RowError | None]:
+        sound = [row for row in rows if row.error is None]
+        predictions = iter(self._predictions(sound, final=final) if sound else ())
+        return [row.error or next(predictions) for row in rows]
+
+    def _predictions(
+        self, rows: list[Row], *, final: bool
+    ) -> Iterator[Prediction | RowError | None]:
+        """Each row's prediction; ``None`` for one that is not settled, unless this is final."""
+        counts = [len(row.raw) for row in rows]
+        starts = [0, *itertools.accumulate(counts[:-1])]
+        verdicts = judge(np.concatenate([row.raw for row in rows]), starts=starts, rule=self._rule)
+        for place, row in enumerate(rows):
+            if verdicts.settled[place] or (final and verdicts.finite[place]):
+                yield self._prediction(verdicts, place=place, reading=row.reading)
+            else:
+                yield _NOT_FINITE if final else None
+
+    def _prediction(self, verdicts: Verdicts, *, place: int, reading: Reading) -> Prediction:
+        order = verdicts.order[place, : verdicts.shown[place]]
+        return Prediction(
+            labels=tuple(self._labels[index] for index in order),
+            scores=tuple(verdicts.scores[place, order].tolist()),
+            tokens=reading.tokens,
+            truncated=reading.truncated,
+        )
+
+
+def load(
+    folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
+) -> Classifier:
+    """The folder's classifier on this process's device. Raises ``ModelFailure``."""
+    tokenizer = loading.tokenizer(folder)
+    reader = Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
+    kind = classify if options.labels is None else nearest
+    family: Head | Nearest = kind.load(folder, facts=facts, options=options)
+    padder = Padder(family.model, tokenizer=tokenizer)
+    if isinstance(family, Nearest):
+        family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
+    return Classifier(
+        Meter(family, padder=padder, budget=loading.budget(settings, device=family.model.device)),
+        labels=family.labels,
+        reader=reader,
+        rule=_rule(facts, options, family=family),
+        digest=facts.digest,
+    )
+
+
+def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:
+    for label, read in zip(family.labels, reader.read(family.labels), strict=True):
+        if not read.windows:
+            raise ModelFailure(
+                f"the model's tokenizer makes no token of the label {label!r}",
+                code="label_without_tokens",
+            )
+        yield read.windows[:1]
+
+
+def _rule(facts: ModelFacts, options: ClassifyOptions, *, family: Head | Nearest) -> Rule:
+    return Rule(
+        activation=family.activation,
+        multi_label=classify.is_multi_label(facts, options),
+        all_scores=options.all_scores,
+        top_k=options.top_k,
+        threshold=options.threshold,
+        noise=NOISE[family.model.dtype],
+    )

@@ -1,0 +1,106 @@
+"""Embeddings: one vector for each text, as the model's own files say it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.errors import ModelFailure
+from jobs.models import ModelFacts
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from jobs.specs import EmbedOptions
+from workers.inference import encoder, loading
+from workers.inference.family import Padder
+from workers.inference.measuring import Beat, Meter, Row, RowError
+from workers.inference.reading import Reader
+from workers.inference.sweep import Sweep
+
+_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A row's vector."""
+
+    vector: npt.NDArray[np.float32]
+    tokens: int  # that the model read, the prompt's and special ones included
+    truncated: bool  # the text went on after them
+
+    def columns(self) -> dict[str, Any]:
+        """As in ``jobs.rows.embed_schema``."""
+        return {"embedding": self.vector, "tokens": self.tokens, "truncated": self.truncated}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What becomes of a pooled vector."""
+
+    width: int  # numbers that are kept, from the first on
+    normalize: bool  # to length one, after that
+    prompt: str  # before every text
+
+
+class Embedder:
+    """A loaded model that embeds. For one thread at a time."""
+
+    def __init__(self, sweep: Sweep, *, shape: Shape, digest: str) -> None:
+        self.digest = digest
+        self._sweep = sweep
+        self._shape = shape
+
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Embedding | RowError]:
+        """A vector for every row. Batches move its numbers by their last bits: less than 1e-5."""
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+        rows = self._sweep.rows([self._shape.prompt + text for text in places], beat=beat)
+        return {row: self._embedding(rows[places[text]]) for row, text in texts.items()}
+
+    def _embedding(self, row: Row) -> Embedding | RowError:
+        if row.error is not None:
+            return row.error
+        vector = row.raw.mean(axis=0)[: self._shape.width]  # over the windows of a long text
+        if not np.isfinite(vector).all():
+            return _NOT_FINITE
+        if self._shape.normalize:
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return Embedding(
+            vector.astype(np.float32), tokens=row.reading.tokens, truncated=row.reading.truncated
+        )
+
+
+def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Settings) -> Embedder:
+    """The folder's encoder on this process's device. Raises ``ModelFailure``."""
+    tokenizer = loading.tokenizer(folder)
+    found = encoder.load(folder, pooling=options.pooling, facts=facts, options=options)
+    meter = Meter(
+        found,
+        padder=Padder(found.model, tokenizer=tokenizer),
+        budget=loading.budget(settings, device=found.model.device),
+    )
+    reader = Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
+    width = _width(found.model.config, facts=facts)
+    normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
+    return Embedder(
+        Sweep(meter, reader=reader, numbers=width),
+        shape=Shape(
+            width=options.dimensions or width,
+            normalize=normalize,
+            prompt=options.prompt or facts.prompt,
+        ),
+        digest=facts.digest,
+    )
+
+
+def _width(config: Any, *, facts: ModelFacts) -> int:
+    width = int(config.hidden_size)
+    if width != facts.width:
+        raise ModelFailure(
+            f"the model's vectors have {width} numbers, and its config.json says {facts.width}",
+            code="model_unsupported",
+        )
+    return width

@@ -1,0 +1,57 @@
+"""An encoder with its pooling: one vector per window of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from jobs.models import ModelFacts
+from jobs.specs import LoadOptions, Pooling
+from workers.inference import loading
+from workers.inference.family import Inputs
+
+
+class Encoder:
+    """A model without a head, and how its tokens' states become one vector."""
+
+    def __init__(self, model: PreTrainedModel, *, pooling: str) -> None:
+        self.model = model
+        self._pooling = pooling
+
+    def measure(self, inputs: Inputs) -> torch.Tensor:
+        """Embeddings (windows, width) in float32, of whatever length they come."""
+        states: torch.Tensor = self.model(**inputs).last_hidden_state
+        return pool(states.float(), mask=inputs["attention_mask"], pooling=self._pooling)
+
+
+def pool(states: torch.Tensor, *, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector per window from its tokens' states; padding is at the right and left out.
+
+    The modes are those of sentence-transformers' module `Pooling`.
+    """
+    if pooling == Pooling.CLS:
+        return states[:, 0]
+    if pooling == Pooling.LAST:
+        last = mask.sum(dim=1) - 1
+        return states[torch.arange(len(states), device=states.device), last]
+    inside = mask.unsqueeze(-1)
+    if pooling == Pooling.MAX:
+        return states.masked_fill(inside == 0, float("-inf")).amax(dim=1)
+    count = inside.sum(dim=1)
+    return (states * inside).sum(dim=1) / (count.sqrt() if pooling == "mean_sqrt_len" else count)
+
+
+def load(folder: Path, *, pooling: str | None, facts: ModelFacts, options: LoadOptions) -> Encoder:
+    """The folder's encoder (of a classifier: its base) on this process's device.
+
+    Without a pooling it is as the model's files say, else a mean. Raises ``ModelFailure``.
+    """
+    auto: Any = AutoModel
+    device = loading.device()
+    model = loading.module(
+        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
+    )
+    return Encoder(model, pooling=pooling or facts.pooling or Pooling.MEAN)

@@ -1,0 +1,145 @@
+"""Generation: a causal language model goes on from each row's prompt, or answers its chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from jobs.models import ModelFacts
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from jobs.specs import GenerateOptions
+from workers.inference import loading, writing
+from workers.inference.choosing import Sampling
+from workers.inference.measuring import Beat, RowError
+from workers.inference.writing import Manner, Prompt, Writer, Written
+
+
+class Prompter:
+    """Rows become prompts: plain texts, or chats in the model's own template."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        options: GenerateOptions,
+        chats: bool,
+        room: int | None,
+    ) -> None:
+        self._tokenizer: Any = tokenizer
+        self._chats = chats if options.chat is None else options.chat
+        self._system = options.system
+        self._steps = options.max_new_tokens
+        self._room = room  # tokens of prompt and output together; None: no limit is known
+
+    def prompt(self, row: int, text: str) -> Prompt | RowError:
+        """What the model reads of the row's text, or why it cannot."""
+        try:
+            ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
+        except (ValueError, TemplateError) as error:
+            return RowError(
+                RowCode.BAD_CHAT, f"the chat does not fit the model's template: {error}"
+            )
+        if not ids:
+            return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
+        if self._room is not None and len(ids) + self._steps > self._room:
+            most = self._room - self._steps
+            message = (
+                f"the prompt has {len(ids)} tokens; the model's {self._room} leave {most} for it "
+                f"beside max_new_tokens {self._steps}"
+            )
+            return RowError(RowCode.TOO_MANY_TOKENS, message)
+        return Prompt(row, list(ids))
+
+    def _chat(self, text: str) -> list[int]:
+        messages = conversation(text)
+        if self._system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self._system}, *messages]
+        whole = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def conversation(text: str) -> list[dict[str, Any]]:
+    """A row's messages: a JSON array of ``{"role", "content"}``; any other text is one of the user.
+
+    Raises ``ValueError`` for an array of objects that are no messages.
+    """
+    found = _array(text) if text.lstrip().startswith("[") else None
+    if not found or not all(isinstance(message, dict) for message in found):
+        return [{"role": "user", "content": text}]
+    for message in found:
+        if not isinstance(message.get("role"), str) or "content" not in message:
+            raise ValueError('each message must be {"role": "...", "content": "..."}')
+    return found
+
+
+def _array(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) else None
+
+
+class Generator:
+    """A loaded causal language model. For one thread at a time."""
+
+    def __init__(self, writer: Writer, *, prompter: Prompter, sampled: bool, digest: str) -> None:
+        self.digest = digest
+        self._writer = writer
+        self._prompter = prompter
+        self._sampled = sampled
+
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Written | RowError]:
+        """A text for every row. Equal prompts are written once, unless they are sampled."""
+        if self._sampled:
+            return self._writer.answer(texts, read=self._prompter.prompt, beat=beat)
+        return self._writer.answer_once(texts, read=self._prompter.prompt, beat=beat)
+
+
+def load(
+    folder: Path, options: GenerateOptions, *, facts: ModelFacts, settings: Settings
+) -> Generator:
+    """The folder's causal language model on this process's device. Raises ``ModelFailure``."""
+    auto: Any = AutoModelForCausalLM
+    device = loading.device()
+    tokenizer = loading.tokenizer(folder)
+    model = loading.module(
+        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
+    )
+    sampling = None
+    if options.temperature:
+        sampling = Sampling(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            seed=options.seed,
+        )
+    manner = Manner(
+        config=writing.config(
+            model,
+            tokenizer,
+            steps=options.max_new_tokens,
+            num_beams=1,
+            repetition_penalty=options.repetition_penalty,
+        ),
+        sampling=sampling,
+        stop=options.stop,
+        steps=options.max_new_tokens,
+        certain=model.dtype is torch.float32,
+    )
+    return Generator(
+        Writer(model, tokenizer=tokenizer, manner=manner, settings=settings),
+        prompter=Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens),
+        sampled=sampling is not None,
+        digest=facts.digest,
+    )

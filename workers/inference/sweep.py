@@ -1,0 +1,41 @@
+"""A chunk's texts through a model once.
+
+Tokenized ahead of the device in a thread, longest first, cut into batches by a token budget. Memory
+is bounded by the chunk and the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workers.inference.ahead import ahead
+from workers.inference.measuring import Beat, Meter, Row
+from workers.inference.reading import Reader, Reading, slices
+
+
+class Sweep:
+    """A model and its reader; ``numbers`` is how many the model says of each window."""
+
+    def __init__(self, meter: Meter, *, reader: Reader, numbers: int) -> None:
+        self._meter = meter
+        self._reader = reader
+        self._numbers = numbers
+
+    def rows(self, texts: list[str], *, beat: Beat) -> list[Row]:
+        """Every text's row with its numbers, or its error, in the order of the texts."""
+        rows: dict[int, Row] = {}
+        with ahead(self._readings(texts)) as groups:
+            for group in groups:
+                fresh = {
+                    place: Row.of(reading, numbers=self._numbers)
+                    for place, reading in group.items()
+                }
+                self._meter.measure(list(fresh.values()), beat=beat)
+                rows.update(fresh)
+        return [rows[place] for place in range(len(texts))]
+
+    def _readings(self, texts: list[str]) -> Iterator[dict[int, Reading]]:
+        """Tokenized texts by their place, a slice at a time; runs in the thread ahead."""
+        for places in slices(texts, budget=self._meter.budget):
+            readings = self._reader.read([texts[place] for place in places])
+            yield dict(zip(places, readings, strict=True))

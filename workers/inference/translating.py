@@ -1,0 +1,118 @@
+"""Text to text: an encoder reads each row's text, and a decoder writes another of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from jobs.errors import ModelFailure
+from jobs.models import ModelFacts
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from jobs.specs import Text2TextOptions
+from workers.inference import loading, writing
+from workers.inference.measuring import Beat, RowError
+from workers.inference.reading import DEFAULT_WINDOW
+from workers.inference.writing import Manner, Prompt, Writer, Written
+
+
+class Sources:
+    """Rows become what the encoder reads, cut where that ends."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, prompt: str, window: int) -> None:
+        self._tokenizer: Any = tokenizer
+        self._prompt = prompt
+        self._window = window
+
+    def source(self, row: int, text: str) -> Prompt | RowError:
+        """The row's tokens, those that end a text included."""
+        if not self._tokenizer(text, add_special_tokens=False)["input_ids"]:
+            return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
+        whole = self._prompt + text
+        ids = self._tokenizer(whole)["input_ids"]
+        if len(ids) <= self._window:
+            return Prompt(row, ids)
+        cut = self._tokenizer(whole, truncation=True, max_length=self._window)["input_ids"]
+        return Prompt(row, cut, truncated=True)
+
+
+class Translator:
+    """A loaded encoder with a decoder. For one thread at a time."""
+
+    def __init__(self, writer: Writer, *, sources: Sources, digest: str) -> None:
+        self.digest = digest
+        self._writer = writer
+        self._sources = sources
+
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Written | RowError]:
+        """A text for every row; equal ones are written once."""
+        return self._writer.answer_once(texts, read=self._sources.source, beat=beat)
+
+
+def load(
+    folder: Path, options: Text2TextOptions, *, facts: ModelFacts, settings: Settings
+) -> Translator:
+    """The folder's encoder-decoder on this process's device. Raises ``ModelFailure``."""
+    auto: Any = AutoModelForSeq2SeqLM
+    device = loading.device()
+    tokenizer = loading.tokenizer(folder)
+    model = loading.module(
+        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
+    )
+    if options.source_language is not None:
+        _set_source(tokenizer, options.source_language)
+    target = options.target_language
+    manner = Manner(
+        config=writing.config(
+            model,
+            tokenizer,
+            steps=options.max_new_tokens,
+            num_beams=options.beams,
+            length_penalty=options.length_penalty,
+            no_repeat_ngram_size=options.no_repeat_ngram,
+            forced_bos_token_id=None if target is None else _language(tokenizer, target),
+        ),
+        sampling=None,
+        stop=options.stop,
+        steps=options.max_new_tokens,
+        certain=model.dtype is torch.float32,
+    )
+    limits = [limit for limit in (facts.max_tokens, options.max_tokens) if limit is not None]
+    return Translator(
+        Writer(model, tokenizer=tokenizer, manner=manner, settings=settings),
+        sources=Sources(
+            tokenizer, prompt=options.prompt, window=min(limits, default=DEFAULT_WINDOW)
+        ),
+        digest=facts.digest,
+    )
+
+
+def _set_source(tokenizer: Any, language: str) -> None:
+    _language(tokenizer, language)
+    if not hasattr(tokenizer, "src_lang"):
+        raise ModelFailure(
+            "the model's tokenizer knows no source language: leave text2text.source_language out",
+            code="language_unknown",
+        )
+    tokenizer.src_lang = language
+
+
+def _language(tokenizer: Any, language: str) -> int:
+    """The id of the token that stands for a language, spelt as the tokenizer's files spell it."""
+    for name in (language, f"__{language}__"):  # the second as in M2M100
+        found = tokenizer.convert_tokens_to_ids(name)
+        if found is not None and found != tokenizer.unk_token_id:
+            return int(found)
+    known = [token for token in tokenizer.all_special_tokens if token not in _PLAIN]
+    raise ModelFailure(
+        f"the model's tokenizer knows no language {language!r}; its special tokens are "
+        f"{', '.join(known[:20]) or 'none'}",
+        code="language_unknown",
+    )
+
+
+_PLAIN = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})

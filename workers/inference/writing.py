@@ -1,0 +1,245 @@
+"""Models that write: prompts in, texts out, through the ``generate`` of transformers.
+
+Prompts go through the device together, longest first, by a budget of the tokens that they may come
+to have. What a row writes depends on no other row (see ``choosing``); with several beams, and in
+half precision, that holds but for rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from workers.inference import loading
+from workers.inference.budget import Budget, Work
+from workers.inference.choosing import Choosing, Sampling
+from workers.inference.measuring import Beat, RowError
+
+_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+
+BUDGETS = 8
+"""Writing takes so many times the tokens of a single pass: every step reads all weights anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the model wrote for a row."""
+
+    output: str
+    finish_reason: Literal["stop", "length"]
+    tokens: int  # that the model read
+    output_tokens: int  # that it wrote, the one that ends the text included
+    truncated: bool  # the row's text was longer than what the model read
+
+    def columns(self) -> dict[str, Any]:
+        """As in ``jobs.rows.WRITTEN_SCHEMA``."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads of a row."""
+
+    row: int
+    ids: list[int]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a model writes, the same for every row of a job."""
+
+    config: GenerationConfig
+    sampling: Sampling | None
+    stop: tuple[str, ...]
+    steps: int  # most tokens of an output
+    certain: bool  # choices in doubt are made again, alone
+
+
+Read = Callable[[int, str], Prompt | RowError]
+"""What makes a prompt of a row's number and text."""
+
+
+class Writer:
+    """A loaded model that writes. For one thread at a time."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        manner: Manner,
+        settings: Settings,
+    ) -> None:
+        self._model: Any = model
+        self._tokenizer: Any = tokenizer
+        self._manner = manner
+        self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
+        self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
+        self._ends = _as_set(manner.config.eos_token_id)
+
+    def answer(
+        self, texts: Mapping[int, str], *, read: Read, beat: Beat
+    ) -> dict[int, Written | RowError]:
+        """A text for every row, which ``read`` makes a prompt of, or an error."""
+        prompts = [read(row, text) for row, text in texts.items()]
+        found = self.write([each for each in prompts if isinstance(each, Prompt)], beat=beat)
+        return {
+            row: found[row] if isinstance(prompt, Prompt) else prompt
+            for row, prompt in zip(texts, prompts, strict=True)
+        }
+
+    def answer_once(
+        self, texts: Mapping[int, str], *, read: Read, beat: Beat
+    ) -> dict[int, Written | RowError]:
+        """The same, where equal texts have equal answers: the first one's."""
+        firsts: dict[str, int] = {}
+        for row, text in texts.items():
+            firsts.setdefault(text, row)
+        found = self.answer({row: text for text, row in firsts.items()}, read=read, beat=beat)
+        return {row: found[firsts[text]] for row, text in texts.items()}
+
+    def write(self, prompts: Sequence[Prompt], *, beat: Beat) -> dict[int, Written | RowError]:
+        """What is written for each prompt's row. ``beat`` is called after every token."""
+        written: dict[int, Written | RowError] = {}
+        doubtful: list[Prompt] = []
+
+        def run(batch: list[Prompt]) -> None:
+            for prompt, (text, doubt) in zip(batch, self._run(batch, beat=beat), strict=True):
+                written[prompt.row] = text
+                if doubt and len(batch) > 1:
+                    doubtful.append(prompt)
+
+        def refuse(prompt: Prompt) -> None:
+            message = f"a prompt of {len(prompt.ids)} tokens does not fit into the device's memory"
+            written[prompt.row] = RowError(RowCode.OUT_OF_MEMORY, message)
+
+        work = Work(length=self._length, run=run, refuse=refuse, beat=beat)
+        self._budget.do(prompts, work)
+        for prompt in doubtful:
+            self._budget.alone(prompt, work)
+        return written
+
+    def _length(self, prompt: Prompt) -> int:
+        return len(prompt.ids) + self._manner.steps
+
+    def _run(self, batch: list[Prompt], *, beat: Beat) -> list[tuple[Written | RowError, bool]]:
+        """Each prompt's text, and whether a choice in it is in doubt."""
+        ids, choosing = self._generate(batch, beat=beat)
+        if choosing is None:
+            return [
+                (self._text(prompt, new), False) for prompt, new in zip(batch, ids, strict=True)
+            ]
+        doubts, broken = choosing.doubts(), choosing.broken()
+        found: list[tuple[Written | RowError, bool]] = []
+        for place, (prompt, new) in enumerate(zip(batch, ids, strict=True)):
+            steps = len(new)
+            if broken[place, :steps].any():
+                found.append((_NOT_FINITE, False))
+            else:
+                doubt = self._manner.certain and bool(doubts[place, :steps].any())
+                found.append((self._text(prompt, new), doubt))
+        return found
+
+    @torch.inference_mode()
+    def _generate(
+        self, batch: list[Prompt], *, beat: Beat
+    ) -> tuple[list[list[int]], Choosing | None]:
+        """New token ids of each prompt, up to its end; how they were chosen, but for beams."""
+        inputs = self._inputs(batch)
+        one_beam = (self._manner.config.num_beams or 1) == 1
+        choosing = None
+        if one_beam:
+            rows = [prompt.row for prompt in batch]
+            sampling = self._manner.sampling
+            choosing = Choosing(rows, sampling=sampling, steps=self._manner.steps)
+        stop = list(self._manner.stop)
+        found = self._model.generate(
+            **inputs,
+            generation_config=self._manner.config,
+            logits_processor=LogitsProcessorList([choosing] if choosing else []),
+            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
+            **({"stop_strings": stop, "tokenizer": self._tokenizer} if stop else {}),
+        )
+        read = 1 if self._reads else inputs["input_ids"].shape[1]
+        return [self._ended(row) for row in found[:, read:].cpu().tolist()], choosing
+
+    def _inputs(self, batch: list[Prompt]) -> dict[str, torch.Tensor]:
+        """Ids and mask (prompts, longest); a causal model's are filled up at the left."""
+        longest = max(len(prompt.ids) for prompt in batch)
+        ids = torch.full((len(batch), longest), int(self._manner.config.pad_token_id or 0))
+        mask = torch.zeros_like(ids)
+        for place, prompt in enumerate(batch):
+            size = len(prompt.ids)
+            inside = slice(0, size) if self._reads else slice(longest - size, longest)
+            ids[place, inside] = torch.tensor(prompt.ids)
+            mask[place, inside] = 1
+        device = self._model.device
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """A row's new tokens up to the one that ends it; the rest fills the batch up."""
+        end = next((place for place, token in enumerate(ids) if token in self._ends), None)
+        return ids if end is None else ids[: end + 1]
+
+    def _text(self, prompt: Prompt, new: list[int]) -> Written:
+        whole = str(self._tokenizer.decode(new, skip_special_tokens=True))
+        cuts = [place for text in self._manner.stop if (place := whole.find(text)) >= 0]
+        stopped = bool(cuts) or (bool(new) and new[-1] in self._ends)
+        return Written(
+            output=whole[: min(cuts)] if cuts else whole,
+            finish_reason="stop" if stopped else "length",
+            tokens=len(prompt.ids),
+            output_tokens=len(new),
+            truncated=prompt.truncated,
+        )
+
+
+class Beating(StoppingCriteria):
+    """Shows after every token that the work goes on; stops nothing but by what ``beat`` raises."""
+
+    def __init__(self, beat: Beat) -> None:
+        self._beat = beat
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
+        """No row is done."""
+        self._beat()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, steps: int, **given: Any
+) -> GenerationConfig:
+    """The model's own settings with those that were given; the token is chosen by ``Choosing``."""
+    found: Any = copy.deepcopy(model.generation_config)
+    known = {name: value for name, value in given.items() if value is not None}
+    found.update(max_new_tokens=steps, do_sample=False, **known)
+    for name in ("temperature", "top_p", "top_k", "max_length"):  # said of sampling, or of old
+        setattr(found, name, None)
+    if found.eos_token_id is None:
+        found.eos_token_id = tokenizer.eos_token_id
+    if found.pad_token_id is None:
+        ends = sorted(_as_set(found.eos_token_id))
+        pad = tokenizer.pad_token_id
+        found.pad_token_id = pad if pad is not None else (ends or [0])[0]
+    return found  # type: ignore[no-any-return]
+
+
+def _as_set(ids: int | Sequence[int] | None) -> frozenset[int]:
+    if ids is None:
+        return frozenset()
+    return frozenset((ids,) if isinstance(ids, int) else ids)
