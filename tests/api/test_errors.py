@@ -20,6 +20,9 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
     return error
 
 
+KINDS = "kind: must be one of classify, embed, evaluate, finetune, generate, text2text, not 't'"
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
@@ -28,7 +31,7 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
         (
             {"kind": "t"},
             "kind",
-            "kind: must be one of classify, embed, evaluate, finetune, generate, text2text, not 't'",
+            KINDS,
         ),
         (
             {"classify": {"top_k": 0}},

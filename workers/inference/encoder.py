@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from transformers import AutoModel, PreTrainedModel
 
+from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.specs import LoadOptions, Pooling
 from workers.inference import loading
 from workers.inference.family import Inputs
+from workers.inference.memory import is_out_of_memory
 
 
 class Encoder:
@@ -25,6 +27,21 @@ class Encoder:
         """Embeddings (windows, width) in float32, of whatever length they come."""
         states: torch.Tensor = self.model(**inputs).last_hidden_state
         return pool(states.float(), mask=inputs["attention_mask"], pooling=self._pooling)
+
+    def width(self) -> int:
+        """Numbers in an embedding, found by making one. Raises ``ModelFailure`` if it cannot."""
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
+        try:
+            with torch.inference_mode():
+                made = self.measure({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        except Exception as error:  # of whatever the model misses: an image, a decoder's text
+            if is_out_of_memory(error):
+                raise
+            raise ModelFailure(
+                f"{type(self.model).__name__} makes no embedding of a text alone: {error}",
+                code="model_not_an_encoder",
+            ) from error
+        return made.shape[1]
 
 
 def pool(states: torch.Tensor, *, mask: torch.Tensor, pooling: str) -> torch.Tensor:

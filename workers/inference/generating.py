@@ -128,7 +128,7 @@ def load(
         config=writing.config(
             model,
             tokenizer,
-            steps=options.max_new_tokens,
+            options=options,
             num_beams=1,
             repetition_penalty=options.repetition_penalty,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
@@ -40,7 +40,10 @@ class Reading:
 
 
 class Reader:
-    """A model's tokenizer, set to windows of a length. For one thread at a time."""
+    """A model's tokenizer, set to windows of a length. For one thread at a time.
+
+    ``prompt`` is what every text begins with; ``lower`` puts all into lower case.
+    """
 
     def __init__(
         self,
@@ -48,8 +51,12 @@ class Reader:
         *,
         max_tokens: int | None,
         options: WindowOptions,
+        prompt: str = "",
+        lower: bool = False,
     ) -> None:
         self._backend = _backend(tokenizer)
+        if lower:
+            _lower(self._backend)
         self._strides = options.long_texts is LongTexts.STRIDE
         limits = [limit for limit in (max_tokens, options.max_tokens) if limit is not None]
         self.window = min(limits, default=DEFAULT_WINDOW)
@@ -63,19 +70,37 @@ class Reader:
         self._backend.enable_truncation(
             max_length=self.window, stride=stride, direction=tokenizer.truncation_side
         )
+        self._prompt = prompt
+        self._prompt_tokens = len(self._backend.encode(prompt).ids) if prompt else 0
+        if self._prompt_tokens == self.window:
+            raise ModelFailure(
+                f"the prompt must be shorter: the model's window of {self.window} tokens holds no "
+                "text beside it",
+                code="model_too_short",
+            )
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """One reading per text, in order."""
         encodings = self._backend.encode_batch_fast(list(texts))
-        return [self._reading(encoding) for encoding in encodings]
+        return [
+            self._reading(encoding, text=text)
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
 
-    def _reading(self, encoding: Encoding) -> Reading:
-        if all(encoding.special_tokens_mask):
+    def _reading(self, encoding: Encoding, *, text: str) -> Reading:
+        if self._says_nothing(encoding, text=text):
             return Reading(windows=(), truncated=False)
         rest = encoding.overflowing
         encodings = [encoding, *rest] if self._strides else [encoding]
         windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
         return Reading(windows=windows, truncated=bool(rest) and not self._strides)
+
+    def _says_nothing(self, encoding: Encoding, *, text: str) -> bool:
+        """Whether the text has no tokens of its own: those of the prompt are not counted."""
+        if len(encoding.ids) > self._prompt_tokens > 0:
+            return False
+        own = text.removeprefix(self._prompt)
+        return all((self._backend.encode(own) if self._prompt else encoding).special_tokens_mask)
 
 
 def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
@@ -106,3 +131,9 @@ def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
             code="model_no_tokenizer",
         )
     return backend
+
+
+def _lower(backend: Tokenizer) -> None:
+    own = backend.normalizer
+    steps = [normalizers.Lowercase(), *([] if own is None else [own])]
+    backend.normalizer = normalizers.Sequence(steps)

@@ -1,7 +1,7 @@
 """A chunk's texts through a model once.
 
 Tokenized ahead of the device in a thread, longest first, cut into batches by a token budget. Memory
-is bounded by the chunk and the budget.
+is bounded by the budget, but for what the caller keeps.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ class Sweep:
     def rows(self, texts: list[str], *, beat: Beat) -> list[Row]:
         """Every text's row with its numbers, or its error, in the order of the texts."""
         rows: dict[int, Row] = {}
+        for group in self.groups(texts, beat=beat):
+            rows.update(group)
+        return [rows[place] for place in range(len(texts))]
+
+    def groups(self, texts: list[str], *, beat: Beat) -> Iterator[dict[int, Row]]:
+        """The same, some rows at a time by their text's place, for who keeps less than rows."""
         with ahead(self._readings(texts)) as groups:
             for group in groups:
-                fresh = {
+                rows = {
                     place: Row.of(reading, numbers=self._numbers)
                     for place, reading in group.items()
                 }
-                self._meter.measure(list(fresh.values()), beat=beat)
-                rows.update(fresh)
-        return [rows[place] for place in range(len(texts))]
+                self._meter.measure(list(rows.values()), beat=beat)
+                yield rows
 
     def _readings(self, texts: list[str]) -> Iterator[dict[int, Reading]]:
         """Tokenized texts by their place, a slice at a time; runs in the thread ahead."""

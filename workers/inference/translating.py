@@ -70,7 +70,7 @@ def load(
         config=writing.config(
             model,
             tokenizer,
-            steps=options.max_new_tokens,
+            options=options,
             num_beams=options.beams,
             length_penalty=options.length_penalty,
             no_repeat_ngram_size=options.no_repeat_ngram,

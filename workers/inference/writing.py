@@ -24,6 +24,7 @@ from transformers import (
 
 from jobs.rows import RowCode
 from jobs.settings import Settings
+from jobs.specs import WriteOptions
 from workers.inference import loading
 from workers.inference.budget import Budget, Work
 from workers.inference.choosing import Choosing, Sampling
@@ -167,13 +168,12 @@ class Writer:
             rows = [prompt.row for prompt in batch]
             sampling = self._manner.sampling
             choosing = Choosing(rows, sampling=sampling, steps=self._manner.steps)
-        stop = list(self._manner.stop)
         found = self._model.generate(
             **inputs,
             generation_config=self._manner.config,
             logits_processor=LogitsProcessorList([choosing] if choosing else []),
             stopping_criteria=StoppingCriteriaList([Beating(beat)]),
-            **({"stop_strings": stop, "tokenizer": self._tokenizer} if stop else {}),
+            **({"tokenizer": self._tokenizer} if self._manner.stop else {}),
         )
         read = 1 if self._reads else inputs["input_ids"].shape[1]
         return [self._ended(row) for row in found[:, read:].cpu().tolist()], choosing
@@ -222,12 +222,17 @@ class Beating(StoppingCriteria):
 
 
 def config(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, steps: int, **given: Any
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    options: WriteOptions,
+    **given: Any,
 ) -> GenerationConfig:
     """The model's own settings with those that were given; the token is chosen by ``Choosing``."""
     found: Any = copy.deepcopy(model.generation_config)
     known = {name: value for name, value in given.items() if value is not None}
-    found.update(max_new_tokens=steps, do_sample=False, **known)
+    found.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
+    found.stop_strings = list(options.stop) or None
     for name in ("temperature", "top_p", "top_k", "max_length"):  # said of sampling, or of old
         setattr(found, name, None)
     if found.eos_token_id is None:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 
 from jobs.specs import Task
 from workers.inference import batching
+from workers.inference.writing import Beating
 from workers.training import metrics
 from workers.training.families import Batch, Classify, Family
 from workers.training.metrics import Report
@@ -61,7 +62,7 @@ class Writer:
             max_new_tokens=max(limits),
             do_sample=False,
             num_beams=1,
-            stopping_criteria=StoppingCriteriaList([_Beating(beat)]),
+            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
         )
         # The first token only starts the decoder. Each row has a limit of its own, so that its text
         # does not depend on its neighbours.
@@ -170,15 +171,3 @@ def _evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-class _Beating(StoppingCriteria):
-    """Never stops a generation; a sign of life at every token."""
-
-    def __init__(self, beat: Beat) -> None:
-        self._beat = beat
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        del scores
-        self._beat()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -1,0 +1,96 @@
+"""Which token comes next, against the warpers of transformers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from workers.inference.choosing import NOISE, Choosing, Sampling, draw
+
+VOCABULARY = 12
+NO_IDS = torch.zeros((1, 1), dtype=torch.long)
+
+
+def sampling(**given: float) -> Sampling:
+    return Sampling(**{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": 0, **given})  # type: ignore[arg-type]
+
+
+def warped(scores: torch.Tensor, how: Sampling) -> torch.Tensor:
+    """Chances as transformers makes them."""
+    scores = TemperatureLogitsWarper(how.temperature)(NO_IDS, scores)
+    if how.top_k:
+        scores = TopKLogitsWarper(how.top_k)(NO_IDS, scores)
+    if how.top_p < 1:
+        scores = TopPLogitsWarper(how.top_p)(NO_IDS, scores)
+    return scores.softmax(dim=1)
+
+
+lines = arrays.arrays(np.float32, (3, VOCABULARY), elements=st.floats(-8, 8, width=32), unique=True)
+manners = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.3, 1.0, 2.0]),
+    top_p=st.sampled_from([0.5, 0.9, 1.0]),
+    top_k=st.sampled_from([0, 1, 3, VOCABULARY, 50]),
+    seed=st.just(0),
+)
+numbers = st.lists(st.floats(0, 1, exclude_max=True, width=32), min_size=3, max_size=3)
+
+
+@given(line=lines, how=manners, number=numbers)
+@settings(max_examples=300)
+def test_a_choice_without_doubt_is_where_the_number_falls_in_transformers_chances(
+    line: np.ndarray[tuple[int, ...], np.dtype[np.float32]], how: Sampling, number: list[float]
+) -> None:
+    scores = torch.from_numpy(line)
+    chosen, doubt = draw(scores, torch.tensor(number), how)
+    ends = warped(scores, how).double().cumsum(dim=1)
+    expected = torch.searchsorted(ends, torch.tensor(number).double().unsqueeze(1), right=True)
+    sure = ~doubt
+    assert chosen[sure].tolist() == expected.squeeze(1)[sure].tolist()
+
+
+@given(line=lines, how=manners, number=numbers, move=lines)
+@settings(max_examples=300)
+def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
+    line: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    how: Sampling,
+    number: list[float],
+    move: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+) -> None:
+    scores = torch.from_numpy(line)
+    moved = scores + torch.from_numpy(move) / 8 * NOISE / 100
+    chosen, doubt = draw(scores, torch.tensor(number), how)
+    again, _ = draw(moved, torch.tensor(number), how)
+    assert chosen[~doubt].tolist() == again[~doubt].tolist()
+
+
+def test_most_choices_are_without_doubt() -> None:
+    scores = torch.randn((1_000, VOCABULARY), generator=torch.Generator().manual_seed(0)) * 3
+    number = torch.rand(1_000, generator=torch.Generator().manual_seed(1))
+    _, doubt = draw(scores, number, sampling(temperature=0.7, top_p=0.9, top_k=8))
+    assert 0 < doubt.sum() < 50
+
+
+def test_without_sampling_a_near_tie_is_in_doubt() -> None:
+    choosing = Choosing([0, 1], sampling=None, steps=4)
+    scores = torch.tensor([[1.0, 3.0, 3.0 + 1e-5], [1.0, 3.0, 3.1]])
+    assert choosing(NO_IDS, scores) is scores
+    assert choosing.doubts().tolist() == [[True], [False]]
+
+
+def test_scores_that_are_no_numbers_are_noticed() -> None:
+    choosing = Choosing([0, 1], sampling=None, steps=4)
+    choosing(NO_IDS, torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
+    assert choosing.broken().tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize(("seed", "row", "same"), [(0, 7, True), (0, 8, False), (1, 7, False)])
+def test_a_rows_numbers_follow_from_the_seed_and_its_place(seed: int, row: int, same: bool) -> None:  # noqa: FBT001
+    first, second = sampling(seed=0).numbers(7, steps=5), sampling(seed=seed).numbers(row, steps=5)
+    assert torch.equal(first, second) is same
+    assert ((first >= 0) & (first < 1)).all()
