@@ -11,14 +11,14 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_not_safetensors  weights only as pickle
     model_no_tokenizer     no tokenizer files
     model_remote_code      the config wants code of its own to be run
-    model_unreadable       bad JSON, a weights file that is cut short
+    model_unreadable       bad JSON, a field of a wrong type, a weights file that is cut short
     model_has_no_head      no classification head, and no labels to compare with
-    model_not_an_encoder   labels, but the model only generates
+    model_not_an_encoder   embeddings are needed, but the model generates
     model_not_a_classifier the head is a regression
     model_not_a_generator  generate, but the model has no causal language model's head
     model_not_text2text    text2text, but the model is no encoder with a decoder
     model_no_chat_template a chat, but the model's tokenizer has no template for one
-    model_too_short        more new tokens than the model can hold
+    model_too_short        more new tokens, or a longer prompt, than the model can hold
     language_unknown       a language that the model's tokenizer has no token for
     model_too_narrow       more dimensions than the model's vectors have
     model_unsupported      its embeddings need a step that is not done here
@@ -39,8 +39,9 @@ from typing import Any, cast
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from jobs import references
+from jobs import modelfiles, references
 from jobs.errors import ModelFailure
+from jobs.modelfiles import ModelFile
 from jobs.references import Folder, Hub
 
 HUB_FILES = [
@@ -67,7 +68,7 @@ IDENTITY = (
     "special_tokens_map.json",
     "added_tokens.json",
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "config_sentence_transformers.json",
     "1_Pooling/config.json",
     "generation_config.json",
@@ -77,6 +78,7 @@ IDENTITY = (
 )
 """What the answers depend on, and so what the digest covers."""
 
+BAD_HEADER = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 HEAD = "ForSequenceClassification"
 HEAD_TENSORS = ("classifier.", "score.", "classification_head.", "pre_classifier.")
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
@@ -101,7 +103,10 @@ POSITIONS_AFTER_PADDING = frozenset(
 )
 """Model types whose first position is ``pad_token_id + 1``: a table of 514 serves 512 tokens."""
 
+SENTENCES = "config_sentence_transformers.json"
 POOLING = "1_Pooling/config.json"
+PLACES = {"Transformer": "", "Pooling": "1_Pooling"}
+"""Where the modules of a sentence-transformers folder must lie to be read."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 NO_LIMIT = 10**9
 """Tokenizers that know no limit write 1e30."""
@@ -126,6 +131,9 @@ class ModelFacts:
     width: int | None  # length of a token's vector; None: the config does not say
     chats: bool  # the tokenizer has a chat template
     max_tokens: int | None  # longest input, special tokens included; None: no limit is known
+    dimensions: int | None  # numbers of an embedding that its files keep; None: all
+    lowers: bool  # its files say that texts are put into lower case before they are tokenized
+    has_decoder: bool  # beside an encoder
 
 
 def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
@@ -154,21 +162,26 @@ def inspect(folder: Path) -> ModelFacts:
     _check_tokenizer(folder)
     base = _base(folder)
     tensors = _tensor_names(folder)
-    architectures = tuple(config.get("architectures") or ())
+    architectures = config.texts("architectures")
+    sentences = modelfiles.optional(folder, SENTENCES)
+    transformer = _transformer(folder)
     return ModelFacts(
         digest=_digest(folder, base=base),
-        model_type=str(config.get("model_type", "")),
+        model_type=config.text("model_type") or "",
         architectures=architectures,
         id2label=_labels(config),
-        problem_type=config.get("problem_type"),
+        problem_type=config.text("problem_type"),
         has_head=_has_head(architectures, tensors=tensors),
         pooling=_pooling(folder) or (base.pooling if base else None),
         modules=_modules(folder) or (base.modules if base else ()),
-        prompt=_prompt(folder) or (base.prompt if base else ""),
-        pools_prompt=_optional_json(folder / POOLING).get("include_prompt", True) is not False,
+        prompt=_prompt(sentences) or (base.prompt if base else ""),
+        pools_prompt=_pools_prompt(folder) and (base is None or base.pools_prompt),
         width=_width(config),
         chats=_chats(folder),
-        max_tokens=_max_tokens(folder, config=config),
+        max_tokens=_max_tokens(folder, config=config, transformer=transformer),
+        dimensions=_dimensions(sentences) or (base.dimensions if base else None),
+        lowers=bool(transformer.flag("do_lower_case")) or (base is not None and base.lowers),
+        has_decoder=bool(config.flag("is_encoder_decoder")),
     )
 
 
@@ -206,33 +219,19 @@ def _local(folder: Path, *, allowed: Sequence[str]) -> Path:
     return real
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> ModelFile:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelFailure(f"there is no config.json in {folder}", code="model_missing")
-    config = _json(path)
+    config = modelfiles.read(path)
     # The auto classes' own table of files to import from the folder: code we never run.
-    if "auto_map" in config:
+    if "auto_map" in config.values:
         raise ModelFailure(
             "the model wants its own code to be run (auto_map in config.json), and that is off: "
             "choose one whose architecture the transformers library has",
             code="model_remote_code",
         )
     return config
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelFailure(f"{path.name} of the model is not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelFailure(f"{path.name} of the model must be a JSON object")
-    return cast("dict[str, Any]", value)
-
-
-def _optional_json(path: Path) -> dict[str, Any]:
-    return _json(path) if path.is_file() else {}
 
 
 def _check_tokenizer(folder: Path) -> None:
@@ -277,8 +276,16 @@ def _weights(folder: Path) -> Iterator[Path]:
     if whole.is_file():
         yield whole
     elif index.is_file():
-        for name in sorted(set(_json(index).get("weight_map", {}).values())):
-            yield folder / name
+        names = modelfiles.read(index).part("weight_map")
+        for file in sorted({_file_of(tensor, names) for tensor in names.values}):
+            yield folder / file
+
+
+def _file_of(tensor: str, names: ModelFile) -> str:
+    file = names.text(tensor)
+    if not file or file != Path(file).name:
+        raise names.wrong(tensor, "the name of a file in the same folder")
+    return file
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -293,7 +300,7 @@ def _header(path: Path) -> dict[str, Any]:
             tensors = json.loads(file.read(min(length, MAX_HEADER)))
         tensors.pop("__metadata__", None)
         end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, struct.error) as error:
+    except (*BAD_HEADER, struct.error) as error:
         raise ModelFailure(
             f"{path.name} is not a whole safetensors file: its header cannot be read"
         ) from error
@@ -311,74 +318,106 @@ def _has_head(architectures: tuple[str, ...], *, tensors: frozenset[str]) -> boo
     return any(name.startswith(HEAD_TENSORS) for name in tensors)
 
 
-def _labels(config: dict[str, Any]) -> tuple[str, ...] | None:
-    names = config.get("id2label")
+def _labels(config: ModelFile) -> tuple[str, ...] | None:
+    names = config.values.get("id2label")
     if not names:
         return None
     try:
         by_id = {int(key): str(value) for key, value in names.items()}
         return tuple(by_id[index] for index in range(len(by_id)))
     except (AttributeError, KeyError, ValueError) as error:
-        raise ModelFailure(
-            f"id2label in config.json must map 0, 1, 2 ... to names, and is {names!r}"
-        ) from error
+        raise config.wrong("id2label", "a map of 0, 1, 2 ... to names") from error
 
 
 def _pooling(folder: Path) -> str | None:
     """The mode that a sentence-transformers folder names, in its new spelling or its old one."""
-    config = _optional_json(folder / POOLING)
-    modes = config.get("pooling_mode") or [
-        name.removeprefix("pooling_mode_")
-        for name, chosen in config.items()
-        if name.startswith("pooling_mode_") and chosen
-    ]
-    modes = [modes] if isinstance(modes, str) else modes
-    names = (str(mode).removesuffix("_tokens").removesuffix("_token") for mode in modes)
-    return "+".join(names) or None
+    config = modelfiles.optional(folder, POOLING)
+    old = (name for name in config.values if name.startswith("pooling_mode_"))
+    modes = config.texts("pooling_mode") or tuple(
+        name.removeprefix("pooling_mode_") for name in old if config.flag(name)
+    )
+    names = (mode.removesuffix("_tokens").removesuffix("_token") for mode in modes)
+    # A file that names none means the mean.
+    return "+".join(names) or ("mean" if config.values else None)
+
+
+def _pools_prompt(folder: Path) -> bool:
+    return modelfiles.optional(folder, POOLING).flag("include_prompt") is not False
 
 
 def _modules(folder: Path) -> tuple[str, ...]:
+    """Names of the library's own modules that lie where they are read; of others, more words."""
     path = folder / "modules.json"
     if not path.is_file():
         return ()
-    try:
-        entries = json.loads(path.read_bytes())
-        return tuple(str(entry["type"]).rsplit(".", maxsplit=1)[-1] for entry in entries)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelFailure(f"modules.json of the model is not readable: {error}") from error
+    return tuple(_module(entry) for entry in modelfiles.entries(path))
 
 
-def _prompt(folder: Path) -> str:
+def _module(entry: ModelFile) -> str:
+    kind, place = entry.text("type") or "", entry.text("path") or ""
+    if not kind.startswith("sentence_transformers."):
+        return kind or "a module without a type"
+    name = kind.rpartition(".")[2]
+    return name if PLACES.get(name, place) == place else f"{name} in the folder {place!r}"
+
+
+def _prompt(sentences: ModelFile) -> str:
     """The prompt that sentence-transformers puts before a text when nobody names one."""
-    config = _optional_json(folder / "config_sentence_transformers.json")
-    name, prompts = config.get("default_prompt_name"), config.get("prompts")
-    return str(prompts.get(name) or "") if name and isinstance(prompts, dict) else ""
+    name, prompts = sentences.text("default_prompt_name"), sentences.part("prompts")
+    if name is None:
+        return ""
+    if name not in prompts.values:
+        raise sentences.wrong("default_prompt_name", "one of the names in prompts")
+    return prompts.text(name) or ""
 
 
-def _width(config: dict[str, Any]) -> int | None:
-    return next((int(config[name]) for name in WIDTHS if isinstance(config.get(name), int)), None)
+def _dimensions(sentences: ModelFile) -> int | None:
+    """Numbers of an embedding that sentence-transformers keeps when nobody says how many."""
+    count = sentences.number("truncate_dim")
+    if count is not None and not (1 <= count < NO_LIMIT and count == int(count)):
+        raise sentences.wrong("truncate_dim", "a whole number of at least 1")
+    return None if count is None else int(count)
+
+
+def _width(config: ModelFile) -> int | None:
+    counts = (config.number(name) for name in WIDTHS)
+    return next((int(count) for count in counts if count and 0 < count < NO_LIMIT), None)
 
 
 def _chats(folder: Path) -> bool:
-    template = _optional_json(folder / "tokenizer_config.json").get("chat_template")
-    return bool(template) or (folder / "chat_template.jinja").is_file()
+    """Whether there is a chat template; of several, one that is used when nobody names one."""
+    config = modelfiles.optional(folder, "tokenizer_config.json")
+    several = config.values.get("chat_template")
+    if isinstance(several, list):
+        names = [each.get("name") for each in several if isinstance(each, dict)]
+        return "default" in names
+    return bool(config.text("chat_template")) or (folder / "chat_template.jinja").is_file()
 
 
-def _max_tokens(folder: Path, *, config: dict[str, Any]) -> int | None:
+def _transformer(folder: Path) -> ModelFile:
+    """How sentence-transformers tokenizes: its file is named after the first models it knew."""
+    found = sorted(folder.glob("sentence_*_config.json"))
+    return modelfiles.read(found[0]) if found else ModelFile("sentence_bert_config.json", {})
+
+
+def _max_tokens(folder: Path, *, config: ModelFile, transformer: ModelFile) -> int | None:
     """The smallest of the limits that the model's files name."""
-    tokenizer = _optional_json(folder / "tokenizer_config.json")
-    sentence = _optional_json(folder / "sentence_bert_config.json")
-    limits = [tokenizer.get("model_max_length"), sentence.get("max_seq_length"), _positions(config)]
+    tokenizer = modelfiles.optional(folder, "tokenizer_config.json")
+    limits = [
+        tokenizer.number("model_max_length"),
+        transformer.number("max_seq_length"),
+        _positions(config),
+    ]
     known = [int(limit) for limit in limits if limit is not None and 0 < limit < NO_LIMIT]
     return min(known, default=None)
 
 
-def _positions(config: dict[str, Any]) -> int | None:
-    table = next((config[name] for name in POSITIONS if config.get(name)), None)
-    if table is None or config.get("model_type") not in POSITIONS_AFTER_PADDING:
+def _positions(config: ModelFile) -> float | None:
+    table = next((count for name in POSITIONS if (count := config.number(name))), None)
+    if table is None or config.text("model_type") not in POSITIONS_AFTER_PADDING:
         return table
-    padding = config.get("pad_token_id")
-    return int(table) - (1 if padding is None else int(padding)) - 1
+    padding = config.number("pad_token_id")
+    return table - (1 if padding is None else padding) - 1
 
 
 def _digest(folder: Path, *, base: ModelFacts | None) -> str:

@@ -22,6 +22,9 @@ ENDINGS = {
     OutputFormat.PARQUET: "parquet",
 }
 
+ROWS_AT_ONCE = 256
+"""Rows of a text file that are objects of Python at one time: a vector is a thousand of them."""
+
 
 def tables(
     store: ObjectStore,
@@ -59,7 +62,7 @@ def write_manifest(store: ObjectStore, key: str, manifest: dict[str, Any]) -> No
 
 def _write_jsonl(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
     count = 0
-    for table in rows:
+    for table in _slices(rows):
         lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
         sink.write("".join(f"{line}\n" for line in lines).encode())
         count += table.num_rows
@@ -68,7 +71,7 @@ def _write_jsonl(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 
 def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
     count, has_header = 0, False
-    for table in rows:
+    for table in _slices(rows):
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         if not has_header:
@@ -79,6 +82,13 @@ def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
         sink.write(text.getvalue().encode())
         count += table.num_rows
     return count
+
+
+def _slices(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, not too many at once; an empty table stays for its columns."""
+    for table in rows:
+        for start in range(0, max(1, table.num_rows), ROWS_AT_ONCE):
+            yield table.slice(start, ROWS_AT_ONCE)
 
 
 def _flat(column: pa.ChunkedArray) -> list[Any]:

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         0.5, gt=0, description="Pause between two turns of the control loop."
     )
     chunk_rows: int = Field(2_000, gt=0, description="Most rows in one chunk.")
+    written_chunk_rows: int = Field(
+        256,
+        gt=0,
+        description="The same, of jobs whose model writes a text for each row, which takes longer.",
+    )
     chunk_bytes: int = Field(
         128 * 2**10, gt=0, description="Most UTF-8 bytes of text in one chunk of several rows."
     )

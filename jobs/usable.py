@@ -6,7 +6,7 @@ Every refusal is a ``ModelFailure`` with a code of the list in ``jobs.models``.
 from __future__ import annotations
 
 from jobs.errors import ModelFailure
-from jobs.models import WIDTHS, ModelFacts
+from jobs.models import POOLING, WIDTHS, ModelFacts
 from jobs.specs import (
     ClassifyOptions,
     EmbedOptions,
@@ -19,7 +19,7 @@ from jobs.specs import (
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 SEQ2SEQ = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
 MODULES = ("Transformer", "Pooling", "Normalize")
-"""Modules of a sentence-transformers folder that are followed."""
+"""Modules of a sentence-transformers folder that are followed, in this order, the last or not."""
 
 POOLINGS = (*Pooling, "mean_sqrt_len")
 
@@ -34,6 +34,7 @@ def check(facts: ModelFacts, options: Options) -> None:
             _check_followed(facts, pooling=facts.pooling or Pooling.MEAN)
         case EmbedOptions():
             _check_encoder(facts, "embed needs")
+            _check_without_decoder(facts)
             _check_followed(facts, pooling=options.pooling or facts.pooling or Pooling.MEAN)
             _check_embedding(facts, options)
         case GenerateOptions():
@@ -41,6 +42,17 @@ def check(facts: ModelFacts, options: Options) -> None:
             _check_room(facts, options)
         case Text2TextOptions():
             _check_text2text(facts)
+
+
+def prompt(facts: ModelFacts, options: EmbedOptions) -> str:
+    """What stands before every text: the option, or else what the model's files say."""
+    return facts.prompt if options.prompt is None else options.prompt
+
+
+def width(facts: ModelFacts, options: EmbedOptions) -> int:
+    """Numbers in an embedding by a model that can do what the options ask."""
+    assert facts.width is not None, "check refuses it"
+    return options.dimensions or facts.dimensions or facts.width
 
 
 def _check_classifier(facts: ModelFacts) -> None:
@@ -67,14 +79,28 @@ def _check_encoder(facts: ModelFacts, who: str) -> None:
         )
 
 
+def _check_without_decoder(facts: ModelFacts) -> None:
+    if facts.has_decoder:
+        raise ModelFailure(
+            f"embed needs an encoder that stands alone; this model has a decoder ({_named(facts)})",
+            code="model_not_an_encoder",
+        )
+
+
 def _check_followed(facts: ModelFacts, *, pooling: str) -> None:
     """Raise where the folder asks for a step that would be left out in silence."""
-    unknown = [name for name in facts.modules if name not in MODULES]
-    if unknown or pooling not in POOLINGS:
+    followed = facts.modules in {(), MODULES[:2], MODULES}
+    if not followed or pooling not in POOLINGS:
+        needs = f"{pooling} pooling" if followed else f"the modules {', '.join(facts.modules)}"
         raise ModelFailure(
-            f"the model's embeddings need {', '.join(unknown) or f'{pooling} pooling'}, which is "
-            f"not supported: the modules must be {', '.join(MODULES)} with pooling by one of "
+            f"the model's embeddings need {needs}, which is not supported: the modules must be "
+            f"{', '.join(MODULES[:2])} and perhaps {MODULES[2]}, with pooling by one of "
             f"{', '.join(POOLINGS)}",
+            code="model_unsupported",
+        )
+    if facts.modules and facts.pooling is None:
+        raise ModelFailure(
+            f"{POOLING} of the model is missing, which its modules.json names: fetch it as well",
             code="model_unsupported",
         )
 
@@ -85,13 +111,13 @@ def _check_embedding(facts: ModelFacts, options: EmbedOptions) -> None:
             f"config.json of the model must say how long a token's vector is ({', '.join(WIDTHS)})",
             code="model_unsupported",
         )
-    if options.dimensions is not None and options.dimensions > facts.width:
+    if width(facts, options) > facts.width:
         raise ModelFailure(
             f"embed.dimensions must be at most {facts.width}, the length of the model's vectors, "
-            f"not {options.dimensions}",
+            f"not {width(facts, options)}",
             code="model_too_narrow",
         )
-    if (options.prompt or facts.prompt) and not facts.pools_prompt:
+    if prompt(facts, options) and not facts.pools_prompt:
         raise ModelFailure(
             "the model pools without the tokens of its prompt (include_prompt), which is not "
             "supported: choose another model, or one without a prompt",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.json import Jsonb
@@ -13,6 +14,9 @@ from psycopg.types.json import Jsonb
 from jobs.ledger.result_rows import COLUMNS
 from jobs.rows import OF_THE_ROW
 from workers.inference.engine import Answer, RowError
+
+ROWS_AT_ONCE = 256
+"""Rows that are objects of Python at one time: an embedding is a thousand of them."""
 
 
 def table(
@@ -37,13 +41,34 @@ def table(
         else:
             record |= {"error_code": row["error_code"], "error_message": row["error_message"]}
         records.append(record)
-    return pa.Table.from_pylist(records, schema=schema)
+    columns = [_column([each.get(field.name) for each in records], field) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _columns(result: Answer | RowError) -> dict[str, Any]:
     if isinstance(result, RowError):
         return {"error_code": result.code.value, "error_message": result.message}
     return result.columns()
+
+
+def _column(values: list[Any], field: pa.Field) -> pa.Array:
+    if pa.types.is_fixed_size_list(field.type):
+        return _vectors(values, kind=field.type)
+    return pa.array(values, field.type)
+
+
+def _vectors(values: list[Any], *, kind: pa.FixedSizeListType) -> pa.Array:
+    """A column of vectors: all numbers are copied once, and none becomes an object of Python."""
+    numbers = np.zeros((len(values), kind.list_size), np.float32)
+    missing = np.zeros(len(values), np.bool_)
+    for place, value in enumerate(values):
+        if value is None:
+            missing[place] = True
+        else:
+            numbers[place] = value
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(numbers.reshape(-1)), type=kind, mask=pa.array(missing)
+    )
 
 
 def tokens(part: pa.Table) -> int:
@@ -61,13 +86,14 @@ def histogram(part: pa.Table) -> dict[str, int]:
 
 def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Rows of the table ``result_rows``, in the order of its columns."""
-    for row in part.to_pylist():
-        labels, scores = row.get("labels"), row.pop("scores", None)
-        known = row | {
-            "job_id": job_id,
-            "labels": None if labels is None else Jsonb(dict(zip(labels, scores, strict=True))),
-        }
-        yield tuple(_storable(known.get(name)) for name in COLUMNS)
+    for batch in part.to_batches(max_chunksize=ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            labels, scores = row.get("labels"), row.pop("scores", None)
+            known = row | {
+                "job_id": job_id,
+                "labels": None if labels is None else Jsonb(dict(zip(labels, scores, strict=True))),
+            }
+            yield tuple(_storable(known.get(name)) for name in COLUMNS)
 
 
 def _storable(value: Any) -> Any:

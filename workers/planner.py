@@ -26,7 +26,7 @@ from jobs.ledger.steps import Step, StepLease
 from jobs.models import ModelFacts
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import TRAINING, AnyBulk, EmbedSpec
+from jobs.specs import TRAINING, AnyBulk, EmbedSpec, GenerateSpec, Text2TextSpec
 from jobs.tables import Job
 from workers import datasets
 from workers.context import Context
@@ -121,13 +121,15 @@ def _inspect_model(job: Job, spec: AnyBulk, *, keeper: Keeper, context: Context)
 
 def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
     """Numbers in a vector of an embed job, which its columns depend on."""
-    return spec.embed.dimensions or facts.width if isinstance(spec, EmbedSpec) else None
+    return usable.width(facts, spec.embed) if isinstance(spec, EmbedSpec) else None
 
 
 def _limits(spec: AnyBulk, *, settings: Settings) -> Limits:
     """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
+    writes = isinstance(spec, GenerateSpec | Text2TextSpec)
+    default = settings.written_chunk_rows if writes else settings.chunk_rows
     return Limits(
-        chunk_rows=spec.chunk_rows or settings.chunk_rows,
+        chunk_rows=spec.chunk_rows or default,
         chunk_bytes=settings.shard_bytes if spec.chunk_rows else settings.chunk_bytes,
         shard_rows=settings.shard_rows,
         shard_bytes=settings.shard_bytes,

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import typer
 
-from api.cli import classify, demo, failures, files, finetune, hosts, jobs, models, up, workers
+from api.cli import (
+    classify,
+    demo,
+    embed,
+    failures,
+    files,
+    finetune,
+    generate,
+    hosts,
+    jobs,
+    models,
+    text2text,
+    up,
+    workers,
+)
 
 app = typer.Typer(
     name="nightshift",
@@ -24,6 +38,9 @@ app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
 app.command("classify")(classify.classify)
+app.command("embed")(embed.embed)
+app.command("generate")(generate.generate)
+app.command("text2text")(text2text.text2text)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(finetune.evaluate)
 app.add_typer(jobs.app, name="jobs")

@@ -9,8 +9,7 @@ import json
 import random
 import sysconfig
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 LONG_ENOUGH = 40
@@ -50,15 +49,17 @@ def write_labelled(path: Path, *, rows: int, behind: int) -> int:
 
     Each topic is there equally often, where the packages have so much; the number of rows.
     """
-    others = itertools.islice(_drawn(), behind, None)
-    return _write(path, _balanced(others, most=rows // len(TOPICS)))
+    return _write(path, _balanced(behind=behind, most=rows // len(TOPICS)))
 
 
-def _drawn() -> Iterator[tuple[str, str]]:
-    """Qualified names with their documentation, in the order of the draw."""
+def _drawn(wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[str, str]]:
+    """Qualified names with their documentation, in the order of the draw.
+
+    A module that is not wanted when its turn comes is passed over unread.
+    """
     modules = sorted(_modules())
     random.Random(SEED).shuffle(modules)  # noqa: S311 - a sample, not a secret
-    return _documented(modules)
+    return _documented(modules, wanted=wanted)
 
 
 def topic(name: str) -> str | None:
@@ -67,15 +68,21 @@ def topic(name: str) -> str | None:
     return next((topic for topic, packages in TOPICS.items() if package in packages), None)
 
 
-def _balanced(strings: Iterator[tuple[str, str]], *, most: int) -> Iterator[dict[str, str]]:
-    counts = Counter[str]()
-    for name, text in strings:
+def _balanced(*, behind: int, most: int) -> Iterator[dict[str, str]]:
+    counts = dict.fromkeys(TOPICS, 0)
+    place = 0
+
+    def wanted(module: str) -> bool:
+        # Reading is what takes long, and some topics are rare: only what they lack is read.
+        return place < behind or counts.get(topic(module) or "", most) < most
+
+    for place, (name, text) in enumerate(_drawn(wanted)):
         label = topic(name)
-        if label is None or counts[label] == most:
+        if place < behind or label is None or counts[label] == most:
             continue
         counts[label] += 1
         yield {"id": name, "text": text, "label": label}
-        if counts.total() == most * len(TOPICS):
+        if sum(counts.values()) == most * len(TOPICS):
             return
 
 
@@ -93,13 +100,13 @@ def _modules() -> Iterator[Path]:
     return (path for path in root.rglob("*.py") if "test" not in path.stem)
 
 
-def _documented(modules: list[Path]) -> Iterator[tuple[str, str]]:
+def _documented(modules: list[Path], *, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """Qualified names with their documentation, each text once."""
     root = Path(sysconfig.get_path("purelib"))
     seen: set[int] = set()
     for path in modules:
         module = ".".join(path.relative_to(root).with_suffix("").parts)
-        for name, text in _docstrings(path):
+        for name, text in _docstrings(path) if wanted(module) else ():
             if len(text) >= LONG_ENOUGH and hash(text) not in seen:
                 seen.add(hash(text))
                 yield f"{module}:{name}", text

@@ -75,10 +75,18 @@ def summary(found: Job) -> None:
     rows = found["rows"]
     printing.line(
         f"{found['id']} {_ended(found['state'])}: {printing.number(rows['done'])} rows, "
-        f"{printing.number(rows['failed'])} failed, {printing.rate(found['rate'])}"
+        f"{printing.number(rows['failed'])} failed, {_speed(found)}"
     )
     if found["histogram"]:
         printing.histogram(found["histogram"], rows=rows["done"])
+
+
+def _speed(found: Job) -> str:
+    """Rows per second; and tokens, read and written, if those are rows like all so far."""
+    rate, tokens, rows = found["rate"], found["usage"]["tokens"], found["rows"]["done"]
+    if not rate or not tokens:
+        return printing.rate(rate)
+    return f"{printing.rate(rate)}, {printing.number(rate * tokens / rows)} tokens/s"
 
 
 @contextmanager
@@ -125,7 +133,7 @@ def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
     rows = progress["rows"]
     counts = f"{printing.number(rows['done'])}/{printing.number(rows['total'])}"
     if progress["rate"]:
-        counts += f" {printing.rate(progress['rate'])}"
+        counts += f" {_speed(progress)}"
     if progress["eta_seconds"] is not None:
         counts += f" eta {printing.duration(progress['eta_seconds'])}"
     if rows["failed"]:

@@ -88,7 +88,11 @@ class EmbedOptions(WindowOptions):
     dimensions: int | None = Field(
         None, ge=1, description="Only the first so many numbers (Matryoshka models)."
     )
-    prompt: str = Field("", description="Put before every text, such as `query: `.")
+    prompt: str | None = Field(
+        None,
+        description="Put before every text, such as `query: `. Default: as the model's files say; "
+        "empty: none.",
+    )
 
 
 class WriteOptions(LoadOptions):

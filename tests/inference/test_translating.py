@@ -91,7 +91,7 @@ def test_the_target_language_is_the_first_token_of_the_output(t5: Path) -> None:
 @pytest.mark.parametrize("option", ["target_language", "source_language"])
 def test_an_unknown_language_is_refused_with_those_that_are_known(t5: Path, option: str) -> None:
     with pytest.raises(ModelFailure) as caught:
-        answers(t5, {0: "x"}, **{option: "xx_XX"})
+        engine.load(t5, Text2TextOptions.model_validate({option: "xx_XX"}), settings=Settings())
     assert caught.value.code == "language_unknown"
     assert LANGUAGES[0] in caught.value.message
 

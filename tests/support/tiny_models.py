@@ -82,6 +82,37 @@ def tiny_encoder(
     return folder
 
 
+def sentence_files(
+    folder: Path,
+    *,
+    modules: tuple[str, ...] = ("Transformer", "Pooling"),
+    pooling: str | None = "mean",
+    include_prompt: bool = True,
+    **config: Any,
+) -> Path:
+    """Beside a model, the files that sentence-transformers saves; gives the folder back.
+
+    ``config`` is its own config: prompts, default_prompt_name, truncate_dim.
+    """
+    places = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    entries = [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": places.get(name, name),
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for index, name in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    if pooling is not None:
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        said = {"pooling_mode": pooling, "include_prompt": include_prompt}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
+    return folder
+
+
 def seeded_classifier(config: Any, *, seed: int) -> Any:
     """A random classifier that leaves torch's global generator as it was."""
     auto: Any = AutoModelForSequenceClassification

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +71,34 @@ def same(ours: Work, theirs: Work) -> bool:
     )
 
 
+def ten_steps(*, seed: int) -> list[int]:
+    """Ten steps of a training of about 30, in order."""
+    return sorted(random.Random(seed).sample(range(1, 28), 10))
+
+
 def test_ten_kills_at_random_steps_change_no_bit(
     tmp_path: Path, base: Path, undisturbed: Work, nursery: Nursery
 ) -> None:
     run = made(tmp_path / "W", base)
-    steps = sorted(random.Random(4).sample(range(1, 28), 10))
-    for step in steps:
+    for step in ten_steps(seed=4):
         kill_at(run, run.start(nursery), step=step)
         go_on(run)
     assert run.run(nursery) == ending.DONE, run.log
     assert same(run, undisturbed)
 
 
-def test_a_kill_of_two_ranks_changes_no_bit(tmp_path: Path, base: Path, nursery: Nursery) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [(5, 11, 20), pytest.param(ten_steps(seed=5), marks=pytest.mark.long)],
+    ids=["thrice", "ten times"],
+)
+def test_kills_of_two_ranks_change_no_bit(
+    tmp_path: Path, base: Path, nursery: Nursery, steps: Sequence[int]
+) -> None:
     alone = made(tmp_path / "alone", base, processes=2)
     assert alone.run(nursery) == ending.DONE, alone.log
     run = made(tmp_path / "W", base, processes=2)
-    for step in (5, 11, 20):
+    for step in steps:
         kill_at(run, run.start(nursery), step=step)
         go_on(run)
     assert run.run(nursery) == ending.DONE, run.log

@@ -90,7 +90,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
         padder=Padder(found.model, tokenizer=tokenizer),
         budget=loading.budget(settings, device=found.model.device),
     )
-    prompt = options.prompt or facts.prompt
+    prompt = usable.prompt(facts, options)
     reader = Reader(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers
     )

@@ -1,0 +1,264 @@
+"""The four commands of bulk work: their options, what is refused, what they say at the end."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from api.cli import app, watching
+from jobs import specs
+from tests.api.conftest import Crew
+from tests.api.installation import Tenant
+from tests.cli.conftest import Run
+from tests.support.waiting import wait_until
+
+KINDS = sorted(specs.BULK)
+
+GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "classify": (
+        [
+            *("--labels", "a,b", "--top-k", "2", "--all-scores", "--multi-label"),
+            *("--threshold", "0.25", "--long-texts", "stride", "--stride", "16"),
+            *("--max-tokens", "64", "--dtype", "float16"),
+        ],
+        {
+            "labels": ["a", "b"],
+            "top_k": 2,
+            "all_scores": True,
+            "multi_label": True,
+            "threshold": 0.25,
+            "long_texts": "stride",
+            "stride": 16,
+            "max_tokens": 64,
+            "dtype": "float16",
+        },
+    ),
+    "embed": (
+        [
+            *("--pooling", "lasttoken", "--no-normalize", "--dimensions", "256"),
+            *("--prompt", "query: ", "--long-texts", "stride", "--stride", "0"),
+            *("--max-tokens", "128", "--dtype", "bfloat16"),
+        ],
+        {
+            "pooling": "lasttoken",
+            "normalize": False,
+            "dimensions": 256,
+            "prompt": "query: ",
+            "long_texts": "stride",
+            "stride": 0,
+            "max_tokens": 128,
+            "dtype": "bfloat16",
+        },
+    ),
+    "generate": (
+        [
+            *("--chat", "--system", "Answer in one word.", "--max-new-tokens", "8"),
+            *("--stop", "\n", "--stop", "END", "--temperature", "0.7", "--top-p", "0.9"),
+            *("--top-k", "40", "--repetition-penalty", "1.1", "--seed", "7", "--dtype", "float32"),
+        ],
+        {
+            "chat": True,
+            "system": "Answer in one word.",
+            "max_new_tokens": 8,
+            "stop": ["\n", "END"],
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "top_k": 40,
+            "repetition_penalty": 1.1,
+            "seed": 7,
+            "dtype": "float32",
+        },
+    ),
+    "text2text": (
+        [
+            *("--prompt", "summarize: ", "--source-language", "eng_Latn"),
+            *("--target-language", "zho_Hans", "--max-new-tokens", "64", "--stop", "END"),
+            *("--beams", "4", "--length-penalty", "-0.5", "--no-repeat-ngram", "3"),
+            *("--max-tokens", "512", "--dtype", "bfloat16"),
+        ],
+        {
+            "prompt": "summarize: ",
+            "source_language": "eng_Latn",
+            "target_language": "zho_Hans",
+            "max_new_tokens": 64,
+            "stop": ["END"],
+            "beams": 4,
+            "length_penalty": -0.5,
+            "no_repeat_ngram": 3,
+            "max_tokens": 512,
+            "dtype": "bfloat16",
+        },
+    ),
+}
+"""Every option of each kind, and its part of the spec."""
+
+
+def _defaults(kind: str) -> dict[str, Any]:
+    """A kind's part of a spec in which nothing was given."""
+    spec = specs.bulk({"kind": kind, "model": "/m", "corpus": {"uri": "file:///a.csv"}})
+    return spec.options.model_dump(mode="json")
+
+
+def _spec(run: Run, tenant: Tenant, *arguments: str) -> dict[str, Any]:
+    ran = run(*arguments)
+    assert ran.code == 0, ran.err
+    return dict(tenant.job(ran.out.strip())["spec"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_of_a_kind_lands_in_the_spec_as_it_was_given(
+    run: Run, tenant: Tenant, corpus: Path, kind: str
+) -> None:
+    arguments, expected = GIVEN[kind]
+    assert set(expected) == set(_defaults(kind)), "every option there is must be given"
+    spec = _spec(run, tenant, kind, str(corpus), "--model", "/m", *arguments)
+    assert (spec["kind"], spec[kind]) == (kind, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_given_is_the_default_of_the_spec(
+    run: Run, tenant: Tenant, corpus: Path, kind: str
+) -> None:
+    spec = _spec(run, tenant, kind, str(corpus), "--model", "/m")
+    assert spec[kind] == _defaults(kind)
+
+
+def test_an_empty_prompt_is_another_thing_than_none(run: Run, tenant: Tenant, corpus: Path) -> None:
+    spec = _spec(run, tenant, "embed", str(corpus), "--model", "/m", "--prompt", "")
+    assert spec["embed"]["prompt"] == ""
+    assert _defaults("embed")["prompt"] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corpus_model_and_output_are_said_in_the_same_way_for_every_kind(
+    run: Run, tenant: Tenant, corpus: Path, kind: str
+) -> None:
+    spec = _spec(
+        run,
+        tenant,
+        *(kind, str(corpus), "-m", "hf:org/name", "--text-column", "body", "--id-column", "key"),
+        *("--format", "csv", "--encoding", "gb18030", "--chunk-rows", "7", "--pool", "gpu"),
+        *("--priority", "5", "--keep-text", "--postgres", "--name", "tonight"),
+    )
+    file_id = spec["corpus"]["file"]
+    assert tenant.http.get(f"/v1/files/{file_id}/content").content == corpus.read_bytes()
+    assert (spec["corpus"]["text_column"], spec["corpus"]["id_column"]) == ("body", "key")
+    assert (spec["corpus"]["format"], spec["corpus"]["encoding"]) == ("csv", "gb18030")
+    assert (spec["model"], spec["name"], spec["chunk_rows"]) == ("hf:org/name", "tonight", 7)
+    assert (spec["pool"], spec["priority"]) == ("gpu", 5)
+    assert (spec["output"]["keep_text"], spec["output"]["postgres"]) == (True, True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_says_what_it_is_for(kind: str) -> None:
+    command = typer.main.get_command(app).commands[kind]  # type: ignore[attr-defined]
+    assert [param.name for param in command.params if not param.help] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("classify", ["--threshold", "1"], "classify.threshold: must be less than 1, not '1.0'"),
+        ("classify", ["--max-tokens", "7"], "classify.max_tokens: must be greater"),
+        ("embed", ["--dimensions", "0"], "embed.dimensions: must be greater than or equal to 1"),
+        ("embed", ["--dimensions", "half"], "Invalid value for '--dimensions'"),
+        ("embed", ["--pooling", "sum"], "'sum'"),
+        ("embed", ["--stride", "-1"], "embed.stride: must be greater than or equal to 0"),
+        ("embed", ["--dtype", "int8"], "'int8'"),
+        ("embed", ["--labels", "a,b"], "No such option"),
+        ("generate", ["--top-k", "5"], "top_k and top_p are for sampling: set a temperature"),
+        ("generate", ["--top-p", "0.9"], "top_k and top_p are for sampling: set a temperature"),
+        ("generate", ["--stop", ""], "a stop text must not be empty"),
+        ("generate", ["--temperature", "-1"], "generate.temperature: must be greater"),
+        ("generate", ["--temperature", "nan"], "generate.temperature: must be"),
+        ("generate", ["--no-chat", "--system", "s"], "a system message is for chats"),
+        ("generate", ["--max-new-tokens", "0"], "generate.max_new_tokens: must be greater"),
+        ("text2text", ["--stop", "a", "--stop", ""], "a stop text must not be empty"),
+        ("text2text", ["--beams", "0"], "text2text.beams: must be greater than or equal to 1"),
+        ("text2text", ["--temperature", "1"], "No such option"),
+        ("text2text", ["--out", "out.txt"], "--out must end in .parquet, .jsonl, .csv"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_uploaded(
+    run: Run, tenant: Tenant, corpus: Path, kind: str, arguments: list[str], message: str
+) -> None:
+    ran = run(kind, str(corpus), "--model", "/m", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+    assert tenant.http.get("/v1/files").json()["data"] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_corpus_that_is_not_there_and_a_missing_model_are_told_by_every_kind(
+    run: Run, corpus: Path, kind: str
+) -> None:
+    assert "there is no file nowhere.csv" in run(kind, "nowhere.csv", "--model", "/m").err
+    assert "Missing option '--model'" in run(kind, str(corpus)).err
+    assert "Missing argument" in run(kind, "--model", "/m").err
+
+
+def test_with_json_the_job_is_printed_as_it_was_accepted(
+    run: Run, tenant: Tenant, corpus: Path
+) -> None:
+    ran = run("generate", str(corpus), "--model", "/m", "--json")
+    job = json.loads(ran.out)
+    assert (job["kind"], job["state"]) == ("generate", "queued")
+    assert tenant.job(job["id"])["spec"]["generate"] == _defaults("generate")
+
+
+def test_with_out_a_job_that_writes_is_waited_for_and_its_results_are_fetched(
+    run: Run, tenant: Tenant, crew: Crew, corpus: Path, tmp_path: Path
+) -> None:
+    def work() -> None:
+        wait_until(lambda: _newest(tenant))
+        _work(crew, str(_newest(tenant)))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    ran = run("text2text", str(corpus), "--model", "/m", "--out", "out.jsonl")
+    worker.join()
+    assert ran.code == 0, ran.err
+    assert "succeeded: 5 rows, 1 failed, " in ran.out
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+
+
+def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
+    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
+    _work(crew, job_id)
+    job = {**tenant.job(job_id), "rate": 50.0, "histogram": {}}
+    watching.summary(job)
+    said = capsys.readouterr().out
+    assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
+
+
+def test_the_summary_of_a_job_that_did_nothing_says_so(
+    tenant: Tenant, crew: Crew, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = tenant.submit()
+    crew.on(job_id).fail(code="corpus_empty", message="no rows")
+    watching.summary(tenant.job(job_id))
+    said = capsys.readouterr().out
+    assert re.fullmatch(rf"{job_id} failed: 0 rows, 0 failed, (-|0\.0/s)\n", said)
+
+
+def _work(crew: Crew, job_id: str) -> None:
+    """Do the five rows of the corpus, of which the last fails; each is three tokens."""
+    hands = crew.on(job_id)
+    hands.plan([2, 3])
+    hands.work(0)
+    hands.work(1, failed=1)
+    hands.finish()
+
+
+def _newest(tenant: Tenant) -> str | None:
+    jobs = tenant.http.get("/v1/jobs").json()["data"]
+    return jobs[0]["id"] if jobs else None

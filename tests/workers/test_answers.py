@@ -1,0 +1,125 @@
+"""From answers to a part: every row once, vectors as they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from psycopg.types.json import Jsonb
+
+from jobs.ledger.result_rows import COLUMNS
+from jobs.rows import CLASSIFY_SCHEMA, SHARD_SCHEMA, WRITTEN_SCHEMA, RowCode, embed_schema
+from workers import answers
+from workers.inference.classifier import Prediction
+from workers.inference.embedder import Embedding
+from workers.inference.engine import Answer, RowError
+from workers.inference.writing import Written
+
+WIDTH = 3
+ANSWERS: list[tuple[pa.Schema, Answer, dict[str, Any]]] = [
+    (
+        embed_schema(WIDTH),
+        Embedding(np.array([0.5, -1, 2], np.float32), tokens=4, truncated=True),
+        {"embedding": [0.5, -1.0, 2.0], "tokens": 4, "truncated": True},
+    ),
+    (
+        CLASSIFY_SCHEMA,
+        Prediction(("a", "b"), (0.75, 0.25), tokens=4, truncated=False),
+        {"label": "a", "score": 0.75, "labels": ["a", "b"], "scores": [0.75, 0.25], "tokens": 4},
+    ),
+    (
+        WRITTEN_SCHEMA,
+        Written("it\0is", "stop", tokens=4, output_tokens=2, truncated=False),
+        {"output": "it\0is", "finish_reason": "stop", "tokens": 4, "output_tokens": 2},
+    ),
+]
+
+
+def shard(count: int) -> pa.Table:
+    """Rows with a text, of which the last is bad from the start."""
+    records: list[dict[str, Any]] = [
+        {"row": row, "line": row + 1, "id": f"id {row}", "text": f"text {row}"}
+        for row in range(count)
+    ]
+    records[-1] |= {"text": None, "error_code": "bad_json", "error_message": "it is cut short"}
+    return pa.Table.from_pylist(records, schema=SHARD_SCHEMA)
+
+
+def part(schema: pa.Schema, answer: Answer, *, count: int = 4, keep_text: bool = False) -> pa.Table:
+    """A kept row, answered rows, a row that failed and one that is bad, in this order."""
+    results: dict[int, Answer | RowError] = dict.fromkeys(range(1, count - 2), answer)
+    results[count - 2] = RowError(RowCode.NOT_FINITE, "not a number")
+    earlier = answers.table(
+        shard(2), {0: answer}, schema=schema, kept={}, keep_text=False
+    ).to_pylist()
+    return answers.table(
+        shard(count), results, schema=schema, kept={0: earlier[0]}, keep_text=keep_text
+    )
+
+
+@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
+def test_a_part_has_every_row_once_with_what_came_of_it(
+    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+) -> None:
+    table = part(schema, answer)
+    assert table.schema.equals(schema)
+    kept, answered, failed, bad = table.to_pylist()
+    assert [record["row"] for record in (kept, answered, failed, bad)] == [0, 1, 2, 3]
+    assert said.items() <= kept.items()
+    assert said.items() <= answered.items()
+    assert (failed["error_code"], bad["error_code"]) == ("not_finite", "bad_json")
+    for record in (failed, bad):
+        assert {record[name] for name in said} == {None}
+    assert {record["text"] for record in (kept, answered, failed, bad)} == {None}
+
+
+@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
+def test_texts_are_kept_where_they_are_asked_for(
+    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+) -> None:
+    del said
+    texts = part(schema, answer, keep_text=True)["text"].to_pylist()
+    assert texts == ["text 0", "text 1", "text 2", None]
+
+
+@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
+def test_result_rows_are_those_of_the_part_however_many(
+    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+) -> None:
+    count = 2 * answers.ROWS_AT_ONCE + 3
+    table = part(schema, answer, count=count)
+    found = [dict(zip(COLUMNS, row, strict=True)) for row in answers.result_rows("job_1", table)]
+    assert [record["row"] for record in found] == list(range(count))
+    assert {record["job_id"] for record in found} == {"job_1"}
+    assert found[-1]["error_code"] == "bad_json"
+    for name in sorted(said.keys() - {"labels", "scores", "output"}):
+        assert found[count // 2][name] == said[name]
+
+
+def test_labels_are_a_map_to_their_scores_in_postgres() -> None:
+    schema, answer, _ = ANSWERS[1]
+    [first, *_] = answers.result_rows("job_1", part(schema, answer))
+    labels = dict(zip(COLUMNS, first, strict=True))["labels"]
+    assert isinstance(labels, Jsonb)
+    assert labels.obj == {"a": 0.75, "b": 0.25}
+
+
+def test_a_nul_in_a_text_becomes_the_replacement_character_in_postgres() -> None:
+    schema, answer, _ = ANSWERS[2]
+    [first, *_] = answers.result_rows("job_1", part(schema, answer))
+    assert dict(zip(COLUMNS, first, strict=True))["output"] == "it\ufffdis"
+
+
+def test_no_rows_are_a_part_without_rows() -> None:
+    for schema, _, _ in ANSWERS:
+        table = answers.table(
+            SHARD_SCHEMA.empty_table(), {}, schema=schema, kept={}, keep_text=False
+        )
+        assert (table.num_rows, table.schema.equals(schema)) == (0, True)
+
+
+def test_tokens_are_those_read_and_written() -> None:
+    sums = [answers.tokens(part(schema, answer)) for schema, answer, _ in ANSWERS]
+    assert sums == [8, 8, 12]
