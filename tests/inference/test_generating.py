@@ -146,6 +146,17 @@ def test_a_repetition_penalty_is_that_of_transformers(llama: Path) -> None:
     }
 
 
+def test_the_models_own_settings_of_sampling_and_of_results_are_left_out(tmp_path: Path) -> None:
+    folder = tiny_generator(tmp_path / "model")
+    texts = numbered(10)
+    before = outputs(folder, texts)
+    path = folder / "generation_config.json"
+    own = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 4, "max_length": 20}
+    odd = {"num_return_sequences": 3, "return_dict_in_generate": True, "num_beams": 3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own | odd))
+    assert outputs(folder, texts) == before
+
+
 def test_a_prompt_that_leaves_no_room_is_an_error_row(llama: Path) -> None:
     found = error(loaded(llama), "x" * MAX_TOKENS)
     assert found.code is RowCode.TOO_MANY_TOKENS

@@ -42,7 +42,7 @@ class Prompter:
         """What the model reads of the row's text, or why it cannot."""
         try:
             ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
-        except (ValueError, TemplateError) as error:
+        except (ValueError, TypeError, TemplateError) as error:  # whatever a template stumbles over
             return RowError(
                 RowCode.BAD_CHAT, f"the chat does not fit the model's template: {error}"
             )
