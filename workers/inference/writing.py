@@ -231,8 +231,8 @@ def config(
     """The model's own settings with those that were given; the token is chosen by ``Choosing``."""
     found: Any = copy.deepcopy(model.generation_config)
     known = {name: value for name, value in given.items() if value is not None}
+    found.num_return_sequences, found.return_dict_in_generate = 1, False
     found.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
-    found.update(num_return_sequences=1, return_dict_in_generate=False)
     found.stop_strings = list(options.stop) or None
     for name in ("temperature", "top_p", "top_k", "max_length"):  # said of sampling, or of old
         setattr(found, name, None)
