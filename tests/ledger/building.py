@@ -13,6 +13,7 @@ from jobs.decisions.crashing import Verdict
 from jobs.ledger import accepting, chunks, finalizing, planning, projects, rescuing, steps
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.planning import PlannedShard
+from jobs.ledger.result_rows import COLUMNS
 from jobs.ledger.steps import Step, StepLease
 from jobs.specs import ClassifySpec
 from jobs.states import ChunkState
@@ -177,5 +178,6 @@ def part_of(held: ChunkLease, *, failed: int = 0) -> Part:
 
 def result_rows(held: ChunkLease, *, label: str = "good") -> list[tuple[Any, ...]]:
     """Rows as COPY takes them."""
+    said = {"job_id": held.job_id, "label": label, "score": 1.0, "tokens": 1, "truncated": False}
     rows = range(held.first_row, held.first_row + held.rows)
-    return [(held.job_id, row, None, label, 1.0, None, 1, False, None, None) for row in rows]
+    return [tuple((said | {"row": row}).get(name) for name in COLUMNS) for row in rows]
