@@ -138,6 +138,22 @@ def test_a_stop_text_ends_the_output_before_itself(llama: Path) -> None:
     assert answer.output_tokens < STEPS
 
 
+@pytest.mark.parametrize("padding", ["a token of its own", "the end token"])
+def test_an_output_that_a_text_stopped_is_counted_without_what_fills_its_batch(
+    padding: str, tmp_path: Path
+) -> None:
+    folder = tiny_generator(tmp_path / "model")
+    if padding == "the end token":
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": 2}))
+    texts = numbered(20)
+    stop = tuple({text[2] for text in outputs(folder, texts).values() if len(text) > 6})[:3]
+    found = loaded(folder, stop=stop)
+    together = written(found, texts)
+    assert together == {row: written(found, {row: text})[row] for row, text in texts.items()}
+    assert len({each.output_tokens for each in together.values()}) > 2
+
+
 def test_a_repetition_penalty_is_that_of_transformers(llama: Path) -> None:
     texts = numbered(10)
     found = outputs(llama, texts, repetition_penalty=1.5)

@@ -7,6 +7,7 @@ half precision, that holds but for rounding.
 
 from __future__ import annotations
 
+import bisect
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,15 +194,29 @@ class Writer:
 
     def _ended(self, ids: list[int]) -> list[int]:
         """A row's new tokens up to the one that ends it; the rest fills the batch up."""
-        end = next((place for place, token in enumerate(ids) if token in self._ends), None)
-        return ids if end is None else ids[: end + 1]
+        end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
+        new = ids[: end + 1]
+        stop = bisect.bisect_left(range(len(new)), 1, key=lambda n: self._stop(new[:n]) >= 0)
+        return new[:stop]
+
+    def _stop(self, new: list[int]) -> int:
+        """Where the first stop text begins in what these tokens say; -1: there is none."""
+        if not self._manner.stop:
+            return -1
+        said = self._decode(new)
+        return min(
+            (place for text in self._manner.stop if (place := said.find(text)) >= 0), default=-1
+        )
+
+    def _decode(self, new: list[int]) -> str:
+        return str(self._tokenizer.decode(new, skip_special_tokens=True))
 
     def _text(self, prompt: Prompt, new: list[int]) -> Written:
-        whole = str(self._tokenizer.decode(new, skip_special_tokens=True))
-        cuts = [place for text in self._manner.stop if (place := whole.find(text)) >= 0]
-        stopped = bool(cuts) or (bool(new) and new[-1] in self._ends)
+        stop = self._stop(new)
+        stopped = stop >= 0 or (bool(new) and new[-1] in self._ends)
+        said = self._decode(new)
         return Written(
-            output=whole[: min(cuts)] if cuts else whole,
+            output=said if stop < 0 else said[:stop],
             finish_reason="stop" if stopped else "length",
             tokens=len(prompt.ids),
             output_tokens=len(new),
