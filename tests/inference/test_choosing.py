@@ -69,6 +69,13 @@ def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
     assert chosen[~doubt].tolist() == again[~doubt].tolist()
 
 
+@pytest.mark.parametrize("how", [{"top_p": 0.6}, {"top_k": 2}])
+def test_two_of_which_only_one_may_be_sampled_are_in_doubt(how: dict[str, float]) -> None:
+    line = torch.tensor([[2.0, 1.0, 1.0, -1.0], [2.0, 1.5, 0.5, -1.0]])
+    _, doubt = draw(line, torch.tensor([0.1, 0.1]), sampling(**how))
+    assert doubt.tolist() == [True, False]
+
+
 def test_most_choices_are_without_doubt() -> None:
     scores = torch.randn((1_000, VOCABULARY), generator=torch.Generator().manual_seed(0)) * 3
     number = torch.rand(1_000, generator=torch.Generator().manual_seed(1))

@@ -87,7 +87,7 @@ def draw(
         chances, unsure = _likeliest(chances, scores=scores, count=sampling.top_k)
         doubt |= unsure
     if sampling.top_p < 1:
-        chances, unsure = _nucleus(chances, share=sampling.top_p)
+        chances, unsure = _nucleus(chances, scores=scores, share=sampling.top_p)
         doubt |= unsure
     ends = chances.cumsum(dim=1)
     total = ends[:, -1]
@@ -101,8 +101,12 @@ def draw(
 
 def _near_tie(scores: torch.Tensor) -> torch.Tensor:
     best = scores.topk(2, dim=1).values
-    noise = NOISE * best[:, 0].abs().clamp(min=1.0)
-    return best[:, 0] - best[:, 1] < noise
+    return best[:, 0] - best[:, 1] < _noise(scores)
+
+
+def _noise(scores: torch.Tensor) -> torch.Tensor:
+    """(rows,): how far batching may move each row's scores."""
+    return NOISE * scores.amax(dim=1).abs().clamp(min=1.0)
 
 
 def _likeliest(
@@ -111,16 +115,26 @@ def _likeliest(
     """The ``count`` likeliest tokens' chances; it matters which is the last if it has any."""
     best = scores.topk(count + 1, dim=1).values
     last, following = best[:, -2:-1], best[:, -1:]
-    close = last - following < NOISE * best[:, :1].abs().clamp(min=1.0)
+    close = last - following < _noise(scores).unsqueeze(1)
     kept = chances.masked_fill(scores < last, 0.0)
     matters = (chances.masked_fill(scores != last, 0.0) > NOISE).any(dim=1)
     return kept / kept.sum(dim=1, keepdim=True), close.squeeze(1) & matters
 
 
-def _nucleus(chances: torch.Tensor, *, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest tokens that together reach ``share``: those before which it is not reached."""
+def _nucleus(
+    chances: torch.Tensor, *, scores: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest tokens that together reach ``share``: those before which it is not reached.
+
+    It matters how many they are, and, where the last of them is hardly likelier than the next one,
+    which; both only of tokens that have a chance.
+    """
     ordered, order = chances.sort(dim=1, descending=True, stable=True)
     before = ordered.cumsum(dim=1) - ordered
+    outside = before >= share
     unsure = (((before - share).abs() < NOISE) & (ordered > NOISE)).any(dim=1)
-    kept = ordered.masked_fill(before >= share, 0.0)
-    return torch.zeros_like(chances).scatter(1, order, kept), unsure
+    last = ordered.masked_fill(outside, 1.0).amin(dim=1)
+    following = ordered.masked_fill(~outside, 0.0).amax(dim=1)
+    close = (last - following < last * _noise(scores)) & (last > NOISE)
+    kept = ordered.masked_fill(outside, 0.0)
+    return torch.zeros_like(chances).scatter(1, order, kept), unsure | close
