@@ -16,22 +16,19 @@ import torch
 
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
-from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import classify, loading, nearest
 from workers.inference.classify import Head
 from workers.inference.decide import Rule, Verdicts, judge
 from workers.inference.family import Padder
-from workers.inference.measuring import Beat, Meter, Row, RowError
+from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
 from workers.inference.reading import Reader, Reading, Window
 from workers.inference.sweep import Sweep
 
 NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far batching may move a number, relative to the row's largest: well above what is seen."""
-
-_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ class Classifier:
             if verdicts.settled[place] or (final and verdicts.finite[place]):
                 yield self._prediction(verdicts, place=place, reading=row.reading)
             else:
-                yield _NOT_FINITE if final else None
+                yield NOT_FINITE if final else None
 
     def _prediction(self, verdicts: Verdicts, *, place: int, reading: Reading) -> Prediction:
         order = verdicts.order[place, : verdicts.shown[place]]

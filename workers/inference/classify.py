@@ -42,10 +42,7 @@ def load(
 ) -> Head:
     """The folder's classifier on the device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSequenceClassification
-    device = loading.device()
-    model = loading.module(
-        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
-    )
+    model = loading.model(folder, auto=auto, options=options)
     return Head(model, multi_label=is_multi_label(facts, options))
 
 

@@ -13,17 +13,14 @@ import numpy.typing as npt
 from jobs import usable
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
-from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import EmbedOptions
 from workers.inference import encoder, loading
 from workers.inference.encoder import Encoder
 from workers.inference.family import Padder
-from workers.inference.measuring import Beat, Meter, Row, RowError
+from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.reading import Reader
 from workers.inference.sweep import Sweep
-
-_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # arrays are not simply equal
@@ -73,7 +70,7 @@ class Embedder:
             return row.error
         vector = row.raw.mean(axis=0)[: self._shape.width]  # over the windows of a long text
         if not np.isfinite(vector).all():
-            return _NOT_FINITE
+            return NOT_FINITE
         if self._shape.normalize:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         return Embedding(

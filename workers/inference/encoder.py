@@ -67,8 +67,5 @@ def load(folder: Path, *, pooling: str | None, facts: ModelFacts, options: LoadO
     Without a pooling it is as the model's files say, else a mean. Raises ``ModelFailure``.
     """
     auto: Any = AutoModel
-    device = loading.device()
-    model = loading.module(
-        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
-    )
+    model = loading.model(folder, auto=auto, options=options)
     return Encoder(model, pooling=pooling or facts.pooling or Pooling.MEAN)

@@ -1,7 +1,8 @@
 """The engine: a folder and options in, something that answers rows out, whatever the kind.
 
 One chunk at a time, its longest rows first, in batches of so many tokens; equal rows once where
-their answers are equal. No answer depends on how rows were cut into chunks and batches.
+their answers are equal. No answer depends on how rows were cut into chunks and batches, within the
+bounds of promise P6 (docs/promises.md).
 """
 
 from __future__ import annotations

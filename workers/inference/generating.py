@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
@@ -18,7 +17,7 @@ from jobs.specs import GenerateOptions
 from workers.inference import loading, writing
 from workers.inference.choosing import Sampling
 from workers.inference.measuring import Beat, RowError
-from workers.inference.writing import Manner, Prompt, Writer, Written
+from workers.inference.writing import Prompt, Writer, Written
 
 
 class Prompter:
@@ -40,12 +39,9 @@ class Prompter:
 
     def prompt(self, row: int, text: str) -> Prompt | RowError:
         """What the model reads of the row's text, or why it cannot."""
-        try:
-            ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
-        except (ValueError, TypeError, TemplateError) as error:  # whatever a template stumbles over
-            return RowError(
-                RowCode.BAD_CHAT, f"the chat does not fit the model's template: {error}"
-            )
+        ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
+        if isinstance(ids, RowError):
+            return ids
         if not ids:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
         if self._room is not None and len(ids) + self._steps > self._room:
@@ -57,13 +53,17 @@ class Prompter:
             return RowError(RowCode.TOO_MANY_TOKENS, message)
         return Prompt(row, list(ids))
 
-    def _chat(self, text: str) -> list[int]:
-        messages = conversation(text)
-        if self._system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self._system}, *messages]
-        whole = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+    def _chat(self, text: str) -> list[int] | RowError:
+        try:
+            messages = conversation(text)
+            if self._system is not None and messages[0]["role"] != "system":
+                messages = [{"role": "system", "content": self._system}, *messages]
+            whole = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (ValueError, TypeError, TemplateError) as error:  # whatever a template stumbles over
+            message = f"the chat does not fit the model's template: {error}"
+            return RowError(RowCode.BAD_CHAT, message)
         ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -111,11 +111,8 @@ def load(
 ) -> Generator:
     """The folder's causal language model on this process's device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForCausalLM
-    device = loading.device()
     tokenizer = loading.tokenizer(folder)
-    model = loading.module(
-        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
-    )
+    model = loading.model(folder, auto=auto, options=options)
     sampling = None
     if options.temperature:
         sampling = Sampling(
@@ -124,21 +121,22 @@ def load(
             top_k=options.top_k,
             seed=options.seed,
         )
-    manner = Manner(
-        config=writing.config(
-            model,
-            tokenizer,
-            options=options,
-            num_beams=1,
-            repetition_penalty=options.repetition_penalty,
-        ),
-        sampling=sampling,
-        stop=options.stop,
-        steps=options.max_new_tokens,
-        certain=model.dtype is torch.float32,
+    config = writing.config(
+        model,
+        tokenizer,
+        options=options,
+        num_beams=1,
+        repetition_penalty=options.repetition_penalty,
     )
     return Generator(
-        Writer(model, tokenizer=tokenizer, manner=manner, settings=settings),
+        Writer(
+            model,
+            tokenizer=tokenizer,
+            config=config,
+            options=options,
+            settings=settings,
+            sampling=sampling,
+        ),
         prompter=Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens),
         sampled=sampling is not None,
         digest=facts.digest,

@@ -75,6 +75,12 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
+def model(folder: Path, *, auto: Any, options: LoadOptions) -> PreTrainedModel:
+    """``module`` on this process's device, in the numbers that the options ask for."""
+    there = device()
+    return module(folder, auto=auto, dtype=dtype(options, device=there), device=there)
+
+
 def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """The folder's model of an auto class, on the device, in evaluation mode.
 

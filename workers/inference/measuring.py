@@ -26,6 +26,9 @@ class RowError:
     message: str
 
 
+NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+
+
 @dataclass(slots=True)
 class Row:
     """A text on its way: its windows, and for each a line of numbers once it was measured."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
@@ -17,7 +16,10 @@ from jobs.specs import Text2TextOptions
 from workers.inference import loading, writing
 from workers.inference.measuring import Beat, RowError
 from workers.inference.reading import DEFAULT_WINDOW
-from workers.inference.writing import Manner, Prompt, Writer, Written
+from workers.inference.writing import Prompt, Writer, Written
+
+PLAIN = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})
+"""Special tokens that stand for no language."""
 
 
 class Sources:
@@ -58,32 +60,23 @@ def load(
 ) -> Translator:
     """The folder's encoder-decoder on this process's device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSeq2SeqLM
-    device = loading.device()
     tokenizer = loading.tokenizer(folder)
-    model = loading.module(
-        folder, auto=auto, dtype=loading.dtype(options, device=device), device=device
-    )
+    model = loading.model(folder, auto=auto, options=options)
     if options.source_language is not None:
         _set_source(tokenizer, options.source_language)
     target = options.target_language
-    manner = Manner(
-        config=writing.config(
-            model,
-            tokenizer,
-            options=options,
-            num_beams=options.beams,
-            length_penalty=options.length_penalty,
-            no_repeat_ngram_size=options.no_repeat_ngram,
-            forced_bos_token_id=None if target is None else _language(tokenizer, target),
-        ),
-        sampling=None,
-        stop=options.stop,
-        steps=options.max_new_tokens,
-        certain=model.dtype is torch.float32,
+    config = writing.config(
+        model,
+        tokenizer,
+        options=options,
+        num_beams=options.beams,
+        length_penalty=options.length_penalty,
+        no_repeat_ngram_size=options.no_repeat_ngram,
+        forced_bos_token_id=None if target is None else _language(tokenizer, target),
     )
     limits = [limit for limit in (facts.max_tokens, options.max_tokens) if limit is not None]
     return Translator(
-        Writer(model, tokenizer=tokenizer, manner=manner, settings=settings),
+        Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings),
         sources=Sources(
             tokenizer, prompt=options.prompt, window=min(limits, default=DEFAULT_WINDOW)
         ),
@@ -107,12 +100,9 @@ def _language(tokenizer: Any, language: str) -> int:
         found = tokenizer.convert_tokens_to_ids(name)
         if found is not None and found != tokenizer.unk_token_id:
             return int(found)
-    known = [token for token in tokenizer.all_special_tokens if token not in _PLAIN]
+    known = [token for token in tokenizer.all_special_tokens if token not in PLAIN]
     raise ModelFailure(
         f"the model's tokenizer knows no language {language!r}; its special tokens are "
         f"{', '.join(known[:20]) or 'none'}",
         code="language_unknown",
     )
-
-
-_PLAIN = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})

@@ -29,9 +29,7 @@ from jobs.specs import WriteOptions
 from workers.inference import loading
 from workers.inference.budget import Budget, Work
 from workers.inference.choosing import Choosing, Sampling
-from workers.inference.measuring import Beat, RowError
-
-_NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+from workers.inference.measuring import NOT_FINITE, Beat, RowError
 
 BUDGETS = 8
 """Writing takes so many times the tokens of a single pass: every step reads all weights anew."""
@@ -61,38 +59,37 @@ class Prompt:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a model writes, the same for every row of a job."""
-
-    config: GenerationConfig
-    sampling: Sampling | None
-    stop: tuple[str, ...]
-    steps: int  # most tokens of an output
-    certain: bool  # choices in doubt are made again, alone
-
-
 Read = Callable[[int, str], Prompt | RowError]
 """What makes a prompt of a row's number and text."""
 
 
 class Writer:
-    """A loaded model that writes. For one thread at a time."""
+    """A loaded model that writes. For one thread at a time.
+
+    ``config`` is what transformers is told, ``options`` what the job was; without ``sampling`` the
+    likeliest token is chosen, or the likeliest beam.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
         *,
         tokenizer: PreTrainedTokenizerBase,
-        manner: Manner,
+        config: GenerationConfig,
+        options: WriteOptions,
         settings: Settings,
+        sampling: Sampling | None = None,
     ) -> None:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
-        self._manner = manner
+        self._config = config
+        self._sampling = sampling
+        self._stops = options.stop
+        self._steps = options.max_new_tokens
+        self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
         self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
-        self._ends = _as_set(manner.config.eos_token_id)
+        self._ends = _as_set(config.eos_token_id)
 
     def answer(
         self, texts: Mapping[int, str], *, read: Read, beat: Beat
@@ -137,7 +134,7 @@ class Writer:
         return written
 
     def _length(self, prompt: Prompt) -> int:
-        return len(prompt.ids) + self._manner.steps
+        return len(prompt.ids) + self._steps
 
     def _run(self, batch: list[Prompt], *, beat: Beat) -> list[tuple[Written | RowError, bool]]:
         """Each prompt's text, and whether a choice in it is in doubt."""
@@ -151,9 +148,9 @@ class Writer:
         for place, (prompt, new) in enumerate(zip(batch, ids, strict=True)):
             steps = len(new)
             if broken[place, :steps].any():
-                found.append((_NOT_FINITE, False))
+                found.append((NOT_FINITE, False))
             else:
-                doubt = self._manner.certain and bool(doubts[place, :steps].any())
+                doubt = self._certain and bool(doubts[place, :steps].any())
                 found.append((self._text(prompt, new), doubt))
         return found
 
@@ -163,18 +160,17 @@ class Writer:
     ) -> tuple[list[list[int]], Choosing | None]:
         """New token ids of each prompt, up to its end; how they were chosen, but for beams."""
         inputs = self._inputs(batch)
-        one_beam = (self._manner.config.num_beams or 1) == 1
+        one_beam = (self._config.num_beams or 1) == 1
         choosing = None
         if one_beam:
             rows = [prompt.row for prompt in batch]
-            sampling = self._manner.sampling
-            choosing = Choosing(rows, sampling=sampling, steps=self._manner.steps)
+            choosing = Choosing(rows, sampling=self._sampling, steps=self._steps)
         found = self._model.generate(
             **inputs,
-            generation_config=self._manner.config,
+            generation_config=self._config,
             logits_processor=LogitsProcessorList([choosing] if choosing else []),
             stopping_criteria=StoppingCriteriaList([Beating(beat)]),
-            **({"tokenizer": self._tokenizer} if self._manner.stop else {}),
+            **({"tokenizer": self._tokenizer} if self._stops else {}),
         )
         read = 1 if self._reads else inputs["input_ids"].shape[1]
         return [self._ended(row) for row in found[:, read:].cpu().tolist()], choosing
@@ -182,7 +178,7 @@ class Writer:
     def _inputs(self, batch: list[Prompt]) -> dict[str, torch.Tensor]:
         """Ids and mask (prompts, longest); a causal model's are filled up at the left."""
         longest = max(len(prompt.ids) for prompt in batch)
-        ids = torch.full((len(batch), longest), int(self._manner.config.pad_token_id or 0))
+        ids = torch.full((len(batch), longest), int(self._config.pad_token_id or 0))
         mask = torch.zeros_like(ids)
         for place, prompt in enumerate(batch):
             size = len(prompt.ids)
@@ -201,12 +197,10 @@ class Writer:
 
     def _stop(self, new: list[int]) -> int:
         """Where the first stop text begins in what these tokens say; -1: there is none."""
-        if not self._manner.stop:
+        if not self._stops:
             return -1
         said = self._decode(new)
-        return min(
-            (place for text in self._manner.stop if (place := said.find(text)) >= 0), default=-1
-        )
+        return min((place for text in self._stops if (place := said.find(text)) >= 0), default=-1)
 
     def _decode(self, new: list[int]) -> str:
         return str(self._tokenizer.decode(new, skip_special_tokens=True))
