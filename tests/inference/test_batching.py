@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.inference.batching import MAX_PADDING, SMALL_PADDING, cut
+from workers.inference.batching import MAX_PACKED, MAX_PADDING, SMALL_PADDING, Fill, cut
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 BUDGETS = st.integers(1, 5_000)
+FILLS = st.sampled_from(Fill)
 
 
-@given(LENGTHS, BUDGETS)
-def test_every_index_is_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
-    batches = list(cut(lengths, budget=budget))
+@given(LENGTHS, BUDGETS, FILLS)
+def test_every_index_is_in_exactly_one_batch(lengths: list[int], budget: int, fill: Fill) -> None:
+    batches = list(cut(lengths, budget=budget, fill=fill))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
 
 
@@ -23,8 +24,19 @@ def test_no_batch_is_over_the_budget_unless_it_is_one_row(lengths: list[int], bu
 
 
 @given(LENGTHS, BUDGETS)
-def test_the_longest_rows_come_first(lengths: list[int], budget: int) -> None:
-    order = [lengths[index] for batch in cut(lengths, budget=budget) for index in batch]
+def test_packed_rows_are_within_the_budget_and_not_far_from_it_padded(
+    lengths: list[int], budget: int
+) -> None:
+    for batch in cut(lengths, budget=budget, fill=Fill.PACK):
+        sizes = [lengths[index] for index in batch]
+        assert len(batch) == 1 or sum(sizes) <= budget
+        assert len(batch) == 1 or len(sizes) * max(sizes) <= MAX_PACKED * budget
+
+
+@given(LENGTHS, BUDGETS, FILLS)
+def test_the_longest_rows_come_first(lengths: list[int], budget: int, fill: Fill) -> None:
+    batches = cut(lengths, budget=budget, fill=fill)
+    order = [lengths[index] for batch in batches for index in batch]
     assert order == sorted(lengths, reverse=True)
 
 
@@ -38,7 +50,7 @@ def test_no_row_is_filled_up_by_much(lengths: list[int], budget: int) -> None:
 
 @given(LENGTHS, BUDGETS)
 def test_without_padding_a_batch_has_one_length(lengths: list[int], budget: int) -> None:
-    for batch in cut(lengths, budget=budget, padding=False):
+    for batch in cut(lengths, budget=budget, fill=Fill.NOT):
         assert len({lengths[index] for index in batch}) == 1
 
 
@@ -51,6 +63,10 @@ def test_rows_of_one_length_fill_the_budget() -> None:
     assert [len(batch) for batch in cut([10] * 25, budget=100)] == [10, 10, 5]
 
 
-@pytest.mark.parametrize("padding", [True, False])
-def test_no_rows_make_no_batch(*, padding: bool) -> None:
-    assert list(cut([], budget=100, padding=padding)) == []
+def test_packed_rows_of_two_lengths_fill_the_budget() -> None:
+    assert [len(batch) for batch in cut([10] * 8 + [5] * 8, budget=100, fill=Fill.PACK)] == [12, 4]
+
+
+@pytest.mark.parametrize("fill", Fill)
+def test_no_rows_make_no_batch(fill: Fill) -> None:
+    assert list(cut([], budget=100, fill=fill)) == []

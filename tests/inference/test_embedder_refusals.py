@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import OPTConfig, OPTModel, T5Config, T5Model
 
 from jobs.errors import ModelFailure
@@ -91,8 +92,9 @@ def test_a_model_that_needs_more_than_a_text_is_a_failure_of_the_model() -> None
         "num_heads": 2,
     }
     model: Any = T5Model(T5Config(**shape))
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones((1, 2), dtype=torch.long))
     with pytest.raises(ModelFailure, match="T5Model") as caught:
-        Encoder(model, pooling="mean").width()
+        Encoder(model, pooling="mean").width(inputs)
     assert caught.value.code == "model_not_an_encoder"
 
 

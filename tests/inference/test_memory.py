@@ -29,7 +29,7 @@ class Cramped:
         self.room = room
 
     def measure(self, inputs: Inputs) -> torch.Tensor:
-        if inputs["input_ids"].numel() > self.room:
+        if inputs["attention_mask"].sum() > self.room:
             torch.empty(TOO_MUCH)
         return self.inner.measure(inputs)
 

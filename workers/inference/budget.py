@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from workers.inference import batching, memory
+from workers.inference.batching import Fill
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ class Work(Generic[T]):
     run: Callable[[list[T]], None]  # through the device, together
     refuse: Callable[[T], None]  # an item that does not fit even alone
     beat: Callable[[], None]  # after every batch
-    padding: bool = True  # items of different lengths may go together
+    fill: Fill = Fill.PAD  # how items of different lengths go together
 
 
 class Budget:
@@ -45,7 +46,7 @@ class Budget:
     def _until_memory_ends(self, items: list[T], work: Work[T]) -> list[T]:
         """Work the items off; those left when memory ran out, for a smaller budget."""
         lengths = [work.length(item) for item in items]
-        cuts = batching.cut(lengths, budget=self.tokens, padding=work.padding)
+        cuts = batching.cut(lengths, budget=self.tokens, fill=work.fill)
         batches = [[items[index] for index in batch] for batch in cuts]
         for number, batch in enumerate(batches):
             if not self._fits(batch, work):

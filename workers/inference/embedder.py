@@ -19,7 +19,7 @@ from workers.inference import encoder, loading
 from workers.inference.encoder import Encoder
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
-from workers.inference.reading import Reader
+from workers.inference.reading import Reader, Window
 from workers.inference.sweep import Sweep
 
 
@@ -82,26 +82,23 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     """The folder's encoder on this process's device. Raises ``ModelFailure``."""
     tokenizer = loading.tokenizer(folder)
     found = encoder.load(folder, pooling=options.pooling, facts=facts, options=options)
-    meter = Meter(
-        found,
-        padder=Padder(found.model, tokenizer=tokenizer),
-        budget=loading.budget(settings, device=found.model.device),
-    )
+    padder = Padder(found.model, tokenizer=tokenizer)
+    meter = Meter(found, padder=padder, budget=loading.budget(settings, device=found.model.device))
     prompt = usable.prompt(facts, options)
     reader = Reader(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers
     )
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
     return Embedder(
-        Sweep(meter, reader=reader, numbers=_width(found, facts=facts)),
+        Sweep(meter, reader=reader, numbers=_width(found, padder=padder, facts=facts)),
         shape=Shape(width=usable.width(facts, options), normalize=normalize, prompt=prompt),
         digest=facts.digest,
     )
 
 
-def _width(encoder: Encoder, *, facts: ModelFacts) -> int:
+def _width(encoder: Encoder, *, padder: Padder, facts: ModelFacts) -> int:
     """Numbers that the model makes, which must be as many as the job was planned with."""
-    width = encoder.width()
+    width = encoder.width(padder.inputs([Window(ids=[0, 0], types=[0, 0])]))
     if width != facts.width:
         raise ModelFailure(
             f"the model's vectors have {width} numbers, and its config.json says {facts.width}",

@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.specs import LoadOptions, Pooling
-from workers.inference import loading
+from workers.inference import loading, packing
 from workers.inference.family import Inputs
 from workers.inference.memory import is_out_of_memory
 
@@ -28,12 +28,11 @@ class Encoder:
         states: torch.Tensor = self.model(**inputs).last_hidden_state
         return pool(states.float(), mask=inputs["attention_mask"], pooling=self._pooling)
 
-    def width(self) -> int:
+    def width(self, inputs: Inputs) -> int:
         """Numbers in an embedding, found by making one. Raises ``ModelFailure`` if it cannot."""
-        ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
         try:
             with torch.inference_mode():
-                made = self.measure({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+                made = self.measure(inputs)
         except Exception as error:  # of whatever the model misses: an image, a decoder's text
             if is_out_of_memory(error):
                 raise
@@ -68,4 +67,6 @@ def load(folder: Path, *, pooling: str | None, facts: ModelFacts, options: LoadO
     """
     auto: Any = AutoModel
     model = loading.model(folder, auto=auto, options=options)
+    if packing.fits(model):
+        packing.install(model)
     return Encoder(model, pooling=pooling or facts.pooling or Pooling.MEAN)

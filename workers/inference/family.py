@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workers.inference import packing
+from workers.inference.batching import Fill
+from workers.inference.packing import Packing, moved
 from workers.inference.reading import Window
 
-Inputs = dict[str, torch.Tensor]
+Inputs = dict[str, Any]
+"""What a model is called with: tensors, and the ``packing`` of one that computes packed."""
 
 
 class Family(Protocol):
@@ -31,7 +37,10 @@ class Padder:
         pad = pad if pad is not None else getattr(config, "pad_token_id", None)
         # A head that reads the last token (XLNet) or finds it by the padding id (decoders) would
         # read a filled-up row wrongly: such models get rows of one length only.
-        self.may_pad = pad is not None and getattr(config, "summary_type", None) != "last"
+        may_pad = pad is not None and getattr(config, "summary_type", None) != "last"
+        self.fill = Fill.PAD if may_pad else Fill.NOT
+        if packing.installed(model):
+            self.fill = Fill.PACK
         self._pad = pad if pad is not None else 0
         if getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = pad if pad is not None else -1
@@ -41,15 +50,21 @@ class Padder:
 
     def inputs(self, windows: Sequence[Window]) -> Inputs:
         """Token ids, mask and, where the model has them, segments, filled up at the right."""
-        longest = max(len(window.ids) for window in windows)
-        ids = np.full((len(windows), longest), self._pad, dtype=np.int64)
-        types, mask = np.zeros_like(ids), np.zeros_like(ids)
-        for place, window in enumerate(windows):
-            length = len(window.ids)
-            ids[place, :length] = window.ids
-            types[place, :length] = window.types
-            mask[place, :length] = 1
-        arrays = {"input_ids": ids, "attention_mask": mask}
+        lengths = [len(window.ids) for window in windows]
+        inside = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (windows, longest)
+        arrays = {"attention_mask": inside.astype(np.int64)}
+        arrays["input_ids"] = np.full(inside.shape, self._pad, dtype=np.int64)
+        arrays["input_ids"][inside] = _flat([window.ids for window in windows])
         if self._types:
-            arrays["token_type_ids"] = types
-        return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
+            arrays["token_type_ids"] = np.zeros(inside.shape, dtype=np.int64)
+            arrays["token_type_ids"][inside] = _flat([window.types for window in windows])
+        inputs: Inputs = {
+            name: moved(torch.from_numpy(array), self._device) for name, array in arrays.items()
+        }
+        if self.fill is Fill.PACK:
+            inputs["packing"] = Packing.of(lengths).on(self._device)
+        return inputs
+
+
+def _flat(lists: list[list[int]]) -> npt.NDArray[np.int64]:
+    return np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -72,31 +73,56 @@ class Meter:
     def measure(self, rows: Sequence[Row], *, beat: Beat) -> None:
         """Fill in the rows' numbers, longest windows first; ``beat`` after every batch."""
         tasks = [_Task(row, place) for row in rows for place in range(len(row.reading.windows))]
-        self._budget.do(tasks, self._work(beat))
+        flights = _Flights()
+        self._budget.do(tasks, self._work(flights, beat=beat))
+        flights.land()
 
     def measure_alone(self, row: Row, *, beat: Beat) -> None:
         """Fill in a row's numbers anew, each window in a batch of its own."""
+        flights = _Flights()
         for place in range(len(row.reading.windows)):
-            self._budget.alone(_Task(row, place), self._work(beat))
+            self._budget.alone(_Task(row, place), self._work(flights, beat=beat))
+        flights.land()
 
-    def _work(self, beat: Beat) -> Work[_Task]:
+    def _work(self, flights: _Flights, *, beat: Beat) -> Work[_Task]:
         return Work(
             length=lambda task: len(task.window.ids),
-            run=self._measure,
+            run=lambda batch: flights.start(batch, self._numbers(batch)),
             refuse=_refuse,
             beat=beat,
-            padding=self._padder.may_pad,
+            fill=self._padder.fill,
         )
 
-    def _measure(self, batch: list[_Task]) -> None:
-        raw = self._numbers([task.window for task in batch])
-        for task, line in zip(batch, raw, strict=True):
-            task.row.raw[task.place] = line
-
     @torch.inference_mode()
-    def _numbers(self, windows: list[Window]) -> Floats:
-        inputs = self._padder.inputs(windows)
-        return self.family.measure(inputs).float().cpu().numpy().astype(np.float64)
+    def _numbers(self, batch: list[_Task]) -> torch.Tensor:
+        inputs = self._padder.inputs([task.window for task in batch])
+        return self.family.measure(inputs).float()
+
+
+class _Flights:
+    """Numbers on their way from the device: a GPU goes on with the next batch meanwhile."""
+
+    def __init__(self) -> None:
+        self._under_way: deque[tuple[list[_Task], torch.Tensor, torch.cuda.Event | None]] = deque()
+
+    def start(self, batch: list[_Task], numbers: torch.Tensor) -> None:
+        """Send a batch's numbers home; those of the batch before it arrive."""
+        landing = None
+        if numbers.is_cuda:
+            home = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            numbers = home.copy_(numbers, non_blocking=True)
+            landing = torch.cuda.current_stream().record_event()
+        self._under_way.append((batch, numbers, landing))
+        self.land(but=1 if landing else 0)
+
+    def land(self, *, but: int = 0) -> None:
+        """Wait for numbers and fill them in; those of the last ``but`` batches stay under way."""
+        while len(self._under_way) > but:
+            batch, numbers, landing = self._under_way.popleft()
+            if landing is not None:
+                landing.synchronize()
+            for task, line in zip(batch, numbers.cpu().double().numpy(), strict=True):
+                task.row.raw[task.place] = line
 
 
 def _refuse(task: _Task) -> None:
