@@ -36,12 +36,12 @@ check: $(VENV)/.dev ## linters, types, import rules, generated documentation
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/.dev ## every benchmark; figures land in benchmarks/results/
+bench: $(VENV)/.bench ## every benchmark; figures land in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 lock: ## pin anew whatever pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet torch==2.13.0 ".[dev]"
+	build/lock/bin/python -m pip install --quiet torch==2.13.0 ".[bench]"
 	build/lock/bin/python -m pip freeze --exclude nightshift \
 		| sed 's/+cpu$$//; /^nvidia-/d; /^triton==/d' > requirements.lock
 	rm -rf build
@@ -59,3 +59,7 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml requirements.lock
 $(VENV)/.dev: $(BIN)/python pyproject.toml requirements.lock
 	$(PIP) --editable ".[dev]"
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) --editable ".[bench]"
+	touch $@

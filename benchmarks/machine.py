@@ -33,12 +33,18 @@ def describe() -> dict[str, Any]:
 
 
 def keep(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures and write them, with machine and command, to ``benchmarks/results/``."""
+    """Write the figures, with machine and command, to ``benchmarks/results/``, and print them.
+
+    Figures within figures are in the file alone; a benchmark prints those as it goes.
+    """
     command = f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}"
     record = {"benchmark": name, "command": command, "machine": describe(), **figures}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
-    width = max(map(len, figures))
-    for key, value in figures.items():
+    file = RESULTS / f"{name}.json"
+    file.write_text(json.dumps(record, indent=2) + "\n")
+    plain = {key: value for key, value in figures.items() if not isinstance(value, dict)}
+    width = max(map(len, plain), default=0)
+    for key, value in plain.items():
         shown = f"{value:,.3f}" if isinstance(value, float) else value
         print(f"{key:<{width}}  {shown}")
+    print(file)

