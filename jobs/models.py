@@ -381,7 +381,7 @@ def _dimensions(sentences: ModelFile) -> int | None:
 
 def _width(config: ModelFile) -> int | None:
     counts = (config.number(name) for name in WIDTHS)
-    return next((int(count) for count in counts if count and 0 < count < NO_LIMIT), None)
+    return next((int(count) for count in counts if count and 1 <= count < NO_LIMIT), None)
 
 
 def _chats(folder: Path) -> bool:
@@ -408,7 +408,7 @@ def _max_tokens(folder: Path, *, config: ModelFile, transformer: ModelFile) -> i
         transformer.number("max_seq_length"),
         _positions(config),
     ]
-    known = [int(limit) for limit in limits if limit is not None and 0 < limit < NO_LIMIT]
+    known = [int(limit) for limit in limits if limit is not None and 1 <= limit < NO_LIMIT]
     return min(known, default=None)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs import models
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
-from tests.support.tiny_models import sentence_files, tiny_encoder
+from tests.support.tiny_models import MAX_TOKENS, sentence_files, tiny_encoder
 
 SENTENCES = "config_sentence_transformers.json"
 POOLING = "1_Pooling/config.json"
@@ -249,6 +249,7 @@ def test_the_default_prompt_is_the_one_that_is_named(
         ({"hidden_size": None}, None),
         ({"hidden_size": 0}, None),
         ({"hidden_size": -1, "n_embd": 16}, 16),
+        ({"hidden_size": 0.5, "n_embd": 16}, 16),
     ],
 )
 def test_the_width_is_found_by_each_of_its_names(
@@ -284,6 +285,12 @@ def test_limits_that_are_none_are_passed_over(folder: Path) -> None:
     change(folder, TOKENIZER, model_max_length=float("inf"))
     change(folder, "sentence_bert_config.json", max_seq_length=None)
     assert facts(folder, "config.json", max_position_embeddings=-1).max_tokens is None
+
+
+@pytest.mark.parametrize("limit", [0, 0.5, -1])
+def test_a_limit_below_one_token_is_none(folder: Path, limit: float) -> None:
+    change(folder, "sentence_bert_config.json", max_seq_length=limit)
+    assert models.inspect(folder).max_tokens == MAX_TOKENS
 
 
 def test_a_file_named_after_another_model_says_how_sentences_are_read(folder: Path) -> None:
