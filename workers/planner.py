@@ -193,7 +193,7 @@ def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Ta
     """Rows with their place in the corpus, from place ``skip`` on."""
     first = 0
     for batch in batches:
-        numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
+        numbers = pa.arange(first, first + batch.num_rows)
         table = pa.Table.from_arrays([numbers, *batch.columns], schema=SHARD_SCHEMA)
         first += batch.num_rows
         if first > skip:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,12 +30,13 @@ def cut(sizes: Sequence[int], *, rows: int, size: int) -> list[int]:
 
     A row larger than ``size`` stands alone. The counts add up to ``len(sizes)``.
     """
+    sums = [0, *itertools.accumulate(sizes)]
     chunks: list[int] = []
-    count = total = 0
-    for row in sizes:
-        if count and (count == rows or total + row > size):
-            chunks.append(count)
-            count = total = 0
-        count += 1
-        total += row
-    return [*chunks, count] if count else chunks
+    start = 0
+    while start < len(sizes):
+        last = min(start + rows, len(sizes))
+        end = bisect.bisect_right(sums, sums[start] + size, lo=start + 1, hi=last + 1) - 1
+        end = max(end, start + 1)
+        chunks.append(end - start)
+        start = end
+    return chunks
