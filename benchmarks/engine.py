@@ -121,7 +121,9 @@ def _peers(
     model: Path, *, device: torch.device, threads: int, budgets: Sequence[int]
 ) -> dict[str, Peer]:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    made = {"engine": peers.engine_of(model, threads=threads, budget=0)}
+    made = {"engine": peers.engine_of(model, threads=threads)}
+    if device.type == "cpu":
+        made["engine, int8"] = peers.engine_of(model, threads=threads, int8=True)
     for budget in budgets:
         made[f"engine, budget {budget}"] = peers.engine_of(model, threads=threads, budget=budget)
     made["pipeline, row by row"] = peers.pipeline_of(model, batch=1, device=device, dtype=dtype)

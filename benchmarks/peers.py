@@ -27,10 +27,10 @@ SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
 """On a GPU these get one text in so many: what takes others a second would take them minutes."""
 
 
-def engine_of(folder: Path, *, threads: int, budget: int) -> Peer:
+def engine_of(folder: Path, *, threads: int, budget: int = 0, int8: bool = False) -> Peer:
     """The engine with a budget of tokens; 0: of its own choice."""
     settings = Settings(worker_threads=threads, batch_tokens=budget)
-    loaded = engine.load(folder, ClassifyOptions(), settings=settings)
+    loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
 
     def run(texts: Sequence[str]) -> list[str]:
         answers = loaded.classify(texts, beat=lambda: None)

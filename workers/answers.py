@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from jobs.ledger.result_rows import COLUMNS
 from jobs.rows import OF_THE_ROW
+from workers.inference.classifier import Prediction
 from workers.inference.engine import Answer, RowError
 
 ROWS_AT_ONCE = 256
@@ -82,6 +83,12 @@ def histogram(part: pa.Table) -> dict[str, int]:
     if "label" not in part.column_names:
         return {}
     return dict(Counter(label for label in part["label"].to_pylist() if label is not None))
+
+
+def agreement(results: Mapping[int, Answer | RowError]) -> tuple[int, int]:
+    """Rows that were computed in float32 as well as in int8, and those that agree."""
+    said = [each.agrees for each in results.values() if isinstance(each, Prediction)]
+    return sum(each is not None for each in said), sum(each is True for each in said)
 
 
 def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
@@ -94,7 +95,12 @@ def _work(held: ChunkLease, *, context: Context) -> None:
             kept=kept,
             keep_text=held.spec.output.keep_text,
         )
-        part = _write(held, table, seconds=seconds, context=context)
+        checked, agreeing = answers.agreement(results)
+        part = replace(
+            _write(held, table, seconds=seconds, context=context),
+            rows_checked=checked,
+            rows_agreeing=agreeing,
+        )
         keeper.beat()
         _commit(held, part, table, context=context)
 

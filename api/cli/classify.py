@@ -31,6 +31,10 @@ def classify(
     stride: bulk.Stride = 64,
     max_tokens: bulk.MaxTokens = None,
     dtype: bulk.Dtype = "auto",
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Faster on CPU, some labels change; says how many agree."),
+    ] = False,
 ) -> dict[str, Any]:
     """Give every row of a corpus its label."""
     return {
@@ -43,6 +47,7 @@ def classify(
         "stride": stride,
         "max_tokens": max_tokens,
         "dtype": dtype,
+        "int8": int8,
     }
 
 

@@ -244,6 +244,7 @@ def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
         ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
         ("rate", printing.rate(job["rate"])),
         ("tokens", printing.number(job["usage"]["tokens"])),
+        ("agreement", job["agreement"] and watching.agreement(job["agreement"])),
         ("engine", printing.duration(job["usage"]["seconds"])),
     ]
 

@@ -77,8 +77,16 @@ def summary(found: Job) -> None:
         f"{found['id']} {_ended(found['state'])}: {printing.number(rows['done'])} rows, "
         f"{printing.number(rows['failed'])} failed, {_speed(found)}"
     )
+    if found["agreement"]:
+        printing.line(agreement(found["agreement"]))
     if found["histogram"]:
         printing.histogram(found["histogram"], rows=rows["done"])
+
+
+def agreement(counts: dict[str, int]) -> str:
+    """How many labels int8 left as they are, by the rows that were computed both ways."""
+    share = counts["equal"] / counts["rows"]
+    return f"int8: {share:.1%} of {printing.number(counts['rows'])} rows agree with float32"
 
 
 def _speed(found: Job) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from api.schemas.runs import Training
 from jobs import tables
-from jobs.queries.jobs import JobView
+from jobs.queries.jobs import Counts, JobView
 from jobs.states import ChunkState, JobState
 from jobs.verification import Report
 
@@ -78,6 +78,13 @@ class ModelOutput(BaseModel):
     promotion: Promotion | None = None  # null: none was asked for
 
 
+class Agreement(BaseModel):
+    """Of an int8 job: rows that were computed in float32 as well, and those with equal labels."""
+
+    rows: int
+    equal: int
+
+
 class Progress(BaseModel):
     """How far a job is."""
 
@@ -89,6 +96,7 @@ class Progress(BaseModel):
     eta_seconds: float | None
     usage: Usage
     histogram: dict[str, int]
+    agreement: Agreement | None  # null: nothing was computed twice
     training: Training | None  # null: a job of bulk work
 
     @classmethod
@@ -341,8 +349,15 @@ def _progress(view: JobView) -> dict[str, Any]:
         "eta_seconds": view.eta_seconds,
         "usage": Usage(tokens=counts.tokens, seconds=counts.seconds),
         "histogram": view.histogram,
+        "agreement": _agreement(counts),
         "training": Training.of(view.training) if view.training else None,
     }
+
+
+def _agreement(counts: Counts) -> Agreement | None:
+    if not counts.rows_checked:
+        return None
+    return Agreement(rows=counts.rows_checked, equal=counts.rows_agreeing)
 
 
 def _output(view: JobView) -> JobOutput | ModelOutput | None:

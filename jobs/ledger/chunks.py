@@ -63,6 +63,8 @@ class Part:
     tokens: int
     seconds: float
     histogram: dict[str, int]
+    rows_checked: int = 0  # of an int8 job: computed in float32 as well
+    rows_agreeing: int = 0  # of those, with the same labels both times
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
@@ -199,6 +201,8 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
             tokens=sa.func.coalesce(Chunk.tokens, 0) + part.tokens,
             seconds=sa.func.coalesce(Chunk.seconds, 0) + part.seconds,
             histogram=part.histogram,
+            rows_checked=part.rows_checked,
+            rows_agreeing=part.rows_agreeing,
             done_at=sa.func.now(),
         )
         .returning(Chunk.id)

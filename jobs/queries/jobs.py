@@ -37,6 +37,8 @@ class Counts:
     lately_since: datetime | None = None
     tokens: int = 0
     seconds: float = 0.0
+    rows_checked: int = 0
+    rows_agreeing: int = 0
     last_error: str | None = None
 
 
@@ -154,6 +156,8 @@ def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[
             sa.func.min(Chunk.done_at).filter(lately).label("lately_since"),
             _integer(sa.func.sum(Chunk.tokens)).label("tokens"),
             sa.func.coalesce(sa.func.sum(Chunk.seconds), 0.0).label("seconds"),
+            _integer(sa.func.sum(Chunk.rows_checked)).label("rows_checked"),
+            _integer(sa.func.sum(Chunk.rows_agreeing)).label("rows_agreeing"),
             sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
         )
         .where(Chunk.job_id.in_(job_ids))

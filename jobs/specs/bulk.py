@@ -55,6 +55,17 @@ class ClassifyOptions(WindowOptions):
         "model's config says (problem_type).",
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="Of multi-label.")
+    int8: bool = Field(
+        default=False,
+        description="On CPU: linear layers in integers of 8 bits. Faster, and some labels change; "
+        "some rows are computed in float32 as well, and the job says how many labels agree.",
+    )
+
+    @model_validator(mode="after")
+    def _int8_is_of_float32(self) -> Self:
+        if self.int8 and self.dtype not in ("auto", "float32"):
+            raise ValueError(f"int8 is made of float32: leave dtype {self.dtype} out, or int8")
+        return self
 
     @field_validator("labels")
     @classmethod

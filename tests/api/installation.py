@@ -181,7 +181,7 @@ class Hands:
             planning.add_shard(session, held, shard)
             planning.complete(session, held)
 
-    def work(self, place: int, *, failed: int = 0) -> None:
+    def work(self, place: int, *, failed: int = 0, checked: int = 0, agreeing: int = 0) -> None:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
             chunk_id = chunk_queries.listing(session, self._job_id, limit=place + 1)[place].id
@@ -199,6 +199,8 @@ class Hands:
             tokens=3 * held.rows,
             seconds=0.1,
             histogram={"good": held.rows - failed},
+            rows_checked=checked,
+            rows_agreeing=agreeing,
         )
         with self._sessions.begin() as session:
             chunks.commit(session, held, part)

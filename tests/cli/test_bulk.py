@@ -25,7 +25,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
         [
             *("--labels", "a,b", "--top-k", "2", "--all-scores", "--multi-label"),
             *("--threshold", "0.25", "--long-texts", "stride", "--stride", "16"),
-            *("--max-tokens", "64", "--dtype", "float16"),
+            *("--max-tokens", "64", "--dtype", "float32", "--int8"),
         ],
         {
             "labels": ["a", "b"],
@@ -36,7 +36,8 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
             "long_texts": "stride",
             "stride": 16,
             "max_tokens": 64,
-            "dtype": "float16",
+            "dtype": "float32",
+            "int8": True,
         },
     ),
     "embed": (
@@ -238,6 +239,21 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
     watching.summary(job)
     said = capsys.readouterr().out
     assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
+
+
+def test_the_summary_of_an_int8_job_says_how_many_labels_agree(
+    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
+    hands = crew.on(job_id)
+    hands.plan([2, 3])
+    hands.work(0, checked=2, agreeing=2)
+    hands.work(1, checked=2, agreeing=1)
+    hands.finish()
+    job = tenant.job(job_id)
+    assert job["agreement"] == {"rows": 4, "equal": 3}
+    watching.summary(job)
+    assert "int8: 75.0% of 4 rows agree with float32" in capsys.readouterr().out
 
 
 def test_the_summary_of_a_job_that_did_nothing_says_so(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from workers.inference.nearest import Nearest
 from workers.inference.reading import Reader, Reading, Window
 from workers.inference.sweep import Sweep
 
+CHECKED = 50
+"""With int8 one in so many texts of a chunk, the first one among them, is computed exactly too."""
+
 NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far batching may move a number, relative to the row's largest: well above what is seen."""
 
@@ -39,6 +42,7 @@ class Prediction:
     scores: tuple[float, ...]
     tokens: int  # that the model read, special ones included
     truncated: bool  # the text went on after them
+    agrees: bool | None = None  # of int8: float32 has the same labels; None: nobody looked
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.CLASSIFY_SCHEMA``."""
@@ -53,16 +57,27 @@ class Prediction:
 
 
 class Classifier:
-    """A loaded model that classifies. For one thread at a time."""
+    """A loaded model that classifies. For one thread at a time.
+
+    Some texts of every chunk are given to an ``exact`` one as well, if there is one.
+    """
 
     def __init__(
-        self, meter: Meter, *, labels: Sequence[str], reader: Reader, rule: Rule, digest: str
+        self,
+        meter: Meter,
+        *,
+        labels: Sequence[str],
+        reader: Reader,
+        rule: Rule,
+        digest: str,
+        exact: Classifier | None = None,
     ) -> None:
         self.digest = digest
         self._meter = meter
         self._labels = tuple(labels)
         self._sweep = Sweep(meter, reader=reader, numbers=len(labels))
         self._rule = rule
+        self._exact = exact
 
     def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Prediction | RowError]:
         """``classify`` for rows by their number."""
@@ -76,6 +91,11 @@ class Classifier:
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         rows = self._sweep.rows(list(places), beat=beat)
         answers = self._judged(rows, beat=beat)
+        if self._exact is not None:
+            some = list(places)[::CHECKED]
+            answers[::CHECKED] = map(
+                _compared, answers[::CHECKED], self._exact.classify(some, beat=beat)
+            )
         return [answers[places[text]] for text in texts]
 
     def _judged(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
@@ -116,6 +136,12 @@ class Classifier:
         )
 
 
+def _compared(answer: Prediction | RowError, exact: Prediction | RowError) -> Prediction | RowError:
+    if isinstance(answer, RowError) or isinstance(exact, RowError):
+        return answer
+    return replace(answer, agrees=answer.labels == exact.labels)
+
+
 def load(
     folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
 ) -> Classifier:
@@ -133,7 +159,15 @@ def load(
         reader=reader,
         rule=_rule(facts, options, family=family),
         digest=facts.digest,
+        exact=_exact(folder, options, facts=facts, settings=settings) if options.int8 else None,
     )
+
+
+def _exact(
+    folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
+) -> Classifier:
+    whole = options.model_copy(update={"int8": False})
+    return load(folder, whole, facts=facts, settings=settings)
 
 
 def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:

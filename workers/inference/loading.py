@@ -20,9 +20,9 @@ from transformers.utils import logging as transformers_logging
 
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
-from jobs.specs import LoadOptions
+from jobs.specs import ClassifyOptions, LoadOptions
 from workers import architectures  # noqa: F401 (registers them with the auto classes)
-from workers.inference import adapters
+from workers.inference import adapters, quantizing
 from workers.inference.memory import is_out_of_memory
 
 DTYPES = {
@@ -78,7 +78,10 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def model(folder: Path, *, auto: Any, options: LoadOptions) -> PreTrainedModel:
     """``module`` on this process's device, in the numbers that the options ask for."""
     there = device()
-    return module(folder, auto=auto, dtype=dtype(options, device=there), device=there)
+    found = module(folder, auto=auto, dtype=dtype(options, device=there), device=there)
+    if isinstance(options, ClassifyOptions) and options.int8:
+        return quantizing.quantized(found)
+    return found
 
 
 def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

@@ -1,0 +1,100 @@
+"""int8: what is computed in integers, what it changes, and that somebody looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.errors import ModelFailure
+from jobs.rows import RowCode
+from tests.inference.building import loaded, no_beat, predictions, some_texts
+from tests.support.tiny_models import Family, seeded_classifier, tiny_classifier, tiny_encoder
+from workers.inference import quantizing
+from workers.inference.classifier import CHECKED, _compared
+from workers.inference.measuring import RowError
+
+FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_classifier(tmp_path_factory.mktemp("models") / "single")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_near_those_of_float32_and_not_the_same(family: Family, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path / "model", family=family)
+    texts = some_texts(100)
+    exact = {each.labels[0]: each.scores for each in predictions(folder, texts, all_scores=True)}
+    assert len(exact) > 1
+    pairs = zip(
+        predictions(folder, texts, int8=True, all_scores=True),
+        predictions(folder, texts, all_scores=True),
+        strict=True,
+    )
+    errors = [
+        abs(dict(zip(one.labels, one.scores, strict=True))[label] - score)
+        for one, other in pairs
+        for label, score in zip(other.labels, other.scores, strict=True)
+    ]
+    assert 1e-6 < sum(errors) / len(errors) < 0.05
+
+
+def test_linear_layers_are_quantized(folder: Path) -> None:
+    model = loaded(folder, int8=True)._meter.family.model  # type: ignore[attr-defined]
+    kinds = [type(module) for module in model.modules()]
+    assert nn.Linear not in kinds
+    assert torch.ao.nn.quantized.dynamic.Linear in kinds
+
+
+def test_the_first_text_and_then_one_in_so_many_is_computed_exactly_too(folder: Path) -> None:
+    texts = some_texts(2 * CHECKED + 1)
+    fast, exact = predictions(folder, texts, int8=True), predictions(folder, texts)
+    checked = [place for place, each in enumerate(fast) if each.agrees is not None]
+    assert checked == [0, CHECKED, 2 * CHECKED]
+    for place in checked:
+        assert fast[place].agrees is (fast[place].labels == exact[place].labels)
+
+
+def test_a_disagreement_is_seen(folder: Path, tmp_path: Path) -> None:
+    other = tiny_classifier(tmp_path / "other", seed=1)
+    texts = some_texts(40 * CHECKED, longest=8)
+    classifier = loaded(folder, int8=True)
+    classifier._exact = loaded(other)
+    found = classifier.classify(texts, beat=no_beat)
+    agree = [each.agrees for each in found if not isinstance(each, RowError)]
+    assert agree.count(False) > 0
+    assert agree.count(True) + agree.count(False) == 40
+
+
+def test_without_int8_nothing_is_computed_twice(folder: Path) -> None:
+    assert {each.agrees for each in predictions(folder, some_texts(10))} == {None}
+
+
+def test_an_error_is_not_compared(folder: Path) -> None:
+    (answer,) = predictions(folder, ["the team"])
+    error = RowError(RowCode.OUT_OF_MEMORY, "too long")
+    assert _compared(answer, error) is answer
+    assert _compared(error, answer) is error
+
+
+def test_nearest_labels_are_found_in_int8_as_well(tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path / "model")
+    labels = ("the team", "a distant galaxy")
+    texts = [*labels, *some_texts(20)]
+    found = predictions(folder, texts, labels=labels, int8=True)
+    assert [each.labels[0] for each in found[:2]] == list(labels)
+    assert found[0].agrees is True
+
+
+def test_a_device_that_is_no_cpu_is_refused() -> None:
+    from transformers import BertConfig  # noqa: PLC0415
+
+    config = BertConfig(num_hidden_layers=1, vocab_size=10)
+    model = seeded_classifier(config, seed=0).to("meta")
+    with pytest.raises(ModelFailure, match="without int8") as caught:
+        quantizing.quantized(model)
+    assert caught.value.code == "int8_needs_cpu"

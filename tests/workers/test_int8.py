@@ -1,0 +1,58 @@
+"""A job in int8, in a whole installation: it says how many labels agree with float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from jobs.states import JobState
+from tests.support.installation import Installation, jsonl, sentences
+from tests.support.servers import Databases, Server
+from tests.support.tiny_models import tiny_classifier
+
+ROWS = 120
+CHUNK_ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
+) -> Iterator[Installation]:
+    home = tmp_path_factory.mktemp("installation")
+    installation = Installation(
+        database_url=fresh_database(),
+        redis_url=valkey.url,
+        home=home,
+        model=tiny_classifier(home / "model"),
+        control_interval_seconds=0.1,
+        worker_threads=1,
+    )
+    for role in ("control", "planner", "pool"):
+        installation.start_role(role)
+    yield installation
+    installation.stop()
+
+
+def finished(installation: Installation, *, int8: bool) -> str:
+    fields: dict[str, Any] = {"chunk_rows": CHUNK_ROWS, "classify": {"int8": int8}}
+    job_id = installation.submit(jsonl(sentences(ROWS)), **fields)
+    view = installation.wait(job_id, seconds=240)
+    assert view.job.state is JobState.SUCCEEDED, installation.logs()
+    return job_id
+
+
+def test_a_job_says_how_many_of_its_rows_agree_with_float32(installation: Installation) -> None:
+    fast, exact = (finished(installation, int8=int8) for int8 in (True, False))
+    counts = installation.job(fast).counts
+    assert counts.rows_checked >= ROWS // CHUNK_ROWS
+    assert counts.rows_agreeing <= counts.rows_checked
+    pairs = zip(installation.results(fast), installation.results(exact), strict=True)
+    equal = sum(one["label"] == other["label"] for one, other in pairs)
+    assert equal >= 0.8 * ROWS
+    assert installation.verify(fast).problems == ()
+
+
+def test_a_job_without_int8_has_nothing_to_say_of_it(installation: Installation) -> None:
+    assert installation.job(finished(installation, int8=False)).counts.rows_checked == 0
