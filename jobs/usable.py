@@ -5,6 +5,8 @@ Every refusal is a ``ModelFailure`` with a code of the list in ``jobs.models``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jobs.errors import ModelFailure
 from jobs.models import POOLING, WIDTHS, ModelFacts
 from jobs.specs import (
@@ -29,6 +31,9 @@ def check(facts: ModelFacts, options: Options) -> None:
     match options:
         case ClassifyOptions(labels=None):
             _check_classifier(facts)
+        case ClassifyOptions(hypothesis=str()):
+            _check_classifier(facts)
+            entailment(facts.id2label or ())
         case ClassifyOptions():
             _check_encoder(facts, "labels need")
             _check_followed(facts, pooling=facts.pooling or Pooling.MEAN)
@@ -53,6 +58,18 @@ def width(facts: ModelFacts, options: EmbedOptions) -> int:
     """Numbers in an embedding by a model that can do what the options ask."""
     assert facts.width is not None, "check refuses it"
     return options.dimensions or facts.dimensions or facts.width
+
+
+def entailment(labels: Sequence[str]) -> int:
+    """Which output of a model of natural language inference says yes."""
+    for place, label in enumerate(labels):
+        if label.lower().startswith("entail"):
+            return place
+    raise ModelFailure(
+        "a hypothesis needs a model of natural language inference, with an entailment among its "
+        f"labels; this one's are {', '.join(labels) or 'not named'}",
+        code="model_not_a_classifier",
+    )
 
 
 def _check_classifier(facts: ModelFacts) -> None:

@@ -18,6 +18,10 @@ def classify(
         str | None,
         typer.Option(help='"A,B,C": the nearest of these texts wins; the model is an encoder.'),
     ] = None,
+    hypothesis: Annotated[
+        str | None,
+        typer.Option(help='Zero-shot with an NLI model: "This text is about {}."'),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many labels, best first.")] = 1,
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Every label's score.")] = False,
     multi_label: Annotated[
@@ -39,6 +43,7 @@ def classify(
     """Give every row of a corpus its label."""
     return {
         "labels": _labels(labels),
+        "hypothesis": hypothesis,
         "top_k": top_k,
         "all_scores": all_scores,
         "multi_label": multi_label,

@@ -47,6 +47,12 @@ class ClassifyOptions(WindowOptions):
         description="Label texts: the label whose embedding is nearest to the row's (cosine). "
         "Without: the model's own head and id2label.",
     )
+    hypothesis: str | None = Field(
+        None,
+        description="Zero-shot: a sentence with {} where a label stands, such as `This text is "
+        "about {}.`. The model is one of natural language inference (NLI), and the label wins "
+        "whose sentence follows most from the text.",
+    )
     top_k: int = Field(1, ge=1, description="How many labels, best first.")
     all_scores: bool = Field(default=False, description="Every label with its score, best first.")
     multi_label: bool | None = Field(
@@ -60,6 +66,20 @@ class ClassifyOptions(WindowOptions):
         description="On CPU: linear layers in integers of 8 bits. Faster, and some labels change; "
         "some rows are computed in float32 as well, and the job says how many labels agree.",
     )
+
+    @model_validator(mode="after")
+    def _hypothesis_has_its_place(self) -> Self:
+        if self.hypothesis is None:
+            return self
+        if self.labels is None:
+            raise ValueError("hypothesis needs labels, which stand in its {}")
+        if self.hypothesis.count("{}") != 1:
+            raise ValueError("hypothesis must have {} once, where a label stands")
+        if self.long_texts is LongTexts.STRIDE:
+            raise ValueError(
+                "hypothesis reads a long text's beginning: leave long_texts stride out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _int8_is_of_float32(self) -> Self:

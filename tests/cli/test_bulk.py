@@ -23,17 +23,27 @@ KINDS = sorted(specs.BULK)
 GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "classify": (
         [
-            *("--labels", "a,b", "--top-k", "2", "--all-scores", "--multi-label"),
-            *("--threshold", "0.25", "--long-texts", "stride", "--stride", "16"),
+            *(
+                "--labels",
+                "a,b",
+                "--hypothesis",
+                "of {}",
+                "--top-k",
+                "2",
+                "--all-scores",
+                "--multi-label",
+            ),
+            *("--threshold", "0.25", "--long-texts", "truncate", "--stride", "16"),
             *("--max-tokens", "64", "--dtype", "float32", "--int8"),
         ],
         {
             "labels": ["a", "b"],
+            "hypothesis": "of {}",
             "top_k": 2,
             "all_scores": True,
             "multi_label": True,
             "threshold": 0.25,
-            "long_texts": "stride",
+            "long_texts": "truncate",
             "stride": 16,
             "max_tokens": 64,
             "dtype": "float32",

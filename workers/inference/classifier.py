@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import classify, loading, nearest
+from workers.inference import classify, entailing, loading, nearest
 from workers.inference.classify import Head
 from workers.inference.decide import Rule, Verdicts, judge
+from workers.inference.entailing import Entailing
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
-from workers.inference.reading import Reader, Reading, Window
+from workers.inference.reading import PairReader, Reader, Reading, Window
 from workers.inference.sweep import Sweep
 
 CHECKED = 50
@@ -59,7 +61,8 @@ class Prediction:
 class Classifier:
     """A loaded model that classifies. For one thread at a time.
 
-    Some texts of every chunk are given to an ``exact`` one as well, if there is one.
+    ``numbers`` is how many the model says of a window: one for each label, or one, where a window
+    is of one label. Some texts of every chunk are given to an ``exact`` one too, if there is one.
     """
 
     def __init__(
@@ -67,15 +70,16 @@ class Classifier:
         meter: Meter,
         *,
         labels: Sequence[str],
-        reader: Reader,
+        reader: Reader | PairReader,
         rule: Rule,
+        numbers: int,
         digest: str,
         exact: Classifier | None = None,
     ) -> None:
         self.digest = digest
         self._meter = meter
         self._labels = tuple(labels)
-        self._sweep = Sweep(meter, reader=reader, numbers=len(labels))
+        self._sweep = Sweep(meter, reader=reader, numbers=numbers)
         self._rule = rule
         self._exact = exact
 
@@ -117,9 +121,10 @@ class Classifier:
         self, rows: list[Row], *, final: bool
     ) -> Iterator[Prediction | RowError | None]:
         """Each row's prediction; ``None`` for one that is not settled, unless this is final."""
-        counts = [len(row.raw) for row in rows]
-        starts = [0, *itertools.accumulate(counts[:-1])]
-        verdicts = judge(np.concatenate([row.raw for row in rows]), starts=starts, rule=self._rule)
+        # A window has a line of numbers; or, where it is of one label, a place in the row's line.
+        lines = [row.raw.reshape(-1, len(self._labels)) for row in rows]
+        starts = [0, *itertools.accumulate(len(each) for each in lines[:-1])]
+        verdicts = judge(np.concatenate(lines), starts=starts, rule=self._rule)
         for place, row in enumerate(rows):
             if verdicts.settled[place] or (final and verdicts.finite[place]):
                 yield self._prediction(verdicts, place=place, reading=row.reading)
@@ -147,20 +152,42 @@ def load(
 ) -> Classifier:
     """The folder's classifier on this process's device. Raises ``ModelFailure``."""
     tokenizer = loading.tokenizer(folder)
-    reader = Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
-    kind = classify if options.labels is None else nearest
-    family: Head | Nearest = kind.load(folder, facts=facts, options=options)
+    reader = _reader(tokenizer, options, facts=facts)
+    family = _family(folder, options, facts=facts)
     padder = Padder(family.model, tokenizer=tokenizer)
     if isinstance(family, Nearest):
+        assert isinstance(reader, Reader)
         family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
     return Classifier(
         Meter(family, padder=padder, budget=loading.budget(settings, device=family.model.device)),
         labels=family.labels,
         reader=reader,
         rule=_rule(facts, options, family=family),
+        numbers=1 if isinstance(family, Entailing) else len(family.labels),
         digest=facts.digest,
         exact=_exact(folder, options, facts=facts, settings=settings) if options.int8 else None,
     )
+
+
+def _reader(
+    tokenizer: PreTrainedTokenizerBase, options: ClassifyOptions, *, facts: ModelFacts
+) -> Reader | PairReader:
+    if options.hypothesis is None:
+        return Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
+    hypotheses = [options.hypothesis.replace("{}", label) for label in options.labels or ()]
+    return PairReader(
+        tokenizer, max_tokens=facts.max_tokens, options=options, hypotheses=hypotheses
+    )
+
+
+def _family(
+    folder: Path, options: ClassifyOptions, *, facts: ModelFacts
+) -> Head | Nearest | Entailing:
+    if options.labels is None:
+        return classify.load(folder, facts=facts, options=options)
+    if options.hypothesis is None:
+        return nearest.load(folder, facts=facts, options=options)
+    return entailing.load(folder, facts=facts, options=options)
 
 
 def _exact(
@@ -180,7 +207,9 @@ def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ..
         yield read.windows[:1]
 
 
-def _rule(facts: ModelFacts, options: ClassifyOptions, *, family: Head | Nearest) -> Rule:
+def _rule(
+    facts: ModelFacts, options: ClassifyOptions, *, family: Head | Nearest | Entailing
+) -> Rule:
     return Rule(
         activation=family.activation,
         multi_label=classify.is_multi_label(facts, options),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,7 @@ class Reader:
         if lower:
             _lower(self._backend)
         self._strides = options.long_texts is LongTexts.STRIDE
-        limits = [limit for limit in (max_tokens, options.max_tokens) if limit is not None]
-        self.window = min(limits, default=DEFAULT_WINDOW)
+        self.window = _window(max_tokens, options)
         room = self.window - self._backend.num_special_tokens_to_add(is_pair=False)
         if room < 1:
             raise ModelFailure(f"the model's window of {self.window} tokens holds no text")
@@ -103,6 +103,53 @@ class Reader:
         return all((self._backend.encode(own) if self._prompt else encoding).special_tokens_mask)
 
 
+class PairReader:
+    """A model's tokenizer that reads every text with each of some hypotheses: a window for each.
+
+    A text that is too long beside the longest of them is cut, and the hypotheses are not.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_tokens: int | None,
+        options: WindowOptions,
+        hypotheses: Sequence[str],
+    ) -> None:
+        self._backend = _backend(tokenizer)
+        self._hypotheses = tuple(hypotheses)
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        longest = max(
+            len(self._backend.encode(text, add_special_tokens=False)) for text in hypotheses
+        )
+        window = _window(max_tokens, options)
+        if window - self._backend.num_special_tokens_to_add(is_pair=True) - longest < 1:
+            raise ModelFailure(
+                f"the labels or the hypothesis must be shorter: the model's window of {window} "
+                "tokens holds no text beside them",
+                code="model_too_short",
+            )
+        self._backend.enable_truncation(
+            max_length=window, strategy="only_first", direction=tokenizer.truncation_side
+        )
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """One reading per text, in order."""
+        pairs = [(text, hypothesis) for text in texts for hypothesis in self._hypotheses]
+        encodings = iter(self._backend.encode_batch(pairs))
+        return [
+            self._reading(list(itertools.islice(encodings, len(self._hypotheses)))) for _ in texts
+        ]
+
+    def _reading(self, encodings: list[Encoding]) -> Reading:
+        if 0 not in encodings[0].sequence_ids:  # nothing is of the text
+            return Reading(windows=(), truncated=False)
+        windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
+        return Reading(windows=windows, truncated=any(each.overflowing for each in encodings))
+
+
 def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
     """Indices of texts in groups of a few batches each, the longest texts first.
 
@@ -120,6 +167,11 @@ def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
             group, room = [], budget * BYTES_PER_SLICE
     if group:
         yield group
+
+
+def _window(max_tokens: int | None, options: WindowOptions) -> int:
+    limits = [limit for limit in (max_tokens, options.max_tokens) if limit is not None]
+    return min(limits, default=DEFAULT_WINDOW)
 
 
 def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from workers.inference.ahead import ahead
 from workers.inference.measuring import Beat, Meter, Row
-from workers.inference.reading import Reader, Reading, slices
+from workers.inference.reading import PairReader, Reader, Reading, slices
 
 
 class Sweep:
     """A model and its reader; ``numbers`` is how many the model says of each window."""
 
-    def __init__(self, meter: Meter, *, reader: Reader, numbers: int) -> None:
+    def __init__(self, meter: Meter, *, reader: Reader | PairReader, numbers: int) -> None:
         self._meter = meter
         self._reader = reader
         self._numbers = numbers
