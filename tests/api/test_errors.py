@@ -41,7 +41,7 @@ KINDS = "kind: must be one of classify, embed, evaluate, finetune, generate, tex
         (
             {"classify": {"label": ["a", "b"]}},
             "classify.label",
-            "classify.label: no such field; there are all_scores, dtype, labels",
+            "classify.label: no such field; there are all_scores, dtype, hypothesis",
         ),
         (
             {"classify": {"labels": ["a", "a"]}},
