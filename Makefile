@@ -36,8 +36,8 @@ check: $(VENV)/.dev ## linters, types, import rules, generated documentation
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
 
-bench: $(VENV)/.bench ## every benchmark; figures land in benchmarks/results/
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.bench ## benchmarks, with CORPUS=labelled.csv more; figures land in benchmarks/results/
+	$(BIN)/python -m benchmarks $(CORPUS)
 
 lock: ## pin anew whatever pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

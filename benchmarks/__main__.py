@@ -1,12 +1,20 @@
-"""``python -m benchmarks``: every benchmark, one after the other."""
+"""``python -m benchmarks [CORPUS]``: the benchmarks one after the other.
+
+Those that compare on a corpus run where one is given, a CSV file with columns ``text`` and
+``label``.
+``chinese`` and ``generation`` need more than that, and are run by themselves.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-NAMES = ("job_overhead", "million_rows")
+ALONE = ("job_overhead", "million_rows")
+ON_A_CORPUS = ("planner", "engine", "finetune")
 
-for name in NAMES:
+corpus = sys.argv[1:2]
+for name in ALONE + (ON_A_CORPUS if corpus else ()):
+    given = corpus if name in ON_A_CORPUS else []
     print(f"\n== {name}", flush=True)
-    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *given], check=True)

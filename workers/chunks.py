@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 
 import pyarrow as pa
@@ -95,12 +94,8 @@ def _work(held: ChunkLease, *, context: Context) -> None:
             kept=kept,
             keep_text=held.spec.output.keep_text,
         )
-        checked, agreeing = answers.agreement(results)
-        part = replace(
-            _write(held, table, seconds=seconds, context=context),
-            rows_checked=checked,
-            rows_agreeing=agreeing,
-        )
+        agreement = answers.agreement(results)
+        part = _write(held, table, seconds=seconds, agreement=agreement, context=context)
         keeper.beat()
         _commit(held, part, table, context=context)
 
@@ -193,7 +188,15 @@ def _shelf(context: Context) -> Shelf:
     return Shelf(context.settings)
 
 
-def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Context) -> Part:
+def _write(
+    held: ChunkLease,
+    table: pa.Table,
+    *,
+    seconds: float,
+    agreement: tuple[int, int],
+    context: Context,
+) -> Part:
+    checked, agreeing = agreement
     key = parts.part_key(
         held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
     )
@@ -206,6 +209,8 @@ def _write(held: ChunkLease, table: pa.Table, *, seconds: float, context: Contex
         tokens=answers.tokens(table),
         seconds=seconds,
         histogram=answers.histogram(table),
+        rows_checked=checked,
+        rows_agreeing=agreeing,
     )
 
 

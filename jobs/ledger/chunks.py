@@ -63,7 +63,7 @@ class Part:
     tokens: int
     seconds: float
     histogram: dict[str, int]
-    rows_checked: int = 0  # of an int8 job: computed in float32 as well
+    rows_checked: int = 0  # of an int8 job: whose text was computed in float32 as well
     rows_agreeing: int = 0  # of those, with the same labels both times
 
 

@@ -186,7 +186,8 @@ class Chunk(Base):
     tokens: Mapped[int | None]
     seconds: Mapped[float | None]  # the engine's time
     histogram: Mapped[Json | None]  # label -> rows
-    rows_checked: Mapped[int | None]  # of an int8 job: computed in float32 as well
+    rows_checked: Mapped[int | None]  # of an int8 job: whose text was computed in float32 as well
+    # by this commit: a retry counts the rows that it did anew, and no others
     rows_agreeing: Mapped[int | None]  # of those, with the same labels both times
     done_at: Mapped[datetime | None]
 

@@ -31,14 +31,11 @@ def installation(
         model=tiny_classifier(home / "model"),
         lease_seconds=3,
         redispatch_seconds=3,
-        control_interval_seconds=0.1,
         shard_rows=500,
         api_port=ports.choose(),
     )
-    for role in ("control", "planner", "pool"):
-        installation.start_role(role)
-    yield installation
-    installation.stop()
+    with installation.running("control", "planner", "pool"):
+        yield installation
 
 
 @pytest.fixture(scope="package")

@@ -25,15 +25,12 @@ def installation(
         model=tiny_classifier(home / "model"),
         lease_seconds=3,
         redispatch_seconds=3,
-        control_interval_seconds=0.1,
         train_grace_seconds=20,
         train_stall_seconds=60,
         artefact_cache=str(home / "artefacts"),
     )
-    for role in ("control", "planner"):
-        installation.start_role(role)
-    yield installation
-    installation.stop()
+    with installation.running("control", "planner"):
+        yield installation
 
 
 @pytest.fixture(scope="package")

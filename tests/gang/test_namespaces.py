@@ -48,18 +48,18 @@ def trainer(
         model=tiny_classifier(home / "model"),
         lease_seconds=4,
         redispatch_seconds=3,
-        control_interval_seconds=0.1,
         train_grace_seconds=20,
     )
-    for role in ("control", "planner"):
-        installation.start_role(role)
     ports = [_port(url) for url in (installation.settings.database_url, valkey.url)]
-    with forwarded(ports[0]), forwarded(ports[1]):
+    with (
+        forwarded(ports[0]),
+        forwarded(ports[1]),
+        installation.running("control", "planner"),
+    ):
         trainer = Trainer(installation)
         for name in NAMES:
             start(trainer, name, namespaces[name])
         yield trainer
-        installation.stop()
 
 
 def start(trainer: Trainer, name: str, namespace: Namespace) -> None:

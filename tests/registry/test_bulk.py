@@ -26,15 +26,12 @@ def installation(
         redis_url=valkey.url,
         home=tmp_path / "installation",
         model=tiny_classifier(tmp_path / "model"),
-        control_interval_seconds=0.1,
         artefact_cache=str(tmp_path / "artefacts"),
         worker_threads=1,
         allowed_models=[str(tmp_path)],
     )
-    for role in ("control", "planner", "pool"):
-        installation.start_role(role)
-    yield installation
-    installation.stop()
+    with installation.running("control", "planner", "pool"):
+        yield installation
 
 
 def register(installation: Installation, folder: Path, *, champion: bool) -> str:

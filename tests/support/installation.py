@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -85,7 +86,7 @@ class Installation:
             database_url=database_url,
             redis_url=redis_url,
             object_store_url=f"file://{home}/objects",
-            **options,
+            **{"control_interval_seconds": 0.1, **options},
         )
         self.sessions = database.sessions(database.connect(database_url))
         self.store = objects.connect(self.settings.object_store_url)
@@ -110,6 +111,16 @@ class Installation:
     def start_role(self, role: str, **env: str) -> Process:
         """Start control, a planner or a pool worker."""
         return self.start("workers.run", role, **env)
+
+    @contextmanager
+    def running(self, *roles: str) -> Iterator[Self]:
+        """With these roles started; every process ends at the end."""
+        try:
+            for role in roles:
+                self.start_role(role)
+            yield self
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End every process."""

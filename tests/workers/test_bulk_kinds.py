@@ -112,13 +112,10 @@ def installation(
         redis_url=valkey.url,
         home=tmp_path_factory.mktemp("installation"),
         model=kinds["embed"].folder,
-        control_interval_seconds=0.1,
         worker_threads=1,
     )
-    for role in ("control", "planner", "pool"):
-        installation.start_role(role)
-    yield installation
-    installation.stop()
+    with installation.running("control", "planner", "pool"):
+        yield installation
 
 
 def lines() -> Iterator[str]:

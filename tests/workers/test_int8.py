@@ -26,13 +26,10 @@ def installation(
         redis_url=valkey.url,
         home=home,
         model=tiny_classifier(home / "model"),
-        control_interval_seconds=0.1,
         worker_threads=1,
     )
-    for role in ("control", "planner", "pool"):
-        installation.start_role(role)
-    yield installation
-    installation.stop()
+    with installation.running("control", "planner", "pool"):
+        yield installation
 
 
 def finished(installation: Installation, *, int8: bool) -> str:

@@ -53,7 +53,7 @@ def dtype(options: LoadOptions, *, device: torch.device) -> torch.dtype:
 
 
 def budget(settings: Settings, *, device: torch.device) -> int:
-    """Tokens, padding included, that go through the device at once."""
+    """Tokens that go through the device at once; padding is counted where it is computed."""
     default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
     return settings.batch_tokens or default
 

@@ -17,14 +17,14 @@ from jobs.errors import ModelFailure
 
 
 def quantized(model: PreTrainedModel) -> PreTrainedModel:
-    """A model with quantized linear layers. Raises ``ModelFailure`` where there are none."""
+    """The model, linear layers quantized in place. Raises ``ModelFailure`` where that cannot be."""
     if model.device.type != "cpu":
         raise ModelFailure(
             f"int8 computes on CPU, and this worker's device is {model.device.type}; "
             "submit the job without int8, or to a pool of CPU workers",
             code="int8_needs_cpu",
         )
-    if not torch.backends.quantized.engine or torch.backends.quantized.engine == "none":
+    if torch.backends.quantized.engine == "none":
         raise ModelFailure(
             "this worker's PyTorch has no int8 for its CPU; submit the job without int8",
             code="int8_needs_cpu",
