@@ -236,6 +236,7 @@ def test_a_publish_after_a_flush_still_arrives(desk: Desk) -> None:
     desk.redis.flushall()
     desk.publisher.send_chunks("cpu", [])
     desk.turn()
+    assert _status(desk).broker_error is None
     assert len(desk.queued()) == WINDOW
 
 
