@@ -19,6 +19,9 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_not_text2text    text2text, but the model is no encoder with a decoder
     model_no_chat_template a chat, but the model's tokenizer has no template for one
     model_too_short        more new tokens, or a longer prompt, than the model can hold
+    model_no_pipeline      its architecture is for another task, or for none
+    model_no_preprocessor  files as rows, but nothing says how the model reads them
+    pipeline_refused       parameters that the pipeline does not take, or a package it lacks
     language_unknown       a language that the model's tokenizer has no token for
     model_too_narrow       more dimensions than the model's vectors have
     model_unsupported      its embeddings need a step that is not done here
@@ -58,6 +61,8 @@ NEVER = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.py", "*/*.s
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")
+"""How images and sounds are read."""
 ADAPTER = "adapter_config.json"
 IDENTITY = (
     "config.json",
@@ -74,6 +79,8 @@ IDENTITY = (
     "1_Pooling/config.json",
     "generation_config.json",
     "chat_template*",
+    "preprocessor_config.json",
+    "processor_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
 )
@@ -135,6 +142,8 @@ class ModelFacts:
     dimensions: int | None  # numbers of an embedding that its files keep; None: all
     lowers: bool  # its files say that texts are put into lower case before they are tokenized
     has_decoder: bool  # beside an encoder
+    tokenizes: bool  # it reads texts
+    preprocesses: bool  # it reads images or sounds
 
 
 def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
@@ -160,7 +169,7 @@ def inspect(folder: Path) -> ModelFacts:
     Raises ``ModelFailure`` with a code of this module's list.
     """
     config = _config(folder)
-    _check_tokenizer(folder)
+    _check_readers(folder)
     base = _base(folder)
     tensors = _tensor_names(folder)
     architectures = config.texts("architectures")
@@ -183,6 +192,8 @@ def inspect(folder: Path) -> ModelFacts:
         dimensions=_dimensions(sentences) or (base.dimensions if base else None),
         lowers=bool(transformer.flag("do_lower_case")) or (base is not None and base.lowers),
         has_decoder=bool(config.flag("is_encoder_decoder")),
+        tokenizes=_has_tokenizer(folder),
+        preprocesses=_has_preprocessor(folder),
     )
 
 
@@ -235,8 +246,16 @@ def _config(folder: Path) -> ModelFile:
     return config
 
 
-def _check_tokenizer(folder: Path) -> None:
-    if not any(True for pattern in TOKENIZER for _ in folder.glob(pattern)):
+def _has_tokenizer(folder: Path) -> bool:
+    return any(True for pattern in TOKENIZER for _ in folder.glob(pattern))
+
+
+def _has_preprocessor(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in PREPROCESSOR)
+
+
+def _check_readers(folder: Path) -> None:
+    if not _has_tokenizer(folder) and not _has_preprocessor(folder):
         raise ModelFailure(
             "the model has no tokenizer: tokenizer.json (or vocab.txt, or a *.model file) "
             f"must lie in {folder}",

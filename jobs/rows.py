@@ -27,6 +27,9 @@ class RowCode(StrEnum):
     NO_TOKENS = "no_tokens"
     TOO_MANY_TOKENS = "too_many_tokens"
     BAD_CHAT = "bad_chat"
+    FILE_REFUSED = "file_refused"
+    FILE_UNREADABLE = "file_unreadable"
+    PIPELINE_FAILED = "pipeline_failed"
     NOT_FINITE = "not_finite"
     OUT_OF_MEMORY = "out_of_memory"
     ROW_CRASHED_WORKER = "row_crashed_worker"
@@ -105,6 +108,18 @@ WRITTEN_SCHEMA = pa.schema(
 """The columns of parts and outputs of a job that generates or translates."""
 
 
+PIPELINE_SCHEMA = pa.schema(
+    [
+        *_ROW,
+        ("output", pa.string()),  # what the pipeline said, as JSON; null on an error row
+        ("tokens", pa.int32()),  # of a text that the model read; null: the row names a file
+        ("truncated", pa.bool_()),  # the text was longer than the model's window
+        *_ERROR,
+    ]
+)
+"""The columns of a pipeline job's parts and outputs."""
+
+
 def embed_schema(width: int) -> pa.Schema:
     """The columns of an embed job's parts and outputs, for vectors of ``width`` numbers."""
     return pa.schema(
@@ -128,4 +143,6 @@ def result_schema(kind: str, *, width: int | None) -> pa.Schema:
             return embed_schema(width)
         case "generate" | "text2text":
             return WRITTEN_SCHEMA
+        case "pipeline":
+            return PIPELINE_SCHEMA
     raise ValueError(f"a job of the kind {kind!r} has no result rows")

@@ -14,12 +14,43 @@ from jobs.specs import (
     EmbedOptions,
     GenerateOptions,
     Options,
+    PipelineOptions,
+    PipelineTask,
     Pooling,
     Text2TextOptions,
 )
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 SEQ2SEQ = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
+AUDIO_HEADS = (
+    "ASTForAudioClassification",
+    "HubertForSequenceClassification",
+    "SEWForSequenceClassification",
+    "Wav2Vec2BertForSequenceClassification",
+    "Wav2Vec2ConformerForSequenceClassification",
+    "Wav2Vec2ForSequenceClassification",
+    "WavLMForSequenceClassification",
+)
+SPEECH_WRITERS = ("WhisperForConditionalGeneration",)
+PIPELINES: dict[PipelineTask, tuple[str, ...]] = {
+    PipelineTask.TOKEN_CLASSIFICATION: ("ForTokenClassification",),
+    PipelineTask.FILL_MASK: ("ForMaskedLM",),
+    PipelineTask.IMAGE_CLASSIFICATION: ("ForImageClassification",),
+    PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION: ("CLIPModel", "SiglipModel", "Siglip2Model"),
+    PipelineTask.OBJECT_DETECTION: ("ForObjectDetection",),
+    PipelineTask.AUDIO_CLASSIFICATION: ("ForAudioClassification", *AUDIO_HEADS),
+    PipelineTask.SPEECH_RECOGNITION: ("ForCTC", "ForSpeechSeq2Seq", *SPEECH_WRITERS),
+}
+"""How the architectures end that each task is for."""
+
+READS_TEXTS = frozenset({PipelineTask.TOKEN_CLASSIFICATION, PipelineTask.FILL_MASK})
+"""Tasks whose rows are texts; those of the others name files."""
+
+WRITES_TEXTS = frozenset(
+    {PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION}
+)
+"""Tasks that need a tokenizer beside what reads their files."""
+
 MODULES = ("Transformer", "Pooling", "Normalize")
 """Modules of a sentence-transformers folder that are followed, in this order, the last or not."""
 
@@ -28,7 +59,11 @@ POOLINGS = (*Pooling, "mean_sqrt_len")
 
 def check(facts: ModelFacts, options: Options) -> None:
     """Raise ``ModelFailure`` unless this model can do what the options ask."""
+    if not isinstance(options, PipelineOptions):
+        check_reads_texts(facts)
     match options:
+        case PipelineOptions():
+            _check_pipeline(facts, task(facts, options), options)
         case ClassifyOptions(labels=None):
             _check_classifier(facts)
         case ClassifyOptions(hypothesis=str()):
@@ -47,6 +82,29 @@ def check(facts: ModelFacts, options: Options) -> None:
             _check_room(facts, options)
         case Text2TextOptions():
             _check_text2text(facts)
+
+
+def check_reads_texts(facts: ModelFacts) -> None:
+    """Raise ``ModelFailure`` for a model of images or sounds alone."""
+    if not facts.tokenizes:
+        raise ModelFailure(
+            f"the model reads no texts: it has no tokenizer ({_named(facts)})",
+            code="model_no_tokenizer",
+        )
+
+
+def task(facts: ModelFacts, options: PipelineOptions) -> PipelineTask:
+    """The pipeline's task: the option, or else what the model's architecture was made for."""
+    if options.task is not None:
+        return options.task
+    for found in PIPELINES:
+        if _is_made_for(facts, found) and (found in READS_TEXTS or facts.preprocesses):
+            return found
+    raise ModelFailure(
+        f"no pipeline is known for this model ({_named(facts)}): classify, embed, generate and "
+        f"text2text are kinds of their own; pipeline.task may be {', '.join(PipelineTask)}",
+        code="model_no_pipeline",
+    )
 
 
 def prompt(facts: ModelFacts, options: EmbedOptions) -> str:
@@ -70,6 +128,33 @@ def entailment(labels: Sequence[str]) -> int:
         f"labels; this one's are {', '.join(labels) or 'not named'}",
         code="model_not_a_classifier",
     )
+
+
+def _is_made_for(facts: ModelFacts, task: PipelineTask) -> bool:
+    return any(name.endswith(PIPELINES[task]) for name in facts.architectures)
+
+
+def _check_pipeline(facts: ModelFacts, task: PipelineTask, options: PipelineOptions) -> None:
+    if facts.architectures and not _is_made_for(facts, task):
+        raise ModelFailure(
+            f"{task} needs a model of another architecture (...{', ...'.join(PIPELINES[task])}); "
+            f"this one is {_named(facts)}",
+            code="model_no_pipeline",
+        )
+    if task in READS_TEXTS | WRITES_TEXTS:
+        check_reads_texts(facts)
+    if task not in READS_TEXTS and not facts.preprocesses:
+        raise ModelFailure(
+            f"{task} needs a preprocessor_config.json in the model's folder, which says how its "
+            "images or sounds are read",
+            code="model_no_preprocessor",
+        )
+    candidates = options.parameters.get("candidate_labels")
+    if task is PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION and not candidates:
+        raise ModelFailure(
+            f"{task} needs pipeline.parameters.candidate_labels, a list of texts",
+            code="pipeline_refused",
+        )
 
 
 def _check_classifier(facts: ModelFacts) -> None:

@@ -24,6 +24,7 @@ from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
 from workers import answers
 from workers.context import Context
+from workers.inference import media
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.shelf import Shelf
 from workers.keeper import Keeper
@@ -152,7 +153,7 @@ def _infer(
 ) -> Mapping[int, Answer | RowError]:
     try:
         return engine.answer(texts, beat=beat)
-    except LeaseLost:
+    except (LeaseLost, media.StorageAway):
         raise
     except Exception as fault:
         log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)

@@ -100,6 +100,7 @@ def _inspect_model(opened: _Opened, *, keeper: Keeper, context: Context) -> Mode
     using = context.artefacts.using
     with using(opened.reference, project_id=opened.project_id, beat=keeper.beat) as folder:
         facts = models.inspect(folder)
+    usable.check_reads_texts(facts)
     if isinstance(opened.spec, EvaluateSpec) and opened.spec.task is TrainingTask.CLASSIFY:
         usable.check(facts, ClassifyOptions())
     return facts

@@ -26,7 +26,7 @@ from jobs.ledger.steps import Step, StepLease
 from jobs.models import ModelFacts
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import TRAINING, AnyBulk, EmbedSpec, GenerateSpec, Text2TextSpec
+from jobs.specs import TRAINING, AnyBulk, EmbedSpec, GenerateSpec, PipelineSpec, Text2TextSpec
 from jobs.tables import Job
 from workers import datasets
 from workers.context import Context
@@ -126,8 +126,8 @@ def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
 
 def _limits(spec: AnyBulk, *, settings: Settings) -> Limits:
     """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
-    writes = isinstance(spec, GenerateSpec | Text2TextSpec)
-    default = settings.written_chunk_rows if writes else settings.chunk_rows
+    slow = isinstance(spec, GenerateSpec | Text2TextSpec | PipelineSpec)
+    default = settings.written_chunk_rows if slow else settings.chunk_rows
     return Limits(
         chunk_rows=spec.chunk_rows or default,
         chunk_bytes=settings.shard_bytes if spec.chunk_rows else settings.chunk_bytes,

@@ -22,6 +22,7 @@ from api.cli import (
     hosts,
     jobs,
     models,
+    pipeline,
     text2text,
     up,
     workers,
@@ -41,6 +42,7 @@ app.command("classify")(classify.classify)
 app.command("embed")(embed.embed)
 app.command("generate")(generate.generate)
 app.command("text2text")(text2text.text2text)
+app.command("pipeline")(pipeline.pipeline)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(finetune.evaluate)
 app.add_typer(jobs.app, name="jobs")

@@ -23,6 +23,9 @@ from jobs.specs.bulk import (
     LoadOptions,
     LongTexts,
     Options,
+    PipelineOptions,
+    PipelineSpec,
+    PipelineTask,
     Pooling,
     Text2TextOptions,
     Text2TextSpec,
@@ -75,6 +78,9 @@ __all__ = [
     "Options",
     "Output",
     "OutputFormat",
+    "PipelineOptions",
+    "PipelineSpec",
+    "PipelineTask",
     "Pooling",
     "Promote",
     "Spec",
@@ -97,6 +103,7 @@ KINDS: dict[str, type[JobSpec]] = {
     "evaluate": EvaluateSpec,
     "finetune": FinetuneSpec,
     "generate": GenerateSpec,
+    "pipeline": PipelineSpec,
     "text2text": Text2TextSpec,
 }
 BULK = frozenset(kind for kind, spec in KINDS.items() if issubclass(spec, BulkSpec))
@@ -116,6 +123,7 @@ Spec = Annotated[
     | Annotated[EvaluateSpec, Tag("evaluate")]
     | Annotated[FinetuneSpec, Tag("finetune")]
     | Annotated[GenerateSpec, Tag("generate")]
+    | Annotated[PipelineSpec, Tag("pipeline")]
     | Annotated[Text2TextSpec, Tag("text2text")],
     Discriminator(
         _kind,

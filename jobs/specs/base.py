@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -34,10 +36,25 @@ class Strict(BaseModel):
     @field_validator("*")
     @classmethod
     def _storable(cls, value: object) -> object:
-        texts = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(text, str) and "\0" in text for text in texts):
-            raise ValueError("a text must not contain the character NUL")
+        for leaf in _leaves(value):
+            if isinstance(leaf, str) and "\0" in leaf:
+                raise ValueError("a text must not contain the character NUL")
+            if isinstance(leaf, float) and not math.isfinite(leaf):
+                raise ValueError("a number must be finite")
         return value
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """A value's texts and numbers, the names of fields included, however deep."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _leaves(inner)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
 
 
 class Corpus(Strict):

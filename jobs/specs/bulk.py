@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from jobs.specs.base import Corpus, JobSpec, Output, Strict
 
@@ -193,6 +194,71 @@ class Text2TextOptions(WriteOptions):
     )
 
 
+class PipelineTask(StrEnum):
+    """Tasks of the transformers library's pipelines, by its own names."""
+
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - no password
+    FILL_MASK = "fill-mask"
+    IMAGE_CLASSIFICATION = "image-classification"
+    ZERO_SHOT_IMAGE_CLASSIFICATION = "zero-shot-image-classification"
+    OBJECT_DETECTION = "object-detection"
+    AUDIO_CLASSIFICATION = "audio-classification"
+    SPEECH_RECOGNITION = "automatic-speech-recognition"
+
+
+class PipelineOptions(LoadOptions):
+    """A pipeline of the transformers library, called as its documentation says."""
+
+    task: PipelineTask | None = Field(
+        None, description="Default: what the model's architecture was made for."
+    )
+    parameters: dict[str, JsonValue] = Field(
+        {},
+        description="What the pipeline is called with, such as "
+        '`{"aggregation_strategy": "simple"}` or `{"candidate_labels": ["cat", "dog"]}`.',
+    )
+    batch_rows: int | None = Field(
+        None,
+        ge=1,
+        le=4_096,
+        description="Rows that go through the model at once. Default: 1 on a CPU, else 16.",
+    )
+
+    def __hash__(self) -> int:
+        """Options tell loaded models apart."""
+        return hash(self.model_dump_json())
+
+    @field_validator("parameters")
+    @classmethod
+    def _of_the_call(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := CALL & value.keys():
+            raise ValueError(
+                f"parameters must not have {', '.join(sorted(taken))}: set batch_rows instead"
+            )
+        if code := FOREIGN_CODE & set(_names(value)):
+            raise ValueError(
+                f"parameters must not have {', '.join(sorted(code))}: it would run foreign code"
+            )
+        return value
+
+
+CALL = frozenset({"inputs", "batch_size", "num_workers"})
+"""Parameters of a call that the engine gives itself."""
+
+FOREIGN_CODE = frozenset({"trust_remote_code", "custom_generate"})
+
+
+def _names(value: JsonValue) -> Iterator[str]:
+    """The names of all fields, however deep."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names(inner)
+
+
 class BulkSpec(JobSpec):
     """What every kind of bulk job has."""
 
@@ -257,5 +323,17 @@ class Text2TextSpec(BulkSpec):
         return self.text2text
 
 
-AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | Text2TextSpec
-Options = ClassifyOptions | EmbedOptions | GenerateOptions | Text2TextOptions
+class PipelineSpec(BulkSpec):
+    """What a pipeline of the transformers library says of every row, as JSON."""
+
+    kind: Literal["pipeline"] = "pipeline"
+    pipeline: PipelineOptions = PipelineOptions()
+
+    @property
+    def options(self) -> PipelineOptions:
+        """What this kind is told."""
+        return self.pipeline
+
+
+AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | Text2TextSpec | PipelineSpec
+Options = ClassifyOptions | EmbedOptions | GenerateOptions | Text2TextOptions | PipelineOptions

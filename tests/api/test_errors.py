@@ -20,7 +20,10 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
     return error
 
 
-KINDS = "kind: must be one of classify, embed, evaluate, finetune, generate, text2text, not 't'"
+KINDS = (
+    "kind: must be one of classify, embed, evaluate, finetune, generate, pipeline, text2text, "
+    "not 't'"
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,29 @@ KINDS = "kind: must be one of classify, embed, evaluate, finetune, generate, tex
             {"corpus": {"file": "file-1", "encoding": "klingon"}},
             "corpus.encoding",
             "encoding must be a Python codec name such as gb18030, not 'klingon'",
+        ),
+        (
+            {
+                "kind": "pipeline",
+                "pipeline": {"parameters": {"generate_kwargs": [{"trust_remote_code": True}]}},
+            },
+            "pipeline.parameters",
+            "parameters must not have trust_remote_code: it would run foreign code",
+        ),
+        (
+            {"kind": "pipeline", "pipeline": {"parameters": {"batch_size": 4}}},
+            "pipeline.parameters",
+            "parameters must not have batch_size: set batch_rows instead",
+        ),
+        (
+            {"kind": "pipeline", "pipeline": {"parameters": {"targets": ["a", "b\0"]}}},
+            "pipeline.parameters",
+            "must not contain the character NUL",
+        ),
+        (
+            {"kind": "pipeline", "pipeline": {"task": "question-answering"}},
+            "pipeline.task",
+            "must be 'token-classification', 'fill-mask'",
         ),
         ({"output": {"format": "xlsx"}}, "output.format", "must be 'jsonl', 'csv' or 'parquet'"),
         ({"pool": "GPU 1"}, "pool", "pool: must match pattern"),
@@ -93,6 +119,15 @@ def test_text_that_cannot_be_stored_is_refused(tenant: Tenant, value: str) -> No
     body = json.dumps(tenant.spec(name=f"a{value}b"))
     answer = tenant.http.post(
         "/v1/jobs", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+    _error(answer)
+
+
+def test_a_number_that_json_does_not_have_is_refused(tenant: Tenant) -> None:
+    spec = tenant.spec(kind="pipeline", pipeline={"parameters": {"threshold": float("nan")}})
+    answer = tenant.http.post(
+        "/v1/jobs", content=json.dumps(spec), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 400
     _error(answer)

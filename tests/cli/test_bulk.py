@@ -1,4 +1,4 @@
-"""The four commands of bulk work: their options, what is refused, what they say at the end."""
+"""The five commands of bulk work: their options, what is refused, what they say at the end."""
 
 from __future__ import annotations
 
@@ -84,6 +84,23 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
             "repetition_penalty": 1.1,
             "seed": 7,
             "dtype": "float32",
+        },
+    ),
+    "pipeline": (
+        [
+            *("--task", "token-classification", "--parameter", "aggregation_strategy=simple"),
+            *("--parameter", "stride=16", "--parameter", 'ignore_labels=["O", "X"]'),
+            *("--batch-rows", "4", "--dtype", "float16"),
+        ],
+        {
+            "task": "token-classification",
+            "parameters": {
+                "aggregation_strategy": "simple",
+                "stride": 16,
+                "ignore_labels": ["O", "X"],
+            },
+            "batch_rows": 4,
+            "dtype": "float16",
         },
     ),
     "text2text": (
@@ -249,6 +266,12 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
     watching.summary(job)
     said = capsys.readouterr().out
     assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
+
+
+def test_a_parameter_must_have_a_name_and_a_value(run: Run, corpus: Path) -> None:
+    ran = run("pipeline", str(corpus), "--model", "/m", "--parameter", "top_k")
+    assert ran.code == 2
+    assert "--parameter must be NAME=VALUE, such as top_k=3, not 'top_k'" in ran.err
 
 
 def test_the_summary_of_an_int8_job_says_how_many_labels_agree(

@@ -15,10 +15,17 @@ from jobs.specs import (
     EmbedOptions,
     GenerateOptions,
     Options,
+    PipelineOptions,
     Pooling,
     Text2TextOptions,
 )
 from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_encoder
+from tests.support.tiny_pipelines import (
+    entity_finder,
+    image_classifier,
+    image_matcher,
+    transcriber,
+)
 from tests.support.tiny_writers import MAX_TOKENS, tiny_generator, tiny_translator
 
 FOLLOWED = ("Transformer", "Pooling")
@@ -35,6 +42,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFacts]:
         "gpt2": tiny_generator(home / "gpt2", family="gpt2"),
         "chatter": tiny_generator(home / "chatter", chat=True),
         "t5": tiny_translator(home / "t5"),
+        "entities": entity_finder(home / "entities"),
+        "images": image_classifier(home / "images"),
+        "matcher": image_matcher(home / "matcher"),
+        "speech": transcriber(home / "speech"),
         "bart": tiny_translator(home / "bart", family="bart"),
         "sentences": sentence_files(
             tiny_encoder(home / "sentences"), modules=("Transformer", "Pooling", "Normalize")
@@ -207,3 +218,52 @@ def test_a_model_that_names_no_limit_writes_as_much_as_is_asked(tmp_path: Path) 
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"max_position_embeddings"', '"most"'))
     assert code(models.inspect(folder), GenerateOptions(max_new_tokens=30_000)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [
+        ("entities", None, "token-classification"),
+        ("images", None, "image-classification"),
+        ("speech", None, "automatic-speech-recognition"),
+        ("entities", "fill-mask", "fill-mask"),
+    ],
+)
+def test_a_pipelines_task_is_the_options_or_the_models(
+    found: dict[str, ModelFacts], name: str, task: str | None, expected: str
+) -> None:
+    assert usable.task(found[name], PipelineOptions.model_validate({"task": task})) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [
+        ("entities", "token-classification", None),
+        ("images", "image-classification", None),
+        ("speech", None, None),
+        ("matcher", None, "pipeline_refused"),
+        ("entities", "fill-mask", "model_no_pipeline"),
+        ("images", "token-classification", "model_no_pipeline"),
+        *((name, None, "model_no_pipeline") for name in ("encoder", "classifier", "gpt2", "t5")),
+    ],
+)
+def test_a_pipeline_needs_a_model_of_its_task(
+    found: dict[str, ModelFacts], name: str, task: str | None, expected: str | None
+) -> None:
+    assert code(found[name], PipelineOptions.model_validate({"task": task})) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ClassifyOptions(),
+        LABELS,
+        EmbedOptions(),
+        GenerateOptions(),
+        Text2TextOptions(),
+    ],
+)
+def test_a_model_of_images_alone_reads_no_texts(
+    found: dict[str, ModelFacts], options: Options
+) -> None:
+    assert code(found["images"], options) == "model_no_tokenizer"

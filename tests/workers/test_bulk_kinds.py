@@ -1,4 +1,4 @@
-"""Bulk jobs that embed and write, in a whole installation: every row in, one result out."""
+"""Bulk jobs of every kind but classify, in a whole installation: every row in, one result out."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.inference.building import no_beat
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import sentence_files, tiny_encoder
+from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
 from tests.support.waiting import wait_until
 from workers.inference import engine
@@ -35,6 +36,7 @@ from workers.inference.engine import RowError
 WIDTH = 12
 NEAR = 1e-5
 OF_A_VECTOR = ("embedding", "tokens", "truncated")
+OF_A_PIPELINE = ("output", "tokens", "truncated")
 OF_A_TEXT = ("output", "finish_reason", "tokens", "output_tokens", "truncated")
 
 LONG = "the team " * 100
@@ -91,11 +93,12 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         Kind("embed", encoder, OF_A_VECTOR, {"dimensions": WIDTH, "prompt": "find: "}),
         Kind("generate", tiny_generator(home / "generator"), OF_A_TEXT, writing),
         Kind("text2text", tiny_translator(home / "translator"), OF_A_TEXT, writing),
+        Kind("pipeline", entity_finder(home / "entities"), OF_A_PIPELINE, {"batch_rows": 1}),
     ]
     return {kind.name: kind for kind in every}
 
 
-@pytest.fixture(scope="module", params=["embed", "generate", "text2text"])
+@pytest.fixture(scope="module", params=["embed", "generate", "text2text", "pipeline"])
 def kind(request: pytest.FixtureRequest, kinds: dict[str, Kind]) -> Kind:
     return kinds[request.param]
 

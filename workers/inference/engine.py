@@ -18,9 +18,10 @@ from jobs.specs import (
     EmbedOptions,
     GenerateOptions,
     Options,
+    PipelineOptions,
     Text2TextOptions,
 )
-from workers.inference import classifier, embedder, generating, loading, translating
+from workers.inference import classifier, embedder, generating, loading, piping, translating
 from workers.inference.classifier import Classifier
 from workers.inference.measuring import Beat, RowError
 
@@ -64,3 +65,5 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
             return generating.load(folder, options, facts=facts, settings=settings)
         case Text2TextOptions():
             return translating.load(folder, options, facts=facts, settings=settings)
+        case PipelineOptions():
+            return piping.load(folder, options, facts=facts, settings=settings)

@@ -1,0 +1,279 @@
+"""Pipelines of the transformers library: each row's text, or the file it names, becomes JSON.
+
+Rows go through the library's own pipeline, whose answer is handed on as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, pipeline
+from transformers.pipelines import SUPPORTED_TASKS
+from transformers.pipelines.base import PipelineException
+
+from jobs import usable
+from jobs.corpora.batches import clipped
+from jobs.errors import ModelFailure
+from jobs.models import ModelFacts
+from jobs.rows import RowCode
+from jobs.settings import Settings
+from jobs.specs import PipelineOptions, PipelineTask
+from workers.inference import loading, media, memory
+from workers.inference.measuring import NOT_FINITE, Beat, RowError
+
+SOUNDS = frozenset({PipelineTask.AUDIO_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION})
+ACCELERATOR_ROWS = 16
+"""Rows at once by default on a device that is not the CPU, where one at a time is as fast."""
+
+OF_THE_ROW = (PipelineException, ValueError, TypeError, LookupError)
+"""What pipelines raise where they cannot do a row; anything else may be the device's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """What a pipeline said of a row."""
+
+    output: str  # JSON
+    tokens: int | None
+    truncated: bool | None
+
+    def columns(self) -> dict[str, Any]:
+        """As in ``jobs.rows.PIPELINE_SCHEMA``."""
+        return {"output": self.output, "tokens": self.tokens, "truncated": self.truncated}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row as the pipeline reads it."""
+
+    value: Any
+    tokens: int | None = None
+    truncated: bool | None = None
+
+
+class Reader(Protocol):
+    """From a row's text to what the pipeline reads."""
+
+    def __call__(self, text: str, /) -> Item | RowError:
+        """The row, or why it cannot be read."""
+
+
+class Pipe:
+    """A loaded pipeline. For one thread at a time."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        read: Reader,
+        parameters: Mapping[str, Any],
+        batch_rows: int,
+        digest: str,
+    ) -> None:
+        self.digest = digest
+        self._pipe = pipe
+        self._read = read
+        self._parameters = parameters
+        self._batch_rows = batch_rows
+
+    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Piped | RowError]:
+        """What the pipeline says of every row; equal rows are done once."""
+        found: dict[str, Piped | RowError] = {}
+        ordered = sorted(set(texts.values()), key=lambda text: (-len(text), text))
+        for start in range(0, len(ordered), self._batch_rows):
+            batch = ordered[start : start + self._batch_rows]
+            found.update(zip(batch, self._answers(batch), strict=True))
+            beat()
+        return {row: found[text] for row, text in texts.items()}
+
+    def _answers(self, texts: Sequence[str]) -> Iterator[Piped | RowError]:
+        read = [self._read(text) for text in texts]
+        said = iter(self._said([item for item in read if isinstance(item, Item)]))
+        for item in read:
+            yield item if isinstance(item, RowError) else _piped(item, next(said))
+
+    def _said(self, items: list[Item]) -> list[Any]:
+        """An answer or a ``RowError`` for each; rows that fail together are tried apart."""
+        if not items:
+            return []
+        try:
+            # A generator, because some pipelines answer a list of one with no list.
+            values = (_fresh(item.value) for item in items)
+            return list(self._pipe(values, batch_size=len(items), **self._parameters))
+        except Exception as fault:  # noqa: BLE001 - raised below where it is not the row's
+            if len(items) == 1:
+                return [_error(fault)]
+        memory.give_back()
+        half = len(items) // 2
+        return [*self._said(items[:half]), *self._said(items[half:])]
+
+
+def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings: Settings) -> Pipe:
+    """The folder's pipeline on this process's device. Raises ``ModelFailure``."""
+    task = usable.task(facts, options)
+    _check_packages(task)
+    model = loading.model(folder, auto=_auto(folder, task), options=options)
+    parts = _parts(folder, task, facts=facts)
+    try:
+        make: Any = pipeline
+        pipe = make(task.value, model=model, device=model.device, **parts)
+        pipe._sanitize_parameters(**options.parameters)  # noqa: SLF001 - which is what checks them
+    except Exception as error:  # nearly anything, for a parameter that is wrong
+        raise ModelFailure(
+            f"the pipeline {task} refuses this model or these parameters: {error}",
+            code="pipeline_refused",
+        ) from error
+    default = 1 if model.device.type == "cpu" else ACCELERATOR_ROWS
+    return Pipe(
+        pipe,
+        read=_reader(task, pipe, options=options, settings=settings),
+        parameters=_parameters(task, options),
+        batch_rows=options.batch_rows or default,
+        digest=facts.digest,
+    )
+
+
+def _check_packages(task: PipelineTask) -> None:
+    if task in usable.READS_TEXTS:
+        return
+    needed = ("soundfile", "scipy") if task in SOUNDS else ("PIL",)
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelFailure(
+            f"{task} needs {' and '.join(missing)} on the worker: install nightshift[media]",
+            code="pipeline_refused",
+        )
+
+
+def _auto(folder: Path, task: PipelineTask) -> Any:
+    """The task's auto class that knows this model's configuration."""
+    configs: Any = AutoConfig
+    try:
+        config = configs.from_pretrained(folder, **loading.SAFE)
+    except Exception as error:
+        raise ModelFailure(f"the model's config.json cannot be read: {error}") from error
+    tasks: Any = SUPPORTED_TASKS
+    for auto in tasks[task.value]["pt"]:
+        if type(config) in auto._model_mapping:  # noqa: SLF001 - as the library itself asks
+            return auto
+    raise ModelFailure(
+        f"the transformers library has no {task} for models of the type {config.model_type}",
+        code="model_no_pipeline",
+    )
+
+
+def _parts(folder: Path, task: PipelineTask, *, facts: ModelFacts) -> dict[str, Any]:
+    """What reads rows and writes answers beside the model."""
+    parts: dict[str, Any] = {}
+    if task in usable.READS_TEXTS | usable.WRITES_TEXTS:
+        tokenizer = loading.tokenizer(folder)
+        if facts.max_tokens is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, facts.max_tokens)
+        parts["tokenizer"] = tokenizer
+    if task in usable.READS_TEXTS:
+        return parts
+    name, auto = (
+        ("feature_extractor", AutoFeatureExtractor)
+        if task in SOUNDS
+        else ("image_processor", AutoImageProcessor)
+    )
+    classes: Any = auto
+    try:
+        parts[name] = classes.from_pretrained(folder, **loading.SAFE)
+    except Exception as error:
+        raise ModelFailure(
+            f"what reads the model's files cannot be loaded: {error}", code="model_no_preprocessor"
+        ) from error
+    return parts
+
+
+def _parameters(task: PipelineTask, options: PipelineOptions) -> dict[str, Any]:
+    if task is not PipelineTask.FILL_MASK:
+        return options.parameters
+    given = options.parameters.get("tokenizer_kwargs")
+    cut = {"truncation": True, **(given if isinstance(given, dict) else {})}
+    return {**options.parameters, "tokenizer_kwargs": cut}
+
+
+def _reader(
+    task: PipelineTask, pipe: Any, *, options: PipelineOptions, settings: Settings
+) -> Reader:
+    if task in usable.READS_TEXTS:
+        strides = options.parameters.get("stride") is not None
+        return _Texts(pipe.tokenizer, cuts=not strides)
+    if task in SOUNDS:
+        return _Sounds(settings.allowed_inputs, rate=int(pipe.feature_extractor.sampling_rate))
+    return _Images(settings.allowed_inputs)
+
+
+class _Texts:
+    def __init__(self, tokenizer: Any, *, cuts: bool) -> None:
+        self._tokenizer = tokenizer
+        self._cuts = cuts
+
+    def __call__(self, text: str, /) -> Item | RowError:
+        if not self._tokenizer(text, add_special_tokens=False)["input_ids"]:
+            return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
+        tokens, most = len(self._tokenizer(text)["input_ids"]), self._tokenizer.model_max_length
+        if self._cuts and tokens > most:
+            return Item(text, tokens=most, truncated=True)
+        return Item(text, tokens=tokens, truncated=False)
+
+
+class _Images:
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = allowed
+
+    def __call__(self, uri: str, /) -> Item | RowError:
+        data = media.read(uri, allowed=self._allowed)
+        found = data if isinstance(data, RowError) else media.image(data)
+        return found if isinstance(found, RowError) else Item(found)
+
+
+class _Sounds:
+    def __init__(self, allowed: Sequence[str], *, rate: int) -> None:
+        self._allowed = allowed
+        self._rate = rate
+
+    def __call__(self, uri: str, /) -> Item | RowError:
+        data = media.read(uri, allowed=self._allowed)
+        found = data if isinstance(data, RowError) else media.sound(data, rate=self._rate)
+        if isinstance(found, RowError):
+            return found
+        return Item({"raw": found, "sampling_rate": self._rate})
+
+
+def _fresh(value: Any) -> Any:
+    """Pipelines take apart the dictionaries they are given."""
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _error(fault: Exception) -> RowError:
+    """The error of a row that failed alone; a fault that may not be the row's is raised."""
+    if memory.is_out_of_memory(fault):
+        message = "the row does not fit into the device's memory"
+        return RowError(RowCode.OUT_OF_MEMORY, message)
+    if isinstance(fault, OF_THE_ROW):
+        message = f"the pipeline cannot do this row: {type(fault).__name__}: {fault}"
+        return RowError(RowCode.PIPELINE_FAILED, clipped(message))
+    raise fault
+
+
+def _piped(item: Item, said: Any) -> Piped | RowError:
+    if isinstance(said, RowError):
+        return said
+    try:
+        output = json.dumps(said, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:  # infinite, or not a number
+        return NOT_FINITE
+    return Piped(output, tokens=item.tokens, truncated=item.truncated)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as Python's."""
+    return value.tolist()
