@@ -15,7 +15,7 @@ WORKDIR /build
 COPY pyproject.toml requirements.lock README.md ./
 RUN mkdir api jobs workers \
     && /opt/nightshift/bin/pip install --extra-index-url "${TORCH_INDEX}" \
-        --constraint requirements.lock ".[training,media]"
+        --constraint requirements.lock ".[training,media,explain]"
 COPY jobs jobs
 COPY workers workers
 COPY api api

@@ -94,6 +94,27 @@ CLASSIFY_SCHEMA = pa.schema(
 )
 """The columns of a classify job's parts and outputs."""
 
+EXPLANATION = pa.list_(
+    pa.struct(
+        [
+            ("token", pa.string()),  # the text that the token stands for; special ones by name
+            ("start", pa.int32()),  # its first character in the row's text; null: it is special
+            ("end", pa.int32()),  # the character after its last
+            ("weight", pa.float32()),  # above 0: for the label; the sum is what the text adds
+        ]
+    )
+)
+"""What each token that the model read had to do with the label, in the order of the text."""
+
+EXPLAINED_SCHEMA = pa.schema(
+    [
+        *list(CLASSIFY_SCHEMA)[: -len(_ERROR)],
+        ("explanation", EXPLANATION),  # null unless the row was chosen and has a label
+        *_ERROR,
+    ]
+)
+"""The columns of a classify job that explains some of its rows."""
+
 WRITTEN_SCHEMA = pa.schema(
     [
         *_ROW,
@@ -133,11 +154,11 @@ def embed_schema(width: int) -> pa.Schema:
     )
 
 
-def result_schema(kind: str, *, width: int | None) -> pa.Schema:
+def result_schema(kind: str, *, width: int | None, explained: bool = False) -> pa.Schema:
     """The columns of the parts of a bulk job of this kind; ``width`` is that of an embedding."""
     match kind:
         case "classify":
-            return CLASSIFY_SCHEMA
+            return EXPLAINED_SCHEMA if explained else CLASSIFY_SCHEMA
         case "embed":
             assert width is not None, "the planner writes the width down"
             return embed_schema(width)

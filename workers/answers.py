@@ -96,9 +96,11 @@ def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
     for batch in part.to_batches(max_chunksize=ROWS_AT_ONCE):
         for row in batch.to_pylist():
             labels, scores = row.get("labels"), row.pop("scores", None)
+            explanation = row.get("explanation")
             known = row | {
                 "job_id": job_id,
                 "labels": None if labels is None else Jsonb(dict(zip(labels, scores, strict=True))),
+                "explanation": None if explanation is None else Jsonb(explanation),
             }
             yield tuple(_storable(known.get(name)) for name in COLUMNS)
 

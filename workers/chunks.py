@@ -91,7 +91,9 @@ def _work(held: ChunkLease, *, context: Context) -> None:
         table = answers.table(
             rows,
             results,
-            schema=result_schema(held.spec.kind, width=held.embedding_width),
+            schema=result_schema(
+                held.spec.kind, width=held.embedding_width, explained=held.spec.explained
+            ),
             kept=kept,
             keep_text=held.spec.output.keep_text,
         )

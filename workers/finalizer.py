@@ -95,7 +95,7 @@ def _write(
 ) -> dict[str, Any]:
     spec = specs.bulk(job.spec)
     manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
-    schema = rows.result_schema(job.kind, width=job.embedding_width)
+    schema = rows.result_schema(job.kind, width=job.embedding_width, explained=spec.explained)
     file_key = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
     totals = {
         "rows": sum(part.rows for part in done),

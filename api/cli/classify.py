@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli import bulk
+from api.cli.failures import Failure
 from jobs.specs import LongTexts
 
 
@@ -39,6 +40,18 @@ def classify(
         bool,
         typer.Option("--int8", help="Faster on CPU, some labels change; says how many agree."),
     ] = False,
+    explain_rows: Annotated[
+        str | None, typer.Option(help="Explain these rows' labels: 0,17,42.")
+    ] = None,
+    explain_every: Annotated[
+        int | None, typer.Option(help="Explain every so manieth row's label; 1: all.")
+    ] = None,
+    explain_below: Annotated[
+        float | None, typer.Option(help="Explain labels whose score is below this.")
+    ] = None,
+    explain_steps: Annotated[
+        int, typer.Option(help="Of each explanation; more are slower and more exact.")
+    ] = 32,
 ) -> dict[str, Any]:
     """Give every row of a corpus its label."""
     return {
@@ -53,7 +66,27 @@ def classify(
         "max_tokens": max_tokens,
         "dtype": dtype,
         "int8": int8,
+        "explain": _explain(
+            explain_rows, every=explain_every, below=explain_below, steps=explain_steps
+        ),
     }
+
+
+def _explain(
+    rows: str | None, *, every: int | None, below: float | None, steps: int
+) -> dict[str, Any] | None:
+    if rows is None and every is None and below is None:
+        return None
+    return {"rows": _places(rows or ""), "every": every, "below": below, "steps": steps}
+
+
+def _places(text: str) -> list[int]:
+    try:
+        return [int(place) for place in text.split(",") if place.strip()]
+    except ValueError:
+        raise Failure(
+            f"--explain-rows must be places in the corpus from 0, such as 0,17,42, not {text!r}"
+        ) from None
 
 
 def _labels(text: str | None) -> list[str] | None:

@@ -40,6 +40,31 @@ class WindowOptions(LoadOptions):
     )
 
 
+class Explain(Strict):
+    """Which rows' labels are explained, token by token."""
+
+    rows: tuple[int, ...] = Field(
+        (), max_length=10_000, description="These rows, by their place in the corpus from 0."
+    )
+    every: int | None = Field(
+        None, ge=1, description="Every so manieth row: 1 is all of them, 100 one in a hundred."
+    )
+    below: float | None = Field(
+        None, gt=0, le=1, description="Rows whose best score is below this."
+    )
+    steps: int = Field(
+        32, ge=8, le=1_024, description="Of the integral; more are slower and more exact."
+    )
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if not self.rows and self.every is None and self.below is None:
+            raise ValueError("explain must say which rows: give rows, every or below")
+        if any(row < 0 for row in self.rows):
+            raise ValueError("explain.rows must be places in the corpus, from 0")
+        return self
+
+
 class ClassifyOptions(WindowOptions):
     """How to classify. With ``labels`` the model is an encoder and the nearest label wins."""
 
@@ -67,6 +92,26 @@ class ClassifyOptions(WindowOptions):
         description="On CPU: linear layers in integers of 8 bits. Faster, and some labels change; "
         "some rows are computed in float32 as well, and the job says how many labels agree.",
     )
+
+    explain: Explain | None = Field(
+        None,
+        description="Say for some rows what each token had to do with the label (integrated "
+        "gradients), in the column `explanation`.",
+    )
+
+    @model_validator(mode="after")
+    def _explains_what_it_computes(self) -> Self:
+        if self.explain is None:
+            return self
+        if self.hypothesis is not None:
+            raise ValueError(
+                "explain is for a model's own labels or for nearest ones: leave hypothesis out"
+            )
+        if self.int8:
+            raise ValueError("explain needs gradients, which int8 has not: leave int8 out")
+        if self.long_texts is LongTexts.STRIDE:
+            raise ValueError("explain reads a long text's beginning: leave long_texts stride out")
+        return self
 
     @model_validator(mode="after")
     def _hypothesis_has_its_place(self) -> Self:
@@ -274,6 +319,11 @@ class BulkSpec(JobSpec):
         description="Rows per chunk; default by the installation's settings.",
     )
 
+    @property
+    def explained(self) -> bool:
+        """Whether results have a column that explains them."""
+        return False
+
 
 class ClassifySpec(BulkSpec):
     """One label, or several, for every row of a corpus."""
@@ -285,6 +335,11 @@ class ClassifySpec(BulkSpec):
     def options(self) -> ClassifyOptions:
         """What this kind is told."""
         return self.classify
+
+    @property
+    def explained(self) -> bool:
+        """Whether results have a column that explains them."""
+        return self.classify.explain is not None
 
 
 class EmbedSpec(BulkSpec):

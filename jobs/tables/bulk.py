@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.states import ChunkState, JobState
@@ -275,6 +276,7 @@ class ResultRow(Base):
     output: Mapped[str | None]  # a text that the model wrote
     output_tokens: Mapped[int | None]
     finish_reason: Mapped[str | None]  # stop or length
+    explanation: Mapped[list[Json] | None] = mapped_column(JSONB)  # of a label: tokens
 
 
 class ControlStatus(Base):

@@ -44,7 +44,7 @@ KINDS = (
         (
             {"classify": {"label": ["a", "b"]}},
             "classify.label",
-            "classify.label: no such field; there are all_scores, dtype, hypothesis",
+            "classify.label: no such field; there are all_scores, dtype, explain",
         ),
         (
             {"classify": {"labels": ["a", "a"]}},
@@ -79,6 +79,37 @@ KINDS = (
             {"kind": "pipeline", "pipeline": {"task": "question-answering"}},
             "pipeline.task",
             "must be 'token-classification', 'fill-mask'",
+        ),
+        (
+            {"classify": {"explain": {}}},
+            "classify.explain",
+            "explain must say which rows: give rows, every or below",
+        ),
+        (
+            {"classify": {"explain": {"rows": [-1]}}},
+            "classify.explain",
+            "explain.rows must be places in the corpus, from 0",
+        ),
+        (
+            {"classify": {"int8": True, "explain": {"every": 1}}},
+            "classify",
+            "explain needs gradients, which int8 has not: leave int8 out",
+        ),
+        (
+            {"classify": {"long_texts": "stride", "explain": {"every": 1}}},
+            "classify",
+            "leave long_texts stride out",
+        ),
+        (
+            {
+                "classify": {
+                    "labels": ["a", "b"],
+                    "hypothesis": "of {}",
+                    "explain": {"every": 1},
+                }
+            },
+            "classify",
+            "leave hypothesis out",
         ),
         ({"output": {"format": "xlsx"}}, "output.format", "must be 'jsonl', 'csv' or 'parquet'"),
         ({"pool": "GPU 1"}, "pool", "pool: must match pattern"),

@@ -8,7 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from jobs.specs import Architecture, Task
-from tests.architectures.building import LABELS, batch, loaded, some_rows, trained, untrained
+from tests.architectures.building import (
+    LABELS,
+    WORDS,
+    batch,
+    loaded,
+    some_rows,
+    trained,
+    untrained,
+)
 from tests.inference.building import loaded as opened
 from tests.inference.building import no_beat, predictions
 from workers.architectures import (
@@ -160,6 +168,24 @@ def test_a_trained_model_is_saved_and_the_engine_classifies_with_it(
     found = predictions(folders[architecture], [text for text, _ in rows])
     right = [answer.labels[0] == label for answer, (_, label) in zip(found, rows, strict=True)]
     assert sum(right) / len(rows) > 0.9
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_telling_word_explains_the_label(
+    architecture: Architecture, folders: dict[Architecture, Path]
+) -> None:
+    """Every text has one among some seven words; it may be several tokens."""
+    rows = [row for row in some_rows(60, seed=44) if len(row[0].split()) > 1]
+    engine = opened(folders[architecture], explain={"every": 1})
+    found = engine.answer(dict(enumerate(text for text, _ in rows)), beat=no_beat)
+    right = 0
+    for answer, (text, label) in zip(found.values(), rows, strict=True):
+        assert isinstance(answer, Prediction)
+        assert answer.explanation is not None
+        word = next(each for each in WORDS[label] if each in text.split())
+        best = max(answer.explanation, key=lambda each: each.weight)
+        right += best.token.strip() != "" and best.token.strip() in word
+    assert right / len(rows) > 0.6
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

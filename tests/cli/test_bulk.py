@@ -23,6 +23,28 @@ KINDS = sorted(specs.BULK)
 GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "classify": (
         [
+            *("--labels", "a,b", "--top-k", "2", "--all-scores", "--multi-label"),
+            *("--threshold", "0.25", "--long-texts", "truncate", "--stride", "16"),
+            *("--max-tokens", "64", "--dtype", "float32", "--explain-rows", "0,17"),
+            *("--explain-every", "100", "--explain-below", "0.5", "--explain-steps", "64"),
+        ],
+        {
+            "labels": ["a", "b"],
+            "hypothesis": None,
+            "top_k": 2,
+            "all_scores": True,
+            "multi_label": True,
+            "threshold": 0.25,
+            "long_texts": "truncate",
+            "stride": 16,
+            "max_tokens": 64,
+            "dtype": "float32",
+            "int8": False,
+            "explain": {"rows": [0, 17], "every": 100, "below": 0.5, "steps": 64},
+        },
+    ),
+    "classify without gradients": (
+        [
             *(
                 "--labels",
                 "a,b",
@@ -48,6 +70,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
             "max_tokens": 64,
             "dtype": "float32",
             "int8": True,
+            "explain": None,
         },
     ),
     "embed": (
@@ -124,7 +147,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
         },
     ),
 }
-"""Every option of each kind, and its part of the spec."""
+"""Every option of each kind, and its part of the spec; those that exclude each other apart."""
 
 
 def _defaults(kind: str) -> dict[str, Any]:
@@ -139,11 +162,11 @@ def _spec(run: Run, tenant: Tenant, *arguments: str) -> dict[str, Any]:
     return dict(tenant.job(ran.out.strip())["spec"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", GIVEN)
 def test_every_option_of_a_kind_lands_in_the_spec_as_it_was_given(
-    run: Run, tenant: Tenant, corpus: Path, kind: str
+    run: Run, tenant: Tenant, corpus: Path, given: str
 ) -> None:
-    arguments, expected = GIVEN[kind]
+    kind, (arguments, expected) = given.split(maxsplit=1)[0], GIVEN[given]
     assert set(expected) == set(_defaults(kind)), "every option there is must be given"
     spec = _spec(run, tenant, kind, str(corpus), "--model", "/m", *arguments)
     assert (spec["kind"], spec[kind]) == (kind, expected)
@@ -266,6 +289,12 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
     watching.summary(job)
     said = capsys.readouterr().out
     assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
+
+
+def test_rows_to_explain_must_be_places(run: Run, corpus: Path) -> None:
+    ran = run("classify", str(corpus), "--model", "/m", "--explain-rows", "1,two")
+    assert ran.code == 2
+    assert "--explain-rows must be places in the corpus from 0, such as 0,17,42" in ran.err
 
 
 def test_a_parameter_must_have_a_name_and_a_value(run: Run, corpus: Path) -> None:

@@ -23,6 +23,7 @@ from workers.inference import classify, entailing, loading, nearest
 from workers.inference.classify import Head
 from workers.inference.decide import Rule, Verdicts, judge
 from workers.inference.entailing import Entailing
+from workers.inference.explaining import Attribution, Explainer
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
@@ -44,11 +45,14 @@ class Prediction:
     scores: tuple[float, ...]
     tokens: int  # that the model read, special ones included
     truncated: bool  # the text went on after them
+    explanation: tuple[Attribution, ...] | None = None  # of rows that were chosen for it
     agrees: bool | None = None  # of int8: float32 has the same labels; None: nobody looked
 
     def columns(self) -> dict[str, Any]:
-        """As in ``jobs.rows.CLASSIFY_SCHEMA``."""
-        return {
+        """As in ``jobs.rows.CLASSIFY_SCHEMA``, with an explanation if there is one."""
+        why = self.explanation
+        explanation = {} if why is None else {"explanation": [each.fields() for each in why]}
+        return explanation | {
             "label": self.labels[0] if self.labels else None,
             "score": self.scores[0] if self.scores else None,
             "labels": list(self.labels),
@@ -75,6 +79,7 @@ class Classifier:
         numbers: int,
         digest: str,
         exact: Classifier | None = None,
+        explainer: Explainer | None = None,
     ) -> None:
         self.digest = digest
         self._meter = meter
@@ -82,10 +87,35 @@ class Classifier:
         self._sweep = Sweep(meter, reader=reader, numbers=numbers)
         self._rule = rule
         self._exact = exact
+        self._explainer = explainer
 
     def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Prediction | RowError]:
-        """``classify`` for rows by their number."""
-        return dict(zip(texts, self.classify(list(texts.values()), beat=beat), strict=True))
+        """``classify`` for rows by their number; those that were chosen are explained."""
+        answers = dict(zip(texts, self.classify(list(texts.values()), beat=beat), strict=True))
+        if self._explainer is not None:
+            answers |= self._explained(self._explainer, answers, texts=texts, beat=beat)
+        return answers
+
+    def _explained(
+        self,
+        explainer: Explainer,
+        answers: Mapping[int, Prediction | RowError],
+        *,
+        texts: Mapping[int, str],
+        beat: Beat,
+    ) -> Iterator[tuple[int, Prediction]]:
+        """Rows that are to be explained, and are; equal texts are explained once."""
+        done: dict[str, tuple[Attribution, ...] | None] = {}
+        for row, answer in answers.items():
+            if isinstance(answer, RowError) or not answer.labels:
+                continue
+            if explainer.chooses(row, score=answer.scores[0]):
+                text = texts[row]
+                if text not in done:
+                    label = self._labels.index(answer.labels[0])
+                    done[text] = explainer.explain(text, label=label)
+                    beat()
+                yield row, replace(answer, explanation=done[text])
 
     def classify(self, texts: Sequence[str], *, beat: Beat) -> list[Prediction | RowError]:
         """One answer per text, in order.
@@ -158,14 +188,28 @@ def load(
     if isinstance(family, Nearest):
         assert isinstance(reader, Reader)
         family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
+    budget = loading.budget(settings, device=family.model.device)
+    explainer = None
+    if options.explain is not None:
+        assert isinstance(reader, Reader)
+        assert not isinstance(family, Entailing)
+        explainer = Explainer(
+            family,
+            tokenizer=tokenizer,
+            reader=reader,
+            padder=padder,
+            asked=options.explain,
+            budget=budget,
+        )
     return Classifier(
-        Meter(family, padder=padder, budget=loading.budget(settings, device=family.model.device)),
+        Meter(family, padder=padder, budget=budget),
         labels=family.labels,
         reader=reader,
         rule=_rule(facts, options, family=family),
         numbers=1 if isinstance(family, Entailing) else len(family.labels),
         digest=facts.digest,
         exact=_exact(folder, options, facts=facts, settings=settings) if options.int8 else None,
+        explainer=explainer,
     )
 
 

@@ -49,6 +49,14 @@ class Padder:
         self._types = "token_type_ids" in names & set(tokenizer.model_input_names)
 
     def inputs(self, windows: Sequence[Window]) -> Inputs:
+        """What the model is called with for these windows."""
+        inputs = self.padded(windows)
+        if self.fill is Fill.PACK:
+            lengths = [len(window.ids) for window in windows]
+            inputs["packing"] = Packing.of(lengths).on(self._device)
+        return inputs
+
+    def padded(self, windows: Sequence[Window]) -> Inputs:
         """Token ids, mask and, where the model has them, segments, filled up at the right."""
         lengths = [len(window.ids) for window in windows]
         inside = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (windows, longest)
@@ -58,12 +66,9 @@ class Padder:
         if self._types:
             arrays["token_type_ids"] = np.zeros(inside.shape, dtype=np.int64)
             arrays["token_type_ids"][inside] = _flat([window.types for window in windows])
-        inputs: Inputs = {
+        return {
             name: moved(torch.from_numpy(array), self._device) for name, array in arrays.items()
         }
-        if self.fill is Fill.PACK:
-            inputs["packing"] = Packing.of(lengths).on(self._device)
-        return inputs
 
 
 def _flat(lists: list[list[int]]) -> npt.NDArray[np.int64]:

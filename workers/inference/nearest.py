@@ -29,7 +29,7 @@ class Nearest:
 
     def place_labels(self, inputs: Sequence[Inputs]) -> None:
         """Embed the label texts, each alone: a point must not depend on its neighbours."""
-        with torch.inference_mode():
+        with torch.no_grad():  # and no inference mode: explanations take gradients past them
             self._points = torch.cat([self._direction(each) for each in inputs])
 
     def measure(self, inputs: Inputs) -> torch.Tensor:

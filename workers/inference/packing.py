@@ -8,6 +8,7 @@ windows of equal length, which sorting puts side by side, go through SDPA togeth
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
@@ -101,8 +102,25 @@ def install(model: PreTrainedModel) -> None:
     model.base_model.register_forward_hook(_unpack, with_kwargs=True)
 
 
-def _pack(base: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+@contextlib.contextmanager
+def unpacked(model: PreTrainedModel) -> Iterator[None]:
+    """Within, the model computes as it came, and is given no packing: its layers look as usual."""
+    if not installed(model):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(NAME)
+
+
+def _pack(
+    base: Any, args: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[Any, dict[str, Any]] | None:
     """The padded batch as one row of its real tokens."""
+    if "packing" not in given:
+        return None
     names = inspect.signature(base.forward).parameters
     given = {**dict(zip(names, args, strict=False)), **given}
     packing: Packing = given["packing"]
@@ -121,6 +139,8 @@ def _pack(base: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any,
 
 def _unpack(base: Any, _args: tuple[Any, ...], given: dict[str, Any], output: Any) -> Any:
     """States padded again, with zeros, and what the model pools of them."""
+    if "packing" not in given:
+        return output
     packing: Packing = given["packing"]
     row = output.last_hidden_state[0]
     size = (len(packing.lengths), max(packing.lengths))

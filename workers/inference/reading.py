@@ -28,6 +28,16 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a text, and where it stands there; a special one stands nowhere."""
+
+    id: int
+    type: int
+    name: str
+    place: tuple[int, int] | None  # its first character, and the one after its last
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One text as the model will read it. No windows: the text has no tokens of its own."""
 
@@ -85,6 +95,22 @@ class Reader:
         return [
             self._reading(encoding, text=text)
             for encoding, text in zip(encodings, texts, strict=True)
+        ]
+
+    def tokens(self, text: str) -> list[Token]:
+        """The tokens of the text's first window, those of the prompt with places in it."""
+        encoding = self._backend.encode(text)
+        found = zip(
+            encoding.ids,
+            encoding.type_ids,
+            encoding.tokens,
+            encoding.offsets,
+            encoding.special_tokens_mask,
+            strict=True,
+        )
+        return [
+            Token(id_, type_, name, None if special else place)
+            for id_, type_, name, place, special in found
         ]
 
     def _reading(self, encoding: Encoding, *, text: str) -> Reading:
