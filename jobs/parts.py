@@ -12,6 +12,8 @@ from jobs.objects import ObjectStore
 ROW_GROUP = 2_000
 """Rows that are read together; a chunk reads the row groups that it overlaps, and no more."""
 
+SELDOM_REPEATED = frozenset({"row", "line", "id", "text"})
+
 
 def shard_key(job_id: str, *, index: int, fence: int) -> str:
     """Where a planner writes a shard; the fence keeps a replaced planner's object apart."""
@@ -29,9 +31,21 @@ def output_key(job_id: str, *, name: str, fence: int, ending: str) -> str:
 
 
 def write(store: ObjectStore, key: str, table: pa.Table) -> int:
-    """Write a table of at most a shard's size as one object; its length in bytes."""
+    """Write a table of at most a shard's size as one object; its length in bytes.
+
+    Texts and ids hardly ever repeat within a row group: a dictionary of them would be made in vain,
+    and nobody asks for the first and the last of them.
+    """
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
+    repeating = [name for name in table.column_names if name not in SELDOM_REPEATED]
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=repeating,
+        write_statistics=False,
+    )
     store.put(key, buffer.getvalue())
     return buffer.tell()
 
