@@ -237,6 +237,26 @@ def test_a_sound_of_another_rate_with_two_channels_becomes_one_of_the_models(
     assert spectrum.argmax() == tone
 
 
+def test_a_sound_that_is_too_long_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "MAX_SAMPLES", 8_000)
+    ends = {}
+    for frames in (4_000, 4_001):
+        soundfile.write(tmp_path / "a.flac", np.zeros((frames, 2)), 8_000)
+        ends[frames] = media.sound((tmp_path / "a.flac").read_bytes(), rate=8_000)
+    assert not isinstance(ends[4_000], RowError)
+    assert isinstance(ends[4_001], RowError)
+    assert "at most 8,000 samples" in ends[4_001].message
+
+
+def test_a_file_that_is_no_sound_is_an_error() -> None:
+    for data in (b"", b"no sound", b"RIFF\0\0\0\0WAVE"):
+        found = media.sound(data, rate=8_000)
+        assert isinstance(found, RowError)
+        assert found.code is RowCode.FILE_UNREADABLE
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipelines.image_classifier(tmp_path_factory.mktemp("models") / "pictures")

@@ -21,6 +21,8 @@ from jobs.rows import RowCode
 from workers.inference.measuring import RowError
 
 MAX_BYTES = 256 * 2**20
+MAX_SAMPLES = 2**27
+"""Of a sound, all channels counted: half a gibibyte, which a small file of silence can hide."""
 
 
 class StorageAway(OSError):
@@ -60,9 +62,13 @@ def sound(data: bytes, *, rate: int) -> npt.NDArray[np.float32] | RowError:
     from scipy import signal  # noqa: PLC0415 - the same
 
     try:
-        samples, own = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            own, most = file.samplerate, MAX_SAMPLES // file.channels
+            samples = file.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         return _unreadable(f"the file is no sound that can be read: {error}")
+    if len(samples) > most:
+        return _unreadable(f"the sound must have at most {MAX_SAMPLES:,} samples")
     mono: npt.NDArray[np.float32] = samples.mean(axis=1)
     if not len(mono):
         return _unreadable("the sound has no samples")
