@@ -33,17 +33,23 @@ class Sent:
 def mark_chunks(
     session: Session, job_id: str, *, count: int, resend_before: datetime | None
 ) -> list[Sent]:
-    """Take the job's next chunks in row order and mark them as sent."""
+    """Take the job's next chunks in row order and mark them as sent.
+
+    The choice is made once: as a plain subquery it could be made anew for every chunk it is joined
+    to, passing over what this statement has just marked, until every chunk was.
+    """
     chosen = (
         sa.select(Chunk.id)
         .where(Chunk.job_id == job_id, *dispatch.eligible(resend_before))
         .order_by(Chunk.first_row)
         .limit(count)
         .with_for_update(skip_locked=True)
+        .cte("chosen")
+        .prefix_with("MATERIALIZED")
     )
     rows = session.execute(
         sa.update(Chunk)
-        .where(Chunk.id.in_(chosen))
+        .where(Chunk.id == chosen.c.id)
         .values(dispatched_at=sa.func.now())
         .returning(Chunk.id, Chunk.job_id, Chunk.first_row, Chunk.rows)
     )
