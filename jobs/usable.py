@@ -51,6 +51,34 @@ WRITES_TEXTS = frozenset(
 )
 """Tasks that need a tokenizer beside what reads their files."""
 
+PARAMETERS: dict[PipelineTask, frozenset[str]] = {
+    PipelineTask.TOKEN_CLASSIFICATION: frozenset(
+        {"aggregation_strategy", "delimiter", "ignore_labels", "is_split_into_words", "stride"}
+    ),
+    PipelineTask.FILL_MASK: frozenset({"targets", "tokenizer_kwargs", "top_k"}),
+    PipelineTask.IMAGE_CLASSIFICATION: frozenset({"function_to_apply", "top_k"}),
+    PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION: frozenset(
+        {"candidate_labels", "hypothesis_template", "tokenizer_kwargs"}
+    ),
+    PipelineTask.OBJECT_DETECTION: frozenset({"threshold"}),
+    PipelineTask.AUDIO_CLASSIFICATION: frozenset({"function_to_apply", "top_k"}),
+    PipelineTask.SPEECH_RECOGNITION: frozenset(
+        {
+            "chunk_length_s",
+            "decoder_kwargs",
+            "generate_kwargs",
+            "return_language",
+            "return_timestamps",
+            "stride_length_s",
+        }
+    ),
+}
+"""What each task's pipeline may be called with.
+
+The library's pipelines take more: some pass over a name that they do not know, and by others
+(``images``) a job would read a file that the allow-list keeps from it.
+"""
+
 MODULES = ("Transformer", "Pooling", "Normalize")
 """Modules of a sentence-transformers folder that are followed, in this order, the last or not."""
 
@@ -148,6 +176,12 @@ def _check_pipeline(facts: ModelFacts, task: PipelineTask, options: PipelineOpti
             f"{task} needs a preprocessor_config.json in the model's folder, which says how its "
             "images or sounds are read",
             code="model_no_preprocessor",
+        )
+    if unknown := options.parameters.keys() - PARAMETERS[task]:
+        raise ModelFailure(
+            f"pipeline.parameters of {task} may be {', '.join(sorted(PARAMETERS[task]))}, not "
+            f"{', '.join(sorted(unknown))}",
+            code="pipeline_refused",
         )
     candidates = options.parameters.get("candidate_labels")
     if task is PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION and not candidates:

@@ -287,7 +287,7 @@ class PipelineOptions(LoadOptions):
         return value
 
 
-CALL = frozenset({"inputs", "batch_size", "num_workers"})
+CALL = frozenset({"batch_size", "num_workers"})
 """Parameters of a call that the engine gives itself."""
 
 FOREIGN_CODE = frozenset({"trust_remote_code", "custom_generate"})

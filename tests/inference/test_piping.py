@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from transformers import pipeline
 
 from jobs.corpora import sources
@@ -294,6 +297,72 @@ def test_a_file_that_cannot_be_read_harms_only_its_row(pictures: Path, tmp_path:
     }
 
 
+def test_a_file_that_may_not_be_read_harms_only_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests may be root, who may read everything."""
+    image = an_image(tmp_path / "secret.png", seed=0)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    found = media.read(image.as_uri(), allowed=[tmp_path.as_uri()])
+    assert isinstance(found, RowError)
+    assert found.code is RowCode.FILE_UNREADABLE
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF"])
+def test_a_damaged_image_is_read_or_is_an_error(kind: str) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind)
+    found = [media.image(data) for data in damaged(file.getvalue())]
+    errors = [each for each in found if isinstance(each, RowError)]
+    assert errors
+    assert {each.code for each in errors} == {RowCode.FILE_UNREADABLE}
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_a_damaged_sound_is_read_or_is_an_error(kind: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.sin(np.arange(8_000) / 5) / 2, 8_000, format=kind)
+    found = [media.sound(data, rate=16_000) for data in damaged(file.getvalue())]
+    errors = [each for each in found if isinstance(each, RowError)]
+    assert errors
+    assert {each.code for each in errors} == {RowCode.FILE_UNREADABLE}
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """Cut short, and with some of its first bytes changed."""
+    chance = random.Random(0)
+    for _ in range(60):
+        yield data[: chance.randrange(len(data))]
+        changed = bytearray(data)
+        for _ in range(chance.randint(1, 16)):
+            changed[chance.randrange(min(len(data), 120))] = chance.randrange(256)
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize(("rate", "fits"), [(999, False), (1_000, True), (768_001, False)])
+def test_a_sound_claims_a_rate_within_bounds(rate: int, *, fits: bool) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(100), rate, format="WAV")
+    found = media.sound(file.getvalue(), rate=16_000)
+    assert fits is not isinstance(found, RowError)
+    if isinstance(found, RowError):
+        assert f"not {rate:,}" in found.message
+
+
+def test_a_sound_that_grows_too_long_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "MAX_SAMPLES", 8_000)
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(4_000), 1_000, format="WAV")
+    assert isinstance(media.sound(file.getvalue(), rate=2_001), RowError)
+    assert not isinstance(media.sound(file.getvalue(), rate=2_000), RowError)
+
+
 def test_a_file_that_is_too_large_is_not_read(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +427,7 @@ def test_numbers_that_are_not_finite_are_no_json(
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"agregation_strategy": "simple"}, {"aggregation_strategy": "sum"}, {"stride": 100_000}],
+    [{"aggregation_strategy": "sum"}, {"stride": 100_000}, {"offset_mapping": [[0, 1]]}],
 )
 def test_parameters_that_the_pipeline_does_not_take_fail_the_job(
     entities: Path, parameters: dict[str, Any]

@@ -16,6 +16,7 @@ from jobs.specs import (
     GenerateOptions,
     Options,
     PipelineOptions,
+    PipelineTask,
     Pooling,
     Text2TextOptions,
 )
@@ -251,6 +252,31 @@ def test_a_pipeline_needs_a_model_of_its_task(
     found: dict[str, ModelFacts], name: str, task: str | None, expected: str | None
 ) -> None:
     assert code(found[name], PipelineOptions.model_validate({"task": task})) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("images", {"images": "/etc/hostname"}),
+        ("matcher", {"candidate_labels": ["a", "b"], "image": "http://localhost/a.png"}),
+        ("matcher", {"candidate_labels": ["a", "b"], "images": ["/etc/hostname"]}),
+        ("speech", {"inputs": "/etc/hostname"}),
+        ("images", {"timeout": 1}),
+        ("entities", {"agregation_strategy": "simple"}),
+    ],
+)
+def test_a_pipeline_is_called_with_what_its_task_takes_and_never_with_another_input(
+    found: dict[str, ModelFacts], name: str, parameters: dict[str, object]
+) -> None:
+    task = "zero-shot-image-classification" if name == "matcher" else None
+    options = PipelineOptions.model_validate({"task": task, "parameters": parameters})
+    with pytest.raises(ModelFailure, match=f"not {list(parameters)[-1]}$") as caught:
+        usable.check(found[name], options)
+    assert caught.value.code == "pipeline_refused"
+
+
+def test_every_task_of_a_pipeline_says_what_it_takes() -> None:
+    assert set(usable.PARAMETERS) == set(usable.PIPELINES) == set(PipelineTask)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ MAX_BYTES = 256 * 2**20
 MAX_SAMPLES = 2**27
 """Of a sound, all channels counted: half a gibibyte, which a small file of silence can hide."""
 
+RATES = range(1_000, 768_001)
+"""Samples a second that a file may claim; resampling others would take any time and memory."""
+
 
 class StorageAway(OSError):
     """Storage did not answer; the chunk is tried again later."""
@@ -36,7 +39,7 @@ def read(uri: str, *, allowed: Sequence[str]) -> bytes | RowError:
             data = file.read(MAX_BYTES + 1)
     except CorpusRefused as refused:
         return RowError(RowCode.FILE_REFUSED, clipped(refused.message))
-    except (CorpusFailure, FileNotFoundError) as failure:
+    except (CorpusFailure, FileNotFoundError, PermissionError) as failure:
         return _unreadable(str(failure))
     except OSError as error:
         raise StorageAway(f"{uri} cannot be read: {error}") from error
@@ -52,7 +55,9 @@ def image(data: bytes) -> Any | RowError:
     try:
         with Image.open(io.BytesIO(data)) as found:
             return ImageOps.exif_transpose(found).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except MemoryError:  # of the device, not of the file: Pillow bounds its pixels
+        raise
+    except Exception as error:  # noqa: BLE001 - each format's decoder raises its own
         return _unreadable(f"the file is no image that can be read: {error}")
 
 
@@ -64,11 +69,18 @@ def sound(data: bytes, *, rate: int) -> npt.NDArray[np.float32] | RowError:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             own, most = file.samplerate, MAX_SAMPLES // file.channels
+            if own not in RATES:
+                return _unreadable(
+                    f"the sound must have {RATES[0]:,} to {RATES[-1]:,} samples a second, "
+                    f"not {own:,}"
+                )
             samples = file.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         return _unreadable(f"the file is no sound that can be read: {error}")
-    if len(samples) > most:
-        return _unreadable(f"the sound must have at most {MAX_SAMPLES:,} samples")
+    if len(samples) > most or len(samples) * rate > MAX_SAMPLES * own:
+        return _unreadable(
+            f"the sound must have at most {MAX_SAMPLES:,} samples, and at the model's rate as well"
+        )
     mono: npt.NDArray[np.float32] = samples.mean(axis=1)
     if not len(mono):
         return _unreadable("the sound has no samples")
