@@ -1,4 +1,4 @@
-"""An embedded stack of its own for one benchmark, on a fresh state folder."""
+"""An embedded stack of its own for one benchmark, on a fresh state folder, and a job to give it."""
 
 from __future__ import annotations
 

@@ -427,7 +427,12 @@ def test_numbers_that_are_not_finite_are_no_json(
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"aggregation_strategy": "sum"}, {"stride": 100_000}, {"offset_mapping": [[0, 1]]}],
+    [
+        {"agregation_strategy": "simple"},
+        {"aggregation_strategy": "sum"},
+        {"stride": 100_000},
+        {"offset_mapping": [[0, 1]]},
+    ],
 )
 def test_parameters_that_the_pipeline_does_not_take_fail_the_job(
     entities: Path, parameters: dict[str, Any]
