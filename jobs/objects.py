@@ -4,8 +4,10 @@ Built on obstore. Nothing here is ever changed in place: a key is written once, 
 two writers are possible, and counts only when the ledger points at it. A key is a relative path
 of plain segments (``jobs/7/parts/3-1.parquet``); it cannot leave the root.
 
-A missing key raises ``FileNotFoundError``, any other trouble of the store (full, refused, silent)
-another ``OSError``. Every request has a timeout and a few retries: a store that hangs is an error.
+A missing key raises ``FileNotFoundError``, one that may not be read or written ``PermissionError``
+(S3 says that of missing keys too, where listing is not allowed), any other trouble of the store
+(full, silent) another ``OSError``. Every request has a timeout and a few retries: a store that
+hangs is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, from_url
 from obstore.store import ObjectStore as Backend
 
@@ -30,7 +37,7 @@ from jobs.errors import BadRequest
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from obstore import WritableFile
+    from obstore import ObjectMeta, WritableFile
     from obstore.store import ClientConfig, RetryConfig
 
 READ_BUFFER = 2**20
@@ -52,7 +59,7 @@ uploads have until they are complete."""
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as a listing shows it; ``etag`` changes when the content does."""
+    """An object as the store tells of it; ``etag`` changes when the content does."""
 
     key: str
     bytes: int
@@ -91,8 +98,12 @@ class ObjectStore:
 
     def size(self, key: str) -> int:
         """The object's length in bytes."""
+        return self.look(key).bytes
+
+    def look(self, key: str) -> Stored:
+        """What is known of the object without reading it."""
         with _os_errors():
-            return obstore.head(self._backend, _checked(key))["size"]
+            return _stored(obstore.head(self._backend, _checked(key)))
 
     def exists(self, key: str) -> bool:
         """Whether the key is there."""
@@ -138,8 +149,7 @@ class ObjectStore:
         """Every object under a prefix, in no order; without one, every object there is."""
         with _os_errors():
             for batch in obstore.list(self._backend, prefix.rstrip("/")):
-                for meta in batch:
-                    yield Stored(meta["path"], meta["size"], meta["e_tag"])
+                yield from map(_stored, batch)
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -240,8 +250,18 @@ def connect(url: str) -> ObjectStore:
 def _os_errors() -> Iterator[None]:
     try:
         yield
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise PermissionError(_reason(error)) from error
     except BaseError as error:
-        raise OSError(str(error).partition("\n\nDebug source")[0]) from error
+        raise OSError(_reason(error)) from error
+
+
+def _stored(meta: ObjectMeta) -> Stored:
+    return Stored(meta["path"], meta["size"], meta["e_tag"])
+
+
+def _reason(error: BaseError) -> str:
+    return str(error).partition("\n\nDebug source")[0]
 
 
 def _range(backend: Backend, key: str, *, start: int, end: int) -> memoryview:

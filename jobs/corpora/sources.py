@@ -13,10 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 from urllib.parse import unquote
 
-import obstore
 from huggingface_hub import HfFileSystem
-from obstore.exceptions import BaseError
-from obstore.store import from_url
 
 from jobs import objects
 from jobs.errors import CorpusFailure, CorpusRefused
@@ -138,12 +135,8 @@ def _s3(uri: str, parts: tuple[str, ...]) -> Source:
         raise _malformed(uri, "it must name an object: s3://bucket/key")
 
     def fingerprint() -> str:
-        try:
-            backend = from_url(f"s3://{bucket}", client_options={"allow_http": True})
-            meta = obstore.head(backend, key)
-        except BaseError as error:
-            raise OSError(str(error).partition("\n\nDebug source")[0]) from error
-        return f"{meta['size']}:{meta['e_tag']}"
+        found = objects.connect(f"s3://{bucket}").look(key)
+        return f"{found.bytes}:{found.etag}"
 
     return Source(
         name=PurePosixPath(key).name,

@@ -183,3 +183,15 @@ def test_an_object_that_is_not_in_s3_makes_the_corpus_unreadable(
     source = sources.from_uri(f"s3://{BUCKET}/no/such.csv", allowed=["s3://"])
     with pytest.raises(CorpusFailure, match="cannot be read"):
         list(reading.read(source, Corpus(file="f"), max_row_bytes=1000))
+
+
+def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**s3.environment, "AWS_SECRET_ACCESS_KEY": "of another"}.items():
+        monkeypatch.setenv(name, value)
+    source = sources.from_uri(f"s3://{BUCKET}/corpora/secret.csv", allowed=["s3://"])
+    with pytest.raises(PermissionError):
+        source.open()
+    with pytest.raises(CorpusFailure, match="cannot be read"):
+        list(reading.read(source, Corpus(file="f"), max_row_bytes=1000))
