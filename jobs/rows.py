@@ -27,6 +27,7 @@ class RowCode(StrEnum):
     NO_TOKENS = "no_tokens"
     TOO_MANY_TOKENS = "too_many_tokens"
     BAD_CHAT = "bad_chat"
+    BAD_SETTINGS = "bad_settings"
     FILE_REFUSED = "file_refused"
     FILE_UNREADABLE = "file_unreadable"
     PIPELINE_FAILED = "pipeline_failed"
@@ -49,15 +50,17 @@ CORPUS_SCHEMA = pa.schema(
 LABELLED_SCHEMA = pa.schema(
     [
         *CORPUS_SCHEMA,
-        # what the model should answer: a label, a JSON array of labels, or a text; null on an error
-        # row, and where a corpus for `generate` is plain text
+        # what stands beside the text: what the model should answer (a label, a JSON array of
+        # labels, or a text), or the second text of a pair, or a JSON object of settings; null on an
+        # error row, and where a training corpus for `generate` is plain text
         ("target", pa.string()),
     ]
 )
-"""What a reader yields of a labelled corpus."""
+"""What a reader yields of a corpus of which two columns are read."""
 
 SHARD_SCHEMA = pa.schema([("row", pa.int64()), *CORPUS_SCHEMA])
-"""``row`` is the 0-based place in the whole corpus."""
+"""``row`` is the 0-based place in the whole corpus. Of a corpus of which two columns are read, the
+shards have ``target`` too."""
 
 TRAINING_SCHEMA = pa.schema(
     [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ from workers import answers
 from workers.context import Context
 from workers.inference import media
 from workers.inference.engine import Answer, Engine, RowError
+from workers.inference.reading import Coupled, Item
 from workers.inference.shelf import Shelf
 from workers.keeper import Keeper
 
@@ -134,11 +135,7 @@ def _results(
     context: Context,
 ) -> tuple[Mapping[int, Answer | RowError], float]:
     """Results by row, for the rows that have a text and no result yet; the engine's seconds."""
-    wanted = {
-        row: text
-        for row, text in zip(rows["row"].to_pylist(), rows["text"].to_pylist(), strict=True)
-        if text is not None and row not in kept
-    }
+    wanted = {row: item for row, item in _items(rows) if row not in kept}
     if held.condemned:
         message = f"this row ends its worker; the last time: {held.last_error}"
         return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
@@ -150,8 +147,19 @@ def _results(
     return found, time.perf_counter() - begun
 
 
+def _items(rows: pa.Table) -> Iterator[tuple[int, Item]]:
+    """The rows that are not bad from the start."""
+    texts = rows["text"].to_pylist()
+    items = texts
+    if "target" in rows.column_names:
+        items = map(Coupled, texts, rows["target"].to_pylist())
+    for row, text, item in zip(rows["row"].to_pylist(), texts, items, strict=True):
+        if text is not None:
+            yield row, item
+
+
 def _infer(
-    held: ChunkLease, engine: Engine, texts: dict[int, str], *, beat: Beat
+    held: ChunkLease, engine: Engine, texts: dict[int, Item], *, beat: Beat
 ) -> Mapping[int, Answer | RowError]:
     try:
         return engine.answer(texts, beat=beat)

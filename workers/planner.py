@@ -41,7 +41,7 @@ class Draft:
     """A shard before it is written."""
 
     index: int
-    table: pa.Table  # SHARD_SCHEMA
+    table: pa.Table  # SHARD_SCHEMA, with `target` where the corpus names a second column
     chunk_rows: tuple[int, ...]
 
     @property
@@ -194,13 +194,19 @@ def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Ta
     first = 0
     for batch in batches:
         numbers = pa.arange(first, first + batch.num_rows)
-        table = pa.Table.from_arrays([numbers, *batch.columns], schema=SHARD_SCHEMA)
+        schema = SHARD_SCHEMA
+        if "target" in batch.schema.names:
+            schema = schema.append(batch.schema.field("target"))
+        table = pa.Table.from_arrays([numbers, *batch.columns], schema=schema)
         first += batch.num_rows
         if first > skip:
             yield table.slice(max(0, skip - (first - batch.num_rows)))
 
 
 def _draft(index: int, table: pa.Table, *, limits: Limits) -> Draft:
-    sizes = pc.fill_null(pc.binary_length(table["text"]), 0).to_pylist()
+    lengths = pc.fill_null(pc.binary_length(table["text"]), 0)
+    if "target" in table.column_names:
+        lengths = pc.add(lengths, pc.fill_null(pc.binary_length(table["target"]), 0))
+    sizes = lengths.to_pylist()
     chunk_rows = cutting.cut(sizes, rows=limits.chunk_rows, size=limits.chunk_bytes)
     return Draft(index=index, table=table, chunk_rows=tuple(chunk_rows))

@@ -46,6 +46,9 @@ Stop = Annotated[
 Options = Callable[..., dict[str, Any]]
 """From a kind's own options, as keywords, to their part of the spec."""
 
+OF_THE_CORPUS = frozenset({"pair_column", "settings_column"})
+"""Options of some kinds that say how the corpus is read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -108,7 +111,9 @@ def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, 
         "encoding": request.encoding,
         "text_column": request.text_column,
         "id_column": request.id_column,
+        **{name: options[name] for name in OF_THE_CORPUS & options.keys()},
     }
+    options = {name: value for name, value in options.items() if name not in OF_THE_CORPUS}
     output = {
         "format": _output_format(request.out),
         "postgres": request.postgres,

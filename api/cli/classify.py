@@ -23,6 +23,9 @@ def classify(
         str | None,
         typer.Option(help='Zero-shot with an NLI model: "This text is about {}."'),
     ] = None,
+    pair_column: Annotated[
+        str | None, typer.Option(help="A second text, which is read together with the first.")
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many labels, best first.")] = 1,
     all_scores: Annotated[bool, typer.Option("--all-scores", help="Every label's score.")] = False,
     multi_label: Annotated[
@@ -57,6 +60,7 @@ def classify(
     return {
         "labels": _labels(labels),
         "hypothesis": hypothesis,
+        "pair_column": pair_column,
         "top_k": top_k,
         "all_scores": all_scores,
         "multi_label": multi_label,

@@ -31,6 +31,10 @@ def generate(
         float | None, typer.Option(help="1 is none. Default: as the model's files say.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of sampling; each row draws on its own.")] = 0,
+    settings_column: Annotated[
+        str | None,
+        typer.Option(help='Rows\' own settings, as JSON: {"temperature": 0.7, "seed": 3}.'),
+    ] = None,
     dtype: bulk.Dtype = "auto",
 ) -> dict[str, Any]:
     """Let a language model go on from every row of a corpus, or answer it."""
@@ -44,5 +48,6 @@ def generate(
         "top_k": top_k,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
+        "settings_column": settings_column,
         "dtype": dtype,
     }

@@ -87,7 +87,7 @@ class Rows:
 
 
 class LabelledRows(Rows):
-    """Rows whose texts have a target each. What is wrong with a target is an error of its row."""
+    """Rows with something beside each text. What is wrong with that is an error of its row."""
 
     schema = LABELLED_SCHEMA
 

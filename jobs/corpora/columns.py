@@ -1,4 +1,4 @@
-"""Which columns hold the text and the target, and failures that name the columns there are."""
+"""Which columns hold the text and what stands beside it; failures name the columns there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jobs.corpora.targets import Target, Targets
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus, LabelledCorpus
+from jobs.specs import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
 
 USUAL = ("text", "content", "sentence", "body", "document", "title")
 _LABELS = ("label", "labels")
@@ -17,7 +17,10 @@ USUAL_TARGETS = {
     Targets.LABELS: _LABELS + _WRITTEN,
     Targets.TEXT: _WRITTEN + _LABELS,
     Targets.COMPLETION: _WRITTEN,  # a corpus of texts may well have labels that nobody asked for
+    Targets.PAIR: (),  # never guessed
+    Targets.SETTINGS: (),
 }
+_PARAMS = {Targets.PAIR: "pair_column", Targets.SETTINGS: "settings_column"}
 _LISTED = 30
 
 
@@ -47,20 +50,43 @@ def choose(
     return Chosen(text, None if target is None else Target(target, targets))
 
 
+def beside(corpus: Corpus) -> Targets | None:
+    """What the spec of a bulk job's corpus names beside the texts."""
+    if given_target(corpus) is None:
+        return None
+    match corpus:
+        case PairCorpus():
+            return Targets.PAIR
+        case PromptCorpus():
+            return Targets.SETTINGS
+    return None
+
+
 def given_target(corpus: Corpus) -> str | None:
-    """The target column that the corpus's spec names."""
-    return corpus.target_column if isinstance(corpus, LabelledCorpus) else None
+    """The column beside the texts that the corpus's spec names."""
+    match corpus:
+        case LabelledCorpus():
+            return corpus.target_column
+        case PairCorpus():
+            return corpus.pair_column
+        case PromptCorpus():
+            return corpus.settings_column
+    return None
 
 
 def _named_target(found: Sequence[str], corpus: Corpus, targets: Targets) -> str | None:
     given = given_target(corpus)
     if given is not None and given == corpus.text_column:
-        raise missing(f"the text and the target must be two columns, not both {given!r}")
+        raise missing(f"the text and the {_word(targets)} must be two columns, not both {given!r}")
     if given is not None:
-        return require(given, found, param="target_column")
+        return require(given, found, param=_PARAMS.get(targets, "target_column"))
     others = (corpus.text_column, corpus.id_column)
     by_lower = {name.lower(): name for name in reversed(found) if name not in others}
     return next((by_lower[usual] for usual in USUAL_TARGETS[targets] if usual in by_lower), None)
+
+
+def _word(targets: Targets) -> str:
+    return targets.value if targets in _PARAMS else "target"
 
 
 def _only_other(found: Sequence[str], corpus: Corpus, *, text: str) -> str:

@@ -77,7 +77,7 @@ def _add_bare(rows: Rows, line: int, text: str, target: Target | None) -> None:
     if target is None:
         rows.add(line, text)
     else:
-        target.fail_absent(rows, line)
+        target.add_absent(rows, line, text)
 
 
 def _parsed(raw: bytes) -> object:
@@ -181,7 +181,7 @@ def _without_objects(
     if head.strings and wanted:
         raise columns.missing(
             f"none of the first rows of {name} is an object, so nothing says what the {targets} of "
-            'a row is: a row must be like {"text": "...", "label": "..."}'
+            f'a row is: a row must be like {{"text": "...", "{given or "label"}": "..."}}'
         )
     text = corpus.text_column or columns.USUAL[0]
     if targets is None or not wanted:

@@ -68,6 +68,12 @@ def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> colum
 
 def _check_target(target: Target, kind: pa.DataType) -> None:
     several = target.kind is Targets.LABELS
+    if target.kind is Targets.SETTINGS and not _is_text(kind):
+        raise CorpusFailure(
+            f"column {target.column!r} must hold JSON objects as strings, not {kind}; "
+            "pass settings_column",
+            code="column_wrong_type",
+        )
     if _is_scalar(kind) or (several and _is_list(kind) and _is_scalar(kind.value_type)):
         return
     wanted = "strings or numbers" + (", or lists of them" if several else "")

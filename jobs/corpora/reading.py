@@ -1,6 +1,7 @@
 """One entry to every format: a corpus as batches of ``rows.CORPUS_SCHEMA``.
 
-A labelled corpus is read in batches of ``rows.LABELLED_SCHEMA``, when told which targets to expect.
+A labelled corpus is read in batches of ``rows.LABELLED_SCHEMA``, when told which targets to expect;
+so is one whose spec names a column beside its texts.
 
 Every row of the corpus appears once, in order, the same on every reading, as a text or as an error
 with a code. What makes the corpus as a whole useless raises ``CorpusFailure`` instead.
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from jobs.corpora import delimited, jsonl, opening, parquet, text
+from jobs.corpora import columns, delimited, jsonl, opening, parquet, text
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
@@ -37,6 +38,7 @@ def read(
     ``corpus_unreadable``; the last one possibly after some batches, where a file is cut short.
     """
     reader = _READERS[opening.guess_format(source.name, corpus)]
+    targets = targets or columns.beside(corpus)
     empty = True
     try:
         for batch in reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets):

@@ -1,7 +1,9 @@
-"""What the rows of a labelled corpus say that a model should answer, read from values of any type.
+"""What stands beside the text of a row, read from values of any type.
 
-A label, and a text to be written, is a string or a number; several labels are an array of those, or
-a string with ``|`` between them. Which column it is, ``jobs.corpora.columns`` decides.
+In a labelled corpus it is what a model should answer. A label, and a text to be written, is a
+string or a number; several labels are an array of those, or a string with ``|`` between them. In a
+corpus of pairs it is a second text, in one of prompts it may be settings, a JSON object. Which
+column it is, ``jobs.corpora.columns`` decides.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class Targets(StrEnum):
     LABELS = "labels"  # any number of labels, none too
     TEXT = "text"  # a text to be written
     COMPLETION = "completion"  # the same; a corpus without such a column is plain text
+    PAIR = "second text"  # that is read with the first
+    SETTINGS = "settings"  # of the row's generation; a row may have none
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,14 @@ class Target:
         if self.column in row:
             self.add(rows, line, text, row[self.column], row_id)
         else:
-            self.fail_absent(rows, line, row_id)
+            self.add_absent(rows, line, text, row_id)
 
-    def fail_absent(self, rows: Rows, line: int, row_id: str | None = None) -> None:
-        """Add an error row for a row that does not have the column at all."""
-        message = f"the row has no {self.column[:100]!r}"
-        rows.fail(line, RowCode.MISSING_TARGET, message, row_id)
+    def add_absent(self, rows: Rows, line: int, text: str, row_id: str | None = None) -> None:
+        """Add a row that does not have the column at all: an error, unless it need not."""
+        if self.kind is Targets.SETTINGS:
+            self.add(rows, line, text, None, row_id)
+        else:
+            rows.fail(line, _missing(self.kind), f"the row has no {self.column[:100]!r}", row_id)
 
 
 def no_rows(targets: Targets | None) -> Rows:
@@ -81,8 +87,10 @@ def of(task: Task, *, multi_label: bool) -> Targets:
 def read(value: object, targets: Targets, *, column: str) -> str | Broken:
     """The value as a shard keeps it: a string, several labels as a JSON array of strings."""
     name = repr(column[:100])
+    if targets is Targets.SETTINGS:
+        return _settings(value, name)
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return Broken(RowCode.MISSING_TARGET, f"{name} is null")
+        return Broken(_missing(targets), f"{name} is null")
     if targets is Targets.LABELS:
         return _labels(value, name)
     text = _as_text(value)
@@ -91,7 +99,8 @@ def read(value: object, targets: Targets, *, column: str) -> str | Broken:
         kind = _KINDS.get(type(value), "a value of another type")
         return Broken(RowCode.WRONG_TYPE, f"{name} must be one string or number, not {kind}{hint}")
     if not text or text.isspace():
-        return Broken(RowCode.MISSING_TARGET, f"{name} is empty")
+        code = RowCode.EMPTY_TEXT if targets is Targets.PAIR else RowCode.MISSING_TARGET
+        return Broken(code, f"{name} is empty")
     return _problem(text, name) or text if targets is Targets.LABEL else text
 
 
@@ -99,6 +108,21 @@ def labels(target: str) -> list[str]:
     """The labels of a target of the kind ``LABELS``."""
     found: list[str] = json.loads(target)
     return found
+
+
+def _missing(targets: Targets) -> RowCode:
+    return RowCode.MISSING_TEXT if targets is Targets.PAIR else RowCode.MISSING_TARGET
+
+
+def _settings(value: object, name: str) -> str | Broken:
+    """An object as JSON, and a string as it is: whoever generates checks what it says."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return "{}"
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return Broken(RowCode.BAD_SETTINGS, f"{name} must be a JSON object")
 
 
 def _labels(value: object, name: str) -> str | Broken:

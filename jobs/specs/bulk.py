@@ -188,6 +188,16 @@ class WriteOptions(LoadOptions):
         return value
 
 
+class RowSettings(Strict):
+    """What a row of its own may ask of a job that generates; the rest is as the job says."""
+
+    temperature: float | None = Field(None, ge=0, le=10)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    max_new_tokens: int | None = Field(None, ge=1, le=32_768)
+
+
 class GenerateOptions(WriteOptions):
     """How a causal language model goes on; at temperature 0 the likeliest token is always next."""
 
@@ -212,6 +222,16 @@ class GenerateOptions(WriteOptions):
         if not self.temperature and (self.top_k or self.top_p < 1):
             raise ValueError("top_k and top_p are for sampling: set a temperature above 0")
         return self
+
+    def of_row(self, settings: str) -> Self:
+        """These options with those of a row, a JSON object with fields of ``RowSettings``.
+
+        A row at temperature 0 leaves the job's ``top_p`` and ``top_k``. Raises pydantic's
+        ``ValidationError``.
+        """
+        asked = RowSettings.model_validate_json(settings).model_dump(exclude_none=True)
+        greedy = {} if asked.get("temperature") != 0 else {"top_p": 1.0, "top_k": 0}
+        return type(self).model_validate(self.model_dump() | greedy | asked)
 
 
 class Text2TextOptions(WriteOptions):
@@ -304,6 +324,26 @@ def _names(value: JsonValue) -> Iterator[str]:
             yield from _names(inner)
 
 
+class PairCorpus(Corpus):
+    """A corpus whose rows may be pairs of texts."""
+
+    pair_column: str | None = Field(
+        None,
+        description="A column with a second text: the model reads both together, as models of "
+        "inference (NLI), of paraphrase or of relevance (cross-encoders) do.",
+    )
+
+
+class PromptCorpus(Corpus):
+    """A corpus whose rows may have settings of their own."""
+
+    settings_column: str | None = Field(
+        None,
+        description="A column with a row's own `temperature`, `top_p`, `top_k`, `seed` and "
+        "`max_new_tokens`, any of them: a JSON object. What it leaves out is as the job says.",
+    )
+
+
 class BulkSpec(JobSpec):
     """What every kind of bulk job has."""
 
@@ -329,7 +369,22 @@ class ClassifySpec(BulkSpec):
     """One label, or several, for every row of a corpus."""
 
     kind: Literal["classify"] = "classify"
+    corpus: PairCorpus
     classify: ClassifyOptions = ClassifyOptions()
+
+    @model_validator(mode="after")
+    def _pairs_are_for_a_head(self) -> Self:
+        if self.corpus.pair_column is None:
+            return self
+        refused = {
+            "labels": self.classify.labels is not None,
+            "explain": self.classify.explain is not None,
+            "long_texts stride": self.classify.long_texts is LongTexts.STRIDE,
+        }
+        for name, given in refused.items():
+            if given:
+                raise ValueError(f"pair_column is for a model's own labels: leave {name} out")
+        return self
 
     @property
     def options(self) -> ClassifyOptions:
@@ -358,6 +413,7 @@ class GenerateSpec(BulkSpec):
     """A text that goes on from every row of a corpus."""
 
     kind: Literal["generate"] = "generate"
+    corpus: PromptCorpus
     generate: GenerateOptions = GenerateOptions()
 
     @property

@@ -20,10 +20,10 @@ from jobs.corpora.records import Broken
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
 from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA
-from jobs.specs import LabelledCorpus, Task
+from jobs.specs import LabelledCorpus, PairCorpus, PromptCorpus, Task
 from tests.corpora.building import MAX_ROW_BYTES, Row, source
 
-LABEL, LABELS, TEXT, COMPLETION = Targets
+LABEL, LABELS, TEXT, COMPLETION, PAIR, SETTINGS = Targets
 FORMATS = ["jsonl", "csv", "tsv", "parquet"]
 
 
@@ -98,6 +98,66 @@ def test_ids_and_lines_are_read_as_of_any_corpus(kind: str) -> None:
     assert [row["id"] for row in found] == ["7", "8"]
     first = 2 if kind in ("csv", "tsv") else 1
     assert [row["line"] for row in found] == [first, first + 1]
+
+
+BESIDE = {PAIR: "pair_column", SETTINGS: "settings_column"}
+
+
+def read_beside(data: bytes, name: str, kind: Targets, column: str, **corpus: Any) -> list[Row]:
+    """All rows of a corpus whose spec names a column beside its texts."""
+    make = PairCorpus if kind is PAIR else PromptCorpus
+    spec = make.model_validate({"file": "file-1", BESIDE[kind]: column, **corpus})
+    batches = list(reading.read(source(data, name), spec, max_row_bytes=MAX_ROW_BYTES))
+    assert all(batch.schema.equals(LABELLED_SCHEMA) for batch in batches)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_second_text_is_read_with_the_first(kind: str) -> None:
+    columns = {"premise": ["a", "坏", " ", "d"], "claim": ["x", "差", "y", ""], "n": ["1"] * 4}
+    found = read_beside(written(columns, kind), f"a.{kind}", PAIR, "claim", text_column="premise")
+    expected = [("a", "x"), ("坏", "差"), ("<empty_text>", None), ("<empty_text>", None)]
+    assert pairs(found) == expected
+
+
+def test_a_row_without_its_second_text_is_an_error_row() -> None:
+    data = jsonl({"text": "a", "with": "x"}, {"text": "b"}, {"text": "c", "with": None}, "d")
+    missing = ("<missing_text>", None)
+    assert pairs(read_beside(data, "a.jsonl", PAIR, "with")) == [("a", "x")] + [missing] * 3
+    data = jsonl({"text": "a", "with": "x"}, {"text": "b", "with": ["y"]})
+    assert pairs(read_beside(data, "a.jsonl", PAIR, "with"))[1] == ("<wrong_type>", None)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_row_may_have_settings_of_its_own_or_none(kind: str) -> None:
+    columns = {"text": ["a", "b", "c"], "how": ['{"seed": 3}', "", "no json"]}
+    found = read_beside(written(columns, kind), f"a.{kind}", SETTINGS, "how")
+    assert pairs(found) == [("a", '{"seed": 3}'), ("b", "{}"), ("c", "no json")]
+
+
+def test_settings_in_jsonl_are_an_object_or_absent() -> None:
+    data = jsonl({"text": "a", "how": {"seed": 3}}, {"text": "b"}, {"text": "c", "how": 7}, "d")
+    found = read_beside(data, "a.jsonl", SETTINGS, "how")
+    expected = [("a", '{"seed": 3}'), ("b", "{}"), ("<bad_settings>", None), ("d", "{}")]
+    assert pairs(found) == expected
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("beside", BESIDE)
+def test_a_column_beside_the_texts_must_be_there(kind: str, beside: Targets) -> None:
+    data = written({"text": ["a"], "n": ["1"]}, kind)
+    with pytest.raises(CorpusFailure, match=rf"'nowhere'; pass {BESIDE[beside]} as one of them"):
+        read_beside(data, f"a.{kind}", beside, "nowhere")
+    with pytest.raises(CorpusFailure, match=f"the text and the {beside} must be two columns"):
+        read_beside(data, f"a.{kind}", beside, "text", text_column="text")
+    with pytest.raises(CorpusFailure, match="plain text has no columns"):
+        read_beside(b"a", "a.txt", beside, "n")
+
+
+def test_settings_in_parquet_are_strings() -> None:
+    data = written({"text": ["a"], "how": [{"seed": 3}]}, "parquet")
+    with pytest.raises(CorpusFailure, match="must hold JSON objects as strings, not struct"):
+        read_beside(data, "a.parquet", SETTINGS, "how")
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv"])

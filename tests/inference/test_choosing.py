@@ -84,16 +84,29 @@ def test_most_choices_are_without_doubt() -> None:
 
 
 def test_without_sampling_a_near_tie_is_in_doubt() -> None:
-    choosing = Choosing([0, 1], sampling=None, steps=4)
+    choosing = Choosing([(0, None), (1, None)], steps=4)
     scores = torch.tensor([[1.0, 3.0, 3.0 + 1e-5], [1.0, 3.0, 3.1]])
     assert choosing(NO_IDS, scores) is scores
     assert choosing.doubts().tolist() == [[True], [False]]
 
 
 def test_scores_that_are_no_numbers_are_noticed() -> None:
-    choosing = Choosing([0, 1], sampling=None, steps=4)
+    choosing = Choosing([(0, None), (1, None)], steps=4)
     choosing(NO_IDS, torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
     assert choosing.broken().tolist() == [[True], [False]]
+
+
+def test_rows_that_sample_differently_choose_as_each_would_alone() -> None:
+    hot, cool = sampling(temperature=2.0, seed=3), sampling(temperature=0.5, top_k=4)
+    rows = [(4, None), (5, hot), (6, cool), (7, hot), (8, sampling(temperature=2.0, seed=9))]
+    steps = torch.randn((6, len(rows), VOCABULARY), generator=torch.Generator().manual_seed(0))
+    together, alone = Choosing(rows, steps=6), [Choosing([row], steps=6) for row in rows]
+    for scores in steps:
+        chosen = together(NO_IDS, scores).argmax(dim=1)
+        each = [one(NO_IDS, scores[place : place + 1]) for place, one in enumerate(alone)]
+        assert chosen.tolist() == [int(one.argmax()) for one in each]
+    doubts = torch.cat([one.doubts() for one in alone])
+    assert torch.equal(together.doubts(), doubts)
 
 
 @pytest.mark.parametrize(("seed", "row", "same"), [(0, 7, True), (0, 8, False), (1, 7, False)])

@@ -147,7 +147,10 @@ def test_labels_and_scores_are_those_of_a_job_that_explains_nothing(bert: Path) 
         assert said.pop("explanation")
         other = expected[row]
         assert isinstance(other, Prediction)
-        assert said == other.columns()
+        other_said = other.columns()
+        for name in ("score", "scores"):  # gradients need plain layers: the last bits differ
+            assert said.pop(name) == pytest.approx(other_said.pop(name), abs=1e-6)
+        assert said == other_said
 
 
 def test_an_explanation_does_not_depend_on_how_the_rows_are_cut(bert: Path) -> None:

@@ -23,6 +23,7 @@ from tests.support.tiny_writers import MAX_TOKENS, tiny_generator
 from workers.inference import engine
 from workers.inference.engine import Engine
 from workers.inference.measuring import RowError
+from workers.inference.reading import Coupled
 from workers.inference.writing import Written
 
 STEPS = 12
@@ -251,3 +252,60 @@ def test_a_model_with_a_template_can_be_given_plain_prompts(chatty: Path) -> Non
 )
 def test_a_chat_that_does_not_fit_is_an_error_row(chatty: Path, text: str) -> None:
     assert error(loaded(chatty), text).code is RowCode.BAD_CHAT
+
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"temperature": 0.8},
+    {"temperature": 1.2, "top_k": 5, "seed": 7},
+    {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 3},
+    {"max_new_tokens": 20},
+    {"temperature": 0, "max_new_tokens": 1},
+    {"temperature": None},
+)
+
+
+@pytest.mark.parametrize("job", [{}, {"temperature": 0.6, "top_p": 0.8, "seed": 5}])
+def test_a_row_with_settings_writes_what_a_job_with_them_writes(
+    llama: Path, job: dict[str, Any]
+) -> None:
+    texts = numbered(2 * len(SETTINGS))
+    asked = {row: SETTINGS[row % len(SETTINGS)] for row in texts}
+    rows = {row: Coupled(text, json.dumps(asked[row])) for row, text in texts.items()}
+    found = written(loaded(llama, **job), rows)
+    for row, text in texts.items():
+        own = {name: value for name, value in asked[row].items() if value is not None}
+        rest = {} if own.get("temperature") == 0 else job
+        assert found[row] == written(loaded(llama, **{**rest, **own}), {row: text})[row]
+    assert len({answer.output_tokens for answer in found.values()}) > 2
+
+
+@pytest.mark.parametrize(
+    ("settings_", "said"),
+    [
+        ("{", "Invalid JSON"),
+        ("[1]", "object"),
+        ('{"temperatur": 1}', "temperatur: Extra inputs"),
+        ('{"temperature": 11}', "temperature: Input should be less than or equal to 10"),
+        ('{"top_k": 3}', "top_k and top_p are for sampling: set a temperature above 0"),
+        ('{"max_new_tokens": 0}', "max_new_tokens: "),
+    ],
+)
+def test_settings_that_are_wrong_are_their_rows_error(
+    llama: Path, settings_: str, said: str
+) -> None:
+    rows = {0: Coupled("the team", settings_), 1: Coupled("the team", "{}")}
+    bad, good = loaded(llama).answer(rows, beat=no_beat).values()
+    assert isinstance(bad, RowError)
+    assert bad.code is RowCode.BAD_SETTINGS
+    assert bad.message.startswith("the row's settings: ")
+    assert said in bad.message
+    assert isinstance(good, Written)
+
+
+def test_a_rows_own_length_is_held_against_what_the_model_can_hold(llama: Path) -> None:
+    row = Coupled("the team", json.dumps({"max_new_tokens": MAX_TOKENS}))
+    answer = loaded(llama).answer({0: row}, beat=no_beat)[0]
+    assert isinstance(answer, RowError)
+    assert answer.code is RowCode.TOO_MANY_TOKENS
+    assert f"beside max_new_tokens {MAX_TOKENS}" in answer.message

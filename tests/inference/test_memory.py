@@ -81,7 +81,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error_row(folder: Path) -> None:
 
 
 def test_many_chunks_take_no_more_memory_than_a_few(folder: Path) -> None:
-    classifier = loaded(folder, settings=Settings(worker_threads=1, batch_tokens=4_096))
+    classifier = loaded(folder, settings=Settings(worker_threads=1, batch_tokens=1_024))
     process, sizes = psutil.Process(), []
     for seed in range(50):
         classifier.classify(some_texts(200, seed=seed), beat=no_beat)

@@ -10,7 +10,7 @@ a doubt are written again, alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,17 +36,38 @@ class Sampling:
         return torch.from_numpy(chance.random(steps))
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Rows of a batch that sample alike, but for their seeds."""
+
+    sampling: Sampling
+    places: torch.Tensor  # (rows,): in the batch
+    numbers: torch.Tensor  # (rows, steps)
+
+
+def _drawn(rows: Sequence[tuple[int, Sampling | None]], *, steps: int) -> list[_Drawn]:
+    alike: dict[Sampling, list[int]] = {}
+    for place, (_, sampling) in enumerate(rows):
+        if sampling is not None:
+            alike.setdefault(replace(sampling, seed=0), []).append(place)
+    found = []
+    for sampling, places in alike.items():
+        each = [(row, own) for row, own in (rows[place] for place in places) if own is not None]
+        numbers = torch.stack([own.numbers(row, steps=steps) for row, own in each])
+        found.append(_Drawn(sampling, torch.tensor(places), numbers))
+    return found
+
+
 class Choosing(LogitsProcessor):
     """Chooses, step by step, for every row of a batch; remembers which choices are in doubt.
 
-    Without ``sampling`` the likeliest token is chosen. ``rows`` are places in the corpus.
+    ``rows`` are places in the corpus, each with how it samples; where it does not, the likeliest
+    token is chosen.
     """
 
-    def __init__(self, rows: Sequence[int], *, sampling: Sampling | None, steps: int) -> None:
-        self._drawn: tuple[Sampling, torch.Tensor] | None = None
-        if sampling is not None:
-            numbers = torch.stack([sampling.numbers(row, steps=steps) for row in rows])
-            self._drawn = sampling, numbers
+    def __init__(self, rows: Sequence[tuple[int, Sampling | None]], *, steps: int) -> None:
+        self._drawn = _drawn(rows, steps=steps)
+        self._greedy = any(sampling is None for _, sampling in rows)
         self._doubts: list[torch.Tensor] = []
         self._broken: list[torch.Tensor] = []
 
@@ -54,14 +75,16 @@ class Choosing(LogitsProcessor):
         """Scores (rows, vocabulary) of which only the chosen token's is not minus infinity."""
         scores = scores.float()
         self._broken.append(scores.isnan().any(dim=1))
-        if self._drawn is None:
-            self._doubts.append(_near_tie(scores))
-            return scores
-        sampling, numbers = self._drawn
-        number = numbers[:, len(self._doubts)].to(scores.device, torch.float32)
-        chosen, doubt = draw(scores, number, sampling)
-        self._doubts.append(doubt)
-        return torch.full_like(scores, float("-inf")).scatter(1, chosen.unsqueeze(1), 0.0)
+        doubts = _near_tie(scores) if self._greedy else torch.empty_like(self._broken[-1])
+        said = scores.clone() if self._drawn else scores
+        for each in self._drawn:
+            places = each.places.to(scores.device)
+            number = each.numbers[:, len(self._doubts)].to(scores.device, torch.float32)
+            chosen, doubts[places] = draw(scores[places], number, each.sampling)
+            said[places] = float("-inf")
+            said[places, chosen] = 0.0
+        self._doubts.append(doubts)
+        return said
 
     def doubts(self) -> torch.Tensor:
         """(rows, steps so far): the choice could have been another."""

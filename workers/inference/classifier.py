@@ -27,8 +27,8 @@ from workers.inference.explaining import Attribution, Explainer
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
-from workers.inference.reading import PairReader, Reader, Reading, Window
-from workers.inference.sweep import Sweep
+from workers.inference.reading import Item, PairReader, Reader, Reading, Window
+from workers.inference.sweep import Reads, Sweep
 
 CHECKED = 50
 """With int8 one in so many texts of a chunk, the first one among them, is computed exactly too."""
@@ -74,7 +74,7 @@ class Classifier:
         meter: Meter,
         *,
         labels: Sequence[str],
-        reader: Reader | PairReader,
+        reader: Reads,
         rule: Rule,
         numbers: int,
         digest: str,
@@ -89,7 +89,7 @@ class Classifier:
         self._exact = exact
         self._explainer = explainer
 
-    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Prediction | RowError]:
+    def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Prediction | RowError]:
         """``classify`` for rows by their number; those that were chosen are explained."""
         answers = dict(zip(texts, self.classify(list(texts.values()), beat=beat), strict=True))
         if self._explainer is not None:
@@ -101,7 +101,7 @@ class Classifier:
         explainer: Explainer,
         answers: Mapping[int, Prediction | RowError],
         *,
-        texts: Mapping[int, str],
+        texts: Mapping[int, Item],
         beat: Beat,
     ) -> Iterator[tuple[int, Prediction]]:
         """Rows that are to be explained, and are; equal texts are explained once."""
@@ -111,14 +111,15 @@ class Classifier:
                 continue
             if explainer.chooses(row, score=answer.scores[0]):
                 text = texts[row]
+                assert isinstance(text, str)
                 if text not in done:
                     label = self._labels.index(answer.labels[0])
                     done[text] = explainer.explain(text, label=label)
                     beat()
                 yield row, replace(answer, explanation=done[text])
 
-    def classify(self, texts: Sequence[str], *, beat: Beat) -> list[Prediction | RowError]:
-        """One answer per text, in order.
+    def classify(self, texts: Sequence[Item], *, beat: Beat) -> list[Prediction | RowError]:
+        """One answer per text, or per pair of texts, in order.
 
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """

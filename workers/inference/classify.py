@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from jobs.models import ModelFacts
 from jobs.specs import ClassifyOptions
-from workers.inference import loading, packing
+from workers.inference import loading, tuning
 from workers.inference.decide import Activation
 from workers.inference.family import Inputs
 
@@ -43,8 +43,7 @@ def load(
     """The folder's classifier on the device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSequenceClassification
     model = loading.model(folder, auto=auto, options=options)
-    if packing.fits(model):
-        packing.install(model)
+    tuning.tune(model, gradients=options.explain is not None)
     return Head(model, multi_label=is_multi_label(facts, options))
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.specs import LoadOptions, Pooling
-from workers.inference import loading, packing
+from workers.inference import loading, tuning
 from workers.inference.family import Inputs
 from workers.inference.memory import is_out_of_memory
 
@@ -60,13 +60,19 @@ def pool(states: torch.Tensor, *, mask: torch.Tensor, pooling: str) -> torch.Ten
     return (states * inside).sum(dim=1) / (count.sqrt() if pooling == "mean_sqrt_len" else count)
 
 
-def load(folder: Path, *, pooling: str | None, facts: ModelFacts, options: LoadOptions) -> Encoder:
+def load(
+    folder: Path,
+    *,
+    pooling: str | None,
+    facts: ModelFacts,
+    options: LoadOptions,
+    gradients: bool = False,
+) -> Encoder:
     """The folder's encoder (of a classifier: its base) on this process's device.
 
     Without a pooling it is as the model's files say, else a mean. Raises ``ModelFailure``.
     """
     auto: Any = AutoModel
     model = loading.model(folder, auto=auto, options=options)
-    if packing.fits(model):
-        packing.install(model)
+    tuning.tune(model, gradients=gradients)
     return Encoder(model, pooling=pooling or facts.pooling or Pooling.MEAN)

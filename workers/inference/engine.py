@@ -40,9 +40,10 @@ class Engine(Protocol):
 
     digest: str
 
-    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> Mapping[int, Answer | RowError]:
+    def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:
         """An answer or an error for every row, by its number in the corpus.
 
+        Each is a text; of a corpus of which two columns are read, a ``reading.Coupled``.
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """
 

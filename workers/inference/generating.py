@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from jobs.corpora.batches import clipped
 from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
@@ -17,6 +19,7 @@ from jobs.specs import GenerateOptions
 from workers.inference import loading, writing
 from workers.inference.choosing import Sampling
 from workers.inference.measuring import Beat, RowError
+from workers.inference.reading import Item
 from workers.inference.writing import Prompt, Writer, Written
 
 
@@ -33,31 +36,41 @@ class Prompter:
     ) -> None:
         self._tokenizer: Any = tokenizer
         self._chats = chats if options.chat is None else options.chat
-        self._system = options.system
-        self._steps = options.max_new_tokens
+        self._options = options
         self._room = room  # tokens of prompt and output together; None: no limit is known
 
-    def prompt(self, row: int, text: str) -> Prompt | RowError:
+    def prompt(self, row: int, item: Item) -> Prompt | RowError:
         """What the model reads of the row's text, or why it cannot."""
+        if isinstance(item, str):
+            return self._prompt(row, item, options=self._options)
+        try:
+            options = self._options.of_row(item.beside)
+        except ValidationError as error:
+            return RowError(RowCode.BAD_SETTINGS, clipped(f"the row's settings: {_first(error)}"))
+        return self._prompt(row, item.text, options=options)
+
+    def _prompt(self, row: int, text: str, *, options: GenerateOptions) -> Prompt | RowError:
+        steps = options.max_new_tokens
         ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
         if isinstance(ids, RowError):
             return ids
         if not ids:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
-        if self._room is not None and len(ids) + self._steps > self._room:
-            most = self._room - self._steps
+        if self._room is not None and len(ids) + steps > self._room:
+            most = self._room - steps
             message = (
                 f"the prompt has {len(ids)} tokens; the model's {self._room} leave {most} for it "
-                f"beside max_new_tokens {self._steps}"
+                f"beside max_new_tokens {steps}"
             )
             return RowError(RowCode.TOO_MANY_TOKENS, message)
-        return Prompt(row, list(ids))
+        return Prompt(row, list(ids), steps=steps, sampling=sampling(options))
 
     def _chat(self, text: str) -> list[int] | RowError:
         try:
             messages = conversation(text)
-            if self._system is not None and messages[0]["role"] != "system":
-                messages = [{"role": "system", "content": self._system}, *messages]
+            system = self._options.system
+            if system is not None and messages[0]["role"] != "system":
+                messages = [{"role": "system", "content": system}, *messages]
             whole = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
@@ -66,6 +79,14 @@ class Prompter:
             return RowError(RowCode.BAD_CHAT, message)
         ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
         return ids
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in words, with the field that it is of."""
+    problem = error.errors()[0]
+    field = ".".join(map(str, problem["loc"]))
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
 
 
 def conversation(text: str) -> list[dict[str, Any]]:
@@ -99,11 +120,27 @@ class Generator:
         self._prompter = prompter
         self._sampled = sampled
 
-    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Written | RowError]:
-        """A text for every row. Equal prompts are written once, unless they are sampled."""
-        if self._sampled:
+    def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Written | RowError]:
+        """A text for every row.
+
+        Equal prompts are written once, unless they are sampled or have settings of their own.
+        """
+        plain = {row: item for row, item in texts.items() if isinstance(item, str)}
+        if self._sampled or len(plain) < len(texts):
             return self._writer.answer(texts, read=self._prompter.prompt, beat=beat)
-        return self._writer.answer_once(texts, read=self._prompter.prompt, beat=beat)
+        return self._writer.answer_once(plain, read=self._prompter.prompt, beat=beat)
+
+
+def sampling(options: GenerateOptions) -> Sampling | None:
+    """How these options sample; at temperature 0 not at all."""
+    if not options.temperature:
+        return None
+    return Sampling(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        seed=options.seed,
+    )
 
 
 def load(
@@ -113,14 +150,6 @@ def load(
     auto: Any = AutoModelForCausalLM
     tokenizer = loading.tokenizer(folder)
     model = loading.model(folder, auto=auto, options=options)
-    sampling = None
-    if options.temperature:
-        sampling = Sampling(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            seed=options.seed,
-        )
     config = writing.config(
         model,
         tokenizer,
@@ -129,15 +158,8 @@ def load(
         repetition_penalty=options.repetition_penalty,
     )
     return Generator(
-        Writer(
-            model,
-            tokenizer=tokenizer,
-            config=config,
-            options=options,
-            settings=settings,
-            sampling=sampling,
-        ),
+        Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings),
         prompter=Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens),
-        sampled=sampling is not None,
+        sampled=options.temperature > 0,
         digest=facts.digest,
     )

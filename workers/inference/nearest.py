@@ -43,5 +43,6 @@ class Nearest:
 
 def load(folder: Path, *, facts: ModelFacts, options: ClassifyOptions) -> Nearest:
     """The folder's encoder (of a classifier: its base), its labels not placed yet."""
-    found = encoder.load(folder, pooling=None, facts=facts, options=options)
+    explained = options.explain is not None
+    found = encoder.load(folder, pooling=None, facts=facts, options=options, gradients=explained)
     return Nearest(found, labels=options.labels or ())

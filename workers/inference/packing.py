@@ -3,7 +3,8 @@
 The windows of a batch lie end to end in one row, each counting its positions from the start, and
 attention looks inside each window alone. Seen from outside nothing changes: a padded batch goes in
 and padded states come out. On a GPU attention is PyTorch's variable-length flash attention; on CPU
-windows of equal length, which sorting puts side by side, go through SDPA together without a mask.
+windows of equal length, which sorting puts side by side, go through SDPA together without a mask,
+short ones through plain products.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ COUNTING = frozenset({"bert", "distilbert", "electra"})
 COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 """Models whose positions count from behind the padding id, and pass over it."""
 
+SHORT = 64
+"""On CPU, SDPA's blocks are made for windows of more tokens than these."""
+
+STEP = 32
+"""Rows have a multiple of so many tokens. oneDNN makes, and keeps, a program for each number."""
+
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
 
@@ -48,6 +55,11 @@ class Packing:
         shifts = longest * torch.arange(len(counts)) - bounds[:-1]
         places = torch.arange(int(bounds[-1])) + shifts.repeat_interleave(counts)
         return cls(tuple(lengths), places=places, bounds=bounds.int())
+
+    @property
+    def idle(self) -> int:
+        """Tokens that a row of these has at its end and that nobody reads, see ``STEP``."""
+        return -len(self.places) % STEP
 
     def on(self, device: torch.device) -> Packing:
         """The same with its tensors on a device; a GPU is not waited for."""
@@ -133,7 +145,10 @@ def _pack(
     padded = {"input_ids": ids, "position_ids": positions}
     if given.get("token_type_ids") is not None:
         padded["token_type_ids"] = given["token_type_ids"]
-    rows = {name: each.flatten()[packing.places][None] for name, each in padded.items()}
+    rows = {
+        name: functional.pad(each.flatten()[packing.places], (0, packing.idle))[None]
+        for name, each in padded.items()
+    }
     return (), {**given, **rows, "attention_mask": None}
 
 
@@ -142,7 +157,7 @@ def _unpack(base: Any, _args: tuple[Any, ...], given: dict[str, Any], output: An
     if "packing" not in given:
         return output
     packing: Packing = given["packing"]
-    row = output.last_hidden_state[0]
+    row = output.last_hidden_state[0][: len(packing.places)]
     size = (len(packing.lengths), max(packing.lengths))
     states = row.new_zeros(size[0] * size[1], row.shape[1])
     output.last_hidden_state = states.index_copy_(0, packing.places, row).view(*size, -1)
@@ -166,9 +181,10 @@ def _attend(
 
     Scores are divided by the root of the size, as in every model that ``fits``.
     """
-    row = [each[0].transpose(0, 1) for each in (query, key, value)]
+    tokens = len(packing.places)
+    row = [each[0].transpose(0, 1)[:tokens] for each in (query, key, value)]
     mixed = _variable(row, packing) if query.is_cuda else _by_runs(row, packing)
-    return mixed[None], None
+    return functional.pad(mixed, (0, 0, 0, 0, 0, packing.idle))[None], None
 
 
 def _variable(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
@@ -191,6 +207,14 @@ def _by_runs(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
             .transpose(1, 2)
             for each in row
         )
-        run = functional.scaled_dot_product_attention(query, key, value)
-        mixed.append(run.transpose(1, 2).flatten(0, 1))
+        attend = _plainly if length <= SHORT else functional.scaled_dot_product_attention
+        mixed.append(attend(query, key, value).transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed)
+
+
+def _plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention of (windows, heads, length, size), every score in memory at once."""
+    shape = query.shape
+    query, key, value = (each.reshape(-1, *shape[2:]) for each in (query, key, value))
+    scores = torch.bmm(query, key.transpose(1, 2)) / shape[-1] ** 0.5
+    return torch.bmm(scores.softmax(dim=-1), value).view(shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tokenizers import Encoding, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,17 @@ DEFAULT_WINDOW = 512
 
 BYTES_PER_SLICE = 16
 """Bytes of text tokenized in one go, for each token of the budget: about four batches."""
+
+
+class Coupled(NamedTuple):
+    """A row's text and what stands beside it: a second text, or settings of its own as JSON."""
+
+    text: str
+    beside: str
+
+
+Item = str | Coupled
+"""What a row hands to the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +101,15 @@ class Reader:
                 code="model_too_short",
             )
 
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        """One reading per text, in order."""
-        encodings = self._backend.encode_batch_fast(list(texts))
+    def read(self, items: Sequence[Item]) -> list[Reading]:
+        """One reading per text, in order; the two of a pair are read together.
+
+        Of a pair that is too long, the longer text is cut.
+        """
+        encodings = self._backend.encode_batch_fast(list(items))
         return [
-            self._reading(encoding, text=text)
-            for encoding, text in zip(encodings, texts, strict=True)
+            self._reading(encoding, item=item)
+            for encoding, item in zip(encodings, items, strict=True)
         ]
 
     def tokens(self, text: str) -> list[Token]:
@@ -113,19 +128,21 @@ class Reader:
             for id_, type_, name, place, special in found
         ]
 
-    def _reading(self, encoding: Encoding, *, text: str) -> Reading:
-        if self._says_nothing(encoding, text=text):
+    def _reading(self, encoding: Encoding, *, item: Item) -> Reading:
+        if self._says_nothing(encoding, item=item):
             return Reading(windows=(), truncated=False)
         rest = encoding.overflowing
         encodings = [encoding, *rest] if self._strides else [encoding]
         windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
         return Reading(windows=windows, truncated=bool(rest) and not self._strides)
 
-    def _says_nothing(self, encoding: Encoding, *, text: str) -> bool:
-        """Whether the text has no tokens of its own: those of the prompt are not counted."""
+    def _says_nothing(self, encoding: Encoding, *, item: Item) -> bool:
+        """Whether a text has no tokens of its own: those of the prompt are not counted."""
+        if isinstance(item, Coupled):
+            return not {0, 1} <= set(encoding.sequence_ids)
         if len(encoding.ids) > self._prompt_tokens > 0:
             return False
-        own = text.removeprefix(self._prompt)
+        own = item.removeprefix(self._prompt)
         return all((self._backend.encode(own) if self._prompt else encoding).special_tokens_mask)
 
 
@@ -176,13 +193,13 @@ class PairReader:
         return Reading(windows=windows, truncated=any(each.overflowing for each in encodings))
 
 
-def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
+def slices(texts: Sequence[Item], *, budget: int) -> Iterator[list[int]]:
     """Indices of texts in groups of a few batches each, the longest texts first.
 
     Length is counted in UTF-8 bytes, which follow the tokens more closely than characters do:
     a Chinese character has three bytes and one token, an English token four or five letters.
     """
-    sizes = [len(text.encode()) for text in texts]
+    sizes = [_size(text) for text in texts]
     group: list[int] = []
     room = budget * BYTES_PER_SLICE
     for index in sorted(range(len(texts)), key=lambda index: (-sizes[index], index)):
@@ -193,6 +210,10 @@ def slices(texts: Sequence[str], *, budget: int) -> Iterator[list[int]]:
             group, room = [], budget * BYTES_PER_SLICE
     if group:
         yield group
+
+
+def _size(item: Item) -> int:
+    return len(item.encode() if isinstance(item, str) else "".join(item).encode())
 
 
 def _window(max_tokens: int | None, options: WindowOptions) -> int:

@@ -25,9 +25,12 @@ PLAIN = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})
 class Sources:
     """Rows become what the encoder reads, cut where that ends."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, prompt: str, window: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, options: Text2TextOptions, window: int
+    ) -> None:
         self._tokenizer: Any = tokenizer
-        self._prompt = prompt
+        self._prompt = options.prompt
+        self._steps = options.max_new_tokens
         self._window = window
 
     def source(self, row: int, text: str) -> Prompt | RowError:
@@ -37,9 +40,9 @@ class Sources:
         whole = self._prompt + text
         ids = self._tokenizer(whole)["input_ids"]
         if len(ids) <= self._window:
-            return Prompt(row, ids)
+            return Prompt(row, ids, steps=self._steps)
         cut = self._tokenizer(whole, truncation=True, max_length=self._window)["input_ids"]
-        return Prompt(row, cut, truncated=True)
+        return Prompt(row, cut, steps=self._steps, truncated=True)
 
 
 class Translator:
@@ -77,9 +80,7 @@ def load(
     limits = [limit for limit in (facts.max_tokens, options.max_tokens) if limit is not None]
     return Translator(
         Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings),
-        sources=Sources(
-            tokenizer, prompt=options.prompt, window=min(limits, default=DEFAULT_WINDOW)
-        ),
+        sources=Sources(tokenizer, options=options, window=min(limits, default=DEFAULT_WINDOW)),
         digest=facts.digest,
     )
 

@@ -30,6 +30,7 @@ from workers.inference import loading
 from workers.inference.budget import Budget, Work
 from workers.inference.choosing import Choosing, Sampling
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
+from workers.inference.reading import Item
 
 BUDGETS = 8
 """Writing takes so many times the tokens of a single pass: every step reads all weights anew."""
@@ -52,22 +53,24 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model reads of a row."""
+    """What the model reads of a row, and how it goes on: without ``sampling`` likeliest first."""
 
     row: int
     ids: list[int]
+    steps: int  # tokens that it may write
     truncated: bool = False
+    sampling: Sampling | None = None
 
 
-Read = Callable[[int, str], Prompt | RowError]
-"""What makes a prompt of a row's number and text."""
+Read = Callable[[int, Any], Prompt | RowError]
+"""What makes a prompt of a row's number and of the row itself, an ``Item``."""
 
 
 class Writer:
     """A loaded model that writes. For one thread at a time.
 
-    ``config`` is what transformers is told, ``options`` what the job was; without ``sampling`` the
-    likeliest token is chosen, or the likeliest beam.
+    ``config`` is what transformers is told, ``options`` what the job was; with several beams the
+    likeliest is chosen.
     """
 
     def __init__(
@@ -78,21 +81,18 @@ class Writer:
         config: GenerationConfig,
         options: WriteOptions,
         settings: Settings,
-        sampling: Sampling | None = None,
     ) -> None:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._config = config
-        self._sampling = sampling
         self._stops = options.stop
-        self._steps = options.max_new_tokens
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
         self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
         self._ends = _as_set(config.eos_token_id)
 
     def answer(
-        self, texts: Mapping[int, str], *, read: Read, beat: Beat
+        self, texts: Mapping[int, Item], *, read: Read, beat: Beat
     ) -> dict[int, Written | RowError]:
         """A text for every row, which ``read`` makes a prompt of, or an error."""
         prompts = [read(row, text) for row, text in texts.items()]
@@ -134,7 +134,7 @@ class Writer:
         return written
 
     def _length(self, prompt: Prompt) -> int:
-        return len(prompt.ids) + self._steps
+        return len(prompt.ids) + prompt.steps
 
     def _run(self, batch: list[Prompt], *, beat: Beat) -> list[tuple[Written | RowError, bool]]:
         """Each prompt's text, and whether a choice in it is in doubt."""
@@ -160,20 +160,29 @@ class Writer:
     ) -> tuple[list[list[int]], Choosing | None]:
         """New token ids of each prompt, up to its end; how they were chosen, but for beams."""
         inputs = self._inputs(batch)
+        read = 1 if self._reads else inputs["input_ids"].shape[1]
+        steps = max(prompt.steps for prompt in batch)
+        ends = Ends([read + prompt.steps for prompt in batch], beat=beat)
         one_beam = (self._config.num_beams or 1) == 1
         choosing = None
         if one_beam:
-            rows = [prompt.row for prompt in batch]
-            choosing = Choosing(rows, sampling=self._sampling, steps=self._steps)
+            choosing = Choosing([(prompt.row, prompt.sampling) for prompt in batch], steps=steps)
         found = self._model.generate(
             **inputs,
-            generation_config=self._config,
+            generation_config=self._config_of(steps),
             logits_processor=LogitsProcessorList([choosing] if choosing else []),
-            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
+            stopping_criteria=StoppingCriteriaList([ends]),
             **({"tokenizer": self._tokenizer} if self._stops else {}),
         )
-        read = 1 if self._reads else inputs["input_ids"].shape[1]
-        return [self._ended(row) for row in found[:, read:].cpu().tolist()], choosing
+        new = found[:, read:].cpu().tolist()
+        return [
+            self._ended(ids[: prompt.steps]) for prompt, ids in zip(batch, new, strict=True)
+        ], choosing
+
+    def _config_of(self, steps: int) -> GenerationConfig:
+        config = copy.copy(self._config)
+        config.max_new_tokens = steps
+        return config
 
     def _inputs(self, batch: list[Prompt]) -> dict[str, torch.Tensor]:
         """Ids and mask (prompts, longest); a causal model's are filled up at the left."""
@@ -228,6 +237,22 @@ class Beating(StoppingCriteria):
         """No row is done."""
         self._beat()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+class Ends(Beating):
+    """The same, and ends each row at a length of its own: of all its tokens, those read too."""
+
+    def __init__(self, lengths: Sequence[int], *, beat: Beat) -> None:
+        super().__init__(beat)
+        self._lengths = torch.tensor(lengths)
+        self._differ = len(set(lengths)) > 1
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **given: Any) -> torch.Tensor:
+        """(rows,): which have come to their length. Beams of one length end by the batch's."""
+        going_on = super().__call__(input_ids, scores, **given)
+        if not self._differ:
+            return going_on
+        return (self._lengths <= input_ids.shape[1]).to(input_ids.device)
 
 
 def config(

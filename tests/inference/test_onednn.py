@@ -1,0 +1,70 @@
+"""Layers laid out for oneDNN against the plain ones that they replace."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig
+
+from tests.inference.building import loaded
+from tests.inference.test_packing import CONFIGS, LENGTHS, filled_up
+from tests.support.tiny_models import tiny_classifier, tiny_encoder
+from workers.inference import onednn, tuning
+from workers.inference.onednn import Laid
+
+LABELS = ("sport", "film")
+
+
+def made(config: PreTrainedConfig) -> Any:
+    auto: Any = AutoModel
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return auto.from_config(copy.deepcopy(config)).eval()
+
+
+def layers(model: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(type(module) is kind for module in model.modules())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+def test_laid_layers_say_what_plain_ones_say(name: str, activation: str) -> None:
+    config = copy.deepcopy(CONFIGS[name])
+    config.update({"activation" if name == "distilbert" else "hidden_act": activation})
+    model, inputs = made(config), filled_up(LENGTHS)
+    linear = layers(model, nn.Linear)
+    with torch.inference_mode():
+        plain = model(**inputs).last_hidden_state
+        assert onednn.fits(model)
+        onednn.install(model)
+        laid = model(**inputs).last_hidden_state
+    assert layers(model, nn.Linear) + layers(model, Laid) == linear
+    assert layers(model, Laid) >= 6 * config.num_hidden_layers
+    fused = sum(each.then == "gelu" for each in model.modules() if isinstance(each, Laid))
+    assert fused == (config.num_hidden_layers if activation == "gelu" else 0)
+    inside = inputs["attention_mask"].bool()
+    torch.testing.assert_close(laid[inside], plain[inside], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_numbers_are_left_to_plain_layers(dtype: torch.dtype) -> None:
+    model = made(CONFIGS["bert"]).to(dtype)
+    tuning.tune(model)
+    assert layers(model, Laid) == 0
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_a_model_that_is_asked_for_gradients_keeps_its_layers(
+    tmp_path: Path, labels: tuple[str, ...] | None
+) -> None:
+    make = tiny_classifier if labels is None else tiny_encoder
+    folder = make(tmp_path / "model")
+    explained = loaded(folder, labels=labels, explain={"every": 1})
+    plain = loaded(folder, labels=labels)
+    assert layers(explained._meter.family.model, Laid) == 0
+    assert layers(plain._meter.family.model, Laid) > 0

@@ -1,0 +1,75 @@
+"""Linear layers on CPU whose weights are laid out once as oneDNN reads them.
+
+A plain layer multiplies by weights in rows, which are laid out anew in every call; and the
+activation behind it reads and writes all its numbers once more. Here the layout is made when the
+model is loaded, and an exact GELU is computed on the product while that is in the cache. Sums are
+in another order than in a plain layer, so the last bits differ; there are no gradients. What is
+called here is what ``torch.compile`` calls when it freezes a model's weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.activations import GELUActivation
+
+ACTIVATED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
+"""Names of a linear layer and of the activation of what it says, and of nothing else."""
+
+
+class Laid(nn.Module):
+    """A linear layer for inference; ``weight`` is opaque to all but oneDNN."""
+
+    def __init__(self, plain: nn.Linear, *, then: Literal["none", "gelu"] = "none") -> None:
+        super().__init__()
+        self.weight = _operators()._reorder_linear_weight(plain.weight.detach(), None)  # noqa: SLF001
+        self.bias = plain.bias
+        self.then = then
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        said: torch.Tensor = _operators()._linear_pointwise(  # noqa: SLF001
+            states, self.weight, self.bias, self.then, [], "none"
+        )
+        return said
+
+
+def fits(model: PreTrainedModel) -> bool:
+    """Whether this build of PyTorch has oneDNN, and the model computes in float32 on CPU."""
+    return (
+        model.device.type == "cpu"
+        and model.dtype is torch.float32
+        and torch.backends.mkldnn.is_available()
+        and hasattr(_operators(), "_linear_pointwise")
+    )
+
+
+def install(model: PreTrainedModel) -> None:
+    """Lay out the linear layers over the tokens of a model that ``fits``; plain ones are let go.
+
+    Pooler and head stay: what comes there is of another number of rows in every batch, and oneDNN
+    keeps a program for each number.
+    """
+    stacks = [each for each in model.base_model.modules() if isinstance(each, nn.ModuleList)]
+    for module in itertools.chain.from_iterable(stack.modules() for stack in stacks):
+        for layer, activation in ACTIVATED:
+            plain = getattr(module, layer, None)
+            if type(plain) is nn.Linear and _is_exact(getattr(module, activation, None)):
+                setattr(module, layer, Laid(plain, then="gelu"))
+                setattr(module, activation, nn.Identity())
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, Laid(child))
+
+
+def _is_exact(activation: Any) -> bool:
+    """Not one of the GELU's approximations."""
+    return type(activation) is GELUActivation and activation.act is nn.functional.gelu
+
+
+def _operators() -> Any:
+    return torch.ops.mkldnn
