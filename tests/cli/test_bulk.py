@@ -206,6 +206,20 @@ def test_corpus_model_and_output_are_said_in_the_same_way_for_every_kind(
     assert (spec["output"]["keep_text"], spec["output"]["postgres"]) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "option"), [("classify", "pair_column"), ("generate", "settings_column")]
+)
+def test_a_kinds_second_column_is_said_of_the_corpus(
+    run: Run, tenant: Tenant, corpus: Path, kind: str, option: str
+) -> None:
+    flag = "--" + option.replace("_", "-")
+    spec = _spec(run, tenant, kind, str(corpus), "--model", "/m", flag, "beside")
+    assert spec["corpus"][option] == "beside"
+    assert _spec(run, tenant, kind, str(corpus), "--model", "/m")["corpus"][option] is None
+    refused = run(next(other for other in KINDS if other != kind), str(corpus), flag, "beside")
+    assert "No such option" in refused.err
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_option_says_what_it_is_for(kind: str) -> None:
     command = typer.main.get_command(app).commands[kind]  # type: ignore[attr-defined]

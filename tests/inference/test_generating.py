@@ -23,7 +23,7 @@ from tests.support.tiny_writers import MAX_TOKENS, tiny_generator
 from workers.inference import engine
 from workers.inference.engine import Engine
 from workers.inference.measuring import RowError
-from workers.inference.reading import Coupled
+from workers.inference.reading import Coupled, Item
 from workers.inference.writing import Written
 
 STEPS = 12
@@ -46,7 +46,7 @@ def loaded(folder: Path, *, settings: Settings = ONE_THREAD, **options: Any) -> 
     )
 
 
-def written(found: Engine, texts: Mapping[int, str]) -> dict[int, Written]:
+def written(found: Engine, texts: Mapping[int, Item]) -> dict[int, Written]:
     """The answers, none of which may be an error."""
     answers = found.answer(texts, beat=no_beat)
     assert not [answer for answer in answers.values() if isinstance(answer, RowError)]

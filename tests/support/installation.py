@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -160,11 +160,18 @@ class Installation:
             )
         return file_id
 
-    def submit(self, corpus: bytes, *, filename: str = "corpus.jsonl", **fields: Any) -> str:
+    def submit(
+        self,
+        corpus: bytes,
+        *,
+        filename: str = "corpus.jsonl",
+        corpus_fields: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
         """Accept a job over these bytes; a classification with this model unless said otherwise."""
         usual = {"model": str(self.model)} if fields.get("kind") in (None, "classify") else {}
-        corpus_fields = {"file": self.upload(corpus, filename=filename)}
-        spec = specs.parse({"corpus": corpus_fields, **usual, **fields})
+        of_corpus = {"file": self.upload(corpus, filename=filename), **(corpus_fields or {})}
+        spec = specs.parse({"corpus": of_corpus, **usual, **fields})
         with self.sessions.begin() as session:
             job_id, _ = accepting.accept(
                 session, project_id=PROJECT, spec=spec, idempotency_key=None

@@ -21,17 +21,20 @@ from jobs.ledger import controls
 from jobs.queries import chunks
 from jobs.rows import RowCode
 from jobs.settings import Settings
+from jobs.specs import ClassifyOptions, GenerateOptions
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.inference.building import no_beat
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
 from tests.support.servers import Databases, Server
-from tests.support.tiny_models import sentence_files, tiny_encoder
+from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
 from tests.support.waiting import wait_until
 from workers.inference import engine
+from workers.inference.classifier import Prediction
 from workers.inference.engine import RowError
+from workers.inference.reading import Coupled
 
 WIDTH = 12
 NEAR = 1e-5
@@ -320,4 +323,61 @@ def test_a_job_that_is_paused_and_resumed_has_the_same_answers(
     found = installation.results(job_id)
     assert [record["row"] for record in found] == list(range(len(MANY)))
     assert_answers(found, kind, dict(enumerate(MANY)))
+    assert installation.verify(job_id).problems == ()
+
+
+def with_beside(column: str, values: list[Any]) -> bytes:
+    texts = [*TEXTS[: len(values) - 1], "good film"]
+    found = zip(texts, values, strict=True)
+    return "".join(
+        json.dumps({"text": text, column: value}) + "\n" for text, value in found
+    ).encode()
+
+
+def test_pairs_of_texts_are_classified(installation: Installation, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path / "model", labels=("follows", "does not"))
+    claims = ["the team won", "a phone", None, "the team won", " ", "a phone"]
+    job_id = installation.submit(
+        with_beside("claim", claims),
+        model=str(folder),
+        kind="classify",
+        corpus_fields={"pair_column": "claim"},
+        chunk_rows=2,
+    )
+    ended(installation, job_id)
+    found = installation.results(job_id)
+    errors = [record["error_code"] for record in found]
+    assert errors == [None, None, RowCode.MISSING_TEXT, None, RowCode.EMPTY_TEXT, None]
+    model = engine.load(folder, ClassifyOptions(), settings=Settings(worker_threads=1))
+    for row in (0, 1, 3, 5):
+        text = "good film" if row == len(claims) - 1 else TEXTS[row]
+        [expected] = model.classify([Coupled(text, str(claims[row]))], beat=no_beat)
+        assert isinstance(expected, Prediction)
+        assert found[row]["label"] == expected.labels[0]
+        assert found[row]["tokens"] == expected.tokens
+    report = installation.verify(job_id)
+    assert (report.problems, report.rows_output, report.missing) == ((), len(claims), 0)
+
+
+def test_rows_generate_with_settings_of_their_own(
+    installation: Installation, kinds: dict[str, Kind]
+) -> None:
+    kind = kinds["generate"]
+    asked: list[Any] = [{"max_new_tokens": 2}, {"temperature": 0.9, "seed": 3}, None, "{", {"a": 1}]
+    job_id = installation.submit(
+        with_beside("how", asked),
+        **kind.fields(chunk_rows=2, corpus_fields={"settings_column": "how"}),
+    )
+    ended(installation, job_id)
+    found = installation.results(job_id)
+    bad = RowCode.BAD_SETTINGS
+    assert [record["error_code"] for record in found] == [None, None, None, bad, bad]
+    options = GenerateOptions(**kind.options)
+    for row, own in enumerate(asked[:3]):
+        settled = options.of_row(json.dumps(own or {}))
+        alone = engine.load(kind.folder, settled, settings=Settings(worker_threads=1))
+        answer = alone.answer({row: TEXTS[row]}, beat=no_beat)[row]
+        assert not isinstance(answer, RowError)
+        assert_same(found[row], answer.columns())
+    assert found[0]["output_tokens"] <= 2
     assert installation.verify(job_id).problems == ()

@@ -40,10 +40,11 @@ class Laid(nn.Module):
 
 def fits(model: PreTrainedModel) -> bool:
     """Whether this build of PyTorch has oneDNN, and the model computes in float32 on CPU."""
+    backend: Any = torch.backends.mkldnn
     return (
         model.device.type == "cpu"
         and model.dtype is torch.float32
-        and torch.backends.mkldnn.is_available()
+        and backend.is_available()
         and hasattr(_operators(), "_linear_pointwise")
     )
 
