@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from benchmarks import plain_loop
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import engine
+from workers.inference import engine, onednn
 
 Peer = Callable[[Sequence[str]], list[str]]
 
@@ -27,10 +29,16 @@ SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
 """On a GPU these get one text in so many: what takes others a second would take them minutes."""
 
 
-def engine_of(folder: Path, *, threads: int, budget: int = 0, int8: bool = False) -> Peer:
-    """The engine with a budget of tokens; 0: of its own choice."""
+def engine_of(
+    folder: Path, *, threads: int, budget: int = 0, int8: bool = False, laid: bool = True
+) -> Peer:
+    """The engine with a budget of tokens; 0: of its own choice.
+
+    If not ``laid``, with linear layers as PyTorch has them.
+    """
     settings = Settings(worker_threads=threads, batch_tokens=budget)
-    loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
+    with nullcontext() if laid else patch.object(onednn, "fits", return_value=False):
+        loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
 
     def run(texts: Sequence[str]) -> list[str]:
         answers = loaded.classify(texts, beat=lambda: None)

@@ -91,7 +91,15 @@ class Settings(BaseSettings):
         0, ge=0, description="CPU threads per worker process; 0 divides the cores evenly."
     )
     batch_tokens: int = Field(
-        0, ge=0, description="Tokens per batch; 0 takes 1,024 on CPU and 16,384 on an accelerator."
+        0,
+        ge=0,
+        description="Tokens per batch; 0: what is found best for each model on each device; for "
+        "models that write, 1,024 on CPU and 16,384 on an accelerator.",
+    )
+    calibration_folder: str = Field(
+        "",
+        description="Folder where this machine remembers what was found best; empty: each worker "
+        "process finds out anew.",
     )
 
     host_name: str = Field("", description="This training host's name; default: the machine's.")

@@ -57,6 +57,7 @@ def environment(stack: StackInfo) -> dict[str, str]:
         "NIGHTSHIFT_API_PORT": str(httpx.URL(stack.api_url).port),
         "NIGHTSHIFT_HOST_FOLDER": str(stack.home / "work"),
         "NIGHTSHIFT_ARTEFACT_CACHE": str(stack.home / "artefacts"),
+        "NIGHTSHIFT_CALIBRATION_FOLDER": str(stack.home / "calibration"),
         "PYTHONUNBUFFERED": "1",
     }
 

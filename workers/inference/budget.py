@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from workers.inference import batching, memory
 from workers.inference.batching import Fill
+from workers.inference.calibrating import Trial
 
 T = TypeVar("T")
 
@@ -20,14 +22,22 @@ class Work(Generic[T]):
     run: Callable[[list[T]], None]  # through the device, together
     refuse: Callable[[T], None]  # an item that does not fit even alone
     beat: Callable[[], None]  # after every batch
+    finish: Callable[[], None]  # wait until the device has done what was run
     fill: Fill = Fill.PAD  # how items of different lengths go together
 
 
 class Budget:
-    """The tokens that the device's memory has borne so far."""
+    """The tokens that the device's memory has borne so far; those of a trial while it lasts."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, *, trial: Trial | None = None) -> None:
         self.tokens = tokens
+        self._usual = tokens
+        self._trial = trial
+
+    @property
+    def largest(self) -> int:
+        """Tokens of the largest batch that may come."""
+        return self.tokens if self._trial is None else self._trial.largest
 
     def do(self, items: Sequence[T], work: Work[T]) -> None:
         """Every item, longest first, in batches of at most so many tokens, padding included.
@@ -36,12 +46,37 @@ class Budget:
         """
         left = list(items)
         while left:
-            left = self._until_memory_ends(left, work)
+            trial = self._trial
+            left = (
+                self._until_memory_ends(left, work)
+                if trial is None
+                else self._try(left, work, trial)
+            )
 
     def alone(self, item: T, work: Work[T]) -> None:
         """One item in a batch of its own."""
         self._fits([item], work)
         work.beat()
+
+    def _try(self, items: list[T], work: Work[T], trial: Trial) -> list[T]:
+        """One batch of the size whose turn it is; the items that are left."""
+        self.tokens = size = trial.next()
+        lengths = [work.length(item) for item in items]
+        places = next(batching.cut(lengths, budget=size, fill=work.fill))
+        began = time.perf_counter()
+        fits = self._fits([items[place] for place in places], work)
+        if fits:
+            work.finish()
+            tokens = sum(lengths[place] for place in places)
+            trial.note(size, tokens=tokens, seconds=time.perf_counter() - began)
+            work.beat()
+        else:
+            trial.forget(above=self.tokens)
+        if trial.over:
+            fitting = min(self._usual, trial.largest)
+            self._trial, self.tokens = None, trial.best() or fitting
+        done = set(places) if fits else set()
+        return [item for place, item in enumerate(items) if place not in done]
 
     def _until_memory_ends(self, items: list[T], work: Work[T]) -> list[T]:
         """Work the items off; those left when memory ran out, for a smaller budget."""

@@ -189,7 +189,12 @@ def load(
     if isinstance(family, Nearest):
         assert isinstance(reader, Reader)
         family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
-    budget = loading.budget(settings, device=family.model.device)
+    budget = loading.calibrated(
+        settings,
+        model=family.model,
+        digest=facts.digest,
+        kind="classify in int8" if options.int8 else "classify",
+    )
     explainer = None
     if options.explain is not None:
         assert isinstance(reader, Reader)
@@ -200,7 +205,7 @@ def load(
             reader=reader,
             padder=padder,
             asked=options.explain,
-            budget=budget,
+            budget=loading.budget(settings, device=family.model.device),
         )
     return Classifier(
         Meter(family, padder=padder, budget=budget),

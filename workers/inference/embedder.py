@@ -83,7 +83,8 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     tokenizer = loading.tokenizer(folder)
     found = encoder.load(folder, pooling=options.pooling, facts=facts, options=options)
     padder = Padder(found.model, tokenizer=tokenizer)
-    meter = Meter(found, padder=padder, budget=loading.budget(settings, device=found.model.device))
+    budget = loading.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
+    meter = Meter(found, padder=padder, budget=budget)
     prompt = usable.prompt(facts, options)
     reader = Reader(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers

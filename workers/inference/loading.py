@@ -22,7 +22,8 @@ from jobs.errors import ModelFailure
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions, LoadOptions
 from workers import architectures  # noqa: F401 (registers them with the auto classes)
-from workers.inference import adapters, quantizing
+from workers.inference import adapters, calibrating, quantizing
+from workers.inference.budget import Budget
 from workers.inference.memory import is_out_of_memory
 
 DTYPES = {
@@ -56,6 +57,14 @@ def budget(settings: Settings, *, device: torch.device) -> int:
     """Tokens that go through the device at once; padding is counted where it is computed."""
     default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
     return settings.batch_tokens or default
+
+
+def calibrated(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str) -> Budget:
+    """A budget of the size that is best for this model, which is tried for if it is not known."""
+    found = calibrating.trial(settings, model=model, digest=digest, kind=kind)
+    if isinstance(found, int):
+        return Budget(found)
+    return Budget(budget(settings, device=model.device), trial=found)
 
 
 def use_threads(settings: Settings) -> None:

@@ -60,15 +60,15 @@ class _Task:
 class Meter:
     """A model on its device, and the token budget that its memory has borne so far."""
 
-    def __init__(self, family: Family, *, padder: Padder, budget: int) -> None:
+    def __init__(self, family: Family, *, padder: Padder, budget: Budget) -> None:
         self.family = family
-        self._budget = Budget(budget)
+        self._budget = budget
         self._padder = padder
 
     @property
     def budget(self) -> int:
-        """Tokens that go through the device at once."""
-        return self._budget.tokens
+        """Tokens that may go through the device at once."""
+        return self._budget.largest
 
     def measure(self, rows: Sequence[Row], *, beat: Beat) -> None:
         """Fill in the rows' numbers, longest windows first; ``beat`` after every batch."""
@@ -90,6 +90,7 @@ class Meter:
             run=lambda batch: flights.start(batch, self._numbers(batch)),
             refuse=_refuse,
             beat=beat,
+            finish=flights.land,
             fill=self._padder.fill,
         )
 

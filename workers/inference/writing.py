@@ -127,7 +127,9 @@ class Writer:
             message = f"a prompt of {len(prompt.ids)} tokens does not fit into the device's memory"
             written[prompt.row] = RowError(RowCode.OUT_OF_MEMORY, message)
 
-        work = Work(length=self._length, run=run, refuse=refuse, beat=beat)
+        work = Work(
+            length=self._length, run=run, refuse=refuse, beat=beat, finish=lambda: None
+        )  # what was written is here already
         self._budget.do(prompts, work)
         for prompt in doubtful:
             self._budget.alone(prompt, work)

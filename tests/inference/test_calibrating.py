@@ -1,0 +1,192 @@
+"""The size of batches: which is best, what is remembered, and that no row is lost meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.settings import Settings
+from tests.inference.building import loaded, no_beat, some_texts
+from tests.inference.test_memory import Cramped
+from tests.support.tiny_models import tiny_classifier
+from workers.inference import calibrating
+from workers.inference.budget import Budget, Work
+from workers.inference.calibrating import PATIENCE, ROUNDS, Trial
+from workers.inference.classifier import Classifier, Prediction
+
+SIZES = (512, 1_024, 2_048, 4_096)
+
+
+def nobody(_: int) -> None:
+    """Who keeps nothing."""
+
+
+def tried(speeds: Mapping[int, float], *, first: float = 1.0) -> tuple[int | None, list[int]]:
+    """What comes of a trial in which sizes have these speeds, and what was kept.
+
+    The first batch of each is so many times slower.
+    """
+    kept: list[int] = []
+    trial = Trial(list(speeds), keep=kept.append)
+    turn = 0
+    while not trial.over:
+        size = trial.next()
+        slower = first if turn < len(speeds) else 1.0
+        trial.note(size, tokens=size, seconds=size / speeds[size] * slower)
+        turn += 1
+    assert turn == ROUNDS * len(speeds)
+    return trial.best(), kept
+
+
+@pytest.mark.parametrize(
+    ("speeds", "best"),
+    [
+        ((1.0, 2.0, 3.0, 4.0), 4_096),
+        ((1.0, 3.0, 2.0, 1.0), 1_024),
+        ((1.0, 2.0, 2.04, 2.05), 1_024),
+        ((5.0, 5.0, 5.0, 5.0), 512),
+    ],
+)
+@pytest.mark.parametrize("first", [1.0, 100.0])
+def test_the_smallest_of_the_fastest_is_best(
+    speeds: tuple[float, ...], best: int, first: float
+) -> None:
+    found, kept = tried(dict(zip(SIZES, speeds, strict=True)), first=first)
+    assert (found, kept) == (best, [best])
+
+
+def test_batches_that_are_not_full_say_nothing_and_not_without_end() -> None:
+    kept: list[int] = []
+    trial, turns = Trial(SIZES, keep=kept.append), 0
+    while not trial.over:
+        size = trial.next()
+        trial.note(size, tokens=min(size, 1_000), seconds=1.0)
+        turns += 1
+    assert (trial.best(), kept) == (None, [])
+    assert turns <= (PATIENCE + 1) * len(SIZES)
+
+
+def test_sizes_that_do_not_fit_are_tried_no_more() -> None:
+    trial = Trial(SIZES, keep=nobody)
+    trial.forget(above=1_500)
+    assert {trial.next() for _ in range(10)} == {512, 1_024}
+    trial.forget(above=3)
+    assert {trial.next() for _ in range(10)} == {512}
+
+
+@given(st.lists(st.integers(1, 900), max_size=80), st.integers(100, 5_000))
+def test_every_item_is_done_once_whatever_fits(lengths: list[int], room: int) -> None:
+    done: list[int] = []
+
+    def run(batch: list[int]) -> None:
+        if sum(lengths[item] for item in batch) > room:
+            raise RuntimeError("out of memory")
+        done.extend(batch)
+
+    work = Work(
+        length=lambda item: lengths[item],
+        run=run,
+        refuse=done.append,
+        beat=no_beat,
+        finish=no_beat,
+    )
+    budget = Budget(1_024, trial=Trial(SIZES, keep=nobody))
+    for _ in range(2):
+        budget.do(range(len(lengths)), work)
+    assert sorted(done) == sorted(2 * list(range(len(lengths))))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_classifier(tmp_path / "model")
+
+
+def remembering(tmp_path: Path, **more: Any) -> Settings:
+    return Settings(worker_threads=1, calibration_folder=str(tmp_path / "calibration"), **more)
+
+
+def calibrate(classifier: Classifier) -> None:
+    """Texts until the trial has come to its end."""
+    seed = 0
+    while classifier._meter._budget._trial is not None:
+        classifier.classify(some_texts(400, longest=60, seed=seed), beat=no_beat)
+        seed += 1
+        assert seed < 40
+
+
+def test_what_was_found_is_remembered(tmp_path: Path, folder: Path) -> None:
+    first = loaded(folder, settings=remembering(tmp_path))
+    assert first._meter.budget == max(SIZES)
+    calibrate(first)
+    [file] = (tmp_path / "calibration").iterdir()
+    assert first._meter.budget == json.loads(file.read_bytes())["tokens"]
+    again = loaded(folder, settings=remembering(tmp_path))
+    assert (again._meter.budget, again._meter._budget._trial) == (first._meter.budget, None)
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.write_text("{"), lambda file: file.unlink()])
+def test_a_memory_that_is_gone_is_made_anew(
+    tmp_path: Path, folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    settings = remembering(tmp_path)
+    calibrate(loaded(folder, settings=settings))
+    [file] = (tmp_path / "calibration").iterdir()
+    spoil(file)
+    calibrate(loaded(folder, settings=settings))
+    assert json.loads(file.read_bytes())["tokens"] in SIZES
+
+
+def test_what_cannot_be_remembered_is_used_all_the_same(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "calibration").write_text("a file where the folder should be")
+    classifier = loaded(folder, settings=remembering(tmp_path))
+    calibrate(classifier)
+    assert classifier._meter.budget in SIZES
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_other_numbers_of_threads_and_int8_are_remembered_apart(
+    tmp_path: Path, folder: Path, threads: int
+) -> None:
+    settings = remembering(tmp_path)
+    model = loaded(folder, settings=settings)._meter.family
+    torch.set_num_threads(threads)
+    for kind in ("classify", "classify in int8"):
+        found = calibrating.trial(settings, model=model.model, digest="d", kind=kind)  # type: ignore[attr-defined]
+        assert isinstance(found, Trial)
+        found._keep(threads)
+    torch.set_num_threads(1)
+    assert len(list((tmp_path / "calibration").iterdir())) == 2
+
+
+def test_a_size_in_the_settings_is_not_tried_for(tmp_path: Path, folder: Path) -> None:
+    classifier = loaded(folder, settings=remembering(tmp_path, batch_tokens=77))
+    assert (classifier._meter.budget, classifier._meter._budget._trial) == (77, None)
+
+
+def test_labels_are_the_same_while_sizes_are_tried(tmp_path: Path, folder: Path) -> None:
+    trying = loaded(folder, settings=remembering(tmp_path))
+    settled = loaded(folder, settings=Settings(worker_threads=1, batch_tokens=64))
+    for seed in range(3):
+        texts = some_texts(200, longest=60, seed=seed)
+        for one, other in zip(
+            trying.classify(texts, beat=no_beat), settled.classify(texts, beat=no_beat), strict=True
+        ):
+            assert isinstance(one, Prediction)
+            assert isinstance(other, Prediction)
+            assert one.labels == other.labels
+
+
+def test_memory_that_ends_during_the_trial_bounds_it(tmp_path: Path, folder: Path) -> None:
+    classifier = loaded(folder, settings=remembering(tmp_path))
+    classifier._meter.family = Cramped(classifier._meter.family, room=1_500)
+    for seed in range(12):
+        found = classifier.classify(some_texts(400, longest=60, seed=seed), beat=no_beat)
+        assert all(isinstance(answer, Prediction) for answer in found)
+    assert classifier._meter.budget <= 1_024
