@@ -108,7 +108,7 @@ def _engine_alone(corpus: str) -> None:
     from workers.inference import engine  # noqa: PLC0415 - brings torch
 
     texts = [json.loads(line)["text"] for line in Path(corpus).read_text().splitlines()]
-    model = engine.load(stack.minilm(), ClassifyOptions(labels=TOPICS), settings=Settings())
+    model = engine.load(stack.minilm(), ClassifyOptions(labels=tuple(TOPICS)), settings=Settings())
     model.classify(texts[:64], beat=lambda: None)
     begun = time.perf_counter()
     for start in range(0, len(texts), CHUNK_ROWS):

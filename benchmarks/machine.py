@@ -37,7 +37,9 @@ def keep(name: str, figures: dict[str, Any]) -> None:
 
     Figures within figures are in the file alone; a benchmark prints those as it goes.
     """
-    command = f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}"
+    program = Path(sys.argv[0])
+    given = [Path(each).name if "/" in each else each for each in sys.argv[1:]]
+    command = " ".join(["python -m", f"{program.parent.name}.{program.stem}", *given])
     record = {"benchmark": name, "command": command, "machine": describe(), **figures}
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"

@@ -93,8 +93,9 @@ class Settings(BaseSettings):
     batch_tokens: int = Field(
         0,
         ge=0,
-        description="Tokens per batch; 0: what is found best for each model on each device; for "
-        "models that write, 1,024 on CPU and 16,384 on an accelerator.",
+        description="Tokens per batch; 0: what is found best for each model on each device. Models "
+        "that write take eight times as many, and with 0 eight times 1,024 on CPU or 16,384 on an "
+        "accelerator.",
     )
     calibration_folder: str = Field(
         "",

@@ -111,7 +111,9 @@ class LabelledRows(Rows):
         return [*columns, pa.array(targets, pa.string())]
 
 
-_UNDECODABLE_TARGET = "the target holds bytes that its encoding does not know, or half a surrogate"
+_UNDECODABLE_TARGET = (
+    "what stands beside the text holds bytes that its encoding does not know, or half a surrogate"
+)
 _UNDECODABLE = "the text holds bytes that its encoding does not know, or half a surrogate pair"
 
 

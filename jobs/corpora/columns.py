@@ -20,7 +20,7 @@ USUAL_TARGETS = {
     Targets.PAIR: (),  # never guessed
     Targets.SETTINGS: (),
 }
-_PARAMS = {Targets.PAIR: "pair_column", Targets.SETTINGS: "settings_column"}
+PARAMS = {Targets.PAIR: "pair_column", Targets.SETTINGS: "settings_column"}
 _LISTED = 30
 
 
@@ -79,14 +79,14 @@ def _named_target(found: Sequence[str], corpus: Corpus, targets: Targets) -> str
     if given is not None and given == corpus.text_column:
         raise missing(f"the text and the {_word(targets)} must be two columns, not both {given!r}")
     if given is not None:
-        return require(given, found, param=_PARAMS.get(targets, "target_column"))
+        return require(given, found, param=PARAMS.get(targets, "target_column"))
     others = (corpus.text_column, corpus.id_column)
     by_lower = {name.lower(): name for name in reversed(found) if name not in others}
     return next((by_lower[usual] for usual in USUAL_TARGETS[targets] if usual in by_lower), None)
 
 
 def _word(targets: Targets) -> str:
-    return targets.value if targets in _PARAMS else "target"
+    return targets.value if targets in PARAMS else "target"
 
 
 def _only_other(found: Sequence[str], corpus: Corpus, *, text: str) -> str:

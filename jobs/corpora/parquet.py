@@ -68,7 +68,7 @@ def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> colum
 
 def _check_target(target: Target, kind: pa.DataType) -> None:
     several = target.kind is Targets.LABELS
-    if target.kind is Targets.SETTINGS and not _is_text(kind):
+    if target.kind is Targets.SETTINGS and not _is_text(kind) and not pa.types.is_null(kind):
         raise CorpusFailure(
             f"column {target.column!r} must hold JSON objects as strings, not {kind}; "
             "pass settings_column",
@@ -76,10 +76,12 @@ def _check_target(target: Target, kind: pa.DataType) -> None:
         )
     if _is_scalar(kind) or (several and _is_list(kind) and _is_scalar(kind.value_type)):
         return
+    param = columns.PARAMS.get(target.kind, "target_column")
     wanted = "strings or numbers" + (", or lists of them" if several else "")
-    hint = "; several labels need multi_label" if _is_list(kind) and not several else ""
+    alone = _is_list(kind) and target.kind is Targets.LABEL
+    hint = "; several labels need multi_label" if alone else ""
     raise CorpusFailure(
-        f"column {target.column!r} must hold {wanted}, not {kind}; pass target_column{hint}",
+        f"column {target.column!r} must hold {wanted}, not {kind}; pass {param}{hint}",
         code="column_wrong_type",
     )
 

@@ -6,8 +6,9 @@ submitted (``check_allowed``), and, for files, by what the path really leads to 
 
 from __future__ import annotations
 
+import contextlib
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -129,13 +130,23 @@ def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
     return real
 
 
+@contextlib.contextmanager
+def _blamed(uri: str) -> Iterator[None]:
+    """What is not there, or not for us, is the corpus's fault; any other trouble may pass."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError) as error:
+        raise CorpusFailure(f"{uri} cannot be read: {error}") from error
+
+
 def _s3(uri: str, parts: tuple[str, ...]) -> Source:
     bucket, key = parts[0], "/".join(parts[1:])
     if not key:
         raise _malformed(uri, "it must name an object: s3://bucket/key")
 
     def fingerprint() -> str:
-        found = objects.connect(f"s3://{bucket}").look(key)
+        with _blamed(uri):
+            found = objects.connect(f"s3://{bucket}").look(key)
         return f"{found.bytes}:{found.etag}"
 
     return Source(
@@ -151,7 +162,8 @@ def _hub(uri: str, parts: tuple[str, ...]) -> Source:
     path = "/".join(parts)
 
     def fingerprint() -> str:
-        info = HfFileSystem().info(path, refresh=True)
+        with _blamed(uri):
+            info = HfFileSystem().info(path, refresh=True)
         return f"{info['size']}:{info.get('blob_id')}"
 
     return Source(

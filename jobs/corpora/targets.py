@@ -118,11 +118,13 @@ def _settings(value: object, name: str) -> str | Broken:
     """An object as JSON, and a string as it is: whoever generates checks what it says."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return "{}"
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str):
         return value
-    return Broken(RowCode.BAD_SETTINGS, f"{name} must be a JSON object")
+    if isinstance(value, dict) and not any(
+        isinstance(each, dict | list) for each in value.values()
+    ):
+        return json.dumps(value, ensure_ascii=False)
+    return Broken(RowCode.BAD_SETTINGS, f"{name} must be a JSON object of plain values")
 
 
 def _labels(value: object, name: str) -> str | Broken:

@@ -195,3 +195,14 @@ def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
         source.open()
     with pytest.raises(CorpusFailure, match="cannot be read"):
         list(reading.read(source, Corpus(file="f"), max_row_bytes=1000))
+
+
+@pytest.mark.parametrize("secret", ["nightshift-secret", "of another"])
+def test_what_is_asked_of_a_corpus_first_says_so_too(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    for name, value in {**s3.environment, "AWS_SECRET_ACCESS_KEY": secret}.items():
+        monkeypatch.setenv(name, value)
+    source = sources.from_uri(f"s3://{BUCKET}/corpora/none.csv", allowed=["s3://"])
+    with pytest.raises(CorpusFailure, match=r"corpora/none\.csv cannot be read"):
+        source.fingerprint()

@@ -417,3 +417,15 @@ def test_pairs_of_texts_come_back(content: list[tuple[str, str]], kind: str, lim
     columns = {"text": [text for text, _ in content], "target": [target for _, target in content]}
     found = read(written(columns, kind), f"a.{kind}", TEXT, max_row_bytes=limit)
     assert pairs(found) == content
+
+
+@pytest.mark.parametrize("nested", [{"seed": {"a": 1}}, {"seed": [1]}, [1], True, 7])
+def test_settings_that_are_no_plain_object_are_their_rows_error(nested: Any) -> None:
+    data = jsonl({"text": "a", "how": {}}, {"text": "b", "how": nested})
+    expected = [("a", "{}"), ("<bad_settings>", None)]
+    assert pairs(read_beside(data, "a.jsonl", SETTINGS, "how")) == expected
+
+
+def test_a_parquet_column_of_nothing_but_nulls_holds_no_settings() -> None:
+    data = written({"text": ["a", "b"], "how": [None, None]}, "parquet")
+    assert pairs(read_beside(data, "a.parquet", SETTINGS, "how")) == [("a", "{}"), ("b", "{}")]

@@ -6,17 +6,18 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.settings import Settings
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.inference.test_memory import Cramped
 from tests.support.tiny_models import tiny_classifier
-from workers.inference import calibrating
+from workers.inference import calibrating, memory
 from workers.inference.budget import Budget, Work
 from workers.inference.calibrating import PATIENCE, ROUNDS, Trial
 from workers.inference.classifier import Classifier, Prediction
@@ -24,8 +25,8 @@ from workers.inference.classifier import Classifier, Prediction
 SIZES = (512, 1_024, 2_048, 4_096)
 
 
-def nobody(_: int) -> None:
-    """Who keeps nothing."""
+def nobody(*_: int) -> None:
+    """Who keeps nothing, and gives nothing back."""
 
 
 def tried(speeds: Mapping[int, float], *, first: float = 1.0) -> tuple[int | None, list[int]]:
@@ -62,25 +63,20 @@ def test_the_smallest_of_the_fastest_is_best(
     assert (found, kept) == (best, [best])
 
 
-def test_batches_that_are_not_full_say_nothing_and_not_without_end() -> None:
+@pytest.mark.parametrize(("rows", "best"), [(100, None), (1_000, 1_024), (2_000, 2_048)])
+def test_the_best_of_what_rows_can_fill_is_used_and_not_kept(rows: int, best: int | None) -> None:
     kept: list[int] = []
     trial, turns = Trial(SIZES, keep=kept.append), 0
     while not trial.over:
         size = trial.next()
-        trial.note(size, tokens=min(size, 1_000), seconds=1.0)
+        trial.note(size, tokens=min(size, rows), seconds=1.0)
         turns += 1
-    assert (trial.best(), kept) == (None, [])
+    assert (trial.best(), kept) == (best, [])
     assert turns <= (PATIENCE + 1) * len(SIZES)
 
 
-def test_sizes_that_do_not_fit_are_tried_no_more() -> None:
-    trial = Trial(SIZES, keep=nobody)
-    trial.forget(above=1_500)
-    assert {trial.next() for _ in range(10)} == {512, 1_024}
-    trial.forget(above=3)
-    assert {trial.next() for _ in range(10)} == {512}
-
-
+@patch.object(memory, "give_back", nobody)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 900), max_size=80), st.integers(100, 5_000))
 def test_every_item_is_done_once_whatever_fits(lengths: list[int], room: int) -> None:
     done: list[int] = []
@@ -135,11 +131,11 @@ def test_what_was_found_is_remembered(tmp_path: Path, folder: Path) -> None:
 def test_a_memory_that_is_gone_is_made_anew(
     tmp_path: Path, folder: Path, spoil: Callable[[Path], object]
 ) -> None:
-    settings = remembering(tmp_path)
-    calibrate(loaded(folder, settings=settings))
+    remembered = remembering(tmp_path)
+    calibrate(loaded(folder, settings=remembered))
     [file] = (tmp_path / "calibration").iterdir()
     spoil(file)
-    calibrate(loaded(folder, settings=settings))
+    calibrate(loaded(folder, settings=remembered))
     assert json.loads(file.read_bytes())["tokens"] in SIZES
 
 
@@ -154,11 +150,11 @@ def test_what_cannot_be_remembered_is_used_all_the_same(tmp_path: Path, folder: 
 def test_other_numbers_of_threads_and_int8_are_remembered_apart(
     tmp_path: Path, folder: Path, threads: int
 ) -> None:
-    settings = remembering(tmp_path)
-    model = loaded(folder, settings=settings)._meter.family
+    remembered = remembering(tmp_path)
+    model = loaded(folder, settings=remembered)._meter.family
     torch.set_num_threads(threads)
     for kind in ("classify", "classify in int8"):
-        found = calibrating.trial(settings, model=model.model, digest="d", kind=kind)  # type: ignore[attr-defined]
+        found = calibrating.trial(remembered, model=model.model, digest="d", kind=kind)  # type: ignore[attr-defined]
         assert isinstance(found, Trial)
         found._keep(threads)
     torch.set_num_threads(1)
@@ -190,3 +186,4 @@ def test_memory_that_ends_during_the_trial_bounds_it(tmp_path: Path, folder: Pat
         found = classifier.classify(some_texts(400, longest=60, seed=seed), beat=no_beat)
         assert all(isinstance(answer, Prediction) for answer in found)
     assert classifier._meter.budget <= 1_024
+    assert not (tmp_path / "calibration").exists()

@@ -114,3 +114,10 @@ def test_a_rows_numbers_follow_from_the_seed_and_its_place(seed: int, row: int, 
     first, second = sampling(seed=0).numbers(7, steps=5), sampling(seed=seed).numbers(row, steps=5)
     assert torch.equal(first, second) is same
     assert ((first >= 0) & (first < 1)).all()
+
+
+@pytest.mark.parametrize("cold", [1e-6, 1e-30, 1e-45])
+def test_the_lower_the_temperature_the_likelier_the_likeliest_token(cold: float) -> None:
+    scores = torch.randn((50, VOCABULARY), generator=torch.Generator().manual_seed(0))
+    chosen, _ = draw(scores, torch.rand(50), sampling(temperature=cold))
+    assert torch.equal(chosen, scores.argmax(dim=1))

@@ -309,3 +309,18 @@ def test_a_rows_own_length_is_held_against_what_the_model_can_hold(llama: Path) 
     assert isinstance(answer, RowError)
     assert answer.code is RowCode.TOO_MANY_TOKENS
     assert f"beside max_new_tokens {MAX_TOKENS}" in answer.message
+
+
+def test_long_prompts_and_long_outputs_do_not_add_up_over_a_batch(tmp_path: Path) -> None:
+    """The model has positions for each row alone, and not for the longest of both."""
+    folder = tiny_generator(tmp_path / "gpt2", family="gpt2")
+    long, short = "the team " * (MAX_TOKENS // 12), "the team"
+    most = MAX_TOKENS - 20
+    rows = {
+        0: Coupled(long, '{"max_new_tokens": 4}'),
+        1: Coupled(short, f'{{"max_new_tokens": {most}}}'),
+    }
+    found = written(loaded(folder), rows)
+    assert found[0].output_tokens <= 4
+    for row, item in rows.items():
+        assert found[row] == written(loaded(folder), {row: item})[row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from jobs import specs
 from jobs.rows import RowCode
 from jobs.settings import Settings
-from tests.inference.building import loaded, no_beat, some_texts
+from tests.inference.building import WORDS, loaded, no_beat, some_texts
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier
 from workers.inference.classifier import Prediction
 from workers.inference.measuring import RowError
-from workers.inference.reading import Coupled
+from workers.inference.reading import Coupled, Reader
 
 LABELS = ("contradiction", "neutral", "entailment")
 
@@ -99,3 +100,27 @@ def test_other_kinds_know_no_pairs(kind: str) -> None:
     corpus = {"file": "file-1", "pair_column": "claim"}
     with pytest.raises(ValidationError, match="pair_column"):
         specs.parse({"kind": kind, "model": "/m", "corpus": corpus})
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("words", [(3, 4_000), (4_000, 3), (4_000, 4_000), (40, 3_000)])
+def test_texts_of_any_length_are_cut_as_plain_transformers_cuts_them(
+    tmp_path: Path, side: str, words: tuple[int, int]
+) -> None:
+    folder = tiny_classifier(tmp_path / "model", labels=LABELS)
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(folder)
+    tokenizer.truncation_side = side
+    pair = Coupled(*(" ".join(chosen(count)) for count in words))
+    reader = Reader(tokenizer, max_tokens=MAX_TOKENS, options=specs.ClassifyOptions())
+    [reading] = reader.read([pair])
+    again = tokenizers.from_pretrained(folder)
+    again.truncation_side = side
+    expected = again(*pair, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    assert reading.windows[0].ids == expected
+    assert reading.truncated
+    assert len(reader._backend.encode(*reader._bounded(pair)).overflowing) < 60
+
+
+def chosen(count: int) -> list[str]:
+    return random.Random(count).choices(WORDS, k=count)

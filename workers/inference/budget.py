@@ -32,6 +32,7 @@ class Budget:
     def __init__(self, tokens: int, *, trial: Trial | None = None) -> None:
         self.tokens = tokens
         self._usual = tokens
+        self._ran_out = False
         self._trial = trial
 
     @property
@@ -70,11 +71,10 @@ class Budget:
             tokens = sum(lengths[place] for place in places)
             trial.note(size, tokens=tokens, seconds=time.perf_counter() - began)
             work.beat()
-        else:
-            trial.forget(above=self.tokens)
-        if trial.over:
-            fitting = min(self._usual, trial.largest)
-            self._trial, self.tokens = None, trial.best() or fitting
+        if self._ran_out:  # now sizes follow the memory there is, and nothing is remembered
+            self._trial, self.tokens = None, min(self.tokens, self._usual)
+        elif trial.over:
+            self._trial, self.tokens = None, trial.best() or self._usual
         done = set(places) if fits else set()
         return [item for place, item in enumerate(items) if place not in done]
 
@@ -98,6 +98,7 @@ class Budget:
                 raise
         else:
             return True
+        self._ran_out = True
         # Out here, where the error no longer holds the tensors that did not fit.
         memory.give_back()
         if len(batch) == 1:

@@ -2,7 +2,8 @@
 
 What is tried is real work. Until it is known, batches of several sizes take turns, longest rows
 first, so that sizes are compared on rows of nearly one length; answers do not depend on it (promise
-P6). What was found is kept in a file of the machine, by everything that it depends on.
+P6). What was found is kept in a file of the machine, by what it depends on; but for the rows, of
+which it is taken that those to come are like the first.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Trial:
 
     def next(self) -> int:
         """The size whose turn it is."""
-        size = min(self._rates, key=lambda each: (len(self._rates[each]), self._turns[each]))
+        size = min(self._turns, key=lambda each: self._turns[each])
         self._turns[size] += 1
         return size
 
@@ -63,12 +64,6 @@ class Trial:
         if tokens >= FULL * size:
             self._rates[size].append(tokens / max(seconds, 1e-9))
 
-    def forget(self, *, above: int) -> None:
-        """Larger sizes do not fit; of all sizes the smallest stays."""
-        for size in sorted(self._rates)[1:]:
-            if size > above:
-                del self._rates[size]
-
     @property
     def over(self) -> bool:
         """Whether all is known, or will not be."""
@@ -76,14 +71,19 @@ class Trial:
         return known or max(self._turns.values()) > PATIENCE
 
     def best(self) -> int | None:
-        """The best size, which is kept; ``None`` where the rows did not tell."""
-        if any(len(rates) < ROUNDS for rates in self._rates.values()):
+        """The best of the sizes that are known; it is kept if all are. ``None``: none is."""
+        speeds = {
+            size: statistics.median(rates[1:])
+            for size, rates in self._rates.items()
+            if len(rates) >= ROUNDS
+        }
+        if not speeds:
             return None
-        speeds = {size: statistics.median(rates[1:]) for size, rates in self._rates.items()}
         fastest = max(speeds.values())
         size = min(size for size, speed in speeds.items() if speed >= NEAR * fastest)
         log.info("batch size calibrated", tokens=size, tokens_per_second=speeds)
-        self._keep(size)
+        if len(speeds) == len(self._rates):
+            self._keep(size)
         return size
 
 

@@ -21,6 +21,10 @@ NOISE = 1e-4
 is seen. Of probabilities, as they are."""
 
 
+COLD = 1e-6
+"""Lower temperatures are the same: the likeliest token. A score divided by less may be infinite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Temperature (above 0), nucleus (Holtzman et al. 2020) and the likeliest ``top_k``; 0: all."""
@@ -103,7 +107,7 @@ def draw(
     The number is looked up in the cumulative probabilities, in the vocabulary's order, of the
     tokens that may be sampled.
     """
-    scores = scores / sampling.temperature
+    scores = scores / max(sampling.temperature, COLD)
     chances = scores.softmax(dim=1)
     doubt = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     if 0 < sampling.top_k < scores.shape[1]:

@@ -193,7 +193,7 @@ def load(
         settings,
         model=family.model,
         digest=facts.digest,
-        kind="classify in int8" if options.int8 else "classify",
+        kind=_how(family, options),
     )
     explainer = None
     if options.explain is not None:
@@ -244,7 +244,17 @@ def _exact(
     folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
 ) -> Classifier:
     whole = options.model_copy(update={"int8": False})
-    return load(folder, whole, facts=facts, settings=settings)
+    budget = loading.budget(settings, device=loading.device())  # of few rows nothing is learnt
+    fixed = settings.model_copy(update={"batch_tokens": budget})
+    return load(folder, whole, facts=facts, settings=fixed)
+
+
+def _how(family: Head | Nearest | Entailing, options: ClassifyOptions) -> str:
+    """What makes the same model faster or slower."""
+    ways = [type(family).__name__]
+    ways += ["int8"] if options.int8 else []
+    ways += ["with gradients"] if options.explain is not None else []
+    return ", ".join(ways)
 
 
 def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:

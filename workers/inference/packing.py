@@ -29,7 +29,7 @@ COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 """Models whose positions count from behind the padding id, and pass over it."""
 
 SHORT = 64
-"""On CPU, SDPA's blocks are made for windows of more tokens than these."""
+"""On CPU, SDPA's blocks in float32 are made for windows of more tokens than these."""
 
 STEP = 32
 """Rows have a multiple of so many tokens. oneDNN makes, and keeps, a program for each number."""
@@ -207,7 +207,8 @@ def _by_runs(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
             .transpose(1, 2)
             for each in row
         )
-        attend = _plainly if length <= SHORT else functional.scaled_dot_product_attention
+        short = length <= SHORT and query.dtype is torch.float32  # SDPA adds halves in float32
+        attend = _plainly if short else functional.scaled_dot_product_attention
         mixed.append(attend(query, key, value).transpose(1, 2).flatten(0, 1))
     return torch.cat(mixed)
 

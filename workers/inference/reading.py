@@ -81,6 +81,7 @@ class Reader:
         if lower:
             _lower(self._backend)
         self._strides = options.long_texts is LongTexts.STRIDE
+        self._from_the_left = tokenizer.truncation_side == "left"
         self.window = _window(max_tokens, options)
         room = self.window - self._backend.num_special_tokens_to_add(is_pair=False)
         if room < 1:
@@ -106,7 +107,7 @@ class Reader:
 
         Of a pair that is too long, the longer text is cut.
         """
-        encodings = self._backend.encode_batch_fast(list(items))
+        encodings = self._backend.encode_batch_fast([self._bounded(item) for item in items])
         return [
             self._reading(encoding, item=item)
             for encoding, item in zip(encodings, items, strict=True)
@@ -127,6 +128,30 @@ class Reader:
             Token(id_, type_, name, None if special else place)
             for id_, type_, name, place, special in found
         ]
+
+    def _bounded(self, item: Item) -> Item:
+        """A pair whose texts are cut to a few windows, which changes nothing that is read.
+
+        What is cut off both texts of a pair comes back in every combination of its pieces.
+        """
+        if isinstance(item, str) or all(len(text.encode()) <= self.window for text in item):
+            return item
+        both = [self._backend.encode(text, add_special_tokens=False) for text in item]
+        pieces = [[encoding, *encoding.overflowing] for encoding in both]
+        sizes = [sum(map(len, each)) for each in pieces]
+        return Coupled(
+            *(  # the longer one stays so: it is the one that more is cut of
+                self._beginning(text, own, windows=2 if size == min(sizes) else 3)
+                for text, own, size in zip(item, pieces, sizes, strict=True)
+            )
+        )
+
+    def _beginning(self, text: str, pieces: Sequence[Encoding], *, windows: int) -> str:
+        """So many windows of a text, from the side that is read."""
+        if len(pieces) <= windows:
+            return text
+        places = pieces[windows - 1].offsets
+        return text[places[0][0] :] if self._from_the_left else text[: places[-1][1]]
 
     def _reading(self, encoding: Encoding, *, item: Item) -> Reading:
         if self._says_nothing(encoding, item=item):

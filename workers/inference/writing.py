@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,7 +130,8 @@ class Writer:
         work = Work(
             length=self._length, run=run, refuse=refuse, beat=beat, finish=lambda: None
         )  # what was written is here already
-        self._budget.do(prompts, work)
+        for some in _alike(prompts):
+            self._budget.do(some, work)
         for prompt in doubtful:
             self._budget.alone(prompt, work)
         return written
@@ -163,8 +164,7 @@ class Writer:
         """New token ids of each prompt, up to its end; how they were chosen, but for beams."""
         inputs = self._inputs(batch)
         read = 1 if self._reads else inputs["input_ids"].shape[1]
-        steps = max(prompt.steps for prompt in batch)
-        ends = Ends([read + prompt.steps for prompt in batch], beat=beat)
+        [steps] = {prompt.steps for prompt in batch}
         one_beam = (self._config.num_beams or 1) == 1
         choosing = None
         if one_beam:
@@ -173,13 +173,10 @@ class Writer:
             **inputs,
             generation_config=self._config_of(steps),
             logits_processor=LogitsProcessorList([choosing] if choosing else []),
-            stopping_criteria=StoppingCriteriaList([ends]),
+            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
             **({"tokenizer": self._tokenizer} if self._stops else {}),
         )
-        new = found[:, read:].cpu().tolist()
-        return [
-            self._ended(ids[: prompt.steps]) for prompt, ids in zip(batch, new, strict=True)
-        ], choosing
+        return [self._ended(ids) for ids in found[:, read:].cpu().tolist()], choosing
 
     def _config_of(self, steps: int) -> GenerationConfig:
         config = copy.copy(self._config)
@@ -241,20 +238,15 @@ class Beating(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-class Ends(Beating):
-    """The same, and ends each row at a length of its own: of all its tokens, those read too."""
+def _alike(prompts: Sequence[Prompt]) -> Iterable[list[Prompt]]:
+    """Prompts that may write equally much. Others must not share a batch.
 
-    def __init__(self, lengths: Sequence[int], *, beat: Beat) -> None:
-        super().__init__(beat)
-        self._lengths = torch.tensor(lengths)
-        self._differ = len(set(lengths)) > 1
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **given: Any) -> torch.Tensor:
-        """(rows,): which have come to their length. Beams of one length end by the batch's."""
-        going_on = super().__call__(input_ids, scores, **given)
-        if not self._differ:
-            return going_on
-        return (self._lengths <= input_ids.shape[1]).to(input_ids.device)
+    Whoever has ended is stepped on with the batch, and could leave the model's positions.
+    """
+    found: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.steps, []).append(prompt)
+    return found.values()
 
 
 def config(
