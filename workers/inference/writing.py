@@ -128,8 +128,12 @@ class Writer:
             written[prompt.row] = RowError(RowCode.OUT_OF_MEMORY, message)
 
         work = Work(
-            length=self._length, run=run, refuse=refuse, beat=beat, finish=lambda: None
-        )  # what was written is here already
+            length=self._length,
+            run=run,
+            refuse=refuse,
+            beat=beat,
+            finish=lambda: None,  # what was written is here already
+        )
         for some in _alike(prompts):
             self._budget.do(some, work)
         for prompt in doubtful:
