@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,19 +112,15 @@ def _fork(asked: dict[str, Any], script: Any) -> int:
     pid = os.fork()
     if pid:
         return pid
-    status = 1
     try:
         log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(asked["environment"])
-        status = script.main(Path(asked["run"]))
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        script.main(Path(asked["run"]))
+    except BaseException:  # noqa: BLE001 - this copy of the nursery must not go on
+        traceback.print_exc()
+    os._exit(1)  # only so: the program ends the process itself
 
 
 if __name__ == "__main__":

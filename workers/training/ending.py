@@ -8,8 +8,10 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 DONE = 0
+CRASHED = 1
 FAULT = 65
 """Exit status: the job itself is at fault, and it was told why (EX_DATAERR)."""
 STOPPED = 75
@@ -34,6 +36,18 @@ def die_with_parent() -> None:
     orphan = os.getppid() != parent or (parent == 1 and LAUNCHED in os.environ)
     if orphan:
         os._exit(1)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, with what was printed; nothing is torn down.
+
+    A model in ranks may never come to an end otherwise: the reducer of torch's DDP, freed last,
+    holds the GIL while it waits for gloo's threads, and one of these may be waiting for the GIL
+    to free a tensor (pytorch issue 56297; 190489 tells of the same at the interpreter's end).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class StopRequest:

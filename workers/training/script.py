@@ -14,6 +14,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 import torch
@@ -61,29 +62,32 @@ KEPT = 2
 """Checkpoints that stay on this disk, besides the best: one may still be being uploaded."""
 
 
-def main(path: Path) -> int:
-    """Run the order; the exit status."""
+def main(path: Path) -> NoReturn:
+    """Run the order and end the process."""
     ending.die_with_parent()
     logs.configure()
     order = orders.read(path)
     teller = Teller(order.folder / "told", name=os.environ.get("RANK", "0"))
     stop = StopRequest(order.folder / "stop")
     try:
-        train(order, teller=teller, stop=stop)
+        training = setup(order, teller=teller, stop=stop)
+        train(training)
     except NightshiftError as fault:
         teller.fault(fault)
         log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
-        return ending.FAULT
+        ending.leave(ending.FAULT)
     except Stopped:  # the checkpoint, if there was a step to save, is written
         teller.stopped()
-        return ending.STOPPED
+        ending.leave(ending.STOPPED)
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        sys.excepthook(*sys.exc_info())
+        ending.leave(ending.CRASHED)
     teller.done()
-    return ending.DONE
+    ending.leave(ending.DONE)  # with ``training`` alive: it must not be torn down
 
 
-def train(order: Order, *, teller: Teller, stop: StopRequest) -> None:
+def train(training: Training) -> None:
     """One run, from the base or a checkpoint to a result and its report."""
-    training = setup(order, teller=teller, stop=stop)
     resume_or_begin(training)
     try:
         fit(training)
@@ -393,4 +397,4 @@ def evaluate_and_save(training: Training) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))
