@@ -1,13 +1,15 @@
 """Planning: a corpus is streamed once and written down as shards, whose chunks can then be claimed.
 
 What is said here is of bulk jobs; the data of a training job is planned in ``workers.datasets``.
-Memory is bounded by one shard. A planner that dies is replaced by another, which reads the corpus
-again from the beginning and passes over what is in the ledger already.
+A shard is read while the one before is written; memory is bounded by the two. A planner that dies
+is replaced by another, which reads the corpus again from the beginning and passes over what is in
+the ledger already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -92,7 +94,7 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
         )
     batches = reading.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
-    for draft in drafts(_beating(batches, keeper.beat), limits=limits, progress=progress):
+    for draft in ahead(drafts(_beating(batches, keeper.beat), limits=limits, progress=progress)):
         _write(held, draft, context=context)
     database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
 
@@ -187,6 +189,15 @@ def drafts(
             rows, size = rest.num_rows, rest.nbytes
     if rows:
         yield _draft(index, pa.concat_tables(waiting), limits=limits)
+
+
+def ahead(drafts: Iterator[Draft]) -> Iterator[Draft]:
+    """The drafts; while one is written, the next is read in another thread."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as reader:
+        coming = reader.submit(next, drafts, None)
+        while (draft := coming.result()) is not None:
+            coming = reader.submit(next, drafts, None)
+            yield draft
 
 
 def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Table]:

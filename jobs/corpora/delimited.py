@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.corpora import columns, lines, opening
+from jobs.corpora import clean, columns, lines, opening
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS
-from jobs.corpora.records import Broken, Record, records
+from jobs.corpora.records import Broken, Parser, Record
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
@@ -39,14 +39,20 @@ def _read(
     targets: Targets | None = None,
 ) -> Iterator[pa.RecordBatch]:
     with opening.text(source, corpus) as stream:
-        found = records(
-            lines.blocks(stream, max_row_bytes=max_row_bytes),
-            delimiter=delimiter,
-            max_row_bytes=max_row_bytes,
-        )
+        parser = Parser(delimiter=delimiter, max_row_bytes=max_row_bytes)
+        found = parser.read(lines.blocks(stream, max_row_bytes=max_row_bytes))
         header = _header(next(found, None), source.name)
         chosen = columns.choose(header, corpus, strings=_strings(header), targets=targets)
         places = _places(header, corpus, chosen)
+        if targets is None:  # from the second block on: the first is under way
+            parser.clean = functools.partial(
+                clean.records,
+                delimiter=delimiter,
+                max_row_bytes=max_row_bytes,
+                width=places.width,
+                text=places.text,
+                row_id=places.row_id,
+            )
         yield from _batches(found, places, target=chosen.target, targets=targets)
 
 
@@ -55,11 +61,22 @@ read_tsv = functools.partial(_read, delimiter="\t")
 
 
 def _batches(
-    found: Iterator[Record], places: _Places, *, target: Target | None, targets: Targets | None
+    found: Iterator[Record | pa.RecordBatch],
+    places: _Places,
+    *,
+    target: Target | None,
+    targets: Targets | None,
 ) -> Iterator[pa.RecordBatch]:
     rows, size = no_rows(targets), 0
     text, row_id, width = places.text, places.row_id, places.width
-    for line, fields in found:
+    for record in found:
+        if isinstance(record, pa.RecordBatch):
+            if rows:
+                yield rows.batch()
+                rows, size = no_rows(targets), 0
+            yield from clean.pages(record)
+            continue
+        line, fields = record
         if isinstance(fields, Broken):
             rows.fail(line, fields.code, fields.message)
         elif len(fields) != width:
@@ -85,9 +102,10 @@ def _batches(
         yield rows.batch()
 
 
-def _header(record: Record | None, name: str) -> list[str]:
+def _header(record: Record | pa.RecordBatch | None, name: str) -> list[str]:
     if record is None:
         raise CorpusFailure(f"{name} holds no rows, not even a header", code="corpus_empty")
+    assert isinstance(record, tuple)
     _, fields = record
     if isinstance(fields, Broken):
         raise CorpusFailure(f"{name} cannot be read: its header is broken: {fields.message}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from jobs.corpora import columns, lines, opening
+from jobs.corpora import clean, columns, lines, opening
 from jobs.corpora.batches import Rows, rendered
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
@@ -42,14 +42,32 @@ def read(
         pages = lines.pages(stream, max_row_bytes=max_row_bytes)
         chosen = _choose(pages, source.name, corpus, targets)
     with opening.text(source, corpus) as stream:
-        for page in lines.pages(stream, max_row_bytes=max_row_bytes):
-            rows = no_rows(targets)
-            if page.lines is None:
-                rows.too_long(page.first_line, max_row_bytes=max_row_bytes)
-            else:
-                _add_lines(rows, page, chosen, corpus.id_column)
-            if rows:
+        for number, block in lines.numbered(stream, max_row_bytes=max_row_bytes):
+            if isinstance(block, lines.LongLine):
+                rows = no_rows(targets)
+                rows.too_long(number, max_row_bytes=max_row_bytes)
                 yield rows.batch()
+            else:
+                yield from _batches(number, block, chosen, corpus.id_column, targets)
+
+
+def _batches(
+    number: int,
+    block: bytes,
+    chosen: columns.Chosen,
+    id_column: str | None,
+    targets: Targets | None,
+) -> Iterator[pa.RecordBatch]:
+    if targets is None:
+        whole = clean.objects(block, number, text=chosen.text, row_id=id_column)
+        if whole is not None:
+            yield from clean.pages(whole)
+            return
+    for page in lines.split(number, block):
+        rows = no_rows(targets)
+        _add_lines(rows, page, chosen, id_column)
+        if rows:
+            yield rows.batch()
 
 
 def _add_lines(rows: Rows, page: lines.Page, chosen: columns.Chosen, id_column: str | None) -> None:

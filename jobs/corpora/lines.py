@@ -31,18 +31,31 @@ class Page:
 
 def pages(stream: Readable, *, max_row_bytes: int) -> Iterator[Page]:
     """All lines in order, about ``BLOCK`` bytes a page."""
-    number = 1
-    for block in blocks(stream, max_row_bytes=max_row_bytes):
+    for number, block in numbered(stream, max_row_bytes=max_row_bytes):
         if isinstance(block, LongLine):
             yield Page(number, None)
+        else:
+            yield from split(number, block)
+
+
+def split(number: int, block: bytes) -> Iterator[Page]:
+    """The lines of a block, the first of which is ``number``."""
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    for start in range(0, len(lines), PAGE_ROWS):
+        yield Page(number + start, tuple(lines[start : start + PAGE_ROWS]))
+
+
+def numbered(stream: Readable, *, max_row_bytes: int) -> Iterator[tuple[int, bytes | LongLine]]:
+    """Blocks, each with the number of its first line."""
+    number = 1
+    for block in blocks(stream, max_row_bytes=max_row_bytes):
+        yield number, block
+        if isinstance(block, LongLine):
             number += 1
-            continue
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        for start in range(0, len(lines), PAGE_ROWS):
-            yield Page(number + start, tuple(lines[start : start + PAGE_ROWS]))
-        number += len(lines)
+        else:  # a last line may have no end, but then nothing follows
+            number += block.count(b"\n")
 
 
 def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine]:

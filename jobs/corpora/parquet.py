@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.corpora import columns, opening
+from jobs.corpora import clean, columns, opening
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows, rendered
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
-from jobs.rows import CORPUS_SCHEMA, RowCode
+from jobs.rows import RowCode
 from jobs.specs import Corpus
 
-STEP = 64
+STEP = 128
 _BUFFER = 2**20
 _WHAT = "Parquet file"
 
@@ -223,27 +223,9 @@ def _id_string(value: object) -> str | None:
 
 def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatch:
     """The part in the corpus's schema; without a bad row nothing passes through Python."""
-    text = part.column("text")
-    if text.null_count or not _is_valid(text) or _has_blank(text):
-        return _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
-    count = part.num_rows
-    lines = pa.arange(line, line + count)
-    nothing = pa.nulls(count, pa.string())
-    columns_ = [lines, part.column("id"), text.cast(pa.string()), nothing, nothing]
-    return pa.RecordBatch.from_arrays(columns_, schema=CORPUS_SCHEMA)
-
-
-def _has_blank(text: pa.Array) -> bool:
-    blank = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
-    return bool(pc.any(blank).as_py())
-
-
-def _is_valid(text: pa.Array) -> bool:
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
+    lines = pa.arange(line, line + part.num_rows)
+    made = clean.batch(lines, part.column("id"), part.column("text"))
+    return made or _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
 
 
 def _row_by_row(

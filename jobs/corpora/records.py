@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from jobs.corpora import clean
 from jobs.corpora.batches import too_long_message
 from jobs.corpora.lines import LongLine
 from jobs.rows import RowCode
@@ -41,21 +44,15 @@ Record = tuple[int, list[str] | Broken]
 """The line on which it begins, and its fields; undecodable bytes are half surrogate pairs."""
 
 
-def records(
-    blocks: Iterable[bytes | LongLine], *, delimiter: str, max_row_bytes: int
-) -> Iterator[Record]:
-    """All records in order, that of the header too; blank lines are none."""
-    parser = _Parser(delimiter=delimiter, max_row_bytes=max_row_bytes)
-    for block in blocks:
-        if isinstance(block, LongLine):
-            yield from parser.long_line(block)
-        else:
-            yield from parser.feed(block.decode("utf-8", "surrogateescape"))
-    yield from parser.finish()
+Clean = Callable[[bytes, int], clean.Records | None]
+"""Takes what is clean of bytes that begin with a record, on a line of this number."""
 
 
-class _Parser:
+class Parser:
+    """Reads blocks of whole lines as records."""
+
     def __init__(self, *, delimiter: str, max_row_bytes: int) -> None:
+        self.clean: Clean | None = None
         self._delimiter = delimiter
         self._limit = max_row_bytes
         self._pending = ""  # from the beginning of the first record that is not whole yet
@@ -64,14 +61,32 @@ class _Parser:
         # A process-wide limit, only ever raised: what bounds a field here is the record's size.
         csv.field_size_limit(max(csv.field_size_limit(), (PATIENCE + 2) * max_row_bytes))
 
-    def feed(self, text: str) -> Iterator[Record]:
-        self._pending += text
-        return self._advance(final=False)
+    def read(self, blocks: Iterable[bytes | LongLine]) -> Iterator[Record | pa.RecordBatch]:
+        """All records in order, that of the header too; blank lines are none.
 
-    def finish(self) -> Iterator[Record]:
-        return self._advance(final=True)
+        Once ``clean`` is set, records that it takes come in batches.
+        """
+        for block in blocks:
+            if isinstance(block, LongLine):
+                yield from self._long_line(block)
+            else:
+                yield from self._cleanly(block)
+                yield from self._advance(final=False)
+        yield from self._advance(final=True)
 
-    def long_line(self, long: LongLine) -> Iterator[Record]:
+    def _cleanly(self, block: bytes) -> Iterator[pa.RecordBatch]:
+        """Take what is clean of all that is there now; the rest is pending."""
+        if self.clean is not None and not self._skipping:
+            begun = self._pending.encode("utf-8", "surrogateescape")
+            taken = self.clean(begun + block, self._line)
+            if taken is not None:
+                self._pending = taken.rest.decode("utf-8", "surrogateescape")
+                self._line += taken.lines
+                yield taken.batch
+                return
+        self._pending += block.decode("utf-8", "surrogateescape")
+
+    def _long_line(self, long: LongLine) -> Iterator[Record]:
         """The line belongs to the open record, if one is open, and makes it too long."""
         if not self._skipping:
             yield self._line, Broken(RowCode.ROW_TOO_LONG, too_long_message(self._limit))
