@@ -1,8 +1,8 @@
-"""Memory of every process while a job of a million short rows runs, and the length of the queue.
+"""Memory of every process while a job of many short rows runs, and the length of the queue.
 
-``python -m benchmarks.million_rows [ROWS]``. The model is a random encoder of two layers: what is
-measured is the system. The worker is compared with a process that only loads the model and
-classifies once.
+``python -m benchmarks.short_rows [ROWS ...]``: a job of a million rows, or one of each size given,
+on an installation of its own. The model is a random encoder of two layers: what is measured is the
+system. The worker is compared with a process that only loads the model and classifies once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIB = 2**20
 ROWS = 1_000_000
 
 
-def main(rows: int = ROWS) -> None:
+def main(rows: int) -> None:
     from tests.support.tiny_models import tiny_classifier  # noqa: PLC0415 - the client has no torch
 
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, stack.fresh() as running:
@@ -41,7 +41,7 @@ def main(rows: int = ROWS) -> None:
             for name in ("api", "planner", "control", "pool")
         }
     machine.keep(
-        "million_rows",
+        f"short_rows_{rows}",
         {
             "rows": rows,
             "verified": report["ok"] and report["rows_output"] == rows,
@@ -76,7 +76,7 @@ def _longest_queue(redis_url: str, *, until: subprocess.Popen[str]) -> int:
 
 
 def _started_child(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.million_rows", *arguments]
+    command = [sys.executable, "-m", "benchmarks.short_rows", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -134,7 +134,6 @@ if __name__ == "__main__":
             _client(api_url, key, corpus, model)
         case ["alone", model]:
             _alone(model)
-        case [rows]:
-            main(int(rows))
-        case _:
-            main()
+        case sizes:
+            for size in map(int, sizes or [str(ROWS)]):
+                main(size)

@@ -1,0 +1,274 @@
+"""``python -m benchmarks.report``: the figures in ``benchmarks/results`` as a page with plots.
+
+Writes ``docs/benchmarks.md`` and, for each comparison, a plot in ``docs/plots/``. No figure is
+typed in: a benchmark that has left no file has no section.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "benchmarks.md"
+PLOTS = DOCS / "plots"
+
+PROCESSES = {
+    "api_peak": "API",
+    "planner_peak": "planner",
+    "control_peak": "control",
+    "client_peak": "client",
+    "worker_above_model": "worker above its model",
+}
+CORPORA = {"news": "news as it comes", "mixed": "rows of 5 to 512 tokens"}
+FORMATS = ("jsonl", "csv", "parquet")
+
+HEAD = """\
+# Benchmarks
+
+Every table is made of the file named below it, by `python -m benchmarks.report`; every file by the
+command under it. What is compared takes turns within one run. A ratio is the median over the rounds
+of that run, and says more than the rates, which are of one machine and one day.
+"""
+
+Record = Mapping[str, Any]
+
+
+def main() -> None:
+    records = read()
+    PAGE.write_text(page(records), encoding="utf-8")
+    PLOTS.mkdir(exist_ok=True)
+    for name, record in records.items():
+        if name.startswith("engine_"):
+            _draw_rates(record, PLOTS / f"{name}.svg")
+    if sizes := short_rows(records):
+        _draw_memory(sizes, PLOTS / "memory.svg")
+    print(PAGE)
+
+
+def read() -> dict[str, Record]:
+    """The figures that were kept, by the benchmark's name."""
+    files = sorted(machine.RESULTS.glob("*.json"))
+    return {file.stem: json.loads(file.read_bytes()) for file in files}
+
+
+def page(records: Mapping[str, Record]) -> str:
+    """The page in Markdown."""
+    sections = [HEAD]
+    for prefix, write in SECTIONS.items():
+        for name, record in records.items():
+            if name.startswith(prefix):
+                lines = [*write(record), "", _origin(name, record)]
+                sections.append("\n".join(lines) + "\n")
+    if sizes := short_rows(records):
+        lines = [*_memory(sizes), "", *(f"- {_origin(f'short_rows_{n}', r)}" for n, r in sizes)]
+        sections.append("\n".join(lines) + "\n")
+    return "\n".join(sections)
+
+
+def short_rows(records: Mapping[str, Record]) -> list[tuple[int, Record]]:
+    """The sizes that were measured, smallest first."""
+    found = (record for name, record in records.items() if name.startswith("short_rows_"))
+    return sorted(((record["rows"], record) for record in found), key=lambda each: each[0])
+
+
+def _origin(name: str, record: Record) -> str:
+    where = record["machine"]
+    device = record.get("gpu") or f"{where['cores']} cores of {where['processor']}"
+    return (
+        f"`{record['command']}` on {device}, {where['at'][:10]}: "
+        f"[{name}.json](../benchmarks/results/{name}.json)"
+    )
+
+
+def _engine(record: Record) -> Iterator[str]:
+    threads = record["threads"]
+    words = "one thread" if threads == 1 else f"{threads} threads"
+    yield f"## The engine against what people would run instead, {words}"
+    yield ""
+    yield (
+        "Real tokens per second; how many times as fast the engine is; the share of what a large "
+        "matrix product reaches on the same device, in useful work; labels equal to the engine's."
+    )
+    for corpus, described in CORPORA.items():
+        found = record[corpus]
+        yield ""
+        yield f"{found['rows']:,} rows, {found['tokens']:,} tokens: {described}."
+        yield ""
+        yield "| | tokens/s | engine over it | of the limit | labels equal |"
+        yield "|---|---:|---:|---:|---:|"
+        for peer, each in found["peers"].items():
+            yield (
+                f"| {peer} | {each['tokens_per_second']:,.0f} | {each['engine_over_it']:.2f} | "
+                f"{each['share_of_limit']:.0%} | {each['labels_equal']:.1%} |"
+            )
+    yield ""
+    yield f"![real tokens per second, {words}](plots/{record['benchmark']}.svg)"
+
+
+def _generation(record: Record) -> Iterator[str]:
+    yield "## Generation"
+    yield ""
+    yield (
+        f"{record['prompts']} prompts of mixed length, at most {record['most_new_tokens']} new "
+        "tokens, temperature 0, random weights."
+    )
+    yield ""
+    yield "| | new tokens/s | engine over it | texts equal |"
+    yield "|---|---:|---:|---:|"
+    for peer, each in record.items():
+        if isinstance(each, dict) and "new_tokens_per_second" in each:
+            yield (
+                f"| {peer} | {each['new_tokens_per_second']:,.0f} | {each['engine_over_it']:.2f} | "
+                f"{each['texts_equal']:.1%} |"
+            )
+
+
+def _planner(record: Record) -> Iterator[str]:
+    yield "## The planner against a bare stream of pyarrow"
+    yield ""
+    yield (
+        f"{record['rows']:,} rows. Both read in one thread; the planner checks and numbers every "
+        "row, and writes in a second thread."
+    )
+    yield ""
+    yield "| | planner, rows/s | bare, rows/s | planner over bare | by processor time |"
+    yield "|---|---:|---:|---:|---:|"
+    for kind in FORMATS:
+        each = record[kind]
+        yield (
+            f"| {kind} | {each['planner_rows_per_second']:,.0f} | "
+            f"{each['bare_rows_per_second']:,.0f} | {each['planner_over_bare']:.2f} | "
+            f"{each['planner_over_bare_by_processor_time']:.2f} |"
+        )
+
+
+def _job(record: Record) -> Iterator[str]:
+    yield "## A job against the engine alone"
+    yield ""
+    yield f"{record['rows']:,} rows in chunks of {record['chunk_rows']}, a warm worker."
+    yield ""
+    yield "| | |"
+    yield "|---|---:|"
+    yield f"| submit to first row | {record['submit_to_first_row_median_seconds']:.3f} s |"
+    yield (
+        "| between two chunks, beyond the engine's own time | "
+        f"{record['overhead_per_chunk_median_seconds']:.3f} s |"
+    )
+    yield (
+        "| share of the job outside the engine | "
+        f"{record['share_of_job_outside_the_engine_median']:.1%} |"
+    )
+    yield f"| the job over the engine alone | {record['job_over_engine_alone_median']:.3f} |"
+
+
+def _memory(sizes: Sequence[tuple[int, Record]]) -> Iterator[str]:
+    yield "## Memory by the size of the corpus"
+    yield ""
+    yield (
+        "Jobs of short rows with a random encoder of two layers: peaks of memory in MiB, and the "
+        "most messages that were in the queue."
+    )
+    yield ""
+    yield "| rows | rows/s | " + " | ".join(PROCESSES.values()) + " | queue |"
+    yield "|---:" * (len(PROCESSES) + 3) + "|"
+    for rows, record in sizes:
+        peaks = (f"{record[f'{name}_mib']:.0f}" for name in PROCESSES)
+        yield (
+            f"| {rows:,} | {record['rows_per_second']:,.0f} | {' | '.join(peaks)} | "
+            f"{record['queue_longest_messages']} |"
+        )
+    yield ""
+    yield "![peaks of memory by rows](plots/memory.svg)"
+
+
+def _two_workers(record: Record) -> Iterator[str]:
+    yield "## Two workers of one thread against one"
+    yield ""
+    yield (
+        f"{record['rows']:,} rows: {record['one_worker_rows_per_second']:,.0f} rows/s with one, "
+        f"{record['two_workers_rows_per_second']:,.0f} with two, "
+        f"{record['two_over_one_median']:.2f} times as many."
+    )
+
+
+def _same_labels(record: Record) -> Iterator[str]:
+    yield "## The engine's answers against the model row by row"
+    yield ""
+    yield "Labels by label texts and embeddings, in float32, for every row of a corpus."
+    yield ""
+    yield "| | rows | labels that differ | largest difference of an embedding's number |"
+    yield "|---|---:|---:|---:|"
+    for corpus, found in record.items():
+        for chunks, each in _dicts(found):
+            yield (
+                f"| {corpus}, {chunks} | {found['rows']:,} | {each['labels_differing']} | "
+                f"{each['embedding_difference']:.1e} |"
+            )
+
+
+def _dicts(record: object) -> Iterator[tuple[str, Record]]:
+    for name, each in record.items() if isinstance(record, dict) else ():
+        if isinstance(each, dict):
+            yield name, each
+
+
+SECTIONS = {
+    "engine_": _engine,
+    "generation_": _generation,
+    "job_overhead": _job,
+    "planner": _planner,
+    "same_labels": _same_labels,
+    "two_workers": _two_workers,
+}
+"""What writes about a record, by how its name begins."""
+
+
+def _draw_memory(sizes: Sequence[tuple[int, Record]], file: Path) -> None:
+    """A line for each process."""
+    figure, panel = _figure("memory", size=(7, 3.6))
+    for name, words in PROCESSES.items():
+        peaks = [record[f"{name}_mib"] for _, record in sizes]
+        panel.plot([rows for rows, _ in sizes], peaks, marker="o", label=words)
+    panel.set_xscale("log")
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel("rows")
+    panel.set_ylabel("MiB at most")
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(file, metadata={"Date": None})
+
+
+def _draw_rates(record: Record, file: Path) -> None:
+    """Bars of real tokens per second, a panel for each corpus."""
+    figure, panels = _figure(record["benchmark"], size=(10, 3.6), panels=len(CORPORA))
+    for panel, (corpus, words) in zip(panels, CORPORA.items(), strict=True):
+        found = record[corpus]["peers"]
+        names = list(found)[::-1]
+        rates = [found[name]["tokens_per_second"] for name in names]
+        colors = ["#1f6f8b" if name.startswith("engine") else "#b9c4c9" for name in names]
+        panel.bar_label(panel.barh(names, rates, color=colors), fmt="{:,.0f}", padding=3)
+        panel.set_title(words)
+        panel.set_xlim(0, 1.15 * max(rates))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlabel("real tokens per second")
+    figure.savefig(file, metadata={"Date": None})
+
+
+def _figure(name: str, *, size: tuple[float, float], panels: int = 1) -> tuple[Any, Any]:
+    """A figure and its panels; the same figures make the same file."""
+    import matplotlib as mpl  # noqa: PLC0415 - of the extra `bench`
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    mpl.rcParams["svg.hashsalt"] = name
+    mpl.rcParams["svg.fonttype"] = "none"
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(1, panels, sharey=True)
+
+
+if __name__ == "__main__":
+    main()
