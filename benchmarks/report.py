@@ -148,9 +148,10 @@ def _planner(record: Record) -> Iterator[str]:
 
 
 def _job(record: Record) -> Iterator[str]:
-    yield "## A job against the engine alone"
+    words = f" of {record['words_each']} words" if record["words_each"] else ""
+    yield f"## A job of {record['rows']:,} rows{words} against the engine alone"
     yield ""
-    yield f"{record['rows']:,} rows in chunks of {record['chunk_rows']}, a warm worker."
+    yield f"In chunks of {record['chunk_rows']:,} rows, a warm worker, {record['rounds']} rounds."
     yield ""
     yield "| | |"
     yield "|---|---:|"
