@@ -33,6 +33,7 @@ from jobs.ledger.planning import Progress
 from jobs.settings import Settings
 from jobs.specs import Corpus
 from workers import planner
+from workers.ahead import ahead
 
 ROUNDS = 3
 BATCH_ROWS = 10_000
@@ -99,11 +100,12 @@ def _plan(corpus: Path, out: Path) -> int:
     asked = Corpus(uri=corpus.as_uri(), text_column="text")
     batches = reading.read(source, asked, max_row_bytes=settings.max_row_bytes)
     rows = 0
-    drafts = planner.drafts(batches, limits=limits, progress=Progress(shards=0, rows=0))
-    for draft in planner.ahead(drafts):
-        key = parts.shard_key("job", index=draft.index, fence=1)
-        parts.write(store, key, draft.table)
-        rows += sum(draft.chunk_rows)
+    with ahead(batches, depth=planner.AHEAD) as coming:
+        start = Progress(shards=0, rows=0)
+        for draft in planner.drafts(coming, limits=limits, progress=start):
+            key = parts.shard_key("job", index=draft.index, fence=1)
+            parts.write(store, key, draft.table)
+            rows += sum(draft.chunk_rows)
     return rows
 
 

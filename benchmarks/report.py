@@ -148,7 +148,7 @@ def _planner(record: Record) -> Iterator[str]:
 
 
 def _job(record: Record) -> Iterator[str]:
-    words = f" of {record['words_each']} words" if record["words_each"] else ""
+    words = f" of {record['words_each']} words" if record.get("words_each") else ""
     yield f"## A job of {record['rows']:,} rows{words} against the engine alone"
     yield ""
     yield f"In chunks of {record['chunk_rows']:,} rows, a warm worker, {record['rounds']} rounds."

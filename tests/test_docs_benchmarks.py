@@ -15,4 +15,4 @@ def test_the_page_is_that_of_the_kept_figures() -> None:
 
 def test_every_plot_on_the_page_is_there() -> None:
     named = re.findall(r"\(plots/(.*?)\)", report.PAGE.read_text(encoding="utf-8"))
-    assert sorted(named) == sorted(plot.name for plot in report.PLOTS.iterdir())
+    assert sorted(named) == sorted(plot.name for plot in report.PLOTS.glob("*"))

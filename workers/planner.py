@@ -1,15 +1,14 @@
 """Planning: a corpus is streamed once and written down as shards, whose chunks can then be claimed.
 
 What is said here is of bulk jobs; the data of a training job is planned in ``workers.datasets``.
-A shard is read while the one before is written; memory is bounded by the two. A planner that dies
-is replaced by another, which reads the corpus again from the beginning and passes over what is in
-the ledger already.
+Rows are read while a shard is written; memory is bounded by that shard and what is read ahead. A
+planner that dies is replaced by another, which reads the corpus again from the beginning and passes
+over what is in the ledger already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -31,11 +30,15 @@ from jobs.settings import Settings
 from jobs.specs import TRAINING, AnyBulk, EmbedSpec, GenerateSpec, PipelineSpec, Text2TextSpec
 from jobs.tables import Job
 from workers import datasets
+from workers.ahead import ahead
 from workers.context import Context
 from workers.keeper import Keeper
 from workers.steps import Held, holding
 
 log = structlog.get_logger()
+
+AHEAD = 32
+"""Batches, of about a megabyte at most, that are read while a shard is written."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
         )
     batches = reading.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
-    for draft in ahead(drafts(_beating(batches, keeper.beat), limits=limits, progress=progress)):
-        _write(held, draft, context=context)
+    with ahead(_beating(batches, keeper.beat), depth=AHEAD) as coming:
+        for draft in drafts(coming, limits=limits, progress=progress):
+            _write(held, draft, context=context)
     database.patiently(context.sessions, lambda s: planning.complete(s, held), seconds=20)
 
 
@@ -189,15 +193,6 @@ def drafts(
             rows, size = rest.num_rows, rest.nbytes
     if rows:
         yield _draft(index, pa.concat_tables(waiting), limits=limits)
-
-
-def ahead(drafts: Iterator[Draft]) -> Iterator[Draft]:
-    """The drafts; while one is written, the next is read in another thread."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading") as reader:
-        coming = reader.submit(next, drafts, None)
-        while (draft := coming.result()) is not None:
-            coming = reader.submit(next, drafts, None)
-            yield draft
 
 
 def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Table]:

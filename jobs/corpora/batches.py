@@ -61,7 +61,7 @@ class Rows:
             return pa.array(self._texts, pa.string())
         except UnicodeEncodeError:
             for index, text in enumerate(self._texts):
-                if text is not None and not _encodable(text):
+                if text is not None and not encodable(text):
                     self._spoil(index, RowCode.BAD_ENCODING, _UNDECODABLE)
             return pa.array(self._texts, pa.string())
 
@@ -102,7 +102,7 @@ class LabelledRows(Rows):
 
     def _columns(self) -> list[pa.Array]:
         for index, target in self._targets.items():
-            if not _encodable(target):
+            if not encodable(target):
                 self._spoil(index, RowCode.BAD_ENCODING, _UNDECODABLE_TARGET)
         columns = super()._columns()
         for index in self._errors:
@@ -142,7 +142,8 @@ def clipped(message: str) -> str:
     return message if len(message) <= MESSAGE_LENGTH else message[: MESSAGE_LENGTH - 1] + "…"
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether it is Unicode as it stands, without half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

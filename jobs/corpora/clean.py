@@ -19,11 +19,17 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from jobs.corpora.batches import MAX_BYTES, MAX_ROWS
+from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, encodable
 from jobs.rows import CORPUS_SCHEMA
 
 _NO_NUMBERS = (re.compile(rb"Inf[\s,}\]]"), re.compile(rb"-NaN[\s,}\]]"))
 """What Arrow takes for numbers, beside those that Python takes too."""
+
+WORTH_IT = 32 * 2**10
+"""Bytes of a block; for a smaller one Python is faster."""
+
+_MOST_FIELDS = 1_000
+"""Of a record: each costs Arrow something in every block, wanted or not."""
 
 _SOME_DIGITS = re.compile(rb"\d{10}")
 _BRACKETS = 400
@@ -62,8 +68,11 @@ def _has_blank(texts: pa.Array) -> bool:
 
 def objects(block: bytes, line: int, *, text: str, row_id: str | None) -> pa.RecordBatch | None:
     """Lines of JSON objects, the first of which is ``line``; ids are strings or whole numbers."""
+    names = [text] if row_id is None else [text, row_id]
+    if len(block) < WORTH_IT or len(set(names)) < len(names) or not all(map(encodable, names)):
+        return None
     rows = block.removesuffix(b"\n").split(b"\n")
-    if text == row_id or not _are_objects(rows) or not _is_unicode(block):
+    if not _are_objects(rows) or not _is_unicode(block):
         return None
     for others in ("error", "ignore"):  # what no other field could hide need not be looked for
         if others == "ignore" and _may_be_refused(block, rows):
@@ -149,7 +158,9 @@ def records(
     ``width`` is how many fields each has; the columns wanted are those in places ``text`` and
     ``row_id``. A line is known to be of at most ``max_row_bytes``, a record of several is not.
     """
-    if len(block) > MAX_BYTES or block.startswith(b"\xef\xbb\xbf"):
+    if not WORTH_IT <= len(block) <= MAX_BYTES or width > _MOST_FIELDS:
+        return None
+    if block.startswith(b"\xef\xbb\xbf"):  # which Arrow would pass over
         return None
     whole, pieces = block, block.split(b'"')  # every other one is within quotes
     if len(pieces) % 2 == 0 or not block.endswith(b"\n"):

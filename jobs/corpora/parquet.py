@@ -225,7 +225,9 @@ def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatc
     """The part in the corpus's schema; without a bad row nothing passes through Python."""
     lines = pa.arange(line, line + part.num_rows)
     made = clean.batch(lines, part.column("id"), part.column("text"))
-    return made or _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
+    if made is not None:
+        return made
+    return _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
 
 
 def _row_by_row(

@@ -107,7 +107,7 @@ def by_rows(data: bytes, name: str, **corpus: object) -> object:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
-    with mock.patch.object(lines, "BLOCK", 64):
+    with mock.patch.object(lines, "BLOCK", 64), mock.patch.object(clean, "WORTH_IT", 0):
         yield
 
 
@@ -119,6 +119,25 @@ def test_lines_of_json(data: bytes, bad: bytes, at: int, id_column: str | None) 
     assert found == by_rows(data, "a.jsonl", text_column="text", id_column=id_column)
 
 
+@pytest.mark.parametrize("name", [r"\ud83d", r"\u4e2d"])
+@pytest.mark.parametrize("by_default", [True, False])
+def test_odd_names_of_columns(name: str, *, by_default: bool) -> None:
+    data = f'{{"{name}": "good"}}\n{{"{name}": "too"}}\n'.encode()
+    given_ = {} if by_default else {"text_column": json.loads(f'"{name}"')}
+    found = outcome(data, "a.jsonl", **given_)
+    assert found == by_rows(data, "a.jsonl", **given_)
+    assert isinstance(found, list)
+    assert [row["text"] for row in found] == ["good", "too"]
+
+
+def test_one_column_may_be_text_and_id() -> None:
+    data = b'{"text": "a"}\n{"text": "b"}\n'
+    for kind, corpus in (("jsonl", data), ("csv", b"text\nx\na\nb\n" + b"long text\n" * 20)):
+        given_ = {"text_column": "text", "id_column": "text"}
+        found = outcome(corpus, f"a.{kind}", **given_)
+        assert found == by_rows(corpus, f"a.{kind}", **given_)
+
+
 @thorough
 @given(
     csv_lines,
@@ -126,14 +145,17 @@ def test_lines_of_json(data: bytes, bad: bytes, at: int, id_column: str | None) 
     st.integers(0, 60),
     st.sampled_from(["text", "text,id", "id,text", "text,text"]),
     st.sampled_from([40, 2**20]),
+    st.sampled_from(["csv", "tsv"]),
 )
-def test_records(data: bytes, bad: bytes, at: int, header: str, limit: int) -> None:
+def test_records(data: bytes, bad: bytes, at: int, header: str, limit: int, kind: str) -> None:
     first = ",".join(["first"] * header.count("text") + ["1"] * header.count("id"))
     data = f"{header}\n{first}\n".encode() + data[:at] + bad + data[at:] + b"last,1\n"
+    if kind == "tsv":
+        data = data.replace(b",", b"\t")
     given_: dict[str, object] = {"text_column": "text", "max_row_bytes": limit}
     if "id" in header:
         given_["id_column"] = "id"
-    assert outcome(data, "a.csv", **given_) == by_rows(data, "a.csv", **given_)
+    assert outcome(data, f"a.{kind}", **given_) == by_rows(data, f"a.{kind}", **given_)
 
 
 @pytest.mark.parametrize(

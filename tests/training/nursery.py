@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,9 +117,8 @@ def _fork(asked: dict[str, Any], script: Any) -> int:
         os.dup2(log, 2)
         os.environ.update(asked["environment"])
         script.main(Path(asked["run"]))
-    except BaseException:  # noqa: BLE001 - this copy of the nursery must not go on
-        traceback.print_exc()
-    os._exit(1)  # only so: the program ends the process itself
+    finally:  # it ends itself; should it not, this copy of the nursery must not go on
+        os._exit(1)
 
 
 if __name__ == "__main__":

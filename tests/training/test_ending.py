@@ -5,6 +5,7 @@ Torn down, a model in ranks made about one of forty runs of three ranks hang (`e
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tests.training.building import Work, labelled, wait_until, work
 from workers.training import ending
 
 UNWILLING = """
-import atexit, sys, threading, time
+import atexit, contextlib, sys, threading, time
 from pathlib import Path
 from workers.training import ending, script
 
@@ -26,16 +27,18 @@ def wait(*_):
 script.Training.__del__ = wait
 atexit.register(wait)
 threading.Thread(target=wait).start()
-print("printed", end="")
+with contextlib.suppress(OSError):
+    print("printed", end="")
 script.main(Path(sys.argv[1]))
 """
 """A process in which whatever is torn down waits."""
 
 
-def started(run: Work) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", UNWILLING, run.run_file], stdout=subprocess.PIPE, text=True
-    )
+def started(run: Work, *, out: Path, err: Path) -> subprocess.Popen[bytes]:
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-c", UNWILLING, run.run_file], stdout=stdout, stderr=stderr
+        )
 
 
 def stop(run: Work) -> None:
@@ -48,25 +51,54 @@ def spoil(run: Work) -> None:
     (run.folder / "checkpoints").write_text("in the way")
 
 
-@pytest.mark.parametrize(
-    ("disturb", "status"),
-    [
-        pytest.param(lambda _: None, ending.DONE, id="done"),
-        pytest.param(stop, ending.STOPPED, id="stopped"),
-        pytest.param(spoil, ending.CRASHED, id="crashed"),
-    ],
-)
-def test_it_leaves_at_once(tmp_path: Path, disturb: Callable[[Work], None], status: int) -> None:
-    epochs = 1 if status == ending.DONE else 400
-    train = {"epochs": epochs, "batch_rows": 12, "checkpoint_steps": 2}
-    run = work(tmp_path / "W", data={"train": labelled(130), "test": labelled(30)}, train=train)
-    process = started(run)
-    try:
+def mislead(run: Work) -> None:
+    """Let it find its first row's label unknown."""
+    order = json.loads(run.run_file.read_bytes())
+    order["dataset"]["labels"] = ["poetry"]
+    run.run_file.write_text(json.dumps(order))
+
+
+CASES = [
+    pytest.param(lambda _: None, ending.DONE, id="done"),
+    pytest.param(stop, ending.STOPPED, id="stopped"),
+    pytest.param(mislead, ending.FAULT, id="at fault"),
+    pytest.param(spoil, ending.CRASHED, id="crashed"),
+]
+
+
+def status_of(run: Work, disturb: Callable[[Work], None], *, out: Path, err: Path) -> int:
+    if disturb is not stop:  # what is wrong is wrong from the beginning
         disturb(run)
-        printed, _ = process.communicate(timeout=120)
+    process = started(run, out=out, err=err)
+    try:
+        if disturb is stop:
+            stop(run)
+        return process.wait(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == status
-    assert printed.startswith("printed")
+
+
+def made(folder: Path, *, epochs: int) -> Work:
+    train = {"epochs": epochs, "batch_rows": 12, "checkpoint_steps": 2}
+    data = {"train": labelled(130), "test": labelled(30)}
+    return work(folder / "W", data=data, train=train)
+
+
+@pytest.mark.parametrize(("disturb", "status"), CASES)
+def test_it_leaves_at_once(tmp_path: Path, disturb: Callable[[Work], None], status: int) -> None:
+    run = made(tmp_path, epochs=1 if status == ending.DONE else 400)
+    out, err = tmp_path / "out", tmp_path / "err"
+    assert status_of(run, disturb, out=out, err=err) == status, err.read_text()
+    assert out.read_text().startswith("printed")
     assert bool(run.told("done")) == (status == ending.DONE)
     assert bool(run.told("stopped")) == (status == ending.STOPPED)
+    assert bool(run.told("fault")) == (status == ending.FAULT)
+    assert ("Traceback" in err.read_text()) == (status == ending.CRASHED)
+
+
+@pytest.mark.parametrize(("disturb", "status"), [CASES[0], CASES[3]])
+def test_it_leaves_though_nothing_can_be_printed(
+    tmp_path: Path, disturb: Callable[[Work], None], status: int
+) -> None:
+    full = Path("/dev/full")
+    assert status_of(made(tmp_path, epochs=1), disturb, out=full, err=full) == status

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from workers.inference.ahead import ahead
+from workers.ahead import ahead
 from workers.inference.measuring import Beat, Meter, Row
 from workers.inference.reading import Item, Reading, slices
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -45,9 +47,21 @@ def leave(status: int) -> NoReturn:
     holds the GIL while it waits for gloo's threads, and one of these may be waiting for the GIL
     to free a tensor (pytorch issue 56297; 190489 tells of the same at the interpreter's end).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the disk may be full: that is no reason to stay
+            stream.flush()
     os._exit(status)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """Whatever the block raises is printed, and the process leaves as one that crashed."""
+    try:
+        yield
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        with contextlib.suppress(Exception):
+            sys.excepthook(*sys.exc_info())
+        leave(CRASHED)
 
 
 class StopRequest:

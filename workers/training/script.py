@@ -28,8 +28,8 @@ from accelerate.utils import (
 
 from jobs import logs
 from jobs.errors import JobFailure, NightshiftError
+from workers.ahead import ahead
 from workers.inference import loading
-from workers.inference.ahead import ahead
 from workers.training import (
     ending,
     families,
@@ -63,27 +63,26 @@ KEPT = 2
 
 
 def main(path: Path) -> NoReturn:
-    """Run the order and end the process."""
-    ending.die_with_parent()
-    logs.configure()
-    order = orders.read(path)
-    teller = Teller(order.folder / "told", name=os.environ.get("RANK", "0"))
-    stop = StopRequest(order.folder / "stop")
-    try:
-        training = setup(order, teller=teller, stop=stop)
-        train(training)
-    except NightshiftError as fault:
-        teller.fault(fault)
-        log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
-        ending.leave(ending.FAULT)
-    except Stopped:  # the checkpoint, if there was a step to save, is written
-        teller.stopped()
-        ending.leave(ending.STOPPED)
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())
-        ending.leave(ending.CRASHED)
-    teller.done()
-    ending.leave(ending.DONE)  # with ``training`` alive: it must not be torn down
+    """Run the order and end the process; nothing of the training is torn down before."""
+    with ending.leaving():
+        ending.die_with_parent()
+        logs.configure()
+        order = orders.read(path)
+        teller = Teller(order.folder / "told", name=os.environ.get("RANK", "0"))
+        stop = StopRequest(order.folder / "stop")
+        try:
+            training = setup(order, teller=teller, stop=stop)
+            train(training)
+            teller.done()
+        except NightshiftError as fault:
+            teller.fault(fault)
+            log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
+            ending.leave(ending.FAULT)
+        except Stopped:  # the checkpoint, if there was a step to save, is written
+            teller.stopped()
+            ending.leave(ending.STOPPED)
+        ending.leave(ending.DONE)
+    raise AssertionError("the process has ended")
 
 
 def train(training: Training) -> None:

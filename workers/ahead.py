@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 DEPTH = 2
-"""Items that may wait; memory is bounded by it."""
+"""Items that may wait, unless something else is said; memory is bounded by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class _End:
 
 
 @contextmanager
-def ahead(items: Iterable[T]) -> Iterator[Iterator[T]]:
+def ahead(items: Iterable[T], *, depth: int = DEPTH) -> Iterator[Iterator[T]]:
     """Yield an iterator over ``items``, which are made in a thread of their own.
 
     The thread has ended when the block is left, however it is left; an error of ``items`` is
     raised to the reader in its place.
     """
-    ready: queue.Queue[T | _End] = queue.Queue(maxsize=DEPTH)
+    ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     maker = threading.Thread(target=_make, args=(items, ready, stop), name="ahead", daemon=True)
     maker.start()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from workers.inference.ahead import DEPTH, ahead
+from workers.ahead import DEPTH, ahead
 
 
 def names() -> list[str]:
@@ -58,6 +59,16 @@ def test_the_thread_makes_no_more_than_a_few_items_ahead() -> None:
         for taken in range(1, 50):
             next(items)
             assert len(made) <= taken + DEPTH + 1
+
+
+def test_so_many_may_wait_as_is_said() -> None:
+    made: list[int] = []
+    with ahead(endless(made), depth=7) as items:
+        next(items)
+        end = time.monotonic() + 10
+        while len(made) < 9 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(made) == 9  # one taken, seven that wait, one that finds no room
 
 
 def test_an_error_of_the_maker_is_raised_to_the_reader_in_its_place() -> None:
