@@ -1,4 +1,4 @@
-"""``python -m benchmarks [CORPUS]``: the benchmarks one after the other.
+"""``python -m benchmarks [CORPUS]``: the benchmarks one after the other, then the page of them.
 
 Those that compare on a corpus run where one is given, a CSV file with columns ``text`` and
 ``label``.
@@ -18,3 +18,4 @@ for name in ALONE + (ON_A_CORPUS if corpus else ()):
     given = corpus if name in ON_A_CORPUS else []
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *given], check=True)
+subprocess.run([sys.executable, "-m", "benchmarks.report"], check=True)
