@@ -47,9 +47,8 @@ def main() -> None:
         one = Path(folder) / "one.jsonl"
         one.write_text(json.dumps({"text": "one row"}) + "\n")
         one_id = client.upload(one)["id"]
-        stack.classified(
-            client, one_id, chunk_rows=given.chunk_rows
-        )  # the worker is warm from here on
+        # The worker is warm from here on.
+        stack.classified(client, one_id, chunk_rows=given.chunk_rows)
         with psycopg.connect(running.database_url, autocommit=True) as ledger:
             first = [_first_row(client, ledger, one_id) for _ in range(ROUNDS * 2)]
             rounds = [

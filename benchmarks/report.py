@@ -1,7 +1,7 @@
 """``python -m benchmarks.report``: the figures in ``benchmarks/results`` as a page with plots.
 
-Writes ``docs/benchmarks.md`` and, for each comparison, a plot in ``docs/plots/``. No figure is
-typed in: a benchmark that has left no file has no section.
+Writes ``docs/benchmarks.md`` and, of the engine's rates and of memory, plots in ``docs/plots/``. No
+figure is typed in: a benchmark that has left no file has no section.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _planner(record: Record) -> Iterator[str]:
 
 
 def _job(record: Record) -> Iterator[str]:
-    words = f" of {record['words_each']} words" if record.get("words_each") else ""
+    words = f" of {record['words_each']} words" if record["words_each"] else ""
     yield f"## A job of {record['rows']:,} rows{words} against the engine alone"
     yield ""
     yield f"In chunks of {record['chunk_rows']:,} rows, a warm worker, {record['rounds']} rounds."

@@ -33,7 +33,9 @@ _MOST_FIELDS = 1_000
 
 _SOME_DIGITS = re.compile(rb"\d{10}")
 _BRACKETS = 400
+"""Of one line; so many cannot be within each other as deep as Python refuses them."""
 _SHORT = 2 * _BRACKETS
+"""Bytes of a line that has no room for more brackets than those, each closed again."""
 
 _ID_KINDS = (pa.string(), pa.int64())
 
