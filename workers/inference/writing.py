@@ -208,10 +208,14 @@ class Writer:
         return new[:stop]
 
     def _stop(self, new: list[int]) -> int:
-        """Where the first stop text begins in what these tokens say; -1: there is none."""
+        """Where the first stop text begins in what these tokens say; -1: there is none.
+
+        A character of which some bytes are still to come (U+FFFD at the end) is not yet said:
+        what has been found in a text's beginning is therefore found in all of it as well.
+        """
         if not self._stops:
             return -1
-        said = self._decode(new)
+        said = self._decode(new).rstrip("\ufffd")
         return min((place for text in self._stops if (place := said.find(text)) >= 0), default=-1)
 
     def _decode(self, new: list[int]) -> str:
