@@ -72,7 +72,7 @@ class ObjectStore:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """Write or replace an object; it appears whole or not at all."""
         with _os_errors():
             obstore.put(

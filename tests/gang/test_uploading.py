@@ -37,7 +37,7 @@ class DyingStore(ObjectStore):
         super().__init__(store._backend)
         self.takes = takes
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         self._take()
         super().put(key, data)
 
@@ -60,7 +60,7 @@ class Meddling(ObjectStore):
         super().__init__(store._backend)
         self._then = then
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         super().put(key, data)
         self._then()
 

@@ -71,6 +71,12 @@ def test_a_big_put_is_whole(store: ObjectStore) -> None:
     assert store.get("big") == data
 
 
+def test_a_view_of_bytes_is_put_as_they_are(store: ObjectStore) -> None:
+    data = os.urandom(12 * MIB)
+    store.put("view", memoryview(data)[1:])
+    assert store.get("view") == data[1:]
+
+
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     store.put("empty", b"")
     assert store.exists("empty")

@@ -88,7 +88,7 @@ class Watching(ObjectStore):
         super().__init__(workshop.store._backend)
         self._then = [then]
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         super().put(key, data)
         while self._then:
             self._then.pop()()
