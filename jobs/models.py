@@ -26,6 +26,7 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_too_narrow       more dimensions than the model's vectors have
     model_unsupported      its embeddings need a step that is not done here
     int8_needs_cpu         int8 on a worker whose device, or whose PyTorch, has none
+    model_needs_devices    larger than all accelerators of a worker's process together
     explain_unavailable    explanations on a worker without captum
     label_without_tokens   a label of which the model's tokenizer makes nothing
 """

@@ -86,7 +86,13 @@ class Settings(BaseSettings):
     )
 
     pool: str = Field("cpu", description="The pool that this worker belongs to.")
-    worker_processes: int = Field(1, gt=0, description="Processes of one worker, one per device.")
+    worker_processes: int = Field(1, gt=0, description="Processes of one worker.")
+    worker_devices: int = Field(
+        1,
+        gt=0,
+        description="Accelerators per worker process; a model that is too large for one of them is "
+        "spread over all that its process has.",
+    )
     worker_threads: int = Field(
         0, ge=0, description="CPU threads per worker process; 0 divides the cores evenly."
     )

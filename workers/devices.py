@@ -1,4 +1,4 @@
-"""Which accelerator a pool process takes: one each, round robin over those that the host shows."""
+"""Which accelerators a pool process takes, round robin over those that the host shows."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ def here() -> list[str]:
     return visible(os.environ, names=[path.name for path in Path("/dev").iterdir()])
 
 
-def take(index: int) -> None:
-    """Show this process one device only, by its place among its siblings; before torch is there."""
+def take(index: int, *, count: int) -> None:
+    """Show this process so many devices only, by its place among its siblings.
+
+    That must be before torch is there. Where there are fewer, it is shown all.
+    """
     found = here()
     if found:
-        os.environ[VISIBLE] = found[index % len(found)]
+        mine = range(index * count, index * count + min(count, len(found)))
+        os.environ[VISIBLE] = ",".join(found[place % len(found)] for place in mine)

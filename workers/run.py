@@ -102,7 +102,7 @@ def _prepare_process(**_: object) -> None:
     logs.configure()
     presence.end_with_parent()
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
-        devices.take(current_process().index)
+        devices.take(current_process().index, count=settings.get().worker_devices)
         from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
 
 

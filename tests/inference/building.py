@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from tests.support.tiny_models import SENTENCES
@@ -14,6 +16,7 @@ from workers.inference import engine
 from workers.inference.classifier import Classifier, Prediction
 from workers.inference.measuring import RowError
 
+NEAR = 1e-4
 WORDS = [*" ".join(SENTENCES[:5]).split(), *SENTENCES[5:]]
 
 
@@ -49,3 +52,19 @@ def predictions(
 
 def no_beat() -> None:
     """A worker that is never stopped."""
+
+
+def assert_near(found: Any, expected: Any) -> None:
+    """Equal, but for the last digits of numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_near(found[name], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_near(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=NEAR)
+    else:
+        assert found == expected

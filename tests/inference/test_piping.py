@@ -21,7 +21,7 @@ from jobs.errors import ModelFailure
 from jobs.rows import PIPELINE_SCHEMA, RowCode
 from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
-from tests.inference.building import no_beat, some_texts
+from tests.inference.building import assert_near, no_beat, some_texts
 from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import MASK, a_sound, an_image
@@ -29,7 +29,6 @@ from workers.inference import engine, media
 from workers.inference.measuring import RowError
 from workers.inference.piping import Pipe, Piped
 
-NEAR = 1e-4
 LONG = "the team won " * 100
 
 
@@ -58,22 +57,6 @@ def own(folder: Path, task: str, value: Any, **parameters: Any) -> Any:
     make: Any = pipeline
     pipe = make(task, model=str(folder))
     return json.loads(json.dumps(pipe(value, **parameters), default=lambda each: each.tolist()))
-
-
-def assert_near(found: Any, expected: Any) -> None:
-    """Equal, but for the last digits of numbers."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            assert_near(found[name], value)
-    elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_near(one, other)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=NEAR)
-    else:
-        assert found == expected
 
 
 def error(found: Mapping[int, Piped | RowError], row: int) -> RowError:

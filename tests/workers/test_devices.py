@@ -1,4 +1,4 @@
-"""One accelerator for each pool process."""
+"""Accelerators for each pool process."""
 
 from __future__ import annotations
 
@@ -25,5 +25,20 @@ def test_processes_take_devices_in_turn(
     monkeypatch: pytest.MonkeyPatch, index: int, device: str
 ) -> None:
     monkeypatch.setenv(devices.VISIBLE, "4,6")
-    devices.take(index)
+    devices.take(index, count=1)
     assert os.environ[devices.VISIBLE] == device
+
+
+@pytest.mark.parametrize(("index", "shown"), [(0, "0,1"), (1, "2,3"), (2, "4,0"), (3, "1,2")])
+def test_a_process_takes_as_many_as_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, index: int, shown: str
+) -> None:
+    monkeypatch.setenv(devices.VISIBLE, "0,1,2,3,4")
+    devices.take(index, count=2)
+    assert os.environ[devices.VISIBLE] == shown
+
+
+def test_where_there_are_fewer_it_takes_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.VISIBLE, "4,6")
+    devices.take(1, count=3)
+    assert sorted(os.environ[devices.VISIBLE].split(",")) == ["4", "6"]

@@ -22,7 +22,7 @@ from jobs.errors import ModelFailure
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions, LoadOptions
 from workers import architectures  # noqa: F401 (registers them with the auto classes)
-from workers.inference import adapters, calibrating, quantizing
+from workers.inference import adapters, calibrating, quantizing, spreading
 from workers.inference.budget import Budget
 from workers.inference.memory import is_out_of_memory
 
@@ -85,9 +85,11 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def model(folder: Path, *, auto: Any, options: LoadOptions) -> PreTrainedModel:
-    """``module`` on this process's device, in the numbers that the options ask for."""
+    """``module`` on this process's device, or several, in the numbers that the options ask for."""
     there = device()
-    found = module(folder, auto=auto, dtype=dtype(options, device=there), device=there)
+    whole = _complete(folder, auto=auto, dtype=dtype(options, device=there))
+    placed: Any = spreading.placed(whole, device=there, free=spreading.free())
+    found = cast("PreTrainedModel", placed.eval())
     if isinstance(options, ClassifyOptions) and options.int8:
         return quantizing.quantized(found)
     return found
@@ -99,10 +101,14 @@ def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device)
     Attention is the library's default, SDPA wherever the model has it. Raises ``ModelFailure``;
     running out of memory is no fault of the model and is raised as it comes.
     """
-    model: Any
-    model, missing = assembled(folder, auto=auto, dtype=dtype)
+    found: Any = _complete(folder, auto=auto, dtype=dtype)
+    return cast("PreTrainedModel", found.to(device).eval())
+
+
+def _complete(folder: Path, *, auto: Any, dtype: torch.dtype) -> PreTrainedModel:
+    found, missing = assembled(folder, auto=auto, dtype=dtype)
     _check_complete(missing)
-    return cast("PreTrainedModel", model.to(device).eval())
+    return found
 
 
 def assembled(

@@ -20,6 +20,8 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
+from workers.inference import spreading
+
 NAME = "nightshift_packed"
 
 COUNTING = frozenset({"bert", "distilbert", "electra"})
@@ -88,7 +90,7 @@ def fits(model: PreTrainedModel) -> bool:
     config = model.config
     if config.model_type not in COUNTING | COUNTING_AFTER_PADDING:
         return False
-    if getattr(config, "is_decoder", False):
+    if getattr(config, "is_decoder", False) or spreading.is_spread(model):
         return False
     return model.device.type == "cpu" or _flash_fits(model)
 

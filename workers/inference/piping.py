@@ -23,7 +23,7 @@ from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
-from workers.inference import loading, media, memory
+from workers.inference import loading, media, memory, spreading
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
 
 SOUNDS = frozenset({PipelineTask.AUDIO_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION})
@@ -121,7 +121,8 @@ def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings:
     parts = _parts(folder, task, facts=facts)
     try:
         make: Any = pipeline
-        pipe = make(task.value, model=model, device=model.device, **parts)
+        there = None if spreading.is_spread(model) else model.device
+        pipe = make(task.value, model=model, device=there, **parts)
         pipe._sanitize_parameters(**options.parameters)  # noqa: SLF001 - which is what checks them
     except Exception as error:  # nearly anything, for a parameter that is wrong
         raise ModelFailure(
