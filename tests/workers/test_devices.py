@@ -20,22 +20,20 @@ def test_the_variable_has_the_last_word() -> None:
     assert devices.visible({devices.VISIBLE: ""}, names=DEV) == []
 
 
-@pytest.mark.parametrize(("index", "device"), [(0, "4"), (1, "6"), (2, "4")])
+@pytest.mark.parametrize(
+    ("visible", "count", "shown"),
+    [
+        ("4,6", 1, ["4", "6", "4"]),
+        ("0,1,2,3,4", 2, ["0,1", "2,3", "4,0", "1,2"]),
+    ],
+)
 def test_processes_take_devices_in_turn(
-    monkeypatch: pytest.MonkeyPatch, index: int, device: str
+    monkeypatch: pytest.MonkeyPatch, visible: str, count: int, shown: list[str]
 ) -> None:
-    monkeypatch.setenv(devices.VISIBLE, "4,6")
-    devices.take(index, count=1)
-    assert os.environ[devices.VISIBLE] == device
-
-
-@pytest.mark.parametrize(("index", "shown"), [(0, "0,1"), (1, "2,3"), (2, "4,0"), (3, "1,2")])
-def test_a_process_takes_as_many_as_it_is_given(
-    monkeypatch: pytest.MonkeyPatch, index: int, shown: str
-) -> None:
-    monkeypatch.setenv(devices.VISIBLE, "0,1,2,3,4")
-    devices.take(index, count=2)
-    assert os.environ[devices.VISIBLE] == shown
+    for index, device in enumerate(shown):
+        monkeypatch.setenv(devices.VISIBLE, visible)
+        devices.take(index, count=count)
+        assert os.environ[devices.VISIBLE] == device
 
 
 def test_where_there_are_fewer_it_takes_each_of_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
