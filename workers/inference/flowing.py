@@ -1,0 +1,103 @@
+"""Prompts flow through a causal model: a row that has ended makes room for the next.
+
+That is continuous batching (Yu et al. 2022, Orca), in steps of more than one token: rows are
+written together until some of them have ended. Those leave, and as many of the next prompts are
+read as there is room for, the longest first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from workers.inference.batching import MAX_PADDING, SMALL_PADDING
+from workers.inference.measuring import Beat
+from workers.inference.stepping import Group, Line, Prompt, Stepper
+
+PAUSE = 0.25
+"""Share of the rows that must have ended before others take their places: each time costs a copy of
+all keys and values."""
+
+LAST_PAUSE = 0.5
+"""The same when no other waits, and rows only leave."""
+
+
+class Flow:
+    """Prompts on their way through a model, the longest first."""
+
+    def __init__(self, prompts: Sequence[Prompt], *, stepper: Stepper) -> None:
+        ordered = sorted(prompts, key=lambda prompt: (-prompt.length, prompt.row))
+        self._waiting = deque(ordered)
+        self._stepper = stepper
+        self._group: Group | None = None
+        self._reading: list[Prompt] = []
+
+    @property
+    def under_way(self) -> list[Prompt]:
+        """Those that are being written."""
+        lines = [] if self._group is None else self._group.lines
+        return [*(line.prompt for line in lines), *self._reading]
+
+    def put_back(self) -> list[Prompt]:
+        """Forget what was written for those under way, and let them wait again; they are told."""
+        found = self.under_way
+        self._group, self._reading = None, []
+        self._waiting.extendleft(reversed(found))
+        return found
+
+    def drop(self) -> Prompt:
+        """Forget the first of those that wait."""
+        return self._waiting.popleft()
+
+    def run(self, budget: Callable[[], int], *, beat: Beat, done: Callable[[Line], None]) -> None:
+        """Write all that wait; ``done`` is told of each line that has ended.
+
+        Those under way may at most come to have so many tokens, and what fills them up.
+        """
+        while self._waiting or self._group is not None:
+            while self._admit(budget()):
+                self._read(beat=beat, done=done)
+            if self._group is None:
+                continue
+            most = min(line.left for line in self._group.lines)
+            pause = PAUSE if self._waiting else LAST_PAUSE
+            self._stepper.step(self._group, most=most, pause=pause, beat=beat)
+            self._group = self._without_ended(self._group, done=done)
+
+    def _admit(self, budget: int) -> bool:
+        """Take from those that wait the ones that fit in beside those under way, if any does."""
+        lines = [] if self._group is None else self._group.lines
+        widest = max((line.prompt.length for line in lines), default=0)
+        count = len(lines)
+        while self._waiting:
+            prompt = self._waiting[0]
+            first = self._reading[0] if self._reading else prompt
+            widest = max(widest, prompt.length)
+            if count and (count + 1) * widest > budget:
+                break
+            if len(first.ids) - len(prompt.ids) > max(SMALL_PADDING, MAX_PADDING * len(first.ids)):
+                break
+            self._reading.append(self._waiting.popleft())
+            count += 1
+        return bool(self._reading)
+
+    def _read(self, *, beat: Beat, done: Callable[[Line], None]) -> None:
+        """Read those that were admitted, and write their first token."""
+        new = self._stepper.group(self._reading)
+        self._stepper.step(new, most=1, beat=beat)
+        left = self._without_ended(new, done=done)
+        self._reading = [] if left is None else [line.prompt for line in left.lines]
+        if left is not None:
+            self._group = left if self._group is None else self._group.beside(left)
+            self._reading = []
+
+    def _without_ended(self, group: Group, *, done: Callable[[Line], None]) -> Group | None:
+        places = []
+        for place, line in enumerate(group.lines):
+            if self._stepper.has_ended(line):
+                done(line)
+            else:
+                places.append(place)
+        if len(places) == len(group.lines):
+            return group
+        return group.of(places) if places else None
