@@ -43,7 +43,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 class Peer(Protocol):
     """From prompts to the text of each, and how many tokens it took, that of its end included."""
 
-    def __call__(self, prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]: ...
+    def __call__(self, prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
+        """The likeliest text of each, or one at temperature 1."""
 
 
 def main() -> None:
@@ -108,7 +109,10 @@ def _peers(folder: Path, *, device: torch.device) -> dict[str, Peer]:
         )
         for sample in (False, True)
     }
-    how = {False: {"do_sample": False}, True: {"do_sample": True, "temperature": 1.0, "top_k": 0}}
+    how: dict[bool, dict[str, Any]] = {
+        False: {"do_sample": False},
+        True: {"do_sample": True, "temperature": 1.0, "top_k": 0},
+    }
     model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
     paged = copy.deepcopy(model)
     ends = set(model.generation_config.eos_token_id)
