@@ -41,7 +41,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Span:
     """Some steps of a row, from the ``first`` to before the ``end``, and how it samples in them."""
 
     row: int  # its place in the corpus
@@ -64,7 +64,7 @@ class _Drawn:
     numbers: torch.Tensor  # (rows, steps)
 
 
-def _drawn(rows: Sequence[Steps]) -> list[_Drawn]:
+def _drawn(rows: Sequence[Span]) -> list[_Drawn]:
     alike: dict[Sampling, list[int]] = {}
     for place, row in enumerate(rows):
         if row.sampling is not None:
@@ -86,7 +86,7 @@ class Choosing(LogitsProcessor):
     chosen.
     """
 
-    def __init__(self, rows: Sequence[Steps]) -> None:
+    def __init__(self, rows: Sequence[Span]) -> None:
         self._drawn = _drawn(rows)
         self._greedy = any(row.sampling is None for row in rows)
         self._doubts: list[torch.Tensor] = []

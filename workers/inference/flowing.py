@@ -26,7 +26,7 @@ class Flow:
     """Prompts on their way through a model, the longest first."""
 
     def __init__(self, prompts: Sequence[Prompt], *, stepper: Stepper) -> None:
-        ordered = sorted(prompts, key=lambda prompt: (-prompt.length, prompt.row))
+        ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), -prompt.steps, prompt.row))
         self._waiting = deque(ordered)
         self._stepper = stepper
         self._group: Group | None = None
@@ -57,47 +57,48 @@ class Flow:
         while self._waiting or self._group is not None:
             while self._admit(budget()):
                 self._read(beat=beat, done=done)
-            if self._group is None:
-                continue
-            most = min(line.left for line in self._group.lines)
-            pause = PAUSE if self._waiting else LAST_PAUSE
-            self._stepper.step(self._group, most=most, pause=pause, beat=beat)
-            self._group = self._without_ended(self._group, done=done)
+            if self._group is not None:
+                most = min(line.left for line in self._group.lines)
+                pause = PAUSE if self._waiting else LAST_PAUSE
+                self._stepper.step(self._group, most=most, pause=pause, beat=beat)
+                self._group = _without_ended(self._group, done=done)
 
     def _admit(self, budget: int) -> bool:
         """Take from those that wait the ones that fit in beside those under way, if any does."""
         lines = [] if self._group is None else self._group.lines
         widest = max((line.prompt.length for line in lines), default=0)
-        count = len(lines)
+        shortest = longest = len(self._waiting[0].ids) if self._waiting else 0
         while self._waiting:
             prompt = self._waiting[0]
-            first = self._reading[0] if self._reading else prompt
             widest = max(widest, prompt.length)
+            count = len(lines) + len(self._reading)
             if count and (count + 1) * widest > budget:
                 break
-            if len(first.ids) - len(prompt.ids) > max(SMALL_PADDING, MAX_PADDING * len(first.ids)):
+            shortest, longest = min(shortest, len(prompt.ids)), max(longest, len(prompt.ids))
+            if longest - shortest > max(SMALL_PADDING, MAX_PADDING * longest):
                 break
             self._reading.append(self._waiting.popleft())
-            count += 1
         return bool(self._reading)
 
     def _read(self, *, beat: Beat, done: Callable[[Line], None]) -> None:
         """Read those that were admitted, and write their first token."""
         new = self._stepper.group(self._reading)
         self._stepper.step(new, most=1, beat=beat)
-        left = self._without_ended(new, done=done)
+        left = _without_ended(new, done=done)
         self._reading = [] if left is None else [line.prompt for line in left.lines]
-        if left is not None:
-            self._group = left if self._group is None else self._group.beside(left)
-            self._reading = []
+        if self._group is None:
+            self._group = left
+        elif left is not None:
+            self._group.join(left)
+        self._reading = []
 
-    def _without_ended(self, group: Group, *, done: Callable[[Line], None]) -> Group | None:
-        places = []
-        for place, line in enumerate(group.lines):
-            if self._stepper.has_ended(line):
-                done(line)
-            else:
-                places.append(place)
-        if len(places) == len(group.lines):
-            return group
-        return group.of(places) if places else None
+
+def _without_ended(group: Group, *, done: Callable[[Line], None]) -> Group | None:
+    """The group, but for lines that have ended; ``None``: all have."""
+    ended = [line for line in group.lines if not line.left]
+    places = [place for place, line in enumerate(group.lines) if line.left]
+    if ended and places:
+        group.keep(places)
+    for line in ended:
+        done(line)
+    return group if places else None

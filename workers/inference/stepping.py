@@ -6,8 +6,8 @@ place, and what lies before a shorter row is masked. So do the keys and values o
 
 from __future__ import annotations
 
-import bisect
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,26 +17,57 @@ from torch.nn import functional
 from transformers import (
     DynamicCache,
     GenerationConfig,
+    GenerationMixin,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.cache_utils import DynamicLayer
 
-from workers.inference.choosing import Choosing, Sampling, Steps
+from workers.architectures import LSTMConfig
+from workers.inference.choosing import Choosing, Sampling, Span
 from workers.inference.measuring import Beat
+from workers.inference.stopping import Beating, Ending, Stops
 
-FROM_THE_PROMPT = (
-    "begin_suppress_tokens",
-    "cache_implementation",
-    "exponential_decay_length_penalty",
-    "guidance_scale",
-    "min_new_tokens",
-    "watermarking_config",
+OF_SAMPLING_AND_BEAMS = frozenset(
+    {
+        "diversity_penalty",
+        "early_stopping",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "length_penalty",
+        "min_p",
+        "num_beam_groups",
+        "temperature",
+        "top_h",
+        "top_k",
+        "top_p",
+        "typical_p",
+    }
 )
-"""Settings of a model's own that count from where a call begins, or have a state of their own."""
+"""Settings of a model's own that mean nothing here: tokens are chosen by ``Choosing``."""
+
+IN_PIECES = OF_SAMPLING_AND_BEAMS | {
+    "_from_model_config",
+    "bos_token_id",
+    "decoder_start_token_id",
+    "eos_token_id",
+    "max_new_tokens",
+    "num_beams",
+    "num_return_sequences",
+    "pad_token_id",
+    "renormalize_logits",
+    "repetition_penalty",
+    "suppress_tokens",
+    "transformers_version",
+    "use_cache",
+}
+"""Settings that mean the same in one call of ``generate`` and in several. Others of a model's own
+may count from where a call begins, or look at what fills a row up."""
+
+POSITIONS_FROM_MASK = frozenset({"bloom", "mpt", LSTMConfig.model_type})
+"""Models that are given no positions, and find them from the mask or from the right end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +92,7 @@ class Line:
 
     prompt: Prompt
     new: list[int] = field(default_factory=list)
+    stopped: bool = False  # the model, or a stop text, has ended it
     together: bool = False  # with other rows, which may move the last bits of its scores
     doubt: bool = False  # a choice could have been another for that
     broken: bool = False  # there was none, as scores were no numbers
@@ -68,7 +100,7 @@ class Line:
     @property
     def left(self) -> int:
         """Tokens that it may still write."""
-        return self.prompt.steps - len(self.new)
+        return 0 if self.stopped else self.prompt.steps - len(self.new)
 
 
 @dataclass(slots=True)
@@ -89,34 +121,28 @@ class Group:
         """Tokens of the longest line, so far."""
         return self.ids.shape[1]
 
-    def of(self, places: Sequence[int]) -> Group:
-        """The lines in these places, as wide as the longest of them."""
+    def keep(self, places: Sequence[int]) -> None:
+        """The lines in these places stay, as wide as the longest of them."""
         assert self.cache is not None
-        rows = torch.tensor(places, device=self.ids.device)
-        mask = self.mask[rows]
-        start = int(mask.any(dim=0).int().argmax())
-        states = [
-            (keys[rows, :, start:], values[rows, :, start:]) for keys, values in _states(self.cache)
-        ]
-        lines = [self.lines[place] for place in places]
-        return Group(lines, self.ids[rows, start:], mask[:, start:], DynamicCache(states))
+        start = int(self.mask[list(places)].any(dim=0).int().argmax())
+        self.lines = [self.lines[place] for place in places]
+        self.ids, self.mask = self.ids[list(places), start:], self.mask[list(places), start:]
+        for layer in _layers(self.cache):  # one after the other: memory holds only one twice
+            rows = torch.tensor(places, device=layer.keys.device)
+            layer.keys = layer.keys[rows, :, start:]
+            layer.values = layer.values[rows, :, start:]
 
-    def beside(self, other: Group) -> Group:
-        """The lines of both, this one's first."""
+    def join(self, other: Group) -> None:
+        """Take in the lines of another one, which is used up."""
         assert self.cache is not None
         assert other.cache is not None
-        states = [
-            (_stacked(keys, new_keys, behind=1), _stacked(values, new_values, behind=1))
-            for (keys, values), (new_keys, new_values) in zip(
-                _states(self.cache), _states(other.cache), strict=True
-            )
-        ]
-        return Group(
-            [*self.lines, *other.lines],
-            _stacked(self.ids, other.ids),
-            _stacked(self.mask, other.mask),
-            DynamicCache(states),
-        )
+        self.lines = [*self.lines, *other.lines]
+        self.ids = _stacked(self.ids, other.ids)
+        self.mask = _stacked(self.mask, other.mask)
+        for layer, new in zip(_layers(self.cache), _layers(other.cache), strict=True):
+            layer.keys = _stacked(layer.keys, new.keys, behind=1)
+            layer.values = _stacked(layer.values, new.values, behind=1)
+            new.keys = new.values = None
 
 
 def _stacked(one: torch.Tensor, other: torch.Tensor, *, behind: int = 0) -> torch.Tensor:
@@ -133,10 +159,9 @@ def _stacked(one: torch.Tensor, other: torch.Tensor, *, behind: int = 0) -> torc
     )
 
 
-def _states(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Keys and values of each layer, (lines, heads, width, size)."""
-    found: list[Any] = cache.layers
-    return [(layer.keys, layer.values) for layer in found]
+def _layers(cache: DynamicCache) -> list[Any]:
+    """With keys and values (lines, heads, width, size) each."""
+    return list(cache.layers)
 
 
 class Stepper:
@@ -149,15 +174,16 @@ class Stepper:
         tokenizer: PreTrainedTokenizerBase,
         config: GenerationConfig,
         stops: Sequence[str],
-        ends: frozenset[int],
+        ends: Sequence[int],
     ) -> None:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._config = config
-        self._stops = stops
-        self._ends = ends
+        self._ends = torch.tensor(ends, dtype=torch.long, device=model.device)
+        self._stops = Stops(stops, tokenizer=tokenizer)
         self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
         self._one_beam = (config.num_beams or 1) == 1
+        self.can_pad = self._reads or _knows_positions(model)
         self.can_pause = self._cache() is not None
 
     def group(self, prompts: Sequence[Prompt]) -> Group:
@@ -176,12 +202,21 @@ class Stepper:
 
     def _cache(self) -> DynamicCache | None:
         """An empty cache that rows can leave and join; ``None``: not with this model."""
-        config: Any = self._config
-        if config.use_cache is False or not self._model._supports_default_dynamic_cache():  # noqa: SLF001
+        if self._reads or not self._one_beam or self._config.use_cache is False:
             return None
-        if self._reads or not self._one_beam:
+        if not self.can_pad:
             return None
-        if any(getattr(config, name, None) for name in FROM_THE_PROMPT):
+        set_ones = {name for name, value in self._config.to_diff_dict().items() if value}
+        if not set_ones <= IN_PIECES:
+            return None
+        kind: Any = type(self._model)
+        given = inspect.signature(kind.forward).parameters
+        if (
+            kind.prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
+            or not kind._supports_default_dynamic_cache()  # noqa: SLF001 (no public name)
+            or kind._is_stateful  # noqa: SLF001 (the same)
+            or "past_key_values" not in given
+        ):
             return None
         made = DynamicCache(config=self._model.config)
         return made if {type(layer) for layer in made.layers} <= {DynamicLayer} else None
@@ -196,32 +231,30 @@ class Stepper:
         read = 1 if self._reads else group.width
         choosing = None
         if self._one_beam:
-            choosing = Choosing([_steps(line, most) for line in group.lines])
-        criteria: list[StoppingCriteria] = [Beating(beat)]
-        if pause is not None:
-            ends = self._ends | {int(self._config.pad_token_id or 0)}  # which follows a stop text
-            criteria.append(Pausing(sorted(ends), share=pause))
+            choosing = Choosing([_span(line, most) for line in group.lines])
+        starts = [read - len(line.new) for line in group.lines]
+        ending = Ending(self._ends, stops=self._stops, starts=starts, pause=pause)
         cached = {} if group.cache is None else {"past_key_values": group.cache}
         found: torch.Tensor = self._model.generate(
             input_ids=group.ids,
             attention_mask=group.mask,
             generation_config=self._config_of(most),
             logits_processor=LogitsProcessorList([choosing] if choosing else []),
-            stopping_criteria=StoppingCriteriaList(criteria),
+            stopping_criteria=StoppingCriteriaList([Beating(beat), ending]),
             **cached,
-            **({"tokenizer": self._tokenizer} if self._stops else {}),
         )
-        before = [len(line.new) for line in group.lines]
-        for line, new in zip(group.lines, found[:, read:].tolist(), strict=True):
-            line.new = self._cut([*line.new, *new])
+        counts = [
+            self._write(line, new)
+            for line, new in zip(group.lines, found[:, read:].tolist(), strict=True)
+        ]
         if choosing is not None:
             doubts, broken = choosing.doubts(), choosing.broken()
-            for place, line in enumerate(group.lines):
-                steps = len(line.new) - before[place]
+            for place, (line, count) in enumerate(zip(group.lines, counts, strict=True)):
                 line.together |= len(group.lines) > 1
-                line.doubt |= line.together and bool(doubts[place, :steps].any())
-                line.broken |= bool(broken[place, :steps].any())
-        if not self._reads:
+                line.doubt |= line.together and bool(doubts[place, :count].any())
+                line.broken |= bool(broken[place, :count].any())
+        if group.cache is not None:
+            assert group.cache.get_seq_length() == found.shape[1] - 1, "the model has another cache"
             group.mask = functional.pad(group.mask, (0, found.shape[1] - read), value=1)
             group.ids = found
 
@@ -230,65 +263,27 @@ class Stepper:
         config.max_new_tokens = steps
         return config
 
-    def has_ended(self, line: Line) -> bool:
-        """Whether nothing more is to be written."""
-        return not line.left or self.is_stopped(line)
-
-    def is_stopped(self, line: Line) -> bool:
-        """Whether the model, or a stop text, ended it."""
-        return bool(line.new) and (line.new[-1] in self._ends or self._says_stop(line.new))
+    def _write(self, line: Line, new: list[int]) -> int:
+        """Add tokens to a line up to one that ends it, and say how many; others filled it up."""
+        ends = set(self._ends.tolist())
+        for count, token in enumerate(new, 1):
+            line.new.append(token)
+            if token in ends or self._stops.end(line.new):
+                line.stopped = True
+                return count
+        return len(new)
 
     def said(self, line: Line) -> str:
         """The line's text, up to a stop text."""
-        said = self._decoded(line.new)
-        ends = [place for text in self._stops if (place := said.find(text)) >= 0]
-        return said[: min(ends, default=None)]
-
-    def _cut(self, new: list[int]) -> list[int]:
-        """New tokens up to the one that ends them; the rest has filled a batch up."""
-        end = next((place for place, token in enumerate(new) if token in self._ends), len(new))
-        new = new[: end + 1]
-        stop = bisect.bisect_left(range(len(new)), 1, key=lambda n: self._says_stop(new[:n]))
-        return new[:stop]
-
-    def _says_stop(self, new: list[int]) -> bool:
-        """Whether these tokens say a stop text, which may be a special token's name."""
-        if not self._stops:
-            return False
-        said = self._decoded(new), str(self._tokenizer.decode(new))
-        return any(text in each for text in self._stops for each in said)
-
-    def _decoded(self, new: list[int]) -> str:
-        return str(self._tokenizer.decode(new, skip_special_tokens=True))
+        return self._stops.before(self._tokenizer.decode(line.new, skip_special_tokens=True))
 
 
-def _steps(line: Line, most: int) -> Steps:
+def _knows_positions(model: Any) -> bool:
+    """Whether a token's position is counted from its row's beginning, not from the batch's."""
+    given = inspect.signature(model.forward).parameters
+    return "position_ids" in given or model.config.model_type in POSITIONS_FROM_MASK
+
+
+def _span(line: Line, most: int) -> Span:
     done = len(line.new)
-    return Steps(line.prompt.row, line.prompt.sampling, first=done, end=done + most)
-
-
-class Beating(StoppingCriteria):
-    """Shows after every token that the work goes on; stops nothing but by what ``beat`` raises."""
-
-    def __init__(self, beat: Beat) -> None:
-        self._beat = beat
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
-        """No row is done."""
-        self._beat()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-class Pausing(StoppingCriteria):
-    """Every row is done as soon as a share of them has said one of these tokens."""
-
-    def __init__(self, ends: Sequence[int], *, share: float) -> None:
-        self._ends = torch.tensor(ends, dtype=torch.long)
-        self._share = share
-        self._ended: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
-        """All rows, or none."""
-        last = torch.isin(input_ids[:, -1], self._ends.to(input_ids.device))
-        self._ended = last if self._ended is None else self._ended | last
-        return (self._ended.sum() >= self._share * len(last)).expand(len(last))
+    return Span(line.prompt.row, line.prompt.sampling, first=done, end=done + most)

@@ -64,10 +64,14 @@ class Writer:
         options: WriteOptions,
         settings: Settings,
     ) -> None:
-        ends = _as_set(config.eos_token_id)
         self._stepper = Stepper(
-            model, tokenizer=tokenizer, config=config, stops=options.stop, ends=ends
+            model,
+            tokenizer=tokenizer,
+            config=config,
+            stops=options.stop or _as_list(model.generation_config.stop_strings),
+            ends=_as_list(config.eos_token_id),
         )
+        model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
 
@@ -120,8 +124,8 @@ class Writer:
         refuse: Callable[[Prompt], None],
         beat: Beat,
     ) -> None:
-        if not self._stepper.can_pause:
-            for some in _alike(prompts):
+        if len(prompts) == 1 or not self._stepper.can_pause:
+            for some in _alike(prompts, pad=self._stepper.can_pad):
                 self._budget.do(some, self._work(keep, refuse=refuse, beat=beat))
             return
         flow = Flow(prompts, stepper=self._stepper)
@@ -165,21 +169,22 @@ class Writer:
             return NOT_FINITE
         return Written(
             output=self._stepper.said(line),
-            finish_reason="stop" if self._stepper.is_stopped(line) else "length",
+            finish_reason="stop" if line.stopped else "length",
             tokens=len(line.prompt.ids),
             output_tokens=len(line.new),
             truncated=line.prompt.truncated,
         )
 
 
-def _alike(prompts: Sequence[Prompt]) -> Iterable[list[Prompt]]:
+def _alike(prompts: Sequence[Prompt], *, pad: bool) -> Iterable[list[Prompt]]:
     """Prompts that may write equally much. Others must not share a batch.
 
-    Whoever has ended is stepped on with the batch, and could leave the model's positions.
+    Whoever has ended is stepped on with the batch, and could leave the model's positions. Where
+    nothing may be filled up, the prompts are of one length too.
     """
-    found: dict[int, list[Prompt]] = {}
+    found: dict[tuple[int, int], list[Prompt]] = {}
     for prompt in prompts:
-        found.setdefault(prompt.steps, []).append(prompt)
+        found.setdefault((prompt.steps, 0 if pad else len(prompt.ids)), []).append(prompt)
     return found.values()
 
 
@@ -195,19 +200,20 @@ def config(
     known = {name: value for name, value in given.items() if value is not None}
     found.num_return_sequences, found.return_dict_in_generate = 1, False
     found.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
-    found.stop_strings = list(options.stop) or None
-    for name in ("temperature", "top_p", "top_k", "max_length"):  # said of sampling, or of old
+    # What is said of sampling, is done by ``Stops``, or is of old.
+    for name in ("temperature", "top_p", "top_k", "stop_strings", "max_length"):
         setattr(found, name, None)
     if found.eos_token_id is None:
         found.eos_token_id = tokenizer.eos_token_id
     if found.pad_token_id is None:
-        ends = sorted(_as_set(found.eos_token_id))
+        ends = sorted(_as_list(found.eos_token_id))
         pad = tokenizer.pad_token_id
         found.pad_token_id = pad if pad is not None else (ends or [0])[0]
     return found  # type: ignore[no-any-return]
 
 
-def _as_set(ids: int | Sequence[int] | None) -> frozenset[int]:
-    if ids is None:
-        return frozenset()
-    return frozenset((ids,) if isinstance(ids, int) else ids)
+def _as_list(one_or_more: Any) -> list[Any]:
+    """As a model's files have tokens and texts that end an output: none, one, or a list."""
+    if one_or_more is None:
+        return []
+    return [one_or_more] if isinstance(one_or_more, int | str) else list(one_or_more)
