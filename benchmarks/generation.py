@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.generation CORPUS --tokenizer FOLDER [--shape SHAPE] [--rows N]``. Prompts of
 5 to 512 tokens are made of the corpus's words. The model has a SHAPE and random weights; a part of
-its vocabulary ends a text, so that texts end at different lengths, as they do in life. Tokens per
-second count new tokens; choices are greedy. On a GPU everything computes in bfloat16.
+its vocabulary ends a text. Tokens per second count new tokens, sampled at temperature 1: so texts
+end at different lengths, as they do in life. Texts are compared at temperature 0. On a GPU
+everything computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
@@ -38,8 +39,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     | {"num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151_936},
 }
 
-Peer = Callable[[Sequence[str]], list[tuple[str, int]]]
-"""From prompts to the text of each, and how many tokens it took, the one that ends it included."""
+
+class Peer(Protocol):
+    """From prompts to the text of each, and how many tokens it took, that of its end included."""
+
+    def __call__(self, prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
+        """The likeliest text of each, or one at temperature 1."""
 
 
 def main() -> None:
@@ -66,16 +71,16 @@ def _compare(
 ) -> dict[str, dict[str, float]]:
     rates: dict[str, list[float]] = {name: [] for name in made}
     said: dict[str, list[tuple[str, int]]] = {}
-    for peer in made.values():
-        peer(prompts[:16])  # warm
+    for name, peer in made.items():
+        said[name] = peer(prompts, sample=False)
     for _ in range(ROUNDS):
         for name, peer in made.items():
             began = time.perf_counter()
-            said[name] = peer(prompts)
+            sampled = peer(prompts, sample=True)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - began
-            rates[name].append(sum(count for _, count in said[name]) / seconds)
+            rates[name].append(sum(count for _, count in sampled) / seconds)
     return {
         name: {
             "new_tokens_per_second": statistics.median(rates[name]),
@@ -95,30 +100,41 @@ def _peers(folder: Path, *, device: torch.device) -> dict[str, Peer]:
     tokenizers: Any = AutoTokenizer
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     tokenizer = tokenizers.from_pretrained(folder)
-    options = GenerateOptions(max_new_tokens=STEPS, temperature=0)
-    loaded = engine.load(folder, options, settings=Settings(worker_threads=torch.get_num_threads()))
+    settings = Settings(worker_threads=torch.get_num_threads())
+    loaded = {
+        sample: engine.load(
+            folder,
+            GenerateOptions(max_new_tokens=STEPS, temperature=float(sample)),
+            settings=settings,
+        )
+        for sample in (False, True)
+    }
+    how: dict[bool, dict[str, Any]] = {
+        False: {"do_sample": False},
+        True: {"do_sample": True, "temperature": 1.0, "top_k": 0},
+    }
     model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
     paged = copy.deepcopy(model)
     ends = set(model.generation_config.eos_token_id)
 
-    def ours(prompts: Sequence[str]) -> list[tuple[str, int]]:
-        found = loaded.answer(dict(enumerate(prompts)), beat=lambda: None)
+    def ours(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
+        found = loaded[sample].answer(dict(enumerate(prompts)), beat=lambda: None)
         texts = [found[row] for row in range(len(prompts))]
         return [(each.output, each.output_tokens) for each in texts if isinstance(each, Written)]
 
-    def fixed(prompts: Sequence[str]) -> list[tuple[str, int]]:
+    def fixed(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
         new: list[list[int]] = []
         for start in range(0, len(prompts), 32):
             rows = {"input_ids": [tokenizer(text)["input_ids"] for text in prompts[start:][:32]]}
             inputs = tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(device)
             with torch.inference_mode():
-                found = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)
+                found = model.generate(**inputs, max_new_tokens=STEPS, **how[sample])
             new += found[:, inputs["input_ids"].shape[1] :].tolist()
         return [read(row) for row in new]
 
-    def continuous(prompts: Sequence[str]) -> list[tuple[str, int]]:
+    def continuous(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
         settings = copy.deepcopy(paged.generation_config)
-        settings.update(max_new_tokens=STEPS, do_sample=False)
+        settings.update(max_new_tokens=STEPS, **how[sample])
         rows = [tokenizer(text)["input_ids"] for text in prompts]
         with torch.no_grad():  # its thread writes to tensors that this one makes
             found = paged.generate_batch(rows, generation_config=settings)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from workers.inference.choosing import NOISE, Choosing, Sampling, draw
+from workers.inference.choosing import NOISE, Choosing, Sampling, Span, draw
 
 VOCABULARY = 12
 NO_IDS = torch.zeros((1, 1), dtype=torch.long)
@@ -84,23 +84,24 @@ def test_most_choices_are_without_doubt() -> None:
 
 
 def test_without_sampling_a_near_tie_is_in_doubt() -> None:
-    choosing = Choosing([(0, None), (1, None)], steps=4)
+    choosing = Choosing([Span(0, None, first=0, end=4), Span(1, None, first=0, end=4)])
     scores = torch.tensor([[1.0, 3.0, 3.0 + 1e-5], [1.0, 3.0, 3.1]])
     assert choosing(NO_IDS, scores) is scores
     assert choosing.doubts().tolist() == [[True], [False]]
 
 
 def test_scores_that_are_no_numbers_are_noticed() -> None:
-    choosing = Choosing([(0, None), (1, None)], steps=4)
+    choosing = Choosing([Span(0, None, first=0, end=4), Span(1, None, first=0, end=4)])
     choosing(NO_IDS, torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
     assert choosing.broken().tolist() == [[True], [False]]
 
 
 def test_rows_that_sample_differently_choose_as_each_would_alone() -> None:
     hot, cool = sampling(temperature=2.0, seed=3), sampling(temperature=0.5, top_k=4)
-    rows = [(4, None), (5, hot), (6, cool), (7, hot), (8, sampling(temperature=2.0, seed=9))]
+    how = [(4, None), (5, hot), (6, cool), (7, hot), (8, sampling(temperature=2.0, seed=9))]
+    rows = [Span(row, each, first=0, end=6) for row, each in how]
     steps = torch.randn((6, len(rows), VOCABULARY), generator=torch.Generator().manual_seed(0))
-    together, alone = Choosing(rows, steps=6), [Choosing([row], steps=6) for row in rows]
+    together, alone = Choosing(rows), [Choosing([row]) for row in rows]
     for scores in steps:
         chosen = together(NO_IDS, scores).argmax(dim=1)
         each = [one(NO_IDS, scores[place : place + 1]) for place, one in enumerate(alone)]

@@ -59,6 +59,26 @@ class Budget:
         self._fits([item], work)
         work.beat()
 
+    def bears(self, run: Callable[[], None], *, release: Callable[[], None]) -> bool:
+        """Whether memory was enough for this; if not, what it was for is told to ``release`` it."""
+        try:
+            run()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+        else:
+            return True
+        self._ran_out = True
+        # Out here, where the error no longer holds the tensors that did not fit.
+        release()
+        memory.give_back()
+        return False
+
+    def halve(self, lengths: Sequence[int]) -> None:
+        """Items of these lengths did not fit together."""
+        size = len(lengths) * max(lengths)
+        self.tokens = max(1, min(self.tokens, size) // 2)
+
     def _try(self, items: list[T], work: Work[T], trial: Trial) -> list[T]:
         """One batch of the size whose turn it is; the items that are left."""
         self.tokens = size = trial.next()
@@ -91,19 +111,10 @@ class Budget:
 
     def _fits(self, batch: list[T], work: Work[T]) -> bool:
         """Do one batch; ``False``, with half the budget, if it must be tried in pieces."""
-        try:
-            work.run(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
-                raise
-        else:
+        if self.bears(lambda: work.run(batch), release=lambda: None):
             return True
-        self._ran_out = True
-        # Out here, where the error no longer holds the tensors that did not fit.
-        memory.give_back()
         if len(batch) == 1:
             work.refuse(batch[0])
             return True
-        size = len(batch) * max(work.length(item) for item in batch)
-        self.tokens = max(1, min(self.tokens, size) // 2)
+        self.halve([work.length(item) for item in batch])
         return False

@@ -41,6 +41,21 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Some steps of a row, from the ``first`` to before the ``end``, and how it samples in them."""
+
+    row: int  # its place in the corpus
+    sampling: Sampling | None
+    first: int
+    end: int
+
+    def numbers(self) -> torch.Tensor:
+        """The row's numbers for these steps."""
+        assert self.sampling is not None
+        return self.sampling.numbers(self.row, steps=self.end)[self.first :]
+
+
+@dataclass(frozen=True, slots=True)
 class _Drawn:
     """Rows of a batch that sample alike, but for their seeds."""
 
@@ -49,29 +64,31 @@ class _Drawn:
     numbers: torch.Tensor  # (rows, steps)
 
 
-def _drawn(rows: Sequence[tuple[int, Sampling | None]], *, steps: int) -> list[_Drawn]:
+def _drawn(rows: Sequence[Span]) -> list[_Drawn]:
     alike: dict[Sampling, list[int]] = {}
-    for place, (_, sampling) in enumerate(rows):
-        if sampling is not None:
-            alike.setdefault(replace(sampling, seed=0), []).append(place)
-    found = []
-    for sampling, places in alike.items():
-        each = [(row, own) for row, own in (rows[place] for place in places) if own is not None]
-        numbers = torch.stack([own.numbers(row, steps=steps) for row, own in each])
-        found.append(_Drawn(sampling, torch.tensor(places), numbers))
-    return found
+    for place, row in enumerate(rows):
+        if row.sampling is not None:
+            alike.setdefault(replace(row.sampling, seed=0), []).append(place)
+    return [
+        _Drawn(
+            sampling,
+            torch.tensor(places),
+            torch.stack([rows[place].numbers() for place in places]),
+        )
+        for sampling, places in alike.items()
+    ]
 
 
 class Choosing(LogitsProcessor):
     """Chooses, step by step, for every row of a batch; remembers which choices are in doubt.
 
-    ``rows`` are places in the corpus, each with how it samples; where it does not, the likeliest
-    token is chosen.
+    Of each row there are equally many steps; where it does not sample, the likeliest token is
+    chosen.
     """
 
-    def __init__(self, rows: Sequence[tuple[int, Sampling | None]], *, steps: int) -> None:
-        self._drawn = _drawn(rows, steps=steps)
-        self._greedy = any(sampling is None for _, sampling in rows)
+    def __init__(self, rows: Sequence[Span]) -> None:
+        self._drawn = _drawn(rows)
+        self._greedy = any(row.sampling is None for row in rows)
         self._doubts: list[torch.Tensor] = []
         self._broken: list[torch.Tensor] = []
 

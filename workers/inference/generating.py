@@ -20,7 +20,8 @@ from workers.inference import loading, writing
 from workers.inference.choosing import Sampling
 from workers.inference.measuring import Beat, RowError
 from workers.inference.reading import Item
-from workers.inference.writing import Prompt, Writer, Written
+from workers.inference.stepping import Prompt
+from workers.inference.writing import Writer, Written
 
 
 class Prompter:

@@ -16,7 +16,8 @@ from jobs.specs import Text2TextOptions
 from workers.inference import loading, writing
 from workers.inference.measuring import Beat, RowError
 from workers.inference.reading import DEFAULT_WINDOW
-from workers.inference.writing import Prompt, Writer, Written
+from workers.inference.stepping import Prompt
+from workers.inference.writing import Writer, Written
 
 PLAIN = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})
 """Special tokens that stand for no language."""

@@ -7,30 +7,23 @@ half precision, that holds but for rounding.
 
 from __future__ import annotations
 
-import bisect
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import WriteOptions
 from workers.inference import loading
 from workers.inference.budget import Budget, Work
-from workers.inference.choosing import Choosing, Sampling
+from workers.inference.flowing import Flow
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
 from workers.inference.reading import Item
+from workers.inference.stepping import Line, Prompt, Stepper
 
 BUDGETS = 8
 """Writing takes so many times the tokens of a single pass: every step reads all weights anew."""
@@ -49,17 +42,6 @@ class Written:
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.WRITTEN_SCHEMA``."""
         return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the model reads of a row, and how it goes on: without ``sampling`` likeliest first."""
-
-    row: int
-    ids: list[int]
-    steps: int  # tokens that it may write
-    truncated: bool = False
-    sampling: Sampling | None = None
 
 
 Read = Callable[[int, Any], Prompt | RowError]
@@ -82,14 +64,16 @@ class Writer:
         options: WriteOptions,
         settings: Settings,
     ) -> None:
-        self._model: Any = model
-        self._tokenizer: Any = tokenizer
-        self._config = config
-        self._stops = options.stop
+        self._stepper = Stepper(
+            model,
+            tokenizer=tokenizer,
+            config=config,
+            stops=options.stop or _as_list(model.generation_config.stop_strings),
+            ends=_as_list(config.eos_token_id),
+        )
+        model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
-        self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
-        self._ends = _as_set(config.eos_token_id)
 
     def answer(
         self, texts: Mapping[int, Item], *, read: Read, beat: Beat
@@ -117,143 +101,90 @@ class Writer:
         written: dict[int, Written | RowError] = {}
         doubtful: list[Prompt] = []
 
-        def run(batch: list[Prompt]) -> None:
-            for prompt, (text, doubt) in zip(batch, self._run(batch, beat=beat), strict=True):
-                written[prompt.row] = text
-                if doubt and len(batch) > 1:
-                    doubtful.append(prompt)
+        def keep(line: Line) -> None:
+            written[line.prompt.row] = self._answer(line)
+            if self._certain and line.doubt and not line.broken:
+                doubtful.append(line.prompt)
 
         def refuse(prompt: Prompt) -> None:
             message = f"a prompt of {len(prompt.ids)} tokens does not fit into the device's memory"
             written[prompt.row] = RowError(RowCode.OUT_OF_MEMORY, message)
 
-        work = Work(
-            length=self._length,
+        self._write_together(prompts, keep=keep, refuse=refuse, beat=beat)
+        again, doubtful = doubtful, []
+        for prompt in again:
+            self._budget.alone(prompt, self._work(keep, refuse=refuse, beat=beat))
+        return written
+
+    def _write_together(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        keep: Callable[[Line], None],
+        refuse: Callable[[Prompt], None],
+        beat: Beat,
+    ) -> None:
+        if len(prompts) == 1 or not self._stepper.can_pause:
+            for some in _alike(prompts, pad=self._stepper.can_pad):
+                self._budget.do(some, self._work(keep, refuse=refuse, beat=beat))
+            return
+        flow = Flow(prompts, stepper=self._stepper)
+        stopped: list[Prompt] = []
+
+        def run() -> None:
+            flow.run(lambda: self._budget.tokens, beat=beat, done=keep)
+
+        while not self._budget.bears(run, release=lambda: stopped.extend(flow.put_back())):
+            if len(stopped) == 1:
+                refuse(flow.drop())
+            else:
+                self._budget.halve([prompt.length for prompt in stopped])
+            stopped.clear()
+
+    def _work(
+        self,
+        keep: Callable[[Line], None],
+        *,
+        refuse: Callable[[Prompt], None],
+        beat: Beat,
+    ) -> Work[Prompt]:
+        """Batches that are written from their beginning to their end."""
+
+        def run(batch: list[Prompt]) -> None:
+            group = self._stepper.group(batch)
+            self._stepper.step(group, most=min(prompt.steps for prompt in batch), beat=beat)
+            for line in group.lines:
+                keep(line)
+
+        return Work(
+            length=lambda prompt: prompt.length,
             run=run,
             refuse=refuse,
             beat=beat,
             finish=lambda: None,  # what was written is here already
         )
-        for some in _alike(prompts):
-            self._budget.do(some, work)
-        for prompt in doubtful:
-            self._budget.alone(prompt, work)
-        return written
 
-    def _length(self, prompt: Prompt) -> int:
-        return len(prompt.ids) + prompt.steps
-
-    def _run(self, batch: list[Prompt], *, beat: Beat) -> list[tuple[Written | RowError, bool]]:
-        """Each prompt's text, and whether a choice in it is in doubt."""
-        ids, choosing = self._generate(batch, beat=beat)
-        if choosing is None:
-            return [
-                (self._text(prompt, new), False) for prompt, new in zip(batch, ids, strict=True)
-            ]
-        doubts, broken = choosing.doubts(), choosing.broken()
-        found: list[tuple[Written | RowError, bool]] = []
-        for place, (prompt, new) in enumerate(zip(batch, ids, strict=True)):
-            steps = len(new)
-            if broken[place, :steps].any():
-                found.append((NOT_FINITE, False))
-            else:
-                doubt = self._certain and bool(doubts[place, :steps].any())
-                found.append((self._text(prompt, new), doubt))
-        return found
-
-    @torch.inference_mode()
-    def _generate(
-        self, batch: list[Prompt], *, beat: Beat
-    ) -> tuple[list[list[int]], Choosing | None]:
-        """New token ids of each prompt, up to its end; how they were chosen, but for beams."""
-        inputs = self._inputs(batch)
-        read = 1 if self._reads else inputs["input_ids"].shape[1]
-        [steps] = {prompt.steps for prompt in batch}
-        one_beam = (self._config.num_beams or 1) == 1
-        choosing = None
-        if one_beam:
-            choosing = Choosing([(prompt.row, prompt.sampling) for prompt in batch], steps=steps)
-        found = self._model.generate(
-            **inputs,
-            generation_config=self._config_of(steps),
-            logits_processor=LogitsProcessorList([choosing] if choosing else []),
-            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
-            **({"tokenizer": self._tokenizer} if self._stops else {}),
-        )
-        return [self._ended(ids) for ids in found[:, read:].cpu().tolist()], choosing
-
-    def _config_of(self, steps: int) -> GenerationConfig:
-        config = copy.copy(self._config)
-        config.max_new_tokens = steps
-        return config
-
-    def _inputs(self, batch: list[Prompt]) -> dict[str, torch.Tensor]:
-        """Ids and mask (prompts, longest); a causal model's are filled up at the left."""
-        longest = max(len(prompt.ids) for prompt in batch)
-        ids = torch.full((len(batch), longest), int(self._config.pad_token_id or 0))
-        mask = torch.zeros_like(ids)
-        for place, prompt in enumerate(batch):
-            size = len(prompt.ids)
-            inside = slice(0, size) if self._reads else slice(longest - size, longest)
-            ids[place, inside] = torch.tensor(prompt.ids)
-            mask[place, inside] = 1
-        device = self._model.device
-        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-    def _ended(self, ids: list[int]) -> list[int]:
-        """A row's new tokens up to the one that ends it; the rest fills the batch up."""
-        end = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
-        new = ids[: end + 1]
-        stop = bisect.bisect_left(range(len(new)), 1, key=lambda n: self._stop(new[:n]) >= 0)
-        return new[:stop]
-
-    def _stop(self, new: list[int]) -> int:
-        """Where the first stop text begins in what these tokens say; -1: there is none.
-
-        A character of which some bytes are still to come (U+FFFD at the end) is not yet said:
-        what has been found in a text's beginning is therefore found in all of it as well.
-        """
-        if not self._stops:
-            return -1
-        said = self._decode(new).rstrip("\ufffd")
-        return min((place for text in self._stops if (place := said.find(text)) >= 0), default=-1)
-
-    def _decode(self, new: list[int]) -> str:
-        return str(self._tokenizer.decode(new, skip_special_tokens=True))
-
-    def _text(self, prompt: Prompt, new: list[int]) -> Written:
-        stop = self._stop(new)
-        stopped = stop >= 0 or (bool(new) and new[-1] in self._ends)
-        said = self._decode(new)
+    def _answer(self, line: Line) -> Written | RowError:
+        if line.broken:
+            return NOT_FINITE
         return Written(
-            output=said if stop < 0 else said[:stop],
-            finish_reason="stop" if stopped else "length",
-            tokens=len(prompt.ids),
-            output_tokens=len(new),
-            truncated=prompt.truncated,
+            output=self._stepper.said(line),
+            finish_reason="stop" if line.stopped else "length",
+            tokens=len(line.prompt.ids),
+            output_tokens=len(line.new),
+            truncated=line.prompt.truncated,
         )
 
 
-class Beating(StoppingCriteria):
-    """Shows after every token that the work goes on; stops nothing but by what ``beat`` raises."""
-
-    def __init__(self, beat: Beat) -> None:
-        self._beat = beat
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
-        """No row is done."""
-        self._beat()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-def _alike(prompts: Sequence[Prompt]) -> Iterable[list[Prompt]]:
+def _alike(prompts: Sequence[Prompt], *, pad: bool) -> Iterable[list[Prompt]]:
     """Prompts that may write equally much. Others must not share a batch.
 
-    Whoever has ended is stepped on with the batch, and could leave the model's positions.
+    Whoever has ended is stepped on with the batch, and could leave the model's positions. Where
+    nothing may be filled up, the prompts are of one length too.
     """
-    found: dict[int, list[Prompt]] = {}
+    found: dict[tuple[int, int], list[Prompt]] = {}
     for prompt in prompts:
-        found.setdefault(prompt.steps, []).append(prompt)
+        found.setdefault((prompt.steps, 0 if pad else len(prompt.ids)), []).append(prompt)
     return found.values()
 
 
@@ -269,19 +200,20 @@ def config(
     known = {name: value for name, value in given.items() if value is not None}
     found.num_return_sequences, found.return_dict_in_generate = 1, False
     found.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
-    found.stop_strings = list(options.stop) or None
-    for name in ("temperature", "top_p", "top_k", "max_length"):  # said of sampling, or of old
+    # What is said of sampling, is done by ``Stops``, or is of old.
+    for name in ("temperature", "top_p", "top_k", "stop_strings", "max_length"):
         setattr(found, name, None)
     if found.eos_token_id is None:
         found.eos_token_id = tokenizer.eos_token_id
     if found.pad_token_id is None:
-        ends = sorted(_as_set(found.eos_token_id))
+        ends = sorted(_as_list(found.eos_token_id))
         pad = tokenizer.pad_token_id
         found.pad_token_id = pad if pad is not None else (ends or [0])[0]
     return found  # type: ignore[no-any-return]
 
 
-def _as_set(ids: int | Sequence[int] | None) -> frozenset[int]:
-    if ids is None:
-        return frozenset()
-    return frozenset((ids,) if isinstance(ids, int) else ids)
+def _as_list(one_or_more: Any) -> list[Any]:
+    """As a model's files have tokens and texts that end an output: none, one, or a list."""
+    if one_or_more is None:
+        return []
+    return [one_or_more] if isinstance(one_or_more, int | str) else list(one_or_more)

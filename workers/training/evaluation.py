@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 
 from jobs.specs import Task
 from workers.inference import batching
-from workers.inference.writing import Beating
+from workers.inference.stopping import Beating
 from workers.training import metrics
 from workers.training.families import Batch, Classify, Family
 from workers.training.metrics import Report
