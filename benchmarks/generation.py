@@ -1,34 +1,43 @@
 """Generation: the engine against transformers in fixed batches and in continuous batches.
 
 ``python -m benchmarks.generation CORPUS --tokenizer FOLDER [--shape SHAPE] [--rows N]``. Prompts of
-5 to 512 tokens are made of the corpus's words. The model has a SHAPE and random weights; a part of
-its vocabulary ends a text. Tokens per second count new tokens, sampled at temperature 1: so texts
-end at different lengths, as they do in life. Texts are compared at temperature 0. On a GPU
-everything computes in bfloat16.
+5 to 512 tokens are made of the corpus's words, and each may write 8 to 128 new tokens, both even on
+a logarithmic scale. The model has a SHAPE and random weights, and a part of its vocabulary ends a
+text. It writes the likeliest tokens, and then samples at temperature 1. New tokens per second count
+those that a prompt asked for, up to its end; texts are compared where they are the likeliest. On a
+GPU everything computes in bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
+import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+from transformers.generation.continuous_batching.utils import WorkloadHints
 
 from benchmarks import corpora, machine
 from jobs.settings import Settings
 from jobs.specs import GenerateOptions
 from workers.inference import engine
+from workers.inference.reading import Coupled
 from workers.inference.writing import Written
 
 ROUNDS = 3
-STEPS = 128
+BATCH = 32
+LEAST, MOST = 8, 128
+"""New tokens of a prompt."""
+
 ENDS = 64
 """One token in so many ends a text."""
 
@@ -40,11 +49,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-class Peer(Protocol):
-    """From prompts to the text of each, and how many tokens it took, that of its end included."""
+@dataclass(frozen=True)
+class Work:
+    """Prompts, how many tokens each may write, and at which temperature; 0: the likeliest."""
 
-    def __call__(self, prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
-        """The likeliest text of each, or one at temperature 1."""
+    prompts: list[str]
+    steps: list[int]
+    temperature: float
+
+
+Peer = Callable[[Work], list[tuple[str, int]]]
+"""What makes a text of each prompt, and counts its tokens, the one that ends it included."""
 
 
 def main() -> None:
@@ -57,98 +72,141 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         _random_model(folder, shape=given.shape, tokenizer=given.tokenizer)
-        made = _peers(folder, device=device)
+        made = _Peers(folder, device=device).all()
         figures = _compare(made, prompts, device=device)
     about = {"rounds": ROUNDS, "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name()
     name = f"generation_{given.shape}_{device.type}"
-    machine.keep(name, {**about, "prompts": len(prompts), "most_new_tokens": STEPS, **figures})
+    machine.keep(name, {**about, "prompts": len(prompts), **figures})
 
 
 def _compare(
     made: dict[str, Peer], prompts: list[str], *, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    rates: dict[str, list[float]] = {name: [] for name in made}
-    said: dict[str, list[tuple[str, int]]] = {}
-    for name, peer in made.items():
-        said[name] = peer(prompts, sample=False)
+    chance = random.Random(0)
+    steps = [round(LEAST * (MOST / LEAST) ** chance.random()) for _ in prompts]
+    works = {
+        "likeliest": Work(prompts, steps, temperature=0.0),
+        "sampled": Work(prompts, steps, temperature=1.0),
+    }
+    rates: dict[tuple[str, str], list[float]] = {(how, name): [] for how in works for name in made}
+    for work in works.values():
+        for peer in made.values():  # the first time is not counted
+            peer(Work(work.prompts[:8], work.steps[:8], work.temperature))
+    said: dict[str, list[str]] = {}
     for _ in range(ROUNDS):
-        for name, peer in made.items():
+        for (how, name), each in rates.items():
             began = time.perf_counter()
-            sampled = peer(prompts, sample=True)
+            found = made[name](works[how])
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - began
-            rates[name].append(sum(count for _, count in sampled) / seconds)
-    return {
-        name: {
-            "new_tokens_per_second": statistics.median(rates[name]),
-            "engine_over_it": statistics.median(
-                ours / theirs for ours, theirs in zip(rates["engine"], rates[name], strict=True)
-            ),
-            "texts_equal": statistics.mean(
-                ours == theirs for ours, theirs in zip(said["engine"], said[name], strict=True)
-            ),
+            each.append(sum(count for _, count in found) / (time.perf_counter() - began))
+            print(f"{how}, {name}: {each[-1]:,.0f} new tokens/s", flush=True)
+            if how == "likeliest":
+                said[name] = [text for text, _ in found]
+    return {name: _figures(name, rates, said=said) for name in made}
+
+
+def _figures(
+    name: str, rates: dict[tuple[str, str], list[float]], *, said: dict[str, list[str]]
+) -> dict[str, float]:
+    pairs = zip(said["engine"], said[name], strict=True)
+    figures = {"texts_equal": statistics.mean(ours == theirs for ours, theirs in pairs)}
+    for how, each in rates:
+        if each == name:
+            pace, ours = rates[how, name], rates[how, "engine"]
+            over = (one / other for one, other in zip(ours, pace, strict=True))
+            figures[f"{how}_new_tokens_per_second"] = statistics.median(pace)
+            figures[f"{how}_engine_over_it"] = statistics.median(over)
+    return figures
+
+
+class _Peers:
+    """A model, once for each of those that are compared."""
+
+    def __init__(self, folder: Path, *, device: torch.device) -> None:
+        auto: Any = AutoModelForCausalLM
+        tokenizers: Any = AutoTokenizer
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        settings = Settings(worker_threads=torch.get_num_threads())
+        options = GenerateOptions(max_new_tokens=MOST)
+        self._engine = engine.load(folder, options, settings=settings)
+        self._tokenizer = tokenizers.from_pretrained(folder)
+        self._model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
+        self._paged: dict[float, Any] = {heat: copy.deepcopy(self._model) for heat in (0.0, 1.0)}
+        self._ends = set(self._model.generation_config.eos_token_id)
+
+    def all(self) -> dict[str, Peer]:
+        """By the names that they have in the figures."""
+        return {
+            "engine": self.ours,
+            f"generate, batches of {BATCH}": self.fixed,
+            "continuous batching of transformers": self.continuous,
         }
-        for name in made
-    }
 
-
-def _peers(folder: Path, *, device: torch.device) -> dict[str, Peer]:
-    auto: Any = AutoModelForCausalLM
-    tokenizers: Any = AutoTokenizer
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    tokenizer = tokenizers.from_pretrained(folder)
-    settings = Settings(worker_threads=torch.get_num_threads())
-    loaded = {
-        sample: engine.load(
-            folder,
-            GenerateOptions(max_new_tokens=STEPS, temperature=float(sample)),
-            settings=settings,
-        )
-        for sample in (False, True)
-    }
-    how: dict[bool, dict[str, Any]] = {
-        False: {"do_sample": False},
-        True: {"do_sample": True, "temperature": 1.0, "top_k": 0},
-    }
-    model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
-    paged = copy.deepcopy(model)
-    ends = set(model.generation_config.eos_token_id)
-
-    def ours(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
-        found = loaded[sample].answer(dict(enumerate(prompts)), beat=lambda: None)
-        texts = [found[row] for row in range(len(prompts))]
+    def ours(self, work: Work) -> list[tuple[str, int]]:
+        """Prompts with settings of their own, through the engine."""
+        items = {
+            row: Coupled(
+                prompt, json.dumps({"max_new_tokens": steps, "temperature": work.temperature})
+            )
+            for row, (prompt, steps) in enumerate(zip(work.prompts, work.steps, strict=True))
+        }
+        found = self._engine.answer(items, beat=lambda: None)
+        texts = [found[row] for row in items]
         return [(each.output, each.output_tokens) for each in texts if isinstance(each, Written)]
 
-    def fixed(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
+    def fixed(self, work: Work) -> list[tuple[str, int]]:
+        """In the order of the corpus; each batch up to the most that any of its prompts may."""
         new: list[list[int]] = []
-        for start in range(0, len(prompts), 32):
-            rows = {"input_ids": [tokenizer(text)["input_ids"] for text in prompts[start:][:32]]}
-            inputs = tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(device)
+        for start in range(0, len(work.prompts), BATCH):
+            texts, steps = (each[start:][:BATCH] for each in (work.prompts, work.steps))
+            rows = {"input_ids": [self._tokenizer(text)["input_ids"] for text in texts]}
+            inputs = self._tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(
+                self._model.device
+            )
             with torch.inference_mode():
-                found = model.generate(**inputs, max_new_tokens=STEPS, **how[sample])
-            new += found[:, inputs["input_ids"].shape[1] :].tolist()
-        return [read(row) for row in new]
+                found = self._model.generate(**inputs, max_new_tokens=max(steps), **_how(work))
+            written = found[:, inputs["input_ids"].shape[1] :].tolist()
+            new += [row[:most] for row, most in zip(written, steps, strict=True)]
+        return [self._read(row) for row in new]
 
-    def continuous(prompts: Sequence[str], *, sample: bool) -> list[tuple[str, int]]:
-        settings = copy.deepcopy(paged.generation_config)
-        settings.update(max_new_tokens=STEPS, **how[sample])
-        rows = [tokenizer(text)["input_ids"] for text in prompts]
-        with torch.no_grad():  # its thread writes to tensors that this one makes
-            found = paged.generate_batch(rows, generation_config=settings)
-        return [read(each.generated_tokens) for each in found.values()]
+    def continuous(self, work: Work) -> list[tuple[str, int]]:
+        """As ``generate_batch`` does, but that each prompt has its own length."""
+        model = self._paged[work.temperature]
+        config = copy.deepcopy(model.generation_config)
+        config.update(max_new_tokens=MOST, **_how(work))
+        rows = [self._tokenizer(text)["input_ids"] for text in work.prompts]
+        hints = WorkloadHints(max(map(len, rows)), MOST, num_requests=len(rows))
+        found: dict[str, list[int]] = {}
+        with (
+            torch.no_grad(),  # its thread writes to tensors that this one makes
+            model.continuous_batching_context_manager(
+                generation_config=config, workload_hints=hints, persistent_manager=True
+            ) as manager,
+        ):
+            names = [
+                manager.add_request(ids, max_new_tokens=steps, eos_token_id=sorted(self._ends))
+                for ids, steps in zip(rows, work.steps, strict=True)
+            ]
+            while len(found) < len(names):
+                result = manager.get_result(timeout=1)
+                if result is not None and result.is_finished():
+                    found[result.request_id] = result.generated_tokens
+                elif result is None and not manager.is_running():
+                    raise RuntimeError("transformers' continuous batching ended before its time")
+        return [self._read(found[name]) for name in names]
 
-    def read(new: list[int]) -> tuple[str, int]:
-        end = next((place for place, token in enumerate(new) if token in ends), len(new))
-        return tokenizer.decode(new[: end + 1], skip_special_tokens=True), len(new[: end + 1])
+    def _read(self, new: list[int]) -> tuple[str, int]:
+        end = next((place for place, token in enumerate(new) if token in self._ends), len(new))
+        return self._tokenizer.decode(new[: end + 1], skip_special_tokens=True), len(new[: end + 1])
 
-    return {
-        "engine": ours,
-        "generate, batches of 32": fixed,
-        "generate_batch, continuous": continuous,
-    }
+
+def _how(work: Work) -> dict[str, Any]:
+    if not work.temperature:
+        return {"do_sample": False}
+    return {"do_sample": True, "temperature": work.temperature, "top_k": 0}
 
 
 def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from workers.inference.choosing import NOISE, Choosing, Sampling, Span, draw
+from workers.inference.choosing import HEAD, NOISE, Choosing, Sampling, Span, draw, gumbel
 
 VOCABULARY = 12
+Line = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 NO_IDS = torch.zeros((1, 1), dtype=torch.long)
 
 
@@ -21,13 +22,13 @@ def sampling(**given: float) -> Sampling:
 
 
 def warped(scores: torch.Tensor, how: Sampling) -> torch.Tensor:
-    """Chances as transformers makes them."""
+    """Scores as transformers makes them; of tokens that may not be sampled, minus infinity."""
     scores = TemperatureLogitsWarper(how.temperature)(NO_IDS, scores)
     if how.top_k:
         scores = TopKLogitsWarper(how.top_k)(NO_IDS, scores)
     if how.top_p < 1:
         scores = TopPLogitsWarper(how.top_p)(NO_IDS, scores)
-    return scores.softmax(dim=1)
+    return scores
 
 
 lines = arrays.arrays(np.float32, (3, VOCABULARY), elements=st.floats(-8, 8, width=32), unique=True)
@@ -38,49 +39,82 @@ manners = st.builds(
     top_k=st.sampled_from([0, 1, 3, VOCABULARY, 50]),
     seed=st.just(0),
 )
-numbers = st.lists(st.floats(0, 1, exclude_max=True, width=32), min_size=3, max_size=3)
+seeds = st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3)
 
 
-@given(line=lines, how=manners, number=numbers)
+@given(line=lines, how=manners, drawn=seeds)
 @settings(max_examples=300)
-def test_a_choice_without_doubt_is_where_the_number_falls_in_transformers_chances(
-    line: np.ndarray[tuple[int, ...], np.dtype[np.float32]], how: Sampling, number: list[float]
+def test_a_choice_without_doubt_is_the_largest_sum_of_what_transformers_keeps(
+    line: Line, how: Sampling, drawn: list[int]
 ) -> None:
     scores = torch.from_numpy(line)
-    chosen, doubt = draw(scores, torch.tensor(number), how)
-    ends = warped(scores, how).double().cumsum(dim=1)
-    expected = torch.searchsorted(ends, torch.tensor(number).double().unsqueeze(1), right=True)
-    sure = ~doubt
-    assert chosen[sure].tolist() == expected.squeeze(1)[sure].tolist()
+    noise = gumbel(drawn, like=scores)
+    chosen, doubt = draw(scores, noise, how)
+    expected = (warped(scores, how) + noise).argmax(dim=1)
+    assert chosen[~doubt].tolist() == expected[~doubt].tolist()
 
 
-@given(line=lines, how=manners, number=numbers, move=lines)
+@given(line=lines, how=manners, drawn=seeds, move=lines)
 @settings(max_examples=300)
 def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
-    line: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    how: Sampling,
-    number: list[float],
-    move: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    line: Line, how: Sampling, drawn: list[int], move: Line
 ) -> None:
     scores = torch.from_numpy(line)
-    moved = scores + torch.from_numpy(move) / 8 * NOISE / 100
-    chosen, doubt = draw(scores, torch.tensor(number), how)
-    again, _ = draw(moved, torch.tensor(number), how)
+    noise = gumbel(drawn, like=scores)
+    moved = scores + torch.from_numpy(move) / 8 * NOISE / 4
+    chosen, doubt = draw(scores, noise, how)
+    again, _ = draw(moved, noise, how)
     assert chosen[~doubt].tolist() == again[~doubt].tolist()
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.7}])
+def test_tokens_come_as_often_as_transformers_gives_them_chances(how: dict[str, float]) -> None:
+    scores = torch.randn((1, VOCABULARY), generator=torch.Generator().manual_seed(0))
+    many, count = sampling(**how), 20_000
+    drawn = torch.cat([gumbel([seed], like=scores) for seed in many.seeds(3, steps=count)])
+    chosen, _ = draw(scores.expand(count, -1), drawn, many)
+    seen = torch.bincount(chosen, minlength=VOCABULARY).double() / count
+    chances = warped(scores, many).softmax(dim=1)[0].double()
+    error = (chances * (1 - chances) / count).sqrt()  # of the share that is seen
+    assert ((seen - chances).abs() <= 5 * error).all()
+
+
+def test_of_many_tokens_with_small_chances_few_choices_are_in_doubt() -> None:
+    scores = torch.randn((200, 50_000), generator=torch.Generator().manual_seed(0))
+    many = sampling()
+    chosen, doubt = draw(scores, gumbel(many.seeds(0, steps=200), like=scores), many)
+    assert len(set(chosen.tolist())) > 150
+    assert doubt.sum() < 4
+
+
+@given(share=st.floats(0.001, 0.999), drawn=st.integers(0, 2**32 - 1), spread=st.floats(0.01, 8))
+@settings(max_examples=50)
+def test_a_nucleus_is_found_among_the_likeliest_or_among_all(
+    share: float, drawn: int, spread: float
+) -> None:
+    scores = torch.randn((3, 3 * HEAD), generator=torch.Generator().manual_seed(drawn)) * spread
+    noise = gumbel([drawn] * 3, like=scores)
+    how = sampling(top_p=share)
+    chosen, doubt = draw(scores, noise, how)
+    expected = (warped(scores, how) + noise).argmax(dim=1)
+    assert chosen[~doubt].tolist() == expected[~doubt].tolist()
 
 
 @pytest.mark.parametrize("how", [{"top_p": 0.6}, {"top_k": 2}])
 def test_two_of_which_only_one_may_be_sampled_are_in_doubt(how: dict[str, float]) -> None:
     line = torch.tensor([[2.0, 1.0, 1.0, -1.0], [2.0, 1.5, 0.5, -1.0]])
-    _, doubt = draw(line, torch.tensor([0.1, 0.1]), sampling(**how))
-    assert doubt.tolist() == [True, False]
+    for wanted in range(3):
+        noise = torch.zeros((2, 4))
+        noise[:, wanted] = 9.0
+        _, doubt = draw(line, noise, sampling(**how))
+        assert doubt.tolist() == [wanted > 0, False]
 
 
 def test_most_choices_are_without_doubt() -> None:
     scores = torch.randn((1_000, VOCABULARY), generator=torch.Generator().manual_seed(0)) * 3
-    number = torch.rand(1_000, generator=torch.Generator().manual_seed(1))
-    _, doubt = draw(scores, number, sampling(temperature=0.7, top_p=0.9, top_k=8))
-    assert 0 < doubt.sum() < 50
+    many = sampling(temperature=0.7, top_p=0.9, top_k=8)
+    _, doubt = draw(scores, gumbel(many.seeds(0, steps=1_000), like=scores), many)
+    assert doubt.sum() < 10
 
 
 def test_without_sampling_a_near_tie_is_in_doubt() -> None:
@@ -111,14 +145,15 @@ def test_rows_that_sample_differently_choose_as_each_would_alone() -> None:
 
 
 @pytest.mark.parametrize(("seed", "row", "same"), [(0, 7, True), (0, 8, False), (1, 7, False)])
-def test_a_rows_numbers_follow_from_the_seed_and_its_place(seed: int, row: int, same: bool) -> None:  # noqa: FBT001
-    first, second = sampling(seed=0).numbers(7, steps=5), sampling(seed=seed).numbers(row, steps=5)
-    assert torch.equal(first, second) is same
-    assert ((first >= 0) & (first < 1)).all()
+def test_a_rows_noise_follows_from_the_seed_and_its_place(seed: int, row: int, same: bool) -> None:  # noqa: FBT001
+    first, second = sampling(seed=0).seeds(7, steps=5), sampling(seed=seed).seeds(row, steps=5)
+    assert (first == second) is same
+    assert len(set(first)) == 5
+    assert sampling(seed=0).seeds(7, steps=3) == first[:3]
 
 
 @pytest.mark.parametrize("cold", [1e-6, 1e-30, 1e-45])
 def test_the_lower_the_temperature_the_likelier_the_likeliest_token(cold: float) -> None:
     scores = torch.randn((50, VOCABULARY), generator=torch.Generator().manual_seed(0))
-    chosen, _ = draw(scores, torch.rand(50), sampling(temperature=cold))
+    chosen, _ = draw(scores, gumbel(range(50), like=scores), sampling(temperature=cold))
     assert torch.equal(chosen, scores.argmax(dim=1))

@@ -1,28 +1,35 @@
 """Which token a causal model writes next, and whether that hangs on a rounding error.
 
-The choice of a row's token depends on that row alone: its scores, and, where it samples, a number
-between 0 and 1 for each of its steps, drawn from the job's seed and the row's place in the corpus.
-So a row writes the same text in whatever batch it stands, but for the last bits of its scores,
-which the shape of a batch moves. A choice that such a movement could change is in doubt; rows with
-a doubt are written again, alone.
+The choice of a row's token depends on that row alone: its scores, and, where it samples, on noise
+drawn from the job's seed, the row's place in the corpus, and the step. So a row writes the same
+text in whatever batch it stands, but for the last bits of its scores, which the shape of a batch
+moves. A choice that such a movement could change is in doubt; rows with a doubt are written again,
+alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.nn import functional
 from transformers import LogitsProcessor
 
 NOISE = 1e-4
 """How far batching may move a float32 score, relative to the largest (at least 1): well above what
 is seen. Of probabilities, as they are."""
 
-
 COLD = 1e-6
 """Lower temperatures are the same: the likeliest token. A score divided by less may be infinite."""
+
+HEAD = 1_024
+"""The likeliest tokens, among which a nucleus is looked for before all are sorted."""
+
+LEAST = 2.0**-53
+"""The smallest number above 0 that may be drawn; 0 itself counts as it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +41,10 @@ class Sampling:
     top_k: int
     seed: int
 
-    def numbers(self, row: int, *, steps: int) -> torch.Tensor:
-        """A row's numbers in [0, 1), one for each of its steps."""
+    def seeds(self, row: int, *, steps: int) -> list[int]:
+        """What the noise of each of a row's steps is drawn from."""
         chance = np.random.Generator(np.random.Philox(key=np.array([self.seed, row], np.uint64)))
-        return torch.from_numpy(chance.random(steps))
+        return [int(seed) for seed in chance.integers(2**32, size=steps)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +56,10 @@ class Span:
     first: int
     end: int
 
-    def numbers(self) -> torch.Tensor:
-        """The row's numbers for these steps."""
+    def seeds(self) -> list[int]:
+        """What the noise of each of these steps is drawn from."""
         assert self.sampling is not None
-        return self.sampling.numbers(self.row, steps=self.end)[self.first :]
+        return self.sampling.seeds(self.row, steps=self.end)[self.first :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class _Drawn:
 
     sampling: Sampling
     places: torch.Tensor  # (rows,): in the batch
-    numbers: torch.Tensor  # (rows, steps)
+    seeds: list[list[int]]  # of each row and step
 
 
 def _drawn(rows: Sequence[Span]) -> list[_Drawn]:
@@ -70,11 +77,7 @@ def _drawn(rows: Sequence[Span]) -> list[_Drawn]:
         if row.sampling is not None:
             alike.setdefault(replace(row.sampling, seed=0), []).append(place)
     return [
-        _Drawn(
-            sampling,
-            torch.tensor(places),
-            torch.stack([rows[place].numbers() for place in places]),
-        )
+        _Drawn(sampling, torch.tensor(places), [rows[place].seeds() for place in places])
         for sampling, places in alike.items()
     ]
 
@@ -99,10 +102,10 @@ class Choosing(LogitsProcessor):
         doubts = _near_tie(scores) if self._greedy else torch.empty_like(self._broken[-1])
         said = scores.clone() if self._drawn else scores
         for each in self._drawn:
-            places = each.places.to(scores.device)
-            number = each.numbers[:, len(self._doubts)].to(scores.device, torch.float32)
-            chosen, doubts[places] = draw(scores[places], number, each.sampling)
-            said[places] = float("-inf")
+            places, step = each.places.to(scores.device), len(self._doubts)
+            noise = gumbel([seeds[step] for seeds in each.seeds], like=scores)
+            chosen, doubts[places] = draw(scores[places], noise, each.sampling)
+            said[places] = -math.inf
             said[places, chosen] = 0.0
         self._doubts.append(doubts)
         return said
@@ -116,69 +119,92 @@ class Choosing(LogitsProcessor):
         return torch.stack(self._broken, dim=1).cpu()
 
 
-def draw(
-    scores: torch.Tensor, number: torch.Tensor, sampling: Sampling
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (rows,), and which are in doubt, from scores (rows, vocabulary) and a number each.
+def gumbel(seeds: Sequence[int], *, like: torch.Tensor) -> torch.Tensor:
+    """A row of standard Gumbel noise for each seed, as long as a row of ``like`` and where it is.
 
-    The number is looked up in the cumulative probabilities, in the vocabulary's order, of the
-    tokens that may be sampled.
+    The same seed gives the same noise on the same kind of device.
     """
-    scores = scores / max(sampling.temperature, COLD)
-    chances = scores.softmax(dim=1)
-    doubt = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    if 0 < sampling.top_k < scores.shape[1]:
-        chances, unsure = _likeliest(chances, scores=scores, count=sampling.top_k)
-        doubt |= unsure
-    if sampling.top_p < 1:
-        chances, unsure = _nucleus(chances, scores=scores, share=sampling.top_p)
-        doubt |= unsure
-    ends = chances.cumsum(dim=1)
-    total = ends[:, -1]
-    place = (number * total).unsqueeze(1)
-    chosen = torch.searchsorted(ends, place, right=True).clamp(max=ends.shape[1] - 1)
-    end = ends.gather(1, chosen)
-    begin = end - chances.gather(1, chosen)
-    nearest = torch.minimum(place - begin, end - place).squeeze(1) / total
-    return chosen.squeeze(1), doubt | (nearest < 2 * NOISE)
+    chance = torch.Generator(like.device)
+    drawn = torch.stack(
+        [
+            torch.rand(
+                like.shape[1],
+                generator=chance.manual_seed(seed),
+                dtype=torch.float64,
+                device=like.device,
+            )
+            for seed in seeds
+        ]
+    )
+    drawn = drawn.clamp_(min=LEAST).float()  # near 0, where winners come from, floats are dense
+    return drawn.neg_().log1p_().neg_().log_().neg_()
+
+
+def draw(
+    scores: torch.Tensor, noise: torch.Tensor, sampling: Sampling
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (rows,), and which are in doubt, from scores and Gumbel noise (rows, vocabulary).
+
+    The largest sum of score and noise is a draw from the softmax (the Gumbel-max trick: Maddison,
+    Tarlow and Minka 2014, A* Sampling). Small movements of the scores move it only where two sums
+    are nearly equal, however many tokens there are; and which tokens may be sampled matters only
+    for the one that is chosen.
+    """
+    temperature = max(sampling.temperature, COLD)
+    scores, slack = scores / temperature, _slack(scores) / temperature
+    edge = _edge(scores, slack, sampling)
+    sums = scores + noise
+    best, order = sums.masked_fill(scores < edge.low, -math.inf).topk(2, dim=1)
+    close = best[:, 0] - best[:, 1] < slack[:, 0]
+    unsure = scores.gather(1, order[:, :1]) <= edge.high
+    chosen = sums.masked_fill_(scores < edge.exact, -math.inf).argmax(dim=1)
+    return chosen, close | unsure[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """Between scores of tokens that may be sampled and of those that may not, (rows, 1) each."""
+
+    exact: torch.Tensor  # may be sampled from here on, by these very scores
+    low: torch.Tensor  # below it a token may not, however the scores move
+    high: torch.Tensor  # above it a token may
+
+
+def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edge:
+    """By top-k, and in what that leaves by the nucleus."""
+    size = scores.shape[1]
+    count = sampling.top_k if 0 < sampling.top_k < size else size
+    share = sampling.top_p if sampling.top_p < 1 else math.inf
+    if count == size and share == math.inf:
+        none = torch.full_like(slack, -math.inf)
+        return _Edge(none, none, none)
+    ordered = scores.topk(min(HEAD, size) if count == size else count + 1, dim=1).values
+    whole = (scores if count == size else ordered[:, :count]).logsumexp(dim=1, keepdim=True)
+    if count == size and not (_before(ordered, whole)[:, -1] > share + NOISE).all():
+        ordered = scores.sort(dim=1, descending=True).values
+    before = _before(ordered[:, :count], whole)
+    exact, many, few = (
+        (before < share + move).sum(dim=1, keepdim=True).clamp(min=1) for move in (0, NOISE, -NOISE)
+    )
+    following = functional.pad(ordered, (0, 1), value=-math.inf)
+    return _Edge(
+        exact=ordered.gather(1, exact - 1),
+        low=ordered.gather(1, many - 1) - slack,
+        high=following.gather(1, few) + slack,
+    )
+
+
+def _before(ordered: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """The share of all chances that comes before each, from log chances; ``whole`` is their sum."""
+    shares = (ordered - whole).exp()
+    return shares.cumsum(dim=1) - shares
 
 
 def _near_tie(scores: torch.Tensor) -> torch.Tensor:
     best = scores.topk(2, dim=1).values
-    return best[:, 0] - best[:, 1] < _noise(scores)
+    return best[:, 0] - best[:, 1] < _slack(scores)[:, 0]
 
 
-def _noise(scores: torch.Tensor) -> torch.Tensor:
-    """(rows,): how far batching may move each row's scores."""
-    return NOISE * scores.amax(dim=1).abs().clamp(min=1.0)
-
-
-def _likeliest(
-    chances: torch.Tensor, *, scores: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``count`` likeliest tokens' chances; it matters which is the last if it has any."""
-    best = scores.topk(count + 1, dim=1).values
-    last, following = best[:, -2:-1], best[:, -1:]
-    close = last - following < _noise(scores).unsqueeze(1)
-    kept = chances.masked_fill(scores < last, 0.0)
-    matters = (chances.masked_fill(scores != last, 0.0) > NOISE).any(dim=1)
-    return kept / kept.sum(dim=1, keepdim=True), close.squeeze(1) & matters
-
-
-def _nucleus(
-    chances: torch.Tensor, *, scores: torch.Tensor, share: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest tokens that together reach ``share``: those before which it is not reached.
-
-    It matters how many they are, and, where the last of them is hardly likelier than the next one,
-    which; both only of tokens that have a chance.
-    """
-    ordered, order = chances.sort(dim=1, descending=True, stable=True)
-    before = ordered.cumsum(dim=1) - ordered
-    outside = before >= share
-    unsure = (((before - share).abs() < NOISE) & (ordered > NOISE)).any(dim=1)
-    last = ordered.masked_fill(outside, 1.0).amin(dim=1)
-    following = ordered.masked_fill(~outside, 0.0).amax(dim=1)
-    close = (last - following < last * _noise(scores)) & (last > NOISE)
-    kept = ordered.masked_fill(outside, 0.0)
-    return torch.zeros_like(chances).scatter(1, order, kept), unsure | close
+def _slack(scores: torch.Tensor) -> torch.Tensor:
+    """(rows, 1): how far batching may move each row's scores."""
+    return NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)

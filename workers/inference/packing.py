@@ -30,7 +30,7 @@ COUNTING = frozenset({"bert", "distilbert", "electra"})
 COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 """Models whose positions count from behind the padding id, and pass over it."""
 
-SHORT = 64
+SHORT = 192
 """On CPU, SDPA's blocks in float32 are made for windows of more tokens than these."""
 
 STEP = 32
@@ -185,8 +185,12 @@ def _attend(
     """
     tokens = len(packing.places)
     row = [each[0].transpose(0, 1)[:tokens] for each in (query, key, value)]
-    mixed = _variable(row, packing) if query.is_cuda else _by_runs(row, packing)
-    return functional.pad(mixed, (0, 0, 0, 0, 0, packing.idle))[None], None
+    if query.is_cuda:
+        return functional.pad(_variable(row, packing), (0, 0, 0, 0, 0, packing.idle))[None], None
+    mixed = query.new_empty(1, tokens + packing.idle, *row[0].shape[1:])
+    mixed[0, tokens:] = 0
+    _by_runs(row, packing, out=mixed[0])
+    return mixed, None
 
 
 def _variable(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
@@ -200,24 +204,25 @@ def _variable(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
     return mixed
 
 
-def _by_runs(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
-    mixed = []
+def _by_runs(row: list[torch.Tensor], packing: Packing, *, out: torch.Tensor) -> None:
     for start, count, length in packing.runs():
-        query, key, value = (
+        query, key, value, mixed = (
             each[start : start + count * length]
             .view(count, length, *each.shape[1:])
             .transpose(1, 2)
-            for each in row
+            for each in (*row, out)
         )
         short = length <= SHORT and query.dtype is torch.float32  # SDPA adds halves in float32
         attend = _plainly if short else functional.scaled_dot_product_attention
-        mixed.append(attend(query, key, value).transpose(1, 2).flatten(0, 1))
-    return torch.cat(mixed)
+        mixed.copy_(attend(query, key, value))
 
 
 def _plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Attention of (windows, heads, length, size), every score in memory at once."""
     shape = query.shape
     query, key, value = (each.reshape(-1, *shape[2:]) for each in (query, key, value))
-    scores = torch.bmm(query, key.transpose(1, 2)) / shape[-1] ** 0.5
-    return torch.bmm(scores.softmax(dim=-1), value).view(shape)
+    scores = query.new_empty(len(query), shape[2], shape[2])
+    scale = shape[-1] ** -0.5
+    torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=scale, out=scores)
+    torch.softmax(scores, dim=-1, out=scores)
+    return torch.bmm(scores, value).view(shape)
