@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         _random_model(folder, shape=given.shape, tokenizer=given.tokenizer)
-        made = _Peers(folder, device=device).all()
+        made = _Peers(folder, prompts=prompts, device=device).all()
         figures = _compare(made, prompts, device=device)
     about = {"rounds": ROUNDS, "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":
@@ -125,7 +125,7 @@ def _figures(
 class _Peers:
     """A model, once for each of those that are compared."""
 
-    def __init__(self, folder: Path, *, device: torch.device) -> None:
+    def __init__(self, folder: Path, *, prompts: list[str], device: torch.device) -> None:
         auto: Any = AutoModelForCausalLM
         tokenizers: Any = AutoTokenizer
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -135,6 +135,8 @@ class _Peers:
         self._tokenizer = tokenizers.from_pretrained(folder)
         self._model = auto.from_pretrained(folder, dtype=dtype).to(device).eval()
         self._paged: dict[float, Any] = {heat: copy.deepcopy(self._model) for heat in (0.0, 1.0)}
+        longest = max(len(self._tokenizer(text)["input_ids"]) for text in prompts)
+        self._hints = WorkloadHints(longest, MOST, num_requests=len(prompts))
         self._ends = set(self._model.generation_config.eos_token_id)
 
     def all(self) -> dict[str, Peer]:
@@ -178,12 +180,11 @@ class _Peers:
         config = copy.deepcopy(model.generation_config)
         config.update(max_new_tokens=MOST, **_how(work))
         rows = [self._tokenizer(text)["input_ids"] for text in work.prompts]
-        hints = WorkloadHints(max(map(len, rows)), MOST, num_requests=len(rows))
         found: dict[str, list[int]] = {}
         with (
             torch.no_grad(),  # its thread writes to tensors that this one makes
             model.continuous_batching_context_manager(
-                generation_config=config, workload_hints=hints, persistent_manager=True
+                generation_config=config, workload_hints=self._hints, persistent_manager=True
             ) as manager,
         ):
             names = [

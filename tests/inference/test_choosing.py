@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -54,17 +56,45 @@ def test_a_choice_without_doubt_is_the_largest_sum_of_what_transformers_keeps(
     assert chosen[~doubt].tolist() == expected[~doubt].tolist()
 
 
-@given(line=lines, how=manners, drawn=seeds, move=lines)
-@settings(max_examples=300)
+steps = st.integers(-16, 16).map(lambda number: number / 4)
+near = arrays.arrays(np.float32, (3, VOCABULARY), elements=steps)
+moves = arrays.arrays(np.float32, (3, VOCABULARY), elements=st.floats(-0.5, 0.5, width=32))
+
+
+@given(line=near, how=manners, noise=near, move=moves, offset=st.sampled_from([0.0, 40.0]))
+@settings(max_examples=500)
 def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
-    line: Line, how: Sampling, drawn: list[int], move: Line
+    line: Line, how: Sampling, noise: Line, move: Line, offset: float
 ) -> None:
-    scores = torch.from_numpy(line)
-    noise = gumbel(drawn, like=scores)
-    moved = scores + torch.from_numpy(move) / 8 * NOISE / 4
-    chosen, doubt = draw(scores, noise, how)
-    again, _ = draw(moved, noise, how)
+    scores = torch.from_numpy(line) + offset
+    slack = NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)
+    chosen, doubt = draw(scores, torch.from_numpy(noise), how)
+    moved = scores + 0.98 * slack * torch.from_numpy(move)
+    again, _ = draw(moved, torch.from_numpy(noise), how)
     assert chosen[~doubt].tolist() == again[~doubt].tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_sums_that_differ_by_less_than_the_noise_are_in_doubt(temperature: float) -> None:
+    margin = NOISE * 40 / temperature
+    noise = torch.tensor([[1.0, 1.0 - 0.9 * margin, 0.0], [1.0, 1.0 - 1.1 * margin, 0.0]])
+    scores = torch.tensor([[40.0, 40.0, 1.0]]).expand(2, -1)
+    _, doubt = draw(scores, noise, sampling(temperature=temperature))
+    assert doubt.tolist() == [True, False]
+
+
+def test_at_a_low_temperature_small_movements_shift_a_nucleus() -> None:
+    scores = torch.tensor([[10.0, 10 - 0.05 * math.log(9)]])  # chances 0.9 and 0.1
+    noise = torch.tensor([[0.0, 9.0]])
+    how = sampling(temperature=0.05, top_p=0.9002)
+    moved, _ = draw(scores + torch.tensor([[1e-4, -1e-4]]), noise, how)
+    chosen, doubt = draw(scores, noise, how)
+    assert chosen.tolist() != moved.tolist()
+    assert doubt.tolist() == [True]
+
+
+def test_noise_is_finite_where_a_drawn_number_would_be_rounded_to_one() -> None:
+    assert gumbel([6], like=torch.empty(1, 2_000_000)).isfinite().all()
 
 
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.7}])
@@ -102,7 +132,7 @@ def test_a_nucleus_is_found_among_the_likeliest_or_among_all(
 
 @pytest.mark.parametrize("how", [{"top_p": 0.6}, {"top_k": 2}])
 def test_two_of_which_only_one_may_be_sampled_are_in_doubt(how: dict[str, float]) -> None:
-    line = torch.tensor([[2.0, 1.0, 1.0, -1.0], [2.0, 1.5, 0.5, -1.0]])
+    line = torch.tensor([[2.0, 1.0, 1.0 - 1e-4, -1.0], [2.0, 1.5, 0.5, -1.0]])
     for wanted in range(3):
         noise = torch.zeros((2, 4))
         noise[:, wanted] = 9.0

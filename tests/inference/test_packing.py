@@ -67,6 +67,13 @@ def test_packed_layers_say_what_padded_ones_say(name: str, auto: Any) -> None:
         torch.testing.assert_close(said, expected, rtol=0, atol=1e-9)
 
 
+def test_windows_too_short_for_sdpa_say_what_padded_ones_say() -> None:
+    inputs = filled_up(LENGTHS)
+    model = AutoModelForSequenceClassification
+    padded, packed = both(CONFIGS["bert"], model, inputs, dtype=torch.float32)
+    torch.testing.assert_close(packed["logits"], padded["logits"], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_padding_token_inside_a_text_is_a_token_like_others(name: str) -> None:
     inputs = filled_up(LENGTHS)
@@ -120,12 +127,16 @@ def filled_up(lengths: tuple[int, ...] | list[int]) -> dict[str, torch.Tensor]:
 
 
 def both(
-    config: PreTrainedConfig, auto: Any, inputs: dict[str, torch.Tensor]
+    config: PreTrainedConfig,
+    auto: Any,
+    inputs: dict[str, torch.Tensor],
+    *,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """What the same random model says in double precision, padded and then packed."""
+    """What the same random model says, padded and then packed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = auto.from_config(copy.deepcopy(config)).double().eval()
+        model = auto.from_config(copy.deepcopy(config)).to(dtype).eval()
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     with torch.inference_mode():
         padded = dict(model(**inputs).items())

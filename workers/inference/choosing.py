@@ -19,17 +19,21 @@ from torch.nn import functional
 from transformers import LogitsProcessor
 
 NOISE = 1e-4
-"""How far batching may move a float32 score, relative to the largest (at least 1): well above what
-is seen. Of probabilities, as they are."""
+"""How far batching may move the difference of two float32 scores, relative to the largest score (at
+least 1): well above what is seen. Of probabilities at the least, as they are."""
+
 
 COLD = 1e-6
 """Lower temperatures are the same: the likeliest token. A score divided by less may be infinite."""
 
+DOUBLES = frozenset({"cpu", "cuda"})
+"""Kinds of devices that draw float64."""
+
 HEAD = 1_024
 """The likeliest tokens, among which a nucleus is looked for before all are sorted."""
 
-LEAST = 2.0**-53
-"""The smallest number above 0 that may be drawn; 0 itself counts as it."""
+LEAST, MOST = 2.0**-53, 1 - 2.0**-24
+"""Between these a drawn number has finite noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +126,18 @@ class Choosing(LogitsProcessor):
 def gumbel(seeds: Sequence[int], *, like: torch.Tensor) -> torch.Tensor:
     """A row of standard Gumbel noise for each seed, as long as a row of ``like`` and where it is.
 
-    The same seed gives the same noise on the same kind of device.
+    The same seed gives the same noise on the same model of device, by the same release of torch.
     """
-    chance = torch.Generator(like.device)
-    drawn = torch.stack(
-        [
-            torch.rand(
-                like.shape[1],
-                generator=chance.manual_seed(seed),
-                dtype=torch.float64,
-                device=like.device,
-            )
-            for seed in seeds
-        ]
-    )
-    drawn = drawn.clamp_(min=LEAST).float()  # near 0, where winners come from, floats are dense
-    return drawn.neg_().log1p_().neg_().log_().neg_()
+    where = like.device if like.device.type in DOUBLES else torch.device("cpu")
+    chance = torch.Generator(where)
+    drawn = torch.empty(len(seeds), like.shape[1], device=where)
+    for line, seed in zip(drawn, seeds, strict=True):
+        chance.manual_seed(seed)
+        # In doubles: near 0, where winners come from, floats are dense.
+        numbers = torch.rand(len(line), generator=chance, dtype=torch.float64, device=where)
+        line.copy_(numbers.clamp_(min=LEAST))
+    noise = drawn.clamp_(max=MOST).neg_().log1p_().neg_().log_().neg_()
+    return noise.to(like.device)
 
 
 def draw(
@@ -174,17 +174,17 @@ def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edg
     """By top-k, and in what that leaves by the nucleus."""
     size = scores.shape[1]
     count = sampling.top_k if 0 < sampling.top_k < size else size
-    share = sampling.top_p if sampling.top_p < 1 else math.inf
-    if count == size and share == math.inf:
+    if count == size and sampling.top_p >= 1:
         none = torch.full_like(slack, -math.inf)
         return _Edge(none, none, none)
     ordered = scores.topk(min(HEAD, size) if count == size else count + 1, dim=1).values
     whole = (scores if count == size else ordered[:, :count]).logsumexp(dim=1, keepdim=True)
-    if count == size and not (_before(ordered, whole)[:, -1] > share + NOISE).all():
+    share, more, less = _nucleus(sampling.top_p, slack)
+    if count == size and not (_before(ordered, whole)[:, -1:] > more).all():
         ordered = scores.sort(dim=1, descending=True).values
     before = _before(ordered[:, :count], whole)
     exact, many, few = (
-        (before < share + move).sum(dim=1, keepdim=True).clamp(min=1) for move in (0, NOISE, -NOISE)
+        (before < each).sum(dim=1, keepdim=True).clamp(min=1) for each in (share, more, less)
     )
     following = functional.pad(ordered, (0, 1), value=-math.inf)
     return _Edge(
@@ -192,6 +192,20 @@ def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edg
         low=ordered.gather(1, many - 1) - slack,
         high=following.gather(1, few) + slack,
     )
+
+
+def _nucleus(share: float, slack: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The share that is kept, the most and the least that it may come to, (rows, 1) each.
+
+    Scores that move multiply the odds of a share by the exponential of their movement.
+    """
+    exact = torch.full_like(slack, share)
+    if share >= 1:
+        exact.fill_(math.inf)  # a sum of rounded shares may be more than 1
+        return exact, exact, exact
+    odds = exact.logit()
+    more = torch.maximum((odds + slack).sigmoid(), exact + NOISE)
+    return exact, more, torch.minimum((odds - slack).sigmoid(), exact - NOISE)
 
 
 def _before(ordered: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
@@ -206,5 +220,5 @@ def _near_tie(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _slack(scores: torch.Tensor) -> torch.Tensor:
-    """(rows, 1): how far batching may move each row's scores."""
+    """(rows, 1): how far batching may move the differences of each row's scores."""
     return NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)

@@ -31,7 +31,8 @@ COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 """Models whose positions count from behind the padding id, and pass over it."""
 
 SHORT = 192
-"""On CPU, SDPA's blocks in float32 are made for windows of more tokens than these."""
+"""On CPU, SDPA's blocks in float32 are made for windows of more tokens than these: at 130 tokens of
+MiniLM plain products are 1.2 times as fast, at 211 as fast."""
 
 STEP = 32
 """Rows have a multiple of so many tokens. oneDNN makes, and keeps, a program for each number."""
