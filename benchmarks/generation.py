@@ -1,11 +1,11 @@
 """Generation: the engine against transformers in fixed batches and in continuous batches.
 
-``python -m benchmarks.generation CORPUS --tokenizer FOLDER [--shape SHAPE] [--rows N]``. Prompts of
-5 to 512 tokens are made of the corpus's words, and each may write 8 to 128 new tokens, both even on
-a logarithmic scale. The model has a SHAPE and random weights, and a part of its vocabulary ends a
-text. It writes the likeliest tokens, and then samples at temperature 1. New tokens per second count
-those that a prompt asked for, up to its end; texts are compared where they are the likeliest. On a
-GPU everything computes in bfloat16.
+``python -m benchmarks.generation CORPUS --tokenizer FOLDER [--shape SHAPE] [--rows N] [--threads
+N]``. Prompts of 5 to 512 tokens are made of the corpus's words, and each may write 8 to 128 new
+tokens, both even on a logarithmic scale. The model has a SHAPE and random weights, and a part of
+its vocabulary ends a text. It writes the likeliest tokens, and then samples at temperature 1. New
+tokens per second count those that a prompt asked for, up to its end; texts are compared where they
+are the likeliest. On a GPU everything computes in bfloat16.
 """
 
 from __future__ import annotations

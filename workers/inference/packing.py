@@ -206,6 +206,7 @@ def _variable(row: list[torch.Tensor], packing: Packing) -> torch.Tensor:
 
 
 def _by_runs(row: list[torch.Tensor], packing: Packing, *, out: torch.Tensor) -> None:
+    """Windows of equal length together; what is mixed goes into ``out`` (tokens, heads, size)."""
     for start, count, length in packing.runs():
         query, key, value, mixed = (
             each[start : start + count * length]
