@@ -35,8 +35,7 @@ HEAD_ROWS = 1_000
 
 def main() -> None:
     given = _arguments()
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    machine.use_threads(given.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     texts, labels = corpora.news(given.corpus, rows=given.rows + HEAD_ROWS)
     rows = {"news": texts[HEAD_ROWS:]}

@@ -64,8 +64,7 @@ Peer = Callable[[Work], list[tuple[str, int]]]
 
 def main() -> None:
     given = _arguments()
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    machine.use_threads(given.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     texts, _ = corpora.news(given.corpus, rows=given.rows)
     prompts = corpora.mixed(texts, rows=given.rows)

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workers import threads
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,6 +32,16 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def use_threads(count: int) -> None:
+    """Begin this command anew with so many CPU threads, if it has others; 0: with any number.
+
+    PyTorch must find the number when it comes, as in a worker; a peer that computes with it, too.
+    """
+    if count and os.environ.get(threads.OPENMP) != str(count):
+        environment = {**os.environ, threads.OPENMP: str(count)}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def keep(name: str, figures: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from celery import signals
 from jobs import database, logs, settings
 from jobs.queries.surroundings import PLANNERS
 from jobs.settings import Settings
-from workers import devices, presence
+from workers import devices, presence, threads
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.presence import Record, WorkerRecord
 
@@ -103,6 +103,7 @@ def _prepare_process(**_: object) -> None:
     presence.end_with_parent()
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index, count=settings.get().worker_devices)
+        threads.take(settings.get())
         from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
 
 

@@ -19,7 +19,7 @@ from tests.inference.test_memory import Cramped
 from tests.support.tiny_models import tiny_classifier
 from workers.inference import calibrating, memory
 from workers.inference.budget import Budget, Work
-from workers.inference.calibrating import PATIENCE, ROUNDS, Trial
+from workers.inference.calibrating import LAPS, PATIENCE, Trial
 from workers.inference.classifier import Classifier, Prediction
 
 SIZES = (512, 1_024, 2_048, 4_096)
@@ -42,7 +42,7 @@ def tried(speeds: Mapping[int, float], *, first: float = 1.0) -> tuple[int | Non
         slower = first if turn < len(speeds) else 1.0
         trial.note(size, tokens=size, seconds=size / speeds[size] * slower)
         turn += 1
-    assert turn == ROUNDS * len(speeds)
+    assert turn == LAPS * len(speeds)
     return trial.best(), kept
 
 
@@ -51,7 +51,7 @@ def tried(speeds: Mapping[int, float], *, first: float = 1.0) -> tuple[int | Non
     [
         ((1.0, 2.0, 3.0, 4.0), 4_096),
         ((1.0, 3.0, 2.0, 1.0), 1_024),
-        ((1.0, 2.0, 2.04, 2.05), 1_024),
+        ((1.0, 2.0, 2.01, 2.015), 1_024),
         ((5.0, 5.0, 5.0, 5.0), 512),
     ],
 )
@@ -61,6 +61,23 @@ def test_the_smallest_of_the_fastest_is_best(
 ) -> None:
     found, kept = tried(dict(zip(SIZES, speeds, strict=True)), first=first)
     assert (found, kept) == (best, [best])
+
+
+@pytest.mark.parametrize("trend", [-0.4, -0.1, 0.1, 0.4])
+@pytest.mark.parametrize(
+    ("speeds", "best"), [((1.0, 1.1, 1.15, 1.05), 2_048), ((1.2, 1.1, 1, 1), 512)]
+)
+def test_rows_that_are_slower_or_faster_than_those_before_do_not_decide(
+    speeds: tuple[float, ...], best: int, trend: float
+) -> None:
+    """From batch to batch of a slice by so much of the first's speed; then the next slice comes."""
+    trial, turn = Trial(SIZES, keep=nobody), 0
+    while not trial.over:
+        size = trial.next()
+        speed = speeds[SIZES.index(size)] * (1 + trend * (turn % 8) / 8)
+        trial.note(size, tokens=size, seconds=size / speed)
+        turn += 1
+    assert trial.best() == best
 
 
 @pytest.mark.parametrize(("rows", "best"), [(100, None), (1_000, 1_024), (2_000, 2_048)])

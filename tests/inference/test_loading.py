@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -25,6 +26,13 @@ def test_the_cpu_computes_in_float32_by_default() -> None:
 def test_threads_are_those_of_the_settings() -> None:
     loading.use_threads(Settings(worker_threads=3))
     assert torch.get_num_threads() == 3
+
+
+def test_threads_that_the_process_has_are_not_set_again() -> None:
+    loading.use_threads(Settings(worker_threads=3))
+    with patch.object(torch, "set_num_threads") as setting:
+        loading.use_threads(Settings(worker_threads=3))
+    setting.assert_not_called()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")

@@ -27,7 +27,7 @@ from workers.inference import packing
 from workers.inference.packing import Packing
 
 PAD = 1
-LENGTHS = (packing.SHORT + 6, packing.SHORT + 6, 9, 9, 7, 4, 4, 4, 1)
+LENGTHS = (198, 198, 9, 9, 7, 4, 4, 4, 1)
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,

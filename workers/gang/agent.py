@@ -31,6 +31,7 @@ from workers.gang.program import HOST, INCARNATION, Program
 from workers.gang.reporting import Report
 from workers.gang.uploading import Uploader
 from workers.gang.watching import UNUSABLE, Ending, Unfinished, Watch
+from workers.threads import OPENMP
 from workers.training import launching
 
 log = structlog.get_logger()
@@ -233,7 +234,7 @@ class _Work:
 def _surroundings(context: Context) -> dict[str, str]:
     """Variables of a program: its share of threads, where the settings name one."""
     threads = context.settings.worker_threads
-    return {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return {OPENMP: str(threads)} if threads else {}
 
 
 def _free_port() -> int:

@@ -27,64 +27,78 @@ log = structlog.get_logger()
 SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
 ACCELERATOR_SIZES = (8_192, 16_384, 32_768, 65_536)
 
-ROUNDS = 4
+LAPS = 5
 """Batches of each size that are measured; the first, which warms up, is not counted."""
 
 FULL = 0.75
 """A batch with less than this share of its size says nothing of it: there were no more rows."""
 
-NEAR = 0.97
+NEAR = 0.99
 """The smallest size within this share of the fastest is taken: it needs less memory."""
 
 PATIENCE = 16
-"""So many batches of each size are tried at most. Rows may be too few to fill the largest."""
+"""So many laps are run at most. Rows may be too few to fill the largest size."""
 
 
 class Trial:
-    """Sizes that take turns until the best is known; ``keep`` is then told."""
+    """Sizes that take turns until the best is known; ``keep`` is then told.
+
+    In a lap each has one batch, and only what was measured in one lap is compared: rows of another
+    length have another speed. Every other lap goes backwards, for rows get shorter within one, too.
+    """
 
     def __init__(self, sizes: Sequence[int], *, keep: Callable[[int], None]) -> None:
-        self._rates: dict[int, list[float]] = {size: [] for size in sizes}
-        self._turns = dict.fromkeys(sizes, 0)
+        self._sizes = sorted(sizes)
+        self._laps: list[dict[int, float]] = []  # tokens per second, by size
+        self._ahead: list[int] = []  # sizes whose turn in this lap is still to come
         self._keep = keep
 
     @property
     def largest(self) -> int:
         """Of the sizes that are tried."""
-        return max(self._rates)
+        return self._sizes[-1]
 
     def next(self) -> int:
         """The size whose turn it is."""
-        size = min(self._turns, key=lambda each: self._turns[each])
-        self._turns[size] += 1
-        return size
+        if not self._ahead:
+            self._ahead = self._sizes[:: 1 if len(self._laps) % 2 else -1]
+            self._laps.append({})
+        return self._ahead.pop()
 
     def note(self, size: int, *, tokens: int, seconds: float) -> None:
         """A batch of this size had so many tokens and took so long."""
         if tokens >= FULL * size:
-            self._rates[size].append(tokens / max(seconds, 1e-9))
+            self._laps[-1][size] = tokens / max(seconds, 1e-9)
 
     @property
     def over(self) -> bool:
         """Whether all is known, or will not be."""
-        known = all(len(rates) >= ROUNDS for rates in self._rates.values())
-        return known or max(self._turns.values()) > PATIENCE
+        return len(self._speeds()) == len(self._sizes) or len(self._laps) > PATIENCE
 
     def best(self) -> int | None:
         """The best of the sizes that are known; it is kept if all are. ``None``: none is."""
-        speeds = {
-            size: statistics.median(rates[1:])
-            for size, rates in self._rates.items()
-            if len(rates) >= ROUNDS
-        }
+        speeds = self._speeds()
         if not speeds:
             return None
         fastest = max(speeds.values())
         size = min(size for size, speed in speeds.items() if speed >= NEAR * fastest)
-        log.info("batch size calibrated", tokens=size, tokens_per_second=speeds)
-        if len(speeds) == len(self._rates):
+        log.info("batch size calibrated", tokens=size, relative_speeds=speeds)
+        if len(speeds) == len(self._sizes):
             self._keep(size)
         return size
+
+    def _speeds(self) -> dict[int, float]:
+        """How fast the known sizes are, relative to the smallest: the median of their laps."""
+        smallest = self._sizes[0]
+        laps = [lap for lap in self._laps[1:] if smallest in lap]
+        found = {
+            size: [lap[size] / lap[smallest] for lap in laps if size in lap] for size in self._sizes
+        }
+        return {
+            size: statistics.median(ratios)
+            for size, ratios in found.items()
+            if len(ratios) >= LAPS - 1
+        }
 
 
 def trial(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str) -> Trial | int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,10 @@ from transformers.utils import logging as transformers_logging
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions, LoadOptions
-from workers import architectures  # noqa: F401 (registers them with the auto classes)
+from workers import (
+    architectures,  # noqa: F401 (registers them with the auto classes)
+    threads,
+)
 from workers.inference import adapters, calibrating, quantizing, spreading
 from workers.inference.budget import Budget
 from workers.inference.memory import is_out_of_memory
@@ -68,9 +70,10 @@ def calibrated(settings: Settings, *, model: PreTrainedModel, digest: str, kind:
 
 
 def use_threads(settings: Settings) -> None:
-    """Set torch's CPU threads: the settings', or this process's even share of the cores."""
-    share = _cores() // settings.worker_processes
-    torch.set_num_threads(settings.worker_threads or max(1, share))
+    """Set torch's CPU threads to this process's share, if it did not take that before."""
+    share = threads.share(settings)
+    if torch.get_num_threads() != share:
+        torch.set_num_threads(share)
 
 
 def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -167,10 +170,3 @@ def _check_complete(missing: set[str]) -> None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _cores() -> int:
-    """The cores this process may use, which a container can make fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

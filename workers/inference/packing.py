@@ -3,8 +3,7 @@
 The windows of a batch lie end to end in one row, each counting its positions from the start, and
 attention looks inside each window alone. Seen from outside nothing changes: a padded batch goes in
 and padded states come out. On a GPU attention is PyTorch's variable-length flash attention; on CPU
-windows of equal length, which sorting puts side by side, go through SDPA together without a mask,
-short ones through plain products.
+windows of equal length, which sorting puts side by side, go through SDPA together without a mask.
 """
 
 from __future__ import annotations
@@ -29,10 +28,6 @@ COUNTING = frozenset({"bert", "distilbert", "electra"})
 
 COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 """Models whose positions count from behind the padding id, and pass over it."""
-
-SHORT = 192
-"""On CPU, SDPA's blocks in float32 are made for windows of more tokens than these: at 130 tokens of
-MiniLM plain products are 1.2 times as fast, at 211 as fast."""
 
 STEP = 32
 """Rows have a multiple of so many tokens. oneDNN makes, and keeps, a program for each number."""
@@ -214,17 +209,4 @@ def _by_runs(row: list[torch.Tensor], packing: Packing, *, out: torch.Tensor) ->
             .transpose(1, 2)
             for each in (*row, out)
         )
-        short = length <= SHORT and query.dtype is torch.float32  # SDPA adds halves in float32
-        attend = _plainly if short else functional.scaled_dot_product_attention
-        mixed.copy_(attend(query, key, value))
-
-
-def _plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention of (windows, heads, length, size), every score in memory at once."""
-    shape = query.shape
-    query, key, value = (each.reshape(-1, *shape[2:]) for each in (query, key, value))
-    scores = query.new_empty(len(query), shape[2], shape[2])
-    scale = shape[-1] ** -0.5
-    torch.baddbmm(scores, query, key.transpose(1, 2), beta=0, alpha=scale, out=scores)
-    torch.softmax(scores, dim=-1, out=scores)
-    return torch.bmm(scores, value).view(shape)
+        mixed.copy_(functional.scaled_dot_product_attention(query, key, value))

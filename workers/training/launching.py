@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from jobs.errors import JobFailure
+from workers.threads import OPENMP, cores
 from workers.training import ending
 
 PROGRAM = "workers.training.script"
@@ -58,7 +59,7 @@ def command(
     total = machines * processes
     config = run.with_name("accelerate.json")
     config.write_text(json.dumps(_config(entries, total=total) | {"use_cpu": cpu}, indent=2))
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // processes))
+    threads = os.environ.get(OPENMP) or str(max(1, cores() // processes))
     arguments = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     arguments += ["--num_machines", str(machines), "--machine_rank", str(rank)]
     arguments += ["--num_processes", str(total), "--mixed_precision", mixed_precision]
@@ -102,12 +103,6 @@ def _config(entries: dict[str, Any], *, total: int) -> dict[str, Any]:
         stages = entries["deepspeed_config"] | {"deepspeed_multinode_launcher": "standard"}
         return base | entries | {"distributed_type": "DEEPSPEED", "deepspeed_config": stages}
     return base | entries | {"distributed_type": "MULTI_GPU" if total > 1 else "NO"}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def use_interface() -> None:
