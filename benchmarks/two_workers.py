@@ -21,9 +21,10 @@ from api.cli import docstrings
 from api.stack.record import StackInfo
 from benchmarks import machine, stack
 
-ROWS = 2_000
+ROWS = 8_000
+WARM_ROWS = 2_000
 ROUNDS = 3
-CHUNK_ROWS = 100
+CHUNK_ROWS = 200
 
 
 def main(rows: int = ROWS) -> None:
@@ -32,12 +33,16 @@ def main(rows: int = ROWS) -> None:
         _workers(1) as one,
         _workers(2) as two,
     ):
-        corpus = Path(folder) / "corpus.jsonl"
+        few, corpus = Path(folder) / "few.jsonl", Path(folder) / "corpus.jsonl"
+        docstrings.write(few, rows=WARM_ROWS)
         rows = docstrings.write(corpus, rows=rows)
-        both = [(running, stack.client(running).upload(corpus)["id"]) for running in (one, two)]
-        for running, file_id in both:  # the workers are warm from here on
-            _seconds(running, file_id)
-        rounds = [[_seconds(*each) for each in both] for _ in range(ROUNDS)]
+        both = (one, two)
+        for running in both:  # the workers are warm from here on
+            _seconds(running, stack.client(running).upload(few)["id"])
+        files = [stack.client(running).upload(corpus)["id"] for running in both]
+        rounds = [
+            [_seconds(*each) for each in zip(both, files, strict=True)] for _ in range(ROUNDS)
+        ]
     alone, together = zip(*rounds, strict=True)
     ratios = [one / two for one, two in rounds]
     machine.keep(

@@ -2,7 +2,7 @@
 
 A number that ``torch.set_num_threads`` sets later reaches MKL in another way: inside a parallel
 region each small product then sets up threads of its own, and attention with two threads takes up
-to 1.7 times as long (decision 0020).
+to 1.4 times as long (decision 0020).
 """
 
 from __future__ import annotations
