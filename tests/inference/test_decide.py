@@ -85,6 +85,14 @@ def test_labels_that_are_equal_to_the_last_places_keep_their_order() -> None:
     assert shown(decided([1.0, 1.0 + 1e-9, 1.0 - 1e-9], rule=replace(SINGLE, top_k=3))) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("apart", "best"), [(2**-22, 0), (1.28e-6, 1)])
+def test_what_float32_tells_apart_is_decided_and_only_the_last_places_are_not(
+    apart: float, best: int
+) -> None:
+    rule = replace(SINGLE, activation=Activation.COSINE, noise=1e-4)
+    assert shown(decided([0.5, 0.5 + apart], rule=rule)) == [best]
+
+
 def test_a_number_that_is_not_finite_spoils_its_own_row_only() -> None:
     verdicts = decided([1.0, float("nan")], [1.0, 2.0], [float("inf"), 0.0])
     assert verdicts.finite.tolist() == [False, True, False]

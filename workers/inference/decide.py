@@ -24,8 +24,9 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
-TIE = 1 / 64
-"""Labels closer than this share of the noise are equal: a few units in the last place."""
+TIE = 1 / 256
+"""Labels closer than this share of the noise are equal: in float32 three units in the last place of
+the row's largest number. It must be less than what tells labels apart row by row."""
 
 TINY = 1e-300
 NEARLY_ONE = 1 - 2**-53
