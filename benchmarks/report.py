@@ -204,7 +204,8 @@ def _two_workers(record: Record) -> Iterator[str]:
 
 
 def _same_labels(record: Record) -> Iterator[str]:
-    yield "## The engine's answers against the model row by row"
+    corpora = [name for name, found in _dicts(record) if any(_dicts(found))]
+    yield f"## The engine's answers against the model row by row: {', '.join(corpora)}"
     yield ""
     yield "Labels by label texts and embeddings, in float32, for every row of a corpus."
     yield ""

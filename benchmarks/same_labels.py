@@ -36,9 +36,9 @@ Vectors = npt.NDArray[np.float32]
 
 def main() -> None:
     given = _arguments()
-    machine.keep(
-        "same_labels", {corpus.stem: _compare(corpus, given.column) for corpus in given.corpora}
-    )
+    for corpus in given.corpora:
+        figures = {corpus.stem: _compare(corpus, given.column)}
+        machine.keep(f"same_labels_{corpus.stem}", figures)
 
 
 def _compare(corpus: Path, column: str | None) -> dict[str, Any]:
