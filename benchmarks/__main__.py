@@ -1,8 +1,8 @@
 """``python -m benchmarks [CORPUS]``: the benchmarks one after the other, then the page of them.
 
 Those that compare on a corpus run where one is given, a CSV file with columns ``text`` and
-``label``.
-``chinese`` and ``generation`` need more than that, and are run by themselves.
+``label``. ``chinese``, ``generation`` and ``same_labels`` need more than that, and are run by
+themselves.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.same_labels CORPUS... [--column NAME]``. Each CORPUS, CSV or JSONL, is
 classified by all-MiniLM-L6-v2 with label texts and embedded, by plain transformers one row at a
-time, and by the engine in chunks of several sizes. Kept: rows whose label differs, and the largest
-difference of a number in an embedding of length one.
+time, and by the engine in chunks of several sizes. Kept, for each corpus in a file of its own:
+rows whose label differs, and the largest difference of a number in an embedding of length one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How many CPU threads a process computes with, told to PyTorch before it comes.
 
-A number that ``torch.set_num_threads`` sets later reaches MKL in another way: inside a parallel
-region each small product then sets up threads of its own, and attention with two threads takes up
-to 1.4 times as long (decision 0020).
+A number that ``torch.set_num_threads`` sets later reaches MKL in another way, which then may not
+choose fewer for small products: attention with two threads takes up to 1.4 times as long (decision
+0020).
 """
 
 from __future__ import annotations
