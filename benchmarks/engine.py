@@ -1,6 +1,6 @@
 """The engine against what people would run instead, and against the limit of the device.
 
-``python -m benchmarks.engine CORPUS [--rows N] [--threads N] [--shape SHAPE --tokenizer FOLDER]``.
+``python -m benchmarks.engine CORPUS [--rows N] [--rounds N] [--threads N] [--shape SHAPE --tokenizer FOLDER]``.
 CORPUS is a CSV file with columns ``text`` and ``label``. Every peer classifies the same rows with
 the same model and takes turns with the others: news as it comes, and rows of 5 to 512 tokens. The
 model is all-MiniLM-L6-v2 with a head trained on other rows of the corpus, or a SHAPE with random
@@ -24,7 +24,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from benchmarks import corpora, machine, peers, stack
 from benchmarks.peers import Peer
 
-ROUNDS = 3
 SHAPES = {  # layers, width, heads, inner width
     "minilm": (6, 384, 12, 1536),
     "bert-base": (12, 768, 12, 3072),
@@ -49,30 +48,33 @@ def main() -> None:
         made = _peers(model, device=device, threads=torch.get_num_threads(), budgets=given.budgets)
         figures = {}
         for name, some in rows.items():
-            figures[name] = _compare(made, some, model=model, device=device)
+            figures[name] = _compare(made, some, model=model, device=device, rounds=given.rounds)
             _show(name, figures[name])
     name = "_".join(
         ["engine", given.shape or "minilm_trained", device.type]
         + ([f"{given.threads}_threads"] if given.threads else [])
     )
-    about = {"rounds": ROUNDS, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    about = {"rounds": given.rounds, "threads": torch.get_num_threads(), "torch": torch.__version__}
     if device.type == "cuda":
         about["gpu"] = torch.cuda.get_device_name()
     machine.keep(name, {**about, **figures})
 
 
 def _compare(
-    made: dict[str, Peer], texts: list[str], *, model: Path, device: torch.device
+    made: dict[str, Peer], texts: list[str], *, model: Path, device: torch.device, rounds: int
 ) -> dict[str, Any]:
     """Every peer on the same texts: real tokens per second, share of the limit, labels equal."""
     few = {name: texts[:: peers.SLOW.get(name, 1) if device.type == "cuda" else 1] for name in made}
     lengths = {name: _lengths(model, some) for name, some in few.items()}
     for name, peer in made.items():
-        peer(few[name] if name.startswith("engine") else few[name][:64])  # warm and calibrated
+        if isinstance(peer, peers.Engine):
+            peer.warm(few[name])
+        else:
+            peer(few[name][:64])
     rates: dict[str, list[float]] = {name: [] for name in made}
     limits: list[float] = []
     said: dict[str, list[str]] = {}
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         limits.append(_limit(device))
         for name, peer in made.items():
             seconds, said[name] = _timed(peer, few[name])
@@ -120,12 +122,12 @@ def _peers(
     model: Path, *, device: torch.device, threads: int, budgets: Sequence[int]
 ) -> dict[str, Peer]:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    made = {"engine": peers.engine_of(model, threads=threads)}
+    made: dict[str, Peer] = {"engine": peers.Engine(model, threads=threads)}
     if device.type == "cpu":
-        made["engine, plain layers"] = peers.engine_of(model, threads=threads, laid=False)
-        made["engine, int8"] = peers.engine_of(model, threads=threads, int8=True)
+        made["engine, plain layers"] = peers.Engine(model, threads=threads, laid=False)
+        made["engine, int8"] = peers.Engine(model, threads=threads, int8=True)
     for budget in budgets:
-        made[f"engine, budget {budget}"] = peers.engine_of(model, threads=threads, budget=budget)
+        made[f"engine, budget {budget}"] = peers.Engine(model, threads=threads, budget=budget)
     made["pipeline, row by row"] = peers.pipeline_of(model, batch=1, device=device, dtype=dtype)
     made["pipeline, batches of 32"] = peers.pipeline_of(model, batch=32, device=device, dtype=dtype)
     if peers.is_there("sentence_transformers"):
@@ -237,6 +239,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("corpus", type=Path, help="a CSV file with columns text and label")
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--mixed-rows", type=int, help="default: a third of the rows")
+    parser.add_argument("--rounds", type=int, default=5, help="more of them on a noisy machine")
     parser.add_argument("--threads", type=int, default=0, help="default: as torch chooses")
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape")
     parser.add_argument("--tokenizer", type=Path, help="a folder with the tokenizer of a shape")

@@ -7,6 +7,7 @@ that are not installed are left out; ``pip install nightshift[bench]`` brings th
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from benchmarks import plain_loop
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import engine, onednn
+from workers.inference import calibrating, engine, onednn
 
 Peer = Callable[[Sequence[str]], list[str]]
 
@@ -29,22 +30,34 @@ SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
 """On a GPU these get one text in so many: what takes others a second would take them minutes."""
 
 
-def engine_of(
-    folder: Path, *, threads: int, budget: int = 0, int8: bool = False, laid: bool = True
-) -> Peer:
+class Engine:
     """The engine with a budget of tokens; 0: of its own choice.
 
     If not ``laid``, with linear layers as PyTorch has them.
     """
-    settings = Settings(worker_threads=threads, batch_tokens=budget)
-    with nullcontext() if laid else patch.object(onednn, "fits", return_value=False):
-        loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
 
-    def run(texts: Sequence[str]) -> list[str]:
-        answers = loaded.classify(texts, beat=lambda: None)
+    def __init__(
+        self, folder: Path, *, threads: int, budget: int = 0, int8: bool = False, laid: bool = True
+    ) -> None:
+        self._found = Path(tempfile.mkdtemp(dir=folder.parent))
+        settings = Settings(
+            worker_threads=threads, batch_tokens=budget, calibration_folder=str(self._found)
+        )
+        with nullcontext() if laid else patch.object(onednn, "fits", return_value=False):
+            self._loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
+        self._laps = 1 if budget else calibrating.PATIENCE
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """The label of each text."""
+        answers = self._loaded.classify(texts, beat=lambda: None)
         return [answer.labels[0] for answer in answers if not isinstance(answer, engine.RowError)]
 
-    return run
+    def warm(self, texts: Sequence[str]) -> None:
+        """Classify these until the size of a batch is known."""
+        for _ in range(self._laps):
+            self(texts)
+            if any(self._found.iterdir()):
+                return
 
 
 def pipeline_of(folder: Path, *, batch: int, device: torch.device, dtype: torch.dtype) -> Peer:
