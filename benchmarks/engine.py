@@ -1,11 +1,12 @@
 """The engine against what people would run instead, and against the limit of the device.
 
-``python -m benchmarks.engine CORPUS [--rows N] [--rounds N] [--threads N] [--shape SHAPE --tokenizer FOLDER]``.
-CORPUS is a CSV file with columns ``text`` and ``label``. Every peer classifies the same rows with
-the same model and takes turns with the others: news as it comes, and rows of 5 to 512 tokens. The
-model is all-MiniLM-L6-v2 with a head trained on other rows of the corpus, or a SHAPE with random
-weights. On a GPU everything computes in bfloat16. Useful work counts real tokens only; the limit is
-a large matrix product in the same numbers, measured between the rounds.
+``python -m benchmarks.engine CORPUS [--rows N] [--rounds N] [--threads N]
+[--shape SHAPE --tokenizer FOLDER]``. CORPUS is a CSV file with columns ``text`` and ``label``.
+Every peer, in a process of its own, classifies the same rows with the same model and takes turns
+with the others: news as it comes, and rows of 5 to 512 tokens. The model is all-MiniLM-L6-v2 with a
+head trained on other rows of the corpus, or a SHAPE with random weights. On a GPU everything
+computes in bfloat16. Useful work counts real tokens only; the limit is a large matrix product in
+the same numbers, measured between the rounds. Figures of one processor are kept apart from others'.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from benchmarks import corpora, machine, peers, stack
-from benchmarks.peers import Peer
+from benchmarks.peers import Apart, Peer
 
 SHAPES = {  # layers, width, heads, inner width
     "minilm": (6, 384, 12, 1536),
@@ -39,19 +42,25 @@ def main() -> None:
     texts, labels = corpora.news(given.corpus, rows=given.rows + HEAD_ROWS)
     rows = {"news": texts[HEAD_ROWS:]}
     rows["mixed"] = corpora.mixed(texts, rows=given.mixed_rows or given.rows // 3)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_peers:
         model = Path(folder) / "model"
         if given.shape:
             _random_model(model, shape=given.shape, tokenizer=given.tokenizer)
         else:
             _trained_model(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
-        made = _peers(model, device=device, threads=torch.get_num_threads(), budgets=given.budgets)
+        makers = _peers(
+            model, device=device, threads=torch.get_num_threads(), budgets=given.budgets
+        )
+        made = {
+            name: open_peers.enter_context(closing(Apart(make))) for name, make in makers.items()
+        }
         figures = {}
         for name, some in rows.items():
             figures[name] = _compare(made, some, model=model, device=device, rounds=given.rounds)
             _show(name, figures[name])
     name = "_".join(
         ["engine", given.shape or "minilm_trained", device.type]
+        + ([machine.short_name()] if device.type == "cpu" else [])
         + ([f"{given.threads}_threads"] if given.threads else [])
     )
     about = {"rounds": given.rounds, "threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -61,23 +70,20 @@ def main() -> None:
 
 
 def _compare(
-    made: dict[str, Peer], texts: list[str], *, model: Path, device: torch.device, rounds: int
+    made: dict[str, Apart], texts: list[str], *, model: Path, device: torch.device, rounds: int
 ) -> dict[str, Any]:
     """Every peer on the same texts: real tokens per second, share of the limit, labels equal."""
     few = {name: texts[:: peers.SLOW.get(name, 1) if device.type == "cuda" else 1] for name in made}
     lengths = {name: _lengths(model, some) for name, some in few.items()}
     for name, peer in made.items():
-        if isinstance(peer, peers.Engine):
-            peer.warm(few[name])
-        else:
-            peer(few[name][:64])
+        peer.warm(few[name])
     rates: dict[str, list[float]] = {name: [] for name in made}
     limits: list[float] = []
     said: dict[str, list[str]] = {}
     for turn in range(rounds):
         limits.append(_limit(device))
-        for name, peer in made.items():
-            seconds, said[name] = _timed(peer, few[name])
+        for name in list(made)[:: -1 if turn % 2 else 1]:
+            seconds, said[name] = made[name].timed(few[name])
             rates[name].append(sum(lengths[name]) / seconds)
             print(f"round {turn + 1}: {name:32} {rates[name][-1]:>12,.0f} tokens/s", flush=True)
     limit = statistics.median(limits)
@@ -120,33 +126,30 @@ def _show(name: str, figures: dict[str, Any]) -> None:
 
 def _peers(
     model: Path, *, device: torch.device, threads: int, budgets: Sequence[int]
-) -> dict[str, Peer]:
+) -> dict[str, Callable[[], Peer]]:
+    """What makes each peer, in the process that will be its own."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    made: dict[str, Peer] = {"engine": peers.Engine(model, threads=threads)}
+    engine = partial(peers.Engine, model, threads=threads)
+    made: dict[str, Callable[[], Peer]] = {"engine": engine}
     if device.type == "cpu":
-        made["engine, plain layers"] = peers.Engine(model, threads=threads, laid=False)
-        made["engine, int8"] = peers.Engine(model, threads=threads, int8=True)
+        made["engine, plain layers"] = partial(engine, laid=False)
+        made["engine, int8"] = partial(engine, int8=True)
     for budget in budgets:
-        made[f"engine, budget {budget}"] = peers.Engine(model, threads=threads, budget=budget)
-    made["pipeline, row by row"] = peers.pipeline_of(model, batch=1, device=device, dtype=dtype)
-    made["pipeline, batches of 32"] = peers.pipeline_of(model, batch=32, device=device, dtype=dtype)
+        made[f"engine, budget {budget}"] = partial(engine, budget=budget)
+    pipeline = partial(peers.pipeline_of, model, device=device, dtype=dtype)
+    made["pipeline, row by row"] = partial(pipeline, batch=1)
+    made["pipeline, batches of 32"] = partial(pipeline, batch=32)
     if peers.is_there("sentence_transformers"):
-        made["sentence-transformers"] = peers.sentence_transformers_of(
-            model, device=device, dtype=dtype
+        made["sentence-transformers"] = partial(
+            peers.sentence_transformers_of, model, device=device, dtype=dtype
         )
     if device.type == "cpu" and peers.is_there("onnxscript"):
         onnx = model.parent / "model.onnx"
         peers.export(model, onnx)
         for name, make in {"onnxruntime": peers.onnx_of, "openvino": peers.openvino_of}.items():
             if peers.is_there(name):
-                made[name] = make(model, onnx, threads=threads, budget=1_024)
+                made[name] = partial(make, model, onnx, threads=threads, budget=1_024)
     return made
-
-
-def _timed(peer: Peer, texts: Sequence[str]) -> tuple[float, list[str]]:
-    began = time.perf_counter()
-    found = peer(texts)
-    return time.perf_counter() - began, found
 
 
 def _limit(device: torch.device) -> float:

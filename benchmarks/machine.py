@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,12 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def short_name() -> str:
+    """The processor's, for the name of a file: what depends on it is kept for each apart."""
+    words = re.findall(r"[a-z0-9-]+", describe()["processor"].lower().replace("(r)", " "))
+    return "_".join(words)
 
 
 def use_threads(count: int) -> None:

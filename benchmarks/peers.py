@@ -1,15 +1,20 @@
 """What people would run instead of the engine: each a function from texts to labels.
 
-Every peer loads the same folder, a BERT-like classifier, and cuts texts at the same length. Those
-that are not installed are left out; ``pip install nightshift[bench]`` brings them all.
+Every peer loads the same folder, a BERT-like classifier, and cuts texts at the same length. It
+lives in a process of its own, as it would with whoever uses it: threads that wait for work by
+spinning, and memory that another has left in pieces, are its own. Those that are not installed are
+left out; ``pip install nightshift[bench]`` brings them all.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +33,50 @@ Peer = Callable[[Sequence[str]], list[str]]
 MAX_TOKENS = 512
 SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
 """On a GPU these get one text in so many: what takes others a second would take them minutes."""
+
+
+class Apart:
+    """A peer in a process of its own, which makes it and keeps it until this is closed."""
+
+    def __init__(self, make: Callable[[], Peer]) -> None:
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=_begin, initargs=(make,)
+        )
+
+    def warm(self, texts: Sequence[str]) -> None:
+        """Get ready on these: ``Engine.warm``, or all of them classified."""
+        self._pool.submit(_warm, texts).result()
+
+    def timed(self, texts: Sequence[str]) -> tuple[float, list[str]]:
+        """The seconds that it took over these, and their labels."""
+        return self._pool.submit(_timed, texts).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+_here: list[Peer] = []
+"""In a process of its own: the peer."""
+
+
+def _begin(make: Callable[[], Peer]) -> None:
+    _here.append(make())
+
+
+def _warm(texts: Sequence[str]) -> None:
+    [peer] = _here
+    if isinstance(peer, Engine):
+        peer.warm(texts)
+    else:
+        peer(texts)
+
+
+def _timed(texts: Sequence[str]) -> tuple[float, list[str]]:
+    [peer] = _here
+    began = time.perf_counter()
+    found = peer(texts)
+    return time.perf_counter() - began, found
 
 
 class Engine:

@@ -77,17 +77,21 @@ def short_rows(records: Mapping[str, Record]) -> list[tuple[int, Record]]:
 
 
 def _origin(name: str, record: Record) -> str:
-    where = record["machine"]
-    device = record.get("gpu") or f"{where['cores']} cores of {where['processor']}"
+    device = record.get("gpu") or f"{record['machine']['cores']} cores of {_processor(record)}"
     return (
-        f"`{record['command']}` on {device}, {where['at'][:10]}: "
+        f"`{record['command']}` on {device}, {record['machine']['at'][:10]}: "
         f"[{name}.json](../benchmarks/results/{name}.json)"
     )
+
+
+def _processor(record: Record) -> str:
+    return str(record["machine"]["processor"]).replace("(R)", "").replace("(TM)", "")
 
 
 def _engine(record: Record) -> Iterator[str]:
     threads = record["threads"]
     words = "one thread" if threads == 1 else f"{threads} threads"
+    words = record.get("gpu") or f"{words} of {_processor(record)}"
     yield f"## The engine against what people would run instead, {words}"
     yield ""
     yield (
@@ -201,6 +205,12 @@ def _two_workers(record: Record) -> Iterator[str]:
         f"{record['two_workers_rows_per_second']:,.0f} with two, "
         f"{record['two_over_one_median']:.2f} times as many."
     )
+    if "matrix_products_two_over_one_median" in record:  # figures of before do not have it
+        yield ""
+        yield (
+            "Bare matrix products, by turns with the jobs: two processes made "
+            f"{record['matrix_products_two_over_one_median']:.2f} times as many as one."
+        )
 
 
 def _same_labels(record: Record) -> Iterator[str]:
