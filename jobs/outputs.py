@@ -25,6 +25,11 @@ ENDINGS = {
 ROWS_AT_ONCE = 256
 """Rows of a text file that are objects of Python at one time: a vector is a thousand of them."""
 
+GROUP_ROWS = 2**16
+GROUP_BYTES = 2**24
+"""Parts become row groups of so many rows, or bytes in memory, or more by less than one part. Who
+writes or reads a Parquet file holds kilobytes of every row group of it."""
+
 
 def tables(
     store: ObjectStore,
@@ -102,12 +107,27 @@ def _flat(column: pa.ChunkedArray) -> list[Any]:
 def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
     count, writer = 0, None
     try:
-        for table in rows:
+        for table in _row_groups(rows):
             writer = writer or pq.ParquetWriter(sink, table.schema, compression="zstd")
             if table.num_rows:
-                writer.write_table(table)
+                writer.write_table(table, row_group_size=table.num_rows)
             count += table.num_rows
     finally:  # here, and not whenever it is collected: it writes to the sink
         if writer is not None:
             writer.close()
     return count
+
+
+def _row_groups(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in larger tables; one without rows comes where there are none at all."""
+    held: list[pa.Table] = []
+    size = count = 0
+    for table in rows:
+        held.append(table)
+        count += table.num_rows
+        size += table.nbytes
+        if count >= GROUP_ROWS or size >= GROUP_BYTES:
+            yield pa.concat_tables(held)
+            held, size, count = [], 0, 0
+    if held:
+        yield pa.concat_tables(held)

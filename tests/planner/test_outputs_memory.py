@@ -1,4 +1,4 @@
-"""A part of many vectors becomes text without all of its numbers in Python at once."""
+"""Single files take no more memory to write or read than a few parts, however many there are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import objects, outputs
@@ -55,3 +56,27 @@ def test_result_rows_are_made_some_at_a_time(part: pa.Table) -> None:
         tracemalloc.stop()
     assert count == ROWS
     assert peak < AS_PYTHON / 4
+
+
+@pytest.mark.parametrize(("rows", "width"), [(100, 0), (2_000, 0), (50, 256), (50_000, 0)])
+def test_a_file_of_parquet_has_row_groups_by_rows_and_bytes_and_not_by_parts(
+    rows: int, width: int, tmp_path: Path
+) -> None:
+    """Writer and reader hold something of every row group: a million parts must not have each."""
+    vectors = [pa.array([bytes(4 * width)] * rows)] if width else []
+    columns = [pa.array(range(rows)), *vectors]
+    part = pa.Table.from_arrays(columns, names=["row", "vector"][: len(columns)])
+    parts = max(3, 3 * outputs.GROUP_ROWS // rows)
+    store = objects.connect(tmp_path.as_uri())
+    count = outputs.write_file(store, "f", [part] * parts, output_format=OutputFormat.PARQUET)
+    assert count == parts * rows
+    with store.reader("f") as file:
+        found = pq.ParquetFile(file)
+        groups = [found.metadata.row_group(index) for index in range(found.num_row_groups)]
+        assert found.read().to_pylist() == (part.to_pylist() * parts)
+    assert sum(group.num_rows for group in groups) == count
+    for group in groups[:-1]:
+        held = group.num_rows * part.nbytes / rows
+        assert group.num_rows >= outputs.GROUP_ROWS or held >= outputs.GROUP_BYTES
+        assert group.num_rows < outputs.GROUP_ROWS + rows
+        assert held < outputs.GROUP_BYTES + 2 * part.nbytes
