@@ -32,7 +32,8 @@ HEAD = """\
 
 Every table is made of the file named below it, by `python -m benchmarks.report`; every file by the
 command under it. What is compared takes turns within one run. A ratio is the median over the rounds
-of that run, and says more than the rates, which are of one machine and one day.
+of that run, and says more than the rates, which are of one machine and one day. Up to 2026-11-27
+the engine and its peers shared a process; since then each has one of its own.
 """
 
 Record = Mapping[str, Any]
