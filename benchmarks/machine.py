@@ -15,19 +15,18 @@ from workers import threads
 
 RESULTS = Path(__file__).parent / "results"
 
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""By flags of Linux, widest first. One name of a processor may stand for several generations."""
+
 
 def describe() -> dict[str, Any]:
     """The machine, for whoever reads the figures later."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
+    lines = (each.partition(":") for each in Path("/proc/cpuinfo").read_text().splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    flags = facts.get("flags", "").split()
     return {
-        "processor": model,
+        "processor": facts.get("model name", platform.processor()),
+        "vectors": next((name for flag, name in VECTORS.items() if flag in flags), ""),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "python": platform.python_version(),
@@ -37,8 +36,9 @@ def describe() -> dict[str, Any]:
 
 def short_name() -> str:
     """The processor's, for the name of a file: what depends on it is kept for each apart."""
-    words = re.findall(r"[a-z0-9-]+", describe()["processor"].lower().replace("(r)", " "))
-    return "_".join(words)
+    found = describe()
+    words = f"{found['processor']} {found['vectors'].replace('-', '')}".lower().replace("(r)", " ")
+    return "_".join(re.findall(r"[a-z0-9-]+", words))
 
 
 def use_threads(count: int) -> None:

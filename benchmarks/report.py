@@ -86,7 +86,9 @@ def _origin(name: str, record: Record) -> str:
 
 
 def _processor(record: Record) -> str:
-    return str(record["machine"]["processor"]).replace("(R)", "").replace("(TM)", "")
+    about = record["machine"]
+    name = str(about["processor"]).replace("(R)", "").replace("(TM)", "")
+    return f"{name} ({about['vectors']})" if about.get("vectors") else name
 
 
 def _engine(record: Record) -> Iterator[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -43,6 +46,35 @@ def cramped(folder: Path, *, room: int) -> Classifier:
     classifier = loaded(folder)
     classifier._meter.family = Cramped(classifier._meter.family, room=room)
     return classifier
+
+
+FAULTS = """
+import resource, sys
+import torch
+from workers.inference import memory
+
+def batch():
+    blocks = [torch.ones(12 * 2**20, dtype=torch.uint8) for _ in range(4)]
+
+if "keeping" in sys.argv:
+    memory.keep_freed()
+batch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    batch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(*arguments: str) -> int:
+    command = [sys.executable, "-c", FAULTS, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+def test_what_a_batch_frees_is_there_for_the_next() -> None:
+    assert page_faults() > 10_000
+    assert page_faults("keeping") < 1_000
 
 
 def test_the_allocators_own_error_is_recognised() -> None:

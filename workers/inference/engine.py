@@ -21,7 +21,15 @@ from jobs.specs import (
     PipelineOptions,
     Text2TextOptions,
 )
-from workers.inference import classifier, embedder, generating, loading, piping, translating
+from workers.inference import (
+    classifier,
+    embedder,
+    generating,
+    loading,
+    memory,
+    piping,
+    translating,
+)
 from workers.inference.classifier import Classifier
 from workers.inference.measuring import Beat, RowError
 
@@ -57,6 +65,7 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
     facts = models.inspect(folder)
     usable.check(facts, options)
     loading.use_threads(settings)
+    memory.keep_freed()
     match options:
         case ClassifyOptions():
             return classifier.load(folder, options, facts=facts, settings=settings)
