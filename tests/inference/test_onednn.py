@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedConfig
 
 from tests.inference.building import loaded
 from tests.inference.test_packing import CONFIGS, LENGTHS, filled_up
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from workers.inference import onednn, tuning
+from workers.inference.attending import Packing
+from workers.inference.firsts import Firsts
 from workers.inference.onednn import Laid
 
 LABELS = ("sport", "film")
 
 
-def made(config: PreTrainedConfig) -> Any:
-    auto: Any = AutoModel
+def made(config: PreTrainedConfig, *, auto: Any = AutoModel) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return auto.from_config(copy.deepcopy(config)).eval()
@@ -51,10 +52,23 @@ def test_laid_layers_say_what_plain_ones_say(name: str, activation: str) -> None
     torch.testing.assert_close(laid[inside], plain[inside], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_tuned_classifier_says_what_the_plain_one_says(name: str) -> None:
+    auto, inputs = AutoModelForSequenceClassification, filled_up(LENGTHS)
+    model = made(CONFIGS[name], auto=auto)
+    packing = Packing.of(LENGTHS)
+    with torch.inference_mode():
+        plain = model(**inputs).logits
+        tuning.tune(model, firsts=True)
+        tuned = model(**inputs, packing=packing).logits
+    assert layers(model, Firsts) == 1
+    torch.testing.assert_close(tuned, plain, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_numbers_are_left_to_plain_layers(dtype: torch.dtype) -> None:
     model = made(CONFIGS["bert"]).to(dtype)
-    tuning.tune(model)
+    tuning.tune(model, firsts=False)
     assert layers(model, Laid) == 0
 
 

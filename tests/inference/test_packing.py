@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from workers.inference import packing
-from workers.inference.packing import Packing
+from workers.inference.attending import Packing
 
 PAD = 1
 LENGTHS = (198, 198, 9, 9, 7, 4, 4, 4, 1)
@@ -67,7 +67,20 @@ def test_packed_layers_say_what_padded_ones_say(name: str, auto: Any) -> None:
         torch.testing.assert_close(said, expected, rtol=0, atol=1e-9)
 
 
-def test_windows_too_short_for_sdpa_say_what_padded_ones_say() -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])
+def test_first_tokens_alone_say_what_they_say_among_others(name: str, auto: Any) -> None:
+    inputs = filled_up(LENGTHS)
+    padded, packed = both(CONFIGS[name], auto, inputs, firsts=True)
+    if auto is AutoModel:
+        assert packed["last_hidden_state"].shape[:2] == (len(LENGTHS), 1)
+        padded["last_hidden_state"] = padded["last_hidden_state"][:, :1]
+    assert set(packed) == set(padded)
+    for key, expected in padded.items():
+        torch.testing.assert_close(packed[key], expected, rtol=0, atol=1e-9)
+
+
+def test_single_precision_moves_the_last_bits_only() -> None:
     inputs = filled_up(LENGTHS)
     model = AutoModelForSequenceClassification
     padded, packed = both(CONFIGS["bert"], model, inputs, dtype=torch.float32)
@@ -132,6 +145,7 @@ def both(
     inputs: dict[str, torch.Tensor],
     *,
     dtype: torch.dtype = torch.float64,
+    firsts: bool = False,
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """What the same random model says, padded and then packed."""
     with torch.random.fork_rng():
@@ -141,5 +155,5 @@ def both(
     with torch.inference_mode():
         padded = dict(model(**inputs).items())
         assert packing.fits(model)
-        packing.install(model)
+        packing.install(model, firsts=firsts)
         return padded, dict(model(**inputs, packing=Packing.of(lengths)).items())

@@ -43,7 +43,8 @@ def load(
     """The folder's classifier on the device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSequenceClassification
     model = loading.model(folder, auto=auto, options=options)
-    tuning.tune(model, gradients=options.explain is not None)
+    # The heads of all models that are rearranged read the first token's state and no other.
+    tuning.tune(model, firsts=True, gradients=options.explain is not None)
     return Head(model, multi_label=is_multi_label(facts, options))
 
 

@@ -74,5 +74,6 @@ def load(
     """
     auto: Any = AutoModel
     model = loading.model(folder, auto=auto, options=options)
-    tuning.tune(model, gradients=gradients)
-    return Encoder(model, pooling=pooling or facts.pooling or Pooling.MEAN)
+    pooling = pooling or facts.pooling or Pooling.MEAN
+    tuning.tune(model, firsts=pooling == Pooling.CLS, gradients=gradients)
+    return Encoder(model, pooling=pooling)

@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workers.inference import packing
+from workers.inference.attending import Packing, moved
 from workers.inference.batching import Fill
-from workers.inference.packing import Packing, moved
 from workers.inference.reading import Window
 
 Inputs = dict[str, Any]
