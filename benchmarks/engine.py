@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from benchmarks import corpora, machine, peers, stack
+from benchmarks import corpora, machine, peers, trained
 from benchmarks.peers import Apart, Peer
 from workers.inference.onednn import Laid
 
@@ -49,7 +49,7 @@ def main() -> None:
         if given.shape:
             _random_model(model, shape=given.shape, tokenizer=given.tokenizer)
         else:
-            _trained_model(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
+            trained.classifier(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
         makers = _peers(
             model, device=device, threads=torch.get_num_threads(), budgets=given.budgets
         )
@@ -194,7 +194,7 @@ def _work(model: Path, lengths: Sequence[int]) -> float:
 def _lengths(model: Path, texts: Sequence[str]) -> list[int]:
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(model)
-    ids = tokenizer(list(texts), truncation=True, max_length=peers.MAX_TOKENS)["input_ids"]
+    ids = tokenizer(list(texts), truncation=True, max_length=trained.MAX_TOKENS)["input_ids"]
     return [len(each) for each in ids]
 
 
@@ -213,37 +213,8 @@ def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:
     torch.manual_seed(0)
     auto: Any = AutoModelForSequenceClassification
     auto.from_config(config).save_pretrained(folder)
-    found.model_max_length = peers.MAX_TOKENS
+    found.model_max_length = trained.MAX_TOKENS
     found.save_pretrained(folder)
-
-
-def _trained_model(folder: Path, *, texts: list[str], labels: list[str]) -> None:
-    """all-MiniLM-L6-v2 with a head: a logistic regression on what its pooler says."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-
-    base = stack.minilm()
-    names = sorted(set(labels))
-    auto, tokenizers = AutoModelForSequenceClassification, AutoTokenizer
-    tokenizer: Any = tokenizers.from_pretrained(base)
-    torch.manual_seed(0)
-    model: Any = auto.from_pretrained(
-        base, num_labels=len(names), id2label=dict(enumerate(names)), dtype=torch.float32
-    ).eval()
-    with torch.inference_mode():
-        pooled = torch.cat(
-            [model.bert(**_tensors(tokenizer, text)).pooler_output for text in texts]
-        )
-    head = LogisticRegression(max_iter=1_000).fit(pooled.numpy(), labels)
-    with torch.no_grad():
-        model.classifier.weight.copy_(torch.from_numpy(head.coef_))
-        model.classifier.bias.copy_(torch.from_numpy(head.intercept_))
-    model.save_pretrained(folder)
-    tokenizer.model_max_length = peers.MAX_TOKENS
-    tokenizer.save_pretrained(folder)
-
-
-def _tensors(tokenizer: Any, text: str) -> Any:
-    return tokenizer(text, truncation=True, max_length=peers.MAX_TOKENS, return_tensors="pt")
 
 
 def _arguments() -> argparse.Namespace:

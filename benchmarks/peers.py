@@ -24,13 +24,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from benchmarks import plain_loop
+from benchmarks.trained import MAX_TOKENS
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import calibrating, engine, onednn
 
 Peer = Callable[[Sequence[str]], list[str]]
 
-MAX_TOKENS = 512
 SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
 """On a GPU these get one text in so many: what takes others a second would take them minutes."""
 

@@ -220,15 +220,21 @@ def _same_labels(record: Record) -> Iterator[str]:
     corpora = [name for name, found in _dicts(record) if any(_dicts(found))]
     yield f"## The engine's answers against the model row by row: {', '.join(corpora)}"
     yield ""
-    yield "Labels by label texts and embeddings, in float32, for every row of a corpus."
+    yield (
+        "Labels by label texts, labels of a trained head, embeddings, in float32, for every row "
+        "of a corpus."
+    )
     yield ""
-    yield "| | rows | labels that differ | largest difference of an embedding's number |"
-    yield "|---|---:|---:|---:|"
+    yield (
+        "| | rows | labels that differ | a head's that differ | largest difference of an "
+        "embedding's number |"
+    )
+    yield "|---|---:|---:|---:|---:|"
     for corpus, found in record.items():
         for chunks, each in _dicts(found):
             yield (
                 f"| {corpus}, {chunks} | {found['rows']:,} | {each['labels_differing']} | "
-                f"{each['embedding_difference']:.1e} |"
+                f"{each['heads_labels_differing']} | {each['embedding_difference']:.1e} |"
             )
 
 

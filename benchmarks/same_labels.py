@@ -1,14 +1,17 @@
 """Promise P6 on whole corpora: the engine against the model run row by row in float32.
 
 ``python -m benchmarks.same_labels CORPUS... [--column NAME]``. Each CORPUS, CSV or JSONL, is
-classified by all-MiniLM-L6-v2 with label texts and embedded, by plain transformers one row at a
-time, and by the engine in chunks of several sizes. Kept, for each corpus in a file of its own:
-rows whose label differs, and the largest difference of a number in an embedding of length one.
+classified by all-MiniLM-L6-v2 with label texts and embedded, and classified by the same model with
+a head, by plain transformers one row at a time, and by the engine in chunks of several sizes. The
+head is trained on what the label texts said of the first rows. Kept, for each corpus in a file of
+its own: rows whose label differs, and the largest difference of a number in an embedding of length
+one.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from api.cli.docstrings import TOPICS
-from benchmarks import machine, stack
+from benchmarks import machine, stack, trained
 from jobs.corpora import reading, sources
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions, Corpus, EmbedOptions
@@ -30,6 +33,7 @@ from workers.inference.embedder import Embedding
 
 LABELS = tuple(TOPICS)
 CHUNKS = (100, 5_000)
+HEAD_ROWS = 1_000
 
 Vectors = npt.NDArray[np.float32]
 
@@ -45,19 +49,24 @@ def _compare(corpus: Path, column: str | None) -> dict[str, Any]:
     texts = list(_texts(corpus, column))
     labels, vectors = _row_by_row(texts)
     figures: dict[str, Any] = {"rows": len(texts)}
-    for size in CHUNKS:
-        differing = sum(a != b for a, b in zip(labels, _labels(texts, size), strict=True))
-        largest = float(np.abs(vectors - _vectors(texts, size)).max())
-        figures[f"chunks of {size}"] = {
-            "labels_differing": differing,
-            "embedding_difference": largest,
-        }
-        print(
-            f"{corpus.stem}: {len(texts):,} rows, chunks of {size}: {differing} labels differ, "
-            f"embeddings by at most {largest:.1e}",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        trained.classifier(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
+        heads = _heads_row_by_row(model, texts)
+        for size in CHUNKS:
+            by_texts = _labels(stack.minilm(), ClassifyOptions(labels=LABELS), texts, size)
+            by_head = _labels(model, ClassifyOptions(), texts, size)
+            found = figures[f"chunks of {size}"] = {
+                "labels_differing": _differing(labels, by_texts),
+                "heads_labels_differing": _differing(heads, by_head),
+                "embedding_difference": float(np.abs(vectors - _vectors(texts, size)).max()),
+            }
+            print(f"{corpus.stem}: {len(texts):,} rows, chunks of {size}: {found}", flush=True)
     return figures
+
+
+def _differing(expected: Sequence[str], found: Sequence[str]) -> int:
+    return sum(one != other for one, other in zip(expected, found, strict=True))
 
 
 def _texts(corpus: Path, column: str | None) -> Iterator[str]:
@@ -83,8 +92,24 @@ def _row_by_row(texts: Sequence[str]) -> tuple[list[str], Vectors]:
     return [LABELS[place] for place in best], found.numpy()
 
 
-def _labels(texts: Sequence[str], size: int) -> list[str]:
-    model = engine.load(stack.minilm(), ClassifyOptions(labels=LABELS), settings=Settings())
+@torch.inference_mode()
+def _heads_row_by_row(folder: Path, texts: Sequence[str]) -> list[str]:
+    auto, tokenizers = AutoModelForSequenceClassification, AutoTokenizer
+    model: Any = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer: Any = tokenizers.from_pretrained(folder)
+    names = model.config.id2label
+
+    def label(text: str) -> str:
+        inputs = tokenizer(
+            text, truncation=True, max_length=trained.MAX_TOKENS, return_tensors="pt"
+        )
+        return str(names[int(model(**inputs).logits.argmax())])
+
+    return [label(text) for text in texts]
+
+
+def _labels(folder: Path, options: ClassifyOptions, texts: Sequence[str], size: int) -> list[str]:
+    model = engine.load(folder, options, settings=Settings())
     found: list[str] = []
     for start in range(0, len(texts), size):
         for answer in model.classify(texts[start : start + size], beat=lambda: None):
