@@ -32,8 +32,12 @@ HEAD = """\
 
 Every table is made of the file named below it, by `python -m benchmarks.report`; every file by the
 command under it. What is compared takes turns within one run. A ratio is the median over the rounds
-of that run, and says more than the rates, which are of one machine and one day. Up to 2026-11-27
-the engine and its peers shared a process; since then each has one of its own.
+of that run, and says more than the rates, which are of one machine and of the tree of that day. Up
+to 2026-11-27 the engine and its peers shared a process, and since then each has one of its own.
+Since 2026-11-29 the engine keeps memory from batch to batch, and its last layer says only what is
+read (decisions [0021](decisions/0021-what-a-batch-frees-is-kept.md) and
+[0022](decisions/0022-the-last-layer-says-what-is-read.md)); the limit is the faster one of MKL and
+oneDNN.
 """
 
 Record = Mapping[str, Any]
@@ -99,7 +103,8 @@ def _engine(record: Record) -> Iterator[str]:
     yield ""
     yield (
         "Real tokens per second; how many times as fast the engine is; the share of what a large "
-        "matrix product reaches on the same device, in useful work; labels equal to the engine's."
+        "matrix product reaches on the same device, in useful work, which is all that the model's "
+        "layers do with real tokens; labels equal to the engine's."
     )
     for corpus, described in CORPORA.items():
         found = record[corpus]
