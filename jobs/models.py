@@ -42,9 +42,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import huggingface_hub
-from huggingface_hub import errors as hub_errors
-
 from jobs import modelfiles, references
 from jobs.errors import ModelFailure
 from jobs.modelfiles import ModelFile
@@ -200,6 +197,9 @@ def inspect(folder: Path) -> ModelFacts:
 
 
 def _download(name: str, *, revision: str | None) -> Path:
+    import huggingface_hub  # noqa: PLC0415 - most processes fetch nothing
+    from huggingface_hub import errors as hub_errors  # noqa: PLC0415
+
     try:
         folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=NEVER

@@ -14,8 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 from urllib.parse import unquote
 
-from huggingface_hub import HfFileSystem
-
 from jobs import objects
 from jobs.errors import CorpusFailure, CorpusRefused
 
@@ -160,6 +158,7 @@ def _hub(uri: str, parts: tuple[str, ...]) -> Source:
     if len(parts) < _HF_PARTS or parts[0] != "datasets":
         raise _malformed(uri, "it must name a file: hf://datasets/org/name/path")
     path = "/".join(parts)
+    from huggingface_hub import HfFileSystem  # noqa: PLC0415 - only corpora of the hub need it
 
     def fingerprint() -> str:
         with _blamed(uri):
