@@ -226,8 +226,8 @@ def _same_labels(record: Record) -> Iterator[str]:
     yield f"## The engine's answers against the model row by row: {', '.join(corpora)}"
     yield ""
     yield (
-        "Labels by label texts, labels of a trained head, embeddings, in float32, for every row "
-        "of a corpus."
+        "Labels by label texts, labels of a trained head, and embeddings, in float32, for every "
+        "row of a corpus."
     )
     yield ""
     yield (

@@ -3,7 +3,7 @@
 A classifier's head reads the state of each window's first token, and so does an embedding pooled
 there. What the last layer says of the others nobody reads, though their keys and values count:
 queries, what is made of the mixed values, and the inner layers are computed for first tokens only.
-What those say is what they say beside all others, but for the order of sums.
+What those say is what they say beside all others, but for the order of sums (decision 0022).
 """
 
 from __future__ import annotations

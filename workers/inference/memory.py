@@ -8,7 +8,6 @@ from accelerate.utils.memory import clear_device_cache
 MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")
 """What CUDA, MPS and the CPU allocator say in a plain ``RuntimeError``."""
 
-
 KEPT = 31 * 2**20
 """Bytes. The allocator of glibc looks no further than 32 MiB."""
 
@@ -19,7 +18,7 @@ def keep_freed() -> None:
     Memory that comes anew comes page by page, and each is a fault. Once glibc has freed a block
     that it had mapped, it takes blocks of up to that size from its heap, and gives the heap's end
     back only where twice as much is free (``M_MMAP_THRESHOLD`` in mallopt(3)). So a block comes
-    and goes here, untouched. Where a threshold was set by hand nothing changes.
+    and goes here, untouched. Where a threshold was set by hand nothing changes (decision 0021).
     """
     torch.empty(KEPT, dtype=torch.uint8)
 

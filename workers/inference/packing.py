@@ -28,7 +28,11 @@ COUNTING = frozenset({"bert", "distilbert", "electra"})
 """Models whose positions count from zero."""
 
 COUNTING_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
-"""Models whose positions count from behind the padding id, and pass over it."""
+"""Models whose positions count from behind the padding id, and pass over it.
+
+The layers of all these are of a shape that ``Firsts`` knows, and their classifiers' heads read the
+first token's state alone (decision 0022).
+"""
 
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
