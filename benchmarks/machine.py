@@ -16,7 +16,7 @@ from workers import threads
 RESULTS = Path(__file__).parent / "results"
 
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
-"""By flags of Linux, widest first. One name of a processor may stand for several generations."""
+"""By flags of Linux, widest first."""
 
 
 def describe() -> dict[str, Any]:
@@ -26,6 +26,7 @@ def describe() -> dict[str, Any]:
     flags = facts.get("flags", "").split()
     return {
         "processor": facts.get("model name", platform.processor()),
+        "family": facts.get("cpu family", ""),  # one name may stand for several generations
         "vectors": next((name for flag, name in VECTORS.items() if flag in flags), ""),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -37,7 +38,8 @@ def describe() -> dict[str, Any]:
 def short_name() -> str:
     """The processor's, for the name of a file: what depends on it is kept for each apart."""
     found = describe()
-    words = f"{found['processor']} {found['vectors'].replace('-', '')}".lower().replace("(r)", " ")
+    facts = (found["processor"], found["family"], found["vectors"].replace("-", ""))
+    words = " ".join(facts).lower().replace("(r)", " ")
     return "_".join(re.findall(r"[a-z0-9-]+", words))
 
 

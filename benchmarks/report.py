@@ -92,7 +92,9 @@ def _origin(name: str, record: Record) -> str:
 def _processor(record: Record) -> str:
     about = record["machine"]
     name = str(about["processor"]).replace("(R)", "").replace("(TM)", "")
-    return f"{name} ({about['vectors']})" if about.get("vectors") else name
+    family = f"family {about['family']}" if about.get("family") else ""
+    more = ", ".join(filter(None, (family, about.get("vectors"))))
+    return f"{name} ({more})" if more else name
 
 
 def _engine(record: Record) -> Iterator[str]:
@@ -213,12 +215,13 @@ def _two_workers(record: Record) -> Iterator[str]:
         f"{record['two_workers_rows_per_second']:,.0f} with two, "
         f"{record['two_over_one_median']:.2f} times as many."
     )
-    if "matrix_products_two_over_one_median" in record:  # figures of before do not have it
-        yield ""
-        yield (
-            "Bare matrix products, by turns with the jobs: two processes made "
-            f"{record['matrix_products_two_over_one_median']:.2f} times as many as one."
-        )
+    yield ""
+    yield (
+        "Bare matrix products, by turns with the jobs: two processes made "
+        f"{record['matrix_products_two_over_one_median']:.2f} times as many as one. Beside two "
+        "workers the rest of the installation took "
+        f"{record['share_of_a_core_for_the_rest_median']:.1%} of a core."
+    )
 
 
 def _same_labels(record: Record) -> Iterator[str]:

@@ -64,6 +64,17 @@ def peak_bytes(stack: StackInfo, service: str) -> int:
     return sum(peak_of(each.pid) for each in (process, *process.children(recursive=True)))
 
 
+def cpu_seconds(stack: StackInfo, *, without: str) -> float:
+    """CPU time so far of all services but one: of the processes they have, and had."""
+    pids = [each.pid for each in stack.services if each.name != without]
+    services = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    return sum(
+        sum(each.cpu_times()[:4])  # user and system, its own and of children that have ended
+        for service in services
+        for each in (service, *service.children(recursive=True))
+    )
+
+
 def peak_of(pid: int) -> int:
     """Peak resident memory of one process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -1,15 +1,19 @@
 """Two workers of one thread against one: the same job on each, by turns.
 
-``python -m benchmarks.two_workers [ROWS]``. Two installations stand side by side, one with a worker
-process of one thread, one with two; only one works at a time. Rows are documentation strings of the
-installed packages, the model is all-MiniLM-L6-v2 with label texts. Bare matrix products in one
-process and in two take turns with the jobs: they are what the machine itself has to give.
+``python -m benchmarks.two_workers [ROWS]``. One installation, whose worker has one thread; in every
+round a second such worker joins it and leaves again. Rows are documentation strings of the
+installed packages, the model is all-MiniLM-L6-v2 with label texts. Chunks are many and small, or
+the ratio would tell how long one worker has nothing to do while the other ends the last chunk.
+Bare matrix products in one process and in two take turns with the jobs: they are what the machine
+itself has to give. On two cores the rest of the installation has no core of its own beside two
+workers; what it takes of one is measured too.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,36 +28,43 @@ import torch
 
 from api.cli import docstrings
 from api.stack.record import StackInfo
+from api.stack.services import environment
 from benchmarks import machine, stack
 
 ROWS = 8_000
-WARM_ROWS = 2_000
+WARM_ROWS = 1_000
 ROUNDS = 3
-CHUNK_ROWS = 200
+CHUNK_ROWS = 100
 PRODUCTS_SECONDS = 5.0
+WORKER = {"NIGHTSHIFT_WORKER_PROCESSES": "1", "NIGHTSHIFT_WORKER_THREADS": "1"}
 
 
 def main(rows: int = ROWS) -> None:
+    os.environ.update(WORKER)
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
-        _workers(1) as one,
-        _workers(2) as two,
+        stack.fresh() as running,
         ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
     ):
         few, corpus = Path(folder) / "few.jsonl", Path(folder) / "corpus.jsonl"
         docstrings.write(few, rows=WARM_ROWS)
         rows = docstrings.write(corpus, rows=rows)
-        both = (one, two)
-        for running in both:  # the workers are warm from here on
-            _seconds(running, stack.client(running).upload(few)["id"])
-        files = [stack.client(running).upload(corpus)["id"] for running in both]
+        client = stack.client(running)
+        warm, file = client.upload(few)["id"], client.upload(corpus)["id"]
+        _seconds(running, warm)
         _products(pool, processes=2)
-        rounds, products = [], []
+        rounds, products, rest = [], [], []
         for _ in range(ROUNDS):
-            rounds.append([_seconds(*each) for each in zip(both, files, strict=True)])
+            alone = _seconds(running, file)
+            with _second_worker(running):
+                _seconds(running, warm)  # long enough for the second to join and load the model
+                began, before = time.monotonic(), stack.cpu_seconds(running, without="pool")
+                rounds.append((alone, _seconds(running, file)))
+                spent = stack.cpu_seconds(running, without="pool") - before
+                rest.append(spent / (time.monotonic() - began))
             products.append([_products(pool, processes=count) for count in (1, 2)])
-    alone, together = zip(*rounds, strict=True)
-    ratios = [one / two for one, two in rounds]
+    alone_each, together_each = zip(*rounds, strict=True)
+    ratios = [alone / together for alone, together in rounds]
     machines = [two / one for one, two in products]
     machine.keep(
         "two_workers",
@@ -61,10 +72,11 @@ def main(rows: int = ROWS) -> None:
             "rows": rows,
             "chunk_rows": CHUNK_ROWS,
             "rounds": ROUNDS,
-            "one_worker_rows_per_second": rows / statistics.median(alone),
-            "two_workers_rows_per_second": rows / statistics.median(together),
+            "one_worker_rows_per_second": rows / statistics.median(alone_each),
+            "two_workers_rows_per_second": rows / statistics.median(together_each),
             "two_over_one_median": statistics.median(ratios),
             "two_over_one_each": ratios,
+            "share_of_a_core_for_the_rest_median": statistics.median(rest),
             "matrix_products_two_over_one_median": statistics.median(machines),
             "matrix_products_two_over_one_each": machines,
         },
@@ -72,19 +84,29 @@ def main(rows: int = ROWS) -> None:
 
 
 @contextmanager
-def _workers(processes: int) -> Iterator[StackInfo]:
-    """An installation with so many worker processes of one thread each."""
-    settings = {
-        "NIGHTSHIFT_WORKER_PROCESSES": str(processes),
-        "NIGHTSHIFT_WORKER_THREADS": "1",
-    }
-    os.environ.update(settings)
+def _second_worker(running: StackInfo) -> Iterator[None]:
+    """Another worker beside the installation's own, which ends with the block."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "workers.run", "pool"],
+        env=os.environ | environment(running),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        with stack.fresh() as running:
-            yield running
+        with psycopg.connect(running.database_url, autocommit=True) as ledger:
+            while _workers(ledger) < 2:
+                time.sleep(1)
+        yield
     finally:
-        for name in settings:
-            os.environ.pop(name, None)
+        worker.terminate()
+        worker.wait()
+
+
+def _workers(ledger: psycopg.Connection) -> int:
+    """Workers of the pool that are there."""
+    row = ledger.execute("SELECT count(*) FROM workers WHERE pool = 'cpu'").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _products(pool: ProcessPoolExecutor, *, processes: int) -> float:

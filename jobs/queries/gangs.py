@@ -43,6 +43,15 @@ class RankMessage:
     words: str
 
 
+def any_wanted(session: Session) -> bool:
+    """Whether a run holds hosts, or a training job wants some or waits for their end."""
+    live = sa.select(Run.id).where(Run.state.in_(LIVE_RUN))
+    jobs = sa.select(Job.id).where(
+        Job.kind.in_(TRAINING), Job.state.in_((JobState.RUNNING, JobState.CANCELLING))
+    )
+    return bool(session.scalar(sa.select(sa.or_(live.exists(), jobs.exists()))))
+
+
 def pools(session: Session) -> list[str]:
     """Pools that have a training job which wants a gang."""
     return list(session.scalars(_wanting(Job.pool).distinct()))

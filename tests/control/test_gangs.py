@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.decisions.judging import Outcome
-from jobs.ledger import controls, hosts, runs
+from jobs.ledger import controls, hosts, moves, runs
 from jobs.ledger.hosts import Presented
 from jobs.ledger.ranks import RankLease
 from jobs.queries import jobs as job_queries
@@ -390,6 +390,27 @@ def test_a_run_that_was_asked_to_stop_while_it_was_judged_is_preempted_and_not_l
     yard.training.end(held, Outcome.STOPPED)
     gangs._judge(yard.training.sessions, before, [], settings=yard.desk.settings)
     assert yard.states(job_id) == [RunState.PREEMPTED]
+
+
+def test_control_looks_at_training_from_the_wish_for_hosts_until_they_are_free(yard: Yard) -> None:
+    sessions = yard.training.sessions
+    yard.hosts("a")
+    job_id = yard.training.accept()
+    assert not gangs.any_wanted(sessions)  # it is to be planned first
+    yard.training.plan(job_id)
+    assert gangs.any_wanted(sessions)
+    held = yard.started(job_id)
+    with sessions.begin() as session:
+        moves.fail(session, job_id, code="model_changed", message="its model is another one now")
+    assert gangs.any_wanted(sessions)  # its rank still runs
+    yard.turn()
+    yard.stop_all(held)
+    assert not gangs.any_wanted(sessions)
+    cancelled = yard.training.job()
+    yard.do(controls.cancel, cancelled)
+    assert gangs.any_wanted(sessions)
+    yard.turn()
+    assert not gangs.any_wanted(sessions)
 
 
 # Making way.

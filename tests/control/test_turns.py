@@ -131,6 +131,19 @@ def test_a_job_goes_from_submit_to_its_end_by_turns(desk: Desk) -> None:
     assert desk.turn() == 0
 
 
+def test_while_nobody_trains_a_turn_asks_once_about_it(desk: Desk) -> None:
+    desk.ledger.running(1)
+    asked = []
+
+    def hear(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    sa.event.listen(desk.ledger.engine, "before_cursor_execute", hear)
+    desk.turn()
+    sa.event.remove(desk.ledger.engine, "before_cursor_execute", hear)
+    assert sum(" runs" in statement for statement in asked) == 1
+
+
 def test_a_broker_that_is_away_is_seen_while_the_rest_of_the_turn_goes_on(
     desk: Desk, valkey: Server
 ) -> None:

@@ -73,19 +73,31 @@ class Control:
         lease: workers that could not renew meanwhile are not dead, and do so first.
         """
         self._broker_error = None
+        rescuing = led_for > self._settings.lease_seconds / 2
         did = self._part(turns.expire)
-        if led_for > self._settings.lease_seconds / 2:
+        if rescuing:
             did += self._part(turns.rescue)
-            did += self._part(gangs.judge_runs, settings=self._settings)
         did += self._part(turns.begin_finalizing)
-        for part in (gangs.stop_runs, gangs.give_way, gangs.end_cancelled, gangs.form_gangs):
-            did += self._part(part)
-        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks, gangs.dispatch_ranks):
-            if self._broker_error is None:  # one timeout a turn is enough
-                did += self._part(dispatch, self._publisher, settings=self._settings)
+        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks):
+            did += self._dispatch(dispatch)
+        if self._part(gangs.any_wanted):
+            did += self._train(rescuing=rescuing)
         turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
         return did
+
+    def _train(self, *, rescuing: bool) -> int:
+        """The parts of a turn that find nothing to do unless somebody trains, or wants to."""
+        did = self._part(gangs.judge_runs, settings=self._settings) if rescuing else 0
+        for part in (gangs.stop_runs, gangs.give_way, gangs.end_cancelled, gangs.form_gangs):
+            did += self._part(part)
+        return did + self._dispatch(gangs.dispatch_ranks)
+
+    def _dispatch(self, part: Callable[..., int]) -> int:
+        """A part that sends, unless the broker is away: one timeout a turn is enough."""
+        if self._broker_error is not None:
+            return 0
+        return self._part(part, self._publisher, settings=self._settings)
 
     def _part(self, part: Callable[..., int], *args: object, **kwargs: object) -> int:
         """One part of a turn; what is wrong with it must not keep the others from their work."""
