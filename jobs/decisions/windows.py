@@ -1,4 +1,4 @@
-"""How many messages to send, and when one that was sent counts as lost."""
+"""How many messages to send, when to look again, and when one that was sent counts as lost."""
 
 from __future__ import annotations
 
@@ -30,3 +30,15 @@ def open_window(
     if outstanding <= queued:
         return Window(free, None)
     return Window(free, now - (SETTLING if queued == 0 else redispatch))
+
+
+def pause(*, sent: int, over: float, size: int, shortest: float, longest: float) -> float:
+    """Seconds until half of a full window of ``size`` messages is gone, within the two limits.
+
+    Workers go on at the rate at which they made room for the ``sent`` messages, which was over so
+    many seconds. Of an empty queue that is the least they do; then the pauses halve until it is
+    found half full.
+    """
+    if sent == 0:
+        return longest
+    return min(longest, max(shortest, over * size / 2 / sent))

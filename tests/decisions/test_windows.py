@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.windows import SETTLING, Window, open_window
+from jobs.decisions.windows import SETTLING, Window, open_window, pause
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REDISPATCH = timedelta(seconds=30)
@@ -38,3 +39,39 @@ def test_messages_missing_from_an_empty_queue_are_lost_once_they_had_time_to_set
 
 def test_messages_missing_from_a_queue_that_holds_some_are_sent_again_when_they_are_old() -> None:
     assert window(queued=3, outstanding=5).resend_before == NOW - REDISPATCH
+
+
+SHORTEST, LONGEST, SIZE = 0.05, 1.0, 32
+
+
+def pause_after(sent: int, *, over: float) -> float:
+    return pause(sent=sent, over=over, size=SIZE, shortest=SHORTEST, longest=LONGEST)
+
+
+@pytest.mark.parametrize(
+    ("sent", "over", "seconds"),
+    [
+        (0, 1.0, LONGEST),
+        (1, 1.0, LONGEST),  # a full queue lasts half a minute
+        (16, 1.0, LONGEST),
+        (32, 1.0, 0.5),
+        (64, 1.0, 0.25),
+        (8, 0.25, 0.5),
+        (32, 0.0, SHORTEST),
+        (1_000, 1.0, SHORTEST),
+    ],
+)
+def test_control_looks_again_when_half_of_the_queue_will_be_gone(
+    sent: int, over: float, seconds: float
+) -> None:
+    assert pause_after(sent, over=over) == seconds
+
+
+@given(st.floats(0.01, SIZE / 2 / SHORTEST))
+def test_workers_of_any_steady_speed_soon_never_find_the_queue_empty(per_second: float) -> None:
+    over = LONGEST
+    for turn in range(20):
+        gone = per_second * over
+        if turn >= 10:  # it begins with an empty queue, at no known speed
+            assert gone <= 0.75 * SIZE
+        over = pause_after(min(SIZE, int(gone)), over=over)

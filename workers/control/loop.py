@@ -15,6 +15,7 @@ import structlog
 
 from jobs import database
 from jobs.database import Sessions
+from jobs.decisions import windows
 from jobs.settings import Settings
 from workers.control import gangs, turns
 from workers.control.leadership import Leadership
@@ -23,8 +24,8 @@ from workers.control.publisher import BrokerAway, Publisher
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
-BUSY_PAUSE = 0.05
-"""Between turns that sent something: a window that was topped up may have room again at once."""
+SHORTEST_PAUSE = 0.05
+"""Seconds between two turns, however fast workers take messages."""
 
 
 class Control:
@@ -55,16 +56,29 @@ class Control:
 
     def _follow_or_lead(self, leadership: Leadership) -> None:
         leading_since: float | None = None
+        turned_at = 0.0
         while not self._stopping.is_set():
             if not leadership.held():
                 leading_since = None
                 self._stopping.wait(1.0)
                 continue
+            now = time.monotonic()
             if leading_since is None:
-                leading_since = time.monotonic()
+                leading_since = turned_at = now
                 log.info("this control process leads", leader=self._name)
-            did = self.turn(led_for=time.monotonic() - leading_since)
-            leadership.wait(BUSY_PAUSE if did else self._settings.control_interval_seconds)
+            did = self.turn(led_for=now - leading_since)
+            leadership.wait(self._pause(did, over=now - turned_at))
+            turned_at = now
+
+    def _pause(self, did: int, *, over: float) -> float:
+        """Seconds to the next turn, after one that did so much, so long behind the one before."""
+        return windows.pause(
+            sent=did,
+            over=over,
+            size=self._settings.dispatch_window,
+            shortest=SHORTEST_PAUSE,
+            longest=self._settings.control_interval_seconds,
+        )
 
     def turn(self, *, led_for: float) -> int:
         """One turn; how many things it moved or sent.
