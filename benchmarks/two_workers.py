@@ -31,11 +31,11 @@ from api.stack.record import StackInfo
 from api.stack.services import environment
 from benchmarks import machine, stack
 
-ROWS = 8_000
+ROWS = 4_000
 WARM_ROWS = 1_000
-ROUNDS = 3
-CHUNK_ROWS = 100
-PRODUCTS_SECONDS = 5.0
+ROUNDS = 5
+CHUNK_ROWS = 50
+PRODUCTS_SECONDS = 10.0
 WORKER = {"NIGHTSHIFT_WORKER_PROCESSES": "1", "NIGHTSHIFT_WORKER_THREADS": "1"}
 
 

@@ -17,8 +17,6 @@ from typing import TypeVar
 
 import psycopg
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import settings
@@ -105,6 +103,9 @@ def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: floa
 
 def migrate(url: str) -> None:
     """Bring the schema to the newest version; of several callers at once, one does it."""
+    from alembic import command  # noqa: PLC0415 - most processes never migrate
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)  # closing gives the lock back
