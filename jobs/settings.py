@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="A message not acted on for this long is sent again."
     )
     control_interval_seconds: float = Field(
-        1.0, gt=0, description="Pause between two turns of the control loop."
+        1.0, gt=0, description="Longest pause between two turns of the control loop."
     )
     chunk_rows: int = Field(2_000, gt=0, description="Most rows in one chunk.")
     written_chunk_rows: int = Field(
