@@ -18,6 +18,8 @@ from jobs.tables import Host, Job, Rank, Run
 def look(session: Session, jobs: Sequence[Job]) -> dict[str, GangFacts]:
     """The facts of those jobs that train or evaluate and have not ended."""
     waiting = [job for job in jobs if job.kind in TRAINING and job.state not in FINAL]
+    if not waiting:
+        return {}
     live = _live_runs(session, [job.id for job in waiting])
     pools = {job.pool: _Pool(session, job.pool) for job in waiting}
     return {job.id: _facts(session, job, live.get(job.id), pools[job.pool]) for job in waiting}
