@@ -85,15 +85,16 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
 
 def expire(session: Session, *, limit: int = 100) -> int:
     """End every job whose deadline has passed; the number of jobs."""
-    late = session.scalars(
-        sa.select(Job.id)
-        .where(Job.expires_at < sa.func.now(), Job.state.in_(states.sources(JobState.EXPIRED)))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job_id in late:
+    found = session.scalars(late().limit(limit).with_for_update(skip_locked=True)).all()
+    for job_id in found:
         moves.move(session, job_id, JobState.EXPIRED, **moves.STEP_VOID)
-    return len(late)
+    return len(found)
+
+
+def late() -> sa.Select[str]:
+    """Jobs whose deadline has passed."""
+    may_expire = Job.state.in_(states.sources(JobState.EXPIRED))
+    return sa.select(Job.id).where(Job.expires_at < sa.func.now(), may_expire)
 
 
 def _locked(session: Session, job_id: str, *, project_id: str) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -32,11 +31,16 @@ class Rescued:
         return self.again + self.split + self.condemned
 
 
-def rescue_expired(session: Session, now: datetime) -> Rescued:
-    """Judge every chunk whose lease ran out before ``now``, some hundred at a time."""
+def silent() -> sa.ColumnElement[bool]:
+    """Chunks whose lease has run out."""
+    return sa.and_(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < sa.func.now())
+
+
+def rescue_expired(session: Session) -> Rescued:
+    """Judge every chunk whose lease has run out, some hundred at a time."""
     chunks = session.scalars(
         sa.select(Chunk)
-        .where(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < now)
+        .where(silent())
         .order_by(Chunk.lease_expires_at)
         .limit(BATCH)
         .with_for_update(skip_locked=True)

@@ -18,10 +18,9 @@ from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Project
 
 
-def pools(session: Session) -> list[str]:
+def pools() -> sa.Select[str]:
     """Pools that have a job whose chunks may be claimed."""
-    query = sa.select(Job.pool).where(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK)).distinct()
-    return list(session.scalars(query))
+    return sa.select(Job.pool).where(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK)).distinct()
 
 
 def outstanding(session: Session, *, pool: str) -> int:
@@ -90,13 +89,11 @@ def step_candidates(
     """
     before = sa.case((Job.step_error.is_(None), resend_before), else_=retry_before)
     leased = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
-    free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
     query = (
         sa.select(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at)
         .join(Project, Project.id == Job.project_id)
         .where(
-            Job.state.in_(STATES[step]),
-            free,
+            wants_step(step),
             sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < before),
         )
         .order_by(Job.priority.desc(), Job.created_at)
@@ -107,16 +104,21 @@ def step_candidates(
     return [Candidate(*row, in_flight=0, available=1) for row in session.execute(query)]
 
 
-def all_chunks_done(session: Session, *, limit: int) -> list[str]:
+def wants_step(step: Step) -> sa.ColumnElement[bool]:
+    """Jobs whose next step this is, and nobody holds it."""
+    free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
+    return sa.and_(Job.state.in_(STATES[step]), free)
+
+
+def all_chunks_done() -> sa.Select[str]:
     """Running jobs that have no chunk left to do."""
     of_job = sa.select(Chunk.id).where(Chunk.job_id == Job.id)
-    query = sa.select(Job.id).where(
+    return sa.select(Job.id).where(
         Job.kind.in_(BULK),
         Job.state == JobState.RUNNING,  # each state by itself has an index, both together have none
         ~of_job.where(Chunk.state == ChunkState.PENDING).exists(),
         ~of_job.where(Chunk.state == ChunkState.LEASED).exists(),
     )
-    return list(session.scalars(query.limit(limit)))
 
 
 def _in_flight() -> sa.ScalarSelect[int]:

@@ -43,13 +43,13 @@ class RankMessage:
     words: str
 
 
-def any_wanted(session: Session) -> bool:
+def any_wanted() -> sa.ColumnElement[bool]:
     """Whether a run holds hosts, or a training job wants some or waits for their end."""
     live = sa.select(Run.id).where(Run.state.in_(LIVE_RUN))
     jobs = sa.select(Job.id).where(
         Job.kind.in_(TRAINING), Job.state.in_((JobState.RUNNING, JobState.CANCELLING))
     )
-    return bool(session.scalar(sa.select(sa.or_(live.exists(), jobs.exists()))))
+    return sa.or_(live.exists(), jobs.exists())
 
 
 def pools(session: Session) -> list[str]:

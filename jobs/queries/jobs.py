@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,6 +41,11 @@ class Counts:
     rows_checked: int = 0
     rows_agreeing: int = 0
     last_error: str | None = None
+
+    @property
+    def chunks(self) -> int:
+        """All that were not cut in two."""
+        return self.pending + self.leased + self.done
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def page(
 
 def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
     now = clock.now(session)
-    counts = _counts(session, [job.id for job in jobs], now=now)
+    counts = _counts(session, [job.id for job in jobs])
     around = surroundings.look(session)
     gangs = awaiting.look(session, jobs)
     trained = training.look(session, jobs, now=now)
@@ -137,12 +143,19 @@ def _reason(facts: waiting.Facts, gang: waiting.GangFacts | None) -> str | None:
     return waiting.reason(facts) if gang is None else waiting.training_reason(facts, gang)
 
 
-def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[str, Counts]:
+def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
+    found = (row._asdict() for row in session.execute(_summed(), {"job_ids": job_ids}))
+    return {row.pop("job_id"): Counts(**row) for row in found}
+
+
+@functools.cache  # built once: that takes longer than to run it
+def _summed() -> sa.Select[*tuple[Any, ...]]:
+    now = sa.func.now()
     done, pending = Chunk.state == ChunkState.DONE, Chunk.state == ChunkState.PENDING
     lately = sa.and_(done, Chunk.done_at > now - RATE_WINDOW)
     failing = sa.and_(pending, Chunk.not_before > now)
     number, rows = sa.func.count(), sa.func.sum(Chunk.rows)
-    query = (
+    return (
         sa.select(
             Chunk.job_id,
             number.filter(pending).label("pending"),
@@ -160,11 +173,9 @@ def _counts(session: Session, job_ids: Sequence[str], *, now: datetime) -> dict[
             _integer(sa.func.sum(Chunk.rows_agreeing)).label("rows_agreeing"),
             sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
         )
-        .where(Chunk.job_id.in_(job_ids))
+        .where(Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)))
         .group_by(Chunk.job_id)
     )
-    found = (row._asdict() for row in session.execute(query))
-    return {row.pop("job_id"): Counts(**row) for row in found}
 
 
 def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
@@ -173,17 +184,21 @@ def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
 
 def histogram(session: Session, job_id: str) -> dict[str, int]:
     """Rows per best label so far, most frequent first."""
+    return dict(session.execute(_by_label(), {"job_id": job_id}).all())
+
+
+@functools.cache
+def _by_label() -> sa.Select[str, int]:
     entry = sa.func.jsonb_each(Chunk.histogram).table_valued("key", "value").render_derived()
     total = sa.cast(sa.func.sum(sa.cast(entry.c.value, sa.BigInteger)), sa.BigInteger)
-    query = (
+    return (
         sa.select(entry.c.key, total)
         .select_from(Chunk)
         .join(entry, sa.true())
-        .where(Chunk.job_id == job_id, Chunk.state == ChunkState.DONE)
+        .where(Chunk.job_id == sa.bindparam("job_id"), Chunk.state == ChunkState.DONE)
         .group_by(entry.c.key)
         .order_by(total.desc(), entry.c.key)
     )
-    return dict(session.execute(query).all())
 
 
 def _facts(

@@ -28,31 +28,33 @@ class Surroundings:
     busy: dict[str, int]  # by pool, chunks leased
 
 
+_SLOTS = (
+    sa.select(Worker.pool, sa.cast(sa.func.sum(Worker.slots), sa.Integer))
+    .where(Worker.beat_at > sa.func.now() - SILENCE)
+    .group_by(Worker.pool)
+)
+_BUSY = (
+    sa.select(Job.pool, sa.func.count())
+    .join(Chunk, Chunk.job_id == Job.id)
+    .where(Chunk.state == ChunkState.LEASED)
+    .group_by(Job.pool)
+)
+
+
 def look(session: Session) -> Surroundings:
     """Read it all, in three small queries."""
     status = session.get(ControlStatus, 1)
-    leased = (
-        sa.select(Job.pool, sa.func.count())
-        .join(Chunk, Chunk.job_id == Job.id)
-        .where(Chunk.state == ChunkState.LEASED)
-        .group_by(Job.pool)
-    )
     return Surroundings(
         control_turned_at=status.turned_at if status else None,
         broker_error=status.broker_error if status else None,
         slots=slots_by_pool(session),
-        busy=dict(session.execute(leased).all()),
+        busy=dict(session.execute(_BUSY).all()),
     )
 
 
 def slots_by_pool(session: Session) -> dict[str, int]:
     """How many chunks each pool can work on at a time, by workers that beat lately."""
-    query = (
-        sa.select(Worker.pool, sa.cast(sa.func.sum(Worker.slots), sa.Integer))
-        .where(Worker.beat_at > sa.func.now() - SILENCE)
-        .group_by(Worker.pool)
-    )
-    return dict(session.execute(query).all())
+    return dict(session.execute(_SLOTS).all())
 
 
 def workers(session: Session) -> list[Worker]:

@@ -287,7 +287,7 @@ class ControlStatus(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True)  # always 1
     leader: Mapped[str]
     turned_at: Mapped[datetime]
-    broker_error: Mapped[str | None]  # null: the broker answered at the last turn
+    broker_error: Mapped[str | None]  # null: the last turn saw nothing wrong with it
     broker_error_since: Mapped[datetime | None]
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

@@ -23,7 +23,7 @@ from tests.ledger.building import OTHER, PROJECT, Ledger
 from tests.ledger.training import Training
 from tests.support.servers import Server
 from workers.app import host_queue
-from workers.control import gangs
+from workers.control import gangs, turns
 
 TURNS = 4
 """So many turns bring whatever can move to rest."""
@@ -396,21 +396,21 @@ def test_control_looks_at_training_from_the_wish_for_hosts_until_they_are_free(y
     sessions = yard.training.sessions
     yard.hosts("a")
     job_id = yard.training.accept()
-    assert not gangs.any_wanted(sessions)  # it is to be planned first
+    assert not turns.look(sessions).training  # it is to be planned first
     yard.training.plan(job_id)
-    assert gangs.any_wanted(sessions)
+    assert turns.look(sessions).training
     held = yard.started(job_id)
     with sessions.begin() as session:
         moves.fail(session, job_id, code="model_changed", message="its model is another one now")
-    assert gangs.any_wanted(sessions)  # its rank still runs
+    assert turns.look(sessions).training  # its rank still runs
     yard.turn()
     yard.stop_all(held)
-    assert not gangs.any_wanted(sessions)
+    assert not turns.look(sessions).training
     cancelled = yard.training.job()
     yard.do(controls.cancel, cancelled)
-    assert gangs.any_wanted(sessions)
+    assert turns.look(sessions).training
     yard.turn()
-    assert not gangs.any_wanted(sessions)
+    assert not turns.look(sessions).training
 
 
 # Making way.

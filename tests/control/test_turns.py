@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,72 @@ def test_a_lock_that_is_not_to_be_had_is_no_reason_to_stop_leading(
         monkeypatch.setattr(controls, "expire", wanting_it)
         desk.turn()
     assert _status(desk).turned_at is not None
+
+
+def _queued(desk: Desk) -> None:
+    desk.ledger.accept()
+
+
+def _being_planned(desk: Desk) -> None:
+    desk.ledger.claim_step(desk.ledger.accept())
+
+
+def _late(desk: Desk) -> None:
+    job_id = desk.ledger.accept()
+    desk.ledger.set(job_id, expires_at=sa.func.now() - timedelta(seconds=1))
+
+
+def _running(desk: Desk) -> None:
+    desk.ledger.running(1)
+
+
+def _of_a_silent_worker(desk: Desk) -> None:
+    desk.ledger.held(desk.ledger.only_chunk(desk.ledger.running(1)), lease=RUN_OUT)
+
+
+def _done(desk: Desk) -> None:
+    desk.ledger.commit_all(desk.ledger.running(1))
+
+
+def _to_be_finalized(desk: Desk) -> None:
+    _done(desk)
+    turns.begin_finalizing(desk.ledger.sessions)
+
+
+def _ended(desk: Desk) -> None:
+    job_id = desk.ledger.running(1)
+    desk.ledger.commit_all(job_id)
+    turns.begin_finalizing(desk.ledger.sessions)
+    desk.ledger.finish(job_id)
+
+
+@pytest.mark.parametrize(
+    ("there_is", "found"),
+    [
+        (lambda _: None, set()),
+        (_queued, {"steps"}),
+        (_being_planned, {"chunks"}),  # of the shards that are there
+        (_late, {"expire", "steps"}),
+        (_running, {"chunks"}),
+        (_of_a_silent_worker, {"rescue", "chunks"}),
+        (_done, {"finalize", "chunks"}),
+        (_to_be_finalized, {"steps"}),
+        (_ended, set()),
+    ],
+)
+def test_a_turn_looks_for_what_there_is_to_do(
+    desk: Desk, there_is: Callable[[Desk], None], found: set[str]
+) -> None:
+    there_is(desk)
+    wanted = turns.look(desk.ledger.sessions)
+    assert {name for name, is_so in vars(wanted).items() if is_so} == found
+
+
+def test_the_turn_that_finds_all_chunks_done_sends_for_the_outputs(desk: Desk) -> None:
+    _done(desk)
+    assert desk.turn() == 2  # the job has moved, and its message is out
+    assert desk.publisher.queued_steps() == 1
+    assert desk.turn() == 0
 
 
 def test_a_fresh_leader_leaves_silent_workers_half_a_lease_to_renew(desk: Desk) -> None:

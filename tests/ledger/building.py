@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import clock, database
+from jobs import database
 from jobs.decisions.crashing import Verdict
 from jobs.ledger import accepting, chunks, finalizing, planning, projects, rescuing, steps
 from jobs.ledger.chunks import ChunkLease, Part
@@ -141,7 +141,7 @@ class Ledger:
     def rescue(self) -> int:
         """Take back every lease that has run out."""
         with self.sessions.begin() as session:
-            return rescuing.rescue_expired(session, clock.now(session)).chunks
+            return rescuing.rescue_expired(session).chunks
 
     def run_out(self, chunk_id: int) -> None:
         """Let a chunk's lease, or its delay, be over."""

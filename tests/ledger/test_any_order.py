@@ -63,7 +63,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def finalize(self) -> None:
         with self.ledger.sessions.begin() as session:
-            for job_id in dispatch.all_chunks_done(session, limit=1_000):
+            for job_id in session.scalars(dispatch.all_chunks_done()).all():
                 dispatching.begin_finalizing(session, job_id)
         if any(chunk.state is ChunkState.LEASED for chunk in self._live()):
             return  # control sends no message then

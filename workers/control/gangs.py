@@ -23,12 +23,6 @@ FORGET_SECONDS = 600.0
 PEER_FAILED = "another rank of the run failed"
 
 
-def any_wanted(sessions: Sessions) -> bool:
-    """Whether anybody trains or wants to; if not, the other parts here have nothing to do."""
-    with sessions.begin() as session:
-        return facts.any_wanted(session)
-
-
 def judge_runs(sessions: Sessions, *, settings: Settings) -> int:
     """End ranks that say nothing, and runs whose ranks have ended."""
     with sessions.begin() as session:

@@ -88,20 +88,24 @@ class Control:
         """
         self._broker_error = None
         rescuing = led_for > self._settings.lease_seconds / 2
-        did = self._part(turns.expire)
-        if rescuing:
+        wanted = turns.look(self._sessions)
+        did = self._part(turns.expire) if wanted.expire else 0
+        if wanted.rescue and rescuing:
             did += self._part(turns.rescue)
-        did += self._part(turns.begin_finalizing)
-        for dispatch in (turns.dispatch_steps, turns.dispatch_chunks):
-            did += self._dispatch(dispatch)
-        if self._part(gangs.any_wanted):
+        if wanted.finalize:
+            did += self._part(turns.begin_finalizing)
+        if wanted.steps or wanted.finalize:
+            did += self._dispatch(turns.dispatch_steps)
+        if wanted.chunks:
+            did += self._dispatch(turns.dispatch_chunks)
+        if wanted.training:
             did += self._train(rescuing=rescuing)
         turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
         return did
 
     def _train(self, *, rescuing: bool) -> int:
-        """The parts of a turn that find nothing to do unless somebody trains, or wants to."""
+        """The parts of a turn that are about training."""
         did = self._part(gangs.judge_runs, settings=self._settings) if rescuing else 0
         for part in (gangs.stop_runs, gangs.give_way, gangs.end_cancelled, gangs.form_gangs):
             did += self._part(part)

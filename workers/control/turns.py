@@ -12,13 +12,20 @@ from jobs.database import Sessions
 from jobs.decisions import sharing, windows
 from jobs.ledger import controls, dispatching, rescuing, workers
 from jobs.ledger.steps import Step
-from jobs.queries import dispatch, surroundings
+from jobs.queries import dispatch, surroundings, wanted
+from jobs.queries.wanted import Wanted
 from jobs.settings import Settings
 from workers.control.publisher import Publisher
 
 log = structlog.get_logger()
 
 FORGET_SECONDS = 600.0
+
+
+def look(sessions: Sessions) -> Wanted:
+    """What there is to do."""
+    with sessions.begin() as session:
+        return wanted.look(session)
 
 
 def expire(sessions: Sessions) -> int:
@@ -30,7 +37,7 @@ def expire(sessions: Sessions) -> int:
 def rescue(sessions: Sessions) -> int:
     """Take chunks back from workers that went silent."""
     with sessions.begin() as session:
-        rescued = rescuing.rescue_expired(session, clock.now(session))
+        rescued = rescuing.rescue_expired(session)
     if rescued.chunks:
         log.warning("chunks taken back from silent workers", **dataclasses.asdict(rescued))
     return rescued.chunks
@@ -39,7 +46,7 @@ def rescue(sessions: Sessions) -> int:
 def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:
     """Move jobs on whose last chunk is done."""
     with sessions.begin() as session:
-        done = dispatch.all_chunks_done(session, limit=limit)
+        done = session.scalars(dispatch.all_chunks_done().limit(limit)).all()
         return sum(dispatching.begin_finalizing(session, job_id) for job_id in done)
 
 
@@ -76,7 +83,7 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
 def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
     """Top up every pool's queue to its window."""
     with sessions.begin() as session:
-        pools = dispatch.pools(session)
+        pools = session.scalars(dispatch.pools()).all()
         slots = surroundings.slots_by_pool(session)
     return sum(
         _top_up(
