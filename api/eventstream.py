@@ -1,7 +1,8 @@
 """A job's life as server-sent events.
 
 Events of the ledger carry their id, so that ``Last-Event-ID`` resumes behind it; ``progress`` has
-none and is sent about each second. Between two looks the stream holds no database connection.
+none and is sent about each second; of a job of very many chunks, over all of which a look adds up,
+less often. Between two looks the stream holds no database connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from jobs.queries.jobs import JobView
 from jobs.states import FINAL
 from jobs.tables import Event
 
-INTERVAL_SECONDS = 1.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+CHUNKS_PER_SECOND = 10_000
+"""What a stream adds up at most, while that leaves its pauses within those limits in seconds."""
+
 LONGEST_SECONDS = 600.0
 """A stream ends after this long; clients come back with the last id that they saw."""
 
@@ -61,7 +65,12 @@ async def follow(
         yield ServerSentEvent(event="progress", data=schemas.Progress.of(look.view))
         if look.last or time.monotonic() > end:
             return
-        await asyncio.sleep(INTERVAL_SECONDS)
+        await asyncio.sleep(pause(look.view.counts.chunks))
+
+
+def pause(chunks: int) -> float:
+    """Seconds between two looks at a job of so many chunks."""
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, chunks / CHUNKS_PER_SECOND))
 
 
 def _look(sessions: Sessions, job_id: str, *, project_id: str, after: int) -> _Look:

@@ -37,7 +37,7 @@ LastEventId = Annotated[
 async def stream_events(
     view: Existing, shared: Shared, project: ProjectId, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
-    """The job's history and then its progress each second, until it ends or ten minutes pass."""
+    """The job's history, then its progress each second or so, until it ends or ten minutes pass."""
     stream = eventstream.follow(
         shared.sessions, view.job.id, project_id=project, after=int(last_event_id or 0)
     )
