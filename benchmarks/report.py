@@ -33,10 +33,10 @@ HEAD = """\
 Every table is made of the file named below it, by `python -m benchmarks.report`; every file by the
 command under it. What is compared takes turns within one run. A ratio is the median over the rounds
 of that run, and says more than the rates, which are of one machine and of the tree of that day. No
-GPU was to be had so far: all figures are of CPUs. Up
-to 2026-11-27 the engine and its peers shared a process, and since then each has one of its own.
-Since 2026-11-29 the engine keeps memory from batch to batch, and its last layer says only what is
-read (decisions [0021](decisions/0021-what-a-batch-frees-is-kept.md) and
+GPU was to be had so far: all figures are of CPUs. Up to 2026-11-27 the engine and its peers shared
+a process, and since then each has one of its own. Since 2026-11-29 the engine keeps memory from
+batch to batch, and its last layer says only what is read (decisions
+[0021](decisions/0021-what-a-batch-frees-is-kept.md) and
 [0022](decisions/0022-the-last-layer-says-what-is-read.md)); the limit is the faster one of MKL and
 oneDNN.
 """

@@ -148,7 +148,7 @@ def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
     return {row.pop("job_id"): Counts(**row) for row in found}
 
 
-@functools.cache  # built once: that takes longer than to run it
+@functools.cache  # to build it takes about as long as to run it
 def _summed() -> sa.Select[*tuple[Any, ...]]:
     now = sa.func.now()
     done, pending = Chunk.state == ChunkState.DONE, Chunk.state == ChunkState.PENDING

@@ -243,20 +243,20 @@ def _of_a_silent_worker(desk: Desk) -> None:
     desk.ledger.held(desk.ledger.only_chunk(desk.ledger.running(1)), lease=RUN_OUT)
 
 
-def _done(desk: Desk) -> None:
-    desk.ledger.commit_all(desk.ledger.running(1))
+def _done(desk: Desk) -> str:
+    job_id = desk.ledger.running(1)
+    desk.ledger.commit_all(job_id)
+    return job_id
 
 
-def _to_be_finalized(desk: Desk) -> None:
-    _done(desk)
+def _to_be_finalized(desk: Desk) -> str:
+    job_id = _done(desk)
     turns.begin_finalizing(desk.ledger.sessions)
+    return job_id
 
 
 def _ended(desk: Desk) -> None:
-    job_id = desk.ledger.running(1)
-    desk.ledger.commit_all(job_id)
-    turns.begin_finalizing(desk.ledger.sessions)
-    desk.ledger.finish(job_id)
+    desk.ledger.finish(_to_be_finalized(desk))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def _ended(desk: Desk) -> None:
     ],
 )
 def test_a_turn_looks_for_what_there_is_to_do(
-    desk: Desk, there_is: Callable[[Desk], None], found: set[str]
+    desk: Desk, there_is: Callable[[Desk], object], found: set[str]
 ) -> None:
     there_is(desk)
     wanted = turns.look(desk.ledger.sessions)

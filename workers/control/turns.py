@@ -1,4 +1,7 @@
-"""The parts of one turn of control: each a small transaction that returns what it did."""
+"""One turn of control: what there is to do, and the parts that do it.
+
+Each part is a small transaction that returns how many things it did.
+"""
 
 from __future__ import annotations
 
