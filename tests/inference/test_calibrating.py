@@ -165,7 +165,7 @@ def test_what_was_found_is_remembered(tmp_path: Path, folder: Path) -> None:
     assert first._meter.budget == max(SIZES)
     calibrate(first)
     [file] = (tmp_path / "calibration").iterdir()
-    assert first._meter.budget == json.loads(file.read_bytes())["tokens"]
+    assert first._meter.budget == json.loads(file.read_bytes())["verdicts"]["batch_tokens"]
     again = loaded(folder, settings=remembering(tmp_path))
     assert (again._meter.budget, again._meter._budget._trial) == (first._meter.budget, None)
 
@@ -179,7 +179,7 @@ def test_a_memory_that_is_gone_is_made_anew(
     [file] = (tmp_path / "calibration").iterdir()
     spoil(file)
     calibrate(loaded(folder, settings=remembered))
-    assert json.loads(file.read_bytes())["tokens"] in SIZES
+    assert json.loads(file.read_bytes())["verdicts"]["batch_tokens"] in SIZES
 
 
 def test_what_cannot_be_remembered_is_used_all_the_same(tmp_path: Path, folder: Path) -> None:

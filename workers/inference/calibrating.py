@@ -2,28 +2,27 @@
 
 What is tried is real work. Until it is known, batches of several sizes take turns, longest rows
 first, so that sizes are compared on rows of nearly one length; answers do not depend on it (promise
-P6). What was found is kept in a file of the machine, by what it depends on; but for the rows, of
-which it is taken that those to come are like the first.
+P6). What was found is remembered (``tuning_cache``), by all that it depends on but the rows: those
+to come are taken to be like the first.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
+from typing import Any
 
 import structlog
-import torch
 from transformers import PreTrainedModel
 
 from jobs.settings import Settings
+from workers.inference.tuning_cache import TuningCache
 
 log = structlog.get_logger()
+
+VERDICT = "batch_tokens"
 
 SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
 ACCELERATOR_SIZES = (8_192, 16_384, 32_768, 65_536)
@@ -131,58 +130,13 @@ def trial(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str)
     """
     if settings.batch_tokens:
         return settings.batch_tokens
-    facts = {
-        "model": digest,
-        "kind": kind,
-        "dtype": str(model.dtype),
-        "device": _name(model.device),
-        "threads": torch.get_num_threads() if model.device.type == "cpu" else 0,
-        "torch": torch.__version__,
-    }
-    memory = _Memory(settings.calibration_folder, facts)
-    known = memory.tokens()
+    cache = TuningCache.of(settings, model=model, digest=digest, kind=kind)
+    known = cache.get(VERDICT, _size)
     sizes = SIZES.get(model.device.type, ACCELERATOR_SIZES)
-    return Trial(sizes, keep=memory.keep) if known is None else known
+    return Trial(sizes, keep=partial(cache.keep, VERDICT)) if known is None else known
 
 
-class _Memory:
-    """A file of a few numbers. One that cannot be read or written is tried for anew."""
-
-    def __init__(self, folder: str, facts: dict[str, object]) -> None:
-        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        self._file = Path(folder) / f"{name[:32]}.json" if folder else None
-        self._facts = facts
-
-    def tokens(self) -> int | None:
-        if self._file is None:
-            return None
-        try:
-            found = json.loads(self._file.read_bytes())["tokens"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if isinstance(found, int) and found > 0 else None
-
-    def keep(self, tokens: int) -> None:
-        if self._file is None:
-            return
-        fresh = self._file.with_suffix(f".{os.getpid()}")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps({**self._facts, "tokens": tokens}, indent=2) + "\n")
-            fresh.replace(self._file)
-        except OSError as error:
-            log.warning("the batch size cannot be remembered", error=str(error))
-
-
-def _name(device: torch.device) -> str:
-    """What a device is called that others of its make are called as well."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type != "cpu":
-        return device.type
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # only Linux has it
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or value <= 0:
+        raise ValueError(value)
+    return value
