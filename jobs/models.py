@@ -29,6 +29,7 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_needs_devices    larger than all accelerators of a worker's process together
     explain_unavailable    explanations on a worker without captum
     label_without_tokens   a label of which the model's tokenizer makes nothing
+    labels_indistinguishable   labels that become the same tokens, or the same embedding
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import classify, entailing, loading, nearest
+from workers.inference import classify, entailing, label_texts, loading, nearest
 from workers.inference.classify import Head
-from workers.inference.decide import Rule, Verdicts, judge
+from workers.inference.decide import TIE, Rule, Verdicts, judge
 from workers.inference.entailing import Entailing
 from workers.inference.explaining import Attribution, Explainer
 from workers.inference.family import Padder
@@ -184,11 +184,13 @@ def load(
     """The folder's classifier on this process's device. Raises ``ModelFailure``."""
     tokenizer = loading.tokenizer(folder)
     reader = _reader(tokenizer, options, facts=facts)
+    windows = _label_windows(options.labels or (), reader, tokenizer=tokenizer)
     family = _family(folder, options, facts=facts)
     padder = Padder(family.model, tokenizer=tokenizer)
     if isinstance(family, Nearest):
-        assert isinstance(reader, Reader)
-        family.place_labels([padder.inputs(windows) for windows in _label_windows(family, reader)])
+        points = family.place_labels([padder.inputs([each]) for each in windows])
+        tie = NOISE[family.model.dtype] * TIE
+        label_texts.check_points(family.labels, points, tie=tie)
     budget = loading.calibrated(
         settings,
         model=family.model,
@@ -257,14 +259,26 @@ def _how(family: Head | Nearest | Entailing, options: ClassifyOptions) -> str:
     return ", ".join(ways)
 
 
-def _label_windows(family: Nearest, reader: Reader) -> Iterator[tuple[Window, ...]]:
-    for label, read in zip(family.labels, reader.read(family.labels), strict=True):
+def _label_windows(
+    labels: Sequence[str], reader: Reader | PairReader, *, tokenizer: PreTrainedTokenizerBase
+) -> list[Window]:
+    """What is read of each label by itself; nothing, where it stands in a hypothesis.
+
+    Raises ``ModelFailure``: label_without_tokens, labels_indistinguishable.
+    """
+    if isinstance(reader, PairReader):
+        label_texts.check_tokens(labels, reader.hypotheses, tokenizer=tokenizer)
+        return []
+    windows = []
+    for label, read in zip(labels, reader.read(labels), strict=True):
         if not read.windows:
             raise ModelFailure(
                 f"the model's tokenizer makes no token of the label {label!r}",
                 code="label_without_tokens",
             )
-        yield read.windows[:1]
+        windows.append(read.windows[0])
+    label_texts.check_tokens(labels, [each.ids for each in windows], tokenizer=tokenizer)
+    return windows
 
 
 def _rule(

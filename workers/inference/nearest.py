@@ -27,10 +27,14 @@ class Nearest:
         self._encoder = encoder
         self._points = torch.empty(0)
 
-    def place_labels(self, inputs: Sequence[Inputs]) -> None:
-        """Embed the label texts, each alone: a point must not depend on its neighbours."""
+    def place_labels(self, inputs: Sequence[Inputs]) -> torch.Tensor:
+        """Embed the label texts, each alone: a point must not depend on its neighbours.
+
+        Their points (labels, width).
+        """
         with torch.no_grad():  # and no inference mode: explanations take gradients past them
             self._points = torch.cat([self._direction(each) for each in inputs])
+        return self._points
 
     def measure(self, inputs: Inputs) -> torch.Tensor:
         """Cosines, one row per window."""

@@ -175,6 +175,7 @@ class PairReader:
     """A model's tokenizer that reads every text with each of some hypotheses: a window for each.
 
     A text that is too long beside the longest of them is cut, and the hypotheses are not.
+    ``hypotheses`` are their token ids.
     """
 
     def __init__(
@@ -186,12 +187,13 @@ class PairReader:
         hypotheses: Sequence[str],
     ) -> None:
         self._backend = _backend(tokenizer)
-        self._hypotheses = tuple(hypotheses)
+        self._texts = tuple(hypotheses)
         self._backend.no_padding()
         self._backend.no_truncation()
-        longest = max(
-            len(self._backend.encode(text, add_special_tokens=False)) for text in hypotheses
-        )
+        self.hypotheses = [
+            self._backend.encode(text, add_special_tokens=False).ids for text in hypotheses
+        ]
+        longest = max(map(len, self.hypotheses))
         window = _window(max_tokens, options)
         if window - self._backend.num_special_tokens_to_add(is_pair=True) - longest < 1:
             raise ModelFailure(
@@ -205,11 +207,9 @@ class PairReader:
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """One reading per text, in order."""
-        pairs = [(text, hypothesis) for text in texts for hypothesis in self._hypotheses]
+        pairs = [(text, hypothesis) for text in texts for hypothesis in self._texts]
         encodings = iter(self._backend.encode_batch(pairs))
-        return [
-            self._reading(list(itertools.islice(encodings, len(self._hypotheses)))) for _ in texts
-        ]
+        return [self._reading(list(itertools.islice(encodings, len(self._texts)))) for _ in texts]
 
     def _reading(self, encodings: list[Encoding]) -> Reading:
         if 0 not in encodings[0].sequence_ids:  # nothing is of the text
