@@ -28,6 +28,7 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     int8_needs_cpu         int8 on a worker whose device, or whose PyTorch, has none
     model_needs_devices    larger than all accelerators of a worker's process together
     explain_unavailable    explanations on a worker without captum
+    model_raises           it raises the same exception for nearly all rows, each alone
     label_without_tokens   a label of which the model's tokenizer makes nothing
     labels_indistinguishable   labels that become the same tokens, or the same embedding
 """

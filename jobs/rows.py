@@ -33,6 +33,7 @@ class RowCode(StrEnum):
     PIPELINE_FAILED = "pipeline_failed"
     NOT_FINITE = "not_finite"
     OUT_OF_MEMORY = "out_of_memory"
+    ROW_FAILED = "row_failed"
     ROW_CRASHED_WORKER = "row_crashed_worker"
 
 

@@ -8,6 +8,7 @@ surroundings' (storage, database): the chunk is given back and tried again later
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -24,7 +25,7 @@ from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
 from workers import answers
 from workers.context import Context
-from workers.inference import media
+from workers.inference import isolation, media
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.reading import Coupled, Item
 from workers.inference.shelf import Shelf
@@ -37,6 +38,9 @@ Beat = Callable[[], None]
 CLAIM_PATIENCE = 10.0
 COMMIT_PATIENCE = 120.0
 """Seconds that a finished chunk waits for Postgres: the fence makes a late commit safe."""
+
+DEVICE_FAILED = 71
+"""Exit status of a process that lost its accelerator (EX_OSERR)."""
 
 _GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
@@ -163,8 +167,11 @@ def _infer(
 ) -> Mapping[int, Answer | RowError]:
     try:
         return engine.answer(texts, beat=beat)
-    except (LeaseLost, media.StorageAway):
+    except (NightshiftError, media.StorageAway):
         raise
+    except isolation.DeviceFailed:
+        log.exception("the device failed, this process ends itself", chunk=held.chunk_id)
+        os._exit(DEVICE_FAILED)  # its death is seen, and counted against the chunk
     except Exception as fault:
         log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)
         raise EngineFault(f"{type(fault).__name__}: {fault}") from fault

@@ -28,7 +28,7 @@ from workers.inference.classifier import Classifier, Prediction
 SIZES = (512, 1_024, 2_048, 4_096)
 
 
-def nobody(*_: int) -> None:
+def nobody(*_: object) -> None:
     """Who keeps nothing, and gives nothing back."""
 
 
@@ -133,6 +133,7 @@ def test_every_item_is_done_once_whatever_fits(lengths: list[int], room: int) ->
         length=lambda item: lengths[item],
         run=run,
         refuse=done.append,
+        fail=nobody,
         beat=no_beat,
         finish=no_beat,
     )

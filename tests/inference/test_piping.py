@@ -26,6 +26,7 @@ from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import MASK, a_sound, an_image
 from workers.inference import engine, media
+from workers.inference.isolation import DeviceFailed
 from workers.inference.measuring import RowError
 from workers.inference.piping import Pipe, Piped
 
@@ -375,7 +376,7 @@ def test_a_device_that_fails_is_not_the_rows_fault(
         raise RuntimeError("an illegal memory access was encountered")
 
     monkeypatch.setattr(pipe, "_pipe", broken)
-    with pytest.raises(RuntimeError, match="illegal"):
+    with pytest.raises(DeviceFailed, match="illegal"):
         pipe.answer({0: "a", 1: "b"}, beat=no_beat)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from workers.inference import batching, memory
+from workers.inference import batching, isolation, memory
 from workers.inference.batching import Fill
 from workers.inference.calibrating import Trial
 
@@ -21,19 +21,24 @@ class Work(Generic[T]):
     length: Callable[[T], int]  # tokens of an item
     run: Callable[[list[T]], None]  # through the device, together
     refuse: Callable[[T], None]  # an item that does not fit even alone
+    fail: Callable[[T, str], None]  # an item that raises even alone, and the error of its row
     beat: Callable[[], None]  # after every batch
     finish: Callable[[], None]  # wait until the device has done what was run
     fill: Fill = Fill.PAD  # how items of different lengths go together
 
 
 class Budget:
-    """The tokens that the device's memory has borne so far; those of a trial while it lasts."""
+    """The tokens that the device's memory has borne so far; those of a trial while it lasts.
+
+    It also knows which items raise: a batch that does is cut in two until they are found.
+    """
 
     def __init__(self, tokens: int, *, trial: Trial | None = None) -> None:
         self.tokens = tokens
         self._usual = tokens
         self._ran_out = False
         self._trial = trial
+        self.tally = isolation.Tally("the model")
 
     @property
     def largest(self) -> int:
@@ -43,7 +48,8 @@ class Budget:
     def do(self, items: Sequence[T], work: Work[T]) -> None:
         """Every item, longest first, in batches of at most so many tokens, padding included.
 
-        When memory runs out the budget halves, and what is left is cut anew.
+        When memory runs out the budget halves, and what is left is cut anew. Raises
+        ``ModelFailure`` where all items raise alike, and ``DeviceFailed``.
         """
         left = list(items)
         while left:
@@ -111,10 +117,31 @@ class Budget:
 
     def _fits(self, batch: list[T], work: Work[T]) -> bool:
         """Do one batch; ``False``, with half the budget, if it must be tried in pieces."""
-        if self.bears(lambda: work.run(batch), release=lambda: None):
+        why = None
+        try:
+            fits = self.bears(lambda: work.run(batch), release=lambda: None)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            isolation.check(error)
+            why = isolation.reason(error)
+        if why is not None:  # out here, where the error no longer holds tensors
+            self._isolate(batch, why, work)
+            return True
+        if fits:
+            self.tally.answered(len(batch))
             return True
         if len(batch) == 1:
             work.refuse(batch[0])
             return True
         self.halve([work.length(item) for item in batch])
         return False
+
+    def _isolate(self, batch: list[T], why: str, work: Work[T]) -> None:
+        """Do a batch that raised in halves, so that only the items that raise alone fail."""
+        if len(batch) == 1:
+            work.fail(batch[0], self.tally.raised(why))
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            if not self._fits(half, work):
+                self._isolate(half, why, work)
+            work.beat()

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
+from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import classify, entailing, label_texts, loading, nearest
+from workers.inference import classify, entailing, isolation, label_texts, loading, nearest
 from workers.inference.classify import Head
 from workers.inference.decide import TIE, Rule, Verdicts, judge
 from workers.inference.entailing import Entailing
@@ -88,6 +89,7 @@ class Classifier:
         self._rule = rule
         self._exact = exact
         self._explainer = explainer
+        self._tally = isolation.Tally("the model, when it is explained,")
 
     def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Prediction | RowError]:
         """``classify`` for rows by their number; those that were chosen are explained."""
@@ -103,9 +105,9 @@ class Classifier:
         *,
         texts: Mapping[int, Item],
         beat: Beat,
-    ) -> Iterator[tuple[int, Prediction]]:
+    ) -> Iterator[tuple[int, Prediction | RowError]]:
         """Rows that are to be explained, and are; equal texts are explained once."""
-        done: dict[str, tuple[Attribution, ...] | None] = {}
+        done: dict[str, tuple[Attribution, ...] | RowError | None] = {}
         for row, answer in answers.items():
             if isinstance(answer, RowError) or not answer.labels:
                 continue
@@ -114,9 +116,20 @@ class Classifier:
                 assert isinstance(text, str)
                 if text not in done:
                     label = self._labels.index(answer.labels[0])
-                    done[text] = explainer.explain(text, label=label)
+                    done[text] = self._explanation(explainer, text, label=label)
                     beat()
-                yield row, replace(answer, explanation=done[text])
+                yield row, _with(answer, done[text])
+
+    def _explanation(
+        self, explainer: Explainer, text: str, *, label: int
+    ) -> tuple[Attribution, ...] | RowError | None:
+        try:
+            found = explainer.explain(text, label=label)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            isolation.check(error)
+            return RowError(RowCode.ROW_FAILED, self._tally.raised(isolation.reason(error)))
+        self._tally.answered(1)
+        return found
 
     def classify(self, texts: Sequence[Item], *, beat: Beat) -> list[Prediction | RowError]:
         """One answer per text, or per pair of texts, in order.
@@ -170,6 +183,14 @@ class Classifier:
             tokens=reading.tokens,
             truncated=reading.truncated,
         )
+
+
+def _with(
+    answer: Prediction, explanation: tuple[Attribution, ...] | RowError | None
+) -> Prediction | RowError:
+    if isinstance(explanation, RowError):
+        return explanation
+    return replace(answer, explanation=explanation)
 
 
 def _compared(answer: Prediction | RowError, exact: Prediction | RowError) -> Prediction | RowError:

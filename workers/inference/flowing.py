@@ -40,9 +40,14 @@ class Flow:
 
     def put_back(self) -> list[Prompt]:
         """Forget what was written for those under way, and let them wait again; they are told."""
+        found = self.take_out()
+        self._waiting.extendleft(reversed(found))
+        return found
+
+    def take_out(self) -> list[Prompt]:
+        """Forget those under way and what was written for them; they are told."""
         found = self.under_way
         self._group, self._reading = None, []
-        self._waiting.extendleft(reversed(found))
         return found
 
     def drop(self) -> Prompt:

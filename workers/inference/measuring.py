@@ -39,8 +39,10 @@ class Row:
     error: RowError | None = None
 
     @classmethod
-    def of(cls, reading: Reading, *, numbers: int) -> Self:
-        """A row not measured yet; one without tokens is an error already."""
+    def of(cls, reading: Reading | RowError, *, numbers: int) -> Self:
+        """A row not measured yet; one that could not be read is an error already."""
+        if isinstance(reading, RowError):
+            return cls(Reading(windows=(), truncated=False), np.empty((0, numbers)), error=reading)
         row = cls(reading=reading, raw=np.full((len(reading.windows), numbers), np.nan))
         if not reading.windows:
             row.error = RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
@@ -89,6 +91,7 @@ class Meter:
             length=lambda task: len(task.window.ids),
             run=lambda batch: flights.start(batch, self._numbers(batch)),
             refuse=_refuse,
+            fail=_fail,
             beat=beat,
             finish=flights.land,
             fill=self._padder.fill,
@@ -129,3 +132,7 @@ class _Flights:
 def _refuse(task: _Task) -> None:
     message = f"a window of {len(task.window.ids)} tokens does not fit into the device's memory"
     task.row.error = RowError(RowCode.OUT_OF_MEMORY, message)
+
+
+def _fail(task: _Task, message: str) -> None:
+    task.row.error = RowError(RowCode.ROW_FAILED, message)

@@ -31,6 +31,8 @@ RATES = range(1_000, 768_001)
 class StorageAway(OSError):
     """Storage did not answer; the chunk is tried again later."""
 
+    ends_work = True  # it is no row's fault: see ``isolation``
+
 
 def read(uri: str, *, allowed: Sequence[str]) -> bytes | RowError:
     """The file's bytes, or why it cannot be read. Raises ``StorageAway``."""

@@ -23,7 +23,7 @@ from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
-from workers.inference import loading, media, memory, spreading
+from workers.inference import isolation, loading, media, memory, spreading
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
 
 SOUNDS = frozenset({PipelineTask.AUDIO_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION})
@@ -31,7 +31,7 @@ ACCELERATOR_ROWS = 16
 """Rows at once by default on a device that is not the CPU, where one at a time is as fast."""
 
 OF_THE_ROW = (PipelineException, ValueError, TypeError, LookupError)
-"""What pipelines raise where they cannot do a row; anything else may be the device's fault."""
+"""What pipelines raise where they cannot do a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Pipe:
         self._read = read
         self._parameters = parameters
         self._batch_rows = batch_rows
+        self._tally = isolation.Tally("the pipeline")
 
     def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Piped | RowError]:
         """What the pipeline says of every row; equal rows are done once."""
@@ -92,10 +93,16 @@ class Pipe:
         return {row: found[text] for row, text in texts.items()}
 
     def _answers(self, texts: Sequence[str]) -> Iterator[Piped | RowError]:
-        read = [self._read(text) for text in texts]
+        read = [self._item(text) for text in texts]
         said = iter(self._said([item for item in read if isinstance(item, Item)]))
         for item in read:
             yield item if isinstance(item, RowError) else _piped(item, next(said))
+
+    def _item(self, text: str) -> Item | RowError:
+        try:
+            return self._read(text)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            return self._error(error)
 
     def _said(self, items: list[Item]) -> list[Any]:
         """An answer or a ``RowError`` for each; rows that fail together are tried apart."""
@@ -104,13 +111,28 @@ class Pipe:
         try:
             # A generator, because some pipelines answer a list of one with no list.
             values = (_fresh(item.value) for item in items)
-            return list(self._pipe(values, batch_size=len(items), **self._parameters))
-        except Exception as fault:  # noqa: BLE001 - raised below where it is not the row's
+            found = list(self._pipe(values, batch_size=len(items), **self._parameters))
+        except BaseException as fault:  # noqa: BLE001 - what is no row's fault is raised by check
+            isolation.check(fault)
             if len(items) == 1:
-                return [_error(fault)]
+                return [self._error(fault)]
+        else:
+            self._tally.answered(len(items))
+            return found
         memory.give_back()
         half = len(items) // 2
         return [*self._said(items[:half]), *self._said(items[half:])]
+
+    def _error(self, fault: BaseException) -> RowError:
+        """The error of a row that failed alone; what is no row's fault is raised."""
+        isolation.check(fault)
+        if memory.is_out_of_memory(fault):
+            message = "the row does not fit into the device's memory"
+            return RowError(RowCode.OUT_OF_MEMORY, message)
+        if isinstance(fault, OF_THE_ROW):
+            message = f"the pipeline cannot do this row: {type(fault).__name__}: {fault}"
+            return RowError(RowCode.PIPELINE_FAILED, clipped(message))
+        return RowError(RowCode.ROW_FAILED, self._tally.raised(isolation.reason(fault)))
 
 
 def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings: Settings) -> Pipe:
@@ -252,17 +274,6 @@ class _Sounds:
 def _fresh(value: Any) -> Any:
     """Pipelines take apart the dictionaries they are given."""
     return dict(value) if isinstance(value, dict) else value
-
-
-def _error(fault: Exception) -> RowError:
-    """The error of a row that failed alone; a fault that may not be the row's is raised."""
-    if memory.is_out_of_memory(fault):
-        message = "the row does not fit into the device's memory"
-        return RowError(RowCode.OUT_OF_MEMORY, message)
-    if isinstance(fault, OF_THE_ROW):
-        message = f"the pipeline cannot do this row: {type(fault).__name__}: {fault}"
-        return RowError(RowCode.PIPELINE_FAILED, clipped(message))
-    raise fault
 
 
 def _piped(item: Item, said: Any) -> Piped | RowError:

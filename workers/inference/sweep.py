@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from jobs.rows import RowCode
 from workers.ahead import ahead
-from workers.inference.measuring import Beat, Meter, Row
+from workers.inference import isolation
+from workers.inference.measuring import Beat, Meter, Row, RowError
 from workers.inference.reading import Item, Reading, slices
 
 
@@ -28,6 +30,7 @@ class Sweep:
         self._meter = meter
         self._reader = reader
         self._numbers = numbers
+        self._tally = isolation.Tally("the tokenizer")
 
     def rows(self, texts: Sequence[Item], *, beat: Beat) -> list[Row]:
         """Every text's row with its numbers, or its error, in the order of the texts."""
@@ -47,8 +50,23 @@ class Sweep:
                 self._meter.measure(list(rows.values()), beat=beat)
                 yield rows
 
-    def _readings(self, texts: Sequence[Item]) -> Iterator[dict[int, Reading]]:
+    def _readings(self, texts: Sequence[Item]) -> Iterator[dict[int, Reading | RowError]]:
         """Tokenized texts by their place, a slice at a time; runs in the thread ahead."""
         for places in slices(texts, budget=self._meter.budget):
-            readings = self._reader.read([texts[place] for place in places])
+            readings = self._read([texts[place] for place in places])
             yield dict(zip(places, readings, strict=True))
+
+    def _read(self, texts: list[Item]) -> list[Reading | RowError]:
+        """A reading for each; texts that raise together are read in halves."""
+        try:
+            readings = self._reader.read(texts)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            isolation.check(error)
+            if len(texts) == 1:
+                why = self._tally.raised(isolation.reason(error))
+                return [RowError(RowCode.ROW_FAILED, why)]
+        else:
+            self._tally.answered(len(texts))
+            return list(readings)
+        middle = len(texts) // 2
+        return [*self._read(texts[:middle]), *self._read(texts[middle:])]

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import WriteOptions
-from workers.inference import loading
+from workers.inference import isolation, loading
 from workers.inference.budget import Budget, Work
 from workers.inference.flowing import Flow
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
@@ -74,12 +74,13 @@ class Writer:
         model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
+        self._tally = isolation.Tally("the tokenizer or its chat template")
 
     def answer(
         self, texts: Mapping[int, Item], *, read: Read, beat: Beat
     ) -> dict[int, Written | RowError]:
         """A text for every row, which ``read`` makes a prompt of, or an error."""
-        prompts = [read(row, text) for row, text in texts.items()]
+        prompts = [self._prompt(read, row, text) for row, text in texts.items()]
         found = self.write([each for each in prompts if isinstance(each, Prompt)], beat=beat)
         return {
             row: found[row] if isinstance(prompt, Prompt) else prompt
@@ -96,6 +97,15 @@ class Writer:
         found = self.answer({row: text for text, row in firsts.items()}, read=read, beat=beat)
         return {row: found[firsts[text]] for row, text in texts.items()}
 
+    def _prompt(self, read: Read, row: int, text: Item) -> Prompt | RowError:
+        try:
+            prompt = read(row, text)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            isolation.check(error)
+            return RowError(RowCode.ROW_FAILED, self._tally.raised(isolation.reason(error)))
+        self._tally.answered(1)
+        return prompt
+
     def write(self, prompts: Sequence[Prompt], *, beat: Beat) -> dict[int, Written | RowError]:
         """What is written for each prompt's row. ``beat`` is called after every token."""
         written: dict[int, Written | RowError] = {}
@@ -110,42 +120,77 @@ class Writer:
             message = f"a prompt of {len(prompt.ids)} tokens does not fit into the device's memory"
             written[prompt.row] = RowError(RowCode.OUT_OF_MEMORY, message)
 
-        self._write_together(prompts, keep=keep, refuse=refuse, beat=beat)
+        def fail(prompt: Prompt, message: str) -> None:
+            written[prompt.row] = RowError(RowCode.ROW_FAILED, message)
+
+        ending = isolation.ending(beat)
+        work = self._work(keep, refuse=refuse, fail=fail, beat=ending)
+        self._write_together(prompts, work, keep=keep, beat=ending)
         again, doubtful = doubtful, []
         for prompt in again:
-            self._budget.alone(prompt, self._work(keep, refuse=refuse, beat=beat))
+            self._budget.alone(prompt, work)
         return written
 
     def _write_together(
         self,
         prompts: Sequence[Prompt],
+        work: Work[Prompt],
         *,
         keep: Callable[[Line], None],
-        refuse: Callable[[Prompt], None],
         beat: Beat,
     ) -> None:
         if len(prompts) == 1 or not self._stepper.can_pause:
-            for some in _alike(prompts, pad=self._stepper.can_pad):
-                self._budget.do(some, self._work(keep, refuse=refuse, beat=beat))
+            self._write_alike(prompts, work)
             return
         flow = Flow(prompts, stepper=self._stepper)
+        while not self._flows(flow, work, keep=keep, beat=beat):
+            pass
+
+    def _write_alike(self, prompts: Sequence[Prompt], work: Work[Prompt]) -> None:
+        """In batches that are written from their beginning to their end."""
+        for some in _alike(prompts, pad=self._stepper.can_pad):
+            self._budget.do(some, work)
+
+    def _flows(
+        self, flow: Flow, work: Work[Prompt], *, keep: Callable[[Line], None], beat: Beat
+    ) -> bool:
+        """Let the prompts flow; ``False`` if some of those that are left must still be written.
+
+        Those under way when memory ran out wait again, with less beside them; when the model
+        raised, they are written apart from the others.
+        """
         stopped: list[Prompt] = []
 
-        def run() -> None:
-            flow.run(lambda: self._budget.tokens, beat=beat, done=keep)
+        def done(line: Line) -> None:
+            keep(line)
+            self._budget.tally.answered(1)
 
-        while not self._budget.bears(run, release=lambda: stopped.extend(flow.put_back())):
+        def run() -> None:
+            flow.run(lambda: self._budget.tokens, beat=beat, done=done)
+
+        try:
+            if self._budget.bears(run, release=lambda: stopped.extend(flow.put_back())):
+                return True
+        except BaseException as error:
+            isolation.check(error)
+            suspects = flow.take_out()
+            if not suspects:
+                raise
+        else:
             if len(stopped) == 1:
-                refuse(flow.drop())
+                work.refuse(flow.drop())
             else:
                 self._budget.halve([prompt.length for prompt in stopped])
-            stopped.clear()
+            return False
+        self._write_alike(suspects, work)
+        return False
 
     def _work(
         self,
         keep: Callable[[Line], None],
         *,
         refuse: Callable[[Prompt], None],
+        fail: Callable[[Prompt, str], None],
         beat: Beat,
     ) -> Work[Prompt]:
         """Batches that are written from their beginning to their end."""
@@ -160,6 +205,7 @@ class Writer:
             length=lambda prompt: prompt.length,
             run=run,
             refuse=refuse,
+            fail=fail,
             beat=beat,
             finish=lambda: None,  # what was written is here already
         )

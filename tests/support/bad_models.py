@@ -1,0 +1,175 @@
+"""Models that cannot do what a job asks of them, or not for every row; each loads in milliseconds.
+
+Their texts are words ``w0`` to ``w39``. What saves a model or a tokenizer returns the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BartForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+WORDS = 40
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+VOCABULARY = len(SPECIAL) + WORDS
+PANICS = "x" * 40
+"""A word on which the regular expression of ``panicking`` never comes to an end."""
+
+
+def texts(count: int, *, longest: int = 12) -> list[str]:
+    """Different texts of 1 to ``longest`` words."""
+    return [
+        " ".join(f"w{(row * 7 + place * 3) % WORDS}" for place in range(1 + row % longest))
+        for row in range(count)
+    ]
+
+
+def backend(*, ends: bool = True) -> Tokenizer:
+    """A tokenizer of words; ``ends``: in ``<s>`` and ``</s>``."""
+    pieces = [*SPECIAL, *(f"w{number}" for number in range(WORDS))]
+    made = Tokenizer(
+        models.WordLevel({piece: place for place, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if ends:
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>",
+            pair="<s> $A </s> $B </s>",
+            special_tokens=[("<s>", 0), ("</s>", 2)],
+        )
+    return made
+
+
+def words(folder: Path, made: Tokenizer, **more: Any) -> Path:
+    """Save the tokenizer in a model's folder; gives the folder back."""
+    build: Any = PreTrainedTokenizerFast
+    names: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    names |= {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"} | more
+    build(tokenizer_object=made, **names).save_pretrained(folder)
+    return folder
+
+
+def changed(folder: Path, *files: str, **fields: Any) -> Path:
+    """With fields of its JSON files (default: config.json) set to these values, or left out."""
+    for name in files or ("config.json",):
+        path = folder / name
+        found = json.loads(path.read_text()) | fields
+        path.write_text(json.dumps(found))
+    return folder
+
+
+def without(folder: Path, *fields: str) -> Path:
+    """With fields left out of config.json."""
+    path = folder / "config.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({key: found[key] for key in found if key not in fields}))
+    return folder
+
+
+def saved(kind: Any, config: Any, folder: Path) -> Path:
+    """A random model, the same at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        kind(config).eval().save_pretrained(folder)
+    return folder
+
+
+def bert(folder: Path, **shape: Any) -> Path:
+    """A classifier of three labels."""
+    config = BertConfig(
+        **{
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_labels": 3,
+            "pad_token_id": 1,
+            "max_position_embeddings": 64,
+            "initializer_range": 0.5,
+        }
+        | shape
+    )
+    return words(saved(BertForSequenceClassification, config, folder), backend())
+
+
+def llama(folder: Path, *, template: str | None = None, **shape: Any) -> Path:
+    """A causal language model."""
+    config = LlamaConfig(
+        **{
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+        }
+        | shape
+    )
+    saved(LlamaForCausalLM, config, folder)
+    return words(folder, backend(ends=False), chat_template=template)
+
+
+def bart(folder: Path, *, head: Any = BartForConditionalGeneration, **shape: Any) -> Path:
+    """An encoder with a decoder, which never ends a text by itself; or one with another head."""
+    config = BartConfig(
+        **{
+            "vocab_size": VOCABULARY,
+            "d_model": 16,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32,
+            "max_position_embeddings": 64,
+            "forced_eos_token_id": None,
+            "num_labels": 3,
+            "init_std": 0.5,
+        }
+        | shape
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = head(config).eval()
+    if head is BartForConditionalGeneration:
+        model.final_logits_bias[0, 2] = -1e4
+    model.save_pretrained(folder)
+    return words(folder, backend())
+
+
+def bart_classifier(folder: Path) -> Path:
+    """A head that finds its token by the last ``</s>``: rows must have equally many of them."""
+    return bart(folder, head=BartForSequenceClassification)
+
+
+def panicking(folder: Path, build: Any = bert) -> Path:
+    """A tokenizer whose normalizer panics, in Rust, on the word ``PANICS``."""
+    made = backend(ends=build is not llama)
+    made.normalizer = normalizers.Replace(Regex(r"(x+x+)+y"), "z")
+    return words(build(folder), made)
+
+
+def with_tokens(folder: Path, tokens: Sequence[str], build: Any = bert) -> Path:
+    """Tokens added to the tokenizer alone: the table of embeddings has no rows for them."""
+    made = backend(ends=build is not llama)
+    made.add_tokens(list(tokens))
+    return words(build(folder), made)
