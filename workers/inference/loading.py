@@ -24,7 +24,7 @@ from workers import (
     architectures,  # noqa: F401 (registers them with the auto classes)
     threads,
 )
-from workers.inference import adapters, calibrating, quantizing, spreading
+from workers.inference import adapters, calibrating, completeness, quantizing, spreading
 from workers.inference.budget import Budget
 from workers.inference.memory import is_out_of_memory
 
@@ -37,8 +37,6 @@ CPU_BUDGET = 1_024
 ACCELERATOR_BUDGET = 16_384
 
 SAFE = {"trust_remote_code": False, "local_files_only": True}
-UNUSED = ("pooler.",)
-"""An encoder's own pooler may be missing from the weights: nothing here reads its output."""
 
 
 def device() -> torch.device:
@@ -110,7 +108,7 @@ def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device)
 
 def _complete(folder: Path, *, auto: Any, dtype: torch.dtype) -> PreTrainedModel:
     found, missing = assembled(folder, auto=auto, dtype=dtype)
-    _check_complete(missing)
+    check_complete(found, missing, whose="the")
     return found
 
 
@@ -158,12 +156,12 @@ def _whole(
     return model, set(report["missing_keys"]) | {each[0] for each in report["mismatched_keys"]}
 
 
-def _check_complete(missing: set[str]) -> None:
-    """Weights that the file lacks would be random numbers, and so would the answers."""
-    needed = sorted(name for name in missing if not name.startswith(UNUSED))
+def check_complete(model: PreTrainedModel, missing: set[str], *, whose: str) -> None:
+    """Raise ``ModelFailure`` where outputs depend on missing tensors, which are random numbers."""
+    needed = completeness.needed(model, missing)
     if needed:
         raise ModelFailure(
-            f"the weights file lacks {len(needed)} of the model's tensors, such as {needed[0]}"
+            f"{whose} weights file lacks {len(needed)} of the model's tensors, such as {needed[0]}"
         )
 
 

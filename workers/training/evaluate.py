@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -27,12 +26,11 @@ from workers.inference.reading import DEFAULT_WINDOW
 from workers.training import ending, evaluation, families, recipe
 from workers.training.ending import Stopped, StopRequest
 from workers.training.evaluation import Writer
-from workers.training.families import Family, Row
+from workers.training.families import Family
 from workers.training.metrics import Report
-from workers.training.ragged import Ragged
 from workers.training.starting import AUTO
 from workers.training.telling import Teller
-from workers.training.tokens import Tokens
+from workers.training.tokens import InMemory, Tokens
 
 PIECE_ROWS = 2_000
 """Rows that are in memory together, and sorted by length."""
@@ -167,7 +165,7 @@ class Subject:
         """The rows as this model reads them."""
         if self.labels:
             self._check_labels(targets)
-        return Piece(self.family.encode(texts, targets), targets=targets)
+        return InMemory(self.family.encode(texts, targets), targets=targets)
 
     def measured(self, tokens: Tokens, *, watch: Watch) -> evaluation.Part:
         """The numbers of all rows of a piece."""
@@ -191,27 +189,6 @@ class Subject:
                         f"({', '.join(self.labels)}), and the corpus has {name!r}",
                         code="unknown_label",
                     )
-
-
-class Piece(Tokens):
-    """Some rows in memory, with what ``Tokens`` has on disk."""
-
-    def __init__(self, rows: Sequence[Row], *, targets: Sequence[str | None]) -> None:
-        self.inputs = Held([inputs for inputs, _ in rows])
-        self.targets = Held([answers for _, answers in rows])
-        self._references = [target or "" for target in targets]
-
-    def reference(self, row: int) -> str:
-        """The text that should be written, as it stood in the corpus."""
-        return self._references[row]
-
-
-class Held(Ragged):
-    """Rows of different lengths in memory."""
-
-    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.values = np.array([each for row in rows for each in row], dtype=np.int32)
-        self.offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
 
 
 def _loaded(model: Named, *, order: Order) -> Subject:

@@ -97,6 +97,22 @@ def measure(
     return joined(parts)
 
 
+def losses(
+    model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int, beat: Beat
+) -> npt.NDArray[np.float64]:
+    """The loss of each row, of texts to be written a mean over their tokens; as ``measure``."""
+    lengths = family.lengths(tokens)[list(rows)].tolist()
+    found = np.zeros(len(rows))
+    with _evaluating(model):
+        for places in batching.cut(lengths, budget=budget):
+            batch = family.batch(tokens, [rows[place] for place in places]).to(model.device)
+            losses = family.losses(model(**batch.inputs).logits, batch, weighted=False).double()
+            counts = batch.owners.bincount(minlength=len(places)).clamp(min=1)
+            found[places] = (losses / counts).cpu().numpy()
+            beat()
+    return found
+
+
 def joined(parts: Sequence[Part]) -> Part:
     """One part of many, in their order."""
     return Part(

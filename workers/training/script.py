@@ -36,6 +36,7 @@ from workers.training import (
     launching,
     orders,
     recipe,
+    reproduction,
     results,
     starting,
     together,
@@ -47,6 +48,7 @@ from workers.training.families import Family
 from workers.training.feeding import Feed, Step
 from workers.training.orders import Order
 from workers.training.recipe import Plan
+from workers.training.reproduction import Means, Sample
 from workers.training.state import TrainState, Window, step_of
 from workers.training.telling import Teller
 from workers.training.together import Agreement, Wish
@@ -138,7 +140,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     window = starting.window(order)
     tokenizer = loading.tokenizer(order.origin)
     set_seed(options.seed)  # a new head is drawn alike on every rank
-    model = starting.model(order)
+    model, new = starting.model(order)
     family = families.of(
         order.spec.task,
         tokenizer=tokenizer,
@@ -147,6 +149,8 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
         multi_label=order.spec.multi_label,
         max_tokens=window,
     )
+    if order.spec.lora is not None:
+        model = starting.adapted(model, order.spec.lora, task=order.spec.task, new=new)
 
     teller.phase("tokenizing")
     together.once_per_host(
@@ -163,8 +167,6 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
         family.balance(rows)
 
     plan = Plan.of(options, rows=len(rows))
-    if order.spec.lora is not None:
-        model = starting.adapted(model, order.spec.lora, task=order.spec.task)
     optimizer = recipe.optimizer(model, order.spec, device=accelerator.device)
     scheduler = recipe.scheduler(optimizer, options, total=plan.total)
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
@@ -387,12 +389,29 @@ def evaluate_and_save(training: Training) -> None:
     test = tokens.read(order.tokens, tokens.TEST)
     if test is not None and len(test):
         reports["test"] = training.judge.report(state, test, writes=True)
+    sample = Sample.of(order)
+    losses = training.judge.losses(state, sample.rows, rows=len(sample.texts))
     training.teller.phase("saving")
     if state.accelerator.is_main_process:
         text = json.dumps(reports, ensure_ascii=False, indent=2)
         (order.folder / "report.json").write_text(text + "\n")
     results.save(state, tokenizer=training.judge.tokenizer, order=order)
-    state.accelerator.wait_for_everyone()
+    if state.accelerator.is_main_process:
+        assert losses is not None
+        reproduction.check(order, sample, losses=losses, means=means(training))
+    together.wait(state.accelerator, alive=training.teller.alive)
+
+
+def means(training: Training) -> Means:
+    """How the evaluation was computed, for the one that repeats it."""
+    accelerator = training.state.accelerator
+    return Means(
+        device=accelerator.device,
+        autocast=accelerator.autocast,
+        budget=training.judge.budget,
+        max_tokens=training.judge.max_tokens,
+        beat=training.teller.alive,
+    )
 
 
 if __name__ == "__main__":

@@ -65,13 +65,17 @@ def window(order: Order) -> int:
     return min((limit for limit in known if limit is not None), default=DEFAULT_WINDOW)
 
 
-def model(order: Order) -> PreTrainedModel:
-    """The model in float32 on the host, with the task's head. Raises ``ModelFailure``."""
+def model(order: Order) -> tuple[PreTrainedModel, set[str]]:
+    """The model in float32 on the host, with the task's head, and its tensors that are new.
+
+    Raises ``ModelFailure``.
+    """
     found, lacking = loading.assembled(
         order.origin, auto=AUTO[order.spec.task], dtype=torch.float32, config=_config(order)
     )
-    _check_complete(found, lacking, head_may_be_new=order.spec.task is Task.CLASSIFY)
-    return found
+    new = _head(found, lacking) if order.spec.task is Task.CLASSIFY else set()
+    loading.check_complete(found, lacking - new, whose="the base's")
+    return found, lacking
 
 
 def _config(order: Order) -> Any:
@@ -85,23 +89,17 @@ def _config(order: Order) -> Any:
     return config
 
 
-def _check_complete(model: PreTrainedModel, lacking: set[str], *, head_may_be_new: bool) -> None:
-    """A new head is trained; any other tensor that the file lacks would be a random number."""
+def _head(model: PreTrainedModel, lacking: set[str]) -> set[str]:
+    """Those of a new head, which is trained: tensors outside of the body, and its pooler's."""
     body = f"{model.base_model_prefix}."
-    needed = sorted(
-        name
-        for name in lacking
-        if not head_may_be_new or (name.startswith(body) and "pooler." not in name)
-    )
-    if needed:
-        raise ModelFailure(
-            f"the base's weights file lacks {len(needed)} of the model's tensors, "
-            f"such as {needed[0]}"
-        )
+    return {name for name in lacking if not name.startswith(body) or "pooler." in name}
 
 
-def adapted(model: PreTrainedModel, lora: Lora, *, task: Task) -> Any:
-    """The model with low-rank adapters, which alone are trained, and a classifier's head."""
+def adapted(model: PreTrainedModel, lora: Lora, *, task: Task, new: set[str]) -> Any:
+    """The model with low-rank adapters; they are trained, and whole modules that are saved.
+
+    Those are a classifier's head, and whatever is ``new``. Raises ``ModelFailure``.
+    """
     import peft  # noqa: PLC0415 - takes seconds, and few jobs want it
 
     kinds = {Task.CLASSIFY: "SEQ_CLS", Task.GENERATE: "CAUSAL_LM", Task.TEXT2TEXT: "SEQ_2_SEQ_LM"}
@@ -115,10 +113,69 @@ def adapted(model: PreTrainedModel, lora: Lora, *, task: Task) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=wanted,
+        modules_to_save=_whole_modules(model, task=task, new=new) or None,
     )
     try:
-        return peft.get_peft_model(model, config)
+        found: Any = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ModelFailure(
             f"lora does not fit this base: {error}", code="lora_unsupported"
         ) from error
+    _check_untied(found, adapter=peft.tuners.tuners_utils.BaseTunerLayer)
+    _check_saved(found, new=new)
+    return found
+
+
+def _whole_modules(model: PreTrainedModel, *, task: Task, new: set[str]) -> list[str]:
+    """What stands beside a classifier's body, and the modules that own other new tensors."""
+    body = model.base_model_prefix
+    children = dict(model.named_children())
+    beside = [
+        name
+        for name, child in children.items()
+        if task is Task.CLASSIFY and body in children and name != body and list(child.parameters())
+    ]
+    owners = {name.rpartition(".")[0] for name in new if name.partition(".")[0] not in beside}
+    return [*beside, *sorted(owners - {""})]
+
+
+def _check_untied(model: Any, *, adapter: Any) -> None:
+    """A weight that two modules share is adapted in one, and merging would change both."""
+    owners: dict[int, list[str]] = {}
+    for name, each in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(each), []).append(_plain(name).rpartition(".")[0])
+    for name, module in model.named_modules():
+        if not isinstance(module, adapter):
+            continue
+        own = _plain(name)
+        shared = [owners[id(each)] for each in module.get_base_layer().parameters()]
+        others = [other for names in shared for other in names if len(names) > 1 and other != own]
+        if others:
+            raise ModelFailure(
+                f"lora cannot adapt {own}: it is tied to {others[0]}, whose weights would change "
+                "with it when the adapter is merged; leave both out of target_modules",
+                code="lora_unsupported",
+            )
+
+
+def _check_saved(model: Any, *, new: set[str]) -> None:
+    """A new tensor that is not saved with the adapter would be another one at each load."""
+    saved = {_plain(name) for name, each in model.named_parameters() if each.requires_grad}
+    lost = sorted(new - saved)
+    if lost:
+        raise ModelFailure(
+            f"lora does not fit this base: {lost[0]} is new and cannot be saved with the adapter",
+            code="lora_unsupported",
+        )
+
+
+def _plain(name: str) -> str:
+    """A parameter's name before it was adapted."""
+    for added in (
+        "base_model.model.",
+        "modules_to_save.default.",
+        "original_module.",
+        "base_layer.",
+    ):
+        name = name.replace(added, "")
+    return name

@@ -6,6 +6,7 @@ in memory. Without a ``validation`` folder its rows are a share of ``train``.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from jobs.decisions import splitting
@@ -23,6 +25,10 @@ from workers.training.ragged import Ragged, Writer
 
 BATCH_ROWS = 2_000
 """Rows that are tokenized in one go."""
+
+SAMPLE_ROWS = 256
+SAMPLE_CHARACTERS = 2**19
+"""Of each split so many of the first rows are kept as they stood in the corpus."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -52,6 +58,32 @@ class Tokens:
         return bytes(self._texts[row]).decode()
 
 
+class InMemory(Tokens):
+    """Some rows that are in no file."""
+
+    def __init__(
+        self,
+        rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        targets: Sequence[str | None],
+    ) -> None:
+        self.inputs = Held([inputs for inputs, _ in rows])
+        self.targets = Held([answers for _, answers in rows])
+        self._references = [target or "" for target in targets]
+
+    def reference(self, row: int) -> str:
+        """The text that should be written, as it stood in the corpus."""
+        return self._references[row]
+
+
+class Held(Ragged):
+    """Rows of different lengths in memory."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.values = np.array([each for row in rows for each in row], dtype=np.int32)
+        self.offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+
+
 def write(
     data: Path, *, to: Path, encoder: Encoder, spec: FinetuneSpec, alive: Callable[[], None]
 ) -> None:
@@ -67,6 +99,12 @@ def write(
 def read(folder: Path, split: str) -> Tokens | None:
     """A tokenized split; ``None`` where the job has none of this name."""
     return Tokens(folder / split) if (folder / split).is_dir() else None
+
+
+def sample(folder: Path, split: str) -> list[tuple[str, str | None]]:
+    """Text and target of the first rows of a tokenized split, some hundred at most."""
+    with (folder / split / "sample.jsonl").open(encoding="utf-8") as file:
+        return [tuple(json.loads(line)) for line in file]
 
 
 def required(folder: Path, split: str) -> Tokens:
@@ -116,7 +154,9 @@ def _write_split(
                     writers[split] = stack.enter_context(_SplitWriter(draft / split))
                 places = [place for place, name in enumerate(chosen) if name == split]
                 writers[split].append(
-                    [encoded[place] for place in places], [targets[place] for place in places]
+                    [encoded[place] for place in places],
+                    texts=[texts[place] for place in places],
+                    targets=[targets[place] for place in places],
                 )
             alive()
 
@@ -135,10 +175,22 @@ class _SplitWriter(ExitStack):
         self._inputs = self.enter_context(Writer(folder / "inputs"))
         self._targets = self.enter_context(Writer(folder / "targets"))
         self._texts = self.enter_context(Writer(folder / "texts", dtype="uint8"))
+        self._sample = self.enter_context((folder / "sample.jsonl").open("w", encoding="utf-8"))
+        self._rows, self._characters = 0, 0
 
     def append(
-        self, rows: Sequence[tuple[list[int], list[int]]], targets: Sequence[str | None]
+        self,
+        rows: Sequence[tuple[list[int], list[int]]],
+        *,
+        texts: Sequence[str],
+        targets: Sequence[str | None],
     ) -> None:
         self._inputs.append([inputs for inputs, _ in rows])
         self._targets.append([answer for _, answer in rows])
         self._texts.append([(target or "").encode() for target in targets])
+        for text, target in zip(texts, targets, strict=True):
+            if self._rows == SAMPLE_ROWS or self._characters > SAMPLE_CHARACTERS:
+                return
+            self._sample.write(json.dumps([text, target]) + "\n")
+            self._rows += 1
+            self._characters += len(text) + len(target or "")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +24,8 @@ from workers.training.state import TrainState
 from workers.training.tokens import Tokens
 
 BLOCK_ROWS = 512
+
+Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class Judge:
         together.wait(state.accelerator, alive=self.alive)
         shared: Report = broadcast_object_list([report])[0]
         return shared
+
+    def losses(self, state: TrainState, tokens: Tokens, *, rows: int) -> Losses | None:
+        """The loss of each of the first rows on the main process; every rank calls it."""
+        if not (state.sharded or state.accelerator.is_main_process):
+            return None
+        model: Any = state.model if state.sharded else state.module
+        return evaluation.losses(
+            model, self.family, tokens, rows=range(rows), budget=self.budget, beat=self.alive
+        )
 
     def _parts(self, state: TrainState, tokens: Tokens, *, writes: bool) -> dict[int, Part]:
         """The blocks of this rank; of a sharded model all: no rank can go through it alone."""
