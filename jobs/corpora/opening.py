@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from jobs.corpora import zstd
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
 from jobs.specs import Corpus, CorpusFormat
@@ -51,6 +52,10 @@ _BOMS = {  # the UTF-32 marks first: one begins like that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _HEAD = 16
+_TOO_MUCH_MEMORY = "Frame requires too much memory"  # as zstd says it
+_NOT_GZIP = "Not a gzipped file"  # as Python says it
+_LOOKED_BACK = 4 * 2**20
+"""Bytes; pyarrow reads far less at once."""
 _UNDECODABLE = "nightshift.undecodable"
 
 
@@ -124,17 +129,33 @@ class Watched(io.RawIOBase):
             raise
 
     @contextlib.contextmanager
-    def blamed(self, what: str) -> Iterator[None]:
-        """An error that storage did not cause becomes ``corpus_unreadable``."""
+    def blamed(self, what: str, *, begun: bool = False) -> Iterator[None]:
+        """An error that storage did not cause becomes ``corpus_unreadable``.
+
+        ``begun``: some of the content has been read already.
+        """
         try:
             yield
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             if self._failure is not None:
                 raise self._failure from None
-            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             raise CorpusFailure(
-                f"{self._name} cannot be read: it is not a whole {what} ({reason})"
+                f"{self._name} cannot be read: {self._explained(error, what, begun=begun)}"
             ) from error
+
+    def _explained(self, error: Exception, what: str, *, begun: bool) -> str:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        if _TOO_MUCH_MEMORY in reason:
+            return zstd.too_wide(self._last_bytes())
+        if isinstance(error, gzip.BadGzipFile) and begun and _NOT_GZIP in reason:
+            return "what follows its last member is not gzip; cut that off, or compress it again"
+        return f"it is not a whole {what} ({reason})"
+
+    def _last_bytes(self) -> bytes:
+        """What was read last, in which a decompressor met what it refuses."""
+        end = self.tell()
+        self.seek(max(0, end - _LOOKED_BACK))
+        return self.read(min(end, _LOOKED_BACK))
 
 
 class _Decompressed:
@@ -142,10 +163,13 @@ class _Decompressed:
         self._inner = inner
         self._raw = raw
         self._what = what
+        self._begun = False
 
     def read(self, size: int, /) -> bytes:
-        with self._raw.blamed(self._what):
-            return self._inner.read(size)
+        with self._raw.blamed(self._what, begun=self._begun):
+            found = self._inner.read(size)
+        self._begun = self._begun or bool(found)
+        return found
 
 
 class _Prefixed:
