@@ -51,7 +51,7 @@ class Conversion:
 class JsonConversion(Conversion):
     """Of a value of JSON; ``chat`` is the content of a message."""
 
-    chat: Outcome
+    chat: Outcome = BAD_CHAT
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,15 @@ class ArrowConversion(Conversion):
     in_parquet: bool = True  # a file keeps the type as it is; others come from nowhere but Arrow
 
 
-def _json(given: str, id_: Outcome, *others: Any, chat: Outcome = BAD_CHAT) -> JsonConversion:
-    return JsonConversion(given, id_, *others, chat=chat)
-
-
 _LONG = "12345678901234567890123"
 
 JSON = (
-    _json('"a"', "a", "a", "a", ("a",), chat="a"),
-    _json('" a "', " a ", " a ", " a ", ("a",), chat=" a "),
-    _json('""', "", RowCode.EMPTY_TEXT, MISSING, (), chat=""),
-    _json('"True"', "True", "True", "true", ("true",), chat="True"),
-    _json('"a|b"', "a|b", "a|b", "a|b", ("a", "b"), chat="a|b"),
-    _json(
+    JsonConversion('"a"', "a", "a", "a", ("a",), chat="a"),
+    JsonConversion('" a "', " a ", " a ", " a ", ("a",), chat=" a "),
+    JsonConversion('""', "", RowCode.EMPTY_TEXT, MISSING, (), chat=""),
+    JsonConversion('"True"', "True", "True", "true", ("true",), chat="True"),
+    JsonConversion('"a|b"', "a|b", "a|b", "a|b", ("a", "b"), chat="a|b"),
+    JsonConversion(
         '"[\\"a\\", \\"b\\"]"',
         '["a", "b"]',
         '["a", "b"]',
@@ -82,23 +78,23 @@ JSON = (
         ("a", "b"),
         chat='["a", "b"]',
     ),
-    _json("7", "7", WRONG, "7", ("7",)),
-    _json("-0", "0", WRONG, "0", ("0",)),
-    _json(_LONG, _LONG, WRONG, _LONG, (_LONG,)),
-    _json("1.0", "1.0", WRONG, "1.0", ("1.0",)),
-    _json("1.50", "1.5", WRONG, "1.5", ("1.5",)),
-    _json("1e16", "1e+16", WRONG, "1e+16", ("1e+16",)),
-    _json("NaN", "nan", WRONG, MISSING, MISSING),
-    _json("Infinity", "inf", WRONG, "inf", ("inf",)),
-    _json("true", "true", WRONG, "true", ("true",)),
-    _json("null", None, RowCode.MISSING_TEXT, MISSING, MISSING),
-    _json("", None, RowCode.MISSING_TEXT, MISSING, MISSING),
-    _json("[]", "[]", WRONG, WRONG, ()),
-    _json('["a", "b", "a"]', '["a", "b", "a"]', WRONG, WRONG, ("a", "b")),
-    _json("[1, 1.0, true]", "[1, 1.0, true]", WRONG, WRONG, ("1", "1.0", "true")),
-    _json('["a", null]', '["a", null]', WRONG, WRONG, WRONG),
-    _json('[["a"]]', '[["a"]]', WRONG, WRONG, WRONG),
-    _json(
+    JsonConversion("7", "7", WRONG, "7", ("7",)),
+    JsonConversion("-0", "0", WRONG, "0", ("0",)),
+    JsonConversion(_LONG, _LONG, WRONG, _LONG, (_LONG,)),
+    JsonConversion("1.0", "1.0", WRONG, "1.0", ("1.0",)),
+    JsonConversion("1.50", "1.5", WRONG, "1.5", ("1.5",)),
+    JsonConversion("1e16", "1e+16", WRONG, "1e+16", ("1e+16",)),
+    JsonConversion("NaN", "nan", WRONG, MISSING, MISSING),
+    JsonConversion("Infinity", "inf", WRONG, "inf", ("inf",)),
+    JsonConversion("true", "true", WRONG, "true", ("true",)),
+    JsonConversion("null", None, RowCode.MISSING_TEXT, MISSING, MISSING),
+    JsonConversion("", None, RowCode.MISSING_TEXT, MISSING, MISSING),
+    JsonConversion("[]", "[]", WRONG, WRONG, ()),
+    JsonConversion('["a", "b", "a"]', '["a", "b", "a"]', WRONG, WRONG, ("a", "b")),
+    JsonConversion("[1, 1.0, true]", "[1, 1.0, true]", WRONG, WRONG, ("1", "1.0", "true")),
+    JsonConversion('["a", null]', '["a", null]', WRONG, WRONG, WRONG),
+    JsonConversion('[["a"]]', '[["a"]]', WRONG, WRONG, WRONG),
+    JsonConversion(
         '[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]',
         '[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]',
         WRONG,
@@ -106,8 +102,8 @@ JSON = (
         WRONG,
         chat="ab",
     ),
-    _json('[{"type": "image"}]', '[{"type": "image"}]', WRONG, WRONG, WRONG),
-    _json('{"a": 1}', '{"a": 1}', WRONG, WRONG, WRONG),
+    JsonConversion('[{"type": "image"}]', '[{"type": "image"}]', WRONG, WRONG, WRONG),
+    JsonConversion('{"a": 1}', '{"a": 1}', WRONG, WRONG, WRONG),
 )
 """Values of a JSONL row; one that is not given at all is an empty string here."""
 
@@ -144,7 +140,8 @@ def _arrow(  # noqa: PLR0917 - a line of a table
 ) -> ArrowConversion:
     """Of a type that is no text; several labels are that one, unless told."""
     if labels is None:
-        labels = (label,) if type(label) is str else label  # type: ignore[assignment]
+        assert label is not None, "a label is never null"
+        labels = label if isinstance(label, RowCode | Refused) else (label,)
     text = others.pop("text", COLUMN)
     return ArrowConversion(
         given, id_, text, label, labels, array=lambda: _array(value, kind), **others
@@ -171,7 +168,7 @@ def _array(value: Any, kind: pa.DataType) -> pa.Array:
     return pa.array([value], kind)
 
 
-class _Point(pa.ExtensionType):
+class _Point(pa.ExtensionType):  # type: ignore[misc]  # pyarrow's is untyped
     """An extension type that nobody here knows."""
 
     def __init__(self) -> None:

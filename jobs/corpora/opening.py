@@ -129,33 +129,29 @@ class Watched(io.RawIOBase):
             raise
 
     @contextlib.contextmanager
-    def blamed(self, what: str, *, begun: bool = False) -> Iterator[None]:
-        """An error that storage did not cause becomes ``corpus_unreadable``.
-
-        ``begun``: some of the content has been read already.
-        """
+    def blamed(self, what: str) -> Iterator[None]:
+        """An error that storage did not cause becomes ``corpus_unreadable``."""
         try:
             yield
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             if self._failure is not None:
                 raise self._failure from None
             raise CorpusFailure(
-                f"{self._name} cannot be read: {self._explained(error, what, begun=begun)}"
+                f"{self._name} cannot be read: {self._explained(error, what)}"
             ) from error
 
-    def _explained(self, error: Exception, what: str, *, begun: bool) -> str:
+    def _explained(self, error: Exception, what: str) -> str:
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         if _TOO_MUCH_MEMORY in reason:
-            return zstd.too_wide(self._last_bytes())
-        if isinstance(error, gzip.BadGzipFile) and begun and _NOT_GZIP in reason:
+            end = self.tell()  # what was read last has the frame that was refused
+            return zstd.too_wide(self._bytes(max(0, end - _LOOKED_BACK), end))
+        if _NOT_GZIP in reason and self._bytes(0, len(_GZIP)) == _GZIP:
             return "what follows its last member is not gzip; cut that off, or compress it again"
         return f"it is not a whole {what} ({reason})"
 
-    def _last_bytes(self) -> bytes:
-        """What was read last, in which a decompressor met what it refuses."""
-        end = self.tell()
-        self.seek(max(0, end - _LOOKED_BACK))
-        return self.read(min(end, _LOOKED_BACK))
+    def _bytes(self, begin: int, end: int) -> bytes:
+        self.seek(begin)
+        return self.read(end - begin)
 
 
 class _Decompressed:
@@ -163,13 +159,10 @@ class _Decompressed:
         self._inner = inner
         self._raw = raw
         self._what = what
-        self._begun = False
 
     def read(self, size: int, /) -> bytes:
-        with self._raw.blamed(self._what, begun=self._begun):
-            found = self._inner.read(size)
-        self._begun = self._begun or bool(found)
-        return found
+        with self._raw.blamed(self._what):
+            return self._inner.read(size)
 
 
 class _Prefixed:

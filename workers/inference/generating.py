@@ -104,10 +104,10 @@ def conversation(text: str) -> list[dict[str, Any]]:
 
 
 def _message(message: Any) -> dict[str, Any]:
-    named = isinstance(message, dict) and isinstance(message.get("role"), str)
-    if not named or "content" not in message:
+    is_object = isinstance(message, dict) and "content" in message
+    if not is_object or not isinstance(message.get("role"), str):
         raise ValueError('each message must be {"role": "...", "content": "..."}')
-    return message | {"content": values.content(message["content"])}
+    return {**message, "content": values.content(message["content"])}
 
 
 def _array(text: str) -> list[Any] | None:
