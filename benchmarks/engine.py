@@ -27,6 +27,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from benchmarks import corpora, machine, peers, trained
 from benchmarks.peers import Apart, Peer
+from workers.inference.layouts import Layout
 from workers.inference.onednn import Laid
 
 SHAPES = {  # layers, width, heads, inner width
@@ -134,7 +135,8 @@ def _peers(
     engine = partial(peers.Engine, model, threads=threads)
     made: dict[str, Callable[[], Peer]] = {"engine": engine}
     if device.type == "cpu":
-        made["engine, plain layers"] = partial(engine, laid=False)
+        for layout in Layout:
+            made[f"engine, {layout} layers"] = partial(engine, layout=layout)
         made["engine, int8"] = partial(engine, int8=True)
     for budget in budgets:
         made[f"engine, budget {budget}"] = partial(engine, budget=budget)

@@ -27,7 +27,9 @@ from benchmarks import plain_loop
 from benchmarks.trained import MAX_TOKENS
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import calibrating, engine, onednn
+from workers.inference import engine, layouts, race
+from workers.inference.calibrating import VERDICT
+from workers.inference.layouts import Layout
 
 Peer = Callable[[Sequence[str]], list[str]]
 
@@ -80,21 +82,25 @@ def _timed(texts: Sequence[str]) -> tuple[float, list[str]]:
 
 
 class Engine:
-    """The engine with a budget of tokens; 0: of its own choice.
-
-    If not ``laid``, with linear layers as PyTorch has them.
-    """
+    """The engine with a budget of tokens, 0: of its own choice; and a layout, or its own choice."""
 
     def __init__(
-        self, folder: Path, *, threads: int, budget: int = 0, int8: bool = False, laid: bool = True
+        self,
+        folder: Path,
+        *,
+        threads: int,
+        budget: int = 0,
+        int8: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         self._found = Path(tempfile.mkdtemp(dir=folder.parent))
         settings = Settings(
             worker_threads=threads, batch_tokens=budget, calibration_folder=str(self._found)
         )
-        with nullcontext() if laid else patch.object(onednn, "fits", return_value=False):
+        chosen = patch.object(layouts, "choice", return_value=layout) if layout else nullcontext()
+        with chosen:
             self._loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
-        self._laps = 1 if budget else calibrating.PATIENCE
+        self._laps = 1 if budget else race.PATIENCE
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
@@ -105,7 +111,7 @@ class Engine:
         """Classify these until the size of a batch is known."""
         for _ in range(self._laps):
             self(texts)
-            if any(self._found.iterdir()):
+            if any(VERDICT in file.read_text() for file in self._found.iterdir()):
                 return
 
 

@@ -16,10 +16,9 @@ PAGE_ROWS = 4096
 
 @dataclass(frozen=True)
 class LongLine:
-    """A line over the limit, not kept."""
+    """A line over the limit, not kept; ``quotes`` is how many double quotes it held."""
 
-    quotes: int  # how many double quotes it held
-    begin: bytes  # its first character that is no white space
+    quotes: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine
         begun.add(data[: end - 1])
         cut = data.rfind(b"\n") + 1
         if begun.too_long:
-            yield begun.long()
+            yield LongLine(begun.quotes)
             if cut > end:
                 yield data[end:cut]
         else:
@@ -81,7 +80,7 @@ def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine
         begun = _Begun(max_row_bytes)
         begun.add(data[cut:])
     if begun.length:
-        yield begun.long() if begun.too_long else begun.joined(b"")
+        yield LongLine(begun.quotes) if begun.too_long else begun.joined(b"")
 
 
 class _Begun:
@@ -92,7 +91,6 @@ class _Begun:
         self._pieces: list[bytes] = []
         self.length = 0
         self.quotes = 0
-        self._begin = b""
 
     @property
     def too_long(self) -> bool:
@@ -100,15 +98,11 @@ class _Begun:
 
     def add(self, piece: bytes) -> None:
         self.length += len(piece)
-        self._begin = self._begin or piece.lstrip()[:1]
         if not self.too_long:
             self._pieces.append(piece)
             return
         self.quotes += sum(kept.count(b'"') for kept in self._pieces) + piece.count(b'"')
         self._pieces.clear()
-
-    def long(self) -> LongLine:
-        return LongLine(self.quotes, self._begin)
 
     def joined(self, rest: bytes) -> bytes:
         return b"".join([*self._pieces, rest])

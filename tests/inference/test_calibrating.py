@@ -22,8 +22,9 @@ from tests.inference.test_memory import Cramped
 from tests.support.tiny_models import tiny_classifier
 from workers.inference import calibrating, memory
 from workers.inference.budget import Budget, Work
-from workers.inference.calibrating import LAPS, PATIENCE, Trial
+from workers.inference.calibrating import Trial
 from workers.inference.classifier import Classifier, Prediction
+from workers.inference.race import LAPS, PATIENCE
 
 SIZES = (512, 1_024, 2_048, 4_096)
 

@@ -5,27 +5,44 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    PreTrainedConfig,
+)
 
+from jobs.settings import Settings
 from tests.inference.building import loaded
 from tests.inference.test_packing import CONFIGS, LENGTHS, filled_up
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference import onednn, tuning
+from workers.inference import layouts, onednn, tuning
 from workers.inference.attending import Packing
 from workers.inference.firsts import Firsts
+from workers.inference.layouts import InPlaceGELU, Layout
 from workers.inference.onednn import Laid
 
 LABELS = ("sport", "film")
+WIDE = BertConfig(
+    hidden_size=256, intermediate_size=512, num_hidden_layers=1, num_attention_heads=4, vocab_size=9
+)
+"""Large enough for its layouts to race."""
 
 
 def made(config: PreTrainedConfig, *, auto: Any = AutoModel) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return auto.from_config(copy.deepcopy(config)).eval()
+
+
+def chosen(layout: Layout) -> Any:
+    """Within, no layouts race: it is this one."""
+    return patch.object(layouts, "choice", return_value=layout)
 
 
 def layers(model: nn.Module, kind: type[nn.Module]) -> int:
@@ -53,22 +70,26 @@ def test_laid_layers_say_what_plain_ones_say(name: str, activation: str) -> None
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_tuned_classifier_says_what_the_plain_one_says(name: str) -> None:
+@pytest.mark.parametrize("layout", Layout)
+def test_a_tuned_classifier_says_what_the_plain_one_says(name: str, layout: Layout) -> None:
     auto, inputs = AutoModelForSequenceClassification, filled_up(LENGTHS)
     model = made(CONFIGS[name], auto=auto)
     packing = Packing.of(LENGTHS)
     with torch.inference_mode():
         plain = model(**inputs).logits
-        tuning.tune(model, firsts=True)
+        with chosen(layout):
+            tuning.tune(model, firsts=True, settings=Settings())
         tuned = model(**inputs, packing=packing).logits
     assert layers(model, Firsts) == 1
+    assert (layers(model, Laid) > 0) is (layout is Layout.LAID_OUT)
+    assert (layers(model, InPlaceGELU) > 0) is (layout is Layout.PLAIN)
     torch.testing.assert_close(tuned, plain, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_numbers_are_left_to_plain_layers(dtype: torch.dtype) -> None:
-    model = made(CONFIGS["bert"]).to(dtype)
-    tuning.tune(model, firsts=False)
+    model = made(WIDE).to(dtype)
+    tuning.tune(model, firsts=False, settings=Settings())
     assert layers(model, Laid) == 0
 
 
@@ -78,7 +99,8 @@ def test_a_model_that_is_asked_for_gradients_keeps_its_layers(
 ) -> None:
     make = tiny_classifier if labels is None else tiny_encoder
     folder = make(tmp_path / "model")
-    explained: Any = loaded(folder, labels=labels, explain={"every": 1})._meter.family
-    plain: Any = loaded(folder, labels=labels)._meter.family
+    with chosen(Layout.LAID_OUT):
+        explained: Any = loaded(folder, labels=labels, explain={"every": 1})._meter.family
+        plain: Any = loaded(folder, labels=labels)._meter.family
     assert layers(explained.model, Laid) == 0
     assert layers(plain.model, Laid) > 0

@@ -8,8 +8,6 @@ to come are taken to be like the first.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +16,7 @@ import structlog
 from transformers import PreTrainedModel
 
 from jobs.settings import Settings
+from workers.inference.race import NEAR, Race
 from workers.inference.tuning_cache import TuningCache
 
 log = structlog.get_logger()
@@ -27,100 +26,53 @@ VERDICT = "batch_tokens"
 SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
 ACCELERATOR_SIZES = (8_192, 16_384, 32_768, 65_536)
 
-LAPS = 8
-"""Laps that are measured before a size may leave the race."""
-
 FULL = 0.75
 """A batch with less than this share of its size says nothing of it: there were no more rows."""
 
-NEAR = 0.99
-"""Sizes within this share of each other are held for equal, and the largest is taken: rows longer
-than those it was found on gain by it, for more of one length go together."""
-
-PATIENCE = 40
-"""So many laps are measured at most."""
-
 
 class Trial:
-    """A race of sizes: they take turns until one is left, or patience ends; ``keep`` is then told.
+    """A race of sizes on real rows (``race``); when it is over, ``keep`` is told the best.
 
-    In a lap each has one batch, and only what was measured in one lap is compared: rows of another
-    length have another speed. Every other lap goes backwards, for rows get shorter within one, too.
-    The first lap warms up. Single batches vary by more than sizes differ, so a size leaves only
-    when the fastest one beat it in more laps than chance would bring.
+    In a lap each has one batch, and only laps are compared: rows of another length have another
+    speed.
     """
 
     def __init__(self, sizes: Sequence[int], *, keep: Callable[[int], None]) -> None:
-        self._racing = sorted(sizes)
-        self._laps: list[dict[int, float]] = []  # tokens per second, by size
-        self._ahead: list[int] = []  # sizes whose turn in this lap is still to come
+        self._race = Race(sorted(sizes))
         self._keep = keep
 
     @property
     def largest(self) -> int:
         """Of the sizes in the race."""
-        return self._racing[-1]
+        return self._race.racing[-1]
 
     def next(self) -> int:
         """The size whose turn it is."""
-        if not self._ahead:
-            self._ahead = self._racing[:: 1 if len(self._laps) % 2 else -1]
-            self._laps.append({})
-        return self._ahead.pop()
+        return self._race.next()
 
     def note(self, size: int, *, tokens: int, seconds: float) -> None:
         """A batch of this size had so many tokens and took so long."""
-        if tokens >= FULL * size:
-            self._laps[-1][size] = tokens / max(seconds, 1e-9)
-        if not self._ahead:
-            self._leave()
+        self._race.note(size, tokens / max(seconds, 1e-9) if tokens >= FULL * size else None)
 
     @property
     def over(self) -> bool:
         """Whether one size is left, or the last lap was run."""
-        return len(self._racing) == 1 or (len(self._laps) > PATIENCE and not self._ahead)
+        return self._race.over
 
     def best(self) -> int | None:
-        """The largest of the fastest; kept if all in the race are known. ``None``: none is."""
-        speeds = self._speeds()
+        """The largest of the fastest; kept if all in the race are known. ``None``: none is.
+
+        Rows longer than those it was found on gain by the largest: more of one length go together.
+        """
+        speeds = self._race.speeds()
         if not speeds:
             return None
         fastest = max(speeds.values())
         size = max(size for size, speed in speeds.items() if speed >= NEAR * fastest)
-        log.info(
-            "batch size calibrated", tokens=size, relative_speeds=speeds, laps=len(self._laps) - 1
-        )
-        if len(speeds) == len(self._racing):
+        log.info("batch size calibrated", tokens=size, relative_speeds=speeds, laps=self._race.laps)
+        if len(speeds) == len(self._race.racing):
             self._keep(size)
         return size
-
-    def _leave(self) -> None:
-        """Sizes that are surely slower than the fastest are out."""
-        speeds = self._speeds()
-        if speeds:
-            fastest = max(speeds, key=speeds.__getitem__)
-            self._racing = [size for size in self._racing if not self._loses(size, to=fastest)]
-
-    def _loses(self, size: int, *, to: int) -> bool:
-        """Whether a size was beaten in so many laps as fair coins would come up once in 40 times.
-
-        Of n fair coins about half come up, give or take the root of n, two standard deviations.
-        """
-        laps = [lap for lap in self._laps[1:] if size in lap and to in lap]
-        beaten = sum(lap[size] < NEAR * lap[to] for lap in laps)
-        return len(laps) >= LAPS and beaten >= len(laps) / 2 + math.sqrt(len(laps))
-
-    def _speeds(self) -> dict[int, float]:
-        """How fast the known sizes are, relative to the smallest in the race: medians of laps."""
-        smallest = self._racing[0]
-        laps = [lap for lap in self._laps[1:] if smallest in lap]
-        found = {
-            size: [lap[size] / lap[smallest] for lap in laps if size in lap]
-            for size in self._racing
-        }
-        return {
-            size: statistics.median(ratios) for size, ratios in found.items() if len(ratios) >= LAPS
-        }
 
 
 def trial(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str) -> Trial | int:

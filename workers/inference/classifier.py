@@ -206,7 +206,7 @@ def load(
     tokenizer = loading.tokenizer(folder)
     reader = _reader(tokenizer, options, facts=facts)
     windows = _label_windows(options.labels or (), reader, tokenizer=tokenizer)
-    family = _family(folder, options, facts=facts)
+    family = _family(folder, options, facts=facts, settings=settings)
     padder = Padder(family.model, tokenizer=tokenizer)
     if isinstance(family, Nearest):
         points = family.place_labels([padder.inputs([each]) for each in windows])
@@ -254,13 +254,13 @@ def _reader(
 
 
 def _family(
-    folder: Path, options: ClassifyOptions, *, facts: ModelFacts
+    folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
 ) -> Head | Nearest | Entailing:
     if options.labels is None:
-        return classify.load(folder, facts=facts, options=options)
+        return classify.load(folder, facts=facts, options=options, settings=settings)
     if options.hypothesis is None:
-        return nearest.load(folder, facts=facts, options=options)
-    return entailing.load(folder, facts=facts, options=options)
+        return nearest.load(folder, facts=facts, options=options, settings=settings)
+    return entailing.load(folder, facts=facts, options=options, settings=settings)
 
 
 def _exact(

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from jobs.models import ModelFacts
+from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import loading, tuning
 from workers.inference.decide import Activation
@@ -39,12 +40,13 @@ def load(
     *,
     facts: ModelFacts,
     options: ClassifyOptions,
+    settings: Settings,
 ) -> Head:
     """The folder's classifier on the device. Raises ``ModelFailure``."""
     auto: Any = AutoModelForSequenceClassification
     model = loading.model(folder, auto=auto, options=options)
     # The heads of all models that are rearranged read the first token's state and no other.
-    tuning.tune(model, firsts=True, gradients=options.explain is not None)
+    tuning.tune(model, firsts=True, gradients=options.explain is not None, settings=settings)
     return Head(model, multi_label=is_multi_label(facts, options))
 
 

@@ -81,7 +81,9 @@ class Embedder:
 def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Settings) -> Embedder:
     """The folder's encoder on this process's device. Raises ``ModelFailure``."""
     tokenizer = loading.tokenizer(folder)
-    found = encoder.load(folder, pooling=options.pooling, facts=facts, options=options)
+    found = encoder.load(
+        folder, pooling=options.pooling, facts=facts, options=options, settings=settings
+    )
     padder = Padder(found.model, tokenizer=tokenizer)
     budget = loading.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
     meter = Meter(found, padder=padder, budget=budget)

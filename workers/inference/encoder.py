@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
+from jobs.settings import Settings
 from jobs.specs import LoadOptions, Pooling
 from workers.inference import loading, tuning
 from workers.inference.family import Inputs
@@ -66,6 +67,7 @@ def load(
     pooling: str | None,
     facts: ModelFacts,
     options: LoadOptions,
+    settings: Settings,
     gradients: bool = False,
 ) -> Encoder:
     """The folder's encoder (of a classifier: its base) on this process's device.
@@ -75,5 +77,5 @@ def load(
     auto: Any = AutoModel
     model = loading.model(folder, auto=auto, options=options)
     pooling = pooling or facts.pooling or Pooling.MEAN
-    tuning.tune(model, firsts=pooling == Pooling.CLS, gradients=gradients)
+    tuning.tune(model, firsts=pooling == Pooling.CLS, gradients=gradients, settings=settings)
     return Encoder(model, pooling=pooling)

@@ -14,6 +14,7 @@ import torch
 
 from jobs import usable
 from jobs.models import ModelFacts
+from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import classify
 from workers.inference.classify import Head
@@ -45,9 +46,11 @@ def _contradiction(labels: tuple[str, ...], *, yes: int) -> int:
     return next(named, len(labels) - 1 if yes == 0 else 0)
 
 
-def load(folder: Path, *, facts: ModelFacts, options: ClassifyOptions) -> Entailing:
+def load(
+    folder: Path, *, facts: ModelFacts, options: ClassifyOptions, settings: Settings
+) -> Entailing:
     """The folder's model of natural language inference, on the device. Raises ``ModelFailure``."""
-    head = classify.load(folder, facts=facts, options=options)
+    head = classify.load(folder, facts=facts, options=options, settings=settings)
     return Entailing(
         head, labels=options.labels or (), multi_label=classify.is_multi_label(facts, options)
     )

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from jobs.models import ModelFacts
+from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import encoder
 from workers.inference.decide import Activation
@@ -45,8 +46,17 @@ class Nearest:
         return functional.normalize(self._encoder.measure(inputs), dim=1)
 
 
-def load(folder: Path, *, facts: ModelFacts, options: ClassifyOptions) -> Nearest:
+def load(
+    folder: Path, *, facts: ModelFacts, options: ClassifyOptions, settings: Settings
+) -> Nearest:
     """The folder's encoder (of a classifier: its base), its labels not placed yet."""
     explained = options.explain is not None
-    found = encoder.load(folder, pooling=None, facts=facts, options=options, gradients=explained)
+    found = encoder.load(
+        folder,
+        pooling=None,
+        facts=facts,
+        options=options,
+        gradients=explained,
+        settings=settings,
+    )
     return Nearest(found, labels=options.labels or ())

@@ -10,6 +10,7 @@ called here is what ``torch.compile`` calls when it freezes a model's weights.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -55,16 +56,38 @@ def install(model: PreTrainedModel) -> None:
     Pooler and head stay: what comes there is of another number of rows in every batch, and oneDNN
     keeps a program for each number.
     """
-    stacks = [each for each in model.base_model.modules() if isinstance(each, nn.ModuleList)]
-    for module in itertools.chain.from_iterable(stack.modules() for stack in stacks):
-        for layer, activation in ACTIVATED:
-            plain = getattr(module, layer, None)
-            if type(plain) is nn.Linear and _is_exact(getattr(module, activation, None)):
-                setattr(module, layer, Laid(plain, then="gelu"))
-                setattr(module, activation, nn.Identity())
+    for module, layer, activation in list(activated(model)):
+        setattr(module, layer, Laid(getattr(module, layer), then="gelu"))
+        setattr(module, activation, nn.Identity())
+    for module in _within_stacks(model):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, Laid(child))
+
+
+def activated(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, str]]:
+    """Modules with a linear layer that an exact GELU follows, and the names of both in it."""
+    for module in _within_stacks(model):
+        for layer, activation in ACTIVATED:
+            plain = getattr(module, layer, None)
+            if type(plain) is nn.Linear and _is_exact(getattr(module, activation, None)):
+                yield module, layer, activation
+
+
+def block(model: PreTrainedModel) -> list[nn.Linear]:
+    """The linear layers of a model's first layer; none in a model that is built otherwise."""
+    first = next((stack[0] for stack in _stacks(model) if len(stack)), None)
+    if first is None:
+        return []
+    return [each for each in first.modules() if type(each) is nn.Linear]
+
+
+def _stacks(model: PreTrainedModel) -> list[nn.ModuleList]:
+    return [each for each in model.base_model.modules() if isinstance(each, nn.ModuleList)]
+
+
+def _within_stacks(model: PreTrainedModel) -> Iterator[nn.Module]:
+    return itertools.chain.from_iterable(stack.modules() for stack in _stacks(model))
 
 
 def _is_exact(activation: Any) -> bool:

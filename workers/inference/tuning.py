@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from workers.inference import onednn, packing
+from jobs.settings import Settings
+from workers.inference import layouts, packing
 
 
-def tune(model: PreTrainedModel, *, firsts: bool, gradients: bool = False) -> None:
+def tune(
+    model: PreTrainedModel, *, firsts: bool, settings: Settings, gradients: bool = False
+) -> None:
     """Rearrange an encoder for inference.
 
     ``firsts``: only the states of first tokens are read; ``gradients``: somebody will ask for them.
@@ -15,5 +18,5 @@ def tune(model: PreTrainedModel, *, firsts: bool, gradients: bool = False) -> No
     if not packing.fits(model):
         return
     packing.install(model, firsts=firsts)
-    if not gradients and onednn.fits(model):
-        onednn.install(model)
+    if not gradients and model.device.type == "cpu":
+        layouts.install(model, settings=settings)

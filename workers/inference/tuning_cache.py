@@ -39,9 +39,17 @@ class TuningCache:
 
     @classmethod
     def of(
-        cls, settings: Settings, *, model: PreTrainedModel, digest: str, kind: str, **more: Any
+        cls,
+        settings: Settings,
+        *,
+        model: PreTrainedModel,
+        digest: str | None,
+        kind: str,
+        **more: Any,
     ) -> Self:
         """For a model on its device, computing what ``kind`` says; ``more`` facts are plain JSON.
+
+        Without a digest: for all models of the same facts.
 
         Without a folder in the settings nothing is remembered.
         """
