@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from code: the state charts and the settings.
+"""The parts of the documentation that are made from code: state charts, settings, values.
 
 ``python docs/generate.py`` rewrites them between their markers; ``--check`` changes nothing and
 fails when one is stale.
@@ -20,6 +20,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from jobs import states
+from jobs.corpora import conversions
+from jobs.corpora.conversions import Conversion, JsonConversion, Refused
+from jobs.rows import RowCode
 from jobs.settings import Settings
 
 DOCS = Path(__file__).parent
@@ -77,6 +80,60 @@ def settings_table() -> str:
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 
 
+def json_values() -> str:
+    """What each value of JSON becomes."""
+    return _values(conversions.JSON, "in the file", *_PARTS, "content of a message")
+
+
+def csv_values() -> str:
+    """What each cell of CSV becomes."""
+    return _values(conversions.CSV, "in the file", *_PARTS)
+
+
+def arrow_values() -> str:
+    """What the values of each type of Arrow become."""
+    return _values(conversions.ARROW, "type", *_PARTS)
+
+
+_PARTS = ("id", "text", "label", "labels of `multi_label`")
+
+
+def _values(table: Iterable[Conversion], *head: str) -> str:
+    rows = [_row(each) for each in table]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def _row(value: Conversion) -> str:
+    given = value.given or "nothing"
+    if value.given and not isinstance(value, conversions.ArrowConversion):
+        given = _code(value.given)
+    cells = [given, *map(_outcome, (value.id, value.text, value.label, value.labels))]
+    if isinstance(value, JsonConversion):
+        cells.append(_outcome(value.chat))
+    return f"| {' | '.join(cells)} |"
+
+
+def _outcome(found: object) -> str:
+    """Codes say whether the row or the corpus is refused."""
+    match found:
+        case None:
+            return "null"
+        case RowCode():
+            return f"row: `{found}`"
+        case Refused():
+            return f"corpus: `{found}`"
+        case tuple():
+            return ", ".join(map(_code, found)) or "none"
+    return _code(str(found))
+
+
+def _code(text: str) -> str:
+    if not text:
+        return "the empty string"
+    shown = text.replace("|", "\\|")
+    return f"`` {shown} ``" if shown.strip() != shown else f"`{shown}`"
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "lifecycle.md": {
         "job states": job_chart,
@@ -85,6 +142,11 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "rank states": rank_chart,
     },
     DOCS / "settings.md": {"settings": settings_table},
+    DOCS / "values.md": {
+        "values of JSON": json_values,
+        "cells of CSV": csv_values,
+        "values of Arrow": arrow_values,
+    },
 }
 
 

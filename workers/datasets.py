@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import database, datasets, inputs, models, parts, references, specs, usable
-from jobs.corpora import reading
+from jobs.corpora import reading, values
 from jobs.corpora import targets as target_values
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets
@@ -127,7 +127,7 @@ def _labels_of_model(spec: AnyTraining, model: ModelFacts | None) -> Known | Non
     """What an evaluated classifier can answer; in a fine-tune the training rows say that."""
     if model is None or isinstance(spec, FinetuneSpec) or spec.task is not TrainingTask.CLASSIFY:
         return None
-    return Known(model.id2label or UNNAMED_LABELS, "the model")
+    return Known(tuple(map(values.label, model.id2label or UNNAMED_LABELS)), "the model")
 
 
 def _check_labels(train: SplitFacts, targets: Targets) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pyarrow as pa
 
 from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA, RowCode
@@ -120,15 +118,6 @@ _UNDECODABLE = "the text holds bytes that its encoding does not know, or half a 
 def too_long_message(max_row_bytes: int) -> str:
     """What an over-long row says."""
     return f"a row must be at most {max_row_bytes:,} bytes (setting max_row_bytes)"
-
-
-def rendered(value: object) -> str | None:
-    """An id of any type as text: strings as they are, the rest as JSON; null stays null."""
-    if value is None or isinstance(value, str):
-        return value
-    if type(value) is int:  # not a bool; much the most common, and json.dumps is slow
-        return str(value)
-    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def replaced(text: str) -> str:

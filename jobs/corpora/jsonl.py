@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from jobs.corpora import clean, columns, lines, opening
-from jobs.corpora.batches import Rows, rendered
+from jobs.corpora import clean, columns, documents, lines, opening, values
+from jobs.corpora.batches import Rows
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
@@ -39,8 +39,8 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Every line that is not blank."""
     with opening.text(source, corpus) as stream:
-        pages = lines.pages(stream, max_row_bytes=max_row_bytes)
-        chosen = _choose(pages, source.name, corpus, targets)
+        blocks = lines.numbered(stream, max_row_bytes=max_row_bytes)
+        chosen = _choose(blocks, source.name, corpus, targets)
     with opening.text(source, corpus) as stream:
         for number, block in lines.numbered(stream, max_row_bytes=max_row_bytes):
             if isinstance(block, lines.LongLine):
@@ -77,7 +77,11 @@ def _add_lines(rows: Rows, page: lines.Page, chosen: columns.Chosen, id_column: 
             continue
         value = _parsed(raw)
         if type(value) is dict:
-            row_id = None if id_column is None else rendered(value.get(id_column))
+            try:
+                row_id = None if id_column is None else values.id_text(value.get(id_column))
+            except RecursionError as error:
+                rows.fail(line, RowCode.BAD_JSON, f"line {line}: the id: {error}")
+                continue
             text = value.get(column)
             if type(text) is not str:
                 _fail_text(rows, line, column, value, row_id)
@@ -170,18 +174,24 @@ class _Head:
 
 
 def _choose(
-    pages: Iterator[lines.Page], name: str, corpus: Corpus, targets: Targets | None
+    blocks: Iterator[tuple[int, bytes | lines.LongLine]],
+    name: str,
+    corpus: Corpus,
+    targets: Targets | None,
 ) -> columns.Chosen:
     """The columns, after a look at the first rows; that of the ids must be there as well."""
     given = columns.given_target(corpus) if targets else None
     wanted = columns.USUAL_TARGETS[targets] if targets else ()
     head = _Head(usual=frozenset(columns.USUAL + wanted))
-    first = b""
-    for raw in itertools.islice(_rows(pages), HEAD_ROWS):
-        first = first if head.rows else raw[:_KEPT_LENGTH].strip()
-        head.add(_parsed(raw), (corpus.text_column, corpus.id_column, given))
-    if not head.objects and not head.strings:
-        _check_is_jsonl(name, first, full=head.rows == HEAD_ROWS)
+    shape = documents.Shape()
+    for raw in itertools.islice(_rows(blocks), HEAD_ROWS):
+        if isinstance(raw, lines.LongLine):
+            shape.add_long(raw.begin)
+            continue
+        value = _parsed(raw)
+        head.add(value, (corpus.text_column, corpus.id_column, given))
+        shape.add(raw, good=isinstance(value, dict | str), parsed=not isinstance(value, _Broken))
+    _check_is_jsonl(name, shape, full=head.rows == HEAD_ROWS)
     if not head.objects:
         return _without_objects(head, name, corpus, targets)
     if corpus.id_column is not None:
@@ -207,16 +217,28 @@ def _without_objects(
     return columns.Chosen(text, Target(given or columns.USUAL_TARGETS[targets][0], targets))
 
 
-def _rows(pages: Iterator[lines.Page]) -> Iterator[bytes]:
-    """Rows that can tell something; a line over the limit cannot."""
-    for page in pages:
-        yield from (raw for raw in page.lines or () if raw and not raw.isspace())
+def _rows(
+    blocks: Iterator[tuple[int, bytes | lines.LongLine]],
+) -> Iterator[bytes | lines.LongLine]:
+    """Rows that are not blank."""
+    for number, block in blocks:
+        if isinstance(block, lines.LongLine):
+            yield block
+            continue
+        for page in lines.split(number, block):
+            yield from (raw for raw in page.lines or () if raw and not raw.isspace())
 
 
-def _check_is_jsonl(name: str, first: bytes, *, full: bool) -> None:
+def _check_is_jsonl(name: str, shape: documents.Shape, *, full: bool) -> None:
     """Many rows and not one of JSON, or a JSON document over many lines, is another format."""
-    if full or first == b"{" or first.startswith(b"["):
+    first = shape.begins.split(b"\n")[0]
+    none = not shape.good and (full or first == b"{" or first.startswith(b"["))
+    if none or shape.is_document:
+        reason = "none of its first rows is an object or a string"
+        if shape.good:
+            reason = "its first rows are parts of one JSON document"
         raise CorpusFailure(
-            f"{name} is not JSONL: none of its first rows is an object or a string; each line "
-            "must be one row (a JSON array becomes that with `jq -c '.[]'`)"
+            f"{name} is not JSONL: {reason}; each line must be one row, without a comma behind it "
+            "(a JSON array becomes that with `jq -c '.[]'`, objects over several lines with "
+            "`jq -c .`)"
         )

@@ -16,9 +16,10 @@ PAGE_ROWS = 4096
 
 @dataclass(frozen=True)
 class LongLine:
-    """A line over the limit, not kept; ``quotes`` is how many double quotes it held."""
+    """A line over the limit, not kept."""
 
-    quotes: int
+    quotes: int  # how many double quotes it held
+    begin: bytes  # its first character that is no white space
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine
         begun.add(data[: end - 1])
         cut = data.rfind(b"\n") + 1
         if begun.too_long:
-            yield LongLine(begun.quotes)
+            yield begun.long()
             if cut > end:
                 yield data[end:cut]
         else:
@@ -80,7 +81,7 @@ def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine
         begun = _Begun(max_row_bytes)
         begun.add(data[cut:])
     if begun.length:
-        yield LongLine(begun.quotes) if begun.too_long else begun.joined(b"")
+        yield begun.long() if begun.too_long else begun.joined(b"")
 
 
 class _Begun:
@@ -91,6 +92,7 @@ class _Begun:
         self._pieces: list[bytes] = []
         self.length = 0
         self.quotes = 0
+        self._begin = b""
 
     @property
     def too_long(self) -> bool:
@@ -98,11 +100,15 @@ class _Begun:
 
     def add(self, piece: bytes) -> None:
         self.length += len(piece)
+        self._begin = self._begin or piece.lstrip()[:1]
         if not self.too_long:
             self._pieces.append(piece)
             return
         self.quotes += sum(kept.count(b'"') for kept in self._pieces) + piece.count(b'"')
         self._pieces.clear()
+
+    def long(self) -> LongLine:
+        return LongLine(self.quotes, self._begin)
 
     def joined(self, rest: bytes) -> bytes:
         return b"".join([*self._pieces, rest])

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from jobs.corpora import zstd
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
 from jobs.specs import Corpus, CorpusFormat
@@ -51,6 +52,10 @@ _BOMS = {  # the UTF-32 marks first: one begins like that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _HEAD = 16
+_TOO_MUCH_MEMORY = "Frame requires too much memory"  # as zstd says it
+_NOT_GZIP = "Not a gzipped file"  # as Python says it
+_LOOKED_BACK = 4 * 2**20
+"""Bytes; pyarrow reads far less at once."""
 _UNDECODABLE = "nightshift.undecodable"
 
 
@@ -131,10 +136,22 @@ class Watched(io.RawIOBase):
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             if self._failure is not None:
                 raise self._failure from None
-            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             raise CorpusFailure(
-                f"{self._name} cannot be read: it is not a whole {what} ({reason})"
+                f"{self._name} cannot be read: {self._explained(error, what)}"
             ) from error
+
+    def _explained(self, error: Exception, what: str) -> str:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        if _TOO_MUCH_MEMORY in reason:
+            end = self.tell()  # what was read last has the frame that was refused
+            return zstd.too_wide(self._bytes(max(0, end - _LOOKED_BACK), end))
+        if _NOT_GZIP in reason and self._bytes(0, len(_GZIP)) == _GZIP:
+            return "what follows its last member is not gzip; cut that off, or compress it again"
+        return f"it is not a whole {what} ({reason})"
+
+    def _bytes(self, begin: int, end: int) -> bytes:
+        self.seek(begin)
+        return self.read(end - begin)
 
 
 class _Decompressed:

@@ -7,17 +7,16 @@ the largest page of the file.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.corpora import clean, columns, opening
-from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows, rendered
+from jobs.corpora import arrow_values, clean, columns, int96, opening
+from jobs.corpora.arrow_values import is_text
+from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
@@ -35,9 +34,11 @@ def read(
     """Every row, row group by row group."""
     with source.open() as raw:
         watched = opening.Watched(raw, source.name)
-        with watched.blamed(_WHAT):
-            file = pq.ParquetFile(watched, pre_buffer=False, buffer_size=_BUFFER)
+        file = _opened(watched)
         chosen = _choose(file.schema_arrow, corpus, targets)
+        if corpus.id_column is not None and int96.is_in(file.schema, corpus.id_column):
+            unit = _int96_unit(watched, corpus.id_column)
+            file = _opened(watched, unit=unit)
         steps = _steps(file, watched, chosen, corpus.id_column)
         line = 1
         for part in _parts(steps, max_row_bytes):
@@ -49,11 +50,35 @@ def read(
             line += part.num_rows
 
 
+def _opened(watched: opening.Watched, *, unit: str = "ns") -> pq.ParquetFile:
+    with watched.blamed(_WHAT):
+        return pq.ParquetFile(
+            watched,
+            pre_buffer=False,
+            buffer_size=_BUFFER,
+            coerce_int96_timestamp_unit=unit,
+            arrow_extensions_enabled=True,
+        )
+
+
+def _int96_unit(watched: opening.Watched, name: str) -> str:
+    """The finest unit that holds every time of the column, which is read for that once more."""
+    batches = _opened(watched, unit="s").iter_batches(STEP * 32, columns=[name], use_threads=False)
+    with watched.blamed(_WHAT):
+        unit = int96.unit(_first_column(batch, name) for batch in batches)
+    if unit is None:
+        raise CorpusFailure(
+            f"column {name!r} has times (INT96) beyond the years that microseconds since 1970 can "
+            "tell; write it as strings, or pass another id_column"
+        )
+    return unit
+
+
 def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> columns.Chosen:
-    strings = [field.name for field in schema if _is_text(field.type)]
+    strings = [field.name for field in schema if is_text(field.type)]
     chosen = columns.choose(schema.names, corpus, strings=strings, targets=targets)
     kind = _first_field(schema, chosen.text).type
-    if not _is_text(kind):
+    if not is_text(kind):
         raise CorpusFailure(
             f"column {chosen.text!r} must hold strings, not {kind}; pass text_column; "
             f"columns of strings: {', '.join(map(repr, strings)) or 'none'}",
@@ -63,22 +88,33 @@ def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> colum
         _check_target(chosen.target, _first_field(schema, chosen.target.column).type)
     if corpus.id_column is not None:
         columns.require(corpus.id_column, schema.names, param="id_column")
+        _check_id(corpus.id_column, _first_field(schema, corpus.id_column).type)
     return chosen
+
+
+def _check_id(name: str, kind: pa.DataType) -> None:
+    unspelled = arrow_values.unspelled(kind)
+    if unspelled is not None:
+        raise CorpusFailure(
+            f"column {name!r} must hold ids that can be written as text, and there is no text for "
+            f"{unspelled}; pass id_column",
+            code="column_wrong_type",
+        )
 
 
 def _check_target(target: Target, kind: pa.DataType) -> None:
     several = target.kind is Targets.LABELS
-    if target.kind is Targets.SETTINGS and not _is_text(kind) and not pa.types.is_null(kind):
+    if target.kind is Targets.SETTINGS and not is_text(kind) and not pa.types.is_null(kind):
         raise CorpusFailure(
             f"column {target.column!r} must hold JSON objects as strings, not {kind}; "
             "pass settings_column",
             code="column_wrong_type",
         )
-    if _is_scalar(kind) or (several and _is_list(kind) and _is_scalar(kind.value_type)):
+    if arrow_values.is_labels(kind) if several else arrow_values.is_label(kind):
         return
     param = columns.PARAMS.get(target.kind, "target_column")
     wanted = "strings or numbers" + (", or lists of them" if several else "")
-    alone = _is_list(kind) and target.kind is Targets.LABEL
+    alone = arrow_values.is_list(kind) and target.kind is Targets.LABEL
     hint = "; several labels need multi_label" if alone else ""
     raise CorpusFailure(
         f"column {target.column!r} must hold {wanted}, not {kind}; pass {param}{hint}",
@@ -86,25 +122,8 @@ def _check_target(target: Target, kind: pa.DataType) -> None:
     )
 
 
-def _is_scalar(kind: pa.DataType) -> bool:
-    types = pa.types
-    checks = (_is_text, types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    return types.is_null(kind) or any(check(kind) for check in checks)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(check(kind) for check in checks)
-
-
 def _first_field(schema: pa.Schema, name: str) -> pa.Field:
     return schema.field(schema.get_all_field_indices(name)[0])
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(kind) for check in checks)
 
 
 def _steps(
@@ -124,8 +143,10 @@ def _steps(
             return
         first = {key: _first_column(batch, name) for key, name in wanted.items()}
         first.setdefault("id", pa.nulls(batch.num_rows))
+        if isinstance(first["text"].type, pa.BaseExtensionType):
+            first["text"] = first["text"].storage
         if "target" in first:
-            first["target"] = _decoded(first["target"])
+            first["target"] = arrow_values.stored(first["target"])
         yield pa.RecordBatch.from_arrays(list(first.values()), names=list(first))
 
 
@@ -153,7 +174,7 @@ def _parts(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.R
 def _fitted(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:
     """Plain strings, over-long ones dropped."""
     text, long = _capped(step.column("text"), max_row_bytes)
-    ids, long_ids = _capped(step.column("id"), max_row_bytes)
+    ids, long_ids = _ids(step.column("id"), max_row_bytes)
     either = pc.or_(long, long_ids)
     targets = {}
     if "target" in step.schema.names:
@@ -161,7 +182,7 @@ def _fitted(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:
         either = pc.or_(either, long_targets)
     if either.true_count:
         text = pc.if_else(either, pa.scalar(None, text.type), text)
-    found = {"text": text, "id": _id_strings(ids), "long": either, **targets}
+    found = {"text": text, "id": ids, "long": either, **targets}
     return pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
 
 
@@ -182,19 +203,31 @@ def _cut(part: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def _lengths(part: pa.RecordBatch) -> list[int]:
     """Bytes of each row's text, and of its target where that is a text."""
     lengths = pc.fill_null(pc.binary_length(part.column("text")), 0)
-    if "target" in part.schema.names and _is_text(part.schema.field("target").type):
+    if "target" in part.schema.names and is_text(part.schema.field("target").type):
         targets = pc.binary_length(part.column("target"))
         lengths = pc.add(lengths, pc.fill_null(targets, 0))
     found: list[int] = lengths.to_pylist()
     return found
 
 
+def _ids(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
+    """The ids as strings, over-long ones dropped, and which those were."""
+    values, long = _capped(values, max_row_bytes)
+    texts = arrow_values.texts(values)
+    if is_text(values.type):
+        return texts, long
+    texts, longer = _capped(texts, max_row_bytes)
+    return texts, pc.or_(long, longer)
+
+
 def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     """The values without those over the limit, and which those were."""
-    values = _decoded(values)
+    values = arrow_values.stored(values)
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.large_string())
-    if not _is_text(values.type) and not pa.types.is_binary(values.type):
+    if pa.types.is_binary_view(values.type):
+        values = values.cast(pa.large_binary())
+    if not is_text(values.type) and not _is_binary(values.type):
         return values, pa.repeat(pa.scalar(False), len(values))  # noqa: FBT003
     long = pc.fill_null(pc.greater(pc.binary_length(values), max_row_bytes), False)  # noqa: FBT003
     if long.true_count:
@@ -202,23 +235,8 @@ def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     return values, long
 
 
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-
-
-def _id_strings(ids: pa.Array) -> pa.Array:
-    """Ids as text: by Arrow where it can, else as Python would write them in JSON."""
-    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        strings = ids.cast(pa.string())
-        strings.validate(full=True)
-        return strings
-    if _is_text(ids.type):
-        ids = ids.cast(pa.large_binary(), safe=False)
-    return pa.array([_id_string(value) for value in ids.to_pylist()], pa.string())
-
-
-def _id_string(value: object) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else rendered(value)
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary))
 
 
 def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatch:
@@ -239,7 +257,9 @@ def _row_by_row(
     target: Target | None = None,
 ) -> pa.RecordBatch:
     raw = part.column("text").cast(pa.large_binary()).to_pylist()
-    answers = itertools.repeat(None) if target is None else _values(part.column("target"))
+    answers = (
+        itertools.repeat(None) if target is None else arrow_values.labels(part.column("target"))
+    )
     values = zip(raw, part.column("id").to_pylist(), part.column("long").to_pylist(), strict=True)
     numbered = zip(itertools.count(first), values, answers, strict=False)
     for line, (value, row_id, long), answer in numbered:
@@ -253,19 +273,3 @@ def _row_by_row(
             text = value.decode("utf-8", "surrogateescape")
             target.add(rows, line, text, answer, row_id)
     return rows.batch()
-
-
-def _values(answers: pa.Array) -> list[Any]:
-    """As Python's values; texts that are no UTF-8 with half surrogate pairs, as everywhere here."""
-    kind = answers.type
-    if _is_text(kind):
-        answers = answers.cast(pa.large_binary())
-    elif _is_list(kind) and _is_text(kind.value_type):
-        answers = answers.cast(pa.large_list(pa.large_binary()))
-    return [_text_of(value) for value in answers.to_pylist()]
-
-
-def _text_of(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    return [_text_of(entry) for entry in value] if isinstance(value, list) else value

@@ -9,11 +9,17 @@ with a code. What makes the corpus as a whole useless raises ``CorpusFailure`` i
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import struct
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from jobs.corpora import columns, delimited, jsonl, opening, parquet, text
+from jobs.corpora.batches import clipped
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
@@ -39,13 +45,57 @@ def read(
     """
     reader = _READERS[opening.guess_format(source.name, corpus)]
     targets = targets or columns.beside(corpus)
-    empty = True
+    place = _Place(source.name)
+    batches = reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets)
+    while True:
+        with _blamed(place):
+            batch = next(batches, None)
+        if batch is None:
+            break
+        place.rows += batch.num_rows
+        yield batch
+    if not place.rows:
+        raise CorpusFailure(f"{source.name} holds no rows", code="corpus_empty")
+
+
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    csv.Error,
+    pa.ArrowException,
+    struct.error,
+    zlib.error,
+)
+"""What a library raises over a corpus that it cannot read, at every try again. Trouble of the
+storage is an ``OSError`` or an error of its client, and may pass."""
+
+
+@dataclass
+class _Place:
+    name: str
+    rows: int = 0  # read before
+
+
+@contextlib.contextmanager
+def _blamed(place: _Place) -> Iterator[None]:
+    """What only the corpus can be the reason of becomes ``corpus_unreadable``."""
     try:
-        for batch in reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets):
-            empty = False
-            yield batch
+        yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         reason = error.strerror or error
-        raise CorpusFailure(f"{source.name} cannot be read: {reason}") from error
-    if empty:
-        raise CorpusFailure(f"{source.name} holds no rows", code="corpus_empty")
+        raise CorpusFailure(f"{place.name} cannot be read: {reason}") from error
+    except pa.ArrowMemoryError:
+        raise
+    except _FAULTS as error:
+        reason = (str(error) or "no reason given").splitlines()[0]
+        raise CorpusFailure(
+            f"{place.name} cannot be read after row {place.rows:,}: "
+            f"{type(error).__name__}: {clipped(reason)}"
+        ) from error

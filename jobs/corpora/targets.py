@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 
+from jobs.corpora import values
 from jobs.corpora.batches import LabelledRows, Rows
 from jobs.corpora.records import Broken
 from jobs.rows import RowCode
@@ -22,7 +22,6 @@ from jobs.specs import Task
 MAX_LABEL = 500
 """Characters of one label; a longer one is a text in the wrong column."""
 
-SEPARATOR = "|"
 _KINDS: dict[type, str] = {list: "an array", dict: "an object"}
 
 
@@ -89,11 +88,15 @@ def read(value: object, targets: Targets, *, column: str) -> str | Broken:
     name = repr(column[:100])
     if targets is Targets.SETTINGS:
         return _settings(value, name)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or _is_nan(value):
         return Broken(_missing(targets), f"{name} is null")
     if targets is Targets.LABELS:
         return _labels(value, name)
-    text = _as_text(value)
+    return _one(value, targets, name)
+
+
+def _one(value: object, targets: Targets, name: str) -> str | Broken:
+    text = values.scalar(value)
     if text is None:
         hint = "; several labels need multi_label" if targets is Targets.LABEL else ""
         kind = _KINDS.get(type(value), "a value of another type")
@@ -101,7 +104,13 @@ def read(value: object, targets: Targets, *, column: str) -> str | Broken:
     if not text or text.isspace():
         code = RowCode.EMPTY_TEXT if targets is Targets.PAIR else RowCode.MISSING_TARGET
         return Broken(code, f"{name} is empty")
-    return _problem(text, name) or text if targets is Targets.LABEL else text
+    if targets is not Targets.LABEL:
+        return text
+    return _problem(text, name) or values.label(text)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def labels(target: str) -> list[str]:
@@ -129,30 +138,22 @@ def _settings(value: object, name: str) -> str | Broken:
 
 def _labels(value: object, name: str) -> str | Broken:
     if isinstance(value, str):
-        value = [piece.strip() for piece in value.split(SEPARATOR)] if value.strip() else []
+        try:
+            value = values.several(value)
+        except ValueError as error:
+            return Broken(RowCode.WRONG_TYPE, f"{name}: {error}")
     if not isinstance(value, list):
         value = [value]
     found: dict[str, None] = {}  # in order, each once
     for entry in value:
-        label = _as_text(entry)
-        if label is None or not label or label.isspace():
+        text = None if _is_nan(entry) else values.scalar(entry)
+        if text is None or not text or text.isspace():
             message = f"each label in {name} must be a string or a number, and not empty"
             return Broken(RowCode.WRONG_TYPE, message)
-        if problem := _problem(label, name):
+        if problem := _problem(text, name):
             return problem
-        found[label] = None
+        found[values.label(text)] = None
     return json.dumps(list(found), ensure_ascii=False)
-
-
-def _as_text(value: object) -> str | None:
-    """A string as it is, a number or a truth value in words; ``None`` for anything else."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float | Decimal):
-        return str(value)
-    return None
 
 
 def _problem(label: str, name: str) -> Broken | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -159,6 +160,78 @@ def test_json_of_another_shape_fails_and_says_what_to_do(data: bytes) -> None:
     with pytest.raises(CorpusFailure, match="not JSONL") as caught:
         rows(data, "a.json")
     assert caught.value.code == "corpus_unreadable"
+
+
+OBJECTS = [{"text": f"text {n}", "tags": ["x", "y"]} for n in range(5)]
+LINES = [json.dumps(each) for each in OBJECTS]
+MANY = LINES * 500
+DOCUMENTS = {
+    "array over lines": "[\n" + ",\n".join(LINES) + "\n]\n",
+    "array over many lines": "[\n" + ",\n".join(MANY) + "\n]\n",
+    "last object is followed by the bracket": "[\n" + ",\n".join(LINES) + "]",
+    "first object follows the bracket": "[" + ",\n".join(LINES) + "]",
+    "commas before": "[ " + "\n, ".join(LINES) + "\n]",
+    "indented": json.dumps(OBJECTS, indent=2),
+    "indented, many": json.dumps(OBJECTS * 500, indent=2),
+    "indented with brackets in one line": json.dumps(OBJECTS, indent=2).replace("[\n  {", "[{", 1),
+    "one object over lines": json.dumps(OBJECTS[0], indent=1),
+    "one object begun on its first line": '{"text": "a",\n "n": 1}\n',
+    "objects over lines": "\n".join(json.dumps(each, indent=2) for each in OBJECTS),
+    "object with an array of rows": '{"data": [\n' + ",\n".join(LINES) + "\n]}",
+    "commas behind all but the last": ",\n".join(LINES),
+    "commas behind every line": ",\n".join([*LINES, ""]),
+    "many commas": ",\n".join(MANY),
+    "one comma": LINES[0] + ",",
+    "commas, and some bad lines": ",\n".join([*LINES, "oops", *LINES]),
+    "array of strings": '[\n"a",\n"b"\n]',
+    "array of two": '[\n{"text": "a"},\n{"text": "b"}\n]',
+    "array of one": '[\n{"text": "a"}\n]',
+    "empty array": "[\n]",
+    "cut short": json.dumps(OBJECTS, indent=2)[:60],
+    "its first object is broken": '[\n{"text" "a"},\n' + ",\n".join(LINES) + "\n]",
+    "long objects": "[\n" + ",\n".join(json.dumps({"text": "x" * 2**19}) for _ in range(4)) + "]",
+    "white space before": "\n\n  [  \n\n" + ",\n\n".join(LINES) + "\n]",
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_document_over_lines_is_refused_whatever_its_last_line_is(document: str) -> None:
+    for data in (document.encode(), gzip.compress(document.encode()), document.encode("utf-16")):
+        with pytest.raises(CorpusFailure, match=r"not JSONL.*jq -c '\.\[\]'") as caught:
+            rows(data, "a.json")
+        assert caught.value.code == "corpus_unreadable"
+
+
+def test_an_array_on_a_line_over_the_limit_is_refused() -> None:
+    data = json.dumps(OBJECTS * 50).encode()
+    with pytest.raises(CorpusFailure, match="not JSONL"):
+        rows(data, "a.json", max_row_bytes=1000)
+    with pytest.raises(CorpusFailure, match="not JSONL"):
+        rows(b"[\n" + data[1:-1] + b"\n]", "a.json", max_row_bytes=1000)
+
+
+@pytest.mark.parametrize("bad", ["[", "{", "]", "[1,", '{"text": "x",', LINES[0] + ",", "[oops]"])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_bad_line_among_good_ones_is_an_error_row(bad: str, place: int) -> None:
+    lines = [*LINES[:place], bad, *LINES[place:]]
+    found = texts("\n".join(lines).encode(), "a.jsonl")
+    assert found.index("<bad_json>") == place
+    assert [text for text in found if text != "<bad_json>"] == [each["text"] for each in OBJECTS]
+
+
+def test_one_row_over_the_limit_is_an_error_row() -> None:
+    data = json.dumps({"text": "x" * 1000}).encode()
+    assert texts(data, "a.jsonl") != ["<row_too_long>"]
+    found = rows(data, "a.jsonl", max_row_bytes=500)
+    assert brief(found) == [(1, "<row_too_long>")]
+
+
+def test_an_id_that_is_nested_too_deep_is_its_rows_error() -> None:
+    deep = ["[" * depth + "]" * depth for depth in range(700, 1001, 10)]
+    lines = [f'{{"text": "x", "id": {each}}}' for each in deep]
+    found = rows("\n".join(["{}", *lines]).encode(), "a.jsonl", id_column="id", text_column="text")
+    assert {row["error_code"] for row in found[1:]} <= {None, "bad_json"}
+    assert found[1]["id"] == deep[0]
 
 
 def test_many_columns_are_not_all_listed() -> None:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 
 import pyarrow as pa
@@ -106,6 +107,105 @@ def test_a_compressed_file_cut_short_fails_when_that_is_reached(compress: object
     with pytest.raises(CorpusFailure, match="not a whole") as caught:
         list(batches)
     assert caught.value.code == "corpus_unreadable"
+
+
+MIB = 2**20
+
+
+def frame(*, window: int | None = None, content: int | None = None) -> bytes:
+    """The lines as one raw block of a zstd frame whose header asks for so much memory.
+
+    Of a power of two, or for a single segment: of that much content.
+    """
+    block = (len(LINES) << 3 | 1).to_bytes(3, "little") + LINES
+    if content is not None:
+        return b"\x28\xb5\x2f\xfd" + b"\xe0" + content.to_bytes(8, "little") + block
+    assert window is not None
+    exponent = window.bit_length() - 11
+    return b"\x28\xb5\x2f\xfd" + bytes([0, exponent << 3]) + block
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (frame(window=256 * MIB), "256 MiB"),
+        (frame(window=2048 * MIB), "2,048 MiB"),
+        (SKIPPABLE + frame(window=512 * MIB), "512 MiB"),
+        (frame(window=MIB) + frame(window=1024 * MIB), "1,024 MiB"),
+        (zstd(LINES) + SKIPPABLE + frame(window=256 * MIB), "256 MiB"),
+        (frame(content=300 * MIB), "300 MiB"),
+    ],
+)
+def test_a_zstd_window_that_is_too_wide_is_named_with_what_to_do(data: bytes, said: str) -> None:
+    with pytest.raises(CorpusFailure, match=f"needs a window of {said} in memory, .* 128 MiB") as e:
+        rows(data, "a.txt.zst")
+    assert e.value.code == "corpus_unreadable"
+    assert "compress it again without --long" in e.value.message
+
+
+def test_a_wide_window_far_into_a_file_is_named_too() -> None:
+    data = zstd(NOISE) * 3 + frame(window=256 * MIB)
+    with pytest.raises(CorpusFailure, match="needs a window of 256 MiB"):
+        rows(data, "a.txt")
+
+
+def test_zstd_windows_of_128_mib_are_read() -> None:
+    data = frame(window=128 * MIB) + SKIPPABLE + frame(window=MIB)
+    assert texts(data, "a.txt") == ["one", "two", "three"] * 2
+
+
+@pytest.mark.parametrize("data", [frame(window=MIB)[:-1], frame(window=MIB) + b"garbage"])
+def test_other_faults_of_zstd_keep_their_message(data: bytes) -> None:
+    with pytest.raises(CorpusFailure, match="it is not a whole zstd file"):
+        rows(data, "a.txt")
+
+
+def test_what_follows_the_last_gzip_member_is_named_as_the_reason() -> None:
+    with pytest.raises(CorpusFailure, match="what follows its last member is not gzip"):
+        rows(gzip.compress(LINES) + b"garbage", "a.txt")
+
+
+@pytest.mark.parametrize("kind", CorpusFormat)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OverflowError("date value out of range"),
+        KeyError("W. Europe Standard Time"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        struct.error("unpack requires a buffer of 4 bytes"),
+        RecursionError("maximum recursion depth exceeded"),
+        pa.ArrowInvalid("several\nlines"),
+        pa.ArrowNotImplementedError(""),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_whatever_a_library_raises_over_a_corpus_is_its_failure(
+    kind: CorpusFormat, fault: Exception
+) -> None:
+    def opened() -> io.BytesIO:
+        raise fault
+
+    broken = Source(name="a", fingerprint=lambda: "", open=opened)
+    with pytest.raises(CorpusFailure, match=f"after row 0: {type(fault).__name__}: ") as caught:
+        list(reading.read(broken, Corpus(file="f", format=kind), max_row_bytes=1000))
+    assert caught.value.code == "corpus_unreadable"
+    assert "\n" not in caught.value.message
+
+
+def test_a_failure_after_some_rows_says_after_which() -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OverflowError("somewhere")
+            return super().read(size)
+
+    data = b"line\n" * 300_000
+    broken = Source(name="a.txt", fingerprint=lambda: "", open=lambda: Breaking(data))
+    batches = reading.read(broken, Corpus(file="f", compression="none"), max_row_bytes=2**20)
+    with pytest.raises(
+        CorpusFailure, match=r"cannot be read after row [\d,]+: OverflowError: some"
+    ):
+        list(batches)
 
 
 def zipped() -> bytes:

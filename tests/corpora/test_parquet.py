@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.corpora import reading
+from jobs.corpora import arrow_values, reading
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
 from jobs.specs import Corpus
@@ -83,7 +84,7 @@ def test_bytes_that_are_no_utf_8_hurt_only_their_own_row() -> None:
         ([1, None], ["1", None]),
         ([True, False], ["true", "false"]),
         (["a", "b"], ["a", "b"]),
-        ([b"a", b"\xff"], ["a", "\ufffd"]),
+        ([b"a", b"\xff"], ["a", "0xff"]),
         ([{"a": 1}, None], ['{"a": 1}', None]),
         ([[1, 2], []], ["[1, 2]", "[]"]),
         ([dt.date(2024, 2, 29), None], ["2024-02-29", None]),
@@ -94,6 +95,72 @@ def test_ids_are_text_whatever_they_were(values: list[Any], expected: list[str |
     data = parquet({"text": ["x", "y"], "id": values})
     found = rows(data, "a.parquet", id_column="id")
     assert [row["id"] for row in found] == expected
+
+
+FAR = dt.datetime(9999, 12, 31)  # noqa: DTZ001 - INT96 has no zone
+EARLY = dt.datetime(1000, 1, 1)  # noqa: DTZ001
+LEAP = dt.datetime(2024, 2, 29, 1, 2, 3, 4)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([FAR, EARLY], ["9999-12-31 00:00:00.000000", "1000-01-01 00:00:00.000000"]),
+        ([LEAP, None], ["2024-02-29 01:02:03.000004000", None]),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_int96_keeps_its_years(times: list[Any], expected: list[Any], nested: bool) -> None:  # noqa: FBT001
+    ids: Any = pa.array(times, pa.timestamp("us"))
+    if nested:
+        ids = pa.array([[each] for each in times], pa.list_(pa.timestamp("us")))
+        expected = [json.dumps([each]) for each in expected]
+    data = parquet({"text": ["x", "y"], "id": ids}, use_deprecated_int96_timestamps=True)
+    found = rows(data, "a.parquet", id_column="id")
+    assert [row["id"] for row in found] == expected
+
+
+def test_int96_beyond_what_microseconds_can_tell_is_refused() -> None:
+    days = (5_000_000, 2_000_000_000)  # Julian, as little endian in the last four of twelve bytes
+    data = parquet(
+        {"text": ["x"], "id": pa.array([dt.datetime(5000, 1, 1)], pa.timestamp("us"))},  # noqa: DTZ001
+        use_deprecated_int96_timestamps=True,
+        use_dictionary=False,
+        compression="none",
+        write_statistics=False,
+    )
+    known = 3_547_273  # Julian, of the year 5000
+    assert data.count(known.to_bytes(4, "little")) == 1
+    near, far = (
+        data.replace(known.to_bytes(4, "little"), day.to_bytes(4, "little")) for day in days
+    )
+    assert rows(near, "a.parquet", id_column="id")[0]["id"].startswith("8977-")
+    with pytest.raises(CorpusFailure, match=r"column 'id' has times .* beyond"):
+        rows(far, "a.parquet", id_column="id")
+
+
+def test_ids_that_have_no_text_are_refused_before_the_first_row() -> None:
+    kind = pa.struct([pa.field("a", pa.list_(pa.month_day_nano_interval()))])
+    assert arrow_values.unspelled(kind) == pa.month_day_nano_interval()
+
+
+def test_a_nested_id_over_the_limit_is_an_error_row() -> None:
+    data = parquet({"text": ["a", "b"], "id": [list(range(1000)), [1]]})
+    found = rows(data, "a.parquet", max_row_bytes=100, id_column="id")
+    assert [(row["id"], row["error_code"]) for row in found] == [
+        (None, "row_too_long"),
+        ("[1]", None),
+    ]
+
+
+def test_categories_of_numbers_are_labels_as_the_numbers_are() -> None:
+    kind = pa.dictionary(pa.int8(), pa.int64())
+    assert arrow_values.is_label(kind)
+    assert arrow_values.labels(pa.array([7, None, 7]).dictionary_encode().cast(kind)) == [
+        "7",
+        None,
+        "7",
+    ]
 
 
 def test_the_only_column_of_strings_is_the_text() -> None:

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.corpora import reading
+from jobs.corpora import reading, values
 from jobs.corpora.sources import Source
+from jobs.corpora.targets import Targets, labels
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus, CorpusFormat
-from tests.corpora.building import Row, rows
+from jobs.specs import Corpus, CorpusFormat, LabelledCorpus
+from tests.corpora.building import Row, rows, source
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 visible = any_text.filter(lambda text: not text.isspace())
@@ -57,6 +58,92 @@ def test_parquet_comes_back(content: list[tuple[str, str]], limit: int, group: i
     pq.write_table(pa.table(columns), file, row_group_size=group)
     found = rows(file.getvalue(), "a.parquet", max_row_bytes=limit, id_column="id")
     assert pairs(found) == content
+
+
+cells = {
+    "strings": any_text,
+    "whole numbers": st.integers(-(2**63), 2**63 - 1),
+    "numbers": st.floats(allow_nan=False),
+    "truth values": st.booleans(),
+}
+typed = st.sampled_from([*cells.values()]).flatmap(lambda kind: st.lists(kind, min_size=1))
+
+
+def in_csv(value: object) -> str:
+    """As the writers of pandas and of Python write it."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def files(names: str, content: list[tuple[str, Any]]) -> dict[str, bytes]:
+    """Two columns, the first of texts, in every format that keeps them."""
+    columns = dict(zip(names.split(), zip(*content, strict=True), strict=True))
+    parquet, table = io.BytesIO(), io.StringIO(newline="")
+    pq.write_table(pa.table({name: list(column) for name, column in columns.items()}), parquet)
+    writer = csv.writer(table, quoting=csv.QUOTE_ALL)
+    writer.writerows([names.split(), *((text, in_csv(other)) for text, other in content)])
+    lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in content]
+    return {
+        "a.jsonl": "\n".join(lines).encode(),
+        "a.csv": table.getvalue().encode(),
+        "a.parquet": parquet.getvalue(),
+    }
+
+
+@quick
+@given(st.data(), typed)
+def test_the_same_labels_are_read_from_every_format(data: st.DataObject, column: list[Any]) -> None:
+    content = [(data.draw(visible), value) for value in column]
+    spec = LabelledCorpus(file="f", text_column="text", target_column="label")
+    found = [
+        [
+            (row["text"], row["target"], row["error_code"])
+            for batch in reading.read(
+                source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABEL
+            )
+            for row in batch.to_pylist()
+        ]
+        for name, written in files("text label", content).items()
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+@quick
+@given(st.data(), st.sampled_from([*cells]))
+def test_the_same_ids_are_read_from_every_format(data: st.DataObject, kind: str) -> None:
+    if kind == "truth values":  # as ids they are texts in a CSV file
+        return
+    column = data.draw(st.lists(cells[kind], min_size=1))
+    content = [(data.draw(visible), value) for value in column]
+    found = [
+        pairs(rows(written, name, id_column="id"))
+        for name, written in files("text id", content).items()
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@quick
+@given(st.lists(st.lists(names.filter(str.strip)), min_size=1))
+def test_the_same_lists_of_labels_are_read_from_every_format(column: list[list[str]]) -> None:
+    """In a CSV file they are JSON, as Nightshift's own results are."""
+    spec = LabelledCorpus(file="f", text_column="text", target_column="labels")
+    kind = pa.list_(pa.string())
+    made = files("text labels", [("x", json.dumps(each)) for each in column])
+    parquet = io.BytesIO()
+    table = pa.table({"text": ["x"] * len(column), "labels": pa.array(column, kind)})
+    pq.write_table(table, parquet)
+    lines = [json.dumps({"text": "x", "labels": each}) for each in column]
+    made |= {"a.jsonl": "\n".join(lines).encode(), "a.parquet": parquet.getvalue()}
+    for name, written in made.items():
+        batches = reading.read(
+            source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABELS
+        )
+        found = [target for batch in batches for target in batch["target"].to_pylist()]
+        assert [labels(target) for target in found] == [
+            list(dict.fromkeys(map(values.label, each))) for each in column
+        ]
 
 
 @quick

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -185,7 +184,9 @@ def test_several_labels_are_an_array_and_may_be_none(kind: str) -> None:
         (0, "0"),
         (True, "true"),
         (0.5, "0.5"),
-        (Decimal("1.50"), "1.50"),
+        ("True", "true"),
+        ("FALSE", "false"),
+        ("tRUE", "tRUE"),
         (None, "missing_target"),
         (float("nan"), "missing_target"),
         ("", "missing_target"),
@@ -217,6 +218,18 @@ def test_what_a_label_may_be(value: object, expected: str) -> None:
         (3, ["3"]),
         (None, "missing_target"),
         ("a||b", "wrong_type"),
+        ('["a", "b|c"]', ["a", "b|c"]),
+        (' [ "a" ] ', ["a"]),
+        ("[]", []),
+        ("[1, 0.5, true]", ["1", "0.5", "true"]),
+        ("True|b", ["true", "b"]),
+        ("['a', 'b']", "wrong_type"),
+        ('["a", "b"', ['["a", "b"']),
+        ("[spam]", ["[spam]"]),
+        ('["a", [1]]', "wrong_type"),
+        ("[null]", "wrong_type"),
+        ("[NaN]", "wrong_type"),
+        ("[" * 100_000 + "]" * 100_000, "wrong_type"),
         (["a", None], "wrong_type"),
         (["a", ""], "wrong_type"),
         ([["a"]], "wrong_type"),

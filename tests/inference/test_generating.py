@@ -20,7 +20,7 @@ from jobs.settings import Settings
 from jobs.specs import GenerateOptions
 from tests.inference.building import no_beat, some_texts
 from tests.support.tiny_writers import MAX_TOKENS, tiny_generator
-from workers.inference import engine
+from workers.inference import engine, generating
 from workers.inference.engine import Engine
 from workers.inference.measuring import RowError
 from workers.inference.reading import Coupled, Item
@@ -214,6 +214,25 @@ def test_answers_fit_the_columns_of_a_part(llama: Path) -> None:
     assert set(answer.columns()) < set(WRITTEN_SCHEMA.names)
 
 
+PART = {"type": "text"}
+NO_CONTENTS: list[Any] = [
+    None,
+    42,
+    True,
+    {"text": "x"},
+    [],
+    ["x"],
+    [PART],
+    [PART | {"text": 1}],
+    [PART | {"text": "x"}, {"type": "image"}],
+]
+
+
+def test_a_text_of_brackets_within_brackets_is_no_chat() -> None:
+    text = "[" * 100_000
+    assert generating.conversation(text) == [{"role": "user", "content": text}]
+
+
 def chat_prompt(*messages: tuple[str, str]) -> str:
     return "".join(f"<|{role}|>{text}</s>" for role, text in messages) + "<|assistant|>"
 
@@ -224,6 +243,13 @@ def chat_prompt(*messages: tuple[str, str]) -> str:
         ("hello", {}, chat_prompt(("user", "hello"))),
         ("hello", {"system": "be brief"}, chat_prompt(("system", "be brief"), ("user", "hello"))),
         ("[1, 2]", {}, chat_prompt(("user", "[1, 2]"))),
+        (
+            json.dumps(
+                [{"role": "user", "content": [PART | {"text": "a "}, PART | {"text": "b"}]}]
+            ),
+            {},
+            chat_prompt(("user", "a b")),
+        ),
         ("[not JSON", {}, chat_prompt(("user", "[not JSON"))),
         (
             json.dumps([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]),
@@ -248,6 +274,8 @@ def test_a_model_with_a_template_can_be_given_plain_prompts(chatty: Path) -> Non
         '[{"role": "user"}]',
         '[{"content": "x"}]',
         '[{"role": "tool", "content": "x"}]',
+        '[{"role": "user", "content": "x"}, 1]',
+        *(json.dumps([{"role": "user", "content": content}]) for content in NO_CONTENTS),
     ],
 )
 def test_a_chat_that_does_not_fit_is_an_error_row(chatty: Path, text: str) -> None:

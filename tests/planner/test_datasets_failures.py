@@ -78,6 +78,14 @@ def test_a_model_without_names_for_its_labels_has_those_of_transformers(
     assert planned(workshop, context, "evaluate", corpus=rows, model=folder).state == "running"
 
 
+def test_truth_values_are_labels_of_a_model_however_it_spells_them(
+    workshop: Workshop, context: Context
+) -> None:
+    folder = model(context, labels=("FALSE", "TRUE"))
+    rows = [{"text": "a", "label": True}, {"text": "b", "label": "False"}]
+    assert planned(workshop, context, "evaluate", corpus=rows, model=folder).state == "running"
+
+
 def test_a_model_without_a_head_is_not_evaluated_as_a_classifier(
     workshop: Workshop, context: Context
 ) -> None:

@@ -208,3 +208,14 @@ def test_a_model_with_a_pickle_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure) as raised:
         report_here(order(tmp_path, task="classify", models={"candidate": folder}))
     assert raised.value.code == "model_not_safetensors"
+
+
+def test_truth_values_are_found_among_a_models_labels_however_those_are_spelled(
+    tmp_path: Path,
+) -> None:
+    texts = some_texts(10, longest=20)
+    write_split(tmp_path, [(text, ("true", "false")[n % 2]) for n, text in enumerate(texts)])
+    folder = tiny_classifier(tmp_path / "one", labels=("FALSE", "TRUE"), seed=1)
+    status, _ = run(order(tmp_path, task="classify", models={"candidate": folder}))
+    assert status == DONE
+    assert set(reports(tmp_path)["candidate"]["labels"]) == {"false", "true"}

@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from jobs.corpora import values
 from jobs.corpora.batches import clipped
 from jobs.models import ModelFacts
 from jobs.rows import RowCode
@@ -93,21 +94,26 @@ def _first(error: ValidationError) -> str:
 def conversation(text: str) -> list[dict[str, Any]]:
     """A row's messages: a JSON array of ``{"role", "content"}``; any other text is one of the user.
 
-    Raises ``ValueError`` for an array of objects that are no messages.
+    The content of each is a string, or parts of text, which are joined. Raises ``ValueError`` for
+    an array with objects that are no messages.
     """
     found = _array(text) if text.lstrip().startswith("[") else None
-    if not found or not all(isinstance(message, dict) for message in found):
+    if not found or not any(isinstance(message, dict) for message in found):
         return [{"role": "user", "content": text}]
-    for message in found:
-        if not isinstance(message.get("role"), str) or "content" not in message:
-            raise ValueError('each message must be {"role": "...", "content": "..."}')
-    return found
+    return [_message(message) for message in found]
+
+
+def _message(message: Any) -> dict[str, Any]:
+    is_object = isinstance(message, dict) and "content" in message
+    if not is_object or not isinstance(message.get("role"), str):
+        raise ValueError('each message must be {"role": "...", "content": "..."}')
+    return {**message, "content": values.content(message["content"])}
 
 
 def _array(text: str) -> list[Any] | None:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, list) else None
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from jobs import models
+from jobs.corpora import values
 from jobs.errors import CorpusFailure, NightshiftError
 from jobs.specs import Task, TrainOptions
 from workers.inference import loading, memory
@@ -220,8 +221,9 @@ def _loaded(model: Named, *, order: Order) -> Subject:
 
 
 def _labels(module: Any) -> tuple[str, ...]:
+    """The labels by id, spelled as those of the corpus are."""
     names = module.config.id2label
-    return tuple(names[place] for place in range(len(names)))
+    return tuple(values.label(names[place]) for place in range(len(names)))
 
 
 def _pieces(shards: Sequence[Path]) -> Iterator[tuple[list[str], list[str | None]]]:
