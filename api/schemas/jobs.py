@@ -61,9 +61,9 @@ class Promotion(BaseModel):
     promoted: bool
     reason: str
     metric: str
-    value: float
+    value: float | None  # null: it is no number
     incumbent: int | str | None  # the version that the alias pointed to; null: to none
-    incumbent_value: float | None
+    incumbent_value: float | None  # null: it could not be evaluated, or there is none
 
 
 class ModelOutput(BaseModel):

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from jobs import ids, references
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
 from jobs.ledger import events, registry
+from jobs.queries import registry as names
 from jobs.references import Registered
-from jobs.specs import AnySpec
+from jobs.specs import AnySpec, FinetuneSpec
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -24,14 +25,15 @@ def accept(
 ) -> tuple[str, bool]:
     """The job's id, and whether it is new.
 
-    The same key with the same spec is the same job, however often it is sent; with another spec
-    it raises ``Conflict``. A name of the registry is pinned to the version that it means now;
-    raises ``BadSpec`` for one that means none.
+    The same key with the same spec is the same job, however often it is sent; with another spec it
+    raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
+    registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
+    _check_task(session, spec, project_id=project_id)
     values["model_pinned"] = _pinned(session, spec, project_id=project_id)
     job_id = session.scalar(
         insert(Job)
@@ -75,6 +77,15 @@ def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
         return registry.pin(session, found, project_id=project_id)
     except (ModelFailure, NotFound) as error:
         raise BadSpec(error.message, code=error.code, param=field) from error
+
+
+def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:
+    """Refuse before the training what could not be registered after it."""
+    if not isinstance(spec, FinetuneSpec):
+        return
+    other = names.other_task(session, spec.model, task=spec.task, project_id=project_id)
+    if other is not None:
+        raise Conflict(other, code=registry.ANOTHER_TASK, param="model")
 
 
 def _earlier(session: Session, values: dict[str, Any]) -> str | None:

@@ -16,12 +16,14 @@ from sqlalchemy.orm import Session
 
 from jobs import bundles
 from jobs.bundles import File
-from jobs.errors import BadRequest, Conflict, NotFound
+from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
 from jobs.queries import registry
 from jobs.references import ALIAS, Registered
 from jobs.states import FINAL
 from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
+
+ANOTHER_TASK = "name_has_another_task"
 
 
 def register(
@@ -40,7 +42,8 @@ def register(
     """The number of the new version; for a job that has registered already, that of then.
 
     ``files`` is the bundle whose objects are complete. Numbers in ``metrics`` and ``lineage`` that
-    JSON does not have (NaN, infinity) become null.
+    JSON does not have (NaN, infinity) become null. Raises ``JobFailure`` for a name whose versions
+    are of another task.
     """
     session.execute(
         insert(Model)
@@ -51,6 +54,7 @@ def register(
     earlier = _registered_by(session, job_id)
     if earlier is not None:
         return earlier
+    check_task(session, name, task=task, project_id=project_id)
     model.last_version += 1
     session.add(
         ModelVersion(
@@ -73,6 +77,13 @@ def register(
         reference = f"{name}@{model.last_version}"
         events.record(session, job_id=job_id, type="registered", model=reference)
     return model.last_version
+
+
+def check_task(session: Session, name: str, *, task: str, project_id: str) -> None:
+    """Raise ``JobFailure`` for a name whose versions are of another task."""
+    other = registry.other_task(session, name, task=task, project_id=project_id)
+    if other is not None:
+        raise JobFailure(other, code=ANOTHER_TASK)
 
 
 def pin(session: Session, name: Registered, *, project_id: str) -> str:

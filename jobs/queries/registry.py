@@ -77,6 +77,29 @@ def alias(session: Session, name: str, alias: str, *, project_id: str) -> ModelA
     return found
 
 
+def other_task(session: Session, name: str, *, task: str, project_id: str) -> str | None:
+    """Why the name cannot have a version of this task, in words; ``None``: it can.
+
+    A name has one task, so that whoever uses an alias of it gets what they expect.
+    """
+    found = session.scalars(
+        sa.select(ModelVersion.task)
+        .where(
+            ModelVersion.project_id == project_id,
+            ModelVersion.name == name,
+            ModelVersion.deleted_at.is_(None),
+        )
+        .distinct()
+        .order_by(ModelVersion.task)
+    ).all()
+    if not found or task in found:
+        return None
+    return (
+        f"the model {name!r} has versions for {' and '.join(found)}, and a name has one task: "
+        f"register this one, for {task}, under another name"
+    )
+
+
 def promotions(
     session: Session, name: str, *, project_id: str, limit: int, after: int | None = None
 ) -> tuple[list[Promotion], bool]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import promoting
-from jobs.decisions.promoting import Rated
+from jobs.decisions.promoting import Rated, Unrated
 
 METRICS = st.sampled_from(sorted(promoting.HIGHER | promoting.LOWER))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
@@ -31,7 +31,8 @@ NAN = float("nan")
         ("bleu", 31.0, 30.0, 0.5, True),
         ("accuracy", NAN, 0.1, 0.0, False),
         ("loss", NAN, 9.0, 0.0, False),
-        ("loss", 9.0, NAN, 0.0, True),
+        ("loss", 9.0, NAN, 0.0, False),
+        ("accuracy", 1.0, NAN, 0.0, False),
         ("loss", NAN, NAN, 0.0, False),
     ],
 )
@@ -61,8 +62,48 @@ def test_a_larger_margin_never_lets_a_number_win_that_lost(
 
 
 @given(METRICS, st.floats(), MARGINS)
-def test_no_number_never_wins(metric: str, old: float, margin: float) -> None:
-    assert not promoting.is_better(metric, new=NAN, old=old, margin=margin)
+def test_no_number_never_wins_and_is_never_beaten(metric: str, other: float, margin: float) -> None:
+    assert not promoting.is_better(metric, new=NAN, old=other, margin=margin)
+    assert not promoting.is_better(metric, new=other, old=NAN, margin=margin)
+
+
+@given(
+    METRICS,
+    st.floats(),
+    MARGINS,
+    st.sampled_from([Unrated("news@3", "it is for generate"), Rated("news@3", NAN)]),
+)
+def test_an_incumbent_without_a_number_keeps_its_alias_and_the_decision_says_so(
+    metric: str, value: float, margin: float, incumbent: Rated | Unrated
+) -> None:
+    promoted, reason = promoting.decide(
+        alias="champion",
+        metric=metric,
+        margin=margin,
+        candidate=Rated("news@4", value),
+        incumbent=incumbent,
+    )
+    assert not promoted
+    assert "champion stays as it is" in reason
+    assert math.isnan(value) or "cannot be compared with news@3" in reason
+
+
+@given(METRICS, NUMBERS, NUMBERS, MARGINS)
+def test_the_alias_moves_if_and_only_if_there_is_nothing_or_something_worse(
+    metric: str, new: float, old: float, margin: float
+) -> None:
+    def promoted(incumbent: Rated | None) -> bool:
+        return promoting.decide(
+            alias="champion",
+            metric=metric,
+            margin=margin,
+            candidate=Rated("news@4", new),
+            incumbent=incumbent,
+        ).promoted
+
+    assert promoted(None)
+    better = promoting.is_better(metric, new=new, old=old, margin=margin)
+    assert promoted(Rated("news@3", old)) is better
 
 
 def test_a_metric_whose_direction_nobody_knows_is_refused() -> None:
@@ -107,3 +148,18 @@ def test_not_even_then_by_a_candidate_without_a_number() -> None:
     promoted, reason = decide(NAN, None)
     assert not promoted
     assert reason == "macro_f1 nan of news@4 is no number: champion stays as it is"
+
+
+def test_an_incumbent_that_cannot_be_evaluated_is_named_with_the_reason() -> None:
+    decision = promoting.decide(
+        alias="champion",
+        metric="macro_f1",
+        margin=0.0,
+        candidate=Rated("news@4", 0.9),
+        incumbent=Unrated("news@3", "it lacks the label 'poetry'"),
+    )
+    assert not decision.promoted
+    assert decision.reason == (
+        "macro_f1 0.9 of news@4 cannot be compared with news@3 (it lacks the label 'poetry'): "
+        "champion stays as it is; set it by hand if the new version is to have it"
+    )

@@ -14,6 +14,8 @@ def test_a_finetune_ends_as_a_version_with_its_evaluation_and_lineage(trainer: T
     assert output is not None
     version = trainer.version(job_id)
     assert output["model"] == f"news@{version.version}"
+    assert output["steps"] == max(each.step for each in trainer.checkpoints(job_id))
+    assert 0 < output["best_step"] <= output["steps"]
     assert version.metrics["validation"]["accuracy"] > 0.8
     assert version.lineage["job"] == job_id
     assert version.lineage["base"]["reference"] == str(trainer.installation.model)

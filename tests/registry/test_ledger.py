@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import references, specs
-from jobs.errors import BadRequest, BadSpec, Conflict, NotFound
+from jobs.errors import BadRequest, BadSpec, Conflict, JobFailure, NotFound
 from jobs.ledger import accepting, registry
 from jobs.queries import registry as queries
 from jobs.references import Registered
@@ -380,3 +380,31 @@ def _waiting(made: Registry) -> int:
     )
     with made.ledger.sessions.begin() as session:
         return int(session.scalar(query) or 0)
+
+
+def finetune(made: Registry, name: str, *, task: str) -> str:
+    fields = {"kind": "finetune", "base": "/m", "model": name, "task": task}
+    spec = specs.parse({"corpus": {"uri": "file:///corpus.jsonl"}, **fields})
+    with made.ledger.sessions.begin() as session:
+        job_id, _ = accepting.accept(session, project_id=PROJECT, spec=spec, idempotency_key=None)
+    return job_id
+
+
+def test_a_name_has_one_task(made: Registry) -> None:
+    finetune(made, "single", task="generate")
+    made.register("single", task="classify")
+    finetune(made, "single", task="classify")
+    with pytest.raises(Conflict, match="'single' has versions for classify") as refused:
+        finetune(made, "single", task="generate")
+    assert refused.value.code == "name_has_another_task"
+    assert refused.value.param == "model"
+    with pytest.raises(JobFailure, match="for text2text, under another name") as failed:
+        made.register("single", task="text2text")
+    assert failed.value.code == "name_has_another_task"
+    assert made.register("single", task="classify") == 2
+
+
+def test_a_name_whose_versions_are_deleted_is_free_for_another_task(made: Registry) -> None:
+    made.delete("freed", made.register("freed", task="classify"))
+    finetune(made, "freed", task="generate")
+    assert made.register("freed", task="generate") == 2

@@ -121,6 +121,7 @@ class _Work:
                 self.folder, self.attendance, evaluate=self.evaluate, context=self.context
             )
             return
+        finishing.check_name(self.attendance.held, context=self.context)
         self.train(port=self.meet())
         if self.attendance.held.rank == 0:
             self.attendance.phase = FINISHING

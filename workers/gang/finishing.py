@@ -21,17 +21,18 @@ from jobs import bundles, database, models
 from jobs.bundles import File
 from jobs.decisions import promoting
 from jobs.decisions.judging import Outcome
-from jobs.decisions.promoting import Rated
-from jobs.errors import NotFound
+from jobs.decisions.promoting import Rated, Unrated
+from jobs.errors import ModelFailure, NotFound
 from jobs.ledger import ranks, runs
 from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
 from jobs.queries import chunks, registry
+from jobs.references import Registered
 from jobs.specs import FinetuneSpec, Promote
 from workers.context import Context
 from workers.gang import shares, workfolder
 from workers.gang.attendance import Attendance
-from workers.gang.watching import Unfinished
+from workers.gang.watching import Ending, Unfinished
 
 log = structlog.get_logger()
 
@@ -58,10 +59,18 @@ class Comparison:
     value: float
     incumbent: int | None
     incumbent_value: float | None
+    incumbent_fault: str | None = None  # why the incumbent has no number
 
 
 class AliasMoved(Exception):
     """Somebody moved the alias between the comparison and the commit."""
+
+
+def check_name(held: RankLease, *, context: Context) -> None:
+    """Raise ``JobFailure`` for a name that cannot have the version, before hours are spent."""
+    spec = _finetune(held)
+    with context.sessions.begin() as session:
+        ledger.check_task(session, spec.model, task=spec.task, project_id=held.project_id)
 
 
 def finish_training(
@@ -73,6 +82,7 @@ def finish_training(
     prefix = f"models/{held.project_id}/{spec.model}/{held.job_id}-{held.fence}"
     files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=attendance.check)
     report = json.loads((folder / "report.json").read_bytes())
+    steps = json.loads((folder / "steps.json").read_bytes())
     lineage = _lineage(folder, held, context=context)
     for _ in range(COMPARISONS):
         compared = _compare(folder, held, report=report, evaluate=evaluate, context=context)
@@ -84,6 +94,7 @@ def finish_training(
                     held,
                     files=files,
                     report=report,
+                    steps=steps,
                     lineage=lineage,
                     compared=compared,  # noqa: B023 - called before the loop goes on
                 ),
@@ -120,6 +131,7 @@ def _commit(
     *,
     files: list[File],
     report: Report,
+    steps: dict[str, int | None],
     lineage: dict[str, Any],
     compared: Comparison | None,
 ) -> None:
@@ -146,6 +158,7 @@ def _commit(
         output={
             "model": f"{spec.model}@{version}",
             "version": version,
+            **steps,
             "report": report,
             "promotion": promotion,
             "bytes": bundles.size(files),
@@ -158,9 +171,7 @@ def _promote(
     session: Session, held: RankLease, compared: Comparison, *, version: int
 ) -> dict[str, Any]:
     name, promote = _finetune(held).model, compared.promote
-    incumbent = None
-    if compared.incumbent is not None and compared.incumbent_value is not None:
-        incumbent = Rated(f"{name}@{compared.incumbent}", compared.incumbent_value)
+    incumbent = _rated(name, compared)
     decision = promoting.decide(
         alias=promote.alias,
         metric=compared.metric,
@@ -195,6 +206,15 @@ def _promote(
     return {**shown, "incumbent": incumbent.version if incumbent else None}
 
 
+def _rated(name: str, compared: Comparison) -> Rated | Unrated | None:
+    if compared.incumbent is None or compared.incumbent_value is None:
+        return None
+    version = f"{name}@{compared.incumbent}"
+    if compared.incumbent_fault is not None:
+        return Unrated(version, compared.incumbent_fault)
+    return Rated(version, compared.incumbent_value)
+
+
 def _compare(
     folder: Path, held: RankLease, *, report: Report, evaluate: Evaluate, context: Context
 ) -> Comparison | None:
@@ -207,46 +227,103 @@ def _compare(
     if incumbent is None and spec.promote.corpus is None:  # nobody to compare with on those rows
         rows: Report = report["test"] if "test" in report else report["validation"]
         return Comparison(spec.promote, metric, _number(rows[metric]), None, None)
-    with _folders(folder, held, incumbent=incumbent, context=context) as candidates:
-        reports = _evaluated(_decisive_split(folder, held), candidates, evaluate=evaluate)
+    split = _decisive_split(folder, held)
+    reports, fault = _evaluated(
+        split, folder, held, incumbent=incumbent, evaluate=evaluate, context=context
+    )
+    theirs = reports.get(INCUMBENT, {})
     return Comparison(
         promote=spec.promote,
         metric=metric,
         value=_number(reports[CANDIDATE][metric]),
         incumbent=incumbent,
-        incumbent_value=None if incumbent is None else _number(reports[INCUMBENT].get(metric)),
+        incumbent_value=None if incumbent is None else _number(theirs.get(metric)),
+        incumbent_fault=fault,
     )
 
 
-def _evaluated(split: str, candidates: dict[str, Path], *, evaluate: Evaluate) -> dict[str, Report]:
-    """A report for each; an empty one for an incumbent that these rows cannot be asked of.
+def _evaluated(
+    split: str,
+    folder: Path,
+    held: RankLease,
+    *,
+    incumbent: int | None,
+    evaluate: Evaluate,
+    context: Context,
+) -> tuple[dict[str, Report], str | None]:
+    """A report for each; none for an incumbent that cannot be evaluated, and why, in words.
 
-    That is so where it lacks a label that they have. It must not cost the candidate its training.
+    Whatever is wrong with the incumbent must not cost the candidate its training.
     """
-    try:
-        return evaluate(split, candidates)
-    except Unfinished as unfinished:
-        if unfinished.ending.outcome is not Outcome.FAULT or len(candidates) == 1:
-            raise
-        log.warning("the incumbent cannot be compared", reason=unfinished.ending.error)
-    return {**evaluate(split, {CANDIDATE: candidates[CANDIDATE]}), INCUMBENT: {}}
+    fault = None
+    with _linked(folder) as result:
+        if incumbent is not None:
+            try:
+                return _both(
+                    split, result, held, incumbent=incumbent, evaluate=evaluate, context=context
+                ), None
+            except ModelFailure as failure:
+                fault = failure.message
+            except Unfinished as unfinished:
+                fault = _words(unfinished.ending)
+                if fault is None:
+                    raise
+            log.warning("the incumbent cannot be compared", reason=fault)
+        return evaluate(split, {CANDIDATE: result}), fault
+
+
+def _both(
+    split: str,
+    result: Path,
+    held: RankLease,
+    *,
+    incumbent: int,
+    evaluate: Evaluate,
+    context: Context,
+) -> dict[str, Report]:
+    """Reports on the candidate and the incumbent. Raises ``ModelFailure`` and ``Unfinished``."""
+    spec, name = _finetune(held), Registered(_finetune(held).model, incumbent)
+    with context.sessions.begin() as session:
+        version = registry.version(session, name, project_id=held.project_id)
+        several = (version.lineage.get("spec") or {}).get("multi_label", spec.multi_label)
+        task = version.task
+    if task != spec.task:
+        raise ModelFailure(f"it is for {task}, and the new version for {spec.task}")
+    if several != spec.multi_label:
+        given = {True: "any number of labels", False: "one label"}
+        raise ModelFailure(
+            f"it gives a row {given[several]}, and the new version {given[spec.multi_label]}"
+        )
+    reference = f"{name.name}@{incumbent}"
+    with context.artefacts.using(reference, project_id=held.project_id) as found:
+        return evaluate(split, {CANDIDATE: result, INCUMBENT: found})
+
+
+def _words(ending: Ending) -> str | None:
+    """Why an evaluation did not end well; ``None`` where that is nobody's fault."""
+    if ending.outcome is Outcome.FAULT:
+        return ending.error
+    if ending.outcome is Outcome.STALLED:
+        return "its evaluation stood still"
+    if ending.outcome is Outcome.CRASHED:
+        last = (ending.error or "").strip().splitlines()[-1:]
+        return f"its evaluation crashed: {last[0] if last else f'exit code {ending.exit_code}'}"
+    return None
 
 
 @contextmanager
-def _folders(
-    folder: Path, held: RankLease, *, incumbent: int | None, context: Context
-) -> Iterator[dict[str, Path]]:
-    """Model folders by name, there while the block runs; an adapter finds its base beside it."""
+def _linked(folder: Path) -> Iterator[Path]:
+    """The result's folder; an adapter finds its base beside it while the block runs."""
     result = folder / "result"
     link = result / "base"
-    if (result / ADAPTER).exists() and not link.is_symlink():
-        link.symlink_to((folder / "base").resolve(), target_is_directory=True)
-    if incumbent is None:
-        yield {CANDIDATE: result}
+    if not (result / ADAPTER).exists():
+        yield result
         return
-    reference = f"{_finetune(held).model}@{incumbent}"
-    with context.artefacts.using(reference, project_id=held.project_id) as found:
-        yield {CANDIDATE: result, INCUMBENT: found}
+    link.symlink_to((folder / "base").resolve(), target_is_directory=True)
+    try:
+        yield result
+    finally:
+        link.unlink()
 
 
 def _incumbent(spec: FinetuneSpec, held: RankLease, *, context: Context) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ def _read_again(sample: Sample, *, family: Family, split: str) -> Tokens:
 
 
 def _begin(ids: Iterable[int]) -> str:
-    return " ".join(str(each) for each in ids[:8])
+    return " ".join(str(each) for each in islice(ids, 8))
 
 
 @contextmanager

@@ -395,6 +395,8 @@ def evaluate_and_save(training: Training) -> None:
     if state.accelerator.is_main_process:
         text = json.dumps(reports, ensure_ascii=False, indent=2)
         (order.folder / "report.json").write_text(text + "\n")
+        steps = {"steps": state.counters.step, "best_step": state.counters.best_step}
+        (order.folder / "steps.json").write_text(json.dumps(steps) + "\n")
     results.save(state, tokenizer=training.judge.tokenizer, order=order)
     if state.accelerator.is_main_process:
         assert losses is not None
