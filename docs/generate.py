@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from code: state charts, settings, values.
+"""The parts of the documentation that are made from code: state charts, faults, settings, values.
 
 ``python docs/generate.py`` rewrites them between their markers; ``--check`` changes nothing and
 fails when one is stale.
@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from jobs import states
 from jobs.corpora import conversions
 from jobs.corpora.conversions import Conversion, JsonConversion, Refused
+from jobs.decisions import faults
 from jobs.rows import RowCode
 from jobs.settings import Settings
 
@@ -134,6 +135,17 @@ def _code(text: str) -> str:
     return f"`` {shown} ``" if shown.strip() != shown else f"`{shown}`"
 
 
+def faults_table() -> str:
+    """Every rule of the classification of faults, in the order in which they are tried."""
+    places = list(faults.Place)
+    rows = [
+        f"| {rule.what} | {' | '.join(rule.at(place) for place in places)} | {_code_of(rule)} |"
+        for rule in faults.RULES
+    ]
+    head = f"| what is raised | {' | '.join(places)} | code |"
+    return "\n".join([head, "|---" * (len(places) + 2) + "|", *rows])
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "lifecycle.md": {
         "job states": job_chart,
@@ -141,6 +153,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "run states": run_chart,
         "rank states": rank_chart,
     },
+    DOCS / "faults.md": {"faults": faults_table},
     DOCS / "settings.md": {"settings": settings_table},
     DOCS / "values.md": {
         "values of JSON": json_values,
@@ -148,6 +161,10 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "values of Arrow": arrow_values,
     },
 }
+
+
+def _code_of(rule: faults.Rule) -> str:
+    return f"`{rule.code}`" if rule.code else "its own"
 
 
 def _replaced(text: str, name: str, made: str, *, path: Path) -> str:

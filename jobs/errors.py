@@ -11,7 +11,12 @@ NightshiftError
 ├── JobFailure                 ends a job: its code and message become the job's
 │   ├── CorpusFailure          empty, unreadable, a column that is not there
 │   └── ModelFailure           a model that cannot be loaded
-├── Damaged                    stored bytes that are not what was stored
+├── Damaged               422  stored bytes that are not what was stored
+│   ├── ObjectMissing     422  no object under a key that the ledger has; a FileNotFoundError too
+│   └── CheckpointDamaged      a checkpoint to resume from; the next run passes over it
+├── StorageFault          503  the object store did not do what it must; an OSError too
+│   ├── StorageAway       503  it does not answer, or is full
+│   └── StorageRefused    503  it does not let this be read or written; a PermissionError too
 └── LeaseLost                  somebody else owns this work now: stop, write nothing
 
 Each leaf has a stable ``code``; a message says what must be, and what was given.
@@ -81,7 +86,29 @@ class ModelFailure(JobFailure):
 
 
 class Damaged(NightshiftError):
+    status = 422
     code = "damaged"
+
+
+class ObjectMissing(Damaged, FileNotFoundError):
+    code = "object_missing"
+
+
+class CheckpointDamaged(Damaged):
+    code = "checkpoint_damaged"
+
+
+class StorageFault(NightshiftError, OSError):
+    status = 503
+    code = "storage_unavailable"
+
+
+class StorageAway(StorageFault):
+    pass
+
+
+class StorageRefused(StorageFault, PermissionError):
+    code = "storage_refused"
 
 
 class LeaseLost(NightshiftError):

@@ -4,21 +4,21 @@ Built on obstore. Nothing here is ever changed in place: a key is written once, 
 two writers are possible, and counts only when the ledger points at it. A key is a relative path
 of plain segments (``jobs/7/parts/3-1.parquet``); it cannot leave the root.
 
-A missing key raises ``FileNotFoundError``, one that may not be read or written ``PermissionError``
-(S3 says that of missing keys too, where listing is not allowed), any other trouble of the store
-(full, silent) another ``OSError``. Every request has a timeout and a few retries: a store that
-hangs is an error.
+A missing key raises ``ObjectMissing``, one that may not be read or written ``StorageRefused`` (S3
+answers so for missing keys too, where listing is not allowed), any other trouble of the store
+(full, silent) ``StorageAway``. Their messages name the key, and no path of the server. Every
+request has a timeout and a few retries: a store that hangs is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from os import environ
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
@@ -33,7 +33,14 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 from obstore.store import ObjectStore as Backend
 
-from jobs.errors import BadRequest
+from jobs.errors import (
+    BadRequest,
+    Damaged,
+    NightshiftError,
+    ObjectMissing,
+    StorageAway,
+    StorageRefused,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,6 +63,8 @@ _BAD_KEY = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f\\]|#\d+$")
 """Empty, ``.`` and ``..`` segments; characters that S3 servers rewrite; the suffix that local
 uploads have until they are complete."""
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -74,7 +83,7 @@ class ObjectStore:
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write or replace an object; it appears whole or not at all."""
-        with _os_errors():
+        with _faults(key):
             obstore.put(
                 self._backend, _checked(key), data, chunk_size=PART, max_concurrency=UPLOADS
             )
@@ -84,7 +93,7 @@ class ObjectStore:
 
         After a lost answer the retry finds the object of the first try and says ``False``.
         """
-        with _os_errors():
+        with _faults(key):
             try:
                 obstore.put(self._backend, _checked(key), data, mode="create")
             except AlreadyExistsError:
@@ -93,7 +102,7 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """The whole object."""
-        with _os_errors():
+        with _faults(key):
             return bytes(obstore.get(self._backend, _checked(key)).bytes())
 
     def size(self, key: str) -> int:
@@ -102,7 +111,7 @@ class ObjectStore:
 
     def look(self, key: str) -> Stored:
         """What is known of the object without reading it."""
-        with _os_errors():
+        with _faults(key):
             return _stored(obstore.head(self._backend, _checked(key)))
 
     def exists(self, key: str) -> bool:
@@ -129,8 +138,12 @@ class ObjectStore:
         upload = obstore.open_writer(
             self._backend, _checked(key), buffer_size=PART, max_concurrency=UPLOADS
         )
-        with _os_errors(), upload:  # aborts the upload when the block raises
-            yield cast("IO[bytes]", _Sink(upload))
+        with contextlib.ExitStack() as stack:  # aborts the upload when the block raises
+            with _faults(key):
+                stack.enter_context(upload)
+            yield cast("IO[bytes]", _Sink(upload, key))
+            with _faults(key):
+                stack.close()
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The object's bytes, ``PART`` at a time.
@@ -147,13 +160,13 @@ class ObjectStore:
 
     def listing(self, prefix: str = "") -> Iterator[Stored]:
         """Every object under a prefix, in no order; without one, every object there is."""
-        with _os_errors():
+        with _faults(prefix or "the whole store"):
             for batch in obstore.list(self._backend, prefix.rstrip("/")):
                 yield from map(_stored, batch)
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
-        with contextlib.suppress(FileNotFoundError), _os_errors():
+        with contextlib.suppress(FileNotFoundError), _faults(key):
             obstore.delete(self._backend, _checked(key))
 
     def _blocks(self, key: str, size: int) -> Iterator[bytes]:
@@ -208,9 +221,10 @@ class _Sink(io.RawIOBase):
     A file that is dropped is closed by the garbage collector, which must not publish half of it.
     """
 
-    def __init__(self, upload: WritableFile) -> None:
+    def __init__(self, upload: WritableFile, key: str) -> None:
         super().__init__()
         self._upload = upload
+        self._key = key
         self._position = 0
 
     def writable(self) -> bool:
@@ -223,7 +237,8 @@ class _Sink(io.RawIOBase):
         if self.closed:
             raise ValueError("write to a closed file")
         block = memoryview(cast("bytes", data)).cast("B")
-        self._upload.write(block)
+        with _faults(self._key):
+            self._upload.write(block)
         self._position += len(block)
         return len(block)
 
@@ -247,30 +262,50 @@ def connect(url: str) -> ObjectStore:
 
 
 @contextlib.contextmanager
-def _os_errors() -> Iterator[None]:
+def _faults(key: str) -> Iterator[None]:
+    """What the store raises, as an error of ours that names the key."""
     try:
         yield
+    except NightshiftError:
+        raise
+    except FileNotFoundError as error:
+        raise ObjectMissing(f"there is no object {key} in the object store") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(_reason(error)) from error
-    except BaseError as error:
-        raise OSError(_reason(error)) from error
+        raise StorageRefused(f"the object store refuses {key}: {_reason(error)}") from error
+    except (BaseError, OSError) as error:  # of a file that is written
+        raise _away(key, error) from error
+
+
+def _away(key: str, error: Exception) -> StorageAway:
+    found = _OS_ERROR.search(str(error))
+    away = StorageAway(f"the object store fails at {key}: {_reason(error)}")
+    away.errno = int(found[1]) if found else None
+    return away
 
 
 def _stored(meta: ObjectMeta) -> Stored:
     return Stored(meta["path"], meta["size"], meta["e_tag"])
 
 
-def _reason(error: BaseError) -> str:
-    return str(error).partition("\n\nDebug source")[0]
+def _reason(error: Exception) -> str:
+    """The reason in words; a local store's message holds paths of the server."""
+    text = str(error).partition("\n\nDebug source")[0]
+    found = _OS_ERROR.search(text)
+    if found:
+        return os.strerror(int(found[1]))
+    return "its folder cannot be used" if "LocalFileSystem" in text else text
 
 
 def _range(backend: Backend, key: str, *, start: int, end: int) -> memoryview:
-    with _os_errors():
-        return memoryview(obstore.get_range(backend, key, start=start, end=end))
+    with _faults(key):
+        data = memoryview(obstore.get_range(backend, key, start=start, end=end))
+    if len(data) != end - start:
+        raise Damaged(f"the object {key} was cut short while it was read")
+    return data
 
 
 def _client() -> ClientConfig:
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return {
         "connect_timeout": timedelta(seconds=5),
         "read_timeout": timedelta(seconds=30),

@@ -13,6 +13,8 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.decisions.faults import Limits
+
 
 class Settings(BaseSettings):
     """One installation's settings; the same names serve every process."""
@@ -69,6 +71,18 @@ class Settings(BaseSettings):
     )
     control_interval_seconds: float = Field(
         1.0, gt=0, description="Longest pause between two turns of the control loop."
+    )
+    fault_tries: int = Field(
+        5,
+        gt=0,
+        description="Tries of a chunk or a step of a job that an unexpected exception ends, before "
+        "the job fails with it.",
+    )
+    outage_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        description="How long the same chunk or step is tried again while storage, Postgres, the "
+        "network, memory or the disk fails, before the job fails.",
     )
     chunk_rows: int = Field(2_000, gt=0, description="Most rows in one chunk.")
     written_chunk_rows: int = Field(
@@ -163,6 +177,11 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """How long a lease lasts from its claim or last renewal."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def limits(self) -> Limits:
+        """How often and how long what fails is tried again."""
+        return Limits(tries=self.fault_tries, outage=timedelta(seconds=self.outage_seconds))
 
     @property
     def redispatch(self) -> timedelta:

@@ -1,12 +1,13 @@
 """One chunk: claim, work, commit.
 
-Faults are told apart by whose they are. The row's: it becomes an error row. The engine's, when it
-raises on these rows: the chunk counts a crash and is cut in two until the row is found. The
-surroundings' (storage, database): the chunk is given back and tried again later, without end.
+Faults are told apart by whose they are (``jobs.decisions.faults``). The row's: it becomes an error
+row. The job's: it fails. What may pass: the chunk is given back and tried again, up to a bound. A
+crash is counted by others, when this process has died.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import time
@@ -18,18 +19,21 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs import database, parts
-from jobs.errors import LeaseLost, ModelFailure, NightshiftError
-from jobs.ledger import chunks, moves, rescuing
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Diagnosis, Place
+from jobs.errors import ModelFailure
+from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
 from workers import answers
 from workers.context import Context
-from workers.inference import isolation, media
+from workers.inference import isolation
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.reading import Coupled, Item
 from workers.inference.shelf import Shelf
 from workers.keeper import Keeper
+from workers.steps import ENDINGS
 
 log = structlog.get_logger()
 
@@ -43,10 +47,6 @@ DEVICE_FAILED = 71
 """Exit status of a process that lost its accelerator (EX_OSERR)."""
 
 _GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
-
-
-class EngineFault(Exception):
-    """The engine raised something that is not one row's error."""
 
 
 def run(chunk_id: int, *, context: Context) -> str:
@@ -66,25 +66,31 @@ def run(chunk_id: int, *, context: Context) -> str:
 def _outcome(held: ChunkLease, *, context: Context) -> str:
     try:
         _work(held, context=context)
-    except LeaseLost as lost:
-        _release(held, error=None, context=context)
-        return f"stopped: {lost.message}"
-    except ModelFailure as failure:
-        _fail_job(held, failure, context=context)
-        return f"failed the job: {failure.message}"
-    except EngineFault as fault:
-        _report_crash(held, fault, context=context)
-        return f"the engine failed: {fault}"
-    except (OSError, pa.ArrowException) as fault:
-        _release(held, error=f"{type(fault).__name__}: {fault}", context=context)
-        return f"given back: {fault}"
-    except database.MAY_PASS:  # for longer than a finished chunk waits: its lease runs out
+    except ENDINGS:
+        _release(held, context=context)
         raise
-    except Exception as fault:
-        log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
-        _report_crash(held, fault, context=context)
-        return f"failed: {type(fault).__name__}: {fault}"
+    except BaseException as error:  # panics of libraries are no Exceptions
+        found = faults.diagnose(error, place=Place.CHUNK)
+        if found.blame is Blame.ENGINE:
+            log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
+        return _given_up(held, found, context=context)
     return "done"
+
+
+def _given_up(held: ChunkLease, found: Diagnosis, *, context: Context) -> str:
+    """What became of the chunk; while Postgres is away for long, its lease runs out."""
+    named = found
+    if found.blame is not Blame.LEASE:
+        rows = f"rows {held.first_row} to {held.first_row + held.rows - 1}"
+        message = f"{found.message} ({rows}, on worker {context.owner})"
+        named = dataclasses.replace(found, message=message)
+    ended = database.patiently(
+        context.sessions,
+        lambda session: chunks.give_up(session, held, named, limits=context.settings.limits),
+        seconds=COMMIT_PATIENCE,
+    )
+    what = "stopped" if found.blame is Blame.LEASE else "given back"
+    return f"{'failed the job' if ended else what}: {found.message}"
 
 
 def _work(held: ChunkLease, *, context: Context) -> None:
@@ -145,7 +151,7 @@ def _results(
         return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
     if not wanted:
         return {}, 0.0
-    engine = _loaded(held, beat=beat, context=context)
+    engine = _engine(held, beat=beat, context=context)
     begun = time.perf_counter()
     found = _infer(held, engine, wanted, beat=beat)
     return found, time.perf_counter() - begun
@@ -167,24 +173,9 @@ def _infer(
 ) -> Mapping[int, Answer | RowError]:
     try:
         return engine.answer(texts, beat=beat)
-    except (NightshiftError, media.StorageAway):
-        raise
     except isolation.DeviceFailed:
         log.exception("the device failed, this process ends itself", chunk=held.chunk_id)
         os._exit(DEVICE_FAILED)  # its death is seen, and counted against the chunk
-    except Exception as fault:
-        log.exception("the engine failed", job_id=held.job_id, chunk=held.chunk_id)
-        raise EngineFault(f"{type(fault).__name__}: {fault}") from fault
-
-
-def _loaded(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
-    """The model. Trouble in loading it (no memory left) is no row's fault, and may pass."""
-    try:
-        return _engine(held, beat=beat, context=context)
-    except (NightshiftError, OSError):
-        raise
-    except Exception as fault:
-        raise OSError(f"{held.model} could not be loaded: {fault}") from fault
 
 
 def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
@@ -240,28 +231,7 @@ def _commit(held: ChunkLease, part: Part, table: pa.Table, *, context: Context) 
     database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
 
 
-def _release(held: ChunkLease, *, error: str | None, context: Context) -> None:
+def _release(held: ChunkLease, *, context: Context) -> None:
     database.patiently(
-        context.sessions,
-        lambda session: chunks.release(session, held, error=error),
-        seconds=COMMIT_PATIENCE,
-    )
-
-
-def _fail_job(held: ChunkLease, failure: ModelFailure, *, context: Context) -> None:
-    def work(session: Session) -> None:
-        message = f"{failure.message} (on worker {context.owner})"
-        moves.fail(session, held.job_id, code=failure.code, message=message)
-        chunks.release(session, held)
-
-    database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
-
-
-def _report_crash(held: ChunkLease, fault: Exception, *, context: Context) -> None:
-    database.patiently(
-        context.sessions,
-        lambda session: rescuing.report_crash(
-            session, held.chunk_id, owner=context.owner, reason=str(fault)
-        ),
-        seconds=COMMIT_PATIENCE,
+        context.sessions, lambda session: chunks.release(session, held), seconds=COMMIT_PATIENCE
     )

@@ -11,7 +11,6 @@ import pyarrow as pa
 import structlog
 
 from jobs import database, outputs, parts, rows, specs
-from jobs.errors import LeaseLost
 from jobs.ledger import finalizing
 from jobs.ledger.steps import Step, StepLease
 from jobs.queries import chunks
@@ -35,11 +34,8 @@ def finalize(job_id: str, *, context: Context) -> bool:
     with holding(job_id, step=Step.FINALIZE, context=context) as held:
         if held is None:
             return False
-        try:
-            return _finalize(held.lease, keeper=held.keeper, context=context)
-        except LeaseLost as lost:
-            log.info("finalizing stops", job_id=job_id, reason=lost.message)
-            return False
+        return _finalize(held.lease, keeper=held.keeper, context=context)
+    return False
 
 
 def _is_bulk(job_id: str, *, context: Context) -> bool:

@@ -20,7 +20,6 @@ from jobs.corpora import reading
 from jobs.corpora.sources import Source
 from jobs.decisions import cutting
 from jobs.decisions.cutting import Limits
-from jobs.errors import LeaseLost, NightshiftError
 from jobs.ledger import planning
 from jobs.ledger.planning import PlannedShard, Progress
 from jobs.ledger.steps import Step, StepLease
@@ -33,7 +32,7 @@ from workers import datasets
 from workers.ahead import ahead
 from workers.context import Context
 from workers.keeper import Keeper
-from workers.steps import Held, holding
+from workers.steps import holding
 
 log = structlog.get_logger()
 
@@ -60,28 +59,13 @@ def plan(job_id: str, *, context: Context) -> bool:
     with holding(job_id, step=Step.PLAN, context=context) as held:
         if held is None:
             return False
-        try:
-            planned = _plan_or_fail(held, context=context)
-        except LeaseLost as lost:
-            log.info("planning stops", job_id=job_id, reason=lost.message)
-            return False
-        if planned:
-            log.info("planned", job_id=job_id)
-        return planned
-
-
-def _plan_or_fail(held: Held, *, context: Context) -> bool:
-    with context.sessions.begin() as session:
-        kind = session.get_one(Job, held.lease.job_id).kind
-    plan_kind = datasets.plan if kind in TRAINING else _plan
-    try:
+        with context.sessions.begin() as session:
+            kind = session.get_one(Job, job_id).kind
+        plan_kind = datasets.plan if kind in TRAINING else _plan
         plan_kind(held.lease, keeper=held.keeper, context=context)
-    except LeaseLost:
-        raise
-    except NightshiftError as failure:
-        _fail(held.lease, failure, context=context)
-        return False
-    return True
+        log.info("planned", job_id=job_id)
+        return True
+    return False
 
 
 def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
@@ -153,15 +137,6 @@ def _write(held: StepLease, draft: Draft, *, context: Context) -> None:
     )
     with context.sessions.begin() as session:
         planning.add_shard(session, held, shard)
-
-
-def _fail(held: StepLease, failure: NightshiftError, *, context: Context) -> None:
-    log.warning("the job cannot be planned", job_id=held.job_id, code=failure.code)
-    database.patiently(
-        context.sessions,
-        lambda session: planning.fail(session, held, code=failure.code, message=failure.message),
-        seconds=20,
-    )
 
 
 def _beating(

@@ -7,18 +7,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from jobs import database
-from jobs.errors import LeaseLost
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Place
 from jobs.ledger import steps
 from jobs.ledger.steps import Step, StepLease
 from workers.context import Context
 from workers.keeper import Keeper
 
+log = structlog.get_logger()
+
 PATIENCE = 20.0
 """Seconds that a claim or release waits for Postgres to come back."""
 
-SURROUNDINGS = (OSError, LeaseLost, *database.MAY_PASS)
-"""Faults that are not the job's and pass: storage, network, Postgres, another owner."""
+PLACES = {Step.PLAN: Place.PLANNING, Step.FINALIZE: Place.FINALIZING}
+ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What is raised to end a process. Any other exception is a fault, a library's panic too."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,11 @@ class Held:
 
 @contextmanager
 def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | None]:
-    """The step's lease, kept and at the end given back; ``None`` if it is not to be had."""
+    """The step's lease, kept and at the end given back; ``None`` if another holds it.
+
+    What the block raises is judged by ``faults`` and goes no further: the step is tried again, or
+    the job ends.
+    """
     length = context.settings.lease
     lease = database.patiently(
         context.sessions,
@@ -48,17 +58,40 @@ def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | Non
         return None if ours else "the step was taken over, or the job has moved on"
 
     stall = timedelta(seconds=context.settings.stall_seconds)
-    error, crashed = None, False
     try:
         with Keeper(renew, lease=length, stall=stall) as keeper:
             yield Held(lease, keeper)
-    except Exception as fault:
-        error = f"{type(fault).__name__}: {fault}"
-        crashed = not isinstance(fault, SURROUNDINGS)
+    except ENDINGS:
+        _release(lease, context=context)
         raise
-    finally:
-        database.patiently(
-            context.sessions,
-            lambda session: steps.release(session, lease, error=error, crashed=crashed),
-            seconds=PATIENCE,
+    except BaseException as error:  # noqa: BLE001 - panics of libraries are no Exceptions
+        _judge(error, lease, step=step, context=context)
+    else:
+        _release(lease, context=context)
+
+
+def _judge(error: BaseException, lease: StepLease, *, step: Step, context: Context) -> None:
+    found = faults.diagnose(error, place=PLACES[step])
+    if found.blame is Blame.LEASE:
+        log.info("a step stops", job_id=lease.job_id, step=step, reason=found.message)
+    else:
+        log.warning(
+            "a step failed",
+            job_id=lease.job_id,
+            step=step,
+            blame=found.blame,
+            code=found.code,
+            exc_info=found.blame is Blame.ENGINE,
+            reason=found.message,
         )
+    database.patiently(
+        context.sessions,
+        lambda session: steps.give_up(session, lease, found, limits=context.settings.limits),
+        seconds=PATIENCE,
+    )
+
+
+def _release(lease: StepLease, *, context: Context) -> None:
+    database.patiently(
+        context.sessions, lambda session: steps.release(session, lease), seconds=PATIENCE
+    )

@@ -90,6 +90,7 @@ class Progress(BaseModel):
 
     state: JobState
     waiting_reason: str | None
+    last_error: str | None  # of the last try that failed, while something is tried again
     rows: Rows
     chunks: Chunks
     rate: float | None  # rows per second
@@ -338,6 +339,7 @@ def _progress(view: JobView) -> dict[str, Any]:
     return {
         "state": job.state,
         "waiting_reason": view.waiting_reason,
+        "last_error": view.last_error,
         "rows": Rows(
             total=job.rows_total,
             planned=job.rows_planned,

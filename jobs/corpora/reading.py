@@ -22,7 +22,7 @@ from jobs.corpora import columns, delimited, jsonl, opening, parquet, text
 from jobs.corpora.batches import clipped
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets
-from jobs.errors import CorpusFailure
+from jobs.errors import CorpusFailure, StorageFault
 from jobs.specs import Corpus, CorpusFormat
 
 _READERS: dict[CorpusFormat, Callable[..., Iterator[pa.RecordBatch]]] = {
@@ -88,6 +88,8 @@ def _blamed(place: _Place) -> Iterator[None]:
     """What only the corpus can be the reason of becomes ``corpus_unreadable``."""
     try:
         yield
+    except StorageFault:  # of what holds the corpus: it may pass
+        raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         reason = error.strerror or error
         raise CorpusFailure(f"{place.name} cannot be read: {reason}") from error

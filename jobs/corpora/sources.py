@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from urllib.parse import unquote
 
 from jobs import objects
-from jobs.errors import CorpusFailure, CorpusRefused
+from jobs.errors import CorpusFailure, CorpusRefused, ObjectMissing
 
 BUFFER = 2**20
 SCHEMES = ("file", "s3", "hf")
@@ -37,11 +37,28 @@ class Source:
 
 def from_object(store: objects.ObjectStore, key: str, *, name: str) -> Source:
     """An uploaded file; objects never change, so key and size tell them apart."""
-    return Source(
-        name=name,
-        fingerprint=lambda: f"{key}:{store.size(key)}",
-        open=lambda: store.reader(key),
-    )
+
+    def fingerprint() -> str:
+        with _uploaded(name):
+            return f"{key}:{store.size(key)}"
+
+    def open_object() -> BinaryIO:
+        with _uploaded(name):
+            return store.reader(key)
+
+    return Source(name=name, fingerprint=fingerprint, open=open_object)
+
+
+@contextlib.contextmanager
+def _uploaded(name: str) -> Iterator[None]:
+    """An upload that is gone is the corpus's fault, a store that refuses is not."""
+    try:
+        yield
+    except ObjectMissing as error:
+        raise CorpusFailure(
+            f"the uploaded file {name!r} is gone from the object store; upload it again and "
+            "submit a new job"
+        ) from error
 
 
 def from_uri(uri: str, *, allowed: Sequence[str]) -> Source:
@@ -147,11 +164,11 @@ def _s3(uri: str, parts: tuple[str, ...]) -> Source:
             found = objects.connect(f"s3://{bucket}").look(key)
         return f"{found.bytes}:{found.etag}"
 
-    return Source(
-        name=PurePosixPath(key).name,
-        fingerprint=fingerprint,
-        open=lambda: objects.connect(f"s3://{bucket}").reader(key),
-    )
+    def open_object() -> BinaryIO:
+        with _blamed(uri):
+            return objects.connect(f"s3://{bucket}").reader(key)
+
+    return Source(name=PurePosixPath(key).name, fingerprint=fingerprint, open=open_object)
 
 
 def _hub(uri: str, parts: tuple[str, ...]) -> Source:

@@ -29,6 +29,7 @@ class Facts:
     busy_slots: int  # of the pool, by whatever job
     step_held: bool  # a planner works on it at this moment
     step_error: str | None  # why the last try at planning or finalizing was given back
+    step_not_before: datetime | None = None  # the next try; null: at once
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,14 @@ def _no_planner(facts: Facts) -> str | None:
 
 def _no_step(facts: Facts) -> str:
     if facts.step_error:
-        return f"the last try failed and will be repeated: {facts.step_error}"
+        return f"the last try failed and will be repeated{_in_seconds(facts)}: {facts.step_error}"
     return _no_control(facts) or _no_planner(facts) or "waiting for a free planner"
+
+
+def _in_seconds(facts: Facts) -> str:
+    if facts.step_not_before is None or facts.step_not_before <= facts.now:
+        return ""
+    return f" in {round((facts.step_not_before - facts.now).total_seconds())} s"
 
 
 def _no_worker(facts: Facts) -> str | None:

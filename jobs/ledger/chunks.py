@@ -14,16 +14,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import specs
+from jobs import clock, specs
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import LeaseLost
-from jobs.ledger import result_rows
+from jobs.ledger import moves, result_rows
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 
 COMMITTABLE = (*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING)
 """A chunk that was begun may end while its job is paused or being cancelled."""
-
-BACKOFF_CAP = 60
 
 
 @dataclass(frozen=True)
@@ -160,18 +160,47 @@ def commit(
         )
 
 
-def release(session: Session, held: ChunkLease, *, error: str | None = None) -> bool:
-    """Give the chunk back unharmed; ``error`` is a fault around it, and delays the next try."""
-    values: dict[str, Any] = {"state": ChunkState.PENDING, **_NOBODY}
-    if error is not None:
-        delay = sa.func.least(BACKOFF_CAP, sa.func.power(2, sa.func.least(Chunk.failures, 10)))
-        values |= {
-            "failures": Chunk.failures + 1,
-            "last_error": error[:2000],
-            "not_before": sa.func.now() + delay * sa.text("interval '1 second'"),
-        }
+def release(session: Session, held: ChunkLease) -> bool:
+    """Give the chunk back unharmed."""
+    return _give_back(session, held)
+
+
+def give_up(session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits: Limits) -> bool:
+    """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
+
+    No death is counted: the process that says this lives.
+    """
+    chunk = session.scalar(sa.select(Chunk).where(*_ours(held)).with_for_update())
+    if chunk is None:
+        return False
+    if diagnosis.blame is Blame.LEASE:
+        return not _give_back(session, held)
+    now = clock.now(session)
+    since, failures = chunk.failing_since or now, chunk.failures + 1
+    engine = chunk.engine_faults + (diagnosis.blame is Blame.ENGINE)
+    _give_back(
+        session,
+        held,
+        failures=failures,
+        failing_since=since,
+        engine_faults=engine,
+        last_error=diagnosis.message,
+        not_before=now + faults.pause(failures),
+    )
+    tries = engine if diagnosis.blame is Blame.ENGINE else failures
+    if not faults.ends(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
+        return False
+    message = faults.end_message(diagnosis, tries=tries, failing_for=now - since)
+    moves.fail(session, held.job_id, code=diagnosis.code, message=message)
+    return True
+
+
+def _give_back(session: Session, held: ChunkLease, **values: Any) -> bool:
     released = session.scalar(
-        sa.update(Chunk).where(*_ours(held)).values(**values).returning(Chunk.id)
+        sa.update(Chunk)
+        .where(*_ours(held))
+        .values(state=ChunkState.PENDING, **_NOBODY, **values)
+        .returning(Chunk.id)
     )
     return released is not None
 
@@ -195,6 +224,8 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
             state=ChunkState.DONE,
             **_NOBODY,
             retried_part=None,
+            failing_since=None,
+            engine_faults=0,
             part_key=part.key,
             part_bytes=part.bytes,
             rows_failed=part.rows_failed,

@@ -17,8 +17,7 @@ from jobs.tables import Chunk, Job
 
 _AFRESH: dict[str, Any] = {
     **moves.STEP_VOID,
-    "step_crashes": 0,
-    "step_error": None,
+    **moves.STEP_WELL,
     "error_code": None,
     "error_message": None,
     "output": None,
@@ -29,6 +28,13 @@ _AFRESH: dict[str, Any] = {
 }
 """What a job that is retried has of its former end."""
 
+_CHUNK_WELL: dict[str, Any] = {
+    "failures": 0,
+    "failing_since": None,
+    "engine_faults": 0,
+    "not_before": None,
+}
+
 
 def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job."""
@@ -36,7 +42,7 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return
     states.check_move(job.state, JobState.CANCELLING)
-    moves.move(session, job_id, JobState.CANCELLING, step_error=None, **moves.STEP_VOID)
+    moves.move(session, job_id, JobState.CANCELLING, **moves.STEP_VOID | moves.STEP_WELL)
 
 
 def pause(session: Session, job_id: str, *, project_id: str) -> None:
@@ -130,14 +136,13 @@ def _reopen_failed_chunks(session: Session, job_id: str) -> None:
             done_at=None,
             condemned=False,
             crashes=0,
-            failures=0,
-            not_before=None,
+            **_CHUNK_WELL,
         )
     )
     session.execute(
         sa.update(Chunk)
         .where(Chunk.job_id == job_id, Chunk.state == ChunkState.PENDING)
-        .values(dispatched_at=None, not_before=None)
+        .values(dispatched_at=None, **_CHUNK_WELL)
     )
 
 

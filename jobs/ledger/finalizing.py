@@ -15,8 +15,7 @@ from jobs.tables import Chunk
 _RELEASED: dict[str, Any] = {
     "step_owner": None,
     "step_lease_expires_at": None,
-    "step_crashes": 0,
-    "step_error": None,
+    **moves.STEP_WELL,
 }
 
 

@@ -17,8 +17,18 @@ STEP_VOID: dict[str, Any] = {
     "step_owner": None,
     "step_lease_expires_at": None,
     "step_dispatched_at": None,
+    "step_not_before": None,
 }
 """Whoever holds the job's step has lost it, even if the job comes back to the same state."""
+
+STEP_WELL: dict[str, Any] = {
+    "step_crashes": 0,
+    "step_error": None,
+    "step_failures": 0,
+    "step_failing_since": None,
+    "step_not_before": None,
+}
+"""Nothing is held against the job's step."""
 
 
 def move(

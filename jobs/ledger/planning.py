@@ -93,7 +93,12 @@ def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
     session.execute(
         sa.update(Job)
         .where(Job.id == held.job_id)
-        .values(rows_planned=Job.rows_planned + shard.rows)
+        .values(
+            rows_planned=Job.rows_planned + shard.rows,
+            step_error=None,
+            step_failures=0,
+            step_failing_since=None,
+        )
     )
     events.wake_control(session)
 
@@ -138,16 +143,8 @@ def _run(session: Session, held: StepLease, **values: Any) -> None:
         planned_at=sa.func.now(),
         step_owner=None,
         step_lease_expires_at=None,
-        step_crashes=0,
-        step_error=None,
-        **values,
+        **{**moves.STEP_WELL, **values},
     )
-
-
-def fail(session: Session, held: StepLease, *, code: str, message: str) -> None:
-    """End the job because it cannot be planned."""
-    steps.confirm(session, held)
-    moves.fail(session, held.job_id, code=code, message=message)
 
 
 def _chunks(job_id: str, shard: PlannedShard) -> Iterable[dict[str, object]]:

@@ -10,13 +10,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import clock
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import LeaseLost
 from jobs.ledger import events, moves
 from jobs.states import JobState
 from jobs.tables import Job
 
 MAX_CRASHES = 5
-"""Deaths, or errors of our own, in one step after which the job fails instead of killing on."""
+"""Deaths in one step after which the job fails instead of killing on."""
 
 
 class Step(StrEnum):
@@ -44,7 +47,7 @@ class StepLease:
 def claim(
     session: Session, job_id: str, *, step: Step, owner: str, lease: timedelta
 ) -> StepLease | None:
-    """Take the step if nobody holds it. A lease that ran out counts as a death of its owner.
+    """Take the step if nobody holds it and it is due. A lease that ran out counts as a death.
 
     So does one in the owner's own name: the answer to its claim was lost, or it is a dead namesake.
     """
@@ -55,6 +58,7 @@ def claim(
             Job.id == job_id,
             Job.state.in_(STATES[step]),
             sa.or_(~died, Job.step_lease_expires_at < sa.func.now(), Job.step_owner == owner),
+            due(),
         )
         .values(
             step_fence=Job.step_fence + 1,
@@ -68,8 +72,9 @@ def claim(
     ).one_or_none()
     if row is None:
         return None
-    if row.step_crashes >= MAX_CRASHES and row.state is not JobState.CANCELLING:
-        _give_up(session, job_id, step=step, crashes=row.step_crashes, error=row.step_error)
+    if row.step_crashes >= MAX_CRASHES:
+        message = _crash_message(step, crashes=row.step_crashes, error=row.step_error)
+        _end(session, job_id, row.state, code=f"{step}_crashed", message=message)
         return None
     if row.state is JobState.QUEUED:
         moves.move(session, job_id, JobState.PLANNING)
@@ -93,24 +98,63 @@ def confirm(session: Session, held: StepLease) -> None:
         raise LeaseLost(f"{held.job_id}: this step is no longer ours (fence {held.fence})")
 
 
-def release(
-    session: Session, held: StepLease, *, error: str | None = None, crashed: bool = False
-) -> None:
-    """Give the step back, if it is still ours; the job may have moved on.
+def due() -> sa.ColumnElement[bool]:
+    """Jobs whose step does not wait after a failure."""
+    return sa.or_(Job.step_not_before.is_(None), Job.step_not_before <= sa.func.now())
 
-    After an ``error`` (a full disk, a storage that refuses) it counts as dispatched at this moment,
-    so that it is tried again after the redispatch time and not at once. ``crashed`` says that the
-    fault is not of the surroundings: it will not pass by itself, and counts like a death.
+
+def release(session: Session, held: StepLease) -> None:
+    """Give the step back, if it is still ours; the job may have moved on."""
+    _give_back(session, held)
+    events.wake_control(session)
+
+
+def give_up(session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: Limits) -> bool:
+    """Give the step back after a fault, to be tried again after a pause; ``True``: the job ended.
+
+    A job that is being cancelled ends as cancelled, without its outputs.
     """
-    values: dict[str, Any] = {"step_owner": None, "step_lease_expires_at": None}
-    if error is not None:
-        values |= {"step_error": error[:2000], "step_dispatched_at": sa.func.now()}
-    if crashed:
-        values["step_crashes"] = Job.step_crashes + 1
-    session.execute(
-        sa.update(Job).where(Job.id == held.job_id, Job.step_fence == held.fence).values(**values)
+    job = session.scalar(
+        sa.select(Job)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if job is None:
+        return False
+    if job.state is not held.state or diagnosis.blame is Blame.LEASE:
+        release(session, held)
+        return False
+    now = clock.now(session)
+    since = job.step_failing_since or now
+    passes = diagnosis.blame is Blame.TRANSIENT
+    tries = (job.step_failures if passes else job.step_crashes) + 1
+    span = now - since
+    if faults.ends(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
+        message = faults.end_message(diagnosis, tries=tries, failing_for=span)
+        _end(session, held.job_id, job.state, code=diagnosis.code, message=message)
+        return True
+    counted: dict[str, Any] = {"step_crashes": tries}
+    if passes:
+        counted = {"step_failures": tries, "step_failing_since": since}
+    _give_back(
+        session,
+        held,
+        step_error=diagnosis.message,
+        step_dispatched_at=None,
+        step_not_before=now + faults.pause(tries),
+        **counted,
     )
     events.wake_control(session)
+    return False
+
+
+def _give_back(session: Session, held: StepLease, **values: Any) -> None:
+    session.execute(
+        sa.update(Job)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .values(step_owner=None, step_lease_expires_at=None, **values)
+    )
 
 
 def _update(session: Session, held: StepLease, **values: Any) -> bool:
@@ -123,12 +167,17 @@ def _update(session: Session, held: StepLease, **values: Any) -> bool:
     return found is not None
 
 
-def _give_up(session: Session, job_id: str, *, step: Step, crashes: int, error: str | None) -> None:
+def _end(session: Session, job_id: str, state: JobState, *, code: str, message: str) -> None:
+    if state is JobState.CANCELLING:
+        ended = moves.STEP_VOID | moves.STEP_WELL | {"step_error": message}
+        moves.move(session, job_id, JobState.CANCELLED, **ended)
+        return
+    moves.fail(session, job_id, code=code, message=message)
+
+
+def _crash_message(step: Step, *, crashes: int, error: str | None) -> str:
     last = f"; it said: {error}" if error else ""
-    moves.fail(
-        session,
-        job_id,
-        code=f"{step}_crashed",
-        message=f"the process that should {step} this job failed {crashes} times{last}; "
-        "see the planner's log, then `nightshift jobs retry`",
+    return (
+        f"the process that should {step} this job died {crashes} times{last}; "
+        "see the planner's log, then `nightshift jobs retry`"
     )

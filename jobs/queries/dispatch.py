@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions.sharing import Candidate
+from jobs.ledger import steps
 from jobs.ledger.steps import STATES, Step
 from jobs.specs import BULK
 from jobs.states import CLAIMABLE, ChunkState, JobState
@@ -81,20 +82,16 @@ def eligible(resend_before: datetime | None) -> tuple[sa.ColumnElement[bool], ..
 
 
 def step_candidates(
-    session: Session, *, step: Step, limit: int, resend_before: datetime, retry_before: datetime
+    session: Session, *, step: Step, limit: int, resend_before: datetime
 ) -> list[Candidate]:
-    """Jobs whose next step nobody holds, each with one message to send at most.
-
-    One that was given back with an error waits for ``retry_before``.
-    """
-    before = sa.case((Job.step_error.is_(None), resend_before), else_=retry_before)
+    """Jobs whose next step nobody holds, each with one message to send at most."""
     leased = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
     query = (
         sa.select(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at)
         .join(Project, Project.id == Job.project_id)
         .where(
             wants_step(step),
-            sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < before),
+            sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < resend_before),
         )
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(limit)
@@ -105,9 +102,9 @@ def step_candidates(
 
 
 def wants_step(step: Step) -> sa.ColumnElement[bool]:
-    """Jobs whose next step this is, and nobody holds it."""
+    """Jobs whose next step this is, which nobody holds and which does not wait after a failure."""
     free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
-    return sa.and_(Job.state.in_(STATES[step]), free)
+    return sa.and_(Job.state.in_(STATES[step]), free, steps.due())
 
 
 def all_chunks_done() -> sa.Select[str]:

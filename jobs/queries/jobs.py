@@ -76,6 +76,11 @@ class JobView:
         return self.counts.rows_lately / max((self.now - begun).total_seconds(), 0.001)
 
     @property
+    def last_error(self) -> str | None:
+        """Why the last try that failed did, of what is tried again; null: nothing is."""
+        return self.job.step_error or self.counts.last_error or self.job.run_error
+
+    @property
     def eta_seconds(self) -> float | None:
         """Seconds until the last row or step at the present rate; unknown before planning ended."""
         if self.training:
@@ -221,4 +226,5 @@ def _facts(
         busy_slots=around.busy.get(job.pool, 0),
         step_held=expires is not None and expires > now,
         step_error=job.step_error,
+        step_not_before=job.step_not_before,
     )

@@ -95,6 +95,12 @@ class Job(Base):
     step_dispatched_at: Mapped[datetime | None]  # a message was sent; null: none since the claim
     step_crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     step_error: Mapped[str | None]  # why the last try at it was given back; null: it was not
+    step_failures: Mapped[int] = mapped_column(  # tries that what is transient ended, since the
+        Integer,
+        server_default=text("0"),  # step began or came further
+    )
+    step_failing_since: Mapped[datetime | None]  # the first of those; null: there is none
+    step_not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
 
     corpus_fingerprint: Mapped[str | None]  # by the planner, to notice a corpus that changed
     model_digest: Mapped[str | None]  # by the planner: workers refuse other weights
@@ -174,6 +180,10 @@ class Chunk(Base):
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
     crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # workers it killed
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # released by a fault
+    failing_since: Mapped[datetime | None]  # the first of those; null: there is none
+    engine_faults: Mapped[int] = mapped_column(  # of those, exceptions of the engine
+        Integer, server_default=text("0")
+    )
     last_error: Mapped[str | None]  # of the last crash or failure, in words
     condemned: Mapped[bool] = mapped_column(  # a single row that kills: to be written as an error
         Boolean, server_default=text("false")

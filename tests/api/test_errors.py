@@ -244,15 +244,26 @@ def test_an_error_that_nobody_expected_has_an_id_and_tells_nothing(
     tenant: Tenant, installation: Installation, crew: Crew
 ) -> None:
     job_id = tenant.submit()
+    crew.on(job_id).forget_spec()
+    answer = tenant.http.get(f"/v1/jobs/{job_id}/results")
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] in _error(answer)["message"]
+    assert "Traceback" not in answer.text
+    wait_until(lambda: "KeyError" in installation.log)
+
+
+def test_a_part_that_is_gone_is_an_error_that_says_what_to_do(
+    tenant: Tenant, installation: Installation, crew: Crew
+) -> None:
+    job_id = tenant.submit()
     crew.on(job_id).plan([1])
     crew.on(job_id).work(0)
     for part in (installation.objects / "jobs" / job_id / "parts").iterdir():
         part.unlink()
     answer = tenant.http.get(f"/v1/jobs/{job_id}/results")
-    assert answer.status_code == 500
-    assert answer.headers["x-request-id"] in _error(answer)["message"]
-    assert "Traceback" not in answer.text
-    wait_until(lambda: "FileNotFoundError" in installation.log)
+    assert answer.status_code == 422
+    assert f"jobs/{job_id}/parts/" in _error(answer)["message"]
+    assert str(installation.objects) not in answer.text
 
 
 def test_a_corpus_that_has_gone_is_the_callers_to_know(tenant: Tenant) -> None:

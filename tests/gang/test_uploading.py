@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import pytest
 
+from jobs.errors import CheckpointDamaged
 from jobs.ledger.ranks import RankLease
 from jobs.objects import ObjectStore
 from jobs.queries import checkpoints as queries
@@ -24,7 +25,6 @@ from tests.support.servers import Databases
 from tests.support.waiting import wait_until
 from workers.gang import workfolder
 from workers.gang.attendance import Attendance
-from workers.gang.workfolder import DamagedCheckpoint
 
 STAGES = {0: "first file", 1: "second file", 2: "third file", 3: "manifest"}
 """What the object store is asked for in one checkpoint of one host."""
@@ -305,10 +305,10 @@ def test_a_damaged_checkpoint_is_marked_and_the_one_before_is_taken(
     _store_both(standing, held, 20)
     _damage(standing, _stored(standing, held[0])[0], damage)
     again = _resume(standing, held)
-    with pytest.raises(DamagedCheckpoint, match="the checkpoint of step 20 is damaged"):
+    with pytest.raises(CheckpointDamaged, match="the checkpoint of step 20 is damaged"):
         _bring(standing, again)
     assert standing.training.newest(again.job_id) == 10
-    with pytest.raises(DamagedCheckpoint, match="found damaged by another rank"):
+    with pytest.raises(CheckpointDamaged, match="found damaged by another rank"):
         _bring(standing, again)
     last = _resume(standing, [again])
     _bring(standing, last)

@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import pipeline
 
 from jobs.corpora import sources
-from jobs.errors import ModelFailure
+from jobs.errors import ModelFailure, StorageAway
 from jobs.rows import PIPELINE_SCHEMA, RowCode
 from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
@@ -363,7 +363,7 @@ def test_storage_that_does_not_answer_is_not_the_rows_fault(
         raise OSError("the disk does not answer")
 
     monkeypatch.setattr(sources, "from_uri", away)
-    with pytest.raises(media.StorageAway, match="does not answer"):
+    with pytest.raises(StorageAway, match="does not answer"):
         answers(pictures, {0: "file:///a.png"}, allowed=tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import ClassVar
 
 from hypothesis import HealthCheck, Phase, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
+from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import Conflict, LeaseLost
 from jobs.ledger import chunks, controls, dispatching, planning, rescuing, steps
 from jobs.ledger.chunks import ChunkLease
@@ -110,7 +112,13 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(which=st.integers(0, 30), error=st.sampled_from([None, "disk full"]))
     def release(self, *, which: int, error: str | None) -> None:
         with self.ledger.sessions.begin() as session:
-            chunks.release(session, self._lease(which), error=error)
+            held = self._lease(which)
+            if error is None:
+                chunks.release(session, held)
+            else:
+                found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", error)
+                limits = Limits(tries=5, outage=timedelta(days=1))
+                chunks.give_up(session, held, found, limits=limits)
 
     @rule(place=st.integers(0, 30), times=st.integers(1, 3))
     def die(self, *, place: int, times: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,11 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import database
+from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import LeaseLost
 from jobs.ledger import chunks, controls
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, ResultRow
 from tests.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger, part_of, result_rows
+
+LIMITS = Limits(tries=5, outage=timedelta(days=1))
+FULL = Diagnosis(Blame.TRANSIENT, "storage_unavailable", "disk full")
 
 CLAIMERS = 6
 
@@ -121,7 +126,8 @@ def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) ->
     ledger.held(chunk_id, owner="second")
     with ledger.sessions.begin() as session:
         assert chunks.renew(session, held, lease=LEASE) is None
-        assert not chunks.release(session, held, error="late")
+        assert not chunks.release(session, held)
+        chunks.give_up(session, held, FULL, limits=LIMITS)
     assert ledger.chunk(chunk_id).owner == "second"
 
 
@@ -170,7 +176,7 @@ def test_a_chunk_given_back_with_an_error_waits_longer_each_time_up_to_a_minute(
     for _ in range(9):
         held = ledger.held(chunk_id)
         with ledger.sessions.begin() as session:
-            chunks.release(session, held, error="disk full")
+            chunks.give_up(session, held, FULL, limits=LIMITS)
             now = session.scalar(sa.select(sa.func.now()))
         chunk = ledger.chunk(chunk_id)
         assert now is not None
@@ -179,7 +185,54 @@ def test_a_chunk_given_back_with_an_error_waits_longer_each_time_up_to_a_minute(
         assert ledger.claim(chunk_id) is None
         _forget_delay(ledger, chunk_id)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert (chunk.crashes, chunk.last_error) == (0, "disk full")
+    assert (chunk.crashes, chunk.engine_faults, chunk.last_error) == (0, 0, "disk full")
+    assert ledger.job(chunk.job_id).state is JobState.RUNNING
+
+
+def test_an_outage_that_lasts_longer_than_its_bound_fails_the_job_with_its_code(
+    ledger: Ledger,
+) -> None:
+    job_id = ledger.running(10)
+    held = ledger.held(ledger.only_chunk(job_id))
+    with ledger.sessions.begin() as session:
+        session.execute(
+            sa.update(Chunk)
+            .where(Chunk.id == held.chunk_id)
+            .values(failures=100, failing_since=sa.func.now() - LIMITS.outage)
+        )
+        assert chunks.give_up(session, held, FULL, limits=LIMITS)
+    job = ledger.job(job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "storage_unavailable")
+    assert ledger.chunk(held.chunk_id).state is ChunkState.PENDING
+
+
+def test_the_engine_may_raise_so_often_on_one_chunk_and_no_crash_is_counted(
+    ledger: Ledger,
+) -> None:
+    job_id = ledger.running(10)
+    chunk_id = ledger.only_chunk(job_id)
+    bug = Diagnosis(Blame.ENGINE, "unexpected_error", "TypeError: a bug")
+    for tries in range(1, LIMITS.tries + 1):
+        with ledger.sessions.begin() as session:
+            held = chunks.claim(session, chunk_id, owner="w", lease=LEASE)
+            assert held is not None
+            ended = chunks.give_up(session, held, bug, limits=LIMITS)
+        assert ended == (tries == LIMITS.tries)
+        _forget_delay(ledger, chunk_id)
+    job, chunk = ledger.job(job_id), ledger.chunk(chunk_id)
+    assert (job.error_code, chunk.crashes) == ("unexpected_error", 0)
+    assert "TypeError: a bug (tried 5 times" in (job.error_message or "")
+
+
+def test_a_retry_forgets_how_often_a_chunk_failed(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    held = ledger.held(ledger.only_chunk(job_id))
+    with ledger.sessions.begin() as session:
+        refused = Diagnosis(Blame.JOB, "model_changed", "another model")
+        assert chunks.give_up(session, held, refused, limits=LIMITS)
+        controls.retry(session, job_id, project_id=PROJECT)
+    chunk = ledger.chunk(held.chunk_id)
+    assert (chunk.failures, chunk.failing_since, chunk.not_before) == (0, None, None)
 
 
 def test_result_rows_of_an_earlier_try_are_replaced(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import CorpusFailure, LeaseLost
 from jobs.ledger import controls, finalizing, planning, steps
 from jobs.ledger.planning import PlannedShard, Progress
@@ -18,6 +19,7 @@ from jobs.states import JobState
 from tests.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
 
 CLAIMERS = 6
+LIMITS = Limits(tries=5, outage=timedelta(days=1))
 
 
 def test_of_many_planners_that_claim_at_once_exactly_one_wins(ledger: Ledger) -> None:
@@ -61,17 +63,18 @@ def test_five_deaths_in_planning_fail_the_job_and_say_so(ledger: Ledger) -> None
     assert [claim is not None for claim in claims] == [True] * MAX_CRASHES + [False]
     job = ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "plan_crashed")
-    assert "failed 5 times" in (job.error_message or "")
+    assert "died 5 times" in (job.error_message or "")
 
 
 def test_deaths_while_cancelling_never_keep_a_job_from_being_cancelled(ledger: Ledger) -> None:
     job_id = ledger.running(10)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
-    for _ in range(MAX_CRASHES + 2):
+    for _ in range(MAX_CRASHES):
         assert ledger.claim_step(job_id, step=Step.FINALIZE, lease=RUN_OUT) is not None
-    ledger.finish(job_id)
-    assert ledger.job(job_id).state is JobState.CANCELLED
+    assert ledger.claim_step(job_id, step=Step.FINALIZE) is None
+    job = ledger.job(job_id)
+    assert (job.state, job.output) == (JobState.CANCELLED, None)
 
 
 def test_a_step_given_back_counts_no_death(ledger: Ledger) -> None:
@@ -86,22 +89,54 @@ def test_a_step_given_back_counts_no_death(ledger: Ledger) -> None:
 
 def test_a_step_given_back_with_an_error_is_sent_again_only_after_a_while(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    held = ledger.claim_step(job_id)
-    assert held is not None
-    with ledger.sessions.begin() as session:
-        steps.release(session, held, error="disk full")
+    give_up(ledger, job_id, Blame.TRANSIENT)
     assert ledger.job(job_id).step_error == "disk full"
-    assert job_id not in _wanting(ledger, retry_seconds=30)
-    assert job_id in _wanting(ledger, retry_seconds=0)
+    assert job_id not in _wanting(ledger)
+    assert ledger.claim_step(job_id) is None
+    ledger.set(job_id, step_not_before=sa.func.now())
+    assert job_id in _wanting(ledger)
 
 
 def test_an_error_that_will_not_pass_counts_like_a_death(ledger: Ledger) -> None:
     job_id = ledger.accept()
+    give_up(ledger, job_id, Blame.ENGINE)
+    job = ledger.job(job_id)
+    assert (job.step_crashes, job.step_failures) == (1, 0)
+
+
+def test_a_fault_of_the_job_fails_it_at_once(ledger: Ledger) -> None:
+    job_id = ledger.accept()
+    give_up(ledger, job_id, Blame.JOB)
+    job = ledger.job(job_id)
+    assert (job.state, job.error_code, job.error_message) == (JobState.FAILED, "full", "disk full")
+
+
+def test_a_shard_that_was_written_ends_the_count_of_an_outage(ledger: Ledger) -> None:
+    job_id = ledger.accept()
+    give_up(ledger, job_id, Blame.TRANSIENT)
+    ledger.set(job_id, step_not_before=None)
+    ledger.plan(job_id, (5,), complete=False)
+    job = ledger.job(job_id)
+    assert (job.step_failures, job.step_failing_since, job.step_error) == (0, None, None)
+
+
+def test_a_fault_of_a_planner_that_was_replaced_changes_nothing(ledger: Ledger) -> None:
+    job_id = ledger.accept()
+    old = ledger.claim_step(job_id, owner="old", lease=RUN_OUT)
+    assert old is not None
+    assert ledger.claim_step(job_id, owner="new") is not None
+    with ledger.sessions.begin() as session:
+        full = Diagnosis(Blame.JOB, "full", "disk full")
+        assert not steps.give_up(session, old, full, limits=LIMITS)
+    job = ledger.job(job_id)
+    assert (job.state, job.step_owner, job.step_error) == (JobState.PLANNING, "new", None)
+
+
+def give_up(ledger: Ledger, job_id: str, blame: Blame) -> None:
     held = ledger.claim_step(job_id)
     assert held is not None
     with ledger.sessions.begin() as session:
-        steps.release(session, held, error="TypeError", crashed=True)
-    assert ledger.job(job_id).step_crashes == 1
+        steps.give_up(session, held, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
 
 
 def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> None:
@@ -153,7 +188,7 @@ def test_a_planner_does_not_outlive_a_pause_that_was_taken_back(ledger: Ledger) 
         assert not steps.renew(session, old, lease=LEASE)
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
         planning.add_shard(session, old, PlannedShard(1, "late", 5, (5,)))
-    assert job_id in _wanting(ledger, retry_seconds=30)
+    assert job_id in _wanting(ledger)
     ledger.plan(job_id, (5,))
     assert [chunk.first_row for chunk in ledger.live(job_id)] == [0, 5]
 
@@ -179,20 +214,14 @@ def test_a_cancelled_job_is_not_finalized_while_a_chunk_is_under_way(ledger: Led
     ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
-    assert job_id not in _wanting(ledger, retry_seconds=0, step=Step.FINALIZE)
+    assert job_id not in _wanting(ledger, step=Step.FINALIZE)
     ledger.rescue()
-    assert job_id in _wanting(ledger, retry_seconds=0, step=Step.FINALIZE)
+    assert job_id in _wanting(ledger, step=Step.FINALIZE)
 
 
-def _wanting(ledger: Ledger, *, retry_seconds: float, step: Step = Step.PLAN) -> list[str]:
+def _wanting(ledger: Ledger, *, step: Step = Step.PLAN) -> list[str]:
     """Jobs for which a message would go out now, after two seconds of settling."""
     with ledger.sessions.begin() as session:
         now = session.execute(sa.select(sa.func.now())).scalar_one()
-        found = dispatch.step_candidates(
-            session,
-            step=step,
-            limit=1_000,
-            resend_before=now,
-            retry_before=now - timedelta(seconds=retry_seconds),
-        )
+        found = dispatch.step_candidates(session, step=step, limit=1_000, resend_before=now)
     return [candidate.job_id for candidate in found]

@@ -73,7 +73,6 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
                 step=step,
                 limit=settings.dispatch_window,
                 resend_before=now - wait,
-                retry_before=now - settings.redispatch,
             )
             for job_id in sharing.share_out(candidates, free=free - len(sent)):
                 dispatching.mark_step(session, job_id)

@@ -1,8 +1,8 @@
 """One rank of one run: claim, prepare, meet the others, train, finish, and say how it ended.
 
-Whose fault it is decides what follows, and only that is decided here: the job's own (data, base,
-recipe) is told as a fault and fails the job; anything else ends this rank, and control judges the
-run from all its ranks together (``jobs.decisions.judging``).
+Whose fault it is decides what follows (``jobs.decisions.faults``): the job's own (data, base,
+recipe) fails the job; anything else ends this rank, and control judges the run from all its ranks
+together (``jobs.decisions.judging``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 import structlog
 
 from jobs import database
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Place
 from jobs.decisions.judging import Outcome
-from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
 from jobs.specs import FinetuneSpec
@@ -31,6 +32,7 @@ from workers.gang.program import HOST, INCARNATION, Program
 from workers.gang.reporting import Report
 from workers.gang.uploading import Uploader
 from workers.gang.watching import UNUSABLE, Ending, Unfinished, Watch
+from workers.steps import ENDINGS
 from workers.threads import OPENMP
 from workers.training import launching
 
@@ -39,6 +41,14 @@ log = structlog.get_logger()
 PATIENCE = 20.0
 TICK = 0.1
 FINISHING = "finishing"
+
+OUTCOMES = {
+    Blame.JOB: Outcome.FAULT,
+    Blame.ENGINE: Outcome.CRASHED,
+    Blame.TRANSIENT: Outcome.UNREADY,
+    Blame.LEASE: Outcome.ENDED,
+}
+"""How a rank ends that raised an exception, by whose fault it is."""
 
 
 def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
@@ -90,13 +100,14 @@ def _tried(attendance: Attendance, *, folder: Path, incarnation: str, context: C
         return unfinished.ending
     except Stopped as stopped:
         return Ending(Outcome.STOPPED, error=stopped.message)
-    except LeaseLost as lost:
-        return Ending(Outcome.ENDED, error=lost.message)
-    except JobFailure as failure:
-        return Ending(Outcome.FAULT, code=failure.code, error=failure.message)
-    except Exception as fault:
-        log.exception("a rank could not do its work", job_id=attendance.held.job_id)
-        return Ending(Outcome.UNREADY, error=f"{type(fault).__name__}: {fault}")
+    except ENDINGS:
+        raise
+    except BaseException as error:  # panics of libraries are no Exceptions
+        found = faults.diagnose(error, place=Place.HOST)
+        if found.blame in {Blame.ENGINE, Blame.TRANSIENT}:
+            log.exception("a rank could not do its work", job_id=attendance.held.job_id)
+        code = found.code if found.blame is Blame.JOB else None
+        return Ending(OUTCOMES[found.blame], code=code, error=found.message)
     return Ending(Outcome.DONE)
 
 

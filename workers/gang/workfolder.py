@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs import bundles, specs
-from jobs.errors import Damaged
+from jobs.errors import CheckpointDamaged, Damaged
 from jobs.ledger import checkpoints as ledger
 from jobs.queries import checkpoints, chunks
 from jobs.tables import Checkpoint
 from workers.context import Context
 from workers.gang.attendance import Attendance
-
-
-class DamagedCheckpoint(OSError):
-    """A checkpoint that cannot be used; it is marked, and the next run passes over it."""
 
 
 def make(host_folder: Path, *, run_id: str, rank: int) -> Path:
@@ -35,7 +31,7 @@ def make(host_folder: Path, *, run_id: str, rank: int) -> Path:
 def prepare(folder: Path, attendance: Attendance, *, context: Context) -> None:
     """Bring the data, and the checkpoint to resume from.
 
-    Raises ``Damaged`` for data, ``DamagedCheckpoint``, and ``OSError`` for what may pass.
+    Raises ``Damaged`` for data, ``CheckpointDamaged``, and ``OSError`` for what may pass.
     """
     _bring_data(folder, attendance, context=context)
     if attendance.held.checkpoint_id is not None:
@@ -125,7 +121,7 @@ def _bring_checkpoints(folder: Path, attendance: Attendance, *, context: Context
         newest = checkpoints.get(session, held.checkpoint_id)
         best = newest and checkpoints.best(session, held.job_id, up_to_step=newest.step)
     if newest is None:
-        raise DamagedCheckpoint("the checkpoint to resume from was found damaged by another rank")
+        raise CheckpointDamaged("the checkpoint to resume from was found damaged by another rank")
     _bring(folder / "resume", newest, attendance, context=context)
     if best is not None and best.id != newest.id:
         _bring(folder / "best", best, attendance, context=context)
@@ -141,7 +137,7 @@ def _bring(
         reason = f"the checkpoint of step {checkpoint.step} is damaged: {damage}"
         with context.sessions.begin() as session:
             ledger.mark_damaged(session, attendance.held, checkpoint.id, reason=reason)
-        raise DamagedCheckpoint(reason) from damage
+        raise CheckpointDamaged(reason) from damage
 
 
 def _manifest(checkpoint: Checkpoint, *, context: Context) -> dict[str, Any]:

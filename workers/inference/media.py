@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from jobs.corpora import sources
 from jobs.corpora.batches import clipped
-from jobs.errors import CorpusFailure, CorpusRefused
+from jobs.errors import CorpusFailure, CorpusRefused, StorageAway
 from jobs.rows import RowCode
 from workers.inference.measuring import RowError
 
@@ -26,12 +26,6 @@ MAX_SAMPLES = 2**27
 
 RATES = range(1_000, 768_001)
 """Samples a second that a file may claim; resampling others would take any time and memory."""
-
-
-class StorageAway(OSError):
-    """Storage did not answer; the chunk is tried again later."""
-
-    ends_work = True  # it is no row's fault: see ``isolation``
 
 
 def read(uri: str, *, allowed: Sequence[str]) -> bytes | RowError:
