@@ -71,7 +71,7 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
         JobState.RUNNING: "every row is in a chunk",
         JobState.PAUSED: "pause",
         JobState.CANCELLING: "cancel",
-        JobState.FAILED: "corpus or model unreadable",
+        JobState.FAILED: "corpus or model unreadable, too many failed rows",
         JobState.EXPIRED: "its deadline passed",
     },
     JobState.RUNNING: {
@@ -79,13 +79,13 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
         JobState.SUCCEEDED: "its training run succeeded",
         JobState.PAUSED: "pause",
         JobState.CANCELLING: "cancel",
-        JobState.FAILED: "model unusable",
+        JobState.FAILED: "model unusable, too many failed rows",
         JobState.EXPIRED: "its deadline passed",
     },
     JobState.FINALIZING: {
         JobState.SUCCEEDED: "counts add up, outputs written",
         JobState.CANCELLING: "cancel",
-        JobState.FAILED: "counts do not add up",
+        JobState.FAILED: "too many failed rows, counts do not add up",
         JobState.EXPIRED: "its deadline passed",
     },
     JobState.PAUSED: {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.json import Jsonb
 
+from jobs.decisions.quality import Quality
 from jobs.ledger.result_rows import COLUMNS
 from jobs.rows import OF_THE_ROW
 from workers.inference.classifier import Prediction
@@ -18,6 +19,9 @@ from workers.inference.engine import Answer, RowError
 
 ROWS_AT_ONCE = 256
 """Rows that are objects of Python at one time: an embedding is a thousand of them."""
+
+EXAMPLE = 200
+"""Characters of an id or a message in the example of an error."""
 
 
 def table(
@@ -91,6 +95,31 @@ def agreement(results: Mapping[int, Answer | RowError]) -> tuple[int, int]:
     return sum(each is not None for each in said), sum(each is True for each in said)
 
 
+def errors(part: pa.Table) -> dict[str, dict[str, Any]]:
+    """Error rows by code: how many, and where the first of them is and what it says."""
+    found: dict[str, dict[str, Any]] = {}
+    bad = part.filter(part["error_code"].is_valid())
+    for row in bad.select(["row", "line", "id", "error_code", "error_message"]).to_pylist():
+        code = row.pop("error_code")
+        if code not in found:
+            message, id_ = row.pop("error_message"), row.pop("id")
+            found[code] = {"rows": 0, "id": _shown(id_), "message": _shown(message), **row}
+        found[code]["rows"] += 1
+    return found
+
+
+def quality(results: Mapping[int, Answer | RowError]) -> Quality:
+    """How well the model could read these rows and tell their labels apart."""
+    good = [each for each in results.values() if not isinstance(each, RowError)]
+    return Quality(
+        rows=len(good),
+        rows_truncated=sum(bool(each.truncated) for each in good),
+        rows_near_tie=sum(isinstance(each, Prediction) and each.near_tie for each in good),
+        tokens=sum(each.tokens or 0 for each in good),
+        tokens_unknown=sum(each.unknown for each in good),
+    )
+
+
 def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Rows of the table ``result_rows``, in the order of its columns."""
     for batch in part.to_batches(max_chunksize=ROWS_AT_ONCE):
@@ -103,6 +132,11 @@ def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
                 "explanation": None if explanation is None else Jsonb(explanation),
             }
             yield tuple(_storable(known.get(name)) for name in COLUMNS)
+
+
+def _shown(text: str | None) -> str | None:
+    """As much of an id or a message as an example needs."""
+    return None if text is None else str(_storable(text[:EXAMPLE]))
 
 
 def _storable(value: Any) -> Any:

@@ -108,8 +108,7 @@ def _work(held: ChunkLease, *, context: Context) -> None:
             kept=kept,
             keep_text=held.spec.output.keep_text,
         )
-        agreement = answers.agreement(results)
-        part = _write(held, table, seconds=seconds, agreement=agreement, context=context)
+        part = _write(held, table, results, seconds=seconds, context=context)
         keeper.beat()
         _commit(held, part, table, context=context)
 
@@ -200,12 +199,12 @@ def _shelf(context: Context) -> Shelf:
 def _write(
     held: ChunkLease,
     table: pa.Table,
+    results: Mapping[int, Answer | RowError],
     *,
     seconds: float,
-    agreement: tuple[int, int],
     context: Context,
 ) -> Part:
-    checked, agreeing = agreement
+    checked, agreeing = answers.agreement(results)
     key = parts.part_key(
         held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
     )
@@ -220,6 +219,8 @@ def _write(
         histogram=answers.histogram(table),
         rows_checked=checked,
         rows_agreeing=agreeing,
+        errors=answers.errors(table),
+        quality=answers.quality(results),
     )
 
 

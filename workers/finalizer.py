@@ -47,6 +47,8 @@ def _is_bulk(job_id: str, *, context: Context) -> bool:
 
 def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
     with context.sessions.begin() as session:
+        if finalizing.end_failed(session, held):
+            return True
         job = session.get_one(Job, held.job_id)
         done = list(chunks.done_parts(session, held.job_id))
         histogram = job_queries.histogram(session, held.job_id)

@@ -70,6 +70,10 @@ class Request:
     ] = None
     encoding: Annotated[str, typer.Option(help="Of a text corpus.")] = "utf-8"
     chunk_rows: Annotated[int | None, typer.Option(help="Rows that one worker takes.")] = None
+    max_failed: Annotated[
+        str | None,
+        typer.Option(help="Rows that may fail: 10%, 0.1 or 25. Default: all but one."),
+    ] = None
     pool: Annotated[str, typer.Option(help="Which workers.")] = "cpu"
     priority: Annotated[int, typer.Option(help="Higher goes first.")] = 0
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Repeat each text.")] = False
@@ -126,6 +130,7 @@ def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, 
         kind: options,
         "output": output,
         "chunk_rows": request.chunk_rows,
+        "max_failed": request.max_failed,
         "pool": request.pool,
         "priority": request.priority,
         "name": request.name,

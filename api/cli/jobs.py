@@ -58,6 +58,7 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     if job["histogram"]:
         printing.line()
         printing.histogram(job["histogram"], rows=job["rows"]["done"])
+    watching.findings(job)
 
 
 @app.command("watch")
@@ -245,6 +246,7 @@ def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
         ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
         ("rate", printing.rate(job["rate"])),
         ("tokens", printing.number(job["usage"]["tokens"])),
+        ("quality", job["quality"] and watching.quality(job["quality"])),
         ("agreement", job["agreement"] and watching.agreement(job["agreement"])),
         ("engine", printing.duration(job["usage"]["seconds"])),
     ]

@@ -62,6 +62,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
+def share(count: float, *, of: float) -> str:
+    """A part of a whole; what is there is never 0 %."""
+    part = count / of if of else 0.0
+    return "<0.1%" if 0 < part < 0.0005 else f"{part:.1%}"  # noqa: PLR2004
+
+
 def rate(value: float | None) -> str:
     """Rows per second."""
     if value is None:

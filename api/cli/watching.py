@@ -81,6 +81,47 @@ def summary(found: Job) -> None:
         printing.line(agreement(found["agreement"]))
     if found["histogram"]:
         printing.histogram(found["histogram"], rows=rows["done"])
+    findings(found)
+
+
+def findings(found: Job) -> None:
+    """Which rows failed, by code with one example each, and what makes the others doubtful."""
+    if found["row_errors"]:
+        printing.line()
+        printing.table(
+            ("ERROR", "ROWS", "FIRST", "MESSAGE"),
+            [
+                (
+                    each["code"],
+                    printing.number(each["rows"]),
+                    place(each["example"]),
+                    each["example"]["message"],
+                )
+                for each in found["row_errors"]
+            ],
+        )
+    for warning in found["warnings"]:
+        printing.line()
+        printing.line(f"warning: {warning['message']} ({warning['code']})")
+
+
+def place(example: Job) -> str:
+    """Where a row stands, as its owner finds it: its line, and its id if it has one."""
+    line, name = example["line"], example["id"]
+    where = f"row {printing.number(example['row'])}" if line is None else f"line {line}"
+    return where if name is None else f"{where} ({name})"
+
+
+def quality(counts: Job) -> str:
+    """How much of the rows the model could read, and of how many its labels are apart."""
+    return ", ".join(
+        f"{printing.share(counts[count], of=counts[of])} {words}"
+        for count, of, words in (
+            ("tokens_unknown", "tokens", "of the tokens unknown"),
+            ("rows_truncated", "rows", "of the rows truncated"),
+            ("rows_near_tie", "rows", "near-ties"),
+        )
+    )
 
 
 def agreement(counts: dict[str, int]) -> str:
@@ -145,7 +186,8 @@ def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
     if progress["eta_seconds"] is not None:
         counts += f" eta {printing.duration(progress['eta_seconds'])}"
     if rows["failed"]:
-        counts += f" [red]{printing.number(rows['failed'])} failed[/red]"
+        codes = ", ".join(each["code"] for each in progress["row_errors"])
+        counts += f" [red]{printing.number(rows['failed'])} failed ({codes})[/red]"
     bars.update(
         task,
         description=_words(progress),
@@ -156,16 +198,27 @@ def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
 
 
 def _plain(client: Client, job_id: str) -> Job:
-    """One line for every change of what it is doing; for logs and pipes."""
-    said = ""
+    """One line for every change of what it is doing, and for what is new to fail; for logs."""
+    said = {""}
+    last = ""
     for event in client.watch(job_id):
         if event.type != "progress":
             continue
         words = _words(event.data)
-        if words != said:
-            said = words
-            printing.note(f"{job_id} {words}")
+        news = [each for each in _failures(event.data) if each not in said]
+        for line in [words] * (words != last) + news:
+            printing.note(f"{job_id} {line}")
+        last, said = words, said.union(news)
     return client.get(job_id)
+
+
+def _failures(progress: Job) -> list[str]:
+    """A line for each code of error rows, which is the same while their number grows."""
+    return [
+        f"has failed rows, the first on {place(each['example'])}: "
+        f"{each['example']['message']} ({each['code']})"
+        for each in progress["row_errors"]
+    ]
 
 
 def _words(progress: Job) -> str:

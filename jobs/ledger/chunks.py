@@ -7,7 +7,7 @@ guarded by id, state and fence. What a worker holds under an old fence changes n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from jobs import clock, specs
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.decisions.quality import Quality
 from jobs.errors import LeaseLost
 from jobs.ledger import moves, result_rows
 from jobs.states import CLAIMABLE, ChunkState, JobState
@@ -65,6 +66,8 @@ class Part:
     histogram: dict[str, int]
     rows_checked: int = 0  # of an int8 job: whose text was computed in float32 as well
     rows_agreeing: int = 0  # of those, with the same labels both times
+    errors: dict[str, Any] = field(default_factory=dict)  # as in the table of chunks
+    quality: Quality = field(default_factory=Quality)  # of the rows that were done by this commit
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
@@ -234,11 +237,24 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
             histogram=part.histogram,
             rows_checked=part.rows_checked,
             rows_agreeing=part.rows_agreeing,
+            errors=part.errors,
+            **_added(part.quality),
             done_at=sa.func.now(),
         )
         .returning(Chunk.id)
     )
     return done is not None
+
+
+def _added(quality: Quality) -> dict[str, sa.ColumnElement[int]]:
+    counts = {
+        Chunk.rows_answered: quality.rows,
+        Chunk.rows_truncated: quality.rows_truncated,
+        Chunk.rows_near_tie: quality.rows_near_tie,
+        Chunk.tokens_read: quality.tokens,
+        Chunk.tokens_unknown: quality.tokens_unknown,
+    }
+    return {column.key: sa.func.coalesce(column, 0) + count for column, count in counts.items()}
 
 
 def _already_committed(session: Session, held: ChunkLease, part: Part) -> bool:

@@ -133,6 +133,7 @@ def _reopen_failed_chunks(session: Session, job_id: str) -> None:
             retried_part=Chunk.part_key,
             part_key=None,
             rows_failed=None,
+            errors=None,
             done_at=None,
             condemned=False,
             crashes=0,

@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.ledger import moves, steps
+from jobs.ledger import findings, moves, steps
 from jobs.ledger.steps import StepLease
 from jobs.states import ChunkState, JobState
-from jobs.tables import Chunk
+from jobs.tables import Chunk, Job
 
 _RELEASED: dict[str, Any] = {
     "step_owner": None,
@@ -35,8 +35,18 @@ def finish(session: Session, held: StepLease, *, output: dict[str, Any]) -> bool
     if done_rows(session, held.job_id) != output["rows"]:
         return False
     target = JobState.CANCELLED if held.state is JobState.CANCELLING else JobState.SUCCEEDED
+    findings.record(session, session.get_one(Job, held.job_id))
     moves.move(session, held.job_id, target, output=output, **_RELEASED)
     return True
+
+
+def end_failed(session: Session, held: StepLease) -> bool:
+    """End the job if more of its rows failed than may; ``True`` if it did.
+
+    One that is being cancelled ends as it is, whatever failed.
+    """
+    steps.confirm(session, held)
+    return held.state is JobState.FINALIZING and findings.end(session, held.job_id)
 
 
 def fail(session: Session, held: StepLease, *, message: str) -> None:

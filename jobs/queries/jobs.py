@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import clock
+from jobs.decisions import quality as quality_decisions
 from jobs.decisions import waiting
+from jobs.decisions.quality import Quality, QualityWarning
+from jobs.decisions.tolerance import RowErrors
 from jobs.errors import NotFound
-from jobs.queries import awaiting, surroundings, training
+from jobs.queries import awaiting, failed_rows, surroundings, training
 from jobs.queries.training import Training
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -40,12 +43,28 @@ class Counts:
     seconds: float = 0.0
     rows_checked: int = 0
     rows_agreeing: int = 0
+    rows_answered: int = 0
+    rows_truncated: int = 0
+    rows_near_tie: int = 0
+    tokens_read: int = 0
+    tokens_unknown: int = 0
     last_error: str | None = None
 
     @property
     def chunks(self) -> int:
         """All that were not cut in two."""
         return self.pending + self.leased + self.done
+
+    @property
+    def quality(self) -> Quality:
+        """How well the model could read the rows and tell their labels apart."""
+        return Quality(
+            rows=self.rows_answered,
+            rows_truncated=self.rows_truncated,
+            rows_near_tie=self.rows_near_tie,
+            tokens=self.tokens_read,
+            tokens_unknown=self.tokens_unknown,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,7 @@ class JobView:
     job: Job
     counts: Counts
     histogram: dict[str, int]
+    row_errors: list[RowErrors]  # empty in listings
     waiting_reason: str | None
     now: datetime
     training: Training | None  # null: a job of bulk work
@@ -79,6 +99,11 @@ class JobView:
     def last_error(self) -> str | None:
         """Why the last try that failed did, of what is tried again; null: nothing is."""
         return self.job.step_error or self.counts.last_error or self.job.run_error
+
+    @property
+    def warnings(self) -> list[QualityWarning]:
+        """What makes the results doubtful, as far as they have come."""
+        return quality_decisions.warnings(self.counts.quality, kind=self.job.kind)
 
     @property
     def eta_seconds(self) -> float | None:
@@ -133,6 +158,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
             job=job,
             counts=counts.get(job.id, Counts()),
             histogram=histogram(session, job.id) if histograms else {},
+            row_errors=failed_rows.by_code(session, job.id) if histograms else [],
             waiting_reason=_reason(
                 _facts(job, counts.get(job.id, Counts()), around=around, now=now),
                 gangs.get(job.id),
@@ -151,6 +177,15 @@ def _reason(facts: waiting.Facts, gang: waiting.GangFacts | None) -> str | None:
 def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
     found = (row._asdict() for row in session.execute(_summed(), {"job_ids": job_ids}))
     return {row.pop("job_id"): Counts(**row) for row in found}
+
+
+_OF_QUALITY = (
+    Chunk.rows_answered,
+    Chunk.rows_truncated,
+    Chunk.rows_near_tie,
+    Chunk.tokens_read,
+    Chunk.tokens_unknown,
+)
 
 
 @functools.cache  # to build it takes about as long as to run it
@@ -176,6 +211,7 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
             sa.func.coalesce(sa.func.sum(Chunk.seconds), 0.0).label("seconds"),
             _integer(sa.func.sum(Chunk.rows_checked)).label("rows_checked"),
             _integer(sa.func.sum(Chunk.rows_agreeing)).label("rows_agreeing"),
+            *(_integer(sa.func.sum(each)).label(each.key) for each in _OF_QUALITY),
             sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
         )
         .where(Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)))
@@ -185,6 +221,11 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
 
 def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.func.coalesce(value, 0), sa.BigInteger)
+
+
+def quality(session: Session, job_id: str) -> Quality:
+    """How well the model could read the job's rows and tell their labels apart."""
+    return _counts(session, [job_id]).get(job_id, Counts()).quality
 
 
 def histogram(session: Session, job_id: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobs.ledger import controls, rescuing
 from jobs.ledger.steps import Step
-from jobs.queries import dispatch, gangs
+from jobs.queries import dispatch, failed_rows, gangs
 from jobs.tables import Chunk, Job
 
 
@@ -19,6 +19,7 @@ class Wanted:
 
     expire: bool
     rescue: bool
+    judge: bool
     finalize: bool
     steps: bool
     chunks: bool
@@ -28,6 +29,7 @@ class Wanted:
 _QUESTION = sa.select(
     controls.late().exists().label("expire"),
     sa.exists(Chunk.id).where(rescuing.silent()).label("rescue"),
+    failed_rows.suspects().exists().label("judge"),
     dispatch.all_chunks_done().exists().label("finalize"),
     sa.exists(Job.id).where(sa.or_(*map(dispatch.wants_step, Step))).label("steps"),
     dispatch.pools().exists().label("chunks"),

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from jobs.decisions.tolerance import Limit
 from jobs.specs.base import Corpus, JobSpec, Output, Strict
 
 
@@ -360,6 +361,19 @@ class BulkSpec(JobSpec):
         le=100_000,
         description="Rows per chunk; default by the installation's settings.",
     )
+    max_failed: str | int | float | None = Field(
+        None,
+        description="Rows that may fail: a share, such as `0.1` or `10%`, or a whole number. With "
+        "more the job fails as soon as that is certain. Default: all but one; `100%`: all.",
+    )
+
+    @field_validator("max_failed", mode="before")
+    @classmethod
+    def _share_or_count(cls, value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+            value = str(value)
+        Limit.parse(value)
+        return value
 
     @property
     def explained(self) -> bool:

@@ -200,6 +200,14 @@ class Chunk(Base):
     rows_checked: Mapped[int | None]  # of an int8 job: whose text was computed in float32 as well
     # by this commit: a retry counts the rows that it did anew, and no others
     rows_agreeing: Mapped[int | None]  # of those, with the same labels both times
+    errors: Mapped[Json | None]  # of the part's error rows: code -> rows, and of the first of them
+    # row, line, id, message; null: not done, or by a worker that did not count them
+    # Of rows that the model answered, added up over all commits of the chunk; null: not counted.
+    rows_answered: Mapped[int | None]
+    rows_truncated: Mapped[int | None]  # of those, longer than what the model read of them
+    rows_near_tie: Mapped[int | None]  # of those, whose labels rounding could have changed
+    tokens_read: Mapped[int | None]
+    tokens_unknown: Mapped[int | None]  # of those, unknown to the tokenizer
     done_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -237,6 +245,12 @@ class Chunk(Base):
             postgresql_where=text("state = 'leased'"),
         ),
         Index("ix_chunks_leased_job", "job_id", postgresql_where=text("state = 'leased'")),
+        Index(  # control adds up each second what failed
+            "ix_chunks_failed",
+            "job_id",
+            postgresql_include=["rows_failed"],
+            postgresql_where=text("rows_failed > 0"),
+        ),
     )
 
 

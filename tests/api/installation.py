@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from api.stack import ports
 from jobs import database, objects, outputs, parts, rows
 from jobs.database import Sessions
-from jobs.ledger import chunks, finalizing, moves, planning, projects, steps
+from jobs.decisions.quality import Quality
+from jobs.ledger import chunks, finalizing, findings, moves, planning, projects, steps
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.planning import PlannedShard
 from jobs.ledger.steps import Step, StepLease
@@ -183,7 +184,15 @@ class Hands:
             planning.add_shard(session, held, shard)
             planning.complete(session, held)
 
-    def work(self, place: int, *, failed: int = 0, checked: int = 0, agreeing: int = 0) -> None:
+    def work(
+        self,
+        place: int,
+        *,
+        failed: int = 0,
+        checked: int = 0,
+        agreeing: int = 0,
+        quality: Quality | None = None,
+    ) -> None:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
             chunk_id = chunk_queries.listing(session, self._job_id, limit=place + 1)[place].id
@@ -203,9 +212,16 @@ class Hands:
             histogram={"good": held.rows - failed},
             rows_checked=checked,
             rows_agreeing=agreeing,
+            errors=_errors(held, failed=failed),
+            quality=quality or Quality(),
         )
         with self._sessions.begin() as session:
             chunks.commit(session, held, part)
+
+    def end_failed(self) -> bool:
+        """As control does where too many rows failed."""
+        with self._sessions.begin() as session:
+            return findings.end(session, self._job_id)
 
     def finish(self) -> None:
         with self._sessions.begin() as session:
@@ -243,6 +259,12 @@ class Hands:
             held = steps.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
         assert held is not None
         return held
+
+
+def _errors(held: ChunkLease, *, failed: int) -> dict[str, Any]:
+    row = held.first_row + held.rows - failed
+    example = {"row": row, "line": row + 1, "id": None, "message": "the text is empty"}
+    return {"empty_text": {"rows": failed, **example}} if failed else {}
 
 
 def _results(held: ChunkLease, *, failed: int) -> pa.Table:

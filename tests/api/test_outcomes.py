@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from jobs.decisions.quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 
@@ -80,6 +81,50 @@ def test_counts_and_histogram_are_those_of_done_chunks(
     assert job["chunks"] == {"pending": 1, "leased": 0, "done": 1}
     assert job["histogram"] == {"good": 1}
     assert job["usage"]["tokens"] == 6
+
+
+def test_error_rows_are_told_by_code_and_answers_in_doubt_are_warned_of(
+    tenant: Tenant, crew: Crew, job_id: str
+) -> None:
+    hands = crew.on(job_id)
+    hands.plan([2, 3])
+    assert (tenant.job(job_id)["quality"], tenant.job(job_id)["row_errors"]) == (None, [])
+    hands.work(1, failed=1, quality=Quality(rows=2, rows_near_tie=1, tokens=8))
+    hands.work(0, failed=1, quality=Quality(rows=1, rows_truncated=1, tokens=4, tokens_unknown=3))
+    job = tenant.job(job_id)
+    example = {"row": 1, "line": 2, "id": None, "message": "the text is empty"}
+    assert job["row_errors"] == [{"code": "empty_text", "rows": 2, "example": example}]
+    assert job["quality"] == {
+        "rows": 3,
+        "rows_truncated": 1,
+        "rows_near_tie": 1,
+        "tokens": 12,
+        "tokens_unknown": 3,
+    }
+    warned = [each["code"] for each in job["warnings"]]
+    assert warned == ["many_unknown_tokens", "many_truncated_rows", "many_near_ties"]
+    hands.finish()
+    told = [data for kind, _, data in _events(tenant, job_id) if kind == "row_errors"]
+    assert [(each["code"], each["rows"], each["line"]) for each in told] == [("empty_text", 2, 2)]
+    warnings = [data["code"] for kind, _, data in _events(tenant, job_id) if kind == "warning"]
+    assert warnings == warned
+    progress = [data for kind, _, data in _events(tenant, job_id) if kind == "progress"]
+    assert progress[-1]["row_errors"] == job["row_errors"]
+
+
+def test_parts_of_a_job_that_ended_with_too_many_failed_rows_can_be_read(
+    tenant: Tenant, crew: Crew
+) -> None:
+    job_id = tenant.submit(corpus={"file": tenant.upload(CORPUS)}, max_failed="20%")
+    hands = crew.on(job_id)
+    hands.plan([2, 3])
+    hands.work(0, failed=2)
+    assert hands.end_failed()
+    job = tenant.job(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "too_many_failed_rows")
+    page = _results(tenant, job_id)
+    assert [row["error_code"] for row in page["data"]] == ["empty_text"] * 2
+    assert page["complete"]
 
 
 def test_chunks_are_listed_in_row_order(tenant: Tenant, crew: Crew, job_id: str) -> None:

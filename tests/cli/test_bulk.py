@@ -13,6 +13,7 @@ import typer.main
 
 from api.cli import app, watching
 from jobs import specs
+from jobs.decisions.quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 from tests.cli.conftest import Run
@@ -247,6 +248,7 @@ def test_every_option_says_what_it_is_for(kind: str) -> None:
         ("text2text", ["--stop", "a", "--stop", ""], "a stop text must not be empty"),
         ("text2text", ["--beams", "0"], "text2text.beams: must be greater than or equal to 1"),
         ("text2text", ["--temperature", "1"], "No such option"),
+        ("embed", ["--max-failed", "half"], "max_failed must be a share, such as 0.1 or 10%"),
         ("text2text", ["--out", "out.txt"], "--out must end in .parquet, .jsonl, .csv"),
     ],
 )
@@ -299,7 +301,7 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
 ) -> None:
     job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
     _work(crew, job_id)
-    job = {**tenant.job(job_id), "rate": 50.0, "histogram": {}}
+    job = {**tenant.job(job_id), "rate": 50.0, "histogram": {}, "row_errors": []}
     watching.summary(job)
     said = capsys.readouterr().out
     assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
@@ -330,6 +332,58 @@ def test_the_summary_of_an_int8_job_says_how_many_labels_agree(
     assert job["agreement"] == {"rows": 4, "equal": 3}
     watching.summary(job)
     assert "int8: 75.0% of 4 rows agree with float32" in capsys.readouterr().out
+
+
+def test_the_summary_has_failed_rows_by_code_with_the_first_of_each(
+    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
+    _work(crew, job_id)
+    watching.summary(tenant.job(job_id))
+    *_, headers, errors = capsys.readouterr().out.splitlines()
+    assert headers.split() == ["ERROR", "ROWS", "FIRST", "MESSAGE"]
+    assert re.split(r"  +", errors) == ["empty_text", "1", "line 5", "the text is empty"]
+
+
+def test_the_summary_ends_with_the_warnings(
+    tenant: Tenant, crew: Crew, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = tenant.submit()
+    hands = crew.on(job_id)
+    hands.plan([5])
+    hands.work(0, quality=Quality(rows=5, rows_truncated=2, tokens=40, tokens_unknown=1))
+    watching.summary(tenant.job(job_id))
+    said = capsys.readouterr().out
+    assert "\nwarning: 40.0% (2 of 5) of the rows are longer than what the model reads" in said
+    assert "unknown" not in said
+
+
+def test_a_job_of_which_every_row_failed_is_an_exit_code_of_1_and_its_reason(
+    run: Run, tenant: Tenant, crew: Crew, corpus: Path
+) -> None:
+    job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
+    hands = crew.on(job_id)
+    hands.plan([2, 3])
+    hands.work(0, failed=2)
+    assert not hands.end_failed()
+    hands.work(1, failed=3)
+    assert hands.end_failed()
+    ran = run("jobs", "watch", job_id)
+    assert ran.code == 1
+    assert f"{job_id} failed: 5 rows, 5 failed" in ran.out
+    assert "empty_text  5     line 1  the text is empty" in ran.out
+    assert "has failed rows, the first on line 1: the text is empty (empty_text)" in ran.err
+    last = ran.err.splitlines()[-1]
+    assert last.startswith(f"nightshift: {job_id} failed: all 5 rows failed: 5 empty_text; such as")
+    assert last.endswith("(too_many_failed_rows)")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("10%", "10%"), ("0.25", "0.25"), ("25", "25")])
+def test_how_many_rows_may_fail_lands_in_the_spec(
+    run: Run, tenant: Tenant, corpus: Path, given: str, kept: str
+) -> None:
+    spec = _spec(run, tenant, "embed", str(corpus), "--model", "/m", "--max-failed", given)
+    assert spec["max_failed"] == kept
 
 
 def test_the_summary_of_a_job_that_did_nothing_says_so(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.decisions.quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 from tests.cli.conftest import Run
@@ -42,7 +43,18 @@ def test_a_job_is_shown_in_full(run: Run, done: str) -> None:
     assert "state          succeeded" in shown
     assert "5 of 5" in shown
     assert "good" in shown
+    assert "empty_text  1     line 5  the text is empty" in shown
     assert json.loads(run("jobs", "show", done, "--json").out)["id"] == done
+
+
+def test_a_job_shows_how_well_its_rows_could_be_read(run: Run, tenant: Tenant, crew: Crew) -> None:
+    job_id = tenant.submit()
+    hands = crew.on(job_id)
+    hands.plan([5000])
+    hands.work(0, quality=Quality(5_000, 500, rows_near_tie=1, tokens=80_000, tokens_unknown=0))
+    shown = run("jobs", "show", job_id).out
+    assert "0.0% of the tokens unknown, 10.0% of the rows truncated, <0.1% near-ties" in shown
+    assert "warning: 10.0% (500 of 5,000) of the rows are longer" in shown
 
 
 def test_results_are_printed_as_json_lines(run: Run, done: str) -> None:

@@ -19,7 +19,7 @@ from jobs.ledger import workers as beats
 from jobs.queries import jobs as job_queries
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, ControlStatus, Project
-from tests.control.conftest import WINDOW, Desk
+from tests.control.conftest import LONG, WINDOW, Desk
 from tests.ledger.building import OTHER, PROJECT, RUN_OUT
 from tests.support.servers import Server
 from workers.app import PLAN_QUEUE
@@ -130,6 +130,19 @@ def test_a_job_goes_from_submit_to_its_end_by_turns(desk: Desk) -> None:
     assert len(desk.messages(PLAN_QUEUE)) == 2
     desk.ledger.finish(job_id)
     assert desk.turn() == 0
+
+
+def test_a_turn_ends_a_job_with_too_many_failed_rows_and_sends_nothing_more_of_it(
+    desk: Desk,
+) -> None:
+    job_id = desk.ledger.running(*[5] * 50, max_failed=3)
+    desk.turn()
+    desk.ledger.commit(desk.ledger.held(desk.take()[0]), failed=4)
+    control = desk.another_control()
+    assert control.turn(led_for=LONG) == 1
+    job = desk.ledger.job(job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "too_many_failed_rows")
+    assert control.turn(led_for=LONG) == 0
 
 
 def test_while_nobody_trains_a_turn_asks_once_about_it(desk: Desk) -> None:

@@ -118,9 +118,14 @@ class Ledger:
         return held
 
     def commit(
-        self, held: ChunkLease, *, failed: int = 0, results: Sequence[tuple[Any, ...]] = ()
+        self,
+        held: ChunkLease,
+        *,
+        failed: int = 0,
+        code: str = "no_tokens",
+        results: Sequence[tuple[Any, ...]] = (),
     ) -> Part:
-        part = part_of(held, failed=failed)
+        part = part_of(held, failed=failed, code=code)
         with self.sessions.begin() as session:
             chunks.commit(session, held, part, results=results)
         return part
@@ -164,7 +169,7 @@ class Ledger:
             return list(session.scalars(query))
 
 
-def part_of(held: ChunkLease, *, failed: int = 0) -> Part:
+def part_of(held: ChunkLease, *, failed: int = 0, code: str = "no_tokens") -> Part:
     return Part(
         key=f"parts/{held.chunk_id}-{held.fence}",
         bytes=1,
@@ -173,7 +178,14 @@ def part_of(held: ChunkLease, *, failed: int = 0) -> Part:
         tokens=held.rows,
         seconds=0.5,
         histogram={"good": held.rows - failed},
+        errors={code: _errors(held, failed)} if failed else {},
     )
+
+
+def _errors(held: ChunkLease, failed: int) -> dict[str, Any]:
+    """As the worker counts them: the chunk's first rows failed."""
+    row = held.first_row
+    return {"rows": failed, "row": row, "line": row + 1, "id": f"id {row}", "message": "it is bad"}
 
 
 def result_rows(held: ChunkLease, *, label: str = "good") -> list[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from psycopg.types.json import Jsonb
 
+from jobs.decisions.quality import Quality
 from jobs.ledger.result_rows import COLUMNS
 from jobs.rows import CLASSIFY_SCHEMA, SHARD_SCHEMA, WRITTEN_SCHEMA, RowCode, embed_schema
 from workers import answers
@@ -123,3 +124,42 @@ def test_no_rows_are_a_part_without_rows() -> None:
 def test_tokens_are_those_read_and_written() -> None:
     sums = [answers.tokens(part(schema, answer)) for schema, answer, _ in ANSWERS]
     assert sums == [8, 8, 12]
+
+
+def test_error_rows_are_counted_by_code_with_the_first_of_each() -> None:
+    schema, answer, _ = ANSWERS[1]
+    table = pa.concat_tables([part(schema, answer, count=6), part(schema, answer, count=4)])
+    assert answers.errors(table) == {
+        "not_finite": {
+            "rows": 2,
+            "row": 4,
+            "line": 5,
+            "id": "id 4",
+            "message": "not a number",
+        },
+        "bad_json": {
+            "rows": 2,
+            "row": 5,
+            "line": 6,
+            "id": "id 5",
+            "message": "it is cut short",
+        },
+    }
+
+
+def test_an_example_fits_into_the_ledger_however_long_its_id_is() -> None:
+    schema, answer, _ = ANSWERS[1]
+    rows = shard(4).set_column(3, "id", pa.array(["\0" * 10_000] * 4))
+    table = answers.table(rows, {0: answer}, schema=schema, kept={}, keep_text=False)
+    assert answers.errors(table)["bad_json"]["id"] == "\ufffd" * answers.EXAMPLE
+
+
+def test_what_could_not_be_read_and_what_is_nearly_tied_is_counted() -> None:
+    near = Prediction(("a",), (0.5,), tokens=4, truncated=True, unknown=1, near_tie=True)
+    far = Prediction(("b",), (0.9,), tokens=6, truncated=False)
+    error = RowError(RowCode.NOT_FINITE, "not a number")
+    found = answers.quality({0: near, 1: far, 2: error, 3: near})
+    assert found == Quality(rows=3, rows_truncated=2, rows_near_tie=2, tokens=14, tokens_unknown=2)
+    vector = Embedding(np.zeros(3, np.float32), tokens=4, truncated=True, unknown=3)
+    text = Written("it", "stop", tokens=5, output_tokens=2, truncated=False, unknown=2)
+    assert answers.quality({0: vector, 1: text}) == Quality(2, 1, 0, tokens=9, tokens_unknown=5)

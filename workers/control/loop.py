@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -24,6 +25,7 @@ from workers.control.publisher import BrokerAway, Publisher
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
+JUDGING_SECONDS = 1.0
 SHORTEST_PAUSE = 0.05
 """Seconds between two turns, however fast workers take messages."""
 
@@ -38,6 +40,7 @@ class Control:
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = threading.Event()
         self._tidied_at = 0.0
+        self._judged_at = -math.inf
         self._broker_error: str | None = None
 
     def stop(self, *_: object) -> None:
@@ -92,6 +95,8 @@ class Control:
         did = self._part(turns.expire) if wanted.expire else 0
         if wanted.rescue and rescuing:
             did += self._part(turns.rescue)
+        if wanted.judge:
+            did += self._judge()
         if wanted.finalize:
             did += self._part(turns.begin_finalizing)
         if wanted.steps or wanted.finalize:
@@ -103,6 +108,13 @@ class Control:
         turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
         return did
+
+    def _judge(self) -> int:
+        """End jobs of which too many rows failed: it adds up chunks, and so once a second."""
+        if time.monotonic() - self._judged_at < JUDGING_SECONDS:
+            return 0
+        self._judged_at = time.monotonic()
+        return self._part(turns.end_failed)
 
     def _train(self, *, rescuing: bool) -> int:
         """The parts of a turn that are about training."""

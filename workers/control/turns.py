@@ -13,9 +13,9 @@ import structlog
 from jobs import clock
 from jobs.database import Sessions
 from jobs.decisions import sharing, windows
-from jobs.ledger import controls, dispatching, rescuing, workers
+from jobs.ledger import controls, dispatching, findings, rescuing, workers
 from jobs.ledger.steps import Step
-from jobs.queries import dispatch, surroundings, wanted
+from jobs.queries import dispatch, failed_rows, surroundings, wanted
 from jobs.queries.wanted import Wanted
 from jobs.settings import Settings
 from workers.control.publisher import Publisher
@@ -44,6 +44,22 @@ def rescue(sessions: Sessions) -> int:
     if rescued.chunks:
         log.warning("chunks taken back from silent workers", **dataclasses.asdict(rescued))
     return rescued.chunks
+
+
+def end_failed(sessions: Sessions) -> int:
+    """End jobs of which more rows have failed than may."""
+    with sessions.begin() as session:
+        found = session.scalars(failed_rows.suspects()).all()
+    return sum(_end_failed(sessions, job_id) for job_id in found)
+
+
+def _end_failed(sessions: Sessions, job_id: str) -> bool:
+    """In a transaction of its own: the job's row is locked in it."""
+    with sessions.begin() as session:
+        ended = findings.end(session, job_id)
+    if ended:
+        log.warning("a job ends: too many of its rows failed", job_id=job_id)
+    return ended
 
 
 def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:

@@ -48,6 +48,8 @@ class Prediction:
     truncated: bool  # the text went on after them
     explanation: tuple[Attribution, ...] | None = None  # of rows that were chosen for it
     agrees: bool | None = None  # of int8: float32 has the same labels; None: nobody looked
+    unknown: int = 0  # tokens of those that the tokenizer does not know
+    near_tie: bool = False  # rounding could have changed the labels: they were measured alone
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.CLASSIFY_SCHEMA``, with an explanation if there is one."""
@@ -171,17 +173,21 @@ class Classifier:
         verdicts = judge(np.concatenate(lines), starts=starts, rule=self._rule)
         for place, row in enumerate(rows):
             if verdicts.settled[place] or (final and verdicts.finite[place]):
-                yield self._prediction(verdicts, place=place, reading=row.reading)
+                yield self._prediction(verdicts, place=place, reading=row.reading, near_tie=final)
             else:
                 yield NOT_FINITE if final else None
 
-    def _prediction(self, verdicts: Verdicts, *, place: int, reading: Reading) -> Prediction:
+    def _prediction(
+        self, verdicts: Verdicts, *, place: int, reading: Reading, near_tie: bool
+    ) -> Prediction:
         order = verdicts.order[place, : verdicts.shown[place]]
         return Prediction(
             labels=tuple(self._labels[index] for index in order),
             scores=tuple(verdicts.scores[place, order].tolist()),
             tokens=reading.tokens,
             truncated=reading.truncated,
+            unknown=reading.unknown,
+            near_tie=near_tie,
         )
 
 

@@ -30,6 +30,7 @@ class Embedding:
     vector: npt.NDArray[np.float32]
     tokens: int  # that the model read, the prompt's and special ones included
     truncated: bool  # the text went on after them
+    unknown: int = 0  # tokens of those that the tokenizer does not know
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.embed_schema``."""
@@ -74,7 +75,10 @@ class Embedder:
         if self._shape.normalize:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         return Embedding(
-            vector.astype(np.float32), tokens=row.reading.tokens, truncated=row.reading.truncated
+            vector.astype(np.float32),
+            tokens=row.reading.tokens,
+            truncated=row.reading.truncated,
+            unknown=row.reading.unknown,
         )
 
 

@@ -39,6 +39,18 @@ __all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
 class Answer(Protocol):
     """What came of a row."""
 
+    @property
+    def tokens(self) -> int | None:
+        """That the model read; none of a file."""
+
+    @property
+    def truncated(self) -> bool | None:
+        """Whether the text went on after them."""
+
+    @property
+    def unknown(self) -> int:
+        """Tokens of those that stand for whatever the tokenizer does not know."""
+
     def columns(self) -> dict[str, Any]:
         """By the names of the kind's schema in ``jobs.rows``."""
 

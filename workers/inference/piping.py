@@ -25,6 +25,7 @@ from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
 from workers.inference import isolation, loading, media, memory, spreading
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
+from workers.inference.reading import counted, unknown_token
 
 SOUNDS = frozenset({PipelineTask.AUDIO_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION})
 ACCELERATOR_ROWS = 16
@@ -41,6 +42,7 @@ class Piped:
     output: str  # JSON
     tokens: int | None
     truncated: bool | None
+    unknown: int = 0  # tokens of those that the tokenizer does not know
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.PIPELINE_SCHEMA``."""
@@ -54,6 +56,7 @@ class Item:
     value: Any
     tokens: int | None = None
     truncated: bool | None = None
+    unknown: int = 0
 
 
 class Reader(Protocol):
@@ -237,15 +240,16 @@ def _reader(
 class _Texts:
     def __init__(self, tokenizer: Any, *, cuts: bool) -> None:
         self._tokenizer = tokenizer
+        self._unknown = unknown_token(tokenizer)
         self._cuts = cuts
 
     def __call__(self, text: str, /) -> Item | RowError:
         if not self._tokenizer(text, add_special_tokens=False)["input_ids"]:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
-        tokens, most = len(self._tokenizer(text)["input_ids"]), self._tokenizer.model_max_length
-        if self._cuts and tokens > most:
-            return Item(text, tokens=most, truncated=True)
-        return Item(text, tokens=tokens, truncated=False)
+        ids, most = self._tokenizer(text)["input_ids"], self._tokenizer.model_max_length
+        cut = self._cuts and len(ids) > most
+        read = ids[:most] if cut else ids
+        return Item(text, tokens=len(read), truncated=cut, unknown=counted(self._unknown, read))
 
 
 class _Images:
@@ -283,7 +287,7 @@ def _piped(item: Item, said: Any) -> Piped | RowError:
         output = json.dumps(said, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError:  # infinite, or not a number
         return NOT_FINITE
-    return Piped(output, tokens=item.tokens, truncated=item.truncated)
+    return Piped(output, tokens=item.tokens, truncated=item.truncated, unknown=item.unknown)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenizers import Encoding, Tokenizer, normalizers
+from tokenizers import Encoding, Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
@@ -55,6 +55,7 @@ class Reading:
 
     windows: tuple[Window, ...]
     truncated: bool
+    unknown: int = 0  # of the tokens, those that stand for whatever the tokenizer does not know
 
     @property
     def tokens(self) -> int:
@@ -78,6 +79,7 @@ class Reader:
         lower: bool = False,
     ) -> None:
         self._backend = _backend(tokenizer)
+        self._unknown = unknown_token(tokenizer)
         if lower:
             _lower(self._backend)
         self._strides = options.long_texts is LongTexts.STRIDE
@@ -159,7 +161,11 @@ class Reader:
         rest = encoding.overflowing
         encodings = [encoding, *rest] if self._strides else [encoding]
         windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
-        return Reading(windows=windows, truncated=bool(rest) and not self._strides)
+        return Reading(
+            windows=windows,
+            truncated=bool(rest) and not self._strides,
+            unknown=sum(counted(self._unknown, each.ids) for each in windows),
+        )
 
     def _says_nothing(self, encoding: Encoding, *, item: Item) -> bool:
         """Whether a text has no tokens of its own: those of the prompt are not counted."""
@@ -187,6 +193,7 @@ class PairReader:
         hypotheses: Sequence[str],
     ) -> None:
         self._backend = _backend(tokenizer)
+        self._unknown = unknown_token(tokenizer)
         self._texts = tuple(hypotheses)
         self._backend.no_padding()
         self._backend.no_truncation()
@@ -215,7 +222,30 @@ class PairReader:
         if 0 not in encodings[0].sequence_ids:  # nothing is of the text
             return Reading(windows=(), truncated=False)
         windows = tuple(Window(ids=each.ids, types=each.type_ids) for each in encodings)
-        return Reading(windows=windows, truncated=any(each.overflowing for each in encodings))
+        return Reading(
+            windows=windows,
+            truncated=any(each.overflowing for each in encodings),
+            unknown=sum(counted(self._unknown, each.ids) for each in windows),
+        )
+
+
+def unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of whatever a tokenizer does not know; ``None``: it has pieces for every text.
+
+    Byte-level tokenizers name one that they never make, often the token that ends a text.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or isinstance(backend.model, models.Unigram):
+        named: int | None = tokenizer.unk_token_id
+        return None if named == tokenizer.eos_token_id else named
+    token = getattr(backend.model, "unk_token", None)
+    found: int | None = None if token is None else backend.token_to_id(token)
+    return found
+
+
+def counted(unknown: int | None, ids: Sequence[int]) -> int:
+    """How often the id of whatever is unknown is among these."""
+    return 0 if unknown is None else ids.count(unknown)
 
 
 def slices(texts: Sequence[Item], *, budget: int) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ from workers.inference import isolation, loading
 from workers.inference.budget import Budget, Work
 from workers.inference.flowing import Flow
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
-from workers.inference.reading import Item
+from workers.inference.reading import Item, counted, unknown_token
 from workers.inference.stepping import Line, Prompt, Stepper
 
 BUDGETS = 8
@@ -38,10 +38,11 @@ class Written:
     tokens: int  # that the model read
     output_tokens: int  # that it wrote, the one that ends the text included
     truncated: bool  # the row's text was longer than what the model read
+    unknown: int = 0  # tokens that it read and the tokenizer does not know
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.rows.WRITTEN_SCHEMA``."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "unknown"}
 
 
 Read = Callable[[int, Any], Prompt | RowError]
@@ -71,6 +72,7 @@ class Writer:
             stops=options.stop or _as_list(model.generation_config.stop_strings),
             ends=_as_list(config.eos_token_id),
         )
+        self._unknown = unknown_token(tokenizer)
         model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
@@ -219,6 +221,7 @@ class Writer:
             tokens=len(line.prompt.ids),
             output_tokens=len(line.new),
             truncated=line.prompt.truncated,
+            unknown=counted(self._unknown, line.prompt.ids),
         )
 
 
