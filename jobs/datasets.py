@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from jobs.signatures import Signature
 from jobs.specs import AnyTraining, FinetuneSpec, LabelledCorpus
 
 MAX_LABELS = 10_000
@@ -67,6 +68,7 @@ class Dataset:
 
     labels: tuple[str, ...] | None  # of the training rows, sorted; None: targets are texts
     splits: Mapping[Split, SplitFacts]
+    signature: Signature | None = None  # how rows are read; None: planned before it was decided
 
     @property
     def rows(self) -> int:
@@ -84,14 +86,19 @@ class Dataset:
         return {
             "labels": None if self.labels is None else list(self.labels),
             "splits": {str(name): split.as_json() for name, split in self.splits.items()},
+            "signature": self.signature and self.signature.model_dump(mode="json"),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Dataset:
         """The inverse of ``as_json``."""
         splits = {Split(name): SplitFacts.from_json(v) for name, v in value["splits"].items()}
-        labels = value["labels"]
-        return cls(labels=None if labels is None else tuple(labels), splits=splits)
+        labels, signature = value["labels"], value.get("signature")
+        return cls(
+            labels=None if labels is None else tuple(labels),
+            splits=splits,
+            signature=signature and Signature.model_validate(signature),
+        )
 
 
 def corpora(spec: AnyTraining) -> dict[Split, LabelledCorpus]:

@@ -31,6 +31,8 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_raises           it raises the same exception for nearly all rows, each alone
     label_without_tokens   a label of which the model's tokenizer makes nothing
     labels_indistinguishable   labels that become the same tokens, or the same embedding
+    model_other_labels     label texts that a version with a head of its own was not trained on
+    model_other_task       an evaluation for another task than the version was trained for
 """
 
 from __future__ import annotations
@@ -44,10 +46,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from jobs import modelfiles, references
+from jobs import modelfiles, references, signatures
 from jobs.errors import ModelFailure
 from jobs.modelfiles import ModelFile
 from jobs.references import Folder, Hub
+from jobs.signatures import Signature
 
 HUB_FILES = [
     "*.safetensors",
@@ -84,11 +87,14 @@ IDENTITY = (
     "processor_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
+    signatures.FILE,
 )
 """What the answers depend on, and so what the digest covers."""
 
 BAD_HEADER = (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 HEAD = "ForSequenceClassification"
+MULTI_LABEL = "multi_label_classification"
+"""What ``problem_type`` in a config says of a head whose rows have any number of labels."""
 HEAD_TENSORS = ("classifier.", "score.", "classification_head.", "pre_classifier.")
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
 """What configs call the length of a token's vector."""
@@ -138,13 +144,19 @@ class ModelFacts:
     prompt: str  # that its files put before every text; empty: none
     pools_prompt: bool  # the prompt's own tokens are pooled too
     width: int | None  # length of a token's vector; None: the config does not say
-    chats: bool  # the tokenizer has a chat template
+    chat_template: str | None  # sha256 of the tokenizer's own; None: it has none
     max_tokens: int | None  # longest input, special tokens included; None: no limit is known
     dimensions: int | None  # numbers of an embedding that its files keep; None: all
     lowers: bool  # its files say that texts are put into lower case before they are tokenized
     has_decoder: bool  # beside an encoder
     tokenizes: bool  # it reads texts
     preprocesses: bool  # it reads images or sounds
+    signature: Signature | None  # how a version was trained; None: the folder does not say
+
+    @property
+    def chats(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return self.chat_template is not None
 
 
 def resolve(reference: str, *, allowed: Sequence[str]) -> Path:
@@ -188,13 +200,14 @@ def inspect(folder: Path) -> ModelFacts:
         prompt=_prompt(sentences) or (base.prompt if base else ""),
         pools_prompt=_pools_prompt(folder) and (base is None or base.pools_prompt),
         width=_width(config),
-        chats=_chats(folder),
+        chat_template=chat_template(folder),
         max_tokens=_max_tokens(folder, config=config, transformer=transformer),
         dimensions=_dimensions(sentences) or (base.dimensions if base else None),
         lowers=bool(transformer.flag("do_lower_case")) or (base is not None and base.lowers),
         has_decoder=bool(config.flag("is_encoder_decoder")),
         tokenizes=_has_tokenizer(folder),
         preprocesses=_has_preprocessor(folder),
+        signature=signatures.read(folder),
     )
 
 
@@ -408,14 +421,22 @@ def _width(config: ModelFile) -> int | None:
     return next((int(count) for count in counts if count and 1 <= count < NO_LIMIT), None)
 
 
-def _chats(folder: Path) -> bool:
-    """Whether there is a chat template; of several, one that is used when nobody names one."""
-    config = modelfiles.optional(folder, "tokenizer_config.json")
+def chat_template(folder: Path) -> str | None:
+    """The sha256 of the chat template; of several, of the one used when nobody names one."""
+    path = folder / "chat_template.jinja"
+    if path.is_file():  # the library prefers it
+        text: str | None = path.read_text(encoding="utf-8", errors="replace")
+    else:
+        text = _template_within(modelfiles.optional(folder, "tokenizer_config.json"))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() if text else None
+
+
+def _template_within(config: ModelFile) -> str | None:
     several = config.values.get("chat_template")
-    if isinstance(several, list):
-        names = [each.get("name") for each in several if isinstance(each, dict)]
-        return "default" in names
-    return bool(config.text("chat_template")) or (folder / "chat_template.jinja").is_file()
+    if not isinstance(several, list):
+        return config.text("chat_template")
+    named = (each for each in several if isinstance(each, dict) and each.get("name") == "default")
+    return next((str(each.get("template")) for each in named), None)
 
 
 def _transformer(folder: Path) -> ModelFile:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobs.decisions import defaults
 from jobs.errors import ModelFailure
 from jobs.models import POOLING, WIDTHS, ModelFacts
 from jobs.specs import (
@@ -89,6 +90,7 @@ def check(facts: ModelFacts, options: Options) -> None:
     """Raise ``ModelFailure`` unless this model can do what the options ask."""
     if not isinstance(options, PipelineOptions):
         check_reads_texts(facts)
+    defaults.check(options, facts.signature)
     match options:
         case PipelineOptions():
             _check_pipeline(facts, task(facts, options), options)

@@ -20,13 +20,14 @@ from jobs.corpora import targets as target_values
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions import splitting
+from jobs.decisions import defaults, splitting
 from jobs.errors import CorpusFailure
 from jobs.ledger import planning
 from jobs.ledger.planning import DataShard
 from jobs.ledger.steps import StepLease
 from jobs.models import ModelFacts
 from jobs.settings import Settings
+from jobs.signatures import Reading, RowForm, Signature
 from jobs.specs import AnyTraining, ClassifyOptions, EvaluateSpec, FinetuneSpec, LabelledCorpus
 from jobs.specs import Task as TrainingTask
 from jobs.tables import Job
@@ -53,8 +54,10 @@ def plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     """Write the job's data and let it run. Raises ``JobFailure``, ``LeaseLost``, ``OSError``."""
     opened = _open(held, context=context)
     model = _inspect_model(opened, keeper=keeper, context=context)
+    signature = defaults.of_training(opened.spec, model)
+    _check_model(model, signature, spec=opened.spec)
     writing = _Writing(held, keeper=keeper, context=context)
-    dataset = _dataset(opened, model, writing=writing)
+    dataset = _dataset(opened, model, signature, writing=writing)
     database.patiently(
         context.sessions,
         lambda session: planning.complete_dataset(
@@ -63,6 +66,7 @@ def plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
             shards=writing.shards,
             dataset=dataset,
             model_digest=None if model is None else model.digest,
+            reading=_reading(opened, model, dataset),
         ),
         seconds=PATIENCE,
     )
@@ -101,31 +105,58 @@ def _inspect_model(opened: _Opened, *, keeper: Keeper, context: Context) -> Mode
     with using(opened.reference, project_id=opened.project_id, beat=keeper.beat) as folder:
         facts = models.inspect(folder)
     usable.check_reads_texts(facts)
-    if isinstance(opened.spec, EvaluateSpec) and opened.spec.task is TrainingTask.CLASSIFY:
-        usable.check(facts, ClassifyOptions())
     return facts
 
 
-def _dataset(opened: _Opened, model: ModelFacts | None, *, writing: _Writing) -> Dataset:
+def _check_model(model: ModelFacts | None, signature: Signature, *, spec: AnyTraining) -> None:
+    if isinstance(spec, EvaluateSpec) and signature.task is TrainingTask.CLASSIFY:
+        assert model is not None
+        usable.check(model, ClassifyOptions())
+
+
+def _reading(opened: _Opened, model: ModelFacts | None, dataset: Dataset) -> Reading | None:
+    """How an evaluated version was trained, and what the job has otherwise."""
+    known = None if model is None else model.signature
+    if not isinstance(opened.spec, EvaluateSpec) or known is None:
+        return None
+    assert dataset.signature is not None
+    return Reading(
+        model=opened.reference or "",
+        trained=known,
+        warnings=defaults.differences(dataset.signature, known),
+    )
+
+
+def _dataset(
+    opened: _Opened, model: ModelFacts | None, signature: Signature, *, writing: _Writing
+) -> Dataset:
     spec = opened.spec
-    targets = target_values.of(spec.task, multi_label=spec.multi_label)
-    known = _labels_of_model(spec, model)
+    targets = target_values.of(signature.task, multi_label=signature.multi_label)
+    known = _labels_of_model(spec, model, task=signature.task)
     splits: dict[Split, SplitFacts] = {}
+    forms: dict[Split, RowForm] = {}
     for split, (corpus, source) in opened.sources.items():
         tally = Tally(split, targets=targets, known=known)
         splits[split] = found = writing.split(split, corpus, source, tally=tally, targets=targets)
+        forms[split] = tally.form
         if split is Split.TRAIN and found.labels is not None:
             _check_labels(found, targets)
             known = Known(found.labels, "the training corpus")
     if isinstance(spec, FinetuneSpec) and Split.VALIDATION not in splits:
         _check_share(spec, splits[Split.TRAIN])
     labels = next(iter(splits.values())).labels
-    return Dataset(labels=None if labels is None else tuple(labels), splits=splits)
+    return Dataset(
+        labels=None if labels is None else tuple(labels),
+        splits=splits,
+        signature=defaults.with_rows(signature, spec, forms),
+    )
 
 
-def _labels_of_model(spec: AnyTraining, model: ModelFacts | None) -> Known | None:
+def _labels_of_model(
+    spec: AnyTraining, model: ModelFacts | None, *, task: TrainingTask
+) -> Known | None:
     """What an evaluated classifier can answer; in a fine-tune the training rows say that."""
-    if model is None or isinstance(spec, FinetuneSpec) or spec.task is not TrainingTask.CLASSIFY:
+    if model is None or isinstance(spec, FinetuneSpec) or task is not TrainingTask.CLASSIFY:
         return None
     return Known(tuple(map(values.label, model.id2label or UNNAMED_LABELS)), "the model")
 

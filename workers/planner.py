@@ -18,7 +18,7 @@ import structlog
 from jobs import database, inputs, models, parts, specs, usable
 from jobs.corpora import reading
 from jobs.corpora.sources import Source
-from jobs.decisions import cutting
+from jobs.decisions import cutting, defaults
 from jobs.decisions.cutting import Limits
 from jobs.ledger import planning
 from jobs.ledger.planning import PlannedShard, Progress
@@ -26,7 +26,16 @@ from jobs.ledger.steps import Step, StepLease
 from jobs.models import ModelFacts
 from jobs.rows import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import TRAINING, AnyBulk, EmbedSpec, GenerateSpec, PipelineSpec, Text2TextSpec
+from jobs.signatures import Reading
+from jobs.specs import (
+    TRAINING,
+    AnyBulk,
+    EmbedSpec,
+    GenerateSpec,
+    PairCorpus,
+    PipelineSpec,
+    Text2TextSpec,
+)
 from jobs.tables import Job
 from workers import datasets
 from workers.ahead import ahead
@@ -78,6 +87,7 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
             fingerprint=source.fingerprint(),
             model_digest=facts.digest,
             embedding_width=_embedding_width(facts, spec),
+            reading=_reading(job, spec, facts),
         )
     batches = reading.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
@@ -105,8 +115,24 @@ def _inspect_model(job: Job, spec: AnyBulk, *, keeper: Keeper, context: Context)
     using, reference = context.artefacts.using, job.model_pinned or spec.model
     with using(reference, project_id=job.project_id, beat=keeper.beat) as folder:
         facts = models.inspect(folder)
-    usable.check(facts, spec.options)
+    usable.check(facts, defaults.applied(spec.options, facts.signature))
     return facts
+
+
+def _reading(job: Job, spec: AnyBulk, facts: ModelFacts) -> Reading | None:
+    """What the model's signature means for the job; ``None``: it has none."""
+    if facts.signature is None:
+        return None
+    return Reading(
+        model=job.model_pinned or spec.model,
+        trained=facts.signature,
+        warnings=defaults.contradictions(
+            spec.options,
+            facts.signature,
+            limit=facts.max_tokens,
+            pairs=isinstance(spec.corpus, PairCorpus) and spec.corpus.pair_column is not None,
+        ),
+    )
 
 
 def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:

@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.corpora import targets as target_values
+from jobs.corpora.messages import WHOLE
 from jobs.corpora.targets import Targets
 from jobs.datasets import EXAMPLES, MAX_LABELS, Rejected, Split, SplitFacts
 from jobs.errors import CorpusFailure
 from jobs.rows import TRAINING_SCHEMA
+from jobs.signatures import RowForm
 
 _LISTED = 10
 _CLIPPED = 100
@@ -42,6 +44,7 @@ class Tally:
         self._rejected = 0
         self._examples: list[Rejected] = []
         self._labels: Counter[str] = Counter()
+        self._forms: set[RowForm] = set()
 
     def add(self, batch: pa.RecordBatch) -> pa.Table:
         """Count a batch of ``LABELLED_SCHEMA``; its usable rows in ``TRAINING_SCHEMA``.
@@ -57,7 +60,14 @@ class Tally:
             table = table.filter(batch["error_code"].is_null())
         if self._targets in (Targets.LABEL, Targets.LABELS):
             self._count(table)
+        self._forms |= _forms(table)
         return table
+
+    @property
+    def form(self) -> RowForm:
+        """What all usable rows are: a reader chooses its columns once."""
+        [form] = self._forms
+        return form
 
     def facts(self, *, fingerprint: str, shards: int) -> SplitFacts:
         """What was found. Raises ``CorpusFailure``: split_empty."""
@@ -110,6 +120,15 @@ class Tally:
             f"{known.whose} lacks; it has {_listed(known.labels)}",
             code="unknown_label",
         )
+
+
+def _forms(table: pa.Table) -> set[RowForm]:
+    targets = table["target"]
+    plain = targets.null_count
+    whole = pc.sum(pc.equal(targets, WHOLE)).as_py() or 0
+    found = {RowForm.TEXT: plain, RowForm.MESSAGES: whole}
+    found[RowForm.PAIR] = table.num_rows - plain - whole
+    return {form for form, rows in found.items() if rows}
 
 
 def _line_of(target: str, table: pa.Table) -> int:

@@ -31,7 +31,8 @@ LongTexts = Annotated[
 ]
 Stride = Annotated[int, typer.Option(help="Tokens that neighbouring windows share.")]
 MaxTokens = Annotated[
-    int | None, typer.Option(help="Read so many of a text. Default and most: what the model can.")
+    int | None,
+    typer.Option(help="Read so many of a text. Default: as it was trained, or what the model can."),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],

@@ -20,12 +20,35 @@ Corpus = Annotated[
     str, typer.Argument(help="A local file, an uploaded file's id, or a URI (s3://, hf://).")
 ]
 TaskOption = Annotated[Task | None, typer.Option(help="What the model answers. Default: classify.")]
+EvaluatedTask = Annotated[
+    Task | None, typer.Option(help="Default: what the model was trained for, else classify.")
+]
 MultiLabel = Annotated[
     bool | None, typer.Option("--multi-label/--single-label", help="A row has several labels.")
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Default: the likeliest.")]
 TargetColumn = Annotated[
     str | None, typer.Option(help="The label, or the text to be written. Default: the likeliest.")
+]
+MessagesColumn = Annotated[
+    str | None,
+    typer.Option(help="Of conversations, for generate. Default: messages, where it stands alone."),
+]
+Chat = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat/--no-chat",
+        help="Of generate: through the model's chat template, or as plain text. Default: as the "
+        "model was trained, else if it has a template and the rows have answers.",
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(help="The system message of every chat. Default: as the model was trained."),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(help="Of text2text: put before every text. Default: as the model was trained."),
 ]
 Format = Annotated[
     CorpusFormat | None, typer.Option("--format", help="Default: by each name's ending.")
@@ -61,6 +84,10 @@ def finetune(
     test: Annotated[str | None, typer.Option(help="A corpus that nothing is chosen by.")] = None,
     text_column: TextColumn = None,
     target_column: TargetColumn = None,
+    messages_column: MessagesColumn = None,
+    chat: Chat = None,
+    system: System = None,
+    prompt: Prompt = None,
     corpus_format: Format = None,
     encoding: Encoding = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 3.")] = None,
@@ -114,7 +141,13 @@ def finetune(
 ) -> None:
     """Train a model on a corpus and register it, with its evaluation."""
     named = {"corpus": corpus, "validation": validation, "test": test, "promote": promote_on}
-    columns = _columns(text_column, target_column, corpus_format, encoding)
+    columns = {
+        "text_column": text_column,
+        "target_column": target_column,
+        "messages_column": messages_column,
+        "format": corpus_format,
+        "encoding": encoding,
+    }
     promotion = {
         "alias": promote,
         "metric": promote_metric,
@@ -131,6 +164,9 @@ def finetune(
         "architecture": architecture,
         "task": task,
         "multi_label": multi_label,
+        "chat": chat,
+        "system": system,
+        "prompt": prompt,
         "corpus": _corpus(corpus, columns),
         "validation": _corpus(validation, columns),
         "test": _corpus(test, columns),
@@ -170,10 +206,14 @@ def evaluate(
             "--model", "-m", help="name@version, name@alias, hf:org/name, a folder or a URI."
         ),
     ] = None,
-    task: TaskOption = None,
+    task: EvaluatedTask = None,
     multi_label: MultiLabel = None,
     text_column: TextColumn = None,
     target_column: TargetColumn = None,
+    messages_column: MessagesColumn = None,
+    chat: Chat = None,
+    system: System = None,
+    prompt: Prompt = None,
     corpus_format: Format = None,
     encoding: Encoding = None,
     max_tokens: MaxTokens = None,
@@ -187,11 +227,20 @@ def evaluate(
 ) -> None:
     """Measure a model on a labelled corpus."""
     named = {"corpus": corpus}
-    columns = _columns(text_column, target_column, corpus_format, encoding)
+    columns = {
+        "text_column": text_column,
+        "target_column": target_column,
+        "messages_column": messages_column,
+        "format": corpus_format,
+        "encoding": encoding,
+    }
     given = {
         "model": model and corpora.model(model),
         "task": task,
         "multi_label": multi_label,
+        "chat": chat,
+        "system": system,
+        "prompt": prompt,
         "corpus": _corpus(corpus, columns),
         "max_tokens": max_tokens,
         "pool": pool,
@@ -202,12 +251,6 @@ def evaluate(
     if "model" not in fields:
         raise Failure("--model must say which model is evaluated")
     _run(fields, named=named, watch=watch, json=json, api=api)
-
-
-def _columns(
-    text: str | None, target: str | None, form: CorpusFormat | None, encoding: str | None
-) -> dict[str, str | None]:
-    return {"text_column": text, "target_column": target, "format": form, "encoding": encoding}
 
 
 def _corpus(name: str | None, columns: Mapping[str, str | None]) -> dict[str, Any] | None:

@@ -16,10 +16,14 @@ def generate(
         bool | None,
         typer.Option(
             "--chat/--no-chat",
-            help="A row is a message to the assistant. Default: if the model has a chat template.",
+            help="A row is a message to the assistant. Default: as the model was trained, else if "
+            "it has a chat template.",
         ),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="The system message of every chat.")] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(help="The system message of every chat. Default: as the model was trained."),
+    ] = None,
     max_new_tokens: bulk.MaxNewTokens = 128,
     stop: bulk.Stop = None,
     temperature: Annotated[

@@ -231,6 +231,7 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),
         ("pinned", job["model_pinned"]),
+        *watching.reading(job),
         *(training.facts(job) if job["training"] else _bulk_facts(job)),
         ("eta", job["eta_seconds"] and printing.duration(job["eta_seconds"])),
         ("created", printing.moment(job["created_at"])),

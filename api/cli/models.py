@@ -11,6 +11,7 @@ import typer
 
 from api.cli import connection, printing, watching
 from api.cli.failures import Failure
+from jobs.signatures import Signature
 
 app = typer.Typer(help="The registry of models.")
 
@@ -201,6 +202,7 @@ def _promotion_row(decision: dict[str, Any]) -> tuple[Any, ...]:
 
 def _facts(version: dict[str, Any]) -> dict[str, Any]:
     data = version["lineage"].get("data") or {}
+    trained = version["signature"] and Signature.model_validate(version["signature"])
     return {
         "model": f"{version['name']}@{version['version']}",
         "aliases": ", ".join(version["aliases"]) or "-",
@@ -210,6 +212,7 @@ def _facts(version: dict[str, Any]) -> dict[str, Any]:
         "size": printing.size(version["bytes"]),
         "sha256": version["sha256"],
         "job": version["job_id"] or "-",
+        "trained": trained.words if trained else "-",
         "code": version["lineage"].get("code_version") or "-",
         "created": printing.moment(version["created_at"]),
         **{f"  {split}": _words(facts) for split, facts in data.items()},

@@ -12,7 +12,12 @@ from api.cli import bulk
 @bulk.command("text2text")
 def text2text(
     *,
-    prompt: Annotated[str, typer.Option(help='Put before every text, such as "summarize: ".')] = "",
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help='Put before every text, such as "summarize: ". Default: as it was trained.'
+        ),
+    ] = None,
     source_language: Annotated[
         str | None,
         typer.Option(help="As the model's tokenizer names it: eng_Latn, en_XX, en."),

@@ -21,6 +21,7 @@ from rich.progress import (
 from api.cli import printing, training
 from api.cli.failures import FAILED, INTERRUPTED, Failure
 from api.client import FINAL, Client
+from jobs.signatures import Reading
 
 Job = dict[str, Any]
 
@@ -69,6 +70,8 @@ def _ended(state: str) -> str:
 
 def summary(found: Job) -> None:
     """What a person wants to know of a job that has ended."""
+    for name, words in reading(found):
+        printing.note(f"{name}: {words}")
     if found["training"]:
         printing.line(f"{found['id']} {_ended(found['state'])}: {training.summary(found)}")
         return
@@ -122,6 +125,14 @@ def quality(counts: Job) -> str:
             ("rows_near_tie", "rows", "near-ties"),
         )
     )
+
+
+def reading(found: Job) -> list[tuple[str, str]]:
+    """How the job's model was trained to read rows, and what the job has otherwise."""
+    if not found["reading"]:
+        return []
+    told = Reading.model_validate(found["reading"])
+    return [("reading", told.words), *(("warning", each) for each in told.warnings)]
 
 
 def agreement(counts: dict[str, int]) -> str:

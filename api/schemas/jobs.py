@@ -11,6 +11,7 @@ from api.schemas.runs import Training
 from jobs import tables
 from jobs.decisions import tolerance
 from jobs.queries.jobs import Counts, JobView
+from jobs.signatures import Reading
 from jobs.states import ChunkState, JobState
 from jobs.verification import Report
 
@@ -156,6 +157,7 @@ class Job(Progress):
     model: str | None
     model_pinned: str | None
     model_digest: str | None
+    reading: Reading | None  # null: not planned yet, or the model's folder has no signature
     pool: str
     priority: int
     created_at: datetime
@@ -179,6 +181,7 @@ class Job(Progress):
             model=job.spec.get("model"),
             model_pinned=job.model_pinned,
             model_digest=job.model_digest,
+            reading=None if job.reading is None else Reading.model_validate(job.reading),
             pool=job.pool,
             priority=job.priority,
             created_at=job.created_at,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from jobs import tables
 from jobs.queries.registry import VersionView
+from jobs.signatures import Signature
 
 
 def _finite(value: float | None) -> float | None:
@@ -39,6 +40,7 @@ class Version(BaseModel):
     base: str | None  # null: trained from scratch
     bytes: int
     sha256: str
+    signature: Signature | None  # null: registered before signatures were kept
     job_id: str | None
     created_at: datetime
     deleted_at: datetime | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from jobs.corpora import messages
 from jobs.corpora.targets import Target, Targets
 from jobs.errors import CorpusFailure
 from jobs.specs import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
@@ -41,6 +42,9 @@ def choose(
     """
     if targets is None:
         return Chosen(choose_text(found, corpus, strings=strings), None)
+    talks = messages_column(found, corpus, targets)
+    if talks is not None:
+        return Chosen(talks, Target(talks, Targets.MESSAGES))
     target = _named_target(found, corpus, targets)
     rest = [name for name in found if name != target]
     strings = [name for name in strings if name != target]
@@ -48,6 +52,19 @@ def choose(
     if target is None and targets is not Targets.COMPLETION:
         target = _only_other(found, corpus, text=text)
     return Chosen(text, None if target is None else Target(target, targets))
+
+
+def messages_column(found: Sequence[str], corpus: Corpus, targets: Targets | None) -> str | None:
+    """The column of conversations, of a training corpus for the task generate that has one."""
+    if not isinstance(corpus, LabelledCorpus):
+        return None
+    if corpus.messages_column is not None and targets is not Targets.COMPLETION:
+        raise missing("messages_column is for the task generate: leave it out")
+    if corpus.messages_column is not None:
+        return require(corpus.messages_column, found, param="messages_column")
+    named = corpus.text_column or corpus.target_column
+    is_there = messages.COLUMN in found and targets is Targets.COMPLETION
+    return messages.COLUMN if is_there and not named else None
 
 
 def beside(corpus: Corpus) -> Targets | None:

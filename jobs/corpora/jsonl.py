@@ -19,7 +19,7 @@ from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
 from jobs.rows import RowCode
-from jobs.specs import Corpus
+from jobs.specs import Corpus, LabelledCorpus
 
 HEAD_ROWS = 1000
 _KEPT_KEYS = 1000  # of a head in which every row has keys of its own
@@ -83,7 +83,9 @@ def _add_lines(rows: Rows, page: lines.Page, chosen: columns.Chosen, id_column: 
                 rows.fail(line, RowCode.BAD_JSON, f"line {line}: the id: {error}")
                 continue
             text = value.get(column)
-            if type(text) is not str:
+            if target is not None and target.kind is Targets.MESSAGES:
+                target.add_from(rows, line, "", value, row_id)
+            elif type(text) is not str:
                 _fail_text(rows, line, column, value, row_id)
             elif target is None:
                 rows.add(line, text, row_id)
@@ -204,6 +206,8 @@ def _without_objects(
     head: _Head, name: str, corpus: Corpus, targets: Targets | None
 ) -> columns.Chosen:
     """The columns for objects that may come later: the first rows are bare strings, or broken."""
+    if isinstance(corpus, LabelledCorpus) and corpus.messages_column is not None:
+        return columns.choose([corpus.messages_column], corpus, strings=(), targets=targets)
     given = columns.given_target(corpus)
     wanted = targets is not None and (targets is not Targets.COMPLETION or given is not None)
     if head.strings and wanted:

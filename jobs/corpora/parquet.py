@@ -8,6 +8,7 @@ the largest page of the file.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -77,6 +78,10 @@ def _int96_unit(watched: opening.Watched, name: str) -> str:
 def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> columns.Chosen:
     strings = [field.name for field in schema if is_text(field.type)]
     chosen = columns.choose(schema.names, corpus, strings=strings, targets=targets)
+    if _is_of_messages(chosen):
+        if corpus.id_column is not None:
+            columns.require(corpus.id_column, schema.names, param="id_column")
+        return chosen
     kind = _first_field(schema, chosen.text).type
     if not is_text(kind):
         raise CorpusFailure(
@@ -100,6 +105,10 @@ def _check_id(name: str, kind: pa.DataType) -> None:
             f"{unspelled}; pass id_column",
             code="column_wrong_type",
         )
+
+
+def _is_of_messages(chosen: columns.Chosen) -> bool:
+    return chosen.target is not None and chosen.target.kind is Targets.MESSAGES
 
 
 def _check_target(target: Target, kind: pa.DataType) -> None:
@@ -143,11 +152,22 @@ def _steps(
             return
         first = {key: _first_column(batch, name) for key, name in wanted.items()}
         first.setdefault("id", pa.nulls(batch.num_rows))
+        if _is_of_messages(chosen):
+            first["text"] = first["target"] = _as_json(first["text"])
         if isinstance(first["text"].type, pa.BaseExtensionType):
             first["text"] = first["text"].storage
         if "target" in first:
             first["target"] = arrow_values.stored(first["target"])
         yield pa.RecordBatch.from_arrays(list(first.values()), names=list(first))
+
+
+def _as_json(messages: pa.Array) -> pa.Array:
+    """Conversations as JSON texts, whatever the types of their fields; texts as they are."""
+    if is_text(messages.type):
+        return messages
+    found = messages.to_pylist()
+    texts = (each and json.dumps(each, ensure_ascii=False, default=str) for each in found)
+    return pa.array(texts, pa.large_string())
 
 
 def _first_column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jobs.corpora import values
+from jobs.corpora import messages, values
 from jobs.corpora.batches import LabelledRows, Rows
 from jobs.corpora.records import Broken
 from jobs.rows import RowCode
@@ -34,6 +34,7 @@ class Targets(StrEnum):
     COMPLETION = "completion"  # the same; a corpus without such a column is plain text
     PAIR = "second text"  # that is read with the first
     SETTINGS = "settings"  # of the row's generation; a row may have none
+    MESSAGES = "messages"  # a whole conversation, which stands for the text as well
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,23 @@ class Target:
     ) -> None:
         """Add a row with its text and this column's value, or the error that it is."""
         assert isinstance(rows, LabelledRows)
+        if self.kind is Targets.MESSAGES:
+            self._add_messages(rows, line, value, row_id)
+            return
         found = read(value, self.kind, column=self.column)
         if isinstance(found, Broken):
             rows.fail(line, found.code, found.message, row_id)
         else:
             rows.add_pair(line, text, found, row_id)
+
+    def _add_messages(
+        self, rows: LabelledRows, line: int, value: object, row_id: str | None
+    ) -> None:
+        found = messages.read(value, column=self.column)
+        if isinstance(found, Broken):
+            rows.fail(line, found.code, found.message, row_id)
+        else:
+            rows.add_pair(line, found, messages.WHOLE, row_id)
 
     def add_from(
         self, rows: Rows, line: int, text: str, row: dict[str, object], row_id: str | None = None
@@ -120,7 +133,8 @@ def labels(target: str) -> list[str]:
 
 
 def _missing(targets: Targets) -> RowCode:
-    return RowCode.MISSING_TEXT if targets is Targets.PAIR else RowCode.MISSING_TARGET
+    of_the_text = targets in (Targets.PAIR, Targets.MESSAGES)
+    return RowCode.MISSING_TEXT if of_the_text else RowCode.MISSING_TARGET
 
 
 def _settings(value: object, name: str) -> str | Broken:

@@ -11,14 +11,15 @@ from jobs.corpora.batches import Rows
 from jobs.corpora.columns import given_target, missing
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets, no_rows
-from jobs.specs import Corpus
+from jobs.specs import Corpus, LabelledCorpus
 
 
 def read(
     source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Every line that is not blank. Targets are refused, but for those that may be missing."""
-    for name in (corpus.text_column, corpus.id_column, given_target(corpus)):
+    talks = corpus.messages_column if isinstance(corpus, LabelledCorpus) else None
+    for name in (corpus.text_column, corpus.id_column, given_target(corpus), talks):
         if name is not None:
             raise missing(f"plain text has no columns, so none is named {name!r}")
     if targets not in (None, Targets.COMPLETION):

@@ -14,6 +14,7 @@ from jobs.datasets import Dataset, Split
 from jobs.errors import CorpusFailure
 from jobs.ledger import events, moves, steps
 from jobs.ledger.steps import StepLease
+from jobs.signatures import Reading
 from jobs.states import JobState
 from jobs.tables import Chunk, Job, Shard
 
@@ -59,6 +60,7 @@ def begin(
     fingerprint: str,
     model_digest: str,
     embedding_width: int | None = None,
+    reading: Reading | None = None,
 ) -> Progress:
     """Pin what the job reads, or find it changed since an earlier planner began."""
     steps.confirm(session, held)
@@ -71,10 +73,21 @@ def begin(
     job.corpus_fingerprint = fingerprint
     job.model_digest = job.model_digest or model_digest
     job.embedding_width = job.embedding_width or embedding_width
+    if reading is not None and job.reading is None:
+        job.reading = _told(session, held, reading)
     shards = session.scalar(
         sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
     )
     return Progress(shards=shards or 0, rows=job.rows_planned)
+
+
+def _told(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:
+    """The reading as the job keeps it, told of in an event."""
+    warnings = list(reading.warnings)
+    events.record(
+        session, job_id=held.job_id, type="reading", words=reading.words, warnings=warnings
+    )
+    return reading.model_dump(mode="json")
 
 
 def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
@@ -116,6 +129,7 @@ def complete_dataset(
     shards: Sequence[DataShard],
     dataset: Dataset,
     model_digest: str | None,
+    reading: Reading | None = None,
 ) -> None:
     """All of a training job's data is written: the job runs. Nothing of it was said before.
 
@@ -130,6 +144,7 @@ def complete_dataset(
         dataset=dataset.as_json(),
         corpus_fingerprint=dataset.fingerprint,
         model_digest=model_digest,
+        reading=None if reading is None else _told(session, held, reading),
         rows_planned=dataset.rows,
         rows_total=dataset.rows,
     )

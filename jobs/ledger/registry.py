@@ -20,6 +20,7 @@ from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
 from jobs.queries import registry
 from jobs.references import ALIAS, Registered
+from jobs.signatures import Signature
 from jobs.states import FINAL
 from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
 
@@ -38,6 +39,7 @@ def register(
     metrics: Json,
     lineage: Json,
     job_id: str | None,
+    signature: Signature | None = None,
 ) -> int:
     """The number of the new version; for a job that has registered already, that of then.
 
@@ -69,6 +71,7 @@ def register(
             sha256=bundles.digest(files),
             metrics=_storable(metrics),
             lineage=_storable(lineage),
+            signature=None if signature is None else signature.model_dump(mode="json"),
             job_id=job_id,
         )
     )

@@ -37,7 +37,10 @@ class WindowOptions(LoadOptions):
     )
     stride: int = Field(64, ge=0, description="Tokens that neighbouring windows share.")
     max_tokens: int | None = Field(
-        None, ge=8, description="Window in tokens; default and upper bound: the model's own."
+        None,
+        ge=8,
+        description="Window in tokens. Default: as the model was trained, else what it can read, "
+        "which is the upper bound.",
     )
 
 
@@ -84,8 +87,8 @@ class ClassifyOptions(WindowOptions):
     all_scores: bool = Field(default=False, description="Every label with its score, best first.")
     multi_label: bool | None = Field(
         None,
-        description="Every label whose sigmoid score reaches `threshold`. Default: what the "
-        "model's config says (problem_type).",
+        description="Every label whose sigmoid score reaches `threshold`. Default: as the model "
+        "was trained, else what its config says (problem_type).",
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="Of multi-label.")
     int8: bool = Field(
@@ -207,9 +210,11 @@ class GenerateOptions(WriteOptions):
     chat: bool | None = Field(
         None,
         description="Whether a row is a message to the assistant, put into the model's chat "
-        "template. Default: if the model has one.",
+        "template. Default: as the model was trained, else if it has a template.",
     )
-    system: str | None = Field(None, description="The system message of every chat.")
+    system: str | None = Field(
+        None, description="The system message of every chat. Default: as the model was trained."
+    )
     temperature: float = Field(0.0, ge=0, le=10)
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest this much.")
     top_k: int = Field(0, ge=0, description="Sample from the likeliest so many; 0: from all.")
@@ -240,7 +245,11 @@ class GenerateOptions(WriteOptions):
 class Text2TextOptions(WriteOptions):
     """How an encoder with a decoder writes; one beam is always the likeliest token."""
 
-    prompt: str = Field("", description="Put before every text: `translate English to German: `.")
+    prompt: str | None = Field(
+        None,
+        description="Put before every text: `translate English to German: `. Default: as the "
+        "model was trained, else none; empty: none.",
+    )
     source_language: str | None = Field(
         None, description="As the model's tokenizer names it: `eng_Latn`, `en_XX`, `en`."
     )
@@ -258,7 +267,10 @@ class Text2TextOptions(WriteOptions):
         None, ge=0, le=100, description="No sequence of so many tokens twice; 0: no such rule."
     )
     max_tokens: int | None = Field(
-        None, ge=8, description="A longer text is cut; default and upper bound: the model's own."
+        None,
+        ge=8,
+        description="A longer text is cut. Default: as the model was trained, else what it can "
+        "read, which is the upper bound.",
     )
 
 

@@ -35,6 +35,20 @@ class LabelledCorpus(Corpus):
         "`completion`, `summary`, `translation`, or the only other column. For generate: "
         "`target`, `completion`, `summary` or `translation`, else the rows are plain text.",
     )
+    messages_column: str | None = Field(
+        None,
+        description='For generate: a column of conversations, each a list of `{"role", '
+        '"content"}`; what the assistant says is learned. Default: `messages`, where neither '
+        "text_column nor target_column is given.",
+    )
+
+    @model_validator(mode="after")
+    def _messages_stand_alone(self) -> Self:
+        if self.messages_column is not None and (self.text_column or self.target_column):
+            raise ValueError(
+                "messages_column holds whole conversations: leave text_column and target_column out"
+            )
+        return self
 
 
 class Architecture(StrEnum):
@@ -151,17 +165,44 @@ class TrainingSpec(JobSpec):
     """What runs on a gang of hosts."""
 
     pool: str = Field("train", pattern=r"^[a-z0-9_-]{1,40}$", description="Which hosts run it.")
-    task: Task = Task.CLASSIFY
-    multi_label: bool = Field(
-        default=False, description="A row has any number of labels: an array, or `a|b` in a text."
-    )
     corpus: LabelledCorpus
+    chat: bool | None = Field(
+        None,
+        description="For generate: rows go through the model's chat template, the text as the "
+        "user's message and the target as the assistant's. Default: as the model was trained, "
+        "else if it has a template and the rows have answers.",
+    )
+    system: str | None = Field(
+        None,
+        description="The system message of every chat that begins with none. Default: as the "
+        "model was trained, else none.",
+    )
+    prompt: str | None = Field(
+        None,
+        description="For text2text: put before every text, such as `summarize: `. Default: as the "
+        "model was trained, else none.",
+    )
+
+    @model_validator(mode="after")
+    def _read_as_the_task_reads(self) -> Self:
+        task = getattr(self, "task", None)
+        if task not in (None, Task.GENERATE) and (self.chat or self.system is not None):
+            raise ValueError("chat and system are for the task generate")
+        if task not in (None, Task.TEXT2TEXT) and self.prompt:
+            raise ValueError("prompt is for the task text2text")
+        if self.system is not None and self.chat is False:
+            raise ValueError("a system message is for chats: leave `chat` out, or set it to true")
+        return self
 
 
 class FinetuneSpec(TrainingSpec):
     """A model trained on a corpus; ends as a version in the registry."""
 
     kind: Literal["finetune"] = "finetune"
+    task: Task = Task.CLASSIFY
+    multi_label: bool = Field(
+        default=False, description="A row has any number of labels: an array, or `a|b` in a text."
+    )
     validation: LabelledCorpus | None = Field(
         None, description="Default: a seeded, stratified share of the corpus."
     )
@@ -229,11 +270,23 @@ class EvaluateSpec(TrainingSpec):
     """A report on a model over a labelled corpus."""
 
     kind: Literal["evaluate"] = "evaluate"
+    task: Task | None = Field(
+        None, description="Default: what the model was trained for, else classify."
+    )
+    multi_label: bool | None = Field(
+        None,
+        description="A row has any number of labels: an array, or `a|b` in a text. Default: as "
+        "the model was trained.",
+    )
     model: str = Field(
         description="`name@version`, `name@alias`, `hf:org/name`, a folder or a URI."
     )
     batch_tokens: int = Field(0, ge=0, description="As of training.")
-    max_tokens: int | None = Field(None, ge=8, description="Longer rows are cut.")
+    max_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="Longer rows are cut. Default: as the model was trained, else what it can.",
+    )
 
     @property
     def machines(self) -> Machines:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.signatures import Signature
 from tests.support.tiny_models import LABELS, SENTENCES, tiny_encoder
 from tests.training.nursery import Child, Nursery
 from workers.training import launching
@@ -161,6 +162,7 @@ def work(
     machines: int = 1,
     processes: int = 1,
     train: dict[str, Any] | None = None,
+    signature: Signature | None = None,
     **spec: Any,
 ) -> Work:
     """A work folder with these rows, and a tiny BERT as the base unless something else is said."""
@@ -179,7 +181,11 @@ def work(
         "machines": machines,
         "processes": processes,
         "spec": spec | {"train": train or {}},
-        "dataset": {"labels": labels, "splits": {}},
+        "dataset": {
+            "labels": labels,
+            "splits": {},
+            "signature": signature and signature.model_dump(mode="json"),
+        },
         "code_version": "test",
     }
     (folder / "run.json").write_text(json.dumps(run))

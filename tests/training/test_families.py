@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from jobs.errors import CorpusFailure
+from jobs.signatures import Signature
 from jobs.specs import Task
 from tests.support.tiny_models import LABELS, tiny_encoder
 from tests.training.building import Row, labelled
@@ -34,12 +35,16 @@ class Case:
         torch.manual_seed(0)
         self.tokenizer: Any = loading.tokenizer(base)
         self.model = AUTO[task].from_pretrained(base, **config).eval()
-        usual: dict[str, Any] = {"labels": LABELS, "multi_label": False, "max_tokens": 64}
+        usual: dict[str, Any] = {"labels": LABELS, "max_tokens": 64}
+        given = {name: options.pop(name) for name in ("multi_label",) if name in options}
         self.family: Family = families.of(
-            task, tokenizer=self.tokenizer, model=self.model, **usual | options
+            Signature(task=task, **given),
+            tokenizer=self.tokenizer,
+            model=self.model,
+            **usual | options,
         )
         texts, targets = [text for text, _ in rows], [target for _, target in rows]
-        encoded = self.family.encode(texts, targets)
+        encoded = [row for row in self.family.encode(texts, targets) if isinstance(row, tuple)]
         with Writer(folder / "inputs") as inputs, Writer(folder / "targets") as answers:
             inputs.append([ids for ids, _ in encoded])
             answers.append([ids for _, ids in encoded])

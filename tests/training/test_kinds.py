@@ -15,7 +15,9 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from jobs import models
+from jobs import models, signatures
+from jobs.signatures import Signature
+from jobs.specs import Task
 from tests.support.tiny_models import LABELS, tiny_encoder
 from tests.training.building import Row, Work, labelled, wait_until, weights, work
 from tests.training.models import tiny_translator, tiny_writer, without_dropout
@@ -96,8 +98,8 @@ def test_a_classifier_learns_and_is_a_model_like_any_other(
     report = json.loads((folder / "report.json").read_bytes())["validation"]
     assert report["rows"] == 32  # 8 of each label's 75
     assert report["accuracy"] > 0.9
-    note = json.loads((folder / "result" / "nightshift.json").read_bytes())
-    assert note == {"task": "classify", "multi_label": False}
+    trained = signatures.read(folder / "result")
+    assert trained == Signature(task=Task.CLASSIFY, labels=LABELS, max_tokens=64)
 
 
 def test_an_adapter_lies_beside_the_whole_models_config_and_names_its_base(
@@ -110,7 +112,6 @@ def test_an_adapter_lies_beside_the_whole_models_config_and_names_its_base(
     config = json.loads((folder / "config.json").read_bytes())
     assert config["id2label"] == {str(place): label for place, label in enumerate(LABELS)}
     assert config["architectures"] == ["BertForSequenceClassification"]
-    assert json.loads((folder / "nightshift.json").read_bytes())["base"] == "tiny@1"
     adapter = json.loads((folder / "adapter_config.json").read_bytes())
     assert adapter["base_model_name_or_path"] == "tiny@1"
 

@@ -146,11 +146,10 @@ def first_losses(order: orders.Order, sample: Sample) -> Any:
     auto = starting.AUTO[order.spec.task]
     model = loading.module(order.result, auto=auto, dtype=torch.float32, device=MEANS.device)
     family = families.of(
-        order.spec.task,
+        order.signature,
         tokenizer=loading.tokenizer(order.result),
         model=model,
         labels=order.labels,
-        multi_label=False,
         max_tokens=60,
     )
     rows = range(len(sample.texts))

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import bundles, database, models
+from jobs import bundles, database, models, signatures
 from jobs.bundles import File
 from jobs.decisions import promoting
 from jobs.decisions.judging import Outcome
@@ -28,6 +28,7 @@ from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
 from jobs.queries import chunks, registry
 from jobs.references import Registered
+from jobs.signatures import Signature
 from jobs.specs import FinetuneSpec, Promote
 from workers.context import Context
 from workers.gang import shares, workfolder
@@ -84,6 +85,7 @@ def finish_training(
     report = json.loads((folder / "report.json").read_bytes())
     steps = json.loads((folder / "steps.json").read_bytes())
     lineage = _lineage(folder, held, context=context)
+    signature = signatures.read(folder / "result")
     for _ in range(COMPARISONS):
         compared = _compare(folder, held, report=report, evaluate=evaluate, context=context)
         try:
@@ -96,6 +98,7 @@ def finish_training(
                     report=report,
                     steps=steps,
                     lineage=lineage,
+                    signature=signature,
                     compared=compared,  # noqa: B023 - called before the loop goes on
                 ),
                 seconds=PATIENCE,
@@ -133,6 +136,7 @@ def _commit(
     report: Report,
     steps: dict[str, int | None],
     lineage: dict[str, Any],
+    signature: Signature | None,
     compared: Comparison | None,
 ) -> None:
     spec = _finetune(held)
@@ -147,6 +151,7 @@ def _commit(
         files=files,
         metrics=report,
         lineage=lineage,
+        signature=signature,
         job_id=held.job_id,
     )
     promotion = None

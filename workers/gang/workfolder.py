@@ -60,14 +60,19 @@ def write_run(folder: Path, attendance: Attendance, *, processes: int) -> Path:
 def write_evaluation(
     folder: Path, attendance: Attendance, *, split: str, models: dict[str, Path]
 ) -> Path:
-    """Write ``evaluate.json`` for these models on one split."""
-    spec = attendance.held.spec
+    """Write ``evaluate.json`` for these models on one split.
+
+    Candidates of a promotion are each read as they were trained, which their folders say.
+    """
+    held, spec = attendance.held, attendance.held.spec
+    alone = isinstance(spec, specs.EvaluateSpec)
     recipe = spec.train if isinstance(spec, specs.FinetuneSpec) else spec
     return _write_json(
         folder / "evaluate.json",
         {
-            "job_id": attendance.held.job_id,
+            "job_id": held.job_id,
             "task": spec.task,
+            "signature": (held.dataset or {}).get("signature") if alone else None,
             "multi_label": spec.multi_label,
             "split": split,
             "batch_tokens": recipe.batch_tokens,

@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from jobs.models import ModelFacts
+from jobs.models import MULTI_LABEL, ModelFacts
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
 from workers.inference import loading, tuning
 from workers.inference.decide import Activation
 from workers.inference.family import Inputs
-
-MULTI_LABEL = "multi_label_classification"
 
 
 class Head:

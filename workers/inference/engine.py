@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, overload
 
 from jobs import models, usable
+from jobs.decisions import defaults
 from jobs.settings import Settings
 from jobs.specs import (
     ClassifyOptions,
@@ -73,8 +74,12 @@ def load(folder: Path, options: ClassifyOptions, *, settings: Settings) -> Class
 @overload
 def load(folder: Path, options: Options, *, settings: Settings) -> Engine: ...
 def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
-    """The folder's model, ready on this process's device. Raises ``ModelFailure``."""
+    """The folder's model, ready on this process's device. Raises ``ModelFailure``.
+
+    What the options leave out is as the model was trained.
+    """
     facts = models.inspect(folder)
+    options = defaults.applied(options, facts.signature)
     usable.check(facts, options)
     loading.use_threads(settings)
     memory.keep_freed()

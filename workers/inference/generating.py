@@ -70,9 +70,7 @@ class Prompter:
     def _chat(self, text: str) -> list[int] | RowError:
         try:
             messages = conversation(text)
-            system = self._options.system
-            if system is not None and messages[0]["role"] != "system":
-                messages = [{"role": "system", "content": system}, *messages]
+            messages = with_system(messages, self._options.system)
             whole = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
@@ -108,6 +106,13 @@ def _message(message: Any) -> dict[str, Any]:
     if not is_object or not isinstance(message.get("role"), str):
         raise ValueError('each message must be {"role": "...", "content": "..."}')
     return {**message, "content": values.content(message["content"])}
+
+
+def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
+    """The messages after this system message, unless they begin with one or there is none."""
+    if system is None or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _array(text: str) -> list[Any] | None:

@@ -11,6 +11,7 @@ from accelerate.utils import is_bf16_available
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -143,6 +144,9 @@ def _adapted(
     below, missing = assembled(adapters.base(folder), auto=auto, dtype=torch.float32, config=config)
     missing = missing - adapters.given(folder, model=below)
     model: Any = adapters.merged(below, folder)
+    if (folder / "generation_config.json").is_file():
+        generation: Any = GenerationConfig
+        model.generation_config = generation.from_pretrained(folder)
     return model.to(dtype), missing
 
 

@@ -30,7 +30,7 @@ class Sources:
         self, tokenizer: PreTrainedTokenizerBase, *, options: Text2TextOptions, window: int
     ) -> None:
         self._tokenizer: Any = tokenizer
-        self._prompt = options.prompt
+        self._prompt = options.prompt or ""
         self._steps = options.max_new_tokens
         self._window = window
 

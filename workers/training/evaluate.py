@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,20 +21,19 @@ import torch
 from jobs import models
 from jobs.corpora import values
 from jobs.errors import CorpusFailure, NightshiftError
+from jobs.models import ModelFacts
+from jobs.signatures import Signature
 from jobs.specs import Task, TrainOptions
 from workers.inference import loading, memory
 from workers.inference.reading import DEFAULT_WINDOW
-from workers.training import ending, evaluation, families, recipe
+from workers.training import ending, evaluation, families, recipe, tokens
 from workers.training.ending import Stopped, StopRequest
 from workers.training.evaluation import Writer
 from workers.training.families import Family
 from workers.training.metrics import Report
 from workers.training.starting import AUTO
 from workers.training.telling import Teller
-from workers.training.tokens import InMemory, Tokens
-
-PIECE_ROWS = 2_000
-"""Rows that are in memory together, and sorted by length."""
+from workers.training.tokens import InMemory, LeftOut, Tokens
 
 
 def main(path: Path) -> int:
@@ -82,6 +81,7 @@ class Order:
     split: str
     batch_tokens: int  # 0: by the device
     max_tokens: int | None
+    signature: Signature | None  # how the models read rows; null: each as its own folder says
     models: tuple[Named, ...]
 
     @cached_property
@@ -101,11 +101,12 @@ def read(path: Path) -> Order:
     folder = path.resolve().parent
     return Order(
         folder=folder,
-        task=Task(given["task"]),
-        multi_label=given["multi_label"],
+        task=Task(given["task"] or Task.CLASSIFY),
+        multi_label=bool(given["multi_label"]),
         split=given["split"],
         batch_tokens=given["batch_tokens"],
         max_tokens=given["max_tokens"],
+        signature=given.get("signature") and Signature.model_validate(given["signature"]),
         models=tuple(Named(each["name"], folder / each["folder"]) for each in given["models"]),
     )
 
@@ -140,10 +141,13 @@ def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
     subject = _loaded(model, order=order)
     watch.teller.phase("evaluating")
     parts = []
-    for texts, targets in _pieces(order.shards):
-        tokens = subject.encoded(texts, targets)
-        parts.append(subject.measured(tokens, watch=watch))
+    left_out = LeftOut(order.split)
+    for lines, texts, targets in tokens.rows(order.folder / "data" / order.split):
+        piece = subject.encoded(texts, targets, lines=lines, left_out=left_out)
+        if len(piece):
+            parts.append(subject.measured(piece, watch=watch))
         watch.advance(len(texts))
+    left_out.tell()
     report = evaluation.report(evaluation.joined(parts), family=subject.family)
     del subject
     memory.give_back()
@@ -162,19 +166,27 @@ class Subject:
     writer: Writer | None
     budget: int
 
-    def encoded(self, texts: Sequence[str], targets: Sequence[str | None]) -> Tokens:
-        """The rows as this model reads them."""
+    def encoded(
+        self,
+        texts: Sequence[str],
+        targets: Sequence[str | None],
+        *,
+        lines: Sequence[int],
+        left_out: LeftOut,
+    ) -> Tokens:
+        """The rows as this model reads them, without those that it cannot be given."""
         if self.labels:
             self._check_labels(targets)
-        return InMemory(self.family.encode(texts, targets), targets=targets)
+        sound = left_out.without(self.family.encode(texts, targets), lines=lines)
+        return InMemory(list(sound.values()), targets=[targets[place] for place in sound])
 
-    def measured(self, tokens: Tokens, *, watch: Watch) -> evaluation.Part:
+    def measured(self, piece: Tokens, *, watch: Watch) -> evaluation.Part:
         """The numbers of all rows of a piece."""
         return evaluation.measure(
             self.module,
             self.family,
-            tokens,
-            rows=range(len(tokens)),
+            piece,
+            rows=range(len(piece)),
             budget=self.budget,
             beat=watch.beat,
             writer=self.writer,
@@ -193,30 +205,39 @@ class Subject:
 
 
 def _loaded(model: Named, *, order: Order) -> Subject:
-    limits = (models.inspect(model.folder).max_tokens, order.max_tokens)
+    facts = models.inspect(model.folder)
+    signature = order.signature or _own(facts, order=order)
+    limits = (facts.max_tokens, signature.max_tokens)
     window = min((limit for limit in limits if limit is not None), default=DEFAULT_WINDOW)
     device = loading.device()
     tokenizer = loading.tokenizer(model.folder)
     module: Any = loading.module(
-        model.folder, auto=AUTO[order.task], dtype=torch.float32, device=device
+        model.folder, auto=AUTO[signature.task], dtype=torch.float32, device=device
     )
-    labels = _labels(module) if order.task is Task.CLASSIFY else ()
+    labels = _labels(module) if signature.task is Task.CLASSIFY else ()
     family = families.of(
-        order.task,
-        tokenizer=tokenizer,
-        model=module,
-        labels=labels,
-        multi_label=order.multi_label,
-        max_tokens=window,
+        signature, tokenizer=tokenizer, model=module, labels=labels, max_tokens=window
     )
     return Subject(
         name=model.name,
         module=module,
         family=family,
         labels=labels,
-        multi_label=order.multi_label,
-        writer=Writer(tokenizer, window) if order.task is Task.TEXT2TEXT else None,
+        multi_label=signature.multi_label,
+        writer=Writer(tokenizer, window) if signature.task is Task.TEXT2TEXT else None,
         budget=recipe.budget(TrainOptions(batch_tokens=order.batch_tokens), device=device),
+    )
+
+
+def _own(facts: ModelFacts, *, order: Order) -> Signature:
+    """As the model was trained; where that is not known, as a bulk job would read with it."""
+    if facts.signature is not None and facts.signature.task is order.task:
+        return facts.signature
+    return Signature(
+        task=order.task,
+        multi_label=order.multi_label,
+        chat=order.task is Task.GENERATE and facts.chats,
+        max_tokens=order.max_tokens,
     )
 
 
@@ -224,13 +245,6 @@ def _labels(module: Any) -> tuple[str, ...]:
     """The labels by id, spelled as those of the corpus are."""
     names = module.config.id2label
     return tuple(values.label(names[place]) for place in range(len(names)))
-
-
-def _pieces(shards: Sequence[Path]) -> Iterator[tuple[list[str], list[str | None]]]:
-    for shard in shards:
-        with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_size=PIECE_ROWS, columns=["text", "target"]):
-                yield batch["text"].to_pylist(), batch["target"].to_pylist()
 
 
 if __name__ == "__main__":

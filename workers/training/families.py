@@ -18,15 +18,17 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from jobs.corpora.messages import WHOLE
 from jobs.errors import CorpusFailure, ModelFailure
+from jobs.signatures import Signature
 from jobs.specs import Task
-from workers.training.tokens import Tokens
+from workers.inference.measuring import RowError
+from workers.training import conversations
+from workers.training.conversations import Conversations
+from workers.training.tokens import Row, Tokens
 
 Floats = npt.NDArray[np.float32]
 Lengths = npt.NDArray[np.int32]
-Row = tuple[list[int], list[int]]
-"""What the model reads, and what it should answer."""
-
 IGNORED = -100
 """In labels: no token is to be predicted here."""
 
@@ -61,8 +63,10 @@ class Family(Protocol):
 
     task: Task
 
-    def encode(self, texts: Sequence[str], targets: Sequence[str | None]) -> list[Row]:
-        """Token ids of rows and of their answers."""
+    def encode(
+        self, texts: Sequence[str], targets: Sequence[str | None]
+    ) -> Sequence[Row | RowError]:
+        """Token ids of rows and of their answers, or why there are none."""
 
     def balance(self, tokens: Tokens) -> None:
         """Let rows of rare labels weigh more, by these rows' counts."""
@@ -81,22 +85,24 @@ class Family(Protocol):
 
 
 def of(
-    task: Task,
+    signature: Signature,
     *,
     tokenizer: PreTrainedTokenizerBase,
     model: PreTrainedModel,
     labels: Sequence[str],
-    multi_label: bool,
     max_tokens: int,
 ) -> Family:
-    """The task's family, for this model."""
+    """The family of the signature's task, for this model."""
     reader = Reader(tokenizer, max_tokens=max_tokens)
     padder = Padder(tokenizer, model=model)
-    if task is Task.CLASSIFY:
-        return Classify(reader, padder, labels=labels, multi_label=multi_label)
-    if task is Task.GENERATE:
-        return Generate(reader, padder, ending=_ending(tokenizer))
-    return Text2Text(reader, padder, model=model)
+    if signature.task is Task.CLASSIFY:
+        return Classify(reader, padder, labels=labels, multi_label=signature.multi_label)
+    if signature.task is Task.TEXT2TEXT:
+        return Text2Text(reader, padder, model=model, prompt=signature.prompt)
+    chats = Conversations(tokenizer, system=signature.system) if signature.chat else None
+    if chats is not None:
+        conversations.stop_at(model, chats.ending)
+    return Generate(reader, padder, ending=_ending(tokenizer), chats=chats)
 
 
 def _ending(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -292,12 +298,36 @@ class Generate(_Writing):
 
     task = Task.GENERATE
 
-    def __init__(self, reader: Reader, padder: Padder, *, ending: int) -> None:
+    def __init__(
+        self, reader: Reader, padder: Padder, *, ending: int, chats: Conversations | None = None
+    ) -> None:
         super().__init__(reader, padder)
         self._ending = ending
+        self._chats = chats
 
-    def encode(self, texts: Sequence[str], targets: Sequence[str | None]) -> list[Row]:
-        """The tokens, and where the part begins that is to be written."""
+    def encode(
+        self, texts: Sequence[str], targets: Sequence[str | None]
+    ) -> Sequence[Row | RowError]:
+        """The tokens, and the beginnings and ends of what is to be written, in turn.
+
+        A row without a target is a plain text. With a chat template, any other is a conversation.
+        """
+        if self._chats is None:
+            return self._plain(texts, targets)
+        return [
+            self._plain([text], [None])[0]
+            if target is None
+            else self._chats.row(text, target, window=self._reader.max_tokens)
+            for text, target in zip(texts, targets, strict=True)
+        ]
+
+    def _plain(self, texts: Sequence[str], targets: Sequence[str | None]) -> list[Row]:
+        if WHOLE in targets:
+            raise CorpusFailure(
+                "the rows are messages, which need a chat template, and the model is used without "
+                "one",
+                code="messages_need_chat",
+            )
         prompts = self._reader.read_whole(texts, special=True)
         completions = self._reader.read_whole([each or "" for each in targets], special=False)
         rows = zip(prompts, completions, targets, strict=True)
@@ -307,13 +337,14 @@ class Generate(_Writing):
         ]
 
     def _whole(self, text: list[int]) -> Row:
-        return self._ended(text, room=self._reader.max_tokens), [0]
+        ids = self._ended(text, room=self._reader.max_tokens)
+        return ids, [0, len(ids)]
 
     def _pair(self, prompt: list[int], completion: list[int]) -> Row:
         """Too long a pair loses the beginning of its prompt: its end stands by the completion."""
         written = self._ended(completion, room=self._reader.max_tokens - 1)
         kept = prompt[-(self._reader.max_tokens - len(written)) :]
-        return kept + written, [len(kept)]
+        return kept + written, [len(kept), len(kept) + len(written)]
 
     def _ended(self, ids: list[int], *, room: int) -> list[int]:
         """With the end mark, unless the text goes on after the window."""
@@ -326,8 +357,10 @@ class Generate(_Writing):
 
     def weights(self, tokens: Tokens) -> Floats:
         """Tokens that are predicted: the first of a text never is."""
-        begins = np.maximum(tokens.targets.values, 1)
-        return np.maximum(tokens.inputs.lengths - begins, 0).astype(np.float32)
+        edges = np.maximum(tokens.targets.values, 1).reshape(-1, 2)
+        sums = np.concatenate([[0], np.cumsum(edges[:, 1] - edges[:, 0])])
+        ends = tokens.targets.offsets // 2  # in spans
+        return np.asarray(sums[ends[1:]] - sums[ends[:-1]], dtype=np.float32)
 
     def batch(self, tokens: Tokens, rows: Sequence[int]) -> Batch:
         """Texts, and the next token at each place that is to be written."""
@@ -338,9 +371,11 @@ class Generate(_Writing):
         )
 
     def _said(self, tokens: Tokens, row: int) -> npt.NDArray[Any]:
-        """The token after each, from the last before the part that is to be written."""
-        said = np.append(tokens.inputs[row][1:].astype(np.int64), IGNORED)
-        said[: max(int(tokens.targets[row][0]) - 1, 0)] = IGNORED
+        """The token after each, where that is to be written."""
+        ids = tokens.inputs[row]
+        said = np.full(len(ids), IGNORED, dtype=np.int64)
+        for begin, end in tokens.targets[row].reshape(-1, 2):
+            said[max(begin - 1, 0) : max(end - 1, 0)] = ids[max(begin, 1) : end]
         return said
 
 
@@ -349,14 +384,18 @@ class Text2Text(_Writing):
 
     task = Task.TEXT2TEXT
 
-    def __init__(self, reader: Reader, padder: Padder, *, model: PreTrainedModel) -> None:
+    def __init__(
+        self, reader: Reader, padder: Padder, *, model: PreTrainedModel, prompt: str = ""
+    ) -> None:
         super().__init__(reader, padder)
+        self._prompt = prompt
         self._shifted = getattr(model, "prepare_decoder_input_ids_from_labels", None)
 
     def encode(self, texts: Sequence[str], targets: Sequence[str | None]) -> list[Row]:
         """The tokens of the text, and of the text to be written."""
         written = self._reader.read_targets([target or "" for target in targets])
-        return list(zip(self._reader.read(texts), written, strict=True))
+        read = self._reader.read([self._prompt + text for text in texts])
+        return list(zip(read, written, strict=True))
 
     def lengths(self, tokens: Tokens) -> Lengths:
         """Tokens that are read and written."""

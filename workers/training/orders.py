@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jobs import specs
+from jobs.signatures import RowForm, Signature
 from jobs.specs import FinetuneSpec
 
 
@@ -21,6 +23,7 @@ class Order:
     spec: FinetuneSpec
     labels: tuple[str, ...]  # by id; empty: not a classifier
     base_reference: str | None  # as it is pinned; null: from scratch
+    signature: Signature  # how rows are read; its window is the program's to know
 
     @cached_property
     def data(self) -> Path:
@@ -74,4 +77,12 @@ def read(path: Path) -> Order:
         spec=spec,
         labels=tuple(given["dataset"].get("labels") or ()),
         base_reference=given.get("base") or spec.base,
+        signature=_signature(given["dataset"], spec),
     )
+
+
+def _signature(dataset: dict[str, Any], spec: FinetuneSpec) -> Signature:
+    """As the planner decided; one that knew no signatures gave plain texts to every model."""
+    if dataset.get("signature") is not None:
+        return Signature.model_validate(dataset["signature"])
+    return Signature(task=spec.task, rows=RowForm.PAIR, multi_label=spec.multi_label)

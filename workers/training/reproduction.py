@@ -18,16 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jobs import models
+from jobs import models, signatures
 from jobs.errors import JobFailure
 from jobs.specs import Task
 from workers.inference import adapters, loading, memory
+from workers.inference.measuring import RowError
 from workers.inference.memory import is_out_of_memory
 from workers.training import evaluation, families, tokens
 from workers.training.families import Family
 from workers.training.orders import Order
 from workers.training.starting import AUTO
-from workers.training.tokens import InMemory, Tokens
+from workers.training.tokens import InMemory, Row, Tokens
 
 Losses = npt.NDArray[np.float64]
 
@@ -133,13 +134,10 @@ def _loaded(order: Order, *, means: Means, device: torch.device) -> tuple[Any, F
             f"it was trained for the {len(order.labels)} labels {', '.join(order.labels[:5])} …, "
             f"and its files have the {len(labels)} labels {', '.join(labels[:5])} …"
         )
+    signature = signatures.read(order.result)
+    assert signature is not None, "it was written just now"
     family = families.of(
-        task,
-        tokenizer=tokenizer,
-        model=model,
-        labels=labels,
-        multi_label=order.spec.multi_label,
-        max_tokens=means.max_tokens,
+        signature, tokenizer=tokenizer, model=model, labels=labels, max_tokens=means.max_tokens
     )
     return model, family
 
@@ -151,8 +149,12 @@ def _labels(model: Any) -> tuple[str, ...]:
 
 def _read_again(sample: Sample, *, family: Family, split: str) -> Tokens:
     """The rows as the saved tokenizer reads them, which must be as training read them."""
-    read = family.encode(sample.texts, sample.targets)
-    for row, (inputs, answers) in enumerate(read):
+    read: list[Row] = []
+    for row, found in enumerate(family.encode(sample.texts, sample.targets)):
+        if isinstance(found, RowError):
+            raise _failure(f"row {row} of the {split} rows cannot be read again: {found.message}")
+        inputs, answers = found
+        read.append(found)
         for then, now in ((sample.rows.inputs[row], inputs), (sample.rows.targets[row], answers)):
             if then.tolist() != list(now):
                 raise _failure(

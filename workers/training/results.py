@@ -10,10 +10,11 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
+from jobs import models, signatures
+from jobs.signatures import Signature
+from workers.training import starting
 from workers.training.orders import Order
 from workers.training.state import TrainState
-
-NOTE = "nightshift.json"
 
 
 def save(state: TrainState, *, tokenizer: PreTrainedTokenizerBase, order: Order) -> None:
@@ -31,7 +32,7 @@ def save(state: TrainState, *, tokenizer: PreTrainedTokenizerBase, order: Order)
     tokenizer.save_pretrained(draft)
     if order.spec.lora is not None and not order.spec.lora.merge:
         _complete_adapter(draft, module=module, order=order)
-    _note(draft, order=order)
+    signatures.write(draft, _signature(draft, order=order))
     shutil.rmtree(order.result, ignore_errors=True)
     draft.rename(order.result)
 
@@ -41,6 +42,8 @@ def _complete_adapter(folder: Path, *, module: Any, order: Order) -> None:
     config = module.get_base_model().config
     config.architectures = [type(module.get_base_model()).__name__]
     config.save_pretrained(folder)
+    if module.get_base_model().can_generate():  # the tokens that end a text may be new
+        module.get_base_model().generation_config.save_pretrained(folder)
     path = folder / "adapter_config.json"
     adapter = json.loads(path.read_bytes())
     adapter["base_model_name_or_path"] = order.base_reference
@@ -48,8 +51,13 @@ def _complete_adapter(folder: Path, *, module: Any, order: Order) -> None:
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def _note(folder: Path, *, order: Order) -> None:
-    note: dict[str, object] = {"task": order.spec.task, "multi_label": order.spec.multi_label}
-    if (folder / "adapter_config.json").is_file():
-        note["base"] = order.base_reference
-    (folder / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+def _signature(folder: Path, *, order: Order) -> Signature:
+    """What the planner decided, with what is known only now: labels, window and template."""
+    decided = order.signature
+    return decided.model_copy(
+        update={
+            "labels": order.labels,
+            "max_tokens": starting.window(order),
+            "chat_template": models.chat_template(folder) if decided.chat else None,
+        }
+    )

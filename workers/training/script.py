@@ -142,11 +142,10 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     set_seed(options.seed)  # a new head is drawn alike on every rank
     model, new = starting.model(order)
     family = families.of(
-        order.spec.task,
+        order.signature,
         tokenizer=tokenizer,
         model=model,
         labels=order.labels,
-        multi_label=order.spec.multi_label,
         max_tokens=window,
     )
     if order.spec.lora is not None:

@@ -16,12 +16,16 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
+import structlog
 
 from jobs.decisions import splitting
 from jobs.decisions.splitting import Selector
 from jobs.errors import CorpusFailure
 from jobs.specs import FinetuneSpec, Task
+from workers.inference.measuring import RowError
 from workers.training.ragged import Ragged, Writer
+
+log = structlog.get_logger()
 
 BATCH_ROWS = 2_000
 """Rows that are tokenized in one go."""
@@ -29,6 +33,9 @@ BATCH_ROWS = 2_000
 SAMPLE_ROWS = 256
 SAMPLE_CHARACTERS = 2**19
 """Of each split so many of the first rows are kept as they stood in the corpus."""
+
+Row = tuple[list[int], list[int]]
+"""What the model reads, and what it should answer."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -38,8 +45,8 @@ class Encoder(Protocol):
 
     def encode(
         self, texts: Sequence[str], targets: Sequence[str | None]
-    ) -> list[tuple[list[int], list[int]]]:
-        """Of each row: what the model reads, and what it should answer."""
+    ) -> Sequence[Row | RowError]:
+        """Of each row: what the model reads, and what it should answer; or why it cannot."""
 
 
 class Tokens:
@@ -126,7 +133,7 @@ def _chooser(data: Path, *, split: str, spec: FinetuneSpec) -> Choose:
         return lambda _: split
     stratified = spec.task is Task.CLASSIFY and not spec.multi_label
     counts: Counter[str] = Counter()
-    for _, targets in _rows(data / split):
+    for _, _, targets in rows(data / split):
         counts.update(_stratum(target, stratified=stratified) for target in targets)
     selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
 
@@ -144,28 +151,74 @@ def _stratum(target: str | None, *, stratified: bool) -> str:
 def _write_split(
     shards: Path, choose: Choose, *, encoder: Encoder, draft: Path, alive: Callable[[], None]
 ) -> None:
+    left_out = LeftOut(shards.name)
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
-        for texts, targets in _rows(shards):
+        for lines, texts, targets in rows(shards):
             encoded = encoder.encode(texts, targets)
             chosen = [choose(target) for target in targets]
+            sound = left_out.without(encoded, lines=lines)
             for split in sorted(set(chosen)):
                 if split not in writers:
                     writers[split] = stack.enter_context(_SplitWriter(draft / split))
-                places = [place for place, name in enumerate(chosen) if name == split]
+                places = [place for place in sound if chosen[place] == split]
                 writers[split].append(
-                    [encoded[place] for place in places],
+                    [sound[place] for place in places],
                     texts=[texts[place] for place in places],
                     targets=[targets[place] for place in places],
                 )
             alive()
+    left_out.tell()
 
 
-def _rows(shards: Path) -> Iterator[tuple[list[str], list[str | None]]]:
+class LeftOut:
+    """Rows of a split that a model cannot be given: they are counted, and the first is named."""
+
+    def __init__(self, split: str) -> None:
+        self._split = split
+        self._rows = self.count = 0
+        self._first: tuple[int, RowError] | None = None
+
+    def without(self, encoded: Sequence[Row | RowError], *, lines: Sequence[int]) -> dict[int, Row]:
+        """The other rows, by their place."""
+        sound: dict[int, Row] = {}
+        for place, row in enumerate(encoded):
+            if isinstance(row, RowError):
+                self.count += 1
+                self._first = self._first or (lines[place], row)
+            else:
+                sound[place] = row
+        self._rows += len(encoded)
+        return sound
+
+    def tell(self) -> None:
+        """Warn of them in the log. Raises ``CorpusFailure`` where no row is left."""
+        if self._first is None:
+            return
+        line, error = self._first
+        if self.count == self._rows:
+            raise CorpusFailure(
+                f"the {self._split} corpus has no row that the model can be given: of all "
+                f"{self._rows:,} the first, on line {line}: {error.message}",
+                code=error.code,
+            )
+        log.warning(
+            "rows are left out",
+            split=self._split,
+            rows=self.count,
+            first_line=line,
+            code=error.code,
+            reason=error.message,
+        )
+
+
+def rows(shards: Path) -> Iterator[tuple[list[int], list[str], list[str | None]]]:
+    """Lines, texts and targets of a split's shards, some rows at a time."""
+    columns = ["line", "text", "target"]
     for shard in sorted(shards.glob("*.parquet")):
         with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["text", "target"]):
-                yield batch["text"].to_pylist(), batch["target"].to_pylist()
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+                yield tuple(batch[name].to_pylist() for name in columns)
 
 
 class _SplitWriter(ExitStack):
@@ -180,7 +233,7 @@ class _SplitWriter(ExitStack):
 
     def append(
         self,
-        rows: Sequence[tuple[list[int], list[int]]],
+        rows: Sequence[Row],
         *,
         texts: Sequence[str],
         targets: Sequence[str | None],
