@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test long faults check bench lock clean
+.PHONY: help demo up test long faults check gpu bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: $(VENV)/.dev ## linters, types, import rules, generated documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+
+gpu: $(VENV)/.bench ## on a machine with a GPU, in six minutes: every kind right on it, and how fast
+	$(BIN)/python -m benchmarks.gpu $(if $(CORPUS),--corpus $(CORPUS))
 
 bench: $(VENV)/.bench ## benchmarks, with CORPUS=labelled.csv more; figures land in benchmarks/results/
 	$(BIN)/python -m benchmarks $(CORPUS)

@@ -36,6 +36,8 @@ SHAPES = {  # layers, width, heads, inner width
     "bert-large": (24, 1024, 16, 4096),
 }
 HEAD_ROWS = 1_000
+EXPORTED = {"onnxruntime": peers.onnx_of, "openvino": peers.openvino_of}
+"""Peers that read the model as ONNX."""
 
 
 def main() -> None:
@@ -51,11 +53,18 @@ def main() -> None:
             _random_model(model, shape=given.shape, tokenizer=given.tokenizer)
         else:
             trained.classifier(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
+        wanted = tuple(given.peers)
         makers = _peers(
-            model, device=device, threads=torch.get_num_threads(), budgets=given.budgets
+            model,
+            device=device,
+            threads=torch.get_num_threads(),
+            budgets=given.budgets,
+            exported=[name for name in EXPORTED if name.startswith(wanted)],
         )
         made = {
-            name: open_peers.enter_context(closing(Apart(make))) for name, make in makers.items()
+            name: open_peers.enter_context(closing(Apart(make)))
+            for name, make in makers.items()
+            if name.startswith(wanted)
         }
         figures = {}
         for name, some in rows.items():
@@ -128,7 +137,12 @@ def _show(name: str, figures: dict[str, Any]) -> None:
 
 
 def _peers(
-    model: Path, *, device: torch.device, threads: int, budgets: Sequence[int]
+    model: Path,
+    *,
+    device: torch.device,
+    threads: int,
+    budgets: Sequence[int],
+    exported: Sequence[str],
 ) -> dict[str, Callable[[], Peer]]:
     """What makes each peer, in the process that will be its own."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -147,12 +161,16 @@ def _peers(
         made["sentence-transformers"] = partial(
             peers.sentence_transformers_of, model, device=device, dtype=dtype
         )
-    if device.type == "cpu" and peers.is_there("onnxscript"):
+        if device.type == "cuda" and peers.has_flash_attention():
+            made["sentence-transformers, flash attention"] = partial(
+                peers.sentence_transformers_of, model, device=device, dtype=dtype, flash=True
+            )
+    if device.type == "cpu" and exported and peers.is_there("onnxscript"):
         onnx = model.parent / "model.onnx"
         peers.export(model, onnx)
-        for name, make in {"onnxruntime": peers.onnx_of, "openvino": peers.openvino_of}.items():
+        for name in exported:
             if peers.is_there(name):
-                made[name] = partial(make, model, onnx, threads=threads, budget=1_024)
+                made[name] = partial(EXPORTED[name], model, onnx, threads=threads, budget=1_024)
     return made
 
 
@@ -230,6 +248,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="a folder with the tokenizer of a shape")
     parser.add_argument(
         "--budgets", type=int, nargs="*", default=[], help="also with these budgets"
+    )
+    parser.add_argument(
+        "--peers", nargs="*", default=[""], help="only those whose names begin so; with `engine`"
     )
     given = parser.parse_args()
     if given.shape and not given.tokenizer:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workers import threads
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS") or Path(__file__).parent / "results")
 
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """By flags of Linux, widest first."""
@@ -54,7 +54,7 @@ def use_threads(count: int) -> None:
 
 
 def keep(name: str, figures: dict[str, Any]) -> None:
-    """Write the figures, with machine and command, to ``benchmarks/results/``, and print them.
+    """Write the figures, with machine and command, to ``RESULTS``, and print them.
 
     Figures within figures are in the file alone; a benchmark prints those as it goes.
     """

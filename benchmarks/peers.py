@@ -22,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers.utils import is_flash_attn_2_available
 
 from benchmarks import plain_loop
 from benchmarks.trained import MAX_TOKENS
@@ -131,8 +132,18 @@ def pipeline_of(folder: Path, *, batch: int, device: torch.device, dtype: torch.
     return lambda texts: [answer["label"] for answer in made(list(texts), **given)]
 
 
-def sentence_transformers_of(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Peer:
-    """sentence-transformers for the first token's state, which the model's own head then reads."""
+def has_flash_attention() -> bool:
+    """Whether the package is installed that the library's flash attention needs."""
+    return is_flash_attn_2_available() or is_there("kernels")
+
+
+def sentence_transformers_of(
+    folder: Path, *, device: torch.device, dtype: torch.dtype, flash: bool = False
+) -> Peer:
+    """sentence-transformers for the first token's state, which the model's own head then reads.
+
+    With ``flash`` attention it computes without padding.
+    """
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
     from sentence_transformers.sentence_transformer.modules import (  # noqa: PLC0415
         Pooling,
@@ -142,7 +153,10 @@ def sentence_transformers_of(folder: Path, *, device: torch.device, dtype: torch
     auto: Any = AutoModelForSequenceClassification
     whole = auto.from_pretrained(folder, dtype=torch.float32).eval()
     names = whole.config.id2label
-    layers = Transformer(str(folder), max_seq_length=MAX_TOKENS, model_kwargs={"dtype": dtype})
+    how = {"attn_implementation": "flash_attention_2"} if flash else {}
+    layers = Transformer(
+        str(folder), max_seq_length=MAX_TOKENS, model_kwargs={"dtype": dtype, **how}
+    )
     pooling = Pooling(whole.config.hidden_size, pooling_mode="cls")
     encoder = SentenceTransformer(modules=[layers, pooling], device=str(device))
 

@@ -1,0 +1,153 @@
+"""For whoever has a GPU for some minutes: is every kind right on it, and how fast is it?
+
+``python -m benchmarks.gpu [--corpus CSV] [--tokenizer FOLDER]``, or ``make gpu``. In turn: every
+kind against the library (``gpu_kinds``); the engine beside sentence-transformers, with flash
+attention where it is installed, and the limit of a matrix product, in the shapes of MiniLM and
+BERT-base (``engine``); a causal model of 0.5 billion parameters beside transformers in fixed and in
+continuous batches (``generation``); a fine-tune that is killed and resumed (``gpu_training``). Each
+part has a limit of time and a process of its own, and the next one comes whatever became of it: six
+minutes in all. The figures land in ``benchmarks/results/``, with ``gpu_*.json`` for what came of
+each part. Without a GPU everything runs in small, which shows that the script works, and nothing
+is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import BertWordPieceTokenizer
+from transformers import BertTokenizerFast
+
+from api.cli import docstrings
+from benchmarks import machine
+
+CORPUS_ROWS = 12_000
+VOCABULARY = 30_000
+MAX_TOKENS = 512
+SLOWER = 10
+"""The times that a part may take on a CPU, even in small."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command and the seconds that it may take."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+    seconds: int = 60
+
+
+def main() -> None:
+    given = _arguments()
+    gpu = torch.cuda.is_available()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+        if not gpu:
+            environment["BENCHMARK_RESULTS"] = str(folder / "results")
+        corpus = given.corpus or _corpus(folder / "corpus.csv")
+        tokenizer = given.tokenizer or _tokenizer(folder / "tokenizer", corpus)
+        began = time.perf_counter()
+        found = {
+            part.name: _run(part, environment=environment)
+            for part in _parts(corpus, tokenizer, gpu=gpu)
+        }
+        seconds = time.perf_counter() - began
+    for part, outcome in found.items():
+        print(f"{part:28} {outcome['outcome']:10} {outcome['seconds']:7.1f} s")
+    print(f"{seconds:.0f} s in all")
+    if gpu:
+        device = torch.cuda.get_device_name()
+        label = "_".join(device.lower().split())
+        versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
+        machine.keep(f"gpu_{label}", {"gpu": device, **versions, "seconds": seconds, **found})
+    else:
+        print("there is no GPU here: this was the script in small, and no figure was kept")
+    sys.exit(0 if all(each["outcome"] == "ok" for each in found.values()) else 1)
+
+
+def _parts(corpus: Path, tokenizer: Path, *, gpu: bool) -> Iterator[Part]:
+    given = (str(corpus), "--tokenizer", str(tokenizer))
+    peers = ("--peers", "engine", "sentence-transformers")
+    rows = ("--rows", "8000" if gpu else "12", "--rounds", "3" if gpu else "1")
+    patience = 1 if gpu else SLOWER
+    yield Part("every kind", "gpu_kinds", seconds=90 * patience)
+    for shape in ("minilm", "bert-base"):
+        arguments = (*given, "--shape", shape, *rows, *peers)
+        yield Part(f"classify, {shape}", "engine", arguments, seconds=60 * patience)
+    size = ("--shape", "0.5b", "--rows", "192") if gpu else ("--shape", "tiny", "--rows", "4")
+    yield Part("generate", "generation", (*given, *size), seconds=80 * patience)
+    few = () if gpu else ("160",)
+    yield Part("fine-tune, killed and resumed", "gpu_training", few, seconds=60 * patience)
+
+
+def _run(part: Part, *, environment: dict[str, str]) -> dict[str, Any]:
+    """The part's outcome, seconds, and the JSON lines that it printed."""
+    command = [sys.executable, "-m", f"benchmarks.{part.module}", *part.arguments]
+    print(f"\n== {part.name}: at most {part.seconds} s", flush=True)
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        output, _ = process.communicate(timeout=part.seconds)
+        outcome = "ok" if process.returncode == 0 else f"exit {process.returncode}"
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+        outcome = "time is up"
+    print(output, flush=True)
+    return {
+        "outcome": outcome,
+        "seconds": time.perf_counter() - began,
+        "found": [json.loads(line) for line in output.splitlines() if line.startswith("{")],
+    }
+
+
+def _corpus(path: Path) -> Path:
+    """Documentation strings of the installed packages as a CSV file with ``text``, ``label``."""
+    rows = path.with_suffix(".jsonl")
+    docstrings.write(rows, rows=CORPUS_ROWS)
+    with rows.open(encoding="utf-8") as source, path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["text", "label"])
+        for place, row in enumerate(map(json.loads, source)):
+            writer.writerow([row["text"], str(place % 4)])
+    return path
+
+
+def _tokenizer(folder: Path, corpus: Path) -> Path:
+    """Word pieces of the corpus: what a row has of tokens is as with a real model."""
+    with corpus.open(newline="", encoding="utf-8") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
+    make: Any = BertTokenizerFast
+    folder.mkdir()
+    make(
+        tokenizer_object=trained._tokenizer,  # noqa: SLF001 (it has no public name)
+        model_max_length=MAX_TOKENS,
+    ).save_pretrained(folder)
+    return folder
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, help="a CSV file with columns text and label")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with a BERT's tokenizer")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
