@@ -53,21 +53,22 @@ def main() -> None:
             _random_model(model, shape=given.shape, tokenizer=given.tokenizer)
         else:
             trained.classifier(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
-        wanted = tuple(given.peers)
         makers = _peers(
             model,
             device=device,
             threads=torch.get_num_threads(),
             budgets=given.budgets,
-            exported=[name for name in EXPORTED if name.startswith(wanted)],
+            exported=[name for name in EXPORTED if given.peers is None or name in given.peers],
         )
         made = {
             name: open_peers.enter_context(closing(Apart(make)))
             for name, make in makers.items()
-            if name.startswith(wanted)
+            if given.peers is None or name in given.peers
         }
         figures = {}
         for name, some in rows.items():
+            for peer_name, peer in made.items():
+                peer.warm(_few(peer_name, some, device=device), seconds=given.warm_seconds)
             figures[name] = _compare(made, some, model=model, device=device, rounds=given.rounds)
             _show(name, figures[name])
     name = "_".join(
@@ -85,10 +86,8 @@ def _compare(
     made: dict[str, Apart], texts: list[str], *, model: Path, device: torch.device, rounds: int
 ) -> dict[str, Any]:
     """Every peer on the same texts: real tokens per second, share of the limit, labels equal."""
-    few = {name: texts[:: peers.SLOW.get(name, 1) if device.type == "cuda" else 1] for name in made}
+    few = {name: _few(name, texts, device=device) for name in made}
     lengths = {name: _lengths(model, some) for name, some in few.items()}
-    for name, peer in made.items():
-        peer.warm(few[name])
     rates: dict[str, list[float]] = {name: [] for name in made}
     limits: list[float] = []
     said: dict[str, list[str]] = {}
@@ -121,6 +120,11 @@ def _compare(
             for name in made
         },
     }
+
+
+def _few(peer: str, texts: list[str], *, device: torch.device) -> list[str]:
+    """The texts that a peer gets."""
+    return texts[:: peers.SLOW.get(peer, 1) if device.type == "cuda" else 1]
 
 
 def _show(name: str, figures: dict[str, Any]) -> None:
@@ -250,7 +254,10 @@ def _arguments() -> argparse.Namespace:
         "--budgets", type=int, nargs="*", default=[], help="also with these budgets"
     )
     parser.add_argument(
-        "--peers", nargs="*", default=[""], help="only those whose names begin so; with `engine`"
+        "--warm-seconds", type=float, default=600, help="an engine may take to calibrate itself"
+    )
+    parser.add_argument(
+        "--peers", nargs="*", help="only these, of which `engine` must be one; default: all"
     )
     given = parser.parse_args()
     if given.shape and not given.tokenizer:

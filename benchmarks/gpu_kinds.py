@@ -146,8 +146,7 @@ class _Library:
 def _classify(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
     library = _Library(model, auto=AutoModelForSequenceClassification, dtype=dtype)
     scores = {
-        row: library.called(text).logits.float().softmax(dim=1)[0]
-        for row, text in _texts().items()
+        row: library.called(text).logits.float().softmax(dim=1)[0] for row, text in _texts().items()
     }
     options = ClassifyOptions(dtype=_name(dtype), all_scores=True)
     return _labelled("classify", model_name, _answers(model, options, _texts()), scores, dtype)
@@ -177,7 +176,9 @@ def _entailed(model: Path, dtype: torch.dtype) -> Found:
         labels=tiny_models.LABELS,
         hypothesis="this is {}.",
     )
-    return _labelled("classify by entailment", "bert", _answers(model, options, _texts()), scores, dtype)
+    return _labelled(
+        "classify by entailment", "bert", _answers(model, options, _texts()), scores, dtype
+    )
 
 
 def _labelled(
@@ -193,9 +194,7 @@ def _labelled(
         same = answer.labels[0] == max(theirs, key=theirs.__getitem__)
         equal += same
         wrong += int(differences[-1] > bound or (not same and best - second > bound))
-    return Found(
-        kind, model, _name(dtype), len(found), wrong, equal / len(found), max(differences)
-    )
+    return Found(kind, model, _name(dtype), len(found), wrong, equal / len(found), max(differences))
 
 
 def _mean(library: _Library, text: str) -> torch.Tensor:

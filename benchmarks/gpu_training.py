@@ -1,11 +1,10 @@
 """One short fine-tune on this process's device, left alone, and once more killed and resumed.
 
-``python -m benchmarks.gpu_training [ROWS]``. The training program itself, as a host starts it, with
-a BERT of MiniLM's shape and random weights; on CPU with a tiny one. The second run is ended with SIGKILL once it has
-written a checkpoint and gone on, and goes on from there. On a GPU the bits of the two may differ
-(promise P7 is of CPUs), so what is asked is that the resumed run begins at its checkpoint's step,
-ends at the last one, and that its last losses are those of the other within a hundredth. Exits with
-1 if not.
+``python -m benchmarks.gpu_training [ROWS]``. It runs the training program as a host starts it, with
+a BERT of MiniLM's shape and random weights; on a CPU with a tiny one. The second run is ended with
+SIGKILL once it has written a checkpoint and gone on, and resumes from there. On a GPU the bits of
+the two may differ (promise P7 is of CPUs), so the resumed run must end at the same step, its last
+losses within a hundredth of the other's. Exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ def _kill_behind_a_checkpoint(work: Path) -> int:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    newest = sorted((work / "checkpoints").glob("step-?????????"))[-1]
+    newest = max((work / "checkpoints").glob("step-?????????"))
     shutil.copytree(newest, work / "resume")
     return int(newest.name.removeprefix("step-"))
 

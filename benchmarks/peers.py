@@ -46,9 +46,9 @@ class Apart:
             1, mp_context=get_context("spawn"), initializer=_begin, initargs=(make,)
         )
 
-    def warm(self, texts: Sequence[str]) -> None:
+    def warm(self, texts: Sequence[str], *, seconds: float) -> None:
         """Get ready on these: ``Engine.warm``, or all of them classified."""
-        self._pool.submit(_warm, texts).result()
+        self._pool.submit(_warm, texts, seconds).result()
 
     def timed(self, texts: Sequence[str]) -> tuple[float, list[str]]:
         """The seconds that it took over these, and their labels."""
@@ -67,10 +67,10 @@ def _begin(make: Callable[[], Peer]) -> None:
     _here.append(make())
 
 
-def _warm(texts: Sequence[str]) -> None:
+def _warm(texts: Sequence[str], seconds: float) -> None:
     [peer] = _here
     if isinstance(peer, Engine):
-        peer.warm(texts)
+        peer.warm(texts, seconds=seconds)
     else:
         peer(texts)
 
@@ -108,11 +108,13 @@ class Engine:
         answers = self._loaded.classify(texts, beat=lambda: None)
         return [answer.labels[0] for answer in answers if not isinstance(answer, engine.RowError)]
 
-    def warm(self, texts: Sequence[str]) -> None:
-        """Classify these until the size of a batch is known."""
+    def warm(self, texts: Sequence[str], *, seconds: float) -> None:
+        """Classify these until the size of a batch is known, or no time is left for it."""
+        end = time.monotonic() + seconds
         for _ in range(self._laps):
             self(texts)
-            if any(VERDICT in file.read_text() for file in self._found.iterdir()):
+            known = any(VERDICT in file.read_text() for file in self._found.iterdir())
+            if known or time.monotonic() > end:
                 return
 
 
