@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from tokenizers import BertWordPieceTokenizer
-from transformers import BertTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from api.cli import docstrings
 from benchmarks import machine
@@ -134,11 +134,12 @@ def _tokenizer(folder: Path, corpus: Path) -> Path:
         texts = [row["text"] for row in csv.DictReader(file)]
     trained = BertWordPieceTokenizer(lowercase=True)
     trained.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
-    make: Any = BertTokenizerFast
+    make: Any = PreTrainedTokenizerFast
     folder.mkdir()
     make(
         tokenizer_object=trained._tokenizer,  # noqa: SLF001 (it has no public name)
         model_max_length=MAX_TOKENS,
+        **{f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")},
     ).save_pretrained(folder)
     return folder
 

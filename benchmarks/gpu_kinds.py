@@ -93,13 +93,13 @@ def _checks(folder: Path) -> Iterator[Check]:
     judge = tiny_models.tiny_classifier(folder / "nli", labels=("contradiction", "entailment"))
     yield partial(_entailed, judge)
     yield partial(_explained, tiny_models.tiny_classifier(folder / "explained"))
-    for family in ("llama", "gpt2"):
-        model = tiny_writers.tiny_generator(folder / f"generate-{family}", family=family)
-        yield partial(_generated, model, model_name=family)
-        yield partial(_sampled, model, model_name=family)
-    for family in ("t5", "bart"):
-        model = tiny_writers.tiny_translator(folder / f"text2text-{family}", family=family)
-        yield partial(_translated, model, model_name=family)
+    for name in ("llama", "gpt2"):
+        model = tiny_writers.tiny_generator(folder / f"generate-{name}", family=name)
+        yield partial(_generated, model, model_name=name)
+        yield partial(_sampled, model, model_name=name)
+    for name in ("t5", "bart"):
+        model = tiny_writers.tiny_translator(folder / f"text2text-{name}", family=name)
+        yield partial(_translated, model, model_name=name)
     yield partial(_entities, tiny_pipelines.entity_finder(folder / "entities"))
     yield partial(_images, tiny_pipelines.image_classifier(folder / "images"))
 

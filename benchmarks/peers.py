@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from benchmarks import plain_loop
 from benchmarks.trained import MAX_TOKENS
@@ -136,7 +136,7 @@ def pipeline_of(folder: Path, *, batch: int, device: torch.device, dtype: torch.
 
 def has_flash_attention() -> bool:
     """Whether the package is installed that the library's flash attention needs."""
-    return is_flash_attn_2_available() or is_there("kernels")
+    return bool(is_flash_attn_2_available()) or is_there("kernels")
 
 
 def sentence_transformers_of(
