@@ -12,6 +12,12 @@ from typing import Any
 
 from jobs.errors import ModelFailure
 
+NO_LIMIT = 10**9
+"""Files that know no limit write 1e30."""
+
+MAX_BYTES = 128 * 2**20
+"""Of one file: the largest tokenizers have about 40 MiB."""
+
 LONGEST_SHOWN = 100
 """Characters of a wrong value that its error repeats."""
 
@@ -54,6 +60,11 @@ class ModelFile:
             return value
         raise self.wrong(name, "a number")
 
+    def whole(self, name: str) -> int | None:
+        """A field that counts something; ``None`` also where it is no number to count by."""
+        value = self.number(name)
+        return int(value) if value is not None and 1 <= value < NO_LIMIT else None
+
     def part(self, name: str) -> ModelFile:
         """A field that must be an object; an empty one where it is missing."""
         value = self.values.get(name)
@@ -92,6 +103,11 @@ def entries(path: Path) -> list[ModelFile]:
 
 def _json(path: Path) -> Any:
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ModelFailure(
+                f"{path.name} of the model must have at most {MAX_BYTES:,} bytes, not {size:,}"
+            )
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFailure(f"{path.name} of the model is not readable JSON: {error}") from error

@@ -19,6 +19,9 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     model_not_text2text    text2text, but the model is no encoder with a decoder
     model_no_chat_template a chat, but the model's tokenizer has no template for one
     model_too_short        more new tokens, or a longer prompt, than the model can hold
+    model_no_start_token   an encoder with a decoder that is not told how a text begins
+    model_few_embeddings   its tokenizer has token ids that its table of embeddings lacks
+    generation_unsupported its files ask for a way to generate that is not supported
     model_no_pipeline      its architecture is for another task, or for none
     model_no_preprocessor  files as rows, but nothing says how the model reads them
     pipeline_refused       parameters that the pipeline does not take, or a package it lacks
@@ -28,7 +31,7 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     int8_needs_cpu         int8 on a worker whose device, or whose PyTorch, has none
     model_needs_devices    larger than all accelerators of a worker's process together
     explain_unavailable    explanations on a worker without captum
-    model_raises           it raises the same exception for nearly all rows, each alone
+    model_raises           it raises for a text at load, or alike for nearly all rows, each alone
     label_without_tokens   a label of which the model's tokenizer makes nothing
     labels_indistinguishable   labels that become the same tokens, or the same embedding
     model_other_labels     label texts that a version with a head of its own was not trained on
@@ -41,12 +44,12 @@ import functools
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from jobs import modelfiles, references, signatures
+from jobs import model_sizes, modelfiles, references, signatures
 from jobs.errors import ModelFailure
 from jobs.modelfiles import ModelFile
 from jobs.references import Folder, Hub
@@ -123,8 +126,9 @@ POOLING = "1_Pooling/config.json"
 PLACES = {"Transformer": "", "Pooling": "1_Pooling"}
 """Where the modules of a sentence-transformers folder must lie to be read."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
-NO_LIMIT = 10**9
+NO_LIMIT = modelfiles.NO_LIMIT
 """Tokenizers that know no limit write 1e30."""
+MOST_LABELS = 100_000
 MAX_HEADER = 100 * 2**20
 """The safetensors format's own bound on its header."""
 
@@ -152,6 +156,9 @@ class ModelFacts:
     tokenizes: bool  # it reads texts
     preprocesses: bool  # it reads images or sounds
     signature: Signature | None  # how a version was trained; None: the folder does not say
+    decoder_positions: int | None = None  # of a decoder that has a table of them; None: no limit
+    vocabulary: int | None = None  # rows of the table of embeddings, as the config says
+    largest_token: int | None = None  # the largest id that tokenizer.json names
 
     @property
     def chats(self) -> bool:
@@ -184,7 +191,8 @@ def inspect(folder: Path) -> ModelFacts:
     config = _config(folder)
     _check_readers(folder)
     base = _base(folder)
-    tensors = _tensor_names(folder)
+    tensors = _tensors(folder)
+    model_sizes.check(config, tensors=tensors)
     architectures = config.texts("architectures")
     sentences = modelfiles.optional(folder, SENTENCES)
     transformer = _transformer(folder)
@@ -208,6 +216,9 @@ def inspect(folder: Path) -> ModelFacts:
         tokenizes=_has_tokenizer(folder),
         preprocesses=_has_preprocessor(folder),
         signature=signatures.read(folder),
+        decoder_positions=_decoder_positions(config),
+        vocabulary=config.whole("vocab_size"),
+        largest_token=model_sizes.largest_token(folder),
     )
 
 
@@ -293,8 +304,8 @@ def _base(folder: Path) -> ModelFacts | None:
     return inspect(folder / "base")
 
 
-def _tensor_names(folder: Path) -> frozenset[str]:
-    """The names of all tensors, from the headers, each of which must fit its file."""
+def _tensors(folder: Path) -> dict[str, Any]:
+    """What the headers say of all tensors, by name; each must fit its file."""
     weights = list(_weights(folder))
     if not weights:
         pickled = any(True for pattern in PICKLES for _ in folder.glob(pattern))
@@ -304,7 +315,7 @@ def _tensor_names(folder: Path) -> frozenset[str]:
             + "model.save_pretrained(folder, safe_serialization=True)",
             code="model_not_safetensors",
         )
-    return frozenset(name for path in weights for name in _header(path))
+    return {name: entry for path in weights for name, entry in _header(path).items()}
 
 
 def _weights(folder: Path) -> Iterator[Path]:
@@ -349,7 +360,7 @@ def _header(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", tensors)
 
 
-def _has_head(architectures: tuple[str, ...], *, tensors: frozenset[str]) -> bool:
+def _has_head(architectures: tuple[str, ...], *, tensors: Iterable[str]) -> bool:
     if architectures:
         return any(name.endswith(HEAD) for name in architectures)
     return any(name.startswith(HEAD_TENSORS) for name in tensors)
@@ -358,7 +369,9 @@ def _has_head(architectures: tuple[str, ...], *, tensors: frozenset[str]) -> boo
 def _labels(config: ModelFile) -> tuple[str, ...] | None:
     names = config.values.get("id2label")
     if not names:
-        return None
+        count = config.whole("num_labels") or 0
+        # As the library names the labels of a config that has their number alone.
+        return tuple(f"LABEL_{index}" for index in range(min(count, MOST_LABELS))) or None
     try:
         by_id = {int(key): str(value) for key, value in names.items()}
         return tuple(by_id[index] for index in range(len(by_id)))
@@ -463,6 +476,22 @@ def _positions(config: ModelFile) -> float | None:
         return table
     padding = config.number("pad_token_id")
     return table - (1 if padding is None else padding) - 1
+
+
+def _decoder_positions(config: ModelFile) -> int | None:
+    """Tokens that a decoder beside an encoder can write, if it has a table of positions."""
+    if not config.flag("is_encoder_decoder"):
+        return None
+    own = config.whole("max_decoder_position_embeddings")
+    if own is not None:
+        return own
+    if config.text("model_type") in model_sizes.DECODER_TABLES:
+        return config.whole("max_position_embeddings")
+    decoder = config.part("decoder")
+    if decoder.text("model_type") in POSITIONS_AFTER_PADDING | {"bert"}:
+        positions = _positions(decoder)
+        return None if positions is None or not 1 <= positions < NO_LIMIT else int(positions)
+    return None
 
 
 def _digest(folder: Path, *, base: ModelFacts | None) -> str:

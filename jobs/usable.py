@@ -91,6 +91,7 @@ def check(facts: ModelFacts, options: Options) -> None:
     if not isinstance(options, PipelineOptions):
         check_reads_texts(facts)
     defaults.check(options, facts.signature)
+        check_vocabulary(facts.vocabulary, largest_token=facts.largest_token)
     match options:
         case PipelineOptions():
             _check_pipeline(facts, task(facts, options), options)
@@ -112,6 +113,7 @@ def check(facts: ModelFacts, options: Options) -> None:
             _check_room(facts, options)
         case Text2TextOptions():
             _check_text2text(facts)
+            _check_decoder(facts, options)
 
 
 def check_reads_texts(facts: ModelFacts) -> None:
@@ -121,6 +123,21 @@ def check_reads_texts(facts: ModelFacts) -> None:
             f"the model reads no texts: it has no tokenizer ({_named(facts)})",
             code="model_no_tokenizer",
         )
+
+
+def check_vocabulary(rows: int | None, *, largest_token: int | None) -> None:
+    """Raise ``ModelFailure`` where the tokenizer has ids beyond the table of embeddings.
+
+    A text that has such a token ends the forward pass, and on an accelerator the process.
+    """
+    if rows is None or largest_token is None or largest_token < rows:
+        return
+    raise ModelFailure(
+        f"the model's tokenizer has token ids up to {largest_token}, and its table of embeddings "
+        f"has {rows} rows (vocab_size): resize it with "
+        "model.resize_token_embeddings(len(tokenizer)), train it, and save both",
+        code="model_few_embeddings",
+    )
 
 
 def task(facts: ModelFacts, options: PipelineOptions) -> PipelineTask:
@@ -294,6 +311,16 @@ def _check_text2text(facts: ModelFacts) -> None:
             f"(...{', ...'.join(SEQ2SEQ)} in config.json); this one is {_named(facts)}",
             code="model_not_text2text",
         )
+
+
+def _check_decoder(facts: ModelFacts, options: Text2TextOptions) -> None:
+    if facts.decoder_positions is None or options.max_new_tokens <= facts.decoder_positions:
+        return
+    raise ModelFailure(
+        f"text2text.max_new_tokens must be at most {facts.decoder_positions}, the positions of the "
+        f"model's decoder, not {options.max_new_tokens}",
+        code="model_too_short",
+    )
 
 
 def _named(facts: ModelFacts) -> str:

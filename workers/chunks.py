@@ -73,7 +73,11 @@ def _outcome(held: ChunkLease, *, context: Context) -> str:
         found = faults.diagnose(error, place=Place.CHUNK)
         if found.blame is Blame.ENGINE:
             log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
-        return _given_up(held, found, context=context)
+        ended = _given_up(held, found, context=context)
+        if error.__cause__ is not None and isolation.is_of_device(error.__cause__):
+            log.error("the device failed, this process ends itself", chunk=held.chunk_id)
+            os._exit(DEVICE_FAILED)  # without a lease: no chunk counts a crash for it
+        return ended
     return "done"
 
 

@@ -20,7 +20,15 @@ from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions
-from workers.inference import classify, entailing, isolation, label_texts, loading, nearest
+from workers.inference import (
+    classify,
+    entailing,
+    isolation,
+    label_texts,
+    loading,
+    nearest,
+    preflight,
+)
 from workers.inference.classify import Head
 from workers.inference.decide import TIE, Rule, Verdicts, judge
 from workers.inference.entailing import Entailing
@@ -213,11 +221,16 @@ def load(
     reader = _reader(tokenizer, options, facts=facts)
     windows = _label_windows(options.labels or (), reader, tokenizer=tokenizer)
     family = _family(folder, options, facts=facts, settings=settings)
+    preflight.check_vocabulary(family.model, tokenizer)
     padder = Padder(family.model, tokenizer=tokenizer)
     if isinstance(family, Nearest):
         points = family.place_labels([padder.inputs([each]) for each in windows])
         tie = NOISE[family.model.dtype] * TIE
         label_texts.check_points(family.labels, points, tie=tie)
+    numbers = 1 if isinstance(family, Entailing) else len(family.labels)
+    preflight.check_measuring(
+        family, tokenizer=tokenizer, reader=reader, padder=padder, numbers=numbers
+    )
     budget = loading.calibrated(
         settings,
         model=family.model,
@@ -241,7 +254,7 @@ def load(
         labels=family.labels,
         reader=reader,
         rule=_rule(facts, options, family=family),
-        numbers=1 if isinstance(family, Entailing) else len(family.labels),
+        numbers=numbers,
         digest=facts.digest,
         exact=_exact(folder, options, facts=facts, settings=settings) if options.int8 else None,
         explainer=explainer,

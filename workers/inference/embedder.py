@@ -15,7 +15,7 @@ from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.settings import Settings
 from jobs.specs import EmbedOptions
-from workers.inference import encoder, loading
+from workers.inference import encoder, loading, preflight
 from workers.inference.encoder import Encoder
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
@@ -88,6 +88,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     found = encoder.load(
         folder, pooling=options.pooling, facts=facts, options=options, settings=settings
     )
+    preflight.check_vocabulary(found.model, tokenizer)
     padder = Padder(found.model, tokenizer=tokenizer)
     budget = loading.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
     meter = Meter(found, padder=padder, budget=budget)
@@ -95,9 +96,13 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     reader = Reader(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers
     )
+    width = _width(found, padder=padder, facts=facts)
+    preflight.check_measuring(
+        found, tokenizer=tokenizer, reader=reader, padder=padder, numbers=width
+    )
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
     return Embedder(
-        Sweep(meter, reader=reader, numbers=_width(found, padder=padder, facts=facts)),
+        Sweep(meter, reader=reader, numbers=width),
         shape=Shape(width=usable.width(facts, options), normalize=normalize, prompt=prompt),
         digest=facts.digest,
     )

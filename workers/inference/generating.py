@@ -17,7 +17,7 @@ from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import GenerateOptions
-from workers.inference import loading, writing
+from workers.inference import loading, preflight, writing
 from workers.inference.choosing import Sampling
 from workers.inference.measuring import Beat, RowError
 from workers.inference.reading import Item
@@ -162,6 +162,7 @@ def load(
     auto: Any = AutoModelForCausalLM
     tokenizer = loading.tokenizer(folder)
     model = loading.model(folder, auto=auto, options=options)
+    preflight.check_vocabulary(model, tokenizer)
     config = writing.config(
         model,
         tokenizer,
@@ -169,9 +170,13 @@ def load(
         num_beams=1,
         repetition_penalty=options.repetition_penalty,
     )
+    writer = Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings)
+    prompter = Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens)
+    room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
+    writer.check(read=prompter.prompt, room=room)
     return Generator(
-        Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings),
-        prompter=Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens),
+        writer,
+        prompter=prompter,
         sampled=options.temperature > 0,
         digest=facts.digest,
     )

@@ -19,15 +19,26 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from jobs.errors import ModelFailure
+from jobs.models import HEAD_TENSORS
 from jobs.settings import Settings
 from jobs.specs import ClassifyOptions, LoadOptions
 from workers import (
     architectures,  # noqa: F401 (registers them with the auto classes)
     threads,
 )
-from workers.inference import adapters, calibrating, completeness, quantizing, spreading
+from workers.inference import (
+    adapters,
+    calibrating,
+    completeness,
+    isolation,
+    quantizing,
+    spreading,
+)
 from workers.inference.budget import Budget
 from workers.inference.memory import is_out_of_memory
+
+MISMATCH = "ignore_mismatched_sizes"
+"""In the library's error of a tensor whose shape the config does not ask for."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -80,7 +91,8 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     auto: Any = AutoTokenizer
     try:
         return cast("PreTrainedTokenizerBase", auto.from_pretrained(folder, **SAFE))
-    except Exception as error:  # the library raises nearly anything for a bad file
+    except BaseException as error:  # the library raises nearly anything for a bad file
+        isolation.check(error)
         raise ModelFailure(
             f"the tokenizer cannot be loaded: {_first_line(error)}", code="model_no_tokenizer"
         ) from error
@@ -132,7 +144,8 @@ def assembled(
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ModelFailure(f"the model cannot be loaded: {_first_line(error)}") from error
+        why = _mismatch(folder, auto=auto) if MISMATCH in str(error) else _first_line(error)
+        raise ModelFailure(f"the model cannot be loaded: {why}") from error
 
 
 def _adapted(
@@ -160,6 +173,23 @@ def _whole(
     return model, set(report["missing_keys"]) | {each[0] for each in report["mismatched_keys"]}
 
 
+def _mismatch(folder: Path, *, auto: Any) -> str:
+    """Which tensor has another shape than the config asks for, and which two; nothing is loaded."""
+    _, report = auto.from_pretrained(
+        folder,
+        device_map="meta",
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **SAFE,
+    )
+    name, stored, wanted = min(report["mismatched_keys"])
+    told = f"{name} has the shape {tuple(stored)}, and its config.json asks for {tuple(wanted)}"
+    if name.startswith(HEAD_TENSORS):
+        told += f": id2label has {wanted[0]} names, and the head is of size {stored[0]}"
+    return told
+
+
 def check_complete(model: PreTrainedModel, missing: set[str], *, whose: str) -> None:
     """Raise ``ModelFailure`` where outputs depend on missing tensors, which are random numbers."""
     needed = completeness.needed(model, missing)
@@ -169,6 +199,6 @@ def check_complete(model: PreTrainedModel, missing: set[str], *, whose: str) -> 
         )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import Text2TextOptions
-from workers.inference import loading, writing
+from workers.inference import loading, preflight, writing
 from workers.inference.measuring import Beat, RowError
 from workers.inference.reading import DEFAULT_WINDOW
 from workers.inference.stepping import Prompt
@@ -69,6 +69,7 @@ def load(
     if options.source_language is not None:
         _set_source(tokenizer, options.source_language)
     target = options.target_language
+    preflight.check_vocabulary(model, tokenizer)
     config = writing.config(
         model,
         tokenizer,
@@ -79,10 +80,28 @@ def load(
         forced_bos_token_id=None if target is None else _language(tokenizer, target),
     )
     limits = [limit for limit in (facts.max_tokens, options.max_tokens) if limit is not None]
+    window = min(limits, default=DEFAULT_WINDOW)
+    writer = Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings)
+    sources = Sources(tokenizer, options=options, window=window)
+    preflight.check_decoder(model, steps=options.max_new_tokens, start=_start(config))
+    writer.check(read=sources.source, room=window)
     return Translator(
-        Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings),
-        sources=Sources(tokenizer, options=options, window=min(limits, default=DEFAULT_WINDOW)),
+        writer,
+        sources=sources,
         digest=facts.digest,
+    )
+
+
+def _start(config: GenerationConfig) -> int:
+    """The token that a text begins with, as the library finds it."""
+    for found in (config.decoder_start_token_id, config.bos_token_id):
+        first = found[0] if isinstance(found, list) and found else found
+        if isinstance(first, int):
+            return first
+    raise ModelFailure(
+        "the model's generation_config.json must have a decoder_start_token_id (or a "
+        "bos_token_id), the token that a text begins with; both are null",
+        code="model_no_start_token",
     )
 
 

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import WriteOptions
-from workers.inference import isolation, loading
+from workers.inference import generation_mode, isolation, loading, preflight
 from workers.inference.budget import Budget, Work
 from workers.inference.flowing import Flow
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
@@ -73,10 +73,18 @@ class Writer:
             ends=_as_list(config.eos_token_id),
         )
         self._unknown = unknown_token(tokenizer)
+        self._tokenizer = tokenizer
         model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
         self._tally = isolation.Tally("the tokenizer or its chat template")
+
+    def check(self, *, read: Read, room: int | None) -> None:
+        """Raise ``ModelFailure`` if the model cannot write with these options at all.
+
+        ``room``: tokens that a prompt may have, where that is known.
+        """
+        preflight.check_writing(self._stepper, tokenizer=self._tokenizer, read=read, room=room)
 
     def answer(
         self, texts: Mapping[int, Item], *, read: Read, beat: Beat
@@ -245,10 +253,12 @@ def config(
     **given: Any,
 ) -> GenerationConfig:
     """The model's own settings with those that were given; the token is chosen by ``Choosing``."""
+    generation_mode.leave_out_speculation(model)
     found: Any = copy.deepcopy(model.generation_config)
     known = {name: value for name, value in given.items() if value is not None}
     found.num_return_sequences, found.return_dict_in_generate = 1, False
     found.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
+    generation_mode.check(found)
     # What is said of sampling, is done by ``Stops``, or is of old.
     for name in ("temperature", "top_p", "top_k", "stop_strings", "max_length"):
         setattr(found, name, None)

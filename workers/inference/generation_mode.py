@@ -1,0 +1,46 @@
+"""Ways to generate that the files of a model ask for, and that are not supported here.
+
+The library does them with code from the hub (contrastive search, DoLa, groups of beams,
+constraints), which is never run (promise P10). What is only faster (assisted generation, prompt
+lookup) is left out: the text is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation import GenerationMode
+
+from jobs.errors import ModelFailure
+
+UNSUPPORTED = {
+    GenerationMode.CONTRASTIVE_SEARCH: ("contrastive search", ("penalty_alpha",)),
+    GenerationMode.DOLA_GENERATION: ("DoLa", ("dola_layers",)),
+    GenerationMode.GROUP_BEAM_SEARCH: ("beams in groups", ("num_beam_groups",)),
+    GenerationMode.CONSTRAINED_BEAM_SEARCH: ("constraints", ("constraints", "force_words_ids")),
+}
+"""Each mode's name, and the settings that ask for it."""
+
+ONLY_FASTER = ("assistant_early_exit", "prompt_lookup_num_tokens", "use_mtp")
+
+
+def leave_out_speculation(model: PreTrainedModel) -> None:
+    """Unset what is only faster in the model's own config, from which the library fills ours up."""
+    for name in ONLY_FASTER:
+        setattr(model.generation_config, name, None)
+
+
+def check(config: GenerationConfig) -> None:
+    """Raise ``ModelFailure`` for a mode that is not supported."""
+    mode = config.get_generation_mode()
+    if mode not in UNSUPPORTED:
+        return
+    name, settings = UNSUPPORTED[mode]
+    found: Any = {each: getattr(config, each, None) for each in settings}
+    named = ", ".join(f"{each} {value}" for each, value in found.items() if value is not None)
+    raise ModelFailure(
+        f"the model's generation_config.json asks for {name} ({named}), which needs code from the "
+        "hub and is not supported: take it out of the file",
+        code="generation_unsupported",
+    )

@@ -1,0 +1,165 @@
+"""What a loaded model cannot do with a job's options, found by one small pass before its first row.
+
+A text as long as the model may read, or ``LONGEST`` tokens of it, goes through tokenizer and model
+alone, with the options of the job. What raises there would raise for every row: the job fails once.
+Running out of memory is no fault of the model. Keeps promise P4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from jobs import usable
+from jobs.errors import ModelFailure
+from workers.inference import isolation, memory
+from workers.inference.family import Family, Padder
+from workers.inference.measuring import RowError
+from workers.inference.reading import Window
+from workers.inference.stepping import Prompt, Stepper
+from workers.inference.sweep import Reads
+
+T = TypeVar("T")
+
+LONGEST = 1_024
+"""Tokens at most: one row, so that a first chunk does not wait for it."""
+
+PLAIN = "The quick brown fox jumps over the lazy dog. 0123456789 球队赢得了决赛 été"
+PIECES = 32
+"""Tokens of the model's own vocabulary that the text has beside ``PLAIN``."""
+
+STEPS = 2
+"""Tokens that are written: the first reads the prompt, the second the cache."""
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``ModelFailure`` where the tokenizer has ids that the table of embeddings lacks."""
+    usable.check_vocabulary(_rows(model), largest_token=max(_vocabulary(tokenizer), default=None))
+
+
+def check_measuring(
+    family: Family,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    reader: Reads,
+    padder: Padder,
+    numbers: int,
+) -> None:
+    """Raise ``ModelFailure`` unless the model outputs so many numbers for a long window."""
+    words = text(tokenizer)
+    reading = _tried("the tokenizer", lambda: reader.read([words])[0])
+    if reading is None or not reading.windows:
+        return
+    # As many of the words as make LONGEST tokens; the reader cuts them to the model's own window.
+    long = " ".join([words] * (1 + LONGEST // reading.tokens))
+    reading = _tried("the tokenizer", lambda: reader.read([long])[0]) or reading
+    window = reading.windows[0]
+    found = _tried("the model", lambda: _measured(family, padder, window))
+    if found is not None and found != numbers:
+        raise ModelFailure(
+            f"the model must output {numbers} numbers for a text, as its config.json says, "
+            f"and outputs {found}"
+        )
+
+
+def check_writing(
+    stepper: Stepper,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    read: Callable[[int, Any], Prompt | RowError],
+    room: int | None,
+) -> None:
+    """Raise ``ModelFailure`` unless the model writes a few tokens after a short and a long prompt.
+
+    ``room``: tokens that a prompt may have.
+    """
+    read_text = _tried("the tokenizer or its chat template", lambda: read(0, text(tokenizer)))
+    short = read_text if isinstance(read_text, Prompt) else _prompt(read, tokenizer)
+    if short is None:
+        return
+    most = min(STEPS, short.steps)
+    longest = max(len(short.ids), min(LONGEST, room or LONGEST))
+    ids = (short.ids * (1 + longest // len(short.ids)))[:longest]
+    # The end of a text may stand at its end alone, as heads and decoders ask for it.
+    long = Prompt(1, [*ids[:-1], short.ids[-1]], steps=short.steps)
+    batch = [long, short] if stepper.can_pad else [long]
+    _tried("the model", lambda: stepper.step(stepper.group(batch), most=most, beat=_no_beat))
+
+
+def check_decoder(model: PreTrainedModel, *, steps: int, start: int) -> None:
+    """Raise ``ModelFailure`` where a decoder has no position for the last token it may write."""
+    ids = torch.full((1, min(steps, LONGEST)), start, device=model.device)
+    given = {"input_ids": ids[:, :1], "attention_mask": torch.ones_like(ids[:, :1])}
+    module: Any = model
+    _tried(
+        f"the decoder, for the {ids.shape[1]} tokens of max_new_tokens,",
+        lambda: _forward(module, decoder_input_ids=ids, **given),
+    )
+
+
+def text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Plain words, and some of the tokenizer's own."""
+    known: Any = tokenizer
+    special = {*known.all_special_ids, *known.added_tokens_decoder}
+    ids = sorted(set(_vocabulary(tokenizer)) - special)
+    own = ids[:: max(1, len(ids) // PIECES)][:PIECES]
+    return f"{PLAIN} {known.decode(own)}"
+
+
+def _prompt(
+    read: Callable[[int, Any], Prompt | RowError], tokenizer: PreTrainedTokenizerBase
+) -> Prompt | None:
+    """A prompt for a model with little room."""
+    words = text(tokenizer).split()
+    found = _tried("the tokenizer or its chat template", lambda: read(0, words[-1]))
+    return found if isinstance(found, Prompt) else None
+
+
+def _tried(who: str, work: Callable[[], T]) -> T | None:
+    """What the work returns; ``None`` where memory was not enough."""
+    try:
+        return work()
+    except BaseException as error:
+        if isinstance(error, Exception) and memory.is_out_of_memory(error):
+            return None
+        if not isolation.is_of_device(error):
+            isolation.check(error)
+        raise ModelFailure(
+            f"{who} raises for a text of plain words, before the first row: "
+            f"{isolation.reason(error)}",
+            code="model_raises",
+        ) from error
+
+
+@torch.inference_mode()
+def _measured(family: Family, padder: Padder, window: Window) -> int:
+    return family.measure(padder.inputs([window])).shape[-1]
+
+
+@torch.inference_mode()
+def _forward(module: Any, **inputs: torch.Tensor) -> None:
+    module(**inputs)
+
+
+def _rows(model: PreTrainedModel) -> int | None:
+    try:
+        table: Any = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weight = getattr(table, "weight", None)
+    return len(weight) if isinstance(table, torch.nn.Embedding) and weight is not None else None
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    known: Any = tokenizer
+    try:
+        return list(known.get_vocab().values())
+    except NotImplementedError:
+        return []
+
+
+def _no_beat() -> None:
+    """Nobody waits yet."""
