@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import pre_tokenizers
 
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
@@ -65,7 +66,7 @@ def wrong_width(folder: Path) -> Path:
 
 def always_panics(folder: Path) -> Path:
     made = bad_models.backend()
-    made.pre_tokenizer = bad_models.pre_tokenizers.FixedLength(length=0)
+    made.pre_tokenizer = pre_tokenizers.FixedLength(length=0)
     return bad_models.words(bad_models.bert(folder), made)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.generation import GenerationMode
+from transformers.generation.configuration_utils import GenerationMode
 
 from jobs.errors import ModelFailure
 
