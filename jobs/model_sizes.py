@@ -89,11 +89,11 @@ def largest_token(folder: Path) -> int | None:
 
 @functools.lru_cache(maxsize=64)
 def _largest_id(path: Path, *, size: int, changed: int) -> int | None:  # noqa: ARG001 (a key)
-    file = modelfiles.read(path)
-    vocabulary: Any = file.part("model").values.get("vocab")
-    added: Any = file.values.get("added_tokens") or []
     try:
+        file = modelfiles.read(path)
+        vocabulary: Any = file.part("model").values.get("vocab")
+        added: Any = file.values.get("added_tokens") or []
         known = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
         return max((*known, *(each["id"] for each in added)), default=None)
-    except (TypeError, LookupError):  # loading it says what is wrong
+    except (ModelFailure, TypeError, LookupError):  # loading it says what is wrong
         return None

@@ -75,7 +75,7 @@ def _outcome(held: ChunkLease, *, context: Context) -> str:
             log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
         ended = _given_up(held, found, context=context)
         if error.__cause__ is not None and isolation.is_of_device(error.__cause__):
-            log.error("the device failed, this process ends itself", chunk=held.chunk_id)
+            log.exception("the device failed, this process ends itself", chunk=held.chunk_id)
             os._exit(DEVICE_FAILED)  # without a lease: no chunk counts a crash for it
         return ended
     return "done"
