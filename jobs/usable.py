@@ -90,8 +90,8 @@ def check(facts: ModelFacts, options: Options) -> None:
     """Raise ``ModelFailure`` unless this model can do what the options ask."""
     if not isinstance(options, PipelineOptions):
         check_reads_texts(facts)
-    defaults.check(options, facts.signature)
         check_vocabulary(facts.vocabulary, largest_token=facts.largest_token)
+    defaults.check(options, facts.signature)
     match options:
         case PipelineOptions():
             _check_pipeline(facts, task(facts, options), options)
