@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 Entry = TypeVar("Entry")
 Texts = Callable[[pa.Array], pa.Array]
 Label = str | None
+Span = tuple[int, int]
 
 
 class Role(Enum):
@@ -83,7 +84,7 @@ def labels(values: pa.Array) -> Sequence[Label | list[Label]]:
     """Labels as strings, or lists of them; bytes that are no UTF-8 as half surrogate pairs."""
     values = stored(values)
     if is_list(values.type):
-        return _grouped(values, _labels(stored(values.flatten())))
+        return _grouped(values, lambda entries: _labels(stored(entries)))
     return _labels(values)
 
 
@@ -293,10 +294,7 @@ def _json(values: pa.Array) -> list[str]:
     if pa.types.is_map(kind):
         return _maps(values)
     if is_list(kind):
-        return [
-            "null" if each is None else _list(each)
-            for each in _grouped(values, _json(values.flatten()))
-        ]
+        return _arrays(_grouped(values, _json))
     if pa.types.is_floating(kind):
         return [json.dumps(each and float(each)) for each in texts(values).to_pylist()]
     found = texts(values).to_pylist()
@@ -319,24 +317,60 @@ def _objects(values: pa.Array) -> list[str]:
 
 def _maps(values: pa.Array) -> list[str]:
     """Arrays of pairs: keys need be neither strings nor different."""
-    entry = pa.struct(
-        [pa.field("key", values.type.key_type), pa.field("value", values.type.item_type)]
-    )
-    lists = values.cast(pa.list_(entry))
-    keys, items = lists.flatten().flatten()
-    pairs = [_list(pair) for pair in zip(_json(keys), _json(items), strict=True)]
-    return ["null" if each is None else _list(each) for each in _grouped(lists, pairs)]
+    spans = _spans(values)
+    keys, items = (_json(_within(column, spans)) for column in (values.keys, values.items))
+    pairs = [_array(pair) for pair in zip(keys, items, strict=True)]
+    return _arrays(_cut(pairs, spans))
 
 
-def _list(entries: Iterable[str]) -> str:
+def _arrays(lists: Iterable[list[str] | None]) -> list[str]:
+    return ["null" if each is None else _array(each) for each in lists]
+
+
+def _array(entries: Iterable[str]) -> str:
     return "[" + ", ".join(entries) + "]"
 
 
-def _grouped(values: pa.Array, entries: list[Entry]) -> list[list[Entry] | None]:
-    """The entries of all lists, list by list."""
-    rest: Iterator[Entry] = iter(entries)
-    lengths = pc.list_value_length(values).to_pylist()
-    return [None if n is None else [next(rest) for _ in range(n)] for n in lengths]
+def _grouped(
+    values: pa.Array, convert: Callable[[pa.Array], list[Entry]]
+) -> list[list[Entry] | None]:
+    """What the entries of all lists are converted to, list by list."""
+    spans = _spans(values)
+    return _cut(convert(_within(values.values, spans)), spans)
+
+
+def _spans(values: pa.Array) -> list[Span | None]:
+    """Where the entries of each list begin and end among those of all; ``None`` is a null."""
+    kind = values.type
+    if pa.types.is_fixed_size_list(kind):
+        size = kind.list_size
+        begins = [(values.offset + place) * size for place in range(len(values))]
+        ends = [begin + size for begin in begins]
+    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        begins = values.offsets.to_pylist()
+        sizes = values.sizes.to_pylist()
+        ends = [begin + size for begin, size in zip(begins, sizes, strict=True)]
+    else:
+        begins, ends = values.offsets[:-1].to_pylist(), values.offsets[1:].to_pylist()
+    valid = values.is_valid().to_pylist()
+    spans = zip(begins, ends, strict=True)
+    return [span if is_valid else None for span, is_valid in zip(spans, valid, strict=True)]
+
+
+def _bounds(spans: Iterable[Span | None]) -> Span:
+    found = [span for span in spans if span is not None]
+    return min((begin for begin, _ in found), default=0), max((end for _, end in found), default=0)
+
+
+def _within(entries: pa.Array, spans: list[Span | None]) -> pa.Array:
+    """No more of the entries than the spans need: a slice of lists has those of all."""
+    begin, end = _bounds(spans)
+    return entries[begin:end]
+
+
+def _cut(entries: list[Entry], spans: list[Span | None]) -> list[list[Entry] | None]:
+    first, _ = _bounds(spans)
+    return [None if span is None else entries[span[0] - first : span[1] - first] for span in spans]
 
 
 def _made(found: Iterable[object], write: Callable[..., str]) -> pa.Array:

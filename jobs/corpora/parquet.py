@@ -8,7 +8,6 @@ the largest page of the file.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -78,9 +77,11 @@ def _int96_unit(watched: opening.Watched, name: str) -> str:
 def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> columns.Chosen:
     strings = [field.name for field in schema if is_text(field.type)]
     chosen = columns.choose(schema.names, corpus, strings=strings, targets=targets)
+    if corpus.id_column is not None:
+        columns.require(corpus.id_column, schema.names, param="id_column")
+        _check_spelled(corpus.id_column, schema, what="ids", param="id_column")
     if _is_of_messages(chosen):
-        if corpus.id_column is not None:
-            columns.require(corpus.id_column, schema.names, param="id_column")
+        _check_spelled(chosen.text, schema, what="messages", param="messages_column")
         return chosen
     kind = _first_field(schema, chosen.text).type
     if not is_text(kind):
@@ -91,18 +92,15 @@ def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> colum
         )
     if chosen.target is not None:
         _check_target(chosen.target, _first_field(schema, chosen.target.column).type)
-    if corpus.id_column is not None:
-        columns.require(corpus.id_column, schema.names, param="id_column")
-        _check_id(corpus.id_column, _first_field(schema, corpus.id_column).type)
     return chosen
 
 
-def _check_id(name: str, kind: pa.DataType) -> None:
-    unspelled = arrow_values.unspelled(kind)
+def _check_spelled(name: str, schema: pa.Schema, *, what: str, param: str) -> None:
+    unspelled = arrow_values.unspelled(_first_field(schema, name).type)
     if unspelled is not None:
         raise CorpusFailure(
-            f"column {name!r} must hold ids that can be written as text, and there is no text for "
-            f"{unspelled}; pass id_column",
+            f"column {name!r} must hold {what} that can be written as text, and there is no text "
+            f"for {unspelled}; pass {param}",
             code="column_wrong_type",
         )
 
@@ -144,6 +142,8 @@ def _steps(
         wanted["id"] = row_id
     if chosen.target is not None:
         wanted["target"] = chosen.target.column
+    text_type = _first_field(file.schema_arrow, chosen.text).type
+    is_extension = isinstance(text_type, pa.BaseExtensionType)
     batches = file.iter_batches(batch_size=STEP, columns=list(wanted.values()), use_threads=False)
     while True:
         with watched.blamed(_WHAT):
@@ -154,7 +154,8 @@ def _steps(
         first.setdefault("id", pa.nulls(batch.num_rows))
         if _is_of_messages(chosen):
             first["text"] = first["target"] = _as_json(first["text"])
-        if isinstance(first["text"].type, pa.BaseExtensionType):
+        if is_extension:
+            first["text"] = arrow_values.stored(first["text"])
             first["text"] = first["text"].storage
         if "target" in first:
             first["target"] = arrow_values.stored(first["target"])
@@ -163,11 +164,7 @@ def _steps(
 
 def _as_json(messages: pa.Array) -> pa.Array:
     """Conversations as JSON texts, whatever the types of their fields; texts as they are."""
-    if is_text(messages.type):
-        return messages
-    found = messages.to_pylist()
-    texts = (each and json.dumps(each, ensure_ascii=False, default=str) for each in found)
-    return pa.array(texts, pa.large_string())
+    return messages if is_text(messages.type) else arrow_values.texts(messages)
 
 
 def _first_column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.corpora import arrow_values, clean, reading, values
 from jobs.corpora import targets as target_values
@@ -145,6 +147,59 @@ def test_a_value_of_arrow_becomes_what_the_table_says(conversion: ArrowConversio
         made = target_values.read(labels, kind, column="v")
         found = made.code if isinstance(made, Broken) else tuple(target_values.labels(made))
         assert found == conversion.labels
+
+
+INNER = st.none() | st.lists(st.none() | st.integers(-9, 9), min_size=2, max_size=2)
+NESTED = [
+    pa.list_(pa.int8()),
+    pa.large_list(pa.int8()),
+    pa.list_(pa.int8(), 2),
+    pa.list_view(pa.int8()),
+    pa.large_list_view(pa.int8()),
+    pa.struct({"a": pa.list_(pa.int8())}),
+    pa.map_(pa.string(), pa.int8()),
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(INNER, max_size=8), st.sampled_from(NESTED), st.integers(0, 3), st.integers(0, 8))
+def test_nested_ids_are_the_json_of_their_values(
+    lists: list[Any], kind: pa.DataType, begin: int, length: int
+) -> None:
+    made: list[Any] = lists
+    if pa.types.is_struct(kind):
+        made = [each and {"a": each} for each in lists]
+    elif pa.types.is_map(kind):
+        made = [each and [("k", value) for value in each] for each in lists]
+    inner = pa.array(made, kind)
+    for outer in (pa.array([None, made, []], pa.list_(kind)), inner, inner.slice(begin, length)):
+        expected = outer.to_pylist()
+        found = arrow_values.texts(outer).to_pylist()
+        assert [None if each is None else json.loads(each) for each in found] == plain(expected)
+
+
+def plain(found: Any) -> Any:
+    """Pairs of maps as lists, as JSON has them."""
+    if isinstance(found, list | tuple):
+        return [plain(each) for each in found]
+    return {key: plain(each) for key, each in found.items()} if isinstance(found, dict) else found
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(pa.uuid(), '["00010203-0405-0607-0809-0a0b0c0d0e0f"]'), (pa.bool8(), "[true]")],
+)
+def test_extensions_within_lists_are_spelled_as_they_are_alone(
+    kind: pa.DataType, expected: str
+) -> None:
+    alone = next(each.array() for each in ARROW if each.array().type == kind)
+    for lists in (
+        pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), alone),
+        pa.LargeListArray.from_arrays(pa.array([0, 1], pa.int64()), alone),
+        pa.FixedSizeListArray.from_arrays(alone, 1),
+        pa.ListViewArray.from_arrays(pa.array([0], pa.int32()), pa.array([1], pa.int32()), alone),
+    ):
+        assert arrow_values.texts(lists).to_pylist() == [expected]
 
 
 def test_the_table_has_every_type_of_arrow() -> None:
