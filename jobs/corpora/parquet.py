@@ -156,7 +156,6 @@ def _steps(
             first["text"] = first["target"] = _as_json(first["text"])
         if is_extension:
             first["text"] = arrow_values.stored(first["text"])
-            first["text"] = first["text"].storage
         if "target" in first:
             first["target"] = arrow_values.stored(first["target"])
         yield pa.RecordBatch.from_arrays(list(first.values()), names=list(first))

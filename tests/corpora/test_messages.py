@@ -81,6 +81,16 @@ def test_parquet_has_lists_of_structs_of_which_some_fields_are_null(tmp_path: Pa
     assert third["error_code"] == "missing_text"
 
 
+def test_other_fields_of_a_message_in_parquet_may_be_of_any_type(tmp_path: Path) -> None:
+    zone = pa.timestamp("us", "W. Europe Standard Time")
+    kind = pa.struct({"role": pa.string(), "content": pa.string(), "when": zone})
+    array = pa.array([[{**message, "when": None} for message in TALK], []], pa.list_(kind))
+    pq.write_table(pa.table({"messages": array}), tmp_path / "a.parquet")
+    first, second = rows(tmp_path / "a.parquet")
+    assert_talk(first, TALK)
+    assert second["error_code"] == "bad_chat"
+
+
 def test_a_conversation_in_parquet_is_as_long_as_a_row_may_be(tmp_path: Path) -> None:
     long = [TALK[0], {**TALK[1], "content": "x" * 5_000}]
     pq.write_table(pa.Table.from_pylist([{"messages": long}]), tmp_path / "a.parquet")

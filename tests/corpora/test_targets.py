@@ -22,7 +22,7 @@ from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA
 from jobs.specs import LabelledCorpus, PairCorpus, PromptCorpus, Task
 from tests.corpora.building import MAX_ROW_BYTES, Row, source
 
-LABEL, LABELS, TEXT, COMPLETION, PAIR, SETTINGS = Targets
+LABEL, LABELS, TEXT, COMPLETION, PAIR, SETTINGS, _ = Targets
 FORMATS = ["jsonl", "csv", "tsv", "parquet"]
 
 
