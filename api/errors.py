@@ -44,7 +44,8 @@ def install(app: FastAPI) -> None:
 def answer(error: NightshiftError, *, status: int | None = None) -> JSONResponse:
     """The response for an error of ours."""
     code = error.status if status is None else status
-    return _response(code, error.message, code=error.code, param=error.param)
+    later = {"retry-after": "2"} if code == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return _response(code, error.message, code=error.code, param=error.param, headers=later)
 
 
 def unexpected(request_id: str) -> JSONResponse:

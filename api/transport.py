@@ -5,7 +5,10 @@ An API that restarts, and a proxy before it that says so, are asked again with g
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -23,6 +26,8 @@ Progress = Callable[[int, int], None]
 
 PASSING = frozenset({429, 502, 503, 504})
 """Statuses of an API, or a proxy before it, that may answer a moment later."""
+
+_SHA256 = re.compile(r"sha-256=:([^:]+):")
 
 PAGE = 500
 LONGEST_PAUSE = 5.0
@@ -157,6 +162,7 @@ class Transport:
             with self._stream(path) as answer:
                 if answer.is_success:
                     _save(answer, part, progress=progress)
+                    _compare(answer, part)
                 else:
                     answer.read()
                 return answer
@@ -206,6 +212,22 @@ def _save(answer: httpx.Response, path: Path, *, progress: Progress | None) -> N
             file.write(block)
             if progress is not None:
                 progress(file.tell(), size)
+
+
+def _compare(answer: httpx.Response, path: Path) -> None:
+    """Raise ``ApiError`` where the file has another hash than the API has of it (RFC 9530)."""
+    wanted = _SHA256.search(answer.headers.get("repr-digest", ""))
+    if wanted is None:
+        return
+    with path.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
+    if found != wanted[1]:
+        raise ApiError(
+            answer.status_code,
+            code="damaged",
+            message="the file arrived with other bytes than were stored; `nightshift jobs verify` "
+            "says whether it is damaged on the server",
+        )
 
 
 def _json(answer: httpx.Response) -> Answer:

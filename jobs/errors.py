@@ -13,6 +13,7 @@ NightshiftError
 │   └── ModelFailure           a model that cannot be loaded
 ├── Damaged               422  stored bytes that are not what was stored
 │   ├── ObjectMissing     422  no object under a key that the ledger has; a FileNotFoundError too
+│   ├── PartDamaged       422  the part of a chunk, which can be computed anew
 │   └── CheckpointDamaged      a checkpoint to resume from; the next run passes over it
 ├── StorageFault          503  the object store did not do what it must; an OSError too
 │   ├── StorageAway       503  it does not answer, or is full
@@ -92,6 +93,13 @@ class Damaged(NightshiftError):
 
 class ObjectMissing(Damaged, FileNotFoundError):
     code = "object_missing"
+
+
+class PartDamaged(Damaged):
+    def __init__(self, message: str, *, chunk_id: int, key: str) -> None:
+        super().__init__(message)
+        self.chunk_id = chunk_id
+        self.key = key
 
 
 class CheckpointDamaged(Damaged):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,25 +46,64 @@ def tables(
     yield schema.empty_table().drop_columns(dropped)
     for part in done:
         beat()
-        yield parts.read(store, part.key).drop_columns(dropped)
+        yield parts.read(store, part).drop_columns(dropped)
+
+
+@dataclass(frozen=True)
+class File:
+    """A single file that was written."""
+
+    rows: int
+    bytes: int
+    sha256: str
 
 
 def write_file(
     store: ObjectStore, key: str, rows: Iterable[pa.Table], *, output_format: OutputFormat
-) -> int:
-    """Write one single file; the number of rows in it."""
+) -> File:
+    """Write one single file."""
     write = {
         OutputFormat.JSONL: _write_jsonl,
         OutputFormat.CSV: _write_csv,
         OutputFormat.PARQUET: _write_parquet,
     }[output_format]
     with store.writer(key) as sink:
-        return write(sink, rows)
+        hashed = _Hashed(sink)
+        count = write(cast("IO[bytes]", hashed), rows)
+        return File(count, hashed.tell(), hashed.sha256.hexdigest())
 
 
 def write_manifest(store: ObjectStore, key: str, manifest: dict[str, Any]) -> None:
     """Write the manifest as JSON."""
     store.put(key, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def sha256(store: ObjectStore, key: str) -> str:
+    """The hash of an object, read once more."""
+    content = hashlib.sha256()
+    for block in store.stream(key):
+        content.update(block)
+    return content.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """Passes on what is written, and hashes it."""
+
+    def __init__(self, sink: IO[bytes]) -> None:
+        super().__init__()
+        self._sink = sink
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._sink.tell()
+
+    def write(self, data: object, /) -> int:
+        block = memoryview(cast("bytes", data)).cast("B")
+        self.sha256.update(block)
+        return self._sink.write(block)
 
 
 def _write_jsonl(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from jobs import parts
+from jobs import integrity
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
@@ -41,7 +41,7 @@ def page(
     """Results from row ``from_row`` on, at most ``limit``.
 
     Of a running job the rows up to the first gap; of one that has ended, gaps are passed over. The
-    transaction is over before storage is read.
+    transaction is over before storage is read. Raises ``PartDamaged``.
     """
     with sessions.begin() as session:
         plan = _plan(session, job_id, from_row=from_row, limit=limit)
@@ -49,7 +49,8 @@ def page(
     next_row, size = from_row, 0
     for part in plan.wanted:
         start = max(next_row, part.first_row)
-        table = parts.read(store, part.key).slice(start - part.first_row, limit - len(rows))
+        whole = integrity.read(sessions, store, part)
+        table = whole.slice(start - part.first_row, limit - len(rows))
         rows += (table if plan.keep_text else table.drop_columns(["text"])).to_pylist()
         next_row, size = start + table.num_rows, size + table.nbytes
         if size > PAGE_BYTES:

@@ -12,10 +12,10 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import inputs, specs
+from jobs import inputs, integrity, specs
 from jobs.corpora import reading
 from jobs.database import Sessions
-from jobs.errors import BadRequest
+from jobs.errors import BadRequest, Damaged
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
 from jobs.queries.chunks import DonePart
@@ -41,6 +41,7 @@ class Report:
     rows_failed: int  # of those, error rows
     missing: int
     duplicated: int
+    unhashed: int = 0  # parts written before hashes were kept: compared by their counts alone
     problems: tuple[str, ...] = ()
 
     @property
@@ -60,9 +61,10 @@ class _Tally:
 def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Settings) -> Report:
     """Read the corpus, every part and the single file once more, and compare.
 
-    Memory is two bytes per row and one part. A cancelled, expired or failed job may lack rows: they
-    are counted as missing, and are a problem only where the job says that it succeeded. Raises
-    ``BadRequest`` for a job that trains or evaluates.
+    Each part and the file must have the hash that the ledger has of it; damage is written down, for
+    a retry. Memory is two bytes per row and one part. A cancelled, expired or failed job may lack
+    rows: they are counted as missing, and are a problem only where the job says that it succeeded.
+    Raises ``BadRequest`` for a job that trains or evaluates.
     """
     with sessions.begin() as session:
         job = session.get_one(Job, job_id)
@@ -78,11 +80,11 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
         done = list(chunks.done_parts(session, job_id))
     batches = reading.read(source, spec.corpus, max_row_bytes=settings.max_row_bytes)
     rows_input = sum(batch.num_rows for batch in batches)
-    tally = _tally(store, done, rows=rows_input)
+    tally = _tally(sessions, store, done, rows=rows_input)
     missing = tally.seen.count(0)
     duplicated = len(tally.seen) - missing - tally.seen.count(1)
     problems = [*tally.problems, *_differences(job, rows_input, missing, duplicated)]
-    problems += _file_problems(store, job, parts=tally)
+    problems += _file_problems(sessions, store, job, parts=tally)
     return Report(
         rows_total=job.rows_total,
         rows_input=rows_input,
@@ -90,6 +92,7 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
         rows_failed=tally.failed,
         missing=missing,
         duplicated=duplicated,
+        unhashed=sum(part.sha256 is None for part in done),
         problems=tuple(problems),
     )
 
@@ -103,14 +106,15 @@ def _check_bulk(job: Job) -> None:
         )
 
 
-def _tally(store: ObjectStore, done: Iterable[DonePart], *, rows: int) -> _Tally:
+def _tally(
+    sessions: Sessions, store: ObjectStore, done: Iterable[DonePart], *, rows: int
+) -> _Tally:
     tally = _Tally(seen=bytearray(rows))
     for part in done:
         try:
-            with store.reader(part.key) as file:
-                table = pq.read_table(file, columns=["row", "error_code"])
-        except (OSError, pa.ArrowException) as fault:
-            tally.problems.append(f"part {part.key} cannot be read: {fault}")
+            table = integrity.read(sessions, store, part, columns=["row", "error_code"])
+        except Damaged as damage:
+            tally.problems.append(damage.message)
             continue
         failed = table.num_rows - table["error_code"].null_count
         if (table.num_rows, failed) != (part.rows, part.rows_failed):
@@ -143,11 +147,15 @@ def _differences(job: Job, rows_input: int, missing: int, duplicated: int) -> li
     return problems
 
 
-def _file_problems(store: ObjectStore, job: Job, *, parts: _Tally) -> list[str]:
+def _file_problems(sessions: Sessions, store: ObjectStore, job: Job, *, parts: _Tally) -> list[str]:
     """Where the single file and the parts differ, row by row."""
     if job.output is None or job.output["file"] is None:
         return []
     key = job.output["file"]
+    try:
+        integrity.check_file(sessions, store, job, whole=True)
+    except Damaged as damage:
+        return [damage.message]
     found = _Tally(seen=bytearray(len(parts.seen)))
     try:
         _mark(found, _rows_of_file(store, key, OutputFormat(job.output["format"])), key=key)

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from jobs import database, parts
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, Place
-from jobs.errors import ModelFailure
+from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.rows import RowCode, result_schema
@@ -132,11 +132,12 @@ def _kept(held: ChunkLease, *, context: Context) -> dict[int, dict[str, object]]
     """On a retry: the good results of the earlier part, by row."""
     if held.retried_part is None:
         return {}
-    return {
-        row["row"]: row
-        for row in parts.read(context.store, held.retried_part).to_pylist()
-        if row["error_code"] is None
-    }
+    try:
+        earlier = parts.read_object(context.store, held.retried_part, sha256=held.retried_sha256)
+    except Damaged as damage:
+        log.warning("all rows are computed anew", chunk=held.chunk_id, reason=damage.message)
+        return {}
+    return {row["row"]: row for row in earlier.to_pylist() if row["error_code"] is None}
 
 
 def _results(
@@ -212,10 +213,11 @@ def _write(
     key = parts.part_key(
         held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
     )
-    size = parts.write(context.store, key, table)
+    written = parts.write(context.store, key, table)
     return Part(
         key=key,
-        bytes=size,
+        bytes=written.bytes,
+        sha256=written.sha256,
         rows=table.num_rows,
         rows_failed=table.num_rows - table["error_code"].null_count,
         tokens=answers.tokens(table),

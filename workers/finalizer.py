@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import structlog
 
-from jobs import database, outputs, parts, rows, specs
+from jobs import database, integrity, outputs, parts, rows, specs
+from jobs.errors import PartDamaged
 from jobs.ledger import finalizing
 from jobs.ledger.steps import Step, StepLease
 from jobs.queries import chunks
@@ -34,7 +35,11 @@ def finalize(job_id: str, *, context: Context) -> bool:
     with holding(job_id, step=Step.FINALIZE, context=context) as held:
         if held is None:
             return False
-        return _finalize(held.lease, keeper=held.keeper, context=context)
+        try:
+            return _finalize(held.lease, keeper=held.keeper, context=context)
+        except PartDamaged as damage:
+            integrity.record(context.sessions, damage)
+            raise
     return False
 
 
@@ -60,6 +65,7 @@ def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
             seconds=PATIENCE,
         )
         return True
+    _check_sizes(done, job_id=held.job_id, context=context)
     output = _write(held, job, done, histogram=histogram, keeper=keeper, context=context)
     return database.patiently(
         context.sessions,
@@ -82,6 +88,20 @@ def _gap(done: list[DonePart], *, rows_total: int | None) -> str | None:
     return None
 
 
+def _check_sizes(done: list[DonePart], *, job_id: str, context: Context) -> None:
+    """Raise ``PartDamaged`` for a part that is gone or cut short, by one listing of all."""
+    sizes = {each.key: each.bytes for each in context.store.listing(parts.folder(job_id))}
+    for part in done:
+        if sizes.get(part.key) != part.bytes:
+            found = f"has {sizes[part.key]}" if part.key in sizes else "is gone"
+            raise PartDamaged(
+                f"the part {part.key} must have {part.bytes} bytes, and {found}; `nightshift jobs "
+                "retry` computes its rows anew",
+                chunk_id=part.chunk_id,
+                key=part.key,
+            )
+
+
 def _write(
     held: StepLease,
     job: Job,
@@ -94,7 +114,7 @@ def _write(
     spec = specs.bulk(job.spec)
     manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
     schema = rows.result_schema(job.kind, width=job.embedding_width, explained=spec.explained)
-    file_key = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
+    file = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
     totals = {
         "rows": sum(part.rows for part in done),
         "rows_failed": sum(part.rows_failed for part in done),
@@ -114,8 +134,8 @@ def _write(
     outputs.write_manifest(context.store, manifest_key, manifest)
     return {
         "manifest": manifest_key,
-        "file": file_key,
         "format": spec.output.format,
+        **file,
         **totals,
     }
 
@@ -128,16 +148,16 @@ def _write_file(
     schema: pa.Schema,
     keeper: Keeper,
     context: Context,
-) -> str | None:
+) -> dict[str, Any]:
     if spec.output.format is None:
-        return None
+        return {"file": None}
     ending = outputs.ENDINGS[spec.output.format]
     key = parts.output_key(held.job_id, name="results", fence=held.fence, ending=ending)
     tables = outputs.tables(
         context.store, done, schema=schema, keep_text=spec.output.keep_text, beat=keeper.beat
     )
-    outputs.write_file(context.store, key, tables, output_format=spec.output.format)
-    return key
+    file = outputs.write_file(context.store, key, tables, output_format=spec.output.format)
+    return {"file": key, "file_bytes": file.bytes, "file_sha256": file.sha256}
 
 
 def _entry(part: DonePart) -> dict[str, Any]:
@@ -147,4 +167,5 @@ def _entry(part: DonePart) -> dict[str, Any]:
         "rows": part.rows,
         "rows_failed": part.rows_failed,
         "bytes": part.bytes,
+        "sha256": part.sha256,
     }

@@ -256,6 +256,9 @@ def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
 def _show_report(report: Job) -> None:
     for name in ("rows_total", "rows_input", "rows_output", "rows_failed", "missing", "duplicated"):
         printing.line(f"{name.replace('_', ' ').ljust(12)}{printing.number(report[name])}")
+    if report.get("unhashed"):
+        count = printing.number(report["unhashed"])
+        printing.line(f"{count} parts have no hash: an earlier version wrote them")
     for problem in report["problems"]:
         printing.line(f"differs: {problem}")
     printing.line(_verdict(report))

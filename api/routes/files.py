@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from api import schemas, uploads
+from api import downloads, schemas, uploads
 from api.dependencies import After, FileId, Limit, ProjectId, Shared, Transaction
 from jobs.queries import files
 
@@ -40,11 +40,11 @@ def get_file_content(file_id: FileId, shared: Shared, project: ProjectId) -> Str
     """The file's bytes."""
     with shared.sessions.begin() as session:
         file = files.get(session, file_id, project_id=project)
-    return StreamingResponse(
-        shared.store.stream(file.object_key),
-        media_type="application/octet-stream",
-        headers={
-            "content-length": str(file.bytes),
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
-        },
+    return downloads.stored(
+        shared.store,
+        file.object_key,
+        what=f"the uploaded file {file_id}",
+        size=file.bytes,
+        sha256=file.sha256,
+        disposition=f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
     )

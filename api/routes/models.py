@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from api import schemas
+from api import downloads, schemas
 from api.dependencies import Limit, ProjectId, Shared, Transaction
 from jobs import references
 from jobs.errors import ModelFailure, NotFound
@@ -73,13 +73,13 @@ def get_model_file(
         names = ", ".join(sorted(file["path"] for file in found.files))
         raise NotFound(f"{name}@{version} has no file {path!r}; it has {names}")
     filename = quote(path.rpartition("/")[2], safe="")
-    return StreamingResponse(
-        shared.store.stream(file["key"]),
-        media_type="application/octet-stream",
-        headers={
-            "content-length": str(file["bytes"]),
-            "content-disposition": f"attachment; filename*=UTF-8''{filename}",
-        },
+    return downloads.stored(
+        shared.store,
+        file["key"],
+        what=f"the file {path} of {name}@{version}",
+        size=file["bytes"],
+        sha256=file["sha256"],
+        disposition=f"attachment; filename*=UTF-8''{filename}",
     )
 
 

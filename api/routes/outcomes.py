@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api import eventstream, schemas
+from api import downloads, eventstream, schemas
 from api.dependencies import Bulk, Existing, Limit, ProjectId, Shared, Transaction
-from jobs import results, verification
+from jobs import integrity, results, verification
 from jobs.errors import NotFound
 from jobs.queries import chunks
 from jobs.queries.jobs import JobView
@@ -75,13 +75,16 @@ def list_results(
 def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
     """The single file that the spec's `output.format` asked for."""
     key, ending = _output_file(job)
-    return StreamingResponse(
-        shared.store.stream(key),
+    assert job.job.output is not None
+    integrity.check_file(shared.sessions, shared.store, job.job, whole=False)
+    return downloads.stored(
+        shared.store,
+        key,
+        what=f"the output file of {job.job.id}",
+        size=job.job.output.get("file_bytes"),
+        sha256=job.job.output.get("file_sha256"),
         media_type=MEDIA_TYPES[ending],
-        headers={
-            "content-length": str(shared.store.size(key)),
-            "content-disposition": f'attachment; filename="{job.job.id}.{ending}"',
-        },
+        disposition=f'attachment; filename="{job.job.id}.{ending}"',
     )
 
 

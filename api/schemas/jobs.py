@@ -270,8 +270,10 @@ class Chunk(BaseModel):
     crashes: int
     failures: int
     last_error: str | None
+    damage: str | None  # why the part cannot be read; a retry computes the chunk anew
     rows_failed: int | None
     bytes: int | None
+    sha256: str | None  # of the part; null too where a version before hashes wrote it
     tokens: int | None
     seconds: float | None
     done_at: datetime | None
@@ -288,8 +290,10 @@ class Chunk(BaseModel):
             crashes=chunk.crashes,
             failures=chunk.failures,
             last_error=chunk.last_error,
+            damage=chunk.damage,
             rows_failed=chunk.rows_failed,
             bytes=chunk.part_bytes,
+            sha256=chunk.part_sha256,
             tokens=chunk.tokens,
             seconds=chunk.seconds,
             done_at=chunk.done_at,
@@ -330,6 +334,7 @@ class Verification(BaseModel):
     rows_failed: int
     missing: int
     duplicated: int
+    unhashed: int  # parts of a version that kept no hashes: compared by their counts alone
     problems: list[str]
 
     @classmethod
@@ -344,6 +349,7 @@ class Verification(BaseModel):
             rows_failed=report.rows_failed,
             missing=report.missing,
             duplicated=report.duplicated,
+            unhashed=report.unhashed,
             problems=list(report.problems),
         )
 

@@ -46,6 +46,7 @@ class ChunkLease:
     condemned: bool
     last_error: str | None
     retried_part: str | None
+    retried_sha256: str | None = None  # of that part; null: it has none
 
     @property
     def model(self) -> str:
@@ -68,6 +69,7 @@ class Part:
     rows_agreeing: int = 0  # of those, with the same labels both times
     errors: dict[str, Any] = field(default_factory=dict)  # as in the table of chunks
     quality: Quality = field(default_factory=Quality)  # of the rows that were done by this commit
+    sha256: str | None = None  # of the object
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
@@ -99,7 +101,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         )
         .returning(
             *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
-            *(Chunk.condemned, Chunk.last_error, Chunk.retried_part),
+            *(Chunk.condemned, Chunk.last_error, Chunk.retried_part, Chunk.part_sha256),
             *(Job.project_id, Job.spec, Job.model_pinned, Job.model_digest),
             Job.embedding_width,
             *(Shard.object_key, Shard.first_row.label("shard_row")),
@@ -123,6 +125,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         condemned=row.condemned,
         last_error=row.last_error,
         retried_part=row.retried_part,
+        retried_sha256=row.part_sha256,
     )
 
 
@@ -208,6 +211,15 @@ def _give_back(session: Session, held: ChunkLease, **values: Any) -> bool:
     return released is not None
 
 
+def mark_damaged(session: Session, chunk_id: int, *, key: str, reason: str) -> None:
+    """Write down that a part cannot be read: a retry of the job computes it anew."""
+    session.execute(
+        sa.update(Chunk)
+        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.DONE, Chunk.part_key == key)
+        .values(damage=reason[:2000])
+    )
+
+
 _NOBODY: dict[str, None] = {"owner": None, "lease_expires_at": None, "dispatched_at": None}
 
 
@@ -231,6 +243,8 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
             engine_faults=0,
             part_key=part.key,
             part_bytes=part.bytes,
+            part_sha256=part.sha256,
+            damage=None,
             rows_failed=part.rows_failed,
             tokens=sa.func.coalesce(Chunk.tokens, 0) + part.tokens,
             seconds=sa.func.coalesce(Chunk.seconds, 0) + part.seconds,

@@ -69,7 +69,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     """Do the failed rows again, and what was never done; the number of chunks to be done.
 
     Results that are there stay: each chunk with failed rows is opened again, its new part carries
-    the old part's good rows over, and replaces it in one commit.
+    the old part's good rows over, and replaces it in one commit. A part that was found damaged is
+    computed as a whole, and a damaged file written again.
     """
     job = _locked(session, job_id, project_id=project_id)
     if job.state not in states.FINAL:
@@ -83,8 +84,13 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
         raise Conflict(f"{job_id} has succeeded: submit it anew", code="nothing_to_retry")
     _reopen_failed_chunks(session, job_id)
     waiting = _pending(session, job_id)
-    if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED:
-        raise Conflict(f"{job_id} has no failed rows to retry", code="nothing_to_retry")
+    whole = not (job.output or {}).get("damage")
+    if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED and whole:
+        raise Conflict(
+            f"{job_id} has no failed rows to retry, and no damage of its parts is known: "
+            "`nightshift jobs verify` looks for it",
+            code="nothing_to_retry",
+        )
     moves.move(session, job_id, target, expires_at=_new_deadline(job), **_AFRESH)
     return waiting
 
@@ -127,10 +133,15 @@ def _new_deadline(job: Job) -> sa.ColumnElement[datetime] | None:
 def _reopen_failed_chunks(session: Session, job_id: str) -> None:
     session.execute(
         sa.update(Chunk)
-        .where(Chunk.job_id == job_id, Chunk.state == ChunkState.DONE, Chunk.rows_failed > 0)
+        .where(
+            Chunk.job_id == job_id,
+            Chunk.state == ChunkState.DONE,
+            sa.or_(Chunk.rows_failed > 0, Chunk.damage.is_not(None)),
+        )
         .values(
             state=ChunkState.PENDING,
-            retried_part=Chunk.part_key,
+            retried_part=sa.case((Chunk.damage.is_(None), Chunk.part_key)),
+            damage=None,
             part_key=None,
             rows_failed=None,
             errors=None,

@@ -49,6 +49,13 @@ def end_failed(session: Session, held: StepLease) -> bool:
     return held.state is JobState.FINALIZING and findings.end(session, held.job_id)
 
 
+def mark_file_damaged(session: Session, job_id: str, *, key: str, reason: str) -> None:
+    """Write down that the single file cannot be read: a retry of the job writes it again."""
+    job = session.scalar(sa.select(Job).where(Job.id == job_id).with_for_update())
+    if job is not None and job.output is not None and job.output.get("file") == key:
+        job.output = {**job.output, "damage": reason[:2000]}
+
+
 def fail(session: Session, held: StepLease, *, message: str) -> None:
     """End the job because its counts do not add up."""
     steps.confirm(session, held)

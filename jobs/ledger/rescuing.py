@@ -99,6 +99,7 @@ def _split(session: Session, chunk: Chunk) -> None:
                 "crashes": crashing.inherited(rows=rows),
                 "last_error": chunk.last_error,
                 "retried_part": chunk.retried_part,
+                "part_sha256": chunk.part_sha256,
             }
             for first_row, rows in crashing.halves(first_row=chunk.first_row, rows=chunk.rows)
         ],

@@ -22,6 +22,7 @@ class DonePart:
     first_row: int
     rows: int
     rows_failed: int
+    sha256: str | None  # null: written before hashes were kept
 
 
 def done_parts(session: Session, job_id: str, *, from_row: int = 0) -> Iterator[DonePart]:
@@ -34,6 +35,7 @@ def done_parts(session: Session, job_id: str, *, from_row: int = 0) -> Iterator[
             Chunk.first_row,
             Chunk.rows,
             Chunk.rows_failed,
+            Chunk.part_sha256,
         )
         .where(
             Chunk.job_id == job_id,
@@ -43,9 +45,9 @@ def done_parts(session: Session, job_id: str, *, from_row: int = 0) -> Iterator[
         .order_by(Chunk.first_row)
         .execution_options(yield_per=1_000)
     )
-    for chunk_id, key, size, first_row, rows, rows_failed in session.execute(query):
+    for chunk_id, key, size, first_row, rows, rows_failed, sha256 in session.execute(query):
         assert key is not None
-        yield DonePart(chunk_id, key, size or 0, first_row, rows, rows_failed or 0)
+        yield DonePart(chunk_id, key, size or 0, first_row, rows, rows_failed or 0, sha256)
 
 
 def shards(session: Session, job_id: str) -> list[Shard]:

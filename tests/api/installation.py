@@ -201,10 +201,11 @@ class Hands:
         key = parts.part_key(
             self._job_id, first_row=held.first_row, chunk_id=chunk_id, fence=held.fence
         )
-        size = parts.write(self._store, key, _results(held, failed=failed))
+        written = parts.write(self._store, key, _results(held, failed=failed))
         part = Part(
             key=key,
-            bytes=size,
+            bytes=written.bytes,
+            sha256=written.sha256,
             rows=held.rows,
             rows_failed=failed,
             tokens=3 * held.rows,
@@ -233,14 +234,16 @@ class Hands:
                 self._store, done, schema=rows.CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
             )
             key = f"jobs/{self._job_id}/output/results.jsonl"
-            count = outputs.write_file(self._store, key, tables, output_format=OutputFormat.JSONL)
+            file = outputs.write_file(self._store, key, tables, output_format=OutputFormat.JSONL)
             output = {
                 "manifest": "none",
                 "file": key,
                 "format": "jsonl",
-                "rows": count,
+                "file_bytes": file.bytes,
+                "file_sha256": file.sha256,
+                "rows": file.rows,
                 "rows_failed": sum(part.rows_failed for part in done),
-                "bytes": self._store.size(key),
+                "bytes": file.bytes,
             }
             assert finalizing.finish(session, held, output=output)
 

@@ -55,8 +55,17 @@ class Workshop:
         key = parts.part_key(
             held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
         )
-        size = parts.write(self.store, key, part_table(held.first_row, held.rows, failed=failed))
-        part = Part(key, size, held.rows, failed, held.rows, 0.1, {"good": held.rows - failed})
+        written = parts.write(self.store, key, part_table(held.first_row, held.rows, failed=failed))
+        part = Part(
+            key,
+            written.bytes,
+            held.rows,
+            failed,
+            held.rows,
+            0.1,
+            {"good": held.rows - failed},
+            sha256=written.sha256,
+        )
         with self.ledger.sessions.begin() as session:
             chunks.commit(session, held, part)
         return part
@@ -130,8 +139,9 @@ class Workshop:
         tables = outputs.tables(
             self.store, done, schema=CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
         )
-        outputs.write_file(self.store, key, tables, output_format=OutputFormat(name))
-        return {"file": key, "format": name, **totals}
+        file = outputs.write_file(self.store, key, tables, output_format=OutputFormat(name))
+        hashes = {"file_bytes": file.bytes, "file_sha256": file.sha256}
+        return {"file": key, "format": name, **hashes, **totals}
 
 
 def jsonl(rows: Iterable[Record]) -> bytes:

@@ -149,8 +149,10 @@ def test_a_damaged_part_fails_the_job_when_its_file_is_written(
     workshop.ledger.set(job_id, state=JobState.FINALIZING)
     finalizer.finalize(job_id, context=context)
     state, code, message = outcome(workshop, job_id)
-    assert (state, code) == (JobState.FAILED, "object_missing")
-    assert job_id in message
+    assert (state, code) == (JobState.FAILED, "damaged")
+    assert "`nightshift jobs retry` computes" in message
+    with workshop.ledger.sessions.begin() as session:
+        assert controls.retry(session, job_id, project_id=PROJECT) == 1
 
 
 def test_a_cancelled_job_with_a_damaged_part_is_cancelled_without_its_file(

@@ -102,7 +102,7 @@ def test_a_file_holds_every_row_as_it_was(
 ) -> None:
     table = pa.Table.from_pylist(records, schema=CLASSIFY_SCHEMA)
     tables = [table.slice(start, step) for start in range(0, table.num_rows, step)]
-    count = outputs.write_file(workshop.store, "file", tables, output_format=output_format)
+    count = outputs.write_file(workshop.store, "file", tables, output_format=output_format).rows
     assert count == len(records)
     found = READERS[output_format](workshop.store.get("file"))
     if output_format is OutputFormat.CSV:
@@ -138,6 +138,6 @@ def test_a_job_without_a_part_has_a_file_of_columns_alone(
     nothing = outputs.tables(
         workshop.store, [], schema=CLASSIFY_SCHEMA, keep_text=True, beat=lambda: None
     )
-    count = outputs.write_file(workshop.store, "nothing", nothing, output_format=output_format)
+    count = outputs.write_file(workshop.store, "nothing", nothing, output_format=output_format).rows
     assert count == 0
     assert read(workshop.store.get("nothing")) == CLASSIFY_SCHEMA.names

@@ -39,7 +39,7 @@ def test_a_file_of_vectors_is_written_some_rows_at_a_time(
     store = objects.connect(tmp_path.as_uri())
     tracemalloc.start()
     try:
-        count = outputs.write_file(store, "file", [part], output_format=output_format)
+        count = outputs.write_file(store, "file", [part], output_format=output_format).rows
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -68,7 +68,7 @@ def test_a_file_of_parquet_has_row_groups_by_rows_and_bytes_and_not_by_parts(
     part = pa.Table.from_arrays(columns, names=["row", "vector"][: len(columns)])
     parts = max(3, 3 * outputs.GROUP_ROWS // rows)
     store = objects.connect(tmp_path.as_uri())
-    count = outputs.write_file(store, "f", [part] * parts, output_format=OutputFormat.PARQUET)
+    count = outputs.write_file(store, "f", [part] * parts, output_format=OutputFormat.PARQUET).rows
     assert count == parts * rows
     with store.reader("f") as file:
         found = pq.ParquetFile(file)

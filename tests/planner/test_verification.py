@@ -10,8 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import parts
+from jobs.errors import Conflict, PartDamaged
+from jobs.ledger import controls
 from jobs.rows import CLASSIFY_SCHEMA
-from jobs.tables import Chunk
+from jobs.tables import Chunk, Job
+from tests.ledger.building import PROJECT
 from tests.planner.conftest import Workshop
 
 SIZES = (4, 6, 5)
@@ -23,9 +26,20 @@ def job(workshop: Workshop, output_format: str | None = None) -> str:
 
 
 def damage(workshop: Workshop, job_id: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Rewrite the second part."""
+    """Rewrite the second part of a job that has no hashes: rows are counted all the same."""
+    forget_hashes(workshop, job_id)
     key = workshop.part_keys(job_id)[1]
-    parts.write(workshop.store, key, change(parts.read(workshop.store, key)))
+    parts.write(workshop.store, key, change(parts.read_object(workshop.store, key, sha256=None)))
+
+
+def forget_hashes(workshop: Workshop, job_id: str) -> None:
+    """Make it a job of a version that kept none."""
+    with workshop.ledger.sessions.begin() as session:
+        chunks = sa.update(Chunk).where(Chunk.job_id == job_id)
+        session.execute(chunks.values(part_sha256=None))
+        job = session.get_one(Job, job_id)
+        assert job.output is not None
+        job.output = {**job.output, "file_bytes": None, "file_sha256": None}
 
 
 def test_a_whole_job_has_no_problems(workshop: Workshop) -> None:
@@ -51,7 +65,7 @@ def test_a_part_that_is_missing_is_seen(workshop: Workshop) -> None:
     key = workshop.part_keys(job_id)[1]
     workshop.store.delete(key)
     report = workshop.verify(job_id)
-    assert any(key in problem and "cannot be read" in problem for problem in report.problems)
+    assert any(f"{key} is gone" in problem for problem in report.problems)
     assert report.missing == 6
 
 
@@ -59,8 +73,70 @@ def test_a_part_that_is_torn_is_seen(workshop: Workshop) -> None:
     job_id = job(workshop)
     key = workshop.part_keys(job_id)[1]
     workshop.store.put(key, workshop.store.get(key)[:-20])
+    for what in ("its sha256 must be", "it is not whole Parquet"):
+        (problem, missing) = workshop.verify(job_id).problems
+        assert key in problem
+        assert what in problem
+        assert "`nightshift jobs retry` computes them anew" in problem
+        assert missing == "6 rows have no result"
+        forget_hashes(workshop, job_id)
+
+
+def test_a_part_with_other_labels_is_seen(workshop: Workshop) -> None:
+    job_id = job(workshop)
+    key = workshop.part_keys(job_id)[1]
+    table = parts.read_object(workshop.store, key, sha256=None)
+    column = table.schema.get_field_index("label")
+    bad = pa.array(["bad"] * table.num_rows)
+    parts.write(workshop.store, key, table.set_column(column, "label", bad))
     report = workshop.verify(job_id)
-    assert any(key in problem and "cannot be read" in problem for problem in report.problems)
+    assert "its sha256 must be" in report.problems[0]
+    assert report.unhashed == 0
+
+
+def test_parts_without_a_hash_are_counted(workshop: Workshop) -> None:
+    job_id = job(workshop)
+    forget_hashes(workshop, job_id)
+    report = workshop.verify(job_id)
+    assert (report.ok, report.unhashed) == (True, len(SIZES))
+
+
+def test_a_damaged_part_is_computed_anew_by_a_retry(workshop: Workshop) -> None:
+    job_id = job(workshop, "csv")
+    key = workshop.part_keys(job_id)[1]
+    workshop.store.put(key, b"torn")
+    with pytest.raises(Conflict, match="no damage of its parts is known"):
+        retry(workshop, job_id)
+    assert not workshop.verify(job_id).ok
+    assert retry(workshop, job_id) == 1
+    workshop.do(job_id)
+    workshop.finish(job_id)
+    assert workshop.verify(job_id).problems == ()
+
+
+def test_a_damaged_file_is_written_anew_by_a_retry(workshop: Workshop) -> None:
+    job_id = job(workshop, "csv")
+    workshop.store.delete(workshop.file_key(job_id))
+    assert not workshop.verify(job_id).ok
+    assert retry(workshop, job_id) == 0
+    workshop.finish(job_id)
+    assert workshop.verify(job_id).problems == ()
+
+
+def test_results_of_a_damaged_part_are_refused_and_the_damage_is_written_down(
+    workshop: Workshop,
+) -> None:
+    job_id = job(workshop)
+    workshop.store.put(workshop.part_keys(job_id)[1], b"torn")
+    assert len(workshop.page(job_id, from_row=0, limit=4).rows) == 4
+    with pytest.raises(PartDamaged, match=r"rows 4 to 9\); `nightshift jobs retry`"):
+        workshop.page(job_id, from_row=0, limit=5)
+    assert retry(workshop, job_id) == 1
+
+
+def retry(workshop: Workshop, job_id: str) -> int:
+    with workshop.ledger.sessions.begin() as session:
+        return controls.retry(session, job_id, project_id=PROJECT)
 
 
 def test_a_row_that_is_there_twice_is_seen(workshop: Workshop) -> None:
@@ -138,6 +214,7 @@ def test_a_file_with_one_row_twice_and_one_lost_is_seen(
     job_id = job(workshop, output_format)
     key = workshop.file_key(job_id)
     lines = workshop.store.get(key).splitlines(keepends=True)
+    forget_hashes(workshop, job_id)
     workshop.store.put(key, b"".join([*lines[:-1], lines[-2]]))
     assert any("differ" in problem for problem in workshop.verify(job_id).problems)
 
@@ -152,6 +229,7 @@ def test_a_file_that_is_missing_is_seen(workshop: Workshop) -> None:
 def test_long_kept_texts_are_no_problem_in_csv(workshop: Workshop) -> None:
     job_id = job(workshop, "csv")
     key = workshop.file_key(job_id)
+    forget_hashes(workshop, job_id)
     long = b'"' + 200_000 * b"x" + b'"'
     workshop.store.put(key, workshop.store.get(key).replace(b",good,", b"," + long + b",", 1))
     assert workshop.verify(job_id).problems == ()

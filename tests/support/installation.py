@@ -199,7 +199,7 @@ class Installation:
         """Every output row, in row order, from the parts that the ledger points at."""
         with self.sessions.begin() as session:
             done = list(chunks.done_parts(session, job_id))
-        return [row for part in done for row in parts.read(self.store, part.key).to_pylist()]
+        return [row for part in done for row in parts.read(self.store, part).to_pylist()]
 
     def verify(self, job_id: str) -> verification.Report:
         return verification.verify(self.sessions, self.store, job_id, settings=self.settings)

@@ -206,7 +206,7 @@ def test_the_schema_of_every_part_is_that_of_the_kind(
         done = list(chunks.done_parts(session, job_id))
     assert len(done) == -(-ROWS // 4)
     for part in done:
-        assert parts.read(installation.store, part.key).schema.equals(kind.schema())
+        assert parts.read(installation.store, part).schema.equals(kind.schema())
 
 
 def assert_file(installation: Installation, job_id: str, found: list[Record]) -> None:

@@ -85,7 +85,7 @@ def test_the_chosen_rows_are_explained(installation: Installation) -> None:
         done = list(chunks.done_parts(session, job_id))
     assert stored == {each["row"]: each["explanation"] for each in found}
     for part in done:
-        assert parts.read(installation.store, part.key).schema.equals(EXPLAINED_SCHEMA)
+        assert parts.read(installation.store, part).schema.equals(EXPLAINED_SCHEMA)
 
 
 def test_a_retry_keeps_explanations(installation: Installation) -> None:

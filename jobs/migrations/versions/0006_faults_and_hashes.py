@@ -16,6 +16,7 @@ TIMES = (
     ("jobs", "step_not_before"),
     ("chunks", "failing_since"),
 )
+WORDS = (("chunks", "part_sha256"), ("chunks", "damage"))
 
 
 def upgrade() -> None:
@@ -25,8 +26,10 @@ def upgrade() -> None:
         )
     for table, name in TIMES:
         op.add_column(table, sa.Column(name, sa.DateTime(timezone=True), nullable=True))
+    for table, name in WORDS:
+        op.add_column(table, sa.Column(name, sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
-    for table, name in (*COUNTS, *TIMES):
+    for table, name in (*COUNTS, *TIMES, *WORDS):
         op.drop_column(table, name)
