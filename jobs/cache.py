@@ -24,6 +24,8 @@ from typing import IO
 
 import structlog
 
+from jobs.errors import StorageAway
+
 log = structlog.get_logger()
 
 Beat = Callable[[], None]
@@ -47,11 +49,10 @@ class Cache:
 
         ``fill`` writes the files into an empty folder if they are not here; of several processes
         that want the same, one does, and the others wait. Raises ``OSError`` while there is no room
-        beside what is in use.
+        beside what is in use, ``StorageAway`` where the folder cannot be used.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
         folder = self._root / key
-        with self._lock(key).open("a+") as lock:
+        with self._opened(key) as lock:
             _wait(lock, fcntl.LOCK_SH, beat=beat)
             while not folder.is_dir():
                 _wait(lock, fcntl.LOCK_EX, beat=beat)  # gives the shared lock up first: look again
@@ -60,6 +61,16 @@ class Cache:
                 _wait(lock, fcntl.LOCK_SH, beat=beat)
             os.utime(lock.fileno())
             yield folder
+
+    def _opened(self, key: str) -> IO[str]:
+        """The lock file. A folder that cannot be used is this machine's fault, not the model's."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            return self._lock(key).open("a+")
+        except OSError as error:
+            raise StorageAway(
+                f"this machine's cache of models cannot be used (artefact_cache): {error.strerror}"
+            ) from error
 
     def _fetch(
         self, key: str, lock: IO[str], *, size: int, fill: Callable[[Path], None], beat: Beat

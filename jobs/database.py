@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
 from jobs import settings
+from jobs.decisions import faults
 
 Sessions = sessionmaker[Session]
 T = TypeVar("T")
@@ -94,8 +95,8 @@ def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: floa
         try:
             with sessions.begin() as session:
                 return work(session)
-        except MAY_PASS:
-            if time.monotonic() + pause > deadline:
+        except MAY_PASS as error:
+            if not faults.passes(error) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)

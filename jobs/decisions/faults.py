@@ -206,12 +206,14 @@ RULES = (
         ("MemoryError", "torch.OutOfMemoryError"),
         Blame.TRANSIENT,
         code="out_of_memory",
+        elsewhere=_OF_ROW,
     ),
     Rule(
         "the same, in words of an allocator",
         ("RuntimeError",),
         Blame.TRANSIENT,
         code="out_of_memory",
+        elsewhere=_OF_ROW,
         words=MEMORY,
     ),
     Rule(
@@ -219,6 +221,7 @@ RULES = (
         ("OSError",),
         Blame.TRANSIENT,
         code="out_of_memory",
+        elsewhere=_OF_ROW,
         errnos=frozenset({errno.ENOMEM}),
     ),
     Rule(
@@ -231,6 +234,7 @@ RULES = (
         ),
         Blame.JOB,
         code="corpus_unreadable",
+        elsewhere=_OF_ROW,
     ),
     Rule(
         "the network: a connection refused or cut, a time-out, a name that is not found",
@@ -305,6 +309,11 @@ def diagnose(error: BaseException, *, place: Place) -> Diagnosis:
 def rule_for(error: BaseException) -> Rule:
     """The first rule that names the exception."""
     return next(rule for rule in RULES if rule.names(error))
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the same work may go through a little later."""
+    return rule_for(error).blame is Blame.TRANSIENT
 
 
 def words(error: BaseException) -> str:

@@ -56,6 +56,7 @@ def all_of(blame: Blame) -> list[Blame]:
     return [blame] * len(Place)
 
 
+PASSING = [TRANSIENT, TRANSIENT, Blame.ROW, TRANSIENT, TRANSIENT]
 EARLY = [JOB, ENGINE, Blame.ROW, ENGINE, ENGINE]
 LATE = [ENGINE, ENGINE, Blame.ROW, ENGINE, ENGINE]
 
@@ -109,32 +110,32 @@ CASES: dict[str, tuple[Raised, list[Blame], str]] = {
     "a torn part": (throw(errors.Damaged("torn")), all_of(JOB), "damaged"),
     "no memory on the host": (
         lambda: np.ones(2**62, dtype=np.uint8),
-        all_of(TRANSIENT),
+        PASSING,
         "out_of_memory",
     ),
     "no memory in the allocator of PyTorch": (
         lambda: torch.empty(2**60, dtype=torch.uint8),
-        all_of(TRANSIENT),
+        PASSING,
         "out_of_memory",
     ),
     "no memory on the device": (
         throw(torch.OutOfMemoryError("CUDA")),
-        all_of(TRANSIENT),
+        PASSING,
         "out_of_memory",
     ),
     "no memory in the system": (
         throw(OSError(errno.ENOMEM, "Cannot allocate memory")),
-        all_of(TRANSIENT),
+        PASSING,
         "out_of_memory",
     ),
     "a repository id that is none": (
         lambda: hf_hub_download("a/b/c/d", "x"),
-        all_of(JOB),
+        [JOB, JOB, Blame.ROW, JOB, JOB],
         "corpus_unreadable",
     ),
     "a file that the hub does not have": (
         throw(hub_errors.EntryNotFoundError("no such file")),
-        all_of(JOB),
+        [JOB, JOB, Blame.ROW, JOB, JOB],
         "corpus_unreadable",
     ),
     "a connection refused": (refused_connection, all_of(TRANSIENT), "network_unavailable"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -214,3 +216,23 @@ def test_a_model_that_raises_for_every_row_fails_its_job_after_a_few(tmp_path: P
         classifier.answer(dict(enumerate(bad_models.texts(500, longest=40))), beat=no_beat)
     assert caught.value.code == "model_raises"
     assert calls < 4 * ALIKE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ConnectionResetError("cut"),
+        sqlalchemy.exc.OperationalError("SELECT 1", None, Exception("away")),
+    ],
+)
+def test_what_passes_is_no_fault_of_a_row(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        isolation.check(error)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), ValueError("a token"), OSError(errno.ENOENT, "none")]
+)
+def test_what_a_row_alone_raises_may_be_its_fault(error: Exception) -> None:
+    isolation.check(error)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cache import Cache
+from jobs.errors import StorageAway
 from tests.support.waiting import wait_until
 
 Fill = Callable[[Path], None]
@@ -190,3 +191,13 @@ def test_what_a_killed_process_fetched_half_makes_room_like_anything_else(tmp_pa
     Other(_fetch_half, root, tmp_path / "ready").kill()
     use(Cache(root, limit=20), "b", size=15)
     assert kept(root) == {"b"}
+
+
+def test_a_folder_that_cannot_be_used_is_this_machines_fault(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    broken = Cache(tmp_path / "cache", limit=100)
+    with (
+        pytest.raises(StorageAway, match=r"\(artefact_cache\): (File exists|Not a directory)"),
+        broken.using("a", size=1, fill=lambda _: None, beat=lambda: None),
+    ):
+        raise AssertionError("it must not be given")

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from jobs.corpora.batches import clipped
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Place
 from jobs.errors import ModelFailure, NightshiftError
 
 ALIKE = 16
@@ -42,6 +44,8 @@ def check(error: BaseException) -> None:
         raise error
     if is_of_device(error):
         raise DeviceFailed(reason(error)) from error
+    if faults.diagnose(error, place=Place.ROW).blame is not Blame.ROW:
+        raise error
 
 
 def is_of_device(error: BaseException) -> bool:
