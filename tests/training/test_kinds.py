@@ -18,7 +18,7 @@ from transformers import (
 from jobs import models, signatures
 from jobs.signatures import Signature
 from jobs.specs import Task
-from tests.support.tiny_models import LABELS, tiny_encoder
+from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_encoder
 from tests.training.building import Row, Work, labelled, wait_until, weights, work
 from tests.training.models import tiny_translator, tiny_writer, without_dropout
 from tests.training.nursery import Nursery
@@ -99,7 +99,7 @@ def test_a_classifier_learns_and_is_a_model_like_any_other(
     assert report["rows"] == 32  # 8 of each label's 75
     assert report["accuracy"] > 0.9
     trained = signatures.read(folder / "result")
-    assert trained == Signature(task=Task.CLASSIFY, labels=LABELS, max_tokens=64)
+    assert trained == Signature(task=Task.CLASSIFY, labels=LABELS, max_tokens=MAX_TOKENS)
 
 
 def test_an_adapter_lies_beside_the_whole_models_config_and_names_its_base(

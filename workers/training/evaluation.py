@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 from jobs.specs import Task
 from workers.inference import batching
 from workers.inference.stopping import Beating
-from workers.training import metrics
+from workers.training import faults, metrics
 from workers.training.families import Batch, Classify, Family
 from workers.training.metrics import Report
 from workers.training.tokens import Tokens
@@ -86,12 +86,12 @@ def measure(
     ``beat`` is called after every batch, and after every token that is written. With a ``writer``
     the model also writes the texts.
     """
-    lengths = family.lengths(tokens)[list(rows)].tolist()
     parts = []
     with _evaluating(model):
-        for places in batching.cut(lengths, budget=budget):
-            batch = family.batch(tokens, [rows[place] for place in places]).to(model.device)
-            part = _part(model(**batch.inputs).logits, batch, family=family, tokens=tokens)
+        for batch in _batches(model, family, tokens, rows=rows, budget=budget):
+            with faults.of_model():
+                logits = model(**batch.inputs).logits
+            part = _part(logits, batch, family=family, tokens=tokens)
             parts.append(_with_texts(part, model, batch, tokens, writer=writer, beat=beat))
             beat()
     return joined(parts)
@@ -101,16 +101,26 @@ def losses(
     model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int, beat: Beat
 ) -> npt.NDArray[np.float64]:
     """The loss of each row, of texts to be written a mean over their tokens; as ``measure``."""
-    lengths = family.lengths(tokens)[list(rows)].tolist()
+    places = {row: place for place, row in enumerate(rows)}
     found = np.zeros(len(rows))
     with _evaluating(model):
-        for places in batching.cut(lengths, budget=budget):
-            batch = family.batch(tokens, [rows[place] for place in places]).to(model.device)
-            losses = family.losses(model(**batch.inputs).logits, batch, weighted=False).double()
-            counts = batch.owners.bincount(minlength=len(places)).clamp(min=1)
-            found[places] = (losses / counts).cpu().numpy()
+        for batch in _batches(model, family, tokens, rows=rows, budget=budget):
+            with faults.of_model():
+                logits = model(**batch.inputs).logits
+                losses = family.losses(logits, batch, weighted=False).double()
+            counts = batch.owners.bincount(minlength=len(batch.rows)).clamp(min=1)
+            found[[places[row] for row in batch.rows]] = (losses / counts).cpu().numpy()
             beat()
     return found
+
+
+def _batches(
+    model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int
+) -> Iterator[Batch]:
+    lengths = family.lengths(tokens)[list(rows)].tolist()
+    for places in batching.cut(lengths, budget=budget):
+        for together in family.together(tokens, [rows[place] for place in places]):
+            yield family.batch(tokens, together).to(model.device)
 
 
 def joined(parts: Sequence[Part]) -> Part:

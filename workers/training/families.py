@@ -77,6 +77,9 @@ class Family(Protocol):
     def weights(self, tokens: Tokens) -> Floats:
         """Each row's part in the sum that a step's loss is divided by."""
 
+    def together(self, tokens: Tokens, rows: Sequence[int]) -> list[list[int]]:
+        """The rows in groups that the model can compute at once; mostly one."""
+
     def batch(self, tokens: Tokens, rows: Sequence[int]) -> Batch:
         """Tensors of these rows."""
 
@@ -96,13 +99,31 @@ def of(
     reader = Reader(tokenizer, max_tokens=max_tokens)
     padder = Padder(tokenizer, model=model)
     if signature.task is Task.CLASSIFY:
-        return Classify(reader, padder, labels=labels, multi_label=signature.multi_label)
+        return Classify(
+            reader,
+            padder,
+            labels=labels,
+            multi_label=signature.multi_label,
+            counted=_counted(model),
+        )
     if signature.task is Task.TEXT2TEXT:
         return Text2Text(reader, padder, model=model, prompt=signature.prompt)
     chats = Conversations(tokenizer, system=signature.system) if signature.chat else None
     if chats is not None:
         conversations.stop_at(model, chats.ending)
     return Generate(reader, padder, ending=_ending(tokenizer), chats=chats)
+
+
+def _counted(model: PreTrainedModel) -> int | None:
+    """The id that all rows of a batch must have equally often.
+
+    A classifier with encoder and decoder (BART, T5) reads the state of the last end token, and
+    finds it by counting them in all rows at once.
+    """
+    if not model.config.is_encoder_decoder:
+        return None
+    ending = getattr(model.config, "eos_token_id", None)
+    return ending if isinstance(ending, int) else None
 
 
 def _ending(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -186,9 +207,16 @@ class Classify:
     task = Task.CLASSIFY
 
     def __init__(
-        self, reader: Reader, padder: Padder, *, labels: Sequence[str], multi_label: bool
+        self,
+        reader: Reader,
+        padder: Padder,
+        *,
+        labels: Sequence[str],
+        multi_label: bool,
+        counted: int | None = None,
     ) -> None:
         self._reader = reader
+        self._counted = counted
         self._padder = padder
         self._ids = {label: place for place, label in enumerate(labels)}
         self.labels = tuple(labels)
@@ -227,6 +255,23 @@ class Classify:
         if self._balance is None or self.multi_label:
             return np.ones(len(tokens), dtype=np.float32)
         return self._balance.numpy()[tokens.targets.values]
+
+    def together(self, tokens: Tokens, rows: Sequence[int]) -> list[list[int]]:
+        """Rows apart that have another number of end tokens. Raises ``CorpusFailure`` for none."""
+        if self._counted is None:
+            return [list(rows)]
+        groups: dict[int, list[int]] = {}
+        for row in rows:
+            count = int((tokens.inputs[row] == self._counted).sum())
+            if count == 0:
+                raise CorpusFailure(
+                    f"every text must have an end token (id {self._counted}) for this base, which "
+                    f"reads its label there, and row {row} has 0 in {len(tokens.inputs[row])} "
+                    "tokens: its tokenizer adds none",
+                    code="no_end_token",
+                )
+            groups.setdefault(count, []).append(row)
+        return list(groups.values())
 
     def batch(self, tokens: Tokens, rows: Sequence[int]) -> Batch:
         """Texts, and what is true of them."""
@@ -276,6 +321,11 @@ class _Writing:
             "class_weights are for the task classify: texts to be written have no labels",
             code="bad_spec",
         )
+
+    def together(self, tokens: Tokens, rows: Sequence[int]) -> list[list[int]]:
+        """All of them."""
+        del tokens
+        return [list(rows)]
 
     def losses(self, logits: torch.Tensor, batch: Batch, *, weighted: bool) -> torch.Tensor:
         """Cross-entropy, summed over the tokens that are to be written."""

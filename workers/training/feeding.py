@@ -57,7 +57,11 @@ class Feed:
             ranks=self.ranks,
             budget=self.budget,
         )
-        made = [self.family.batch(self.tokens, each) for each in share.batches]
+        made = [
+            self.family.batch(self.tokens, rows_together)
+            for each in share.batches
+            for rows_together in self.family.together(self.tokens, each)
+        ]
         return Step(
             batches=[each.pinned() for each in made] if self.pin else made,
             weight=weight,

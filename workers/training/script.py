@@ -30,11 +30,14 @@ from jobs import logs
 from jobs.errors import JobFailure, NightshiftError
 from workers.ahead import ahead
 from workers.inference import loading
+from workers.inference.preflight import check_vocabulary
 from workers.training import (
     ending,
     families,
+    faults,
     launching,
     orders,
+    preflight,
     recipe,
     reproduction,
     results,
@@ -91,6 +94,7 @@ def train(training: Training) -> None:
     """One run, from the base or a checkpoint to a result and its report."""
     resume_or_begin(training)
     try:
+        check(training)
         fit(training)
         take_best(training)
         evaluate_and_save(training)
@@ -141,6 +145,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     tokenizer = loading.tokenizer(order.origin)
     set_seed(options.seed)  # a new head is drawn alike on every rank
     model, new = starting.model(order)
+    check_vocabulary(model, tokenizer)
     family = families.of(
         order.signature,
         tokenizer=tokenizer,
@@ -261,6 +266,20 @@ def forget_later_ones(checkpoints: Path, *, step: int) -> None:
             shutil.rmtree(each, ignore_errors=True)
 
 
+def check(training: Training) -> None:
+    """What this model cannot compute of these rows fails the job now, and not at some step."""
+    state = training.state
+    test = tokens.read(training.order.tokens, tokens.TEST)
+    splits = [training.feed.tokens, training.validation]
+    preflight.check(
+        state.model if state.sharded else state.module,
+        training.family,
+        [*splits, test] if test is not None and len(test) else splits,
+        budget=training.judge.budget,
+        beat=training.teller.alive,
+    )
+
+
 def fit(training: Training) -> None:
     """Optimizer steps from where the state is to the end, or until a stop is asked for."""
     state, plan, counters = training.state, training.plan, training.state.counters
@@ -300,8 +319,9 @@ def optimize(training: Training, step: Step) -> torch.Tensor | None:
         accelerator.sync_gradients = last
         with nullcontext() if last else accelerator.no_sync(state.model):
             there = batch.to(accelerator.device)
-            logits = state.model(**there.inputs).logits
-            loss = training.family.losses(logits, there, weighted=True).sum() * scale
+            with faults.of_model():
+                logits = state.model(**there.inputs).logits
+                loss = training.family.losses(logits, there, weighted=True).sum() * scale
             accelerator.backward(loss)
         state.window.loss += loss.detach() / accelerator.num_processes
         training.teller.alive()

@@ -20,9 +20,11 @@ import structlog
 
 from jobs.decisions import splitting
 from jobs.decisions.splitting import Selector
-from jobs.errors import CorpusFailure
+from jobs.errors import CorpusFailure, NightshiftError
+from jobs.rows import RowCode
 from jobs.specs import FinetuneSpec, Task
 from workers.inference.measuring import RowError
+from workers.training import faults
 from workers.training.ragged import Ragged, Writer
 
 log = structlog.get_logger()
@@ -155,7 +157,7 @@ def _write_split(
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
         for lines, texts, targets in rows(shards):
-            encoded = encoder.encode(texts, targets)
+            encoded = _encoded(encoder, texts, targets)
             chosen = [choose(target) for target in targets]
             sound = left_out.without(encoded, lines=lines)
             for split in sorted(set(chosen)):
@@ -169,6 +171,24 @@ def _write_split(
                 )
             alive()
     left_out.tell()
+
+
+def _encoded(
+    encoder: Encoder, texts: Sequence[str], targets: Sequence[str | None]
+) -> list[Row | RowError]:
+    """The rows' tokens; an error for a row for which the tokenizer raises."""
+    try:
+        return list(encoder.encode(texts, targets))
+    except (NightshiftError, MemoryError, OSError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - panics of Rust are no exceptions
+        if len(texts) == 1:
+            return [RowError(RowCode.ROW_FAILED, f"the tokenizer raises: {faults.words(error)}")]
+        half = len(texts) // 2
+        return [
+            *_encoded(encoder, texts[:half], targets[:half]),
+            *_encoded(encoder, texts[half:], targets[half:]),
+        ]
 
 
 class LeftOut:

@@ -1,0 +1,31 @@
+"""What cannot be trained is found before the first step: one forward pass over the longest rows.
+
+Positions that the model lacks, a head that does not fit: the job fails once, and no run is lost to
+it. Token ids beyond the table of embeddings are found before, as for bulk jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from workers.training import evaluation
+from workers.training.families import Family
+from workers.training.tokens import Tokens
+
+
+def check(
+    model: Any,
+    family: Family,
+    splits: Sequence[Tokens],
+    *,
+    budget: int,
+    beat: Callable[[], None],
+) -> None:
+    """Raise ``ModelFailure`` or ``CorpusFailure`` for rows that this model cannot compute."""
+    for rows in splits:
+        lengths = family.lengths(rows)
+        extremes = sorted({int(np.argmax(lengths)), int(np.argmin(lengths))})
+        evaluation.losses(model, family, rows, rows=extremes, budget=budget, beat=beat)
