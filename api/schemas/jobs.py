@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
+from api.schemas.findings import JobWarning, Quality, RowErrors
 from api.schemas.runs import Training
 from jobs import tables
-from jobs.decisions import tolerance
 from jobs.queries.jobs import Counts, JobView
 from jobs.signatures import Reading
 from jobs.states import ChunkState, JobState
@@ -85,40 +85,6 @@ class Agreement(BaseModel):
 
     rows: int
     equal: int
-
-
-class RowExample(BaseModel):
-    """The first error row of a code in the order of the corpus."""
-
-    row: int
-    line: int | None
-    id: str | None
-    message: str
-
-
-class RowErrors(BaseModel):
-    """Error rows of one code (docs/rows.md)."""
-
-    code: str
-    rows: int
-    example: RowExample
-
-
-class Quality(BaseModel):
-    """Counts over the rows that the model answered; rows done anew count each time."""
-
-    rows: int
-    rows_truncated: int
-    rows_near_tie: int
-    tokens: int
-    tokens_unknown: int
-
-
-class JobWarning(BaseModel):
-    """Something to look into before the results are trusted."""
-
-    code: str
-    message: str
 
 
 class Progress(BaseModel):
@@ -399,16 +365,11 @@ def _progress(view: JobView) -> dict[str, Any]:
         "usage": Usage(tokens=counts.tokens, seconds=counts.seconds),
         "histogram": view.histogram,
         "agreement": _agreement(counts),
-        "row_errors": [_row_errors(each) for each in view.row_errors],
+        "row_errors": [RowErrors.of(each) for each in view.row_errors],
         "quality": Quality(**vars(counts.quality)) if counts.rows_answered else None,
         "warnings": [JobWarning(**vars(each)) for each in view.warnings],
         "training": Training.of(view.training) if view.training else None,
     }
-
-
-def _row_errors(found: tolerance.RowErrors) -> RowErrors:
-    example = RowExample(row=found.row, line=found.line, id=found.id, message=found.message)
-    return RowErrors(code=found.code, rows=found.rows, example=example)
 
 
 def _agreement(counts: Counts) -> Agreement | None:

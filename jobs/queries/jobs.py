@@ -19,6 +19,7 @@ from jobs.decisions.tolerance import RowErrors
 from jobs.errors import NotFound
 from jobs.queries import awaiting, failed_rows, surroundings, training
 from jobs.queries.training import Training
+from jobs.specs import BULK
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
 
@@ -158,7 +159,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
             job=job,
             counts=counts.get(job.id, Counts()),
             histogram=histogram(session, job.id) if histograms else {},
-            row_errors=failed_rows.by_code(session, job.id) if histograms else [],
+            row_errors=_row_errors(session, job) if histograms else [],
             waiting_reason=_reason(
                 _facts(job, counts.get(job.id, Counts()), around=around, now=now),
                 gangs.get(job.id),
@@ -168,6 +169,11 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
         )
         for job in jobs
     ]
+
+
+def _row_errors(session: Session, job: Job) -> list[RowErrors]:
+    """A job that trains has no rows of results."""
+    return failed_rows.by_code(session, job.id) if job.kind in BULK else []
 
 
 def _reason(facts: waiting.Facts, gang: waiting.GangFacts | None) -> str | None:

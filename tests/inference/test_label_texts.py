@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.errors import ModelFailure
+from jobs.settings import Settings
+from jobs.specs import PipelineOptions
 from tests.inference.building import loaded, predictions
+from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference import label_texts
+from workers.inference import engine, label_texts
 
 CHINESE = ("体育", "财经", "房产", "家居", "教育", "科技", "时尚", "时政", "游戏", "娱乐")
 """Most of their characters are unknown to the tiny tokenizer."""
@@ -62,6 +65,14 @@ def test_what_the_labels_become_and_how_many_are_alike_is_told(encoder: Path) ->
         "'体育' and '财经' apart: they become the same tokens, [CLS] [UNK] [UNK] [SEP]" in message
     )
     assert "(of 12 labels 10 are like another, in 3 groups)" in message
+
+
+def test_candidate_labels_of_images_are_refused_too(tmp_path: Path) -> None:
+    options = PipelineOptions(parameters={"candidate_labels": ["the team", "\u9ad4", "\u8ca1"]})
+    folder = tiny_pipelines.image_matcher(tmp_path / "model")
+    with pytest.raises(ModelFailure, match="'\u9ad4' and '\u8ca1' apart") as caught:
+        engine.load(folder, options, settings=Settings(worker_threads=1))
+    assert caught.value.code == "labels_indistinguishable"
 
 
 def test_labels_cut_to_the_same_beginning_are_refused(encoder: Path) -> None:

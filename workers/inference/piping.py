@@ -23,7 +23,7 @@ from jobs.models import ModelFacts
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import PipelineOptions, PipelineTask
-from workers.inference import isolation, loading, media, memory, spreading
+from workers.inference import isolation, label_texts, loading, media, memory, spreading
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
 from workers.inference.reading import counted, unknown_token
 
@@ -154,6 +154,8 @@ def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings:
             f"the pipeline {task} refuses this model or these parameters: {error}",
             code="pipeline_refused",
         ) from error
+    if task is PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION:
+        _check_labels(pipe.tokenizer, options.parameters)
     default = 1 if model.device.type == "cpu" else ACCELERATOR_ROWS
     return Pipe(
         pipe,
@@ -162,6 +164,15 @@ def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings:
         batch_rows=options.batch_rows or default,
         digest=facts.digest,
     )
+
+
+def _check_labels(tokenizer: Any, parameters: Mapping[str, Any]) -> None:
+    """Raise ``ModelFailure`` where the tokenizer reads two candidate labels as one."""
+    labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", "{}")
+    if isinstance(labels, list) and all(isinstance(each, str) for each in [*labels, template]):
+        texts = [template.replace("{}", label) for label in labels]
+        ids = [tokenizer(text)["input_ids"] for text in texts]
+        label_texts.check_tokens(labels, ids, tokenizer=tokenizer)
 
 
 def _check_packages(task: PipelineTask) -> None:
