@@ -71,9 +71,10 @@ def _ended(state: str) -> str:
 def summary(found: Job) -> None:
     """What a person wants to know of a job that has ended."""
     for name, words in reading(found):
-        printing.note(f"{name}: {words}")
+        printing.line(f"{name}: {words}")
     if found["training"]:
         printing.line(f"{found['id']} {_ended(found['state'])}: {training.summary(found)}")
+        warned(found)
         return
     rows = found["rows"]
     printing.line(
@@ -103,6 +104,11 @@ def findings(found: Job) -> None:
                 for each in found["row_errors"]
             ],
         )
+    warned(found)
+
+
+def warned(found: Job) -> None:
+    """What should be looked into before the results are trusted."""
     for warning in found["warnings"]:
         printing.line()
         printing.line(f"warning: {warning['message']} ({warning['code']})")
@@ -128,11 +134,9 @@ def quality(counts: Job) -> str:
 
 
 def reading(found: Job) -> list[tuple[str, str]]:
-    """How the job's model was trained to read rows, and what the job has otherwise."""
-    if not found["reading"]:
-        return []
-    told = Reading.model_validate(found["reading"])
-    return [("reading", told.words), *(("warning", each) for each in told.warnings)]
+    """How the job's model was trained to read rows, if that is known."""
+    told = found["reading"] and Reading.model_validate(found["reading"])
+    return [("reading", told.words)] if told else []
 
 
 def agreement(counts: dict[str, int]) -> str:

@@ -148,7 +148,8 @@ def _defaults(options: Options, signature: Signature) -> Iterator[tuple[str, obj
             yield "multi_label", signature.multi_label
             yield "max_tokens", signature.max_tokens
         case GenerateOptions():
-            yield "chat", signature.chat
+            # Who names a system message wants a chat.
+            yield "chat", signature.chat or options.system is not None
             # A job that asks for no chat has no place for a system message.
             yield "system", None if options.chat is False else signature.system
         case Text2TextOptions():

@@ -104,7 +104,11 @@ class JobView:
     @property
     def warnings(self) -> list[QualityWarning]:
         """What makes the results doubtful, as far as they have come."""
-        return quality_decisions.warnings(self.counts.quality, kind=self.job.kind)
+        contradicted = (self.job.reading or {}).get("warnings", [])
+        return [
+            *(QualityWarning("not_as_trained", message) for message in contradicted),
+            *quality_decisions.warnings(self.counts.quality, kind=self.job.kind),
+        ]
 
     @property
     def eta_seconds(self) -> float | None:

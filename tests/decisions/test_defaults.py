@@ -44,6 +44,7 @@ TAKEN: list[tuple[Options, Signature, dict[str, object]]] = [
     (GenerateOptions(system="Shout."), CHAT, {"chat": True}),
     (GenerateOptions(chat=False), CHAT, {"system": None}),
     (GenerateOptions(chat=True), PLAIN, {"system": None}),
+    (GenerateOptions(system="Shout."), PLAIN, {"chat": True}),
     (Text2TextOptions(), SHORT, {"prompt": "summarize: ", "max_tokens": 64}),
     (Text2TextOptions(prompt=""), SHORT, {"max_tokens": 64}),
 ]

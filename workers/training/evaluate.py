@@ -149,6 +149,8 @@ def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
         watch.advance(len(texts))
     left_out.tell()
     report = evaluation.report(evaluation.joined(parts), family=subject.family)
+    if left_out.count:
+        report["rows_left_out"] = left_out.count
     del subject
     memory.give_back()
     return report

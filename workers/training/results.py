@@ -43,7 +43,8 @@ def _complete_adapter(folder: Path, *, module: Any, order: Order) -> None:
     config.architectures = [type(module.get_base_model()).__name__]
     config.save_pretrained(folder)
     if module.get_base_model().can_generate():  # the tokens that end a text may be new
-        module.get_base_model().generation_config.save_pretrained(folder)
+        generation = module.get_base_model().generation_config
+        generation.to_json_file(folder / "generation_config.json")
     path = folder / "adapter_config.json"
     adapter = json.loads(path.read_bytes())
     adapter["base_model_name_or_path"] = order.base_reference
