@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.same_labels CORPUS... [--column NAME]``. Each CORPUS, CSV or JSONL, is
 classified by all-MiniLM-L6-v2 with label texts and embedded, and classified by the same model with
-a head, by plain transformers one row at a time, and by the engine in chunks of several sizes. The
+a head, by plain transformers one row at a time, and by the engine in chunks of several sizes, in
+int8 as well. The
 head is trained on what the label texts said of the first rows. Kept, for each corpus in a file of
-its own: rows whose label differs, and the largest difference of a number in an embedding of length
-one.
+its own: rows whose label differs (in int8 also from those of other chunks), and the largest
+difference of a number in an embedding of length one.
 """
 
 from __future__ import annotations
@@ -53,12 +54,22 @@ def _compare(corpus: Path, column: str | None) -> dict[str, Any]:
         model = Path(folder) / "model"
         trained.classifier(model, texts=texts[:HEAD_ROWS], labels=labels[:HEAD_ROWS])
         heads = _heads_row_by_row(model, texts)
+        by_int8: dict[int, list[list[str]]] = {}
         for size in CHUNKS:
             by_texts = _labels(stack.minilm(), ClassifyOptions(labels=LABELS), texts, size)
             by_head = _labels(model, ClassifyOptions(), texts, size)
+            by_int8[size] = [
+                _labels(stack.minilm(), ClassifyOptions(labels=LABELS, int8=True), texts, size),
+                _labels(model, ClassifyOptions(int8=True), texts, size),
+            ]
             found = figures[f"chunks of {size}"] = {
                 "labels_differing": _differing(labels, by_texts),
                 "heads_labels_differing": _differing(heads, by_head),
+                "int8_labels_differing": _differing(labels, by_int8[size][0]),
+                "int8_heads_labels_differing": _differing(heads, by_int8[size][1]),
+                "int8_labels_differing_by_chunks": sum(
+                    map(_differing, by_int8[CHUNKS[0]], by_int8[size])
+                ),
                 "embedding_difference": float(np.abs(vectors - _vectors(texts, size)).max()),
             }
             print(f"{corpus.stem}: {len(texts):,} rows, chunks of {size}: {found}", flush=True)

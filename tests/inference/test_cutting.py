@@ -56,6 +56,22 @@ def assert_the_same_however_cut(folder: Path, **options: Any) -> None:
         assert classified(folder, shuffled, chunk=chunk, budget=budget, **options) == expected
 
 
+@pytest.mark.parametrize(("family", "apart"), [("bert", 0.0), ("bert", 1e-2), ("distilbert", 1e-2)])
+def test_labels_in_int8_are_the_same_however_cut(
+    tmp_path: Path, family: Family, apart: float
+) -> None:
+    folder = nearly_tied(tmp_path / "model", apart=apart, family=family)
+    assert_the_same_however_cut(folder, int8=True)
+
+
+@pytest.mark.parametrize("options", [{"all_scores": True}, {"multi_label": True}])
+def test_all_that_int8_says_is_the_same_however_cut(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    folder = tiny_classifier(tmp_path / "model")
+    assert_the_same_however_cut(folder, int8=True, **options)
+
+
 @pytest.mark.parametrize("family", HEADS)
 @pytest.mark.parametrize("apart", [0.0, 1e-7, 1e-5])
 def test_the_best_label_of_a_nearly_tied_head_is_the_same_however_cut(

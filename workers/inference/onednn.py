@@ -59,7 +59,7 @@ def install(model: PreTrainedModel) -> None:
     for module, layer, activation in list(activated(model)):
         setattr(module, layer, Laid(getattr(module, layer), then="gelu"))
         setattr(module, activation, nn.Identity())
-    for module in _within_stacks(model):
+    for module in within_stacks(model):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, Laid(child))
@@ -67,7 +67,7 @@ def install(model: PreTrainedModel) -> None:
 
 def activated(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, str]]:
     """Modules with a linear layer that an exact GELU follows, and the names of both in it."""
-    for module in _within_stacks(model):
+    for module in within_stacks(model):
         for layer, activation in ACTIVATED:
             plain = getattr(module, layer, None)
             if type(plain) is nn.Linear and _is_exact(getattr(module, activation, None)):
@@ -86,7 +86,8 @@ def _stacks(model: PreTrainedModel) -> list[nn.ModuleList]:
     return [each for each in model.base_model.modules() if isinstance(each, nn.ModuleList)]
 
 
-def _within_stacks(model: PreTrainedModel) -> Iterator[nn.Module]:
+def within_stacks(model: PreTrainedModel) -> Iterator[nn.Module]:
+    """All modules of the model's layers, without its embeddings, pooler and head."""
     return itertools.chain.from_iterable(stack.modules() for stack in _stacks(model))
 
 
