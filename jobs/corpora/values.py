@@ -70,7 +70,7 @@ def content(value: object) -> str:
     if isinstance(value, list) and value and all(map(_is_text_part, value)):
         return "".join(part["text"] for part in value)
     raise ValueError(
-        'the content of a message must be a string or a list of {"type": "text", "text": "..."}, '
+        'content must be a string or a list of {"type": "text", "text": "..."}, '
         f"not {kind(value)}"
     )
 

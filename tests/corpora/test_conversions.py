@@ -97,7 +97,7 @@ def test_the_fast_path_reads_json_as_the_table_says(conversion: JsonConversion) 
 def test_the_content_of_a_message_becomes_what_the_table_says(conversion: JsonConversion) -> None:
     content = json.loads(conversion.given)
     if isinstance(conversion.chat, RowCode):
-        with pytest.raises(ValueError, match="the content of a message must be a string or"):
+        with pytest.raises(ValueError, match="content must be a string or a list of"):
             values.content(content)
     else:
         assert values.content(content) == conversion.chat
