@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
-from api import schemas
-from api.dependencies import Limit, Training, Transaction
+from api import downloads, schemas
+from api.dependencies import Limit, Shared, Training, Transaction
 from jobs import clock
 from jobs.errors import NotFound
 from jobs.queries import checkpoints, logs, points, runs
@@ -83,9 +84,9 @@ def list_log_lines(
     )
 
 
-@router.get("/report")
-def get_report(view: Training) -> dict[str, Any]:
-    """The evaluation that a job ended with, by split."""
+@router.get("/report", response_model=None)
+def get_report(view: Training, shared: Shared) -> dict[str, Any] | StreamingResponse:
+    """The evaluation that a job ended with, by split; a large one comes as it is stored."""
     job = view.job
     if not job.output or not job.output.get("report"):
         raise NotFound(
@@ -93,5 +94,16 @@ def get_report(view: Training) -> dict[str, Any]:
             + ("; wait until it has ended" if job.state not in FINAL else ""),
             code="report_not_ready",
         )
-    report: dict[str, Any] = job.output["report"]
-    return report
+    whole = job.output.get("report_object")
+    if whole is None:
+        report: dict[str, Any] = job.output["report"]
+        return report
+    return downloads.stored(
+        shared.store,
+        whole["key"],
+        what=f"the report of {job.id}",
+        size=whole["bytes"],
+        sha256=whole["sha256"],
+        media_type="application/json",
+        disposition="inline",
+    )

@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from api import entries
+from jobs import reports
 from tests.api.conftest import Crew
 from tests.api.gang import REPORT, Gang, trained
-from tests.api.installation import Tenant
+from tests.api.installation import Installation, Tenant
 from tests.support.waiting import wait_until
 from workers.training import launching
 
@@ -262,6 +263,23 @@ def test_a_report_is_there_when_the_job_has_succeeded(
     assert (output["model"], output["version"], output["best_step"]) == ("news@3", 3, 80)
     assert output["promotion"] == promotion
     assert tenant.job(job_id)["training"]["rate"] > 0
+
+
+def test_a_report_that_is_too_large_for_a_row_is_read_from_its_object(
+    tenant: Tenant, crew: Crew, installation: Installation
+) -> None:
+    job_id = tenant.submit(kind="evaluate", model="/models/tiny")
+    gang = crew.gang(job_id)
+    gang.plan()
+    gang.form()
+    whole = REPORT | {"confusion": [[1] * 300] * 300}
+    kept = reports.stored(installation.store, whole, key=f"reports/{job_id}.json")
+    gang.succeed(**kept, rows=4)
+    assert _get(tenant, job_id, "report") == whole
+    installation.store.delete(f"reports/{job_id}.json")
+    answer = tenant.http.get(f"/v1/jobs/{job_id}/report")
+    assert _error(answer)["code"] == "damaged"
+    assert f"the report of {job_id} is gone from the object store" in _error(answer)["message"]
 
 
 def test_an_evaluation_ends_with_its_report(tenant: Tenant, crew: Crew) -> None:

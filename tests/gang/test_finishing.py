@@ -218,6 +218,27 @@ def test_a_name_that_got_another_task_meanwhile_fails_the_job(standing: Standing
         finished(standing, held, numbers(candidate=0.9))
 
 
+def test_a_large_table_is_an_object_and_the_row_points_to_it(standing: Standing) -> None:
+    held = candidate(standing, promote=None)
+    confusion = [[place % 7 for place in range(400)] for _ in range(400)]
+    report = {"validation": {"rows": 9, "loss": 0.5, "labels": ["a", "b"], "confusion": confusion}}
+    (standing.folder(held) / "report.json").write_text(json.dumps(report))
+    output = finished(standing, held, numbers())
+    assert output["report"] == {"validation": report["validation"] | {"confusion": None}}
+    stored = standing.store.get(output["report_object"]["key"])
+    assert json.loads(stored) == report
+    assert output["report_object"]["bytes"] == len(stored)
+    with standing.ledger.sessions.begin() as session:
+        version = queries.version(session, Registered("news"), project_id=PROJECT)
+        assert version.metrics == output["report"]
+
+
+def test_a_small_report_stays_in_its_row(standing: Standing) -> None:
+    output = finished(standing, candidate(standing, promote=None), numbers())
+    assert output["report"] == REPORT
+    assert "report_object" not in output
+
+
 def test_who_lost_the_run_registers_nothing(standing: Standing) -> None:
     held = candidate(standing)
     standing.training.lose(held)

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import bundles, database, models, signatures
+from jobs import bundles, database, models, reports, signatures
 from jobs.bundles import File
 from jobs.decisions import promoting
 from jobs.decisions.judging import Outcome
@@ -83,6 +83,7 @@ def finish_training(
     prefix = f"models/{held.project_id}/{spec.model}/{held.job_id}-{held.fence}"
     files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=attendance.check)
     report = json.loads((folder / "report.json").read_bytes())
+    kept = reports.stored(context.store, report, key=_report_key(held))
     steps = json.loads((folder / "steps.json").read_bytes())
     lineage = _lineage(folder, held, context=context)
     signature = signatures.read(folder / "result")
@@ -95,7 +96,7 @@ def finish_training(
                     session,
                     held,
                     files=files,
-                    report=report,
+                    report=kept,
                     steps=steps,
                     lineage=lineage,
                     signature=signature,
@@ -115,12 +116,18 @@ def finish_evaluation(
     """End an evaluation with its report."""
     held = attendance.held
     report = evaluate("test", {"model": folder / "base"})["model"]
-    output = {"report": report, "rows": report["rows"]}
+    kept = reports.stored(context.store, report, key=_report_key(held))
+    output = {**kept, "rows": report["rows"]}
     database.patiently(
         context.sessions,
         lambda session: runs.succeed(session, held, output=output),
         seconds=PATIENCE,
     )
+
+
+def _report_key(held: RankLease) -> str:
+    """Of this run: what a run that has been lost wrote is never pointed to."""
+    return f"reports/{held.project_id}/{held.job_id}-{held.fence}.json"
 
 
 def _finetune(held: RankLease) -> FinetuneSpec:
@@ -149,7 +156,7 @@ def _commit(
         kind="adapter" if any(file["path"] == ADAPTER for file in files) else "full",
         base=held.model_pinned or spec.base,
         files=files,
-        metrics=report,
+        metrics=report["report"],
         lineage=lineage,
         signature=signature,
         job_id=held.job_id,
@@ -164,7 +171,7 @@ def _commit(
             "model": f"{spec.model}@{version}",
             "version": version,
             **steps,
-            "report": report,
+            **report,
             "promotion": promotion,
             "bytes": bundles.size(files),
             "rows": held.dataset["splits"]["train"]["rows"],
@@ -233,14 +240,14 @@ def _compare(
         rows: Report = report["test"] if "test" in report else report["validation"]
         return Comparison(spec.promote, metric, _number(rows[metric]), None, None)
     split = _decisive_split(folder, held)
-    reports, fault = _evaluated(
+    measured, fault = _evaluated(
         split, folder, held, incumbent=incumbent, evaluate=evaluate, context=context
     )
-    theirs = reports.get(INCUMBENT, {})
+    theirs = measured.get(INCUMBENT, {})
     return Comparison(
         promote=spec.promote,
         metric=metric,
-        value=_number(reports[CANDIDATE][metric]),
+        value=_number(measured[CANDIDATE][metric]),
         incumbent=incumbent,
         incumbent_value=None if incumbent is None else _number(theirs.get(metric)),
         incumbent_fault=fault,

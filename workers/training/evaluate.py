@@ -59,7 +59,7 @@ def write(order: Order, *, watch: Watch) -> None:
     """Write ``reports.json``, whole or not at all. Raises ``JobFailure`` and ``Stopped``."""
     reports = {model.name: evaluated(model, order=order, watch=watch) for model in order.models}
     draft = order.folder / "reports.tmp"
-    draft.write_text(json.dumps(reports, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    draft.write_text(json.dumps(reports, ensure_ascii=False, allow_nan=False) + "\n")
     draft.rename(order.folder / "reports.json")
 
 

@@ -412,7 +412,7 @@ def evaluate_and_save(training: Training) -> None:
     losses = training.judge.losses(state, sample.rows, rows=len(sample.texts))
     training.teller.phase("saving")
     if state.accelerator.is_main_process:
-        text = json.dumps(reports, ensure_ascii=False, indent=2)
+        text = json.dumps(reports, ensure_ascii=False)
         (order.folder / "report.json").write_text(text + "\n")
         steps = {"steps": state.counters.step, "best_step": state.counters.best_step}
         (order.folder / "steps.json").write_text(json.dumps(steps) + "\n")
