@@ -26,7 +26,7 @@ from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
-from workers import answers
+from workers import answers, presence
 from workers.context import Context
 from workers.inference import isolation
 from workers.inference.engine import Answer, Engine, RowError
@@ -186,7 +186,9 @@ def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
     """The job's model from the shelf; its files are needed only until it is loaded."""
     using = context.artefacts.using(held.model, project_id=held.project_id, beat=beat)
     with using as folder:
-        engine = _shelf(context).engine(folder, held.spec.options)
+        engine = _shelf(context).engine(
+            folder, held.spec.options, model=str(held.model), kind=held.spec.kind
+        )
     if engine.digest != held.model_digest:
         raise ModelFailure(
             f"{held.model} is not the model that the job was planned with; "
@@ -198,7 +200,7 @@ def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
 
 @functools.cache
 def _shelf(context: Context) -> Shelf:
-    return Shelf(context.settings)
+    return Shelf(context.settings, changed=functools.partial(presence.show_engines, context))
 
 
 def _write(

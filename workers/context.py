@@ -13,6 +13,9 @@ from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 
+WORKER = "NIGHTSHIFT_WORKER"
+"""Tells a worker's processes its name on record."""
+
 
 @dataclass(frozen=True, eq=False)
 class Context:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import redis
 import structlog
+from billiard import current_process
 from celery import Celery, bootsteps, signals
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from jobs.ledger import workers
 from workers import context
+from workers.context import Context
 
 log = structlog.get_logger()
 
@@ -146,6 +148,19 @@ def attach(app: Celery, presence: Presence) -> None:
 
     app.steps["worker"].add(Pulse)
     signals.worker_shutting_down.connect(lambda **_: presence.drain(), weak=False)
+
+
+def show_engines(here: Context, engines: Sequence[Mapping[str, str]]) -> None:
+    """Record what this pool process has loaded now; it is for people, and may fail."""
+    name = os.environ.get(context.WORKER)
+    if name is None:  # not a worker's process
+        return
+    slot = getattr(current_process(), "index", 0)
+    try:
+        with here.sessions.begin() as session:
+            workers.show_engines(session, name=name, slot=slot, engines=engines)
+    except SQLAlchemyError as error:
+        log.warning("the ledger could not be told what is loaded", error=str(error))
 
 
 def end_with_parent() -> None:

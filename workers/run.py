@@ -15,7 +15,7 @@ from celery import signals
 from jobs import database, logs, settings
 from jobs.queries.surroundings import PLANNERS
 from jobs.settings import Settings
-from workers import devices, presence, threads
+from workers import context, devices, presence, threads
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.presence import Record, WorkerRecord
 
@@ -80,7 +80,7 @@ def _device() -> str:
 
 
 def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
-    os.environ[QUEUE] = queue
+    os.environ[QUEUE], os.environ[context.WORKER] = queue, name
     presence.attach(app, presence.Presence(record, redis_url=current.redis_url))
     app.worker_main(
         [

@@ -36,3 +36,9 @@ def list_workers(*, json: connection.Json = False, api: connection.Api = None) -
             for worker in found
         ],
     )
+    loaded = [(worker["name"], each) for worker in found for each in worker["engines"]]
+    if loaded:
+        printing.table(
+            ("WORKER", "MODEL", "KIND", "ROWS SHARE BATCHES"),
+            [(name, each["model"], each["kind"], each["sharing"]) for name, each in loaded],
+        )

@@ -26,6 +26,7 @@ def list_workers(session: Transaction, _project: ProjectId) -> schemas.WorkerLis
                 started_at=worker.started_at,
                 beat_at=worker.beat_at,
                 alive=worker.beat_at > lately,
+                engines=[each for _, slot in sorted(worker.engines.items()) for each in slot],
             )
             for worker in surroundings.workers(session)
         ]

@@ -20,6 +20,7 @@ from api.schemas.jobs import (
     Usage,
     Verification,
     Worker,
+    WorkerEngine,
     WorkerList,
 )
 from api.schemas.models import (
@@ -93,5 +94,6 @@ __all__ = [
     "VersionDetails",
     "VersionPage",
     "Worker",
+    "WorkerEngine",
     "WorkerList",
 ]

@@ -320,6 +320,14 @@ class Verification(BaseModel):
         )
 
 
+class WorkerEngine(BaseModel):
+    """A model that a worker has loaded; ``sharing``: how rows share a batch of it, in words."""
+
+    model: str
+    kind: str
+    sharing: str
+
+
 class Worker(BaseModel):
     """A worker on record; ``alive`` if it has beaten lately."""
 
@@ -331,6 +339,7 @@ class Worker(BaseModel):
     started_at: datetime
     beat_at: datetime
     alive: bool
+    engines: list[WorkerEngine]
 
 
 class WorkerList(BaseModel):

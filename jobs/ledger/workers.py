@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -16,6 +18,17 @@ def beat(session: Session, *, name: str, pool: str, slots: int, device: str) -> 
         insert(Worker)
         .values(name=name, **values)
         .on_conflict_do_update(index_elements=[Worker.name], set_=values)
+    )
+
+
+def show_engines(
+    session: Session, *, name: str, slot: int, engines: Sequence[Mapping[str, str]]
+) -> None:
+    """Record what a worker's process has loaded now, for people; one not on record has none."""
+    session.execute(
+        sa.update(Worker)
+        .where(Worker.name == name)
+        .values(engines=Worker.engines.concat({str(slot): list(engines)}))
     )
 
 

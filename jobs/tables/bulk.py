@@ -270,6 +270,7 @@ class Worker(Base):
     device: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     beat_at: Mapped[datetime]  # old: it is dead or cut off
+    engines: Mapped[Json] = mapped_column(server_default="{}")  # by slot, what is loaded there
 
 
 class Event(Base):

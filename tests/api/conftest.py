@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from jobs.ledger import workers
 from tests.api.gang import Gang
 from tests.api.installation import (
     Hands,
@@ -53,6 +54,12 @@ class Crew:
 
     def gang(self, job_id: str) -> Gang:
         return Gang(self._sessions, job_id)
+
+    def worker(self, name: str, *, slot: int, engines: list[dict[str, str]]) -> None:
+        """A worker of one pool, and what one of its processes has loaded."""
+        with self._sessions.begin() as session:
+            workers.beat(session, name=name, pool="cpu", slots=2, device="cpu")
+            workers.show_engines(session, name=name, slot=slot, engines=engines)
 
     def close(self) -> None:
         self._stack.close()

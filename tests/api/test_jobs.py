@@ -152,3 +152,15 @@ def test_workers_are_listed(tenant: Tenant) -> None:
         "data": [],
         "has_more": False,
     }
+
+
+def test_a_worker_shows_what_it_has_loaded_and_how_rows_share_batches(
+    tenant: Tenant, crew: Crew
+) -> None:
+    loaded = {"model": "/models/tiny", "kind": "classify", "sharing": "each row alone"}
+    crew.worker("cpu-1@here", slot=0, engines=[])
+    crew.worker("cpu-1@here", slot=1, engines=[loaded])
+    (worker,) = tenant.http.get("/v1/workers").json()["data"]
+    assert worker["engines"] == [loaded]
+    crew.worker("cpu-1@here", slot=1, engines=[])
+    assert tenant.http.get("/v1/workers").json()["data"][0]["engines"] == []

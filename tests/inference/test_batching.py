@@ -50,7 +50,7 @@ def test_no_row_is_filled_up_by_much(lengths: list[int], budget: int) -> None:
 
 @given(LENGTHS, BUDGETS)
 def test_without_padding_a_batch_has_one_length(lengths: list[int], budget: int) -> None:
-    for batch in cut(lengths, budget=budget, fill=Fill.NOT):
+    for batch in cut(lengths, budget=budget, fill=Fill.LENGTH):
         assert len({lengths[index] for index in batch}) == 1
 
 

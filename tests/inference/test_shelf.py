@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,16 @@ def test_a_model_that_cannot_be_loaded_is_not_kept(shelf: Shelf, folder: Path) -
         shelf.engine(folder, DEFAULT)
     hidden.rename(folder / "tokenizer.json")
     assert shelf.engine(folder, DEFAULT).digest
+
+
+def test_what_is_kept_is_shown_with_how_rows_share_batches(folder: Path) -> None:
+    shown: list[Any] = []
+    shelf = Shelf(Settings(worker_threads=1), size=1, changed=shown.append)
+    shelf.engine(folder, DEFAULT, model="tiny@1", kind="classify")
+    shelf.engine(folder, DEFAULT, model="tiny@1", kind="classify")
+    shelf.engine(folder, TWO, model="tiny@2", kind="classify")
+    packed = "packed, without padding"
+    assert shown == [
+        [{"model": "tiny@1", "kind": "classify", "sharing": packed}],
+        [{"model": "tiny@2", "kind": "classify", "sharing": packed}],
+    ]

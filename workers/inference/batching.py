@@ -17,11 +17,12 @@ of the model is filled up still."""
 
 
 class Fill(StrEnum):
-    """How rows of different lengths share a batch."""
+    """How rows share a batch, above all rows of different lengths."""
 
     PAD = "pad"  # each is filled up to the longest
     PACK = "pack"  # end to end, without padding
-    NOT = "not"  # they do not: all rows of a batch have one length
+    LENGTH = "length"  # they do not: all rows of a batch have one length
+    ALONE = "alone"  # no row shares a batch
 
 
 def cut(lengths: Sequence[int], *, budget: int, fill: Fill = Fill.PAD) -> Iterator[list[int]]:
@@ -57,5 +58,7 @@ def _may_join(
         case Fill.PAD:
             much = max(SMALL_PADDING, int(longest * MAX_PADDING))
             return padded <= budget and longest - length <= much
-        case Fill.NOT:
+        case Fill.LENGTH:
             return padded <= budget and length == longest
+        case Fill.ALONE:
+            return False

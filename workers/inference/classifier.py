@@ -28,6 +28,7 @@ from workers.inference import (
     loading,
     nearest,
     preflight,
+    window_probe,
 )
 from workers.inference.batching import Fill
 from workers.inference.classify import Head
@@ -39,6 +40,7 @@ from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.nearest import Nearest
 from workers.inference.reading import Item, PairReader, Reader, Reading, Window
 from workers.inference.sweep import Reads, Sweep
+from workers.inference.verdict import Verdict
 
 CHECKED = 50
 """With int8 one in so many texts of a chunk, the first one among them, is computed exactly too."""
@@ -94,10 +96,12 @@ class Classifier:
         rule: Rule,
         numbers: int,
         digest: str,
+        sharing: Verdict,
         exact: Classifier | None = None,
         explainer: Explainer | None = None,
     ) -> None:
         self.digest = digest
+        self.sharing = sharing
         self._meter = meter
         self._labels = tuple(labels)
         self._sweep = Sweep(meter, reader=reader, numbers=numbers)
@@ -257,6 +261,17 @@ def load(
     family = _family(folder, options, facts=facts, settings=settings)
     preflight.check_vocabulary(family.model, tokenizer)
     padder = Padder(family.model, tokenizer=tokenizer)
+    exact = _exact(folder, options, facts=facts, settings=settings) if options.int8 else None
+    sharing = window_probe.share(
+        family.encoder if isinstance(family, Nearest) else family,
+        padder=padder,
+        reader=reader,
+        tokenizer=tokenizer,
+        settings=settings,
+        digest=facts.digest,
+        kind=_how(family, options),
+        known=None if exact is None else exact.sharing,  # int8 rounds more than the probe allows
+    )
     if isinstance(family, Nearest):
         points = family.place_labels([padder.inputs([each]) for each in windows])
         tie = NOISE[family.model.dtype] * TIE
@@ -277,11 +292,13 @@ def load(
         assert not isinstance(family, Entailing)
         explainer = Explainer(
             family,
-            tokenizer=tokenizer,
             reader=reader,
             padder=padder,
             asked=options.explain,
-            budget=loading.budget(settings, device=family.model.device),
+            # A row that must be alone is so beside the steps of its own way, too.
+            budget=0
+            if sharing.fill is Fill.ALONE
+            else loading.budget(settings, device=family.model.device),
         )
     return Classifier(
         Meter(family, padder=padder, budget=budget),
@@ -290,7 +307,8 @@ def load(
         rule=_rule(facts, options, family=family, packed=padder.fill is Fill.PACK),
         numbers=numbers,
         digest=facts.digest,
-        exact=_exact(folder, options, facts=facts, settings=settings) if options.int8 else None,
+        sharing=sharing,
+        exact=exact,
         explainer=explainer,
     )
 

@@ -15,12 +15,13 @@ from jobs.errors import ModelFailure
 from jobs.models import ModelFacts
 from jobs.settings import Settings
 from jobs.specs import EmbedOptions
-from workers.inference import encoder, loading, preflight
+from workers.inference import encoder, loading, preflight, window_probe
 from workers.inference.encoder import Encoder
 from workers.inference.family import Padder
 from workers.inference.measuring import NOT_FINITE, Beat, Meter, Row, RowError
 from workers.inference.reading import Reader, Window
 from workers.inference.sweep import Sweep
+from workers.inference.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # arrays are not simply equal
@@ -49,8 +50,9 @@ class Shape:
 class Embedder:
     """A loaded model that embeds. For one thread at a time."""
 
-    def __init__(self, sweep: Sweep, *, shape: Shape, digest: str) -> None:
+    def __init__(self, sweep: Sweep, *, shape: Shape, digest: str, sharing: Verdict) -> None:
         self.digest = digest
+        self.sharing = sharing
         self._sweep = sweep
         self._shape = shape
 
@@ -90,21 +92,31 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     )
     preflight.check_vocabulary(found.model, tokenizer)
     padder = Padder(found.model, tokenizer=tokenizer)
-    budget = loading.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
-    meter = Meter(found, padder=padder, budget=budget)
     prompt = usable.prompt(facts, options)
     reader = Reader(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers
+    )
+    sharing = window_probe.share(
+        found,
+        padder=padder,
+        reader=reader,
+        tokenizer=tokenizer,
+        settings=settings,
+        digest=facts.digest,
+        kind=f"embed {found.pooling}",
     )
     width = _width(found, padder=padder, facts=facts)
     preflight.check_measuring(
         found, tokenizer=tokenizer, reader=reader, padder=padder, numbers=width
     )
+    budget = loading.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
+    meter = Meter(found, padder=padder, budget=budget)
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
     return Embedder(
         Sweep(meter, reader=reader, numbers=width),
         shape=Shape(width=usable.width(facts, options), normalize=normalize, prompt=prompt),
         digest=facts.digest,
+        sharing=sharing,
     )
 
 

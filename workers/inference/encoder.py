@@ -22,12 +22,12 @@ class Encoder:
 
     def __init__(self, model: PreTrainedModel, *, pooling: str) -> None:
         self.model = model
-        self._pooling = pooling
+        self.pooling = pooling
 
     def measure(self, inputs: Inputs) -> torch.Tensor:
         """Embeddings (windows, width) in float32, of whatever length they come."""
         states: torch.Tensor = self.model(**inputs).last_hidden_state
-        return pool(states.float(), mask=inputs["attention_mask"], pooling=self._pooling)
+        return pool(states.float(), mask=inputs["attention_mask"], pooling=self.pooling)
 
     def width(self, inputs: Inputs) -> int:
         """Numbers in an embedding, found by making one. Raises ``ModelFailure`` if it cannot."""

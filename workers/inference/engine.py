@@ -33,6 +33,7 @@ from workers.inference import (
 )
 from workers.inference.classifier import Classifier
 from workers.inference.measuring import Beat, RowError
+from workers.inference.verdict import Verdict
 
 __all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
 
@@ -60,6 +61,10 @@ class Engine(Protocol):
     """A loaded model that answers rows. For one thread at a time."""
 
     digest: str
+
+    @property
+    def sharing(self) -> Verdict | None:
+        """How rows share batches; ``None``: that is left to the library."""
 
     def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:
         """An answer or an error for every row, by its number in the corpus.

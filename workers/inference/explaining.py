@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
 from jobs.specs import Explain
@@ -50,7 +49,6 @@ class Explainer:
         self,
         family: Head | Nearest,
         *,
-        tokenizer: PreTrainedTokenizerBase,
         reader: Reader,
         padder: Padder,
         asked: Explain,
@@ -62,7 +60,7 @@ class Explainer:
         self._asked = asked
         self._rows = frozenset(asked.rows)
         self._budget = budget
-        self._baseline = _nothing(tokenizer)
+        self._baseline = padder.tokens.neutral
         self._names: Sequence[str] = ()
         try:
             from captum.attr import LayerIntegratedGradients  # noqa: PLC0415 - of the extra `explain`
@@ -125,13 +123,6 @@ class Explainer:
     def _numbers(self, ids: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         given = dict(zip(self._names, others, strict=True))
         return self._family.measure({"input_ids": ids, **given}).float()
-
-
-def _nothing(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that says nothing."""
-    given: Any = tokenizer
-    known = (given.pad_token_id, given.mask_token_id, given.unk_token_id, given.eos_token_id)
-    return next((int(each) for each in known if each is not None), 0)
 
 
 def _attributions(text: str, tokens: list[Token], weights: list[float]) -> Iterator[Attribution]:

@@ -12,17 +12,23 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workers.inference import packing
+from workers.inference import packing, special_tokens
 from workers.inference.attending import Packing, moved
 from workers.inference.batching import Fill
 from workers.inference.reading import Window
+from workers.inference.snapshot import Snapshot
+from workers.inference.special_tokens import SpecialTokens
 
 Inputs = dict[str, Any]
 """What a model is called with: tensors, and the ``packing`` of one that computes packed."""
 
 
 class Family(Protocol):
-    """A kind of model that says so many numbers of a window."""
+    """A kind of model that outputs numbers of a window."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """Itself, on its device."""
 
     def measure(self, inputs: Inputs) -> torch.Tensor:
         """One row per window: logits or cosines of labels, or an embedding."""
@@ -32,36 +38,29 @@ class Padder:
     """Windows become tensors as one model wants them, on its device."""
 
     def __init__(self, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:
-        config = model.config
-        pad = tokenizer.pad_token_id
-        pad = pad if pad is not None else getattr(config, "pad_token_id", None)
-        # A head that reads the last token (XLNet) or finds it by the padding id (decoders) would
-        # read a filled-up row wrongly: such models get rows of one length only.
-        may_pad = pad is not None and getattr(config, "summary_type", None) != "last"
-        self.fill = Fill.PAD if may_pad else Fill.NOT
-        if packing.installed(model):
-            self.fill = Fill.PACK
-        self._pad = pad if pad is not None else 0
-        if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = pad if pad is not None else -1
+        self.fresh = Snapshot(model)  # before anything was computed
+        self.tokens = SpecialTokens.of(model, tokenizer)
+        special_tokens.settle(model)
+        self.fill = Fill.PACK if packing.installed(model) else Fill.PAD  # until the probe
         self._device = model.device
         names = set(inspect.signature(model.forward).parameters)
         self._types = "token_type_ids" in names & set(tokenizer.model_input_names)
 
     def inputs(self, windows: Sequence[Window]) -> Inputs:
         """What the model is called with for these windows."""
-        inputs = self.padded(windows)
-        if self.fill is Fill.PACK:
-            lengths = [len(window.ids) for window in windows]
-            inputs["packing"] = Packing.of(lengths).on(self._device)
-        return inputs
+        return self.packed(windows) if self.fill is Fill.PACK else self.padded(windows)
+
+    def packed(self, windows: Sequence[Window]) -> Inputs:
+        """The same as ``padded``, and where the tokens lie of a model that computes packed."""
+        lengths = [len(window.ids) for window in windows]
+        return {**self.padded(windows), "packing": Packing.of(lengths).on(self._device)}
 
     def padded(self, windows: Sequence[Window]) -> Inputs:
         """Token ids, mask and, where the model has them, segments, filled up at the right."""
         lengths = [len(window.ids) for window in windows]
         inside = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (windows, longest)
         arrays = {"attention_mask": inside.astype(np.int64)}
-        arrays["input_ids"] = np.full(inside.shape, self._pad, dtype=np.int64)
+        arrays["input_ids"] = np.full(inside.shape, self.tokens.padding, dtype=np.int64)
         arrays["input_ids"][inside] = _flat([window.ids for window in windows])
         if self._types:
             arrays["token_type_ids"] = np.zeros(inside.shape, dtype=np.int64)

@@ -128,6 +128,7 @@ class Generator:
 
     def __init__(self, writer: Writer, *, prompter: Prompter, sampled: bool, digest: str) -> None:
         self.digest = digest
+        self.sharing = writer.sharing
         self._writer = writer
         self._prompter = prompter
         self._sampled = sampled
@@ -170,7 +171,15 @@ def load(
         num_beams=1,
         repetition_penalty=options.repetition_penalty,
     )
-    writer = Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings)
+    writer = Writer(
+        model,
+        tokenizer=tokenizer,
+        config=config,
+        options=options,
+        settings=settings,
+        digest=facts.digest,
+        room=facts.max_tokens,
+    )
     prompter = Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens)
     room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
     writer.check(read=prompter.prompt, room=room)

@@ -25,7 +25,7 @@ class Nearest:
     def __init__(self, encoder: Encoder, *, labels: tuple[str, ...]) -> None:
         self.model = encoder.model
         self.labels = labels
-        self._encoder = encoder
+        self.encoder = encoder
         self._points = torch.empty(0)
 
     def place_labels(self, inputs: Sequence[Inputs]) -> torch.Tensor:
@@ -43,7 +43,7 @@ class Nearest:
 
     def _direction(self, inputs: Inputs) -> torch.Tensor:
         """Embeddings of length one, one per window."""
-        return functional.normalize(self._encoder.measure(inputs), dim=1)
+        return functional.normalize(self.encoder.measure(inputs), dim=1)
 
 
 def load(

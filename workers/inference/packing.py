@@ -75,13 +75,18 @@ def install(model: PreTrainedModel, *, firsts: bool = False) -> None:
     model.base_model.register_forward_hook(unpack, with_kwargs=True)
 
 
+def uninstall(model: PreTrainedModel) -> None:
+    """Let a model compute padded batches as it came."""
+    model.set_attn_implementation("sdpa")
+
+
 @contextlib.contextmanager
 def unpacked(model: PreTrainedModel) -> Iterator[None]:
     """Within, the model computes as it came, and is given no packing: its layers look as usual."""
     if not installed(model):
         yield
         return
-    model.set_attn_implementation("sdpa")
+    uninstall(model)
     try:
         yield
     finally:

@@ -79,6 +79,7 @@ class Pipe:
         digest: str,
     ) -> None:
         self.digest = digest
+        self.sharing = None  # what shares a batch is the pipeline's own
         self._pipe = pipe
         self._read = read
         self._parameters = parameters

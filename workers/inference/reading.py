@@ -201,7 +201,7 @@ class PairReader:
             self._backend.encode(text, add_special_tokens=False).ids for text in hypotheses
         ]
         longest = max(map(len, self.hypotheses))
-        window = _window(max_tokens, options)
+        self.window = window = _window(max_tokens, options)
         if window - self._backend.num_special_tokens_to_add(is_pair=True) - longest < 1:
             raise ModelFailure(
                 f"the labels or the hypothesis must be shorter: the model's window of {window} "

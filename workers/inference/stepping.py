@@ -10,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.nn import functional
@@ -18,6 +18,7 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     GenerationMixin,
+    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,9 +27,13 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from workers.architectures import LSTMConfig
+from workers.inference.batching import Fill
 from workers.inference.choosing import Choosing, Sampling, Span
 from workers.inference.measuring import Beat
+from workers.inference.snapshot import Snapshot
+from workers.inference.special_tokens import SpecialTokens
 from workers.inference.stopping import Beating, Ending, Stops
+from workers.inference.verdict import Verdict
 
 OF_SAMPLING_AND_BEAMS = frozenset(
     {
@@ -65,6 +70,33 @@ IN_PIECES = OF_SAMPLING_AND_BEAMS | {
 }
 """Settings that mean the same in one call of ``generate`` and in several. Others of a model's own
 may count from where a call begins, or look at what fills a row up."""
+
+BEYOND_PADDING = IN_PIECES | {
+    "begin_suppress_tokens",
+    "exponential_decay_length_penalty",
+    "forced_eos_token_id",
+    "min_new_tokens",
+    "remove_invalid_values",
+}
+"""Settings of a causal model that mean the same beside padding at the left: of the processors of
+transformers 5.23, those that look at no token of the prompt, or at the mask as well, and count from
+its end. With others, prompts of one length go together: n-grams, biases of sequences, bad words,
+watermarks and penalties of the prompt would take padding for text; ``min_length`` and a forced
+first token count it."""
+
+BESIDE_AN_ENCODER = BEYOND_PADDING | {
+    "bad_words_ids",
+    "forced_bos_token_id",
+    "min_length",
+    "no_repeat_ngram_size",
+    "sequence_bias",
+    "watermarking_config",
+}
+"""The same where padding is what the encoder reads; the tokens of a decoder have none. Left out
+are penalties and n-grams of what the encoder reads, and guidance."""
+
+CLOSENESS = (Fill.PAD, Fill.LENGTH, Fill.ALONE)
+"""From rows that may be filled up to rows that must be alone."""
 
 POSITIONS_FROM_MASK = frozenset({"bloom", "mpt", LSTMConfig.model_type})
 """Models that are given no positions, and find them from the mask or from the right end."""
@@ -174,22 +206,57 @@ class Stepper:
         tokenizer: PreTrainedTokenizerBase,
         config: GenerationConfig,
         stops: Sequence[str],
-        ends: Sequence[int],
+        tokens: SpecialTokens,
     ) -> None:
         self._model: Any = model
         self._tokenizer: Any = tokenizer
         self._config = config
-        self._ends = torch.tensor(ends, dtype=torch.long, device=model.device)
+        self.fresh = Snapshot(model)  # before anything was computed
+        self.tokens = tokens
+        self._ends = torch.tensor(tokens.ends, dtype=torch.long, device=model.device)
         self._stops = Stops(stops, tokenizer=tokenizer)
         self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
         self._one_beam = (config.num_beams or 1) == 1
-        self.can_pad = self._reads or _knows_positions(model)
-        self.can_pause = self._cache() is not None
+        self.fill = Fill.PAD if self._may_pad() else Fill.LENGTH
+        self._in_pieces = self._cache() is not None
+        self._resets = self._seeds = False
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether rows of different lengths can share a batch."""
+        return self.fill is Fill.PAD
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether rows can leave a batch and join it between two calls of ``step``."""
+        return self._in_pieces and self.can_pad
+
+    def obey(self, verdict: Verdict) -> None:
+        """Let rows share batches as the probe found, or less closely."""
+        if CLOSENESS.index(verdict.fill) > CLOSENESS.index(self.fill):
+            self.fill = verdict.fill
+        self._in_pieces &= verdict.in_pieces
+        self._resets, self._seeds = verdict.resets, verdict.seeds
+
+    def with_config(self, config: GenerationConfig) -> Self:
+        """The same model with other settings, whose texts end nowhere."""
+        found = copy.copy(self)
+        found.__dict__ |= {
+            "_config": config,
+            "_one_beam": True,
+            "_ends": self._ends[:0],
+            "_stops": Stops((), tokenizer=self._tokenizer),
+        }
+        return found
 
     def group(self, prompts: Sequence[Prompt]) -> Group:
         """The prompts, not read yet; a causal model's are filled up at the left."""
+        if self._resets:
+            self.fresh.restore()
+        if self._seeds:
+            torch.manual_seed(0)
         longest = max(len(prompt.ids) for prompt in prompts)
-        ids = torch.full((len(prompts), longest), int(self._config.pad_token_id or 0))
+        ids = torch.full((len(prompts), longest), self.tokens.padding)
         mask = torch.zeros_like(ids)
         for place, prompt in enumerate(prompts):
             size = len(prompt.ids)
@@ -204,10 +271,7 @@ class Stepper:
         """An empty cache that rows can leave and join; ``None``: not with this model."""
         if self._reads or not self._one_beam or self._config.use_cache is False:
             return None
-        if not self.can_pad:
-            return None
-        set_ones = {name for name, value in self._config.to_diff_dict().items() if value}
-        if not set_ones <= IN_PIECES:
+        if not _set(self._config) <= IN_PIECES:
             return None
         kind: Any = type(self._model)
         given = inspect.signature(kind.forward).parameters
@@ -222,11 +286,19 @@ class Stepper:
         return made if {type(layer) for layer in made.layers} <= {DynamicLayer} else None
 
     @torch.inference_mode()
-    def step(self, group: Group, *, most: int, beat: Beat, pause: float | None = None) -> None:
+    def step(
+        self,
+        group: Group,
+        *,
+        most: int,
+        beat: Beat,
+        pause: float | None = None,
+        after: Sequence[LogitsProcessor] = (),
+    ) -> None:
         """Give each line up to ``most`` new tokens, or fewer where it ends.
 
         With ``pause`` that is over as soon as this share of the lines has ended. No line may have
-        less than ``most`` left.
+        less than ``most`` left. What comes ``after`` may choose other tokens.
         """
         read = 1 if self._reads else group.width
         choosing = None
@@ -239,7 +311,7 @@ class Stepper:
             input_ids=group.ids,
             attention_mask=group.mask,
             generation_config=self._config_of(most),
-            logits_processor=LogitsProcessorList([choosing] if choosing else []),
+            logits_processor=LogitsProcessorList([*([choosing] if choosing else []), *after]),
             stopping_criteria=StoppingCriteriaList([Beating(beat), ending]),
             **cached,
         )
@@ -257,6 +329,12 @@ class Stepper:
             assert group.cache.get_seq_length() == found.shape[1] - 1, "the model has another cache"
             group.mask = functional.pad(group.mask, (0, found.shape[1] - read), value=1)
             group.ids = found
+
+    def _may_pad(self) -> bool:
+        """Whether rows may be filled up, as far as settings and the model's call tell."""
+        if self._reads:
+            return _set(self._config) <= BESIDE_AN_ENCODER
+        return _knows_positions(self._model) and _set(self._config) <= BEYOND_PADDING
 
     def _config_of(self, steps: int) -> GenerationConfig:
         config = copy.copy(self._config)
@@ -276,6 +354,11 @@ class Stepper:
     def said(self, line: Line) -> str:
         """The line's text, up to a stop text."""
         return self._stops.before(self._tokenizer.decode(line.new, skip_special_tokens=True))
+
+
+def _set(config: GenerationConfig) -> set[str]:
+    """The names of settings that are not as they always are."""
+    return {name for name, value in config.to_diff_dict().items() if value}
 
 
 def _knows_positions(model: Any) -> bool:

@@ -51,6 +51,7 @@ class Translator:
 
     def __init__(self, writer: Writer, *, sources: Sources, digest: str) -> None:
         self.digest = digest
+        self.sharing = writer.sharing
         self._writer = writer
         self._sources = sources
 
@@ -81,7 +82,15 @@ def load(
     )
     limits = [limit for limit in (facts.max_tokens, options.max_tokens) if limit is not None]
     window = min(limits, default=DEFAULT_WINDOW)
-    writer = Writer(model, tokenizer=tokenizer, config=config, options=options, settings=settings)
+    writer = Writer(
+        model,
+        tokenizer=tokenizer,
+        config=config,
+        options=options,
+        settings=settings,
+        digest=facts.digest,
+        room=facts.max_tokens,
+    )
     sources = Sources(tokenizer, options=options, window=window)
     preflight.check_decoder(model, steps=options.max_new_tokens, start=_start(config))
     writer.check(read=sources.source, room=window)

@@ -18,11 +18,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import WriteOptions
-from workers.inference import generation_mode, isolation, loading, preflight
+from workers.inference import generation_mode, isolation, loading, preflight, writer_probe
+from workers.inference.batching import Fill
 from workers.inference.budget import Budget, Work
 from workers.inference.flowing import Flow
 from workers.inference.measuring import NOT_FINITE, Beat, RowError
 from workers.inference.reading import Item, counted, unknown_token
+from workers.inference.special_tokens import SpecialTokens
 from workers.inference.stepping import Line, Prompt, Stepper
 
 BUDGETS = 8
@@ -53,7 +55,7 @@ class Writer:
     """A loaded model that writes. For one thread at a time.
 
     ``config`` is what transformers is told, ``options`` what the job was; with several beams the
-    likeliest is chosen.
+    likeliest is chosen. What the model reads has ``room`` for so many tokens.
     """
 
     def __init__(
@@ -64,17 +66,29 @@ class Writer:
         config: GenerationConfig,
         options: WriteOptions,
         settings: Settings,
+        digest: str,
+        room: int | None,
     ) -> None:
+        own = model.generation_config
         self._stepper = Stepper(
             model,
             tokenizer=tokenizer,
             config=config,
-            stops=options.stop or _as_list(model.generation_config.stop_strings),
-            ends=_as_list(config.eos_token_id),
+            stops=options.stop or _texts(own.stop_strings),
+            tokens=SpecialTokens.of(model, tokenizer),
+        )
+        # What ``generate`` would take from there where the config says nothing.
+        own.stop_strings = own.eos_token_id = None
+        self.sharing = writer_probe.share(
+            self._stepper,
+            model,
+            tokenizer=tokenizer,
+            settings=settings,
+            digest=digest,
+            room=room,
         )
         self._unknown = unknown_token(tokenizer)
         self._tokenizer = tokenizer
-        model.generation_config.stop_strings = None  # or it would stop by those on its own
         self._certain = model.dtype is torch.float32  # choices in doubt are made again, alone
         self._budget = Budget(BUDGETS * loading.budget(settings, device=model.device))
         self._tally = isolation.Tally("the tokenizer or its chat template")
@@ -158,7 +172,7 @@ class Writer:
 
     def _write_alike(self, prompts: Sequence[Prompt], work: Work[Prompt]) -> None:
         """In batches that are written from their beginning to their end."""
-        for some in _alike(prompts, pad=self._stepper.can_pad):
+        for some in _alike(prompts, fill=self._stepper.fill):
             self._budget.do(some, work)
 
     def _flows(
@@ -218,6 +232,7 @@ class Writer:
             fail=fail,
             beat=beat,
             finish=lambda: None,  # what was written is here already
+            fill=Fill.ALONE if self._stepper.fill is Fill.ALONE else Fill.PAD,
         )
 
     def _answer(self, line: Line) -> Written | RowError:
@@ -233,7 +248,7 @@ class Writer:
         )
 
 
-def _alike(prompts: Sequence[Prompt], *, pad: bool) -> Iterable[list[Prompt]]:
+def _alike(prompts: Sequence[Prompt], *, fill: Fill) -> Iterable[list[Prompt]]:
     """Prompts that may write equally much. Others must not share a batch.
 
     Whoever has ended is stepped on with the batch, and could leave the model's positions. Where
@@ -241,7 +256,9 @@ def _alike(prompts: Sequence[Prompt], *, pad: bool) -> Iterable[list[Prompt]]:
     """
     found: dict[tuple[int, int], list[Prompt]] = {}
     for prompt in prompts:
-        found.setdefault((prompt.steps, 0 if pad else len(prompt.ids)), []).append(prompt)
+        found.setdefault((prompt.steps, 0 if fill is Fill.PAD else len(prompt.ids)), []).append(
+            prompt
+        )
     return found.values()
 
 
@@ -262,17 +279,16 @@ def config(
     # What is said of sampling, is done by ``Stops``, or is of old.
     for name in ("temperature", "top_p", "top_k", "stop_strings", "max_length"):
         setattr(found, name, None)
-    if found.eos_token_id is None:
-        found.eos_token_id = tokenizer.eos_token_id
-    if found.pad_token_id is None:
-        ends = sorted(_as_list(found.eos_token_id))
-        pad = tokenizer.pad_token_id
-        found.pad_token_id = pad if pad is not None else (ends or [0])[0]
+    tokens = SpecialTokens.of(model, tokenizer)
+    found.eos_token_id = list(tokens.ends) or None
+    found.pad_token_id = tokens.padding
+    if model.config.is_encoder_decoder:
+        found.decoder_start_token_id = tokens.start
     return found  # type: ignore[no-any-return]
 
 
-def _as_list(one_or_more: Any) -> list[Any]:
-    """As a model's files have tokens and texts that end an output: none, one, or a list."""
+def _texts(one_or_more: Any) -> list[str]:
+    """As a model's files have texts that end an output: none, one, or a list."""
     if one_or_more is None:
         return []
-    return [one_or_more] if isinstance(one_or_more, int | str) else list(one_or_more)
+    return [one_or_more] if isinstance(one_or_more, str) else list(one_or_more)

@@ -22,7 +22,9 @@ from jobs.corpora.messages import WHOLE
 from jobs.errors import CorpusFailure, ModelFailure
 from jobs.signatures import Signature
 from jobs.specs import Task
+from workers.inference import special_tokens
 from workers.inference.measuring import RowError
+from workers.inference.special_tokens import SpecialTokens
 from workers.training import conversations
 from workers.training.conversations import Conversations
 from workers.training.tokens import Row, Tokens
@@ -176,12 +178,9 @@ class Padder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, model: PreTrainedModel) -> None:
         config: Any = model.config
-        own = getattr(config, "pad_token_id", None)
-        known: tuple[Any, ...] = (tokenizer.pad_token_id, own, tokenizer.eos_token_id, 0)
-        self.pad = int(next(each for each in known if each is not None and each >= 0))
-        # Decoders with a classification head find a row's end by this id.
-        if own is None or own < 0:
-            config.pad_token_id = self.pad
+        self.pad = SpecialTokens.of(model, tokenizer).padding
+        # Decoders with a classification head find a row's end by this id, now and later.
+        special_tokens.text_config(config).pad_token_id = self.pad
         # A head that reads the last token must find the text's there (XLNet).
         self._left = getattr(config, "summary_type", None) == "last"
 

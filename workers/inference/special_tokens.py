@@ -1,0 +1,97 @@
+"""Which token ids of a model are special: the one owner of that question.
+
+A model's files name them in up to three places, config.json, generation_config.json and the
+tokenizer's, and these need not agree. An id counts only if the model's vocabulary has it: -1 stands
+for none in the files of some models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NONE = -1
+"""In a config: no token is this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """Ids of a model's special tokens, all of them inside its vocabulary."""
+
+    padding: int  # fills rows up; the model's own, wherever it recognizes padding by its id
+    neutral: int  # stands for no text, where something must
+    ends: tuple[int, ...]  # each of them ends a written text
+    start: int | None  # the first token of a decoder beside an encoder; None: no file names one
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+        """As the files of a model and its tokenizer have them.
+
+        Padding: by config.json before all others, since heads that look for the last token, and
+        positions that pass over padding, go by that. A row of text that has this very token is then
+        computed as it is without any padding. Ends and start: by generation_config.json first, as
+        ``generate`` of transformers does.
+        """
+        size = vocabulary(model)
+        configs = (text_config(model.config), model.config)
+        generation = getattr(model, "generation_config", None)
+        named = [getattr(each, "pad_token_id", None) for each in (*configs, generation, tokenizer)]
+        sources = (generation, *configs, tokenizer)
+        ends = _first(_ids(getattr(each, "eos_token_id", None), size=size) for each in sources)
+        padding = _ids(named, size=size)
+        others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("mask", "unk", "eos")]
+        starts = [getattr(each, "decoder_start_token_id", None) for each in (generation, *configs)]
+        starts.append(getattr(generation, "bos_token_id", None))
+        return cls(
+            padding=(*padding, *ends, 0)[0],
+            neutral=(*padding, *_ids(others, size=size), 0)[0],
+            ends=ends,
+            start=next(iter(_ids(starts, size=size)), None),
+        )
+
+
+def settle(model: PreTrainedModel) -> None:
+    """Let heads that look for a row's last token by the padding id run, whatever the config says.
+
+    Without an id they refuse more than one row; with ``NONE`` the last token is that of the batch,
+    so that rows of one length may go together. Whether others may is for the ``probe``.
+    """
+    for config in (text_config(model.config), model.config):
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = NONE
+
+
+def text_config(config: Any) -> Any:
+    """The part of a config that is about text."""
+    try:
+        return config.get_text_config()
+    except ValueError:  # there are several
+        return config
+
+
+def vocabulary(model: PreTrainedModel) -> int | None:
+    """How many token ids a model can read; ``None``: it has no table of them."""
+    found: Any = model
+    try:
+        size = found.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        size = getattr(text_config(model.config), "vocab_size", None)
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _ids(given: Any, *, size: int | None) -> tuple[int, ...]:
+    """Those of one id, several or none that are in the vocabulary."""
+    several: Iterable[Any] = given if isinstance(given, list | tuple) else (given,)
+    return tuple(
+        int(each)
+        for each in several
+        if isinstance(each, int) and each >= 0 and (size is None or each < size)
+    )
+
+
+def _first(found: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The first that is not empty."""
+    return next((each for each in found if each), ())
