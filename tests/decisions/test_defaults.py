@@ -195,6 +195,12 @@ def test_an_evaluation_says_what_it_has_otherwise(plain: ModelFacts) -> None:
     assert names == ["chat", "system", "max_tokens"]
 
 
+def test_an_evaluation_of_a_chat_model_on_plain_text_says_so(plain: ModelFacts) -> None:
+    found = read(facts(plain, signature=CHAT), TEXT, kind="evaluate")
+    [sentence] = defaults.differences(found, CHAT)
+    assert "plain text" in sentence
+
+
 def test_an_evaluation_for_another_task_is_refused(plain: ModelFacts) -> None:
     with pytest.raises(ModelFailure, match="trained to classify") as refusal:
         read(facts(plain, signature=NEWS), PAIR, kind="evaluate", task="generate")
