@@ -36,7 +36,11 @@ SHAPES = {  # layers, width, heads, inner width
     "bert-large": (24, 1024, 16, 4096),
 }
 HEAD_ROWS = 1_000
-EXPORTED = {"onnxruntime": peers.onnx_of, "openvino": peers.openvino_of}
+EXPORTED = {
+    "onnxruntime": peers.onnx_of,
+    "onnxruntime, int8": peers.onnx_int8_of,
+    "openvino": peers.openvino_of,
+}
 """Peers that read the model as ONNX."""
 
 
@@ -173,7 +177,7 @@ def _peers(
         onnx = model.parent / "model.onnx"
         peers.export(model, onnx)
         for name in exported:
-            if peers.is_there(name):
+            if peers.is_there(name.partition(",")[0]):
                 made[name] = partial(EXPORTED[name], model, onnx, threads=threads, budget=1_024)
     return made
 

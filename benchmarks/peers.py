@@ -181,6 +181,15 @@ def onnx_of(folder: Path, onnx: Path, *, threads: int, budget: int) -> Peer:
     return _sorted(folder, lambda inputs: session.run(None, inputs)[0], budget=budget)
 
 
+def onnx_int8_of(folder: Path, onnx: Path, *, threads: int, budget: int) -> Peer:
+    """ONNX Runtime with its dynamic quantization, weights by output channel; else as in float32."""
+    import onnxruntime.quantization as onnx_quantization  # noqa: PLC0415
+
+    small = onnx.with_name("model_int8.onnx")
+    onnx_quantization.quantize_dynamic(onnx, small, per_channel=True)
+    return onnx_of(folder, small, threads=threads, budget=budget)
+
+
 def openvino_of(folder: Path, onnx: Path, *, threads: int, budget: int) -> Peer:
     """OpenVINO in float32, on CPU, texts sorted, in batches by a budget of padded tokens."""
     import openvino  # noqa: PLC0415
