@@ -119,10 +119,8 @@ def differences(signature: Signature, trained: Signature) -> tuple[str, ...]:
         Task.TEXT2TEXT: ("prompt", "max_tokens"),
     }
     if signature.rows is RowForm.TEXT and trained.chat:
-        return (
-            "the corpus is plain text, and the model was trained on chats: pass target_column or "
-            "messages_column",
-        )
+        instead = "pass target_column or messages_column"
+        return (f"the corpus is plain text, and the model was trained on chats: {instead}",)
     pairs = (
         (name, getattr(signature, name), getattr(trained, name)) for name in names[trained.task]
     )
