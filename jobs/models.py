@@ -31,6 +31,10 @@ Every refusal is a ``ModelFailure`` with one of these codes:
     int8_needs_cpu         int8 on a worker whose device, or whose PyTorch, has none
     model_needs_devices    larger than all accelerators of a worker's process together
     explain_unavailable    explanations on a worker without captum
+    model_load_timeout     loading it came to no end within its time limit, twice
+    template_timeout       its chat template comes to no end for a first text
+    tokenizer_timeout      its tokenizer comes to no end for a first text
+    model_ends_worker      the worker's process died before the first row, twice
     model_raises           it raises for a text at load, or alike for nearly all rows, each alone
     label_without_tokens   a label of which the model's tokenizer makes nothing
     labels_indistinguishable   labels that become the same tokens, or the same embedding

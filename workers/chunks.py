@@ -26,7 +26,7 @@ from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.rows import RowCode, result_schema
 from jobs.states import JobState
-from workers import answers, presence
+from workers import answers, presence, time_limits
 from workers.context import Context
 from workers.inference import isolation
 from workers.inference.engine import Answer, Engine, RowError
@@ -185,7 +185,7 @@ def _infer(
 def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
     """The job's model from the shelf; its files are needed only until it is loaded."""
     using = context.artefacts.using(held.model, project_id=held.project_id, beat=beat)
-    with using as folder:
+    with using as folder, time_limits.loading(folder):
         engine = _shelf(context).engine(
             folder, held.spec.options, model=str(held.model), kind=held.spec.kind
         )

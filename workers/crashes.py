@@ -6,13 +6,14 @@ import threading
 from typing import Any
 
 import structlog
+from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.worker.request import Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescuing
-from workers import context
+from workers import context, time_limits
 
 log = structlog.get_logger()
 
@@ -23,9 +24,12 @@ class ChunkRequest(Request):  # type: ignore[misc]
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Report the death of the pool process; anything else is Celery's business."""
         result = super().on_failure(exc_info, *args, **kwargs)
-        if isinstance(exc_info.exception, WorkerLostError) and self.worker_pid:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # as billiard wraps them since 4.3
+            error = error.exc
+        if isinstance(error, WorkerLostError) and self.worker_pid:
             thread = threading.Thread(  # the event loop must not wait for Postgres
-                target=report, args=(self.args[0], self.worker_pid, str(exc_info.exception))
+                target=report, args=(self.args[0], self.worker_pid, str(error))
             )
             thread.start()
         return result
@@ -39,11 +43,20 @@ class ChunkTask(Task):  # type: ignore[misc]
 
 def report(chunk_id: int, pid: int, reason: str) -> None:
     """Count the crash against the chunk, if that process still holds it."""
+    owner, phase = context.owner_name(pid), time_limits.last_phase(pid)
     try:
         with context.get().sessions.begin() as session:
-            verdict = rescuing.report_crash(
-                session, chunk_id, owner=context.owner_name(pid), reason=reason
-            )
+            if phase is None:
+                verdict = rescuing.report_crash(session, chunk_id, owner=owner, reason=reason)
+            else:
+                verdict = rescuing.report_load_death(
+                    session,
+                    chunk_id,
+                    owner=owner,
+                    phase=phase,
+                    timed_out=any(stop in reason for stop in time_limits.Stop),
+                    reason=reason,
+                )
     except SQLAlchemyError as error:
         log.warning("a crash could not be reported, its lease will run out", error=str(error))
         return

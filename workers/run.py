@@ -15,7 +15,7 @@ from celery import signals
 from jobs import database, logs, settings
 from jobs.queries.surroundings import PLANNERS
 from jobs.settings import Settings
-from workers import context, devices, presence, threads
+from workers import context, devices, presence, threads, time_limits
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.presence import Record, WorkerRecord
 
@@ -104,6 +104,7 @@ def _prepare_process(**_: object) -> None:
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index, count=settings.get().worker_devices)
         threads.take(settings.get())
+        time_limits.enable()
         from workers import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
 
 

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs.decisions import crashing
-from jobs.decisions.crashing import Verdict
-from jobs.ledger import events
+from jobs.decisions.crashing import Phase, Verdict
+from jobs.ledger import events, moves
 from jobs.states import ChunkState
 from jobs.tables import Chunk
 
@@ -57,12 +57,36 @@ def rescue_expired(session: Session) -> Rescued:
 
 def report_crash(session: Session, chunk_id: int, *, owner: str, reason: str) -> Verdict | None:
     """Judge a chunk whose worker was seen to die; ``None`` if that owner does not hold it."""
-    chunk = session.scalar(
+    chunk = _held(session, chunk_id, owner=owner)
+    return None if chunk is None else _apply(session, chunk, reason=reason)
+
+
+def report_load_death(
+    session: Session, chunk_id: int, *, owner: str, phase: Phase, timed_out: bool, reason: str
+) -> Verdict | None:
+    """Judge a chunk whose worker died before its first row: no row is suspected."""
+    chunk = _held(session, chunk_id, owner=owner)
+    if chunk is None:
+        return None
+    chunk.crashes += 1
+    chunk.last_error = reason[:2000]
+    chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
+    chunk.state = ChunkState.PENDING
+    verdict = crashing.judge_load(phase, crashes=chunk.crashes)
+    session.flush()
+    _record(session, chunk, verdict)
+    if verdict is Verdict.FAIL:
+        code, message = crashing.load_failure(phase, timed_out=timed_out, reason=reason)
+        moves.fail(session, chunk.job_id, code=code, message=message)
+    return verdict
+
+
+def _held(session: Session, chunk_id: int, *, owner: str) -> Chunk | None:
+    return session.scalar(
         sa.select(Chunk)
         .where(Chunk.id == chunk_id, Chunk.state == ChunkState.LEASED, Chunk.owner == owner)
         .with_for_update()
     )
-    return None if chunk is None else _apply(session, chunk, reason=reason)
 
 
 def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
@@ -75,6 +99,11 @@ def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
     session.flush()
     if verdict is Verdict.SPLIT:
         _split(session, chunk)
+    _record(session, chunk, verdict)
+    return verdict
+
+
+def _record(session: Session, chunk: Chunk, verdict: Verdict) -> None:
     events.record(
         session,
         job_id=chunk.job_id,
@@ -84,7 +113,6 @@ def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
         verdict=verdict,
         reason=chunk.last_error,
     )
-    return verdict
 
 
 def _split(session: Session, chunk: Chunk) -> None:

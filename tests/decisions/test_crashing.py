@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import crashing
-from jobs.decisions.crashing import Verdict
+from jobs.decisions.crashing import Phase, Verdict
 
 ranges = st.tuples(st.integers(0, 10**9), st.integers(2, 100_000))
 
@@ -51,3 +52,34 @@ def test_one_death_alone_condemns_nothing(rows: int) -> None:
 @given(st.integers(2, 50))
 def test_a_single_row_that_kills_on_stays_condemned(crashes: int) -> None:
     assert crashing.judge(rows=1, crashes=crashes) is Verdict.CONDEMN
+
+
+@pytest.mark.parametrize(
+    ("phase", "crashes", "verdict"),
+    [
+        (Phase.LOAD, 1, Verdict.AGAIN),
+        (Phase.LOAD, 2, Verdict.FAIL),
+        (Phase.TEMPLATE, 1, Verdict.FAIL),
+        (Phase.TOKENIZER, 1, Verdict.FAIL),
+    ],
+)
+def test_a_death_before_the_first_row_is_the_models(
+    phase: Phase, crashes: int, verdict: Verdict
+) -> None:
+    assert crashing.judge_load(phase, crashes=crashes) is verdict
+
+
+@pytest.mark.parametrize(
+    ("phase", "timed_out", "code"),
+    [
+        (Phase.LOAD, True, "model_load_timeout"),
+        (Phase.TEMPLATE, True, "template_timeout"),
+        (Phase.TOKENIZER, True, "tokenizer_timeout"),
+        (Phase.LOAD, False, "model_ends_worker"),
+        (Phase.TOKENIZER, False, "model_ends_worker"),
+    ],
+)
+def test_the_code_names_what_came_to_no_end(phase: Phase, timed_out: bool, code: str) -> None:  # noqa: FBT001
+    found, message = crashing.load_failure(phase, timed_out=timed_out, reason="signal 9")
+    assert found == code
+    assert "signal 9" in message

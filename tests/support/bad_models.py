@@ -6,7 +6,7 @@ Their texts are words ``w0`` to ``w39``. What saves a model or a tokenizer retur
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from jobs.specs import ClassifyOptions, EmbedOptions, GenerateOptions, Options, Text2TextOptions
 
 WORDS = 40
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
@@ -173,3 +175,152 @@ def with_tokens(folder: Path, tokens: Sequence[str], build: Any = bert) -> Path:
     made = backend(ends=build is not llama)
     made.add_tokens(list(tokens))
     return words(build(folder), made)
+
+
+SHORT = GenerateOptions(max_new_tokens=4)
+SHORT_2 = Text2TextOptions(max_new_tokens=4)
+NULLS = {"decoder_start_token_id": None, "bos_token_id": None, "forced_bos_token_id": None}
+FEW = "model_few_embeddings"
+BOTH = ("config.json", "generation_config.json")
+
+Build = Callable[[Path], Path]
+Fault = tuple[Build, Options, str, tuple[str, ...]]
+"""What builds the model, the job's options, the code it fails with, and words of the message."""
+
+
+def added(build: Any) -> Build:
+    """Two tokens more than rows of the table of embeddings."""
+    return lambda folder: with_tokens(folder, ["<one>", "<two>"], build)
+
+
+def generation(build: Any, **fields: Any) -> Build:
+    """With these settings in its generation_config.json."""
+    return lambda folder: changed(build(folder), "generation_config.json", **fields)
+
+
+def few_labels(folder: Path) -> Path:
+    """Two names for the three outputs of the head."""
+    return changed(bert(folder), id2label={"0": "a", "1": "b"}, label2id={})
+
+
+def no_start(folder: Path) -> Path:
+    """No file says how a text begins."""
+    return changed(bart(folder), *BOTH, **NULLS)
+
+
+def short_decoder(folder: Path) -> Path:
+    """Its decoder has 32 positions."""
+    return bart(folder, max_position_embeddings=32)
+
+
+def layers(folder: Path) -> Path:
+    """Its config names ten million layers."""
+    return changed(bert(folder), num_hidden_layers=10**7)
+
+
+def wide(folder: Path) -> Path:
+    """Its config names a vocabulary of a trillion tokens."""
+    return changed(bert(folder), vocab_size=10**12)
+
+
+def wrong_width(folder: Path) -> Path:
+    """Its config names another size than its tensors have."""
+    return changed(bert(folder), intermediate_size=48)
+
+
+def always_panics(folder: Path) -> Path:
+    """Its tokenizer panics for every text."""
+    made = backend()
+    made.pre_tokenizer = pre_tokenizers.FixedLength(length=0)
+    return words(bert(folder), made)
+
+
+FAULTS: dict[str, Fault] = {
+    "16 classify": (
+        added(bert),
+        ClassifyOptions(),
+        "model_few_embeddings",
+        ("45", "44"),
+    ),
+    "16 embed": (added(bert), EmbedOptions(), "model_few_embeddings", ("45", "44")),
+    "16 generate": (added(llama), SHORT, "model_few_embeddings", ("45", "44")),
+    "16 text2text": (added(bart), SHORT_2, "model_few_embeddings", ("45", "44")),
+    "20": (short_decoder, Text2TextOptions(), "model_too_short", ("32", "128")),
+    "21": (no_start, SHORT_2, "model_no_start_token", ("decoder_start_token_id",)),
+    "25": (few_labels, ClassifyOptions(), "model_unreadable", ("id2label", "2 names", "size 3")),
+    "a tensor of another shape": (
+        wrong_width,
+        ClassifyOptions(),
+        "model_unreadable",
+        ("(32,", "(48,"),
+    ),
+    "ten million layers": (
+        layers,
+        ClassifyOptions(),
+        "model_unreadable",
+        ("10,000,000", "tensors"),
+    ),
+    "a vocabulary like no other": (wide, EmbedOptions(), "model_unreadable", ("larger than 64",)),
+    "contrastive search": (
+        generation(llama, penalty_alpha=0.6, top_k=4),
+        SHORT,
+        "generation_unsupported",
+        ("penalty_alpha 0.6",),
+    ),
+    "DoLa": (
+        generation(llama, dola_layers="high"),
+        SHORT,
+        "generation_unsupported",
+        ("dola_layers high",),
+    ),
+    "beams in groups": (
+        generation(bart, num_beams=4, num_beam_groups=2, diversity_penalty=0.5),
+        SHORT_2,
+        "generation_unsupported",
+        ("num_beam_groups 2",),
+    ),
+    "constraints": (
+        generation(bart, num_beams=4, force_words_ids=[[5]]),
+        SHORT_2,
+        "generation_unsupported",
+        ("force_words_ids",),
+    ),
+    "a token that is forced and is none": (
+        generation(bart, forced_bos_token_id=5_000),
+        SHORT_2,
+        "model_raises",
+        ("IndexError",),
+    ),
+    "a tokenizer that always panics": (
+        always_panics,
+        ClassifyOptions(),
+        "model_raises",
+        ("PanicException", "the tokenizer"),
+    ),
+}
+
+
+def looping(folder: Path) -> Path:
+    """A chat template that counts to ten billion."""
+    body = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    return llama(folder, template=body)
+
+
+def multiplying(folder: Path) -> Path:
+    """A tokenizer that doubles every e forty times."""
+    made = backend()
+    twice = [normalizers.Replace("e", "ee") for _ in range(40)]
+    made.normalizer = normalizers.Sequence(twice)
+    return words(bert(folder), made)
+
+
+ENDLESS: dict[str, Fault] = {
+    "a chat template that loops": (looping, SHORT, "template_timeout", ("CPU time",)),
+    "a normalizer that multiplies": (
+        multiplying,
+        ClassifyOptions(),
+        "model_ends_worker",
+        ("tokenizer",),
+    ),
+}
+"""What only a worker's process may be given, which can be ended."""

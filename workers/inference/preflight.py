@@ -14,13 +14,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs import usable
+from jobs.decisions.crashing import Phase
 from jobs.errors import ModelFailure
+from workers import time_limits
 from workers.inference import isolation, memory
 from workers.inference.family import Family, Padder
 from workers.inference.measuring import RowError
 from workers.inference.reading import Window
 from workers.inference.stepping import Prompt, Stepper
 from workers.inference.sweep import Reads
+from workers.time_limits import TimeLimit
 
 T = TypeVar("T")
 
@@ -50,7 +53,8 @@ def check_measuring(
 ) -> None:
     """Raise ``ModelFailure`` unless the model outputs so many numbers for a long window."""
     words = text(tokenizer)
-    reading = _tried("the tokenizer", lambda: reader.read([words])[0])
+    with time_limits.trying(Phase.TOKENIZER):
+        reading = _tried("the tokenizer", lambda: reader.read([words])[0])
     if reading is None or not reading.windows:
         return
     # As many of the words as make LONGEST tokens; the reader cuts them to the model's own window.
@@ -76,7 +80,12 @@ def check_writing(
 
     ``room``: tokens that a prompt may have.
     """
-    read_text = _tried("the tokenizer or its chat template", lambda: read(0, text(tokenizer)))
+    with time_limits.trying(Phase.TOKENIZER):
+        _tried("the tokenizer", lambda: len(_encoded(tokenizer, text(tokenizer))))
+    with time_limits.trying(Phase.TEMPLATE):
+        read_text = _tried(
+            "the tokenizer or its chat template", lambda: _bounded(read, text(tokenizer))
+        )
     short = read_text if isinstance(read_text, Prompt) else _prompt(read, tokenizer)
     if short is None:
         return
@@ -130,8 +139,18 @@ def _tried(who: str, work: Callable[[], T]) -> T | None:
         raise ModelFailure(
             f"{who} raises for a text of plain words, before the first row: "
             f"{isolation.reason(error)}",
-            code="model_raises",
+            code="template_timeout" if isinstance(error, TimeLimit) else "model_raises",
         ) from error
+
+
+def _bounded(read: Callable[[int, Any], Prompt | RowError], words: str) -> Prompt | RowError:
+    with time_limits.interrupted():
+        return read(0, words)
+
+
+def _encoded(tokenizer: Any, words: str) -> list[int]:
+    ids: list[int] = tokenizer(words)["input_ids"]
+    return ids
 
 
 @torch.inference_mode()

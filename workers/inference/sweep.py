@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs.rows import RowCode
+from workers import time_limits
 from workers.ahead import ahead
 from workers.inference import isolation
 from workers.inference.measuring import Beat, Meter, Row, RowError
@@ -59,7 +60,8 @@ class Sweep:
     def _read(self, texts: list[Item]) -> list[Reading | RowError]:
         """A reading for each; texts that raise together are read in halves."""
         try:
-            readings = self._reader.read(texts)
+            with time_limits.reading():
+                readings = self._reader.read(texts)
         except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
             isolation.check(error)
             if len(texts) == 1:

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import WriteOptions
+from workers import time_limits
 from workers.inference import generation_mode, isolation, loading, preflight, writer_probe
 from workers.inference.batching import Fill
 from workers.inference.budget import Budget, Work
@@ -123,7 +124,8 @@ class Writer:
 
     def _prompt(self, read: Read, row: int, text: Item) -> Prompt | RowError:
         try:
-            prompt = read(row, text)
+            with time_limits.reading(), time_limits.interrupted():
+                prompt = read(row, text)
         except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
             isolation.check(error)
             return RowError(RowCode.ROW_FAILED, self._tally.raised(isolation.reason(error)))
