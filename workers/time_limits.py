@@ -95,17 +95,21 @@ def reading() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted(seconds: float = ROW_SECONDS) -> Iterator[None]:
-    """Raise ``TimeLimit`` in Python code that takes more CPU time; only in the main thread."""
+def interrupted(seconds: float | None = None) -> Iterator[None]:
+    """Raise ``TimeLimit`` in Python code that takes more CPU time; only in the main thread.
+
+    The default is ``ROW_SECONDS``.
+    """
+    most = ROW_SECONDS if seconds is None else seconds
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(*_: Any) -> None:
-        raise TimeLimit(f"more than {seconds:g} seconds of CPU time")
+        raise TimeLimit(f"more than {most:g} seconds of CPU time")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, most)
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ def test_native_code_that_holds_the_lock_ends_its_process_which_says_what_it_did
 def test_a_chat_template_that_loops_fails_its_job_at_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time_limits.interrupted.__wrapped__, "__defaults__", (0.2,))
+    monkeypatch.setattr(time_limits, "ROW_SECONDS", 0.2)
     folder = bad_models.looping(tmp_path / "model")
     with pytest.raises(ModelFailure, match="CPU time") as caught:
         engine.load(folder, bad_models.SHORT, settings=Settings(worker_threads=1))
