@@ -45,7 +45,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def histogram(counts: Mapping[str, int], *, rows: int) -> None:
     """Labels, most frequent first, with their share of all rows."""
     shown = list(counts.items())[:LABELS]
-    top = max(counts.values(), default=1)
+    top = max(1, *counts.values())
     table(
         ("LABEL", "ROWS", "SHARE", ""),
         [
