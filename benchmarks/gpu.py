@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.processors import BertProcessing
 from transformers import PreTrainedTokenizerFast
 
 from api.cli import docstrings
@@ -134,6 +135,8 @@ def _tokenizer(folder: Path, corpus: Path) -> Path:
         texts = [row["text"] for row in csv.DictReader(file)]
     trained = BertWordPieceTokenizer(lowercase=True)
     trained.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
+    ends = [(name, trained.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    trained.post_processor = BertProcessing(*ends)
     make: Any = PreTrainedTokenizerFast
     folder.mkdir()
     make(
