@@ -79,7 +79,10 @@ def _longest(entry: Any) -> int:
 
 
 def largest_token(folder: Path) -> int | None:
-    """The largest token id that a folder's tokenizer.json names; ``None`` where it names none."""
+    """The largest id of a token of texts in a folder's tokenizer.json; ``None``: it names none.
+
+    Special tokens that were added later do not count: a text has them only if it spells them out.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
@@ -94,6 +97,8 @@ def _largest_id(path: Path, *, size: int, changed: int) -> int | None:  # noqa: 
         vocabulary: Any = file.part("model").values.get("vocab")
         added: Any = file.values.get("added_tokens") or []
         known = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        return max((*known, *(each["id"] for each in added)), default=None)
+        return max(
+            (*known, *(each["id"] for each in added if not each.get("special"))), default=None
+        )
     except (ModelFailure, TypeError, LookupError):  # loading it says what is wrong
         return None

@@ -126,10 +126,7 @@ def check_reads_texts(facts: ModelFacts) -> None:
 
 
 def check_vocabulary(rows: int | None, *, largest_token: int | None) -> None:
-    """Raise ``ModelFailure`` where the tokenizer has ids beyond the table of embeddings.
-
-    A text that has such a token ends the forward pass, and on an accelerator the process.
-    """
+    """Raise ``ModelFailure`` where texts become token ids beyond the table of embeddings."""
     if rows is None or largest_token is None or largest_token < rows:
         return
     raise ModelFailure(

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from jobs.errors import ModelFailure
+from jobs.rows import RowCode
 from jobs.settings import Settings
 from jobs.specs import (
     ClassifyOptions,
@@ -16,6 +18,7 @@ from jobs.specs import (
 from tests.inference.building import no_beat
 from tests.support import bad_models
 from workers.inference import engine
+from workers.inference.measuring import RowError
 
 ONE = Settings(worker_threads=1)
 
@@ -31,6 +34,26 @@ def test_what_a_model_cannot_do_fails_at_load_with_a_code_and_both_numbers(
     assert caught.value.code == code
     for word in words:
         assert word in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [(bad_models.bert, ClassifyOptions()), (bad_models.llama, bad_models.SHORT)],
+    ids=["classify", "generate"],
+)
+def test_a_special_token_without_an_embedding_harms_only_the_rows_that_spell_it_out(
+    tmp_path: Path, build: Any, options: Any
+) -> None:
+    folder = build(tmp_path / "model")
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<filling>"})
+    tokenizer.save_pretrained(folder)
+    rows = {0: "w1 w2 w3", 1: "w1 <filling> w2", 2: "w4"}
+    found = engine.load(folder, options, settings=ONE).answer(rows, beat=no_beat)
+    assert [row for row, each in found.items() if isinstance(each, RowError)] == [1]
+    assert found[1].code is RowCode.ROW_FAILED  # type: ignore[union-attr]
+    assert "has 44 rows" in found[1].message  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class Padder:
         special_tokens.settle(model)
         self.fill = Fill.PACK if packing.installed(model) else Fill.PAD  # until the probe
         self._device = model.device
+        self._rows = special_tokens.table(model)
         names = set(inspect.signature(model.forward).parameters)
         self._types = "token_type_ids" in names & set(tokenizer.model_input_names)
 
@@ -57,6 +58,8 @@ class Padder:
 
     def padded(self, windows: Sequence[Window]) -> Inputs:
         """Token ids, mask and, where the model has them, segments, filled up at the right."""
+        for window in windows:
+            special_tokens.check_in_table(window.ids, rows=self._rows)
         lengths = [len(window.ids) for window in windows]
         inside = np.arange(max(lengths)) < np.array(lengths)[:, None]  # (windows, longest)
         arrays = {"attention_mask": inside.astype(np.int64)}

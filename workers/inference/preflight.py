@@ -17,7 +17,7 @@ from jobs import usable
 from jobs.decisions.crashing import Phase
 from jobs.errors import ModelFailure
 from workers import time_limits
-from workers.inference import isolation, memory
+from workers.inference import isolation, memory, special_tokens
 from workers.inference.family import Family, Padder
 from workers.inference.measuring import RowError
 from workers.inference.reading import Window
@@ -38,9 +38,19 @@ STEPS = 2
 """Tokens that are written: the first reads the prompt, the second the cache."""
 
 
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ``ModelFailure`` where the tokenizer has ids that the table of embeddings lacks."""
-    usable.check_vocabulary(_rows(model), largest_token=max(_vocabulary(tokenizer), default=None))
+def check_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, special: bool = False
+) -> None:
+    """Raise ``ModelFailure`` where the tokenizer has ids that the table of embeddings lacks.
+
+    Special tokens that were added to it count only on request: many a model is published with such
+    a padding token, and works. A row that spells one out is an error of its own.
+    """
+    known = set(_vocabulary(tokenizer))
+    if not special:
+        known -= _added_special(tokenizer)
+    rows = special_tokens.table(model)
+    usable.check_vocabulary(rows, largest_token=max(known, default=None))
 
 
 def check_measuring(
@@ -163,21 +173,20 @@ def _forward(module: Any, **inputs: torch.Tensor) -> None:
     module(**inputs)
 
 
-def _rows(model: PreTrainedModel) -> int | None:
-    try:
-        table: Any = model.get_input_embeddings()
-    except NotImplementedError:
-        return None
-    weight = getattr(table, "weight", None)
-    return len(weight) if isinstance(table, torch.nn.Embedding) and weight is not None else None
-
-
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     known: Any = tokenizer
     try:
         return list(known.get_vocab().values())
     except NotImplementedError:
         return []
+
+
+def _added_special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of special tokens that stand beside the vocabulary itself."""
+    known: Any = tokenizer
+    own = known.vocab_size
+    added = getattr(known, "added_tokens_decoder", {})
+    return {place for place, token in added.items() if token.special and place >= own}
 
 
 def _no_beat() -> None:

@@ -7,10 +7,11 @@ for none in the files of some models.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NONE = -1
@@ -70,6 +71,28 @@ def text_config(config: Any) -> Any:
         return config.get_text_config()
     except ValueError:  # there are several
         return config
+
+
+def table(model: PreTrainedModel) -> int | None:
+    """Rows of the model's table of embeddings; ``None``: it reads tokens in another way."""
+    found: Any = model
+    try:
+        embeddings = found.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
+
+
+def check_in_table(ids: Sequence[int], *, rows: int | None) -> None:
+    """Raise ``IndexError`` where the table of embeddings lacks one of these.
+
+    On an accelerator such an id would end the process instead of raising.
+    """
+    if rows is not None and max(ids, default=0) >= rows:
+        raise IndexError(
+            f"the text has the token id {max(ids)}, and the model's table of embeddings has {rows} "
+            "rows"
+        )
 
 
 def vocabulary(model: PreTrainedModel) -> int | None:

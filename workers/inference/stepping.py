@@ -27,6 +27,7 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from workers.architectures import LSTMConfig
+from workers.inference import special_tokens
 from workers.inference.batching import Fill
 from workers.inference.choosing import Choosing, Sampling, Span
 from workers.inference.measuring import Beat
@@ -213,6 +214,7 @@ class Stepper:
         self._config = config
         self.fresh = Snapshot(model)  # before anything was computed
         self.tokens = tokens
+        self._rows = special_tokens.table(model)
         self._ends = torch.tensor(tokens.ends, dtype=torch.long, device=model.device)
         self._stops = Stops(stops, tokenizer=tokenizer)
         self._reads = bool(model.config.is_encoder_decoder)  # apart from what it writes
@@ -259,6 +261,7 @@ class Stepper:
         ids = torch.full((len(prompts), longest), self.tokens.padding)
         mask = torch.zeros_like(ids)
         for place, prompt in enumerate(prompts):
+            special_tokens.check_in_table(prompt.ids, rows=self._rows)
             size = len(prompt.ids)
             inside = slice(0, size) if self._reads else slice(longest - size, longest)
             ids[place, inside] = torch.tensor(prompt.ids)

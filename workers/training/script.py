@@ -145,7 +145,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
     tokenizer = loading.tokenizer(order.origin)
     set_seed(options.seed)  # a new head is drawn alike on every rank
     model, new = starting.model(order)
-    check_vocabulary(model, tokenizer)
+    check_vocabulary(model, tokenizer, special=True)
     family = families.of(
         order.signature,
         tokenizer=tokenizer,
