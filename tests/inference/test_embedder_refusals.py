@@ -100,7 +100,7 @@ def test_a_model_that_needs_more_than_a_text_is_a_failure_of_the_model() -> None
 
 def test_vectors_of_another_width_than_the_config_says_are_refused(told: Path) -> None:
     shape: dict[str, Any] = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 32}
-    shape |= {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 200}
+    shape |= {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 500}
     OPTModel(OPTConfig(**shape)).save_pretrained(told)
     failure = refusal(told)
     assert failure.code == "model_unsupported"

@@ -20,6 +20,7 @@ from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
 from workers.inference import packing
 from workers.inference.classifier import Classifier, Prediction
 from workers.inference.explaining import Attribution
+from workers.inference.isolation import DeviceFailed
 from workers.inference.measuring import RowError
 
 EVERY = {"every": 1}
@@ -284,7 +285,7 @@ def test_steps_that_do_not_fit_into_memory_are_fewer_at_once(
         assert sizes[-1] == 1
 
 
-def test_a_failure_that_is_not_of_memory_is_raised(
+def test_a_failure_of_the_device_is_raised(
     bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = loaded(bert, explain=EVERY)
@@ -293,7 +294,7 @@ def test_a_failure_that_is_not_of_memory_is_raised(
         raise RuntimeError("an illegal memory access was encountered")
 
     monkeypatch.setattr(model._explainer, "_weights", broken)
-    with pytest.raises(RuntimeError, match="illegal"):
+    with pytest.raises(DeviceFailed, match="illegal"):
         one(model, TEXT)
 
 
