@@ -205,7 +205,7 @@ def test_other_numbers_of_threads_and_int8_are_remembered_apart(
     model = loaded(folder, settings=remembered)._meter.family
     torch.set_num_threads(threads)
     for kind in ("classify", "classify in int8"):
-        found = calibrating.trial(remembered, model=model.model, digest="d", kind=kind)  # type: ignore[attr-defined]
+        found = calibrating.trial(remembered, model=model.model, digest="d", kind=kind)
         assert isinstance(found, Trial)
         found._keep(threads)
     torch.set_num_threads(1)

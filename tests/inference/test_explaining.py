@@ -285,9 +285,7 @@ def test_steps_that_do_not_fit_into_memory_are_fewer_at_once(
         assert sizes[-1] == 1
 
 
-def test_a_failure_of_the_device_is_raised(
-    bert: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_the_device_is_raised(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded(bert, explain=EVERY)
 
     def broken(*_: object, **__: object) -> None:

@@ -29,6 +29,7 @@ class Cramped:
 
     def __init__(self, inner: Family, *, room: int) -> None:
         self.inner = inner
+        self.model = inner.model
         self.room = room
 
     def measure(self, inputs: Inputs) -> torch.Tensor:

@@ -52,8 +52,8 @@ def test_a_special_token_without_an_embedding_harms_only_the_rows_that_spell_it_
     rows = {0: "w1 w2 w3", 1: "w1 <filling> w2", 2: "w4"}
     found = engine.load(folder, options, settings=ONE).answer(rows, beat=no_beat)
     assert [row for row, each in found.items() if isinstance(each, RowError)] == [1]
-    assert found[1].code is RowCode.ROW_FAILED  # type: ignore[union-attr]
-    assert "has 44 rows" in found[1].message  # type: ignore[union-attr]
+    assert found[1].code is RowCode.ROW_FAILED
+    assert "has 44 rows" in found[1].message
 
 
 @pytest.mark.parametrize(

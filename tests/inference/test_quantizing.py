@@ -51,7 +51,7 @@ def test_scores_are_near_those_of_float32_and_not_the_same(family: Family, tmp_p
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_are_quantized_and_pooler_and_head_are_not(family: Family, tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", family=family)
-    model = loaded(folder, int8=True)._meter.family.model  # type: ignore[attr-defined]
+    model = loaded(folder, int8=True)._meter.family.model
     plain = {name for name, each in model.named_modules() if type(each) is nn.Linear}
     assert plain <= {
         "bert.pooler.dense",
@@ -65,9 +65,10 @@ def test_layers_are_quantized_and_pooler_and_head_are_not(family: Family, tmp_pa
 
 
 def test_the_same_model_is_quantized_to_the_same_integers(folder: Path) -> None:
-    first, second = (loaded(folder, int8=True)._meter.family.model for _ in range(2))  # type: ignore[attr-defined]
+    first, second = (loaded(folder, int8=True)._meter.family.model for _ in range(2))
     for one, other in zip(first.modules(), second.modules(), strict=True):
-        if type(one) is Int8Linear:
+        if isinstance(one, Int8Linear):
+            assert isinstance(other, Int8Linear)
             assert torch.equal(one._scales, other._scales)
             assert torch.equal(one._of_zero, other._of_zero)
 
