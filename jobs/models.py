@@ -103,18 +103,20 @@ HEAD = "ForSequenceClassification"
 MULTI_LABEL = "multi_label_classification"
 """What ``problem_type`` in a config says of a head whose rows have any number of labels."""
 HEAD_TENSORS = ("classifier.", "score.", "classification_head.", "pre_classifier.")
-WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+WIDTHS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim")
 """What configs call the length of a token's vector."""
 
 POSITIONS_AFTER_PADDING = frozenset(
     {
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
         "layoutlmv3",
         "lilt",
         "longformer",
         "luke",
+        "markuplm",
         "mpnet",
         "roberta",
         "roberta-prelayernorm",
@@ -129,7 +131,7 @@ SENTENCES = "config_sentence_transformers.json"
 POOLING = "1_Pooling/config.json"
 PLACES = {"Transformer": "", "Pooling": "1_Pooling"}
 """Where the modules of a sentence-transformers folder must lie to be read."""
-POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
 NO_LIMIT = modelfiles.NO_LIMIT
 """Tokenizers that know no limit write 1e30."""
 MOST_LABELS = 100_000

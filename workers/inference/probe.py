@@ -17,7 +17,7 @@ from torch import nn
 
 from workers.inference import probe_rows
 from workers.inference.batching import Fill
-from workers.inference.probe_rows import RowFails
+from workers.inference.probe_rows import NoMemory, RowFails
 from workers.inference.snapshot import Snapshot
 from workers.inference.tuning_cache import TuningCache
 from workers.inference.verdict import Verdict
@@ -111,6 +111,8 @@ class Probe:
         """Whether these rows together are as each is alone."""
         try:
             found = probe_rows.tried(lambda: self._fresh(lambda: measure(rows)))
+        except NoMemory:
+            raise
         except RowFails:  # the model cannot do it with several
             return False
         return self._close(found, torch.stack([self._right[row] for row in rows]))

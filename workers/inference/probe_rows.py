@@ -28,13 +28,17 @@ class RowFails(Exception):
     """A made-up row cannot be computed, even alone: there is nothing to compare with."""
 
 
+class NoMemory(RowFails):
+    """Memory was not enough for a few short rows, which may pass."""
+
+
 def tried(work: Callable[[], T]) -> T:
     """What the work on a made-up row returns. Raises ``RowFails`` if it is the row that fails."""
     try:
         return work()
     except BaseException as error:  # a tokenizer's panic is no ``Exception``
         if isinstance(error, Exception) and memory.is_out_of_memory(error):
-            raise
+            raise NoMemory("memory is not enough for a few short rows") from error
         isolation.check(error)
         raise RowFails(f"a made-up row fails: {isolation.reason(error)}") from error
 

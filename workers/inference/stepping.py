@@ -268,7 +268,8 @@ class Stepper:
             mask[place, inside] = 1
         device = self._model.device
         lines = [Line(prompt) for prompt in prompts]
-        return Group(lines, ids.to(device), mask.to(device), self._cache())
+        cache = self._cache() if self._in_pieces else None
+        return Group(lines, ids.to(device), mask.to(device), cache)
 
     def _cache(self) -> DynamicCache | None:
         """An empty cache that rows can leave and join; ``None``: not with this model."""

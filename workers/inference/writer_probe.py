@@ -14,7 +14,7 @@ from jobs.settings import Settings
 from workers.inference import probe, probe_rows
 from workers.inference.batching import Fill
 from workers.inference.probe import Probe, Ways
-from workers.inference.probe_rows import Rows
+from workers.inference.probe_rows import NoMemory, RowFails, Rows
 from workers.inference.reading import Window
 from workers.inference.stepping import Group, Prompt, Stepper
 from workers.inference.tuning_cache import TuningCache
@@ -48,7 +48,15 @@ def share(
     def probed() -> Verdict:
         rows = probe_rows.made_up(read, tokenizer=tokenizer, tokens=stepper.tokens)
         with _plain(model, stepper) as plain:
-            return _Trial(plain, rows).verdict(model, usual=usual)
+            try:
+                return _Trial(plain, rows).verdict(model, usual=usual)
+            except RowFails as failure:
+                if not usual.in_pieces or isinstance(failure, NoMemory):
+                    raise
+                # Perhaps it takes no cache but its own.
+                whole = replace(usual, in_pieces=False)
+                plain.obey(whole)
+                return _Trial(plain, rows).verdict(model, usual=whole)
 
     cache = TuningCache.of(settings, model=model, digest=digest, kind="write", **usual.fields())
     found = probe.remembered(cache, probed, model=digest)
