@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test long faults check gpu bench lock clean
+.PHONY: help demo up test unit long faults check gpu bench lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 
 test: check ## set up and run every check and test
 	$(BIN)/python -m pytest
+
+unit: $(VENV)/.dev ## the fast tests: pure decisions, and the readers of corpora
+	$(BIN)/python -m pytest tests/decisions tests/corpora --ignore tests/corpora/test_memory.py
 
 long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
 	$(BIN)/python -m pytest -m long
