@@ -47,9 +47,8 @@ def demo(
         labelled = docstrings.write_labelled(files.labelled, rows=labelled_rows, behind=behind)
         printing.line(f"\n{count:,} documentation strings: {files.corpus}")
         labels = ",".join(docstrings.TOPICS)
-        _classify(
-            files.corpus, files.before, "--model", str(model), "--labels", labels, home=folder
-        )
+        untrained = ("--model", str(model), "--labels", labels, "--max-tokens", "64")
+        _classify(files.corpus, files.before, *untrained, home=folder)
         _show_some(files.before)
         _finetune(files.labelled, labelled, base=model, home=folder)
         trained = ("--model", f"{MODEL_NAME}@{_newest_version(folder)}")
@@ -94,10 +93,10 @@ def _stack(home: Path, *, keep_running: bool) -> Iterator[None]:
             stack.stop(home)
 
 
-def _classify(corpus: Path, results: Path, *model: str, home: Path) -> None:
+def _classify(corpus: Path, results: Path, *how: str, home: Path) -> None:
     """A bulk job, which reads the beginning of each string, and the proof that none is missing."""
-    options = ("--max-tokens", "64", "--id-column", "id", "--keep-text", "--name", "demo")
-    _run("classify", str(corpus), *model, *options, "--out", str(results), "--watch", home=home)
+    options = ("--id-column", "id", "--keep-text", "--name", "demo")
+    _run("classify", str(corpus), *how, *options, "--out", str(results), "--watch", home=home)
     listing = json.loads(_run("jobs", "list", "--limit", "1", "--json", home=home, capture=True))
     _run("jobs", "verify", str(listing[0]["id"]), home=home)
 

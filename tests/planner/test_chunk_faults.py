@@ -74,7 +74,7 @@ def test_a_store_that_fails_is_asked_again_and_says_why(
 def test_an_exception_of_the_engine_fails_the_job_after_its_tries_and_splits_nothing(
     workshop: Workshop, context: Context, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise TypeError("a bug of the engine")
 
     monkeypatch.setattr(Shelf, "engine", broken)
