@@ -90,9 +90,9 @@ def _parts(corpus: Path, tokenizer: Path, *, gpu: bool) -> Iterator[Part]:
     for shape in ("minilm", "bert-base"):
         arguments = (*given, "--shape", shape, *rows, *warm, *peers)
         yield Part(f"classify, {shape}", "engine", arguments, seconds=60 * patience)
-    size = ("--shape", "0.5b", "--rows", "192") if gpu else ("--shape", "tiny", "--rows", "4")
+    size = ("--shape", "0.5b", "--rows", "192") if gpu else ("--shape", "tiny", "--rows", "2")
     yield Part("generate", "generation", (*given, *size), seconds=80 * patience)
-    few = () if gpu else ("160",)
+    few = () if gpu else ("640",)
     yield Part("fine-tune, killed and resumed", "gpu_training", few, seconds=60 * patience)
 
 

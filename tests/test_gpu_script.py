@@ -19,7 +19,7 @@ def test_the_parts_are_there_and_take_six_minutes_at_most_on_a_gpu() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("arguments", [("gpu_kinds",), ("gpu_training", "160")])
+@pytest.mark.parametrize("arguments", [("gpu_kinds",), ("gpu_training", "640")])
 def test_a_part_finds_nothing_wrong(arguments: tuple[str, ...]) -> None:
     module, *more = arguments
     command = [sys.executable, "-m", f"benchmarks.{module}", *more]
