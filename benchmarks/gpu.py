@@ -17,6 +17,7 @@ import argparse
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,12 +102,14 @@ def _run(part: Part, *, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{part.module}", *part.arguments]
     print(f"\n== {part.name}: at most {part.seconds} s", flush=True)
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     try:
         output, _ = process.communicate(timeout=part.seconds)
         outcome = "ok" if process.returncode == 0 else f"exit {process.returncode}"
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its own processes hold its output open
         output, _ = process.communicate()
         outcome = "time is up"
     print(output, flush=True)
@@ -118,7 +121,10 @@ def _run(part: Part, *, environment: dict[str, str]) -> dict[str, Any]:
 
 
 def _corpus(path: Path) -> Path:
-    """Documentation strings of the installed packages as a CSV file with ``text``, ``label``."""
+    """Documentation strings of the installed packages as a CSV file with ``text``, ``label``.
+
+    The labels mean nothing: models of random weights learn none.
+    """
     rows = path.with_suffix(".jsonl")
     docstrings.write(rows, rows=CORPUS_ROWS)
     with rows.open(encoding="utf-8") as source, path.open("w", newline="", encoding="utf-8") as out:

@@ -32,7 +32,7 @@ LongTexts = Annotated[
 Stride = Annotated[int, typer.Option(help="Tokens that neighbouring windows share.")]
 MaxTokens = Annotated[
     int | None,
-    typer.Option(help="Read so many of a text. Default: as it was trained, or what the model can."),
+    typer.Option(help="Tokens read of a text. Default: as it was trained, or what the model can."),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],

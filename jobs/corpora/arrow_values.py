@@ -218,7 +218,7 @@ _OUT_OF_RANGE = "<"
 _DAY = 24 * 60 * 60
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _ERA_DAYS, _ERA_YEARS = 146_097, 400
-"""After so many days the Gregorian calendar repeats itself."""
+"""Days after which the Gregorian calendar repeats itself."""
 
 
 def _dates(values: pa.Array) -> pa.Array:

@@ -119,7 +119,7 @@ def judge(tally: Tally, limit: Limit) -> Verdict | None:
 
 
 def enough(code: str, rows: int) -> bool:
-    """Whether so many failed rows of one code, and no result, say that the others fail as well."""
+    """Whether this many failed rows of one code, and no result, mean that the others fail too."""
     return rows >= ENOUGH.get(code, ENOUGH_OF_THE_CORPUS)
 
 

@@ -19,7 +19,7 @@ ALIKE = 16
 """Rows that may raise the same, each alone, before the fault can be the model's."""
 
 SHARE = 20
-"""It is, unless a row in so many was answered."""
+"""It is, unless at least one row in this many was answered."""
 
 DEVICE_ERRORS = ("CUDA error", "HIP error", "device-side assert", "illegal memory access")
 """In the messages of exceptions after which the process cannot use its accelerator any more."""

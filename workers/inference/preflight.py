@@ -61,7 +61,7 @@ def check_measuring(
     padder: Padder,
     numbers: int,
 ) -> None:
-    """Raise ``ModelFailure`` unless the model outputs so many numbers for a long window."""
+    """Raise ``ModelFailure`` unless the model outputs this many numbers for a long window."""
     words = text(tokenizer)
     with time_limits.trying(Phase.TOKENIZER):
         reading = _tried("the tokenizer", lambda: reader.read([words])[0])
@@ -184,7 +184,10 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 def _added_special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Ids of special tokens that stand beside the vocabulary itself."""
     known: Any = tokenizer
-    own = known.vocab_size
+    try:
+        own = known.vocab_size
+    except NotImplementedError:
+        return set()
     added = getattr(known, "added_tokens_decoder", {})
     return {place for place, token in added.items() if token.special and place >= own}
 

@@ -78,7 +78,7 @@ def table(model: PreTrainedModel) -> int | None:
     found: Any = model
     try:
         embeddings = found.get_input_embeddings()
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         return None
     return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
 

@@ -35,7 +35,7 @@ def share(
 ) -> Verdict:
     """Let a stepper's prompts share batches as they may; how that is.
 
-    A prompt and what is written have ``room`` for so many tokens; ``None``: no limit is known.
+    A prompt and what is written have ``room`` for this many tokens; ``None``: no limit is known.
     """
     usual = Verdict(stepper.fill, in_pieces=stepper.can_pause)
     longest = None if room is None else max(1, room - STEPS)

@@ -34,7 +34,7 @@ BATCH_ROWS = 2_000
 
 SAMPLE_ROWS = 256
 SAMPLE_CHARACTERS = 2**19
-"""Of each split so many of the first rows are kept as they stood in the corpus."""
+"""Bounds on the first rows of each split that are kept as they stood in the corpus."""
 
 Row = tuple[list[int], list[int]]
 """What the model reads, and what it should answer."""
