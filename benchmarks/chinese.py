@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
-from jobs.rows import TRAINING_SCHEMA
+from jobs.kinds import Architecture, ClassifyOptions
+from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import Architecture, ClassifyOptions
 
 SHARD_ROWS = 10_000
 CHUNK_ROWS = 2_000
@@ -67,7 +67,7 @@ def _measured(
     _write(work / "data" / "test", test)
     (work / "run.json").write_text(json.dumps(_order(architecture, train=train)))
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "workers.training.script", work / "run.json"], check=True)
+    subprocess.run([sys.executable, "-m", "workers.training.train", work / "run.json"], check=True)
     seconds = time.perf_counter() - began
     report = json.loads((work / "report.json").read_text())["test"]
     rate, accuracy = _bulk(work / "result", test)

@@ -27,8 +27,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from benchmarks import corpora, machine, peers, trained
 from benchmarks.peers import Apart, Peer
-from workers.inference.layouts import Layout
-from workers.inference.onednn import Laid
+from workers.inference.kernels.linear_layouts import Layout
+from workers.inference.kernels.onednn_linear import Laid
 
 SHAPES = {  # layers, width, heads, inner width
     "minilm": (6, 384, 12, 1536),

@@ -107,7 +107,7 @@ def _nightshift(train: Rows, test: Rows, *, seed: int) -> Figures:
             "dataset": {"labels": _labels(train)},
         }
         (folder / "run.json").write_text(json.dumps(run))
-        command = [sys.executable, "-m", "workers.training.script", str(folder / "run.json")]
+        command = [sys.executable, "-m", "workers.training.train", str(folder / "run.json")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         report = json.loads((folder / "report.json").read_bytes())
         seconds = sum(_seconds(folder / "told" / "0.jsonl", rows=len(train)))

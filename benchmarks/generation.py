@@ -27,11 +27,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from transformers.generation.continuous_batching.utils import WorkloadHints
 
 from benchmarks import corpora, machine
+from jobs.kinds import GenerateOptions
 from jobs.settings import Settings
-from jobs.specs import GenerateOptions
 from workers.inference import engine
-from workers.inference.reading import Coupled
-from workers.inference.writing import Written
+from workers.inference.batching.tokenization import Coupled
+from workers.inference.decoding.text_generation import Written
 
 ROUNDS = 3
 BATCH = 32

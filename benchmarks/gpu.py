@@ -32,7 +32,7 @@ from tokenizers import BertWordPieceTokenizer
 from tokenizers.processors import BertProcessing
 from transformers import PreTrainedTokenizerFast
 
-from api.cli import docstrings
+from api.cli import docstring_corpus
 from benchmarks import machine
 
 CORPUS_ROWS = 12_000
@@ -126,7 +126,7 @@ def _corpus(path: Path) -> Path:
     The labels mean nothing: models of random weights learn none.
     """
     rows = path.with_suffix(".jsonl")
-    docstrings.write(rows, rows=CORPUS_ROWS)
+    docstring_corpus.write(rows, rows=CORPUS_ROWS)
     with rows.open(encoding="utf-8") as source, path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["text", "label"])

@@ -30,8 +30,7 @@ from transformers import (
     pipeline,
 )
 
-from jobs.settings import Settings
-from jobs.specs import (
+from jobs.kinds import (
     ClassifyOptions,
     EmbedOptions,
     GenerateOptions,
@@ -39,10 +38,11 @@ from jobs.specs import (
     PipelineOptions,
     Text2TextOptions,
 )
-from jobs.specs.bulk import Explain
+from jobs.kinds.bulk import Explain
+from jobs.settings import Settings
 from tests.inference.building import some_texts
 from tests.support import tiny_models, tiny_pipelines, tiny_writers
-from workers.inference import engine, loading
+from workers.inference import engine, model_loader
 
 ROWS = 48
 STEPS = 12
@@ -69,8 +69,8 @@ Check = Callable[[torch.dtype], Found]
 
 
 def main() -> None:
-    device = loading.device()
-    own = loading.dtype(ClassifyOptions(), device=device)
+    device = model_loader.device()
+    own = model_loader.dtype(ClassifyOptions(), device=device)
     print(f"device {device}, dtypes float32 and {_name(own)}", flush=True)
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +125,7 @@ class _Library:
     def __init__(self, folder: Path, *, auto: Any, dtype: torch.dtype) -> None:
         tokenizers: Any = AutoTokenizer
         self.tokenizer = tokenizers.from_pretrained(folder)
-        self.model = auto.from_pretrained(folder, dtype=dtype).to(loading.device()).eval()
+        self.model = auto.from_pretrained(folder, dtype=dtype).to(model_loader.device()).eval()
 
     @torch.inference_mode()
     def called(self, *texts: str) -> Any:
@@ -140,7 +140,7 @@ class _Library:
 
     def _inputs(self, *texts: str, window: int = tiny_models.MAX_TOKENS) -> Any:
         found = self.tokenizer(*texts, return_tensors="pt", truncation=True, max_length=window)
-        return found.to(loading.device())
+        return found.to(model_loader.device())
 
 
 def _classify(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
@@ -290,7 +290,7 @@ def _piped(
 ) -> Found:
     """Labels in order, and the first score of each."""
     make: Any = pipeline
-    theirs = make(task, model=str(model), device=loading.device(), dtype=dtype)
+    theirs = make(task, model=str(model), device=model_loader.device(), dtype=dtype)
     options = PipelineOptions(dtype=_name(dtype))
     settings = Settings(worker_threads=1, calibration_folder="", allowed_inputs=["file:///"])
     ours = engine.load(model, options, settings=settings).answer(rows, beat=lambda: None)

@@ -107,7 +107,7 @@ def _work(folder: Path, *, base: Path, rows: int) -> Path:
 
 
 def _start(work: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "workers.training.script", str(work / "run.json")]
+    command = [sys.executable, "-m", "workers.training.train", str(work / "run.json")]
     with (work / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
 

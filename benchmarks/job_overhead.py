@@ -22,8 +22,8 @@ from typing import Any
 
 import psycopg
 
-from api.cli import docstrings
-from api.cli.docstrings import TOPICS
+from api.cli import docstring_corpus
+from api.cli.docstring_corpus import TOPICS
 from api.client import Client
 from benchmarks import machine, stack
 
@@ -77,8 +77,8 @@ def main() -> None:
 
 def _write(corpus: Path, *, rows: int, words: int | None) -> int:
     if words is None:
-        return docstrings.write(corpus, rows=rows)
-    docstrings.write(corpus, rows=None)
+        return docstring_corpus.write(corpus, rows=rows)
+    docstring_corpus.write(corpus, rows=None)
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
     all_words = itertools.chain.from_iterable(map(str.split, texts))
     pieces = (list(itertools.islice(all_words, words)) for _ in range(rows))
@@ -133,8 +133,8 @@ def _loop(corpus: Path, *, chunk_rows: int) -> float:
 
 
 def _engine_alone(corpus: Path, *, chunk_rows: int) -> None:
+    from jobs.kinds import ClassifyOptions  # noqa: PLC0415
     from jobs.settings import Settings  # noqa: PLC0415
-    from jobs.specs import ClassifyOptions  # noqa: PLC0415
     from workers.inference import engine  # noqa: PLC0415 - brings torch
 
     texts = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]

@@ -26,11 +26,13 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from benchmarks import plain_loop
 from benchmarks.trained import MAX_TOKENS
+from jobs.kinds import ClassifyOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
-from workers.inference import engine, layouts, race
-from workers.inference.calibrating import VERDICT
-from workers.inference.layouts import Layout
+from workers.inference import engine
+from workers.inference.batching import race
+from workers.inference.batching.autotune import VERDICT
+from workers.inference.kernels import linear_layouts
+from workers.inference.kernels.linear_layouts import Layout
 
 Peer = Callable[[Sequence[str]], list[str]]
 
@@ -98,7 +100,9 @@ class Engine:
         settings = Settings(
             worker_threads=threads, batch_tokens=budget, calibration_folder=str(self._found)
         )
-        chosen = patch.object(layouts, "choice", return_value=layout) if layout else nullcontext()
+        chosen = (
+            patch.object(linear_layouts, "choice", return_value=layout) if layout else nullcontext()
+        )
         with chosen:
             self._loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
         self._laps = 1 if budget else race.PATIENCE

@@ -26,14 +26,15 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
 from benchmarks import corpora, machine
-from jobs import objects, parts
-from jobs.corpora import reading, sources
-from jobs.decisions.cutting import Limits
-from jobs.ledger.planning import Progress
+from jobs import objects
+from jobs.corpora import readers, sources
+from jobs.decisions.chunking import Limits
+from jobs.kinds import Corpus
+from jobs.ledger.plans import Progress
+from jobs.results import parts
 from jobs.settings import Settings
-from jobs.specs import Corpus
-from workers import planner
-from workers.ahead import ahead
+from workers.bulk import planner
+from workers.bulk.prefetch import ahead
 
 ROUNDS = 3
 BATCH_ROWS = 10_000
@@ -98,7 +99,7 @@ def _plan(corpus: Path, out: Path) -> int:
     store = objects.connect(out.as_uri())
     source = sources.from_uri(corpus.as_uri(), allowed=[corpus.parent.as_uri()])
     asked = Corpus(uri=corpus.as_uri(), text_column="text")
-    batches = reading.read(source, asked, max_row_bytes=settings.max_row_bytes)
+    batches = readers.read(source, asked, max_row_bytes=settings.max_row_bytes)
     rows = 0
     with ahead(batches, depth=planner.AHEAD) as coming:
         start = Progress(shards=0, rows=0)

@@ -23,14 +23,14 @@ import torch
 from torch.nn import functional
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from api.cli.docstrings import TOPICS
+from api.cli.docstring_corpus import TOPICS
 from benchmarks import machine, stack, trained
-from jobs.corpora import reading, sources
+from jobs.corpora import readers, sources
+from jobs.kinds import ClassifyOptions, Corpus, EmbedOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions, Corpus, EmbedOptions
 from workers.inference import engine
-from workers.inference.classifier import Prediction
-from workers.inference.embedder import Embedding
+from workers.inference.tasks.classifier import Prediction
+from workers.inference.tasks.embedder import Embedding
 
 LABELS = tuple(TOPICS)
 CHUNKS = (100, 5_000)
@@ -83,7 +83,7 @@ def _differing(expected: Sequence[str], found: Sequence[str]) -> int:
 def _texts(corpus: Path, column: str | None) -> Iterator[str]:
     source = sources.from_uri(corpus.as_uri(), allowed=[corpus.parent.as_uri()])
     asked = Corpus(uri=corpus.as_uri(), text_column=column)
-    for batch in reading.read(source, asked, max_row_bytes=Settings().max_row_bytes):
+    for batch in readers.read(source, asked, max_row_bytes=Settings().max_row_bytes):
         yield from (text for text in batch.column("text").to_pylist() if text is not None)
 
 

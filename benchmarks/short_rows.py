@@ -114,8 +114,8 @@ def _client(api_url: str, key: str, corpus: str, model: str) -> None:
 
 def _alone(model: str) -> None:
     """The model loaded and used once, and nothing else."""
+    from jobs.kinds import ClassifyOptions  # noqa: PLC0415
     from jobs.settings import Settings  # noqa: PLC0415 - the client must not bring torch
-    from jobs.specs import ClassifyOptions  # noqa: PLC0415
     from workers.inference import engine  # noqa: PLC0415
 
     classifier = engine.load(Path(model), ClassifyOptions(), settings=Settings())

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from api.cli.docstrings import TOPICS
+from api.cli.docstring_corpus import TOPICS
 from api.client import Client
 from api.stack import up
 from api.stack.record import StackInfo

@@ -26,7 +26,7 @@ from pathlib import Path
 import psycopg
 import torch
 
-from api.cli import docstrings
+from api.cli import docstring_corpus
 from api.stack.record import StackInfo
 from api.stack.services import environment
 from benchmarks import machine, stack
@@ -47,8 +47,8 @@ def main(rows: int = ROWS) -> None:
         ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
     ):
         few, corpus = Path(folder) / "few.jsonl", Path(folder) / "corpus.jsonl"
-        docstrings.write(few, rows=WARM_ROWS)
-        rows = docstrings.write(corpus, rows=rows)
+        docstring_corpus.write(few, rows=WARM_ROWS)
+        rows = docstring_corpus.write(corpus, rows=rows)
         client = stack.client(running)
         warm, file = client.upload(few)["id"], client.upload(corpus)["id"]
         _seconds(running, warm)
@@ -87,7 +87,7 @@ def main(rows: int = ROWS) -> None:
 def _second_worker(running: StackInfo) -> Iterator[None]:
     """Another worker beside the installation's own, which ends with the block."""
     worker = subprocess.Popen(
-        [sys.executable, "-m", "workers.run", "pool"],
+        [sys.executable, "-m", "workers.processes", "pool"],
         env=os.environ | environment(running),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -29,4 +29,4 @@ USER 10001
 WORKDIR /home/nightshift
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s \
     CMD ["python", "/opt/nightshift/healthy.py", "control"]
-CMD ["python", "-m", "workers.run", "control"]
+CMD ["python", "-m", "workers.processes", "control"]

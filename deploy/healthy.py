@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import clock, database, settings
-from jobs.decisions.waiting import CONTROL_SILENCE
-from jobs.queries import surroundings
+from jobs.decisions.waiting_reason import CONTROL_SILENCE
+from jobs.queries import capacity
 from jobs.tables import Host
 
 
@@ -37,21 +37,21 @@ def main() -> int:
 
 
 def _control(session: Session) -> bool:
-    turned_at = surroundings.look(session).control_turned_at
+    turned_at = capacity.look(session).control_turned_at
     return turned_at is not None and clock.now(session) - turned_at < CONTROL_SILENCE
 
 
 def _worker(session: Session) -> bool:
     now = clock.now(session)
     return any(
-        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < surroundings.SILENCE
-        for worker in surroundings.workers(session)
+        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < capacity.SILENCE
+        for worker in capacity.workers(session)
     )
 
 
 def _host(session: Session) -> bool:
     host = session.get(Host, settings.get().host_name or platform.node())
-    return host is not None and clock.now(session) - host.beat_at < surroundings.SILENCE
+    return host is not None and clock.now(session) - host.beat_at < capacity.SILENCE
 
 
 if __name__ == "__main__":

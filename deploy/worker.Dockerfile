@@ -32,4 +32,4 @@ USER 10001
 WORKDIR /home/nightshift
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
     CMD ["python", "/opt/nightshift/healthy.py", "worker"]
-CMD ["python", "-m", "workers.run", "pool"]
+CMD ["python", "-m", "workers.processes", "pool"]

@@ -23,7 +23,7 @@ from jobs import states
 from jobs.corpora import conversions
 from jobs.corpora.conversions import Conversion, JsonConversion, Refused
 from jobs.decisions import faults
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 
 DOCS = Path(__file__).parent

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from jobs.signatures import Signature
-from jobs.specs import AnyTraining, FinetuneSpec, LabelledCorpus
+from jobs.kinds import AnyTraining, FinetuneSpec, LabelledCorpus
+from jobs.models.signatures import Signature
 
 MAX_LABELS = 10_000
 """More different labels are taken for free text in the target column."""
@@ -34,7 +34,7 @@ class Rejected:
     """A row that is not in the shards, and why."""
 
     line: int
-    code: str  # of jobs.rows.RowCode
+    code: str  # of jobs.results.schemas.RowCode
     message: str
 
 

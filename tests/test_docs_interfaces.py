@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from api.app import create_app
 from api.cli import app
-from jobs import rows, specs
+from api.server.app import create_app
+from jobs import kinds
+from jobs.results import schemas
 from jobs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +53,7 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
     assert set(written) <= {name for name, _ in _commands()}
 
 
-@pytest.mark.parametrize("command", sorted(specs.KINDS))
+@pytest.mark.parametrize("command", sorted(kinds.KINDS))
 def test_every_option_that_makes_a_spec_is_documented(command: str) -> None:
     (options,) = [options for name, options in _commands() if name == f"nightshift {command}"]
     assert [option for option in options if f"`{option}" not in CLI] == []
@@ -66,19 +67,19 @@ def test_every_error_code_that_the_api_raises_is_documented() -> None:
 
 
 def test_every_field_of_a_recipe_is_documented() -> None:
-    models = (specs.TrainOptions, specs.Lora, specs.Promote)
+    models = (kinds.TrainOptions, kinds.Lora, kinds.Promote)
     fields = {name for model in models for name in model.model_fields}
     assert [name for name in sorted(fields) if f"{name}`" not in f"{TRAINING}{MODELS}"] == []
 
 
-@pytest.mark.parametrize("kind", sorted(specs.BULK))
+@pytest.mark.parametrize("kind", sorted(kinds.BULK))
 def test_every_option_of_a_kind_of_bulk_work_is_documented(kind: str) -> None:
-    options = specs.KINDS[kind].model_fields[kind].annotation
+    options = kinds.KINDS[kind].model_fields[kind].annotation
     assert options is not None
     assert [name for name in options.model_fields if f"`{name}`" not in API] == []
 
 
-@pytest.mark.parametrize("kind", sorted(specs.BULK))
+@pytest.mark.parametrize("kind", sorted(kinds.BULK))
 def test_every_column_of_a_result_is_documented(kind: str) -> None:
-    columns = rows.result_schema(kind, width=1).names
+    columns = schemas.result_schema(kind, width=1).names
     assert [name for name in columns if f"`{name}`" not in API] == []

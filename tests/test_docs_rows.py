@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.corpora.opening import _ENDINGS
-from jobs.rows import RowCode
-from jobs.specs import CorpusFormat
+from jobs.corpora.text_stream import _ENDINGS
+from jobs.kinds import CorpusFormat
+from jobs.results.schemas import RowCode
 
 PAGE = (Path(__file__).parent.parent / "docs" / "rows.md").read_text(encoding="utf-8")
 

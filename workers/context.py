@@ -7,9 +7,10 @@ import os
 import platform
 from dataclasses import dataclass
 
-from jobs import artefacts, database, objects, settings
-from jobs.artefacts import Artefacts
+from jobs import database, objects, settings
 from jobs.database import Sessions
+from jobs.models import resolver
+from jobs.models.resolver import Artefacts
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 
@@ -28,7 +29,7 @@ class Context:
     @functools.cached_property
     def artefacts(self) -> Artefacts:
         """The models that jobs name, as folders on this machine."""
-        return artefacts.open(self.sessions, self.store, self.settings)
+        return resolver.open(self.sessions, self.store, self.settings)
 
     @property
     def owner(self) -> str:

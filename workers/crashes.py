@@ -12,7 +12,7 @@ from celery import Task
 from celery.worker.request import Request
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.ledger import rescuing
+from jobs.ledger import rescue
 from workers import context, time_limits
 
 log = structlog.get_logger()
@@ -47,9 +47,9 @@ def report(chunk_id: int, pid: int, reason: str) -> None:
     try:
         with context.get().sessions.begin() as session:
             if phase is None:
-                verdict = rescuing.report_crash(session, chunk_id, owner=owner, reason=reason)
+                verdict = rescue.report_crash(session, chunk_id, owner=owner, reason=reason)
             else:
-                verdict = rescuing.report_load_death(
+                verdict = rescue.report_load_death(
                     session,
                     chunk_id,
                     owner=owner,

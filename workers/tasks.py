@@ -14,7 +14,7 @@ from workers.crashes import ChunkTask
 @app.task(name="plan", bind=True)
 def plan(_: Task, job_id: str) -> None:
     """Plan a job, if it still wants planning."""
-    from workers import planner  # noqa: PLC0415 - only planners need it
+    from workers.bulk import planner  # noqa: PLC0415 - only planners need it
 
     planner.plan(job_id, context=context.get())
 
@@ -22,7 +22,7 @@ def plan(_: Task, job_id: str) -> None:
 @app.task(name="finalize", bind=True)
 def finalize(_: Task, job_id: str) -> None:
     """Write a job's outputs, if it still wants them."""
-    from workers import finalizer  # noqa: PLC0415 - only planners need it
+    from workers.bulk import finalizer  # noqa: PLC0415 - only planners need it
 
     finalizer.finalize(job_id, context=context.get())
 
@@ -30,7 +30,7 @@ def finalize(_: Task, job_id: str) -> None:
 @app.task(name="chunk", bind=True, base=ChunkTask)
 def chunk(_: Task, chunk_id: int) -> Any:
     """Do a chunk, if it is to be had."""
-    from workers import chunks  # noqa: PLC0415 - brings torch, which planners do without
+    from workers.bulk import chunks  # noqa: PLC0415 - brings torch, which planners do without
 
     return chunks.run(chunk_id, context=context.get())
 

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jobs.decisions.crashing import Phase
+from jobs.decisions.crash_policy import Phase
 
 LOAD_SECONDS = 120.0
 """For any model, beside its size."""

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from api.cli import connection, corpora, printing, watching
+from api.cli import connection, console, corpus_arguments, progress_bars
 from api.cli.failures import Failure
 from api.client import Client
-from jobs import specs
-from jobs.specs import CorpusFormat, OutputFormat
+from jobs import kinds
+from jobs.kinds import CorpusFormat, OutputFormat
 
 ENDINGS = {
     ".parquet": OutputFormat.PARQUET,
@@ -27,7 +27,7 @@ ENDINGS = {
 }
 
 LongTexts = Annotated[
-    specs.LongTexts, typer.Option(help="Cut them, or average over overlapping windows.")
+    kinds.LongTexts, typer.Option(help="Cut them, or average over overlapping windows.")
 ]
 Stride = Annotated[int, typer.Option(help="Tokens that neighbouring windows share.")]
 MaxTokens = Annotated[
@@ -111,7 +111,7 @@ def command(kind: str) -> Callable[[Options], Callable[..., None]]:
 def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, Any]:
     """The spec as it will be sent. Raises ``Failure`` for what the API would refuse."""
     corpus = {
-        **corpora.source(request.corpus),
+        **corpus_arguments.source(request.corpus),
         "format": request.corpus_format,
         "encoding": request.encoding,
         "text_column": request.text_column,
@@ -127,7 +127,7 @@ def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, 
     spec = {
         "kind": kind,
         "corpus": corpus,
-        "model": corpora.model(request.model),
+        "model": corpus_arguments.model(request.model),
         kind: options,
         "output": output,
         "chunk_rows": request.chunk_rows,
@@ -136,37 +136,37 @@ def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, 
         "priority": request.priority,
         "name": request.name,
     }
-    return corpora.checked(spec).model_dump(mode="json")
+    return corpus_arguments.checked(spec).model_dump(mode="json")
 
 
 def _run(spec: dict[str, Any], request: Request) -> None:
     with connection.connect(request.api) as client:
-        corpora.upload(client, [(spec["corpus"], request.corpus)])
+        corpus_arguments.upload(client, [(spec["corpus"], request.corpus)])
         job = client.submit(spec)
-        if request.watch if request.watch is not None else watching.is_terminal():
-            printing.note(f"{job['id']} submitted")
-            _deliver(client, watching.job(client, job["id"]), request)
+        if request.watch if request.watch is not None else progress_bars.is_terminal():
+            console.note(f"{job['id']} submitted")
+            _deliver(client, progress_bars.job(client, job["id"]), request)
         elif request.out is not None:
-            _deliver(client, watching.wait(client, job["id"]), request)
+            _deliver(client, progress_bars.wait(client, job["id"]), request)
         elif request.json:
-            printing.as_json(job)
+            console.as_json(job)
         else:
-            printing.line(job["id"])
+            console.line(job["id"])
 
 
 def _deliver(client: Client, job: dict[str, Any], request: Request) -> None:
     out = request.out
     if request.json:
-        printing.as_json(job)
+        console.as_json(job)
     else:
-        watching.summary(job)
-    watching.check_succeeded(job)
+        progress_bars.summary(job)
+    progress_bars.check_succeeded(job)
     if out is not None:
-        with watching.transfer("fetching", out) as progress:
+        with progress_bars.transfer("fetching", out) as progress:
             client.download(job["id"], out, progress=progress)
     if not request.json:
         where = out or f"`nightshift jobs results {job['id']}`"
-        printing.line(f"results: {where}")
+        console.line(f"results: {where}")
 
 
 def _output_format(out: Path | None) -> OutputFormat | None:

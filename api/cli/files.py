@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import connection, printing, watching
+from api.cli import connection, console, progress_bars
 from api.cli.failures import Failure
 
 app = typer.Typer(help="Uploaded files.")
@@ -22,12 +22,12 @@ def upload(path: Path, *, json: connection.Json = False, api: connection.Api = N
     """Store a local file; prints its id."""
     if not path.is_file():
         raise Failure(f"there is no file {path}")
-    with connection.connect(api) as client, watching.transfer("uploading", path) as progress:
+    with connection.connect(api) as client, progress_bars.transfer("uploading", path) as progress:
         file = client.upload(path, progress=progress)
     if json:
-        printing.as_json(file)
+        console.as_json(file)
     else:
-        printing.line(file["id"])
+        console.line(file["id"])
 
 
 @app.command("list")
@@ -38,11 +38,11 @@ def list_files(
     with connection.connect(api) as client:
         files = list(itertools.islice(client.files(), limit))
     if json:
-        printing.as_json(files)
+        console.as_json(files)
     else:
-        printing.table(
+        console.table(
             ("FILE", "SIZE", "NAME"),
-            [(file["id"], printing.size(file["bytes"]), file["filename"]) for file in files],
+            [(file["id"], console.size(file["bytes"]), file["filename"]) for file in files],
         )
 
 
@@ -54,5 +54,5 @@ def download(
     api: connection.Api = None,
 ) -> None:
     """Fetch an uploaded file's bytes."""
-    with connection.connect(api) as client, watching.transfer("fetching", out) as progress:
+    with connection.connect(api) as client, progress_bars.transfer("fetching", out) as progress:
         client.download_file(file_id, out, progress=progress)

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from api.cli import connection, corpora, printing, recipes, reports, watching
+from api.cli import connection, console, corpus_arguments, progress_bars, recipes, reports
 from api.cli.failures import Failure
 from api.client import Client
-from jobs.specs import Architecture, CorpusFormat, Task
+from jobs.kinds import Architecture, CorpusFormat, Task
 
 Named = Mapping[str, str | None]
 """Corpora as they were named on the command line, by their field in the spec."""
@@ -160,7 +160,7 @@ def finetune(
     adapters = lora or lora_merge or lora_r is not None
     given = {
         "model": name,
-        "base": base and corpora.model(base),
+        "base": base and corpus_arguments.model(base),
         "architecture": architecture,
         "task": task,
         "multi_label": multi_label,
@@ -235,7 +235,7 @@ def evaluate(
         "encoding": encoding,
     }
     given = {
-        "model": model and corpora.model(model),
+        "model": model and corpus_arguments.model(model),
         "task": task,
         "multi_label": multi_label,
         "chat": chat,
@@ -254,7 +254,7 @@ def evaluate(
 
 
 def _corpus(name: str | None, columns: Mapping[str, str | None]) -> dict[str, Any] | None:
-    return None if name is None else {**corpora.source(name), **columns}
+    return None if name is None else {**corpus_arguments.source(name), **columns}
 
 
 def _overlaid(
@@ -281,25 +281,25 @@ def _places(spec: Mapping[str, Any], named: Named) -> list[tuple[str, Any]]:
 def _run(
     fields: dict[str, Any], *, named: Named, watch: bool | None, json: bool, api: str | None
 ) -> None:
-    spec = corpora.checked(fields).model_dump(mode="json")
+    spec = corpus_arguments.checked(fields).model_dump(mode="json")
     with connection.connect(api) as client:
-        corpora.upload(client, [(corpus, name) for name, corpus in _places(spec, named)])
+        corpus_arguments.upload(client, [(corpus, name) for name, corpus in _places(spec, named)])
         job = client.submit(spec)
-        if watch if watch is not None else watching.is_terminal():
-            printing.note(f"{job['id']} submitted")
-            _deliver(client, watching.job(client, job["id"]), json=json)
+        if watch if watch is not None else progress_bars.is_terminal():
+            console.note(f"{job['id']} submitted")
+            _deliver(client, progress_bars.job(client, job["id"]), json=json)
         elif json:
-            printing.as_json(job)
+            console.as_json(job)
         else:
-            printing.line(job["id"])
+            console.line(job["id"])
 
 
 def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:
     report = client.report(job["id"]) if job["state"] == "succeeded" else None
     if json:
-        printing.as_json({**job, "report": report})
+        console.as_json({**job, "report": report})
     else:
-        watching.summary(job)
-    watching.check_succeeded(job)
+        progress_bars.summary(job)
+    progress_bars.check_succeeded(job)
     if report is not None and not json:
         reports.show(job, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.cli import connection, printing
+from api.cli import connection, console
 
 app = typer.Typer(help="Machines that train.")
 
@@ -20,9 +20,9 @@ def list_hosts(*, json: connection.Json = False, api: connection.Api = None) -> 
     with connection.connect(api) as client:
         found = client.hosts()
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("HOST", "POOL", "ADDRESS", "DEVICE", "MEMORY", "ALIVE", "DOES", "LAST BEAT"),
         [
             (
@@ -30,10 +30,10 @@ def list_hosts(*, json: connection.Json = False, api: connection.Api = None) -> 
                 host["pool"],
                 host["address"],
                 host["device"],
-                printing.size(host["memory_bytes"]),
+                console.size(host["memory_bytes"]),
                 "yes" if host["alive"] else "no",
                 _does(host),
-                printing.moment(host["beat_at"]),
+                console.moment(host["beat_at"]),
             )
             for host in found
         ],

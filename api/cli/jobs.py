@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, printing, runs, training, watching
+from api.cli import connection, console, progress_bars, runs, training_progress
 from api.cli.connection import Api, JobId, Json
 from api.cli.failures import FAILED, Failure
 from api.client import Client
@@ -35,9 +35,9 @@ def list_jobs(
     with connection.connect(api) as client:
         jobs = list(itertools.islice(client.jobs(state=state), limit))
     if json:
-        printing.as_json(jobs)
+        console.as_json(jobs)
         return
-    printing.table(
+    console.table(
         ("JOB", "STATE", "DONE", "FAILED", "RATE", "CREATED", "NAME", "WAITS BECAUSE"),
         [_row(job) for job in jobs],
     )
@@ -49,16 +49,16 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     with connection.connect(api) as client:
         job = client.get(job_id)
     if json:
-        printing.as_json(job)
+        console.as_json(job)
         return
     width = max(len(name) for name, _ in _facts(job))
     for name, value in _facts(job):
         if value is not None:
-            printing.line(f"{name.ljust(width)}  {value}")
+            console.line(f"{name.ljust(width)}  {value}")
     if job["histogram"]:
-        printing.line()
-        printing.histogram(job["histogram"], rows=job["rows"]["done"])
-    watching.findings(job)
+        console.line()
+        console.histogram(job["histogram"], rows=job["rows"]["done"])
+    progress_bars.findings(job)
 
 
 @app.command("watch")
@@ -66,12 +66,12 @@ def watch(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     """Show progress until the job has ended; exit code 1 unless it succeeded."""
     with connection.connect(api) as client:
         client.get(job_id)
-        job = watching.job(client, job_id)
+        job = progress_bars.job(client, job_id)
     if json:
-        printing.as_json(job)
+        console.as_json(job)
     else:
-        watching.summary(job)
-    watching.check_succeeded(job)
+        progress_bars.summary(job)
+    progress_bars.check_succeeded(job)
 
 
 @app.command("cancel")
@@ -112,7 +112,7 @@ def results(
     with connection.connect(api) as client:
         if out is None:
             for row in client.results(job_id, follow=follow):
-                printing.as_json_line(row)
+                console.as_json_line(row)
         else:
             _write(client, job_id, out)
 
@@ -123,7 +123,7 @@ def verify(job_id: JobId, *, json: Json = False, api: Api = None) -> int:
     with connection.connect(api) as client:
         report = client.verification(job_id)
     if json:
-        printing.as_json(report)
+        console.as_json(report)
     else:
         _show_report(report)
     return 0 if report["ok"] else FAILED
@@ -152,11 +152,11 @@ def chunks(job_id: JobId, *, limit: Limit = 100, json: Json = False, api: Api = 
     with connection.connect(api) as client:
         found = list(itertools.islice(client.chunks(job_id), limit))
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
     columns = ("id", "first_row", "rows", "state", "rows_failed", "crashes", "failures", "owner")
     headers = [column.replace("_", " ").upper() for column in columns]
-    printing.table(headers, [[chunk[column] for column in columns] for chunk in found])
+    console.table(headers, [[chunk[column] for column in columns] for chunk in found])
 
 
 def _control(
@@ -165,9 +165,9 @@ def _control(
     with connection.connect(api) as client:
         job = action(client, job_id)
     if json:
-        printing.as_json(job)
+        console.as_json(job)
     else:
-        printing.line(f"{job['id']} is {job['state']}")
+        console.line(f"{job['id']} is {job['state']}")
 
 
 def _write(client: Client, job_id: str, out: Path) -> None:
@@ -175,7 +175,7 @@ def _write(client: Client, job_id: str, out: Path) -> None:
     job = client.get(job_id)
     made = (job["output"] or {}).get("format")
     if made and out.suffix == f".{made}":
-        with watching.transfer("fetching", out) as progress:
+        with progress_bars.transfer("fetching", out) as progress:
             client.download(job_id, out, progress=progress)
     elif out.suffix == ".jsonl":
         _write_lines(client, job_id, out)
@@ -200,7 +200,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job["id"],
         job["state"],
         *_done(job),
-        printing.moment(job["created_at"]),
+        console.moment(job["created_at"]),
         job["name"],
         job["waiting_reason"],
     )
@@ -210,12 +210,16 @@ def _done(job: Job) -> tuple[str, str, str]:
     """How much is done and has failed, and how fast: rows, or steps of training."""
     if job["training"]:
         rate = job["training"]["rate"]
-        return f"{training.steps(job['training'])} steps", "-", training.rate(rate) if rate else "-"
+        return (
+            f"{training_progress.steps(job['training'])} steps",
+            "-",
+            training_progress.rate(rate) if rate else "-",
+        )
     rows = job["rows"]
     return (
-        f"{printing.number(rows['done'])}/{printing.number(rows['total'])}",
-        printing.number(rows["failed"]),
-        printing.rate(job["rate"]),
+        f"{console.number(rows['done'])}/{console.number(rows['total'])}",
+        console.number(rows["failed"]),
+        console.rate(job["rate"]),
     )
 
 
@@ -231,37 +235,37 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),
         ("pinned", job["model_pinned"]),
-        *watching.reading(job),
-        *(training.facts(job) if job["training"] else _bulk_facts(job)),
-        ("eta", job["eta_seconds"] and printing.duration(job["eta_seconds"])),
-        ("created", printing.moment(job["created_at"])),
-        ("finished", job["finished_at"] and printing.moment(job["finished_at"])),
+        *progress_bars.reading(job),
+        *(training_progress.facts(job) if job["training"] else _bulk_facts(job)),
+        ("eta", job["eta_seconds"] and console.duration(job["eta_seconds"])),
+        ("created", console.moment(job["created_at"])),
+        ("finished", job["finished_at"] and console.moment(job["finished_at"])),
     ]
 
 
 def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
     rows, chunks = job["rows"], job["chunks"]
     return [
-        ("rows", f"{printing.number(rows['done'])} of {printing.number(rows['total'])}"),
-        ("failed rows", printing.number(rows["failed"])),
+        ("rows", f"{console.number(rows['done'])} of {console.number(rows['total'])}"),
+        ("failed rows", console.number(rows["failed"])),
         ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
-        ("rate", printing.rate(job["rate"])),
-        ("tokens", printing.number(job["usage"]["tokens"])),
-        ("quality", job["quality"] and watching.quality(job["quality"])),
-        ("agreement", job["agreement"] and watching.agreement(job["agreement"])),
-        ("engine", printing.duration(job["usage"]["seconds"])),
+        ("rate", console.rate(job["rate"])),
+        ("tokens", console.number(job["usage"]["tokens"])),
+        ("quality", job["quality"] and progress_bars.quality(job["quality"])),
+        ("agreement", job["agreement"] and progress_bars.agreement(job["agreement"])),
+        ("engine", console.duration(job["usage"]["seconds"])),
     ]
 
 
 def _show_report(report: Job) -> None:
     for name in ("rows_total", "rows_input", "rows_output", "rows_failed", "missing", "duplicated"):
-        printing.line(f"{name.replace('_', ' ').ljust(12)}{printing.number(report[name])}")
+        console.line(f"{name.replace('_', ' ').ljust(12)}{console.number(report[name])}")
     if report.get("unhashed"):
-        count = printing.number(report["unhashed"])
-        printing.line(f"{count} parts have no hash: an earlier version wrote them")
+        count = console.number(report["unhashed"])
+        console.line(f"{count} parts have no hash: an earlier version wrote them")
     for problem in report["problems"]:
-        printing.line(f"differs: {problem}")
-    printing.line(_verdict(report))
+        console.line(f"differs: {problem}")
+    console.line(_verdict(report))
 
 
 def _verdict(report: Job) -> str:
@@ -274,7 +278,7 @@ def _verdict(report: Job) -> str:
 
 def _show_event(kind: str, data: Job, *, id: str | None, json: bool) -> None:  # noqa: A002
     if json:
-        printing.as_json_line({"id": id, "type": kind, **data})
+        console.as_json_line({"id": id, "type": kind, **data})
         return
     facts = " ".join(f"{name}={value}" for name, value in data.items() if name != "at")
-    printing.line(f"{printing.moment(data.get('at'))}  {kind}  {facts}")
+    console.line(f"{console.moment(data.get('at'))}  {kind}  {facts}")

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, printing, watching
+from api.cli import connection, console, progress_bars
 from api.cli.failures import Failure
-from jobs.signatures import Signature
+from jobs.models.signatures import Signature
 
 app = typer.Typer(help="The registry of models.")
 
@@ -31,10 +31,10 @@ def list_models(*, json: connection.Json = False, api: connection.Api = None) ->
     with connection.connect(api) as client:
         found = list(client.models.list())
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
     names = itertools.groupby((model["nightshift"] for model in found), lambda one: one["name"])
-    printing.table(
+    console.table(
         ("MODEL", "TASK", "KIND", "SIZE", "ALIASES", "CREATED"),
         [_name_row(list(versions)) for _, versions in names],
     )
@@ -46,13 +46,13 @@ def show(model: Model, *, json: connection.Json = False, api: connection.Api = N
     with connection.connect(api) as client:
         found = client.models.get(model)
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
     version = found["nightshift"]
     for name, value in _facts(version).items():
-        printing.line(f"{name:<9} {value}")
+        console.line(f"{name:<9} {value}")
     for split, report in version["metrics"].items():
-        printing.line(f"{split:<9} {_numbers(report)}")
+        console.line(f"{split:<9} {_numbers(report)}")
 
 
 @app.command("versions")
@@ -67,9 +67,9 @@ def versions(
     with connection.connect(api) as client:
         found = list(itertools.islice(client.models.versions(name), limit))
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("VERSION", "KIND", "SIZE", "ALIASES", "CREATED", "JOB", "METRICS"),
         [_version_row(version) for version in found],
     )
@@ -109,11 +109,11 @@ def download(
     """Fetch a version's files; each is compared with its hash."""
     if out.exists():
         raise Failure(f"--out must name a folder that does not exist yet, and {out} does")
-    with connection.connect(api) as client, watching.transfer("fetching", out) as progress:
+    with connection.connect(api) as client, progress_bars.transfer("fetching", out) as progress:
         found = client.models.download(model, out, progress=progress)
     version = found["nightshift"]
     if version["kind"] == "adapter":
-        printing.note(f"an adapter alone: its base is {version['base']}")
+        console.note(f"an adapter alone: its base is {version['base']}")
     _say(found, f"{found['id']} is in {out}", json=json)
 
 
@@ -138,9 +138,9 @@ def promotions(
     with connection.connect(api) as client:
         found = list(itertools.islice(client.models.promotions(name), limit))
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("AT", "ALIAS", "MOVED", "METRIC", "CANDIDATE", "VALUE", "INCUMBENT", "VALUE", "MARGIN"),
         [_promotion_row(decision) for decision in found],
     )
@@ -155,9 +155,9 @@ def _named(model: str) -> tuple[str, int]:
 
 def _say(answer: dict[str, Any], sentence: str, *, json: bool) -> None:
     if json:
-        printing.as_json(answer)
+        console.as_json(answer)
     else:
-        printing.line(sentence)
+        console.line(sentence)
 
 
 def _name_row(versions: list[dict[str, Any]]) -> tuple[Any, ...]:
@@ -167,9 +167,9 @@ def _name_row(versions: list[dict[str, Any]]) -> tuple[Any, ...]:
         f"{newest['name']}@{newest['version']}",
         newest["task"],
         newest["kind"],
-        printing.size(newest["bytes"]),
+        console.size(newest["bytes"]),
         ", ".join(aliases) or None,
-        printing.moment(newest["created_at"]),
+        console.moment(newest["created_at"]),
     )
 
 
@@ -178,9 +178,9 @@ def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
     return (
         version["version"],
         version["kind"],
-        "deleted" if gone else printing.size(version["bytes"]),
+        "deleted" if gone else console.size(version["bytes"]),
         ", ".join(version["aliases"]) or None,
-        printing.moment(version["created_at"]),
+        console.moment(version["created_at"]),
         version["job_id"],
         _numbers(version["metrics"].get("test") or version["metrics"].get("validation") or {}),
     )
@@ -188,7 +188,7 @@ def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
 
 def _promotion_row(decision: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        printing.moment(decision["at"]),
+        console.moment(decision["at"]),
         decision["alias"],
         "yes" if decision["promoted"] else "no",
         decision["metric"],
@@ -209,12 +209,12 @@ def _facts(version: dict[str, Any]) -> dict[str, Any]:
         "task": version["task"],
         "kind": version["kind"],
         "base": version["base"] or "from scratch",
-        "size": printing.size(version["bytes"]),
+        "size": console.size(version["bytes"]),
         "sha256": version["sha256"],
         "job": version["job_id"] or "-",
         "trained": trained.words if trained else "-",
         "code": version["lineage"].get("code_version") or "-",
-        "created": printing.moment(version["created_at"]),
+        "created": console.moment(version["created_at"]),
         **{f"  {split}": _words(facts) for split, facts in data.items()},
     }
 

@@ -9,7 +9,7 @@ import typer
 
 from api.cli import bulk
 from api.cli.failures import Failure
-from jobs.specs import PipelineTask
+from jobs.kinds import PipelineTask
 
 
 @bulk.command("pipeline")

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from api import entries
-from api.cli import printing
+from api.cli import console
 from api.cli.failures import Failure
+from api.server import accelerate_entries
 
 
 def spec(path: Path | None, *, kind: str) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def accelerate(path: Path | None) -> tuple[dict[str, Any] | None, str | None]:
         return None, None
     found = _mapping(path)
     precision = found.pop("mixed_precision", None)
-    taken, dropped = entries.without_refused(found)
+    taken, dropped = accelerate_entries.without_refused(found)
     if dropped:
-        printing.note(f"not taken from {path}: {', '.join(dropped)}")
+        console.note(f"not taken from {path}: {', '.join(dropped)}")
     return taken, precision
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from api.cli import printing
+from api.cli import console
 
 Report = Mapping[str, Any]
 
@@ -28,15 +28,15 @@ METRICS = {
 def show(job: Mapping[str, Any], report: Report) -> None:
     """The report of a job that has ended, what it registered, and whether an alias moved."""
     for split, found in _splits(report):
-        printing.line()
+        console.line()
         _show_split(split, found)
     output = job["output"] or {}
     if output.get("model"):
-        printing.line()
-        printing.line(_registered(output))
+        console.line()
+        console.line(_registered(output))
     if output.get("promotion"):
         for line in _promotion(output["promotion"], model=output["model"]):
-            printing.line(line)
+            console.line(line)
 
 
 def metrics(found: Report) -> str:
@@ -65,14 +65,14 @@ def _splits(report: Report) -> Iterator[tuple[str, Report]]:
 
 
 def _show_split(split: str, found: Report) -> None:
-    printing.line(f"{split}: {printing.number(found['rows'])} rows, {metrics(found)}")
+    console.line(f"{split}: {console.number(found['rows'])} rows, {metrics(found)}")
     if found.get("per_label"):
-        printing.table(
+        console.table(
             ("LABEL", "ROWS", "PRECISION", "RECALL", "F1"),
             [
                 (
                     label["label"],
-                    printing.number(label["rows"]),
+                    console.number(label["rows"]),
                     *(number(label[name]) for name in ("precision", "recall", "f1")),
                 )
                 for label in found["per_label"]
@@ -84,15 +84,15 @@ def _show_split(split: str, found: Report) -> None:
 
 def _show_confusion(labels: list[str], counts: list[list[int]]) -> None:
     if len(labels) > MOST_LABELS:
-        printing.line(
+        console.line(
             f"the confusion matrix of {len(labels)} labels is in `nightshift jobs report --json`"
         )
         return
-    printing.line("confusion, a row for each true label, a column for each predicted one:")
-    printing.table(
+    console.line("confusion, a row for each true label, a column for each predicted one:")
+    console.table(
         ("", *(_short(label) for label in labels)),
         [
-            (label, *(printing.number(count) for count in row))
+            (label, *(console.number(count) for count in row))
             for label, row in zip(labels, counts, strict=True)
         ],
     )
@@ -105,11 +105,11 @@ def _short(label: str) -> str:
 def _registered(output: Mapping[str, Any]) -> str:
     facts = [f"registered {output['model']}"]
     if output.get("bytes"):
-        facts.append(printing.size(output["bytes"]))
+        facts.append(console.size(output["bytes"]))
     if output.get("best_step") is not None:
-        facts.append(f"the weights of step {printing.number(output['best_step'])}")
+        facts.append(f"the weights of step {console.number(output['best_step'])}")
     if output.get("steps"):
-        facts.append(f"{printing.number(output['steps'])} steps trained")
+        facts.append(f"{console.number(output['steps'])} steps trained")
     return ", ".join(facts)
 
 

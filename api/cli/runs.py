@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, printing, reports
+from api.cli import connection, console, reports
 from api.cli.connection import Api, JobId, Json
 
 Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
@@ -24,19 +24,19 @@ def runs(job_id: JobId, *, limit: Limit = 50, json: Json = False, api: Api = Non
     with connection.connect(api) as client:
         found = list(itertools.islice(client.runs(job_id), limit))
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("RUN", "STATE", "FROM STEP", "STEP", "HOSTS", "FORMED", "ENDED", "REASON"),
         [
             (
                 run["number"],
                 run["state"],
-                printing.number(run["from_step"]),
-                f"{printing.number(run['step'])}/{printing.number(run['steps_total'])}",
+                console.number(run["from_step"]),
+                f"{console.number(run['step'])}/{console.number(run['steps_total'])}",
                 ", ".join(rank["host"] for rank in run["ranks"]),
-                printing.moment(run["created_at"]),
-                printing.moment(run["finished_at"]),
+                console.moment(run["created_at"]),
+                console.moment(run["finished_at"]),
                 run["reason"] or run["stop_reason"],
             )
             for run in found
@@ -57,10 +57,10 @@ def logs(
     with connection.connect(api) as client:
         for line in client.logs(job_id, rank=rank, run=run, follow=follow):
             if json:
-                printing.as_json_line(line)
+                console.as_json_line(line)
             else:
                 place = f"run {line['run']} rank {line['rank']}"
-                printing.line(f"{printing.moment(line['at'])}  {place}  {line['text']}")
+                console.line(f"{console.moment(line['at'])}  {place}  {line['text']}")
 
 
 def points(
@@ -76,10 +76,10 @@ def points(
     with connection.connect(api) as client:
         found = client.last_points(job_id) if name is None else list(client.points(job_id, name))
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
     columns = ("name", "step", "value", "run", "at")
-    printing.table([column.upper() for column in columns], [_point(point) for point in found])
+    console.table([column.upper() for column in columns], [_point(point) for point in found])
 
 
 def checkpoints(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
@@ -87,17 +87,17 @@ def checkpoints(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     with connection.connect(api) as client:
         found = client.checkpoints(job_id)
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("STEP", "BEST", "METRIC", "SIZE", "MADE", "STATE"),
         [
             (
-                printing.number(checkpoint["step"]),
+                console.number(checkpoint["step"]),
                 "best" if checkpoint["best"] else "",
                 reports.number(checkpoint["metric"]),
-                printing.size(checkpoint["bytes"]),
-                printing.moment(checkpoint["created_at"]),
+                console.size(checkpoint["bytes"]),
+                console.moment(checkpoint["created_at"]),
                 _kept(checkpoint),
             )
             for checkpoint in found
@@ -110,7 +110,7 @@ def report(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     with connection.connect(api) as client:
         found, job = client.report(job_id), client.get(job_id)
     if json:
-        printing.as_json(found)
+        console.as_json(found)
     else:
         reports.show(job, found)
 
@@ -118,7 +118,7 @@ def report(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
 def _point(point: dict[str, Any]) -> tuple[Any, ...]:
     value = point["value"]
     shown = "not finite" if value is None else f"{value:.6g}"
-    return (point["name"], point["step"], shown, point["run"], printing.moment(point["at"]))
+    return (point["name"], point["step"], shown, point["run"], console.moment(point["at"]))
 
 
 def _kept(checkpoint: dict[str, Any]) -> str:

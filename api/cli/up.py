@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, printing
+from api.cli import connection, console
 from api.cli.failures import FAILED, Failure
 
 Home = Annotated[
@@ -25,7 +25,7 @@ def up(home: Home = None) -> int:
 def down(home: Home = None) -> None:
     """Stop the stack of a state folder."""
     stopped = stack().stop(home or connection.home())
-    printing.line("stopped" if stopped else "nothing was running")
+    console.line("stopped" if stopped else "nothing was running")
 
 
 def status(*, home: Home = None, json: connection.Json = False) -> int:
@@ -38,10 +38,10 @@ def status(*, home: Home = None, json: connection.Json = False) -> int:
         for service in found.services
     ]
     if json:
-        printing.as_json({"api_url": found.api_url, "home": str(found.home), "services": services})
+        console.as_json({"api_url": found.api_url, "home": str(found.home), "services": services})
     else:
-        printing.line(f"running, pid {found.pid}, API {found.api_url}")
-        printing.table(("SERVICE", "PID", "ADDRESS", "LOG"), [tuple(s.values()) for s in services])
+        console.line(f"running, pid {found.pid}, API {found.api_url}")
+        console.table(("SERVICE", "PID", "ADDRESS", "LOG"), [tuple(s.values()) for s in services])
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from api.cli import connection, printing
+from api.cli import connection, console
 
 app = typer.Typer(help="Workers of the installation.")
 
@@ -20,9 +20,9 @@ def list_workers(*, json: connection.Json = False, api: connection.Api = None) -
     with connection.connect(api) as client:
         found = client.workers()
     if json:
-        printing.as_json(found)
+        console.as_json(found)
         return
-    printing.table(
+    console.table(
         ("WORKER", "POOL", "SLOTS", "DEVICE", "ALIVE", "LAST BEAT"),
         [
             (
@@ -31,14 +31,14 @@ def list_workers(*, json: connection.Json = False, api: connection.Api = None) -
                 worker["slots"],
                 worker["device"],
                 "yes" if worker["alive"] else "no",
-                printing.moment(worker["beat_at"]),
+                console.moment(worker["beat_at"]),
             )
             for worker in found
         ],
     )
     loaded = [(worker["name"], each) for worker in found for each in worker["engines"]]
     if loaded:
-        printing.table(
+        console.table(
             ("WORKER", "MODEL", "KIND", "ROWS SHARE BATCHES"),
             [(name, each["model"], each["kind"], each["sharing"]) for name, each in loaded],
         )

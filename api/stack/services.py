@@ -28,10 +28,12 @@ def compose(stack: StackInfo) -> list[Service]:
     login = {"NIGHTSHIFT_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{stack.key}"}
     flower = httpx.URL(stack.flower_url).copy_with(username="", password="")
     return [
-        _python(stack, "control", "workers.run", "control"),
-        _python(stack, "planner", "workers.run", "planner"),
-        _python(stack, "pool", "workers.run", "pool"),
-        replace(_python(stack, "host", "workers.run", "host"), grace_seconds=HOST_GRACE_SECONDS),
+        _python(stack, "control", "workers.processes", "control"),
+        _python(stack, "planner", "workers.processes", "planner"),
+        _python(stack, "pool", "workers.processes", "pool"),
+        replace(
+            _python(stack, "host", "workers.processes", "host"), grace_seconds=HOST_GRACE_SECONDS
+        ),
         replace(
             _python(stack, "api", "api.server"),
             address=stack.api_url,
@@ -71,7 +73,7 @@ def is_healthy(url: str) -> bool:
 
 
 def _flower(port: int | None) -> tuple[str, ...]:
-    return ("workers.run", "flower", f"--port={port}", "--address=127.0.0.1")
+    return ("workers.processes", "flower", f"--port={port}", "--address=127.0.0.1")
 
 
 def _python(

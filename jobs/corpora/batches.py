@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA, RowCode
+from jobs.results.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA, RowCode
 
 MAX_ROWS = 4096
 MAX_BYTES = 2**20

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jobs.corpora import messages
 from jobs.corpora.targets import Target, Targets
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
+from jobs.kinds import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
 
 USUAL = ("text", "content", "sentence", "body", "document", "title")
 _LABELS = ("label", "labels")

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 
 
 class Refused(StrEnum):

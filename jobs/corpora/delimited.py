@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.corpora import clean, columns, lines, opening
+from jobs.corpora import columns, fast_path, lines, text_stream
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS
 from jobs.corpora.records import Broken, Parser, Record
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
-from jobs.rows import RowCode
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
+from jobs.results.schemas import RowCode
 
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
 
@@ -38,7 +38,7 @@ def _read(
     delimiter: str,
     targets: Targets | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    with opening.text(source, corpus) as stream:
+    with text_stream.text(source, corpus) as stream:
         parser = Parser(delimiter=delimiter, max_row_bytes=max_row_bytes)
         found = parser.read(lines.blocks(stream, max_row_bytes=max_row_bytes))
         header = _header(next(found, None), source.name)
@@ -46,7 +46,7 @@ def _read(
         places = _places(header, corpus, chosen)
         if targets is None:  # from the second block on: the first is under way
             parser.clean = functools.partial(
-                clean.records,
+                fast_path.records,
                 delimiter=delimiter,
                 max_row_bytes=max_row_bytes,
                 width=places.width,
@@ -74,7 +74,7 @@ def _batches(
             if rows:
                 yield rows.batch()
                 rows, size = no_rows(targets), 0
-            yield from clean.pages(record)
+            yield from fast_path.pages(record)
             continue
         line, fields = record
         if isinstance(fields, Broken):

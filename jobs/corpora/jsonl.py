@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from jobs.corpora import clean, columns, documents, lines, opening, values
+from jobs.corpora import columns, documents, fast_path, lines, text_stream, values
 from jobs.corpora.batches import Rows
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
-from jobs.rows import RowCode
-from jobs.specs import Corpus, LabelledCorpus
+from jobs.kinds import Corpus, LabelledCorpus
+from jobs.results.schemas import RowCode
 
 HEAD_ROWS = 1000
 _KEPT_KEYS = 1000  # of a head in which every row has keys of its own
@@ -38,10 +38,10 @@ def read(
     source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Every line that is not blank."""
-    with opening.text(source, corpus) as stream:
+    with text_stream.text(source, corpus) as stream:
         blocks = lines.numbered(stream, max_row_bytes=max_row_bytes)
         chosen = _choose(blocks, source.name, corpus, targets)
-    with opening.text(source, corpus) as stream:
+    with text_stream.text(source, corpus) as stream:
         for number, block in lines.numbered(stream, max_row_bytes=max_row_bytes):
             if isinstance(block, lines.LongLine):
                 rows = no_rows(targets)
@@ -59,9 +59,9 @@ def _batches(
     targets: Targets | None,
 ) -> Iterator[pa.RecordBatch]:
     if targets is None:
-        whole = clean.objects(block, number, text=chosen.text, row_id=id_column)
+        whole = fast_path.objects(block, number, text=chosen.text, row_id=id_column)
         if whole is not None:
-            yield from clean.pages(whole)
+            yield from fast_path.pages(whole)
             return
     for page in lines.split(number, block):
         rows = no_rows(targets)

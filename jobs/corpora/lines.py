@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.corpora.opening import Readable
+from jobs.corpora.text_stream import Readable
 
 BLOCK = 512 * 2**10
 PAGE_ROWS = 4096

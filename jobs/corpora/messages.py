@@ -12,7 +12,7 @@ import json
 
 from jobs.corpora import values
 from jobs.corpora.records import Broken
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 
 COLUMN = "messages"
 """Where conversations stand when nobody says where."""

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.corpora import arrow_values, clean, columns, int96, opening
+from jobs.corpora import arrow_values, columns, fast_path, int96, text_stream
 from jobs.corpora.arrow_values import is_text
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, Targets, no_rows
 from jobs.errors import CorpusFailure
-from jobs.rows import RowCode
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
+from jobs.results.schemas import RowCode
 
 STEP = 128
 _BUFFER = 2**20
@@ -33,7 +33,7 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Every row, row group by row group."""
     with source.open() as raw:
-        watched = opening.Watched(raw, source.name)
+        watched = text_stream.Watched(raw, source.name)
         file = _opened(watched)
         chosen = _choose(file.schema_arrow, corpus, targets)
         if corpus.id_column is not None and int96.is_in(file.schema, corpus.id_column):
@@ -50,7 +50,7 @@ def read(
             line += part.num_rows
 
 
-def _opened(watched: opening.Watched, *, unit: str = "ns") -> pq.ParquetFile:
+def _opened(watched: text_stream.Watched, *, unit: str = "ns") -> pq.ParquetFile:
     with watched.blamed(_WHAT):
         return pq.ParquetFile(
             watched,
@@ -61,7 +61,7 @@ def _opened(watched: opening.Watched, *, unit: str = "ns") -> pq.ParquetFile:
         )
 
 
-def _int96_unit(watched: opening.Watched, name: str) -> str:
+def _int96_unit(watched: text_stream.Watched, name: str) -> str:
     """The finest unit that holds every time of the column, which is read for that once more."""
     batches = _opened(watched, unit="s").iter_batches(STEP * 32, columns=[name], use_threads=False)
     with watched.blamed(_WHAT):
@@ -134,7 +134,7 @@ def _first_field(schema: pa.Schema, name: str) -> pa.Field:
 
 
 def _steps(
-    file: pq.ParquetFile, watched: opening.Watched, chosen: columns.Chosen, row_id: str | None
+    file: pq.ParquetFile, watched: text_stream.Watched, chosen: columns.Chosen, row_id: str | None
 ) -> Iterator[pa.RecordBatch]:
     """Columns ``text``, ``id`` and, of a labelled corpus, ``target``, a few rows at a time."""
     wanted = {"text": chosen.text}
@@ -258,7 +258,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatch:
     """The part in the corpus's schema; without a bad row nothing passes through Python."""
     lines = pa.arange(line, line + part.num_rows)
-    made = clean.batch(lines, part.column("id"), part.column("text"))
+    made = fast_path.batch(lines, part.column("id"), part.column("text"))
     if made is not None:
         return made
     return _row_by_row(part, line, max_row_bytes, rows=no_rows(None))

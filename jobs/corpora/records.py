@@ -24,10 +24,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.corpora import clean
+from jobs.corpora import fast_path
 from jobs.corpora.batches import too_long_message
 from jobs.corpora.lines import LongLine
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 
 PATIENCE = 4
 
@@ -44,7 +44,7 @@ Record = tuple[int, list[str] | Broken]
 """The line on which it begins, and its fields; undecodable bytes are half surrogate pairs."""
 
 
-Clean = Callable[[bytes, int], clean.Records | None]
+Clean = Callable[[bytes, int], fast_path.Records | None]
 """Takes what is clean of bytes that begin with a record, on a line of this number."""
 
 

@@ -16,8 +16,8 @@ from enum import StrEnum
 from jobs.corpora import messages, values
 from jobs.corpora.batches import LabelledRows, Rows
 from jobs.corpora.records import Broken
-from jobs.rows import RowCode
-from jobs.specs import Task
+from jobs.kinds import Task
+from jobs.results.schemas import RowCode
 
 MAX_LABEL = 500
 """Characters of one label; a longer one is a text in the wrong column."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from jobs.corpora import lines, opening
+from jobs.corpora import lines, text_stream
 from jobs.corpora.batches import Rows
 from jobs.corpora.columns import given_target, missing
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets, no_rows
-from jobs.specs import Corpus, LabelledCorpus
+from jobs.kinds import Corpus, LabelledCorpus
 
 
 def read(
@@ -27,7 +27,7 @@ def read(
             f"plain text has no columns, so nothing in {source.name} says what the {targets} of a "
             "line is: hand in JSONL, CSV, TSV or Parquet"
         )
-    with opening.text(source, corpus) as stream:
+    with text_stream.text(source, corpus) as stream:
         for page in lines.pages(stream, max_row_bytes=max_row_bytes):
             rows = _fill(no_rows(targets), page, max_row_bytes)
             if rows:

@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, specs
+from jobs import clock, kinds
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, Limits
-from jobs.decisions.quality import Quality
+from jobs.decisions.result_quality import Quality
 from jobs.errors import LeaseLost
-from jobs.ledger import moves, result_rows
+from jobs.ledger import result_rows, transitions
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 
@@ -35,7 +35,7 @@ class ChunkLease:
     fence: int
     job_id: str
     project_id: str
-    spec: specs.AnyBulk
+    spec: kinds.AnyBulk
     model_pinned: str | None  # what a registry reference meant at accept; null: it is none
     model_digest: str
     embedding_width: int | None  # of an embed job
@@ -114,7 +114,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
         fence=row.fence,
         job_id=row.job_id,
         project_id=row.project_id,
-        spec=specs.bulk(row.spec),
+        spec=kinds.bulk(row.spec),
         model_pinned=row.model_pinned,
         model_digest=row.model_digest or "",
         embedding_width=row.embedding_width,
@@ -197,7 +197,7 @@ def give_up(session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits:
     if not faults.ends(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
         return False
     message = faults.end_message(diagnosis, tries=tries, failing_for=now - since)
-    moves.fail(session, held.job_id, code=diagnosis.code, message=message)
+    transitions.fail(session, held.job_id, code=diagnosis.code, message=message)
     return True
 
 

@@ -10,14 +10,14 @@ from sqlalchemy.orm import Session
 
 from jobs import states
 from jobs.errors import Conflict, NotFound
-from jobs.ledger import moves
-from jobs.specs import TRAINING
+from jobs.kinds import TRAINING
+from jobs.ledger import transitions
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
 _AFRESH: dict[str, Any] = {
-    **moves.STEP_VOID,
-    **moves.STEP_WELL,
+    **transitions.STEP_VOID,
+    **transitions.STEP_WELL,
     "error_code": None,
     "error_message": None,
     "output": None,
@@ -42,7 +42,9 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return
     states.check_move(job.state, JobState.CANCELLING)
-    moves.move(session, job_id, JobState.CANCELLING, **moves.STEP_VOID | moves.STEP_WELL)
+    transitions.move(
+        session, job_id, JobState.CANCELLING, **transitions.STEP_VOID | transitions.STEP_WELL
+    )
 
 
 def pause(session: Session, job_id: str, *, project_id: str) -> None:
@@ -51,14 +53,14 @@ def pause(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    moves.move(session, job_id, JobState.PAUSED, **moves.STEP_VOID)
+    transitions.move(session, job_id, JobState.PAUSED, **transitions.STEP_VOID)
 
 
 def resume(session: Session, job_id: str, *, project_id: str) -> None:
     """Let a paused job go on where it was; harmless on one that is not paused but active."""
     job = _locked(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
-        moves.move(session, job_id, _resumed(job))
+        transitions.move(session, job_id, _resumed(job))
     elif job.state not in states.CLAIMABLE and job.state is not JobState.QUEUED:
         raise Conflict(
             f"only a paused job can be resumed; {job_id} is {job.state}", code="state_conflict"
@@ -91,7 +93,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
             "`nightshift jobs verify` looks for it",
             code="nothing_to_retry",
         )
-    moves.move(session, job_id, target, expires_at=_new_deadline(job), **_AFRESH)
+    transitions.move(session, job_id, target, expires_at=_new_deadline(job), **_AFRESH)
     return waiting
 
 
@@ -99,7 +101,7 @@ def expire(session: Session, *, limit: int = 100) -> int:
     """End every job whose deadline has passed; the number of jobs."""
     found = session.scalars(late().limit(limit).with_for_update(skip_locked=True)).all()
     for job_id in found:
-        moves.move(session, job_id, JobState.EXPIRED, **moves.STEP_VOID)
+        transitions.move(session, job_id, JobState.EXPIRED, **transitions.STEP_VOID)
     return len(found)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.decisions import quality, tolerance
-from jobs.decisions.tolerance import Limit
-from jobs.ledger import events, moves
+from jobs.decisions import failure_limit, result_quality
+from jobs.decisions.failure_limit import Limit
+from jobs.ledger import events, transitions
 from jobs.queries import failed_rows
 from jobs.queries import jobs as job_queries
 from jobs.states import JobState, sources
@@ -38,22 +38,22 @@ def end(session: Session, job_id: str) -> bool:
     if locked is None or reason is None:
         return False
     record(session, locked)
-    return moves.fail(session, job_id, code=CODE, message=reason)
+    return transitions.fail(session, job_id, code=CODE, message=reason)
 
 
 def record(session: Session, job: Job) -> None:
     """Tell in the job's history what failed, and what makes its answers doubtful, at its end."""
     for errors in failed_rows.by_code(session, job.id):
         events.record(session, job_id=job.id, type="row_errors", **vars(errors))
-    for warning in quality.warnings(job_queries.quality(session, job.id), kind=job.kind):
+    for warning in result_quality.warnings(job_queries.quality(session, job.id), kind=job.kind):
         events.record(session, job_id=job.id, type="warning", **vars(warning))
 
 
 def _reason(session: Session, job: Job) -> str | None:
     """Why the job ends, in words."""
     limit, found = Limit.parse(job.spec.get("max_failed")), failed_rows.tally(session, job)
-    verdict = tolerance.judge(found, limit)
+    verdict = failure_limit.judge(found, limit)
     if verdict is None:
         return None
     errors = failed_rows.by_code(session, job.id)
-    return tolerance.message(verdict, found, limit, errors=errors)
+    return failure_limit.message(verdict, found, limit, errors=errors)

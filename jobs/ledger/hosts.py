@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
 from jobs.ledger import events
 from jobs.queries import gangs
 from jobs.states import RankState

@@ -13,8 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import specs
-from jobs.decisions.judging import Outcome
+from jobs import kinds
+from jobs.decisions.run_verdict import Outcome
 from jobs.errors import LeaseLost
 from jobs.ledger import events
 from jobs.states import LIVE_RUN, RankState, RunState
@@ -37,7 +37,7 @@ class RankLease:
     rank: int
     machines: int
     address: str  # of rank 0's host
-    spec: specs.AnyTraining
+    spec: kinds.AnyTraining
     dataset: dict[str, Any]
     model_pinned: str | None
     checkpoint_id: int | None
@@ -103,7 +103,7 @@ def claim(
         rank=row.rank,
         machines=row.machines,
         address=row.address,
-        spec=specs.training(row.spec),
+        spec=kinds.training(row.spec),
         dataset=row.dataset or {},
         model_pinned=row.model_pinned,
         checkpoint_id=row.checkpoint_id,

@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs import bundles
-from jobs.bundles import File
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
+from jobs.models import bundles
+from jobs.models.bundles import File
+from jobs.models.references import ALIAS, Registered
+from jobs.models.signatures import Signature
 from jobs.queries import registry
-from jobs.references import ALIAS, Registered
-from jobs.signatures import Signature
 from jobs.states import FINAL
 from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
 

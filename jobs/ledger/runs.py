@@ -16,9 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import ids
-from jobs.decisions.judging import Fault, Outcome, Verdict
+from jobs.decisions.run_verdict import Fault, Outcome, Verdict
 from jobs.errors import LeaseLost
-from jobs.ledger import events, moves, ranks
+from jobs.ledger import events, ranks, transitions
 from jobs.ledger.ranks import RankLease
 from jobs.queries import checkpoints
 from jobs.states import LIVE_RUN, JobState, RankState, RunState
@@ -104,7 +104,7 @@ def succeed(session: Session, held: RankLease, *, output: dict[str, Any]) -> Non
         .where(Rank.run_id == held.run_id, Rank.state != RankState.ENDED)
         .values(**ranks.ending(Outcome.DONE))
     )
-    if not moves.move(
+    if not transitions.move(
         session,
         held.job_id,
         JobState.SUCCEEDED,
@@ -123,7 +123,7 @@ def end_cancelled(session: Session, *, kinds: Sequence[str]) -> int:
             Job.state == JobState.CANCELLING, Job.kind.in_(kinds), ~live.exists()
         )
     ).all()
-    return sum(moves.move(session, job_id, JobState.CANCELLED) for job_id in ready)
+    return sum(transitions.move(session, job_id, JobState.CANCELLED) for job_id in ready)
 
 
 def _live(session: Session, job_id: str) -> bool:
@@ -229,4 +229,4 @@ def _gave_up(count: int, verdict: Verdict) -> str:
 def _fail(session: Session, job: Job, *, code: str, message: str) -> None:
     session.flush()
     if job.state is JobState.RUNNING:
-        moves.fail(session, job.id, code=code, message=message)
+        transitions.fail(session, job.id, code=code, message=message)

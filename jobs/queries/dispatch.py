@@ -1,4 +1,4 @@
-"""What could be sent to workers now: the facts for ``decisions.sharing`` and ``decisions.windows``.
+"""What could be sent to workers now: the facts for fair share and the dispatch window.
 
 The queries never scan past what is not eligible: chunks by the partial index over pending ones,
 jobs by the partial index over those that have not ended.
@@ -11,10 +11,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.decisions.sharing import Candidate
-from jobs.ledger import steps
-from jobs.ledger.steps import STATES, Step
-from jobs.specs import BULK
+from jobs.decisions.fair_share import Candidate
+from jobs.kinds import BULK
+from jobs.ledger import step_leases
+from jobs.ledger.step_leases import STATES, Step
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Project
 
@@ -104,7 +104,7 @@ def step_candidates(
 def wants_step(step: Step) -> sa.ColumnElement[bool]:
     """Jobs whose next step this is, which nobody holds and which does not wait after a failure."""
     free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
-    return sa.and_(Job.state.in_(STATES[step]), free, steps.due())
+    return sa.and_(Job.state.in_(STATES[step]), free, step_leases.due())
 
 
 def all_chunks_done() -> sa.Select[str]:

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
-from jobs.decisions.tolerance import RowErrors, Tally
-from jobs.specs import BULK
+from jobs.decisions.failure_limit import RowErrors, Tally
+from jobs.kinds import BULK
 from jobs.states import CLAIMABLE, ChunkState
 from jobs.tables import Chunk, Job
 
@@ -26,7 +26,7 @@ def suspects() -> sa.Select[str]:
 
 
 def tally(session: Session, job: Job) -> Tally:
-    """The facts for ``decisions.tolerance``; codes only while the job has no result."""
+    """The facts for ``decisions.failure_limit``; codes only while the job has no result."""
     failed = session.scalar(
         sa.select(sa.func.sum(Chunk.rows_failed)).where(Chunk.job_id == job.id, _FAILED, _DONE)
     )

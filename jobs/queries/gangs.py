@@ -1,4 +1,4 @@
-"""Who wants hosts, who has them, who is there: the facts for ``decisions.gangs``."""
+"""Who wants hosts, who has them, who is there: the facts for ``decisions.gang_scheduling``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, specs
-from jobs.decisions.gangs import Holding, Wish
-from jobs.decisions.judging import Outcome, RankFacts
-from jobs.specs import BULK, TRAINING
+from jobs import clock, kinds
+from jobs.decisions.gang_scheduling import Holding, Wish
+from jobs.decisions.run_verdict import Outcome, RankFacts
+from jobs.kinds import BULK, TRAINING
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
 from jobs.tables import Chunk, Host, Job, Project, Rank, Run
 
@@ -188,7 +188,7 @@ def _wanting(*columns: Any) -> sa.Select[Any]:
 
 
 def _wish(row: Any) -> Wish:
-    machines = specs.training(row.spec).machines
+    machines = kinds.training(row.spec).machines
     return Wish(
         job_id=row.id,
         project_id=row.project_id,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import clock
-from jobs.queries.surroundings import SILENCE
+from jobs.queries.capacity import SILENCE
 from jobs.tables import Host, Job, Run
 
 

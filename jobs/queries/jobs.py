@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import clock
-from jobs.decisions import quality as quality_decisions
-from jobs.decisions import waiting
-from jobs.decisions.quality import Quality, QualityWarning
-from jobs.decisions.tolerance import RowErrors
+from jobs.decisions import result_quality as quality_decisions
+from jobs.decisions import waiting_reason
+from jobs.decisions.failure_limit import RowErrors
+from jobs.decisions.result_quality import Quality, QualityWarning
 from jobs.errors import NotFound
-from jobs.queries import awaiting, failed_rows, surroundings, training
-from jobs.queries.training import Training
-from jobs.specs import BULK
+from jobs.kinds import BULK
+from jobs.queries import capacity, failed_rows, gang_waits, training_progress
+from jobs.queries.training_progress import Training
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
 
@@ -155,9 +155,9 @@ def page(
 def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
     now = clock.now(session)
     counts = _counts(session, [job.id for job in jobs])
-    around = surroundings.look(session)
-    gangs = awaiting.look(session, jobs)
-    trained = training.look(session, jobs, now=now)
+    around = capacity.look(session)
+    gangs = gang_waits.look(session, jobs)
+    trained = training_progress.look(session, jobs, now=now)
     return [
         JobView(
             job=job,
@@ -180,8 +180,12 @@ def _row_errors(session: Session, job: Job) -> list[RowErrors]:
     return failed_rows.by_code(session, job.id) if job.kind in BULK else []
 
 
-def _reason(facts: waiting.Facts, gang: waiting.GangFacts | None) -> str | None:
-    return waiting.reason(facts) if gang is None else waiting.training_reason(facts, gang)
+def _reason(facts: waiting_reason.Facts, gang: waiting_reason.GangFacts | None) -> str | None:
+    return (
+        waiting_reason.reason(facts)
+        if gang is None
+        else waiting_reason.training_reason(facts, gang)
+    )
 
 
 def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
@@ -258,16 +262,16 @@ def _by_label() -> sa.Select[str, int]:
 
 
 def _facts(
-    job: Job, counts: Counts, *, around: surroundings.Surroundings, now: datetime
-) -> waiting.Facts:
+    job: Job, counts: Counts, *, around: capacity.Surroundings, now: datetime
+) -> waiting_reason.Facts:
     expires = job.step_lease_expires_at
-    return waiting.Facts(
+    return waiting_reason.Facts(
         now=now,
         state=job.state,
         pool=job.pool,
         control_turned_at=around.control_turned_at,
         broker_error=around.broker_error,
-        planners=around.slots.get(surroundings.PLANNERS, 0),
+        planners=around.slots.get(capacity.PLANNERS, 0),
         slots=around.slots.get(job.pool, 0),
         pending=counts.pending,
         leased=counts.leased - counts.silent,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.errors import NotFound
-from jobs.references import Registered
+from jobs.models.references import Registered
 from jobs.tables import Model, ModelAlias, ModelVersion, Promotion
 
 

@@ -114,7 +114,7 @@ class Job(Base):
 
     embedding_width: Mapped[int | None]  # by the planner, of an embed job; null: of other kinds
     reading: Mapped[Json | None]  # by the planner: how the model was trained to read rows, and what
-    # the job has otherwise (jobs.signatures.Reading); null: the model's folder does not say
+    # the job has otherwise (jobs.models.signatures.Reading); null: the model's folder does not say
 
     # Of training and evaluation.
     dataset: Mapped[Json | None]  # by the planner: rows, labels, rejected rows by split

@@ -47,7 +47,9 @@ class ModelVersion(Base):
     sha256: Mapped[str]  # over paths and hashes of all files: the artefact's identity
     metrics: Mapped[Json]  # the evaluation: split -> report
     lineage: Mapped[Json]  # job, spec, corpora with hashes, base with digest, code version
-    signature: Mapped[Json | None]  # how it was trained to read rows (jobs.signatures.Signature);
+    signature: Mapped[
+        Json | None
+    ]  # how it was trained to read rows (jobs.models.signatures.Signature);
     # null: registered before signatures were kept
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))  # null: uploaded by a person
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

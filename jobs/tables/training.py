@@ -109,7 +109,7 @@ class Rank(Base):
     lease_expires_at: Mapped[datetime | None]  # set if and only if it is leased
     phase: Mapped[str | None]  # what its processes do, in a word; null: not begun
     progress_at: Mapped[datetime | None]  # when they last told of progress
-    outcome: Mapped[str | None]  # set if and only if it has ended: see decisions.judging
+    outcome: Mapped[str | None]  # set if and only if it has ended: see decisions.run_verdict
     exit_code: Mapped[int | None] = mapped_column(Integer)  # of the launcher; null: none was seen
     error_code: Mapped[str | None]  # of a fault of the job's own; null: not one of those
     error: Mapped[str | None]  # in words, with the end of its log

@@ -9,12 +9,12 @@ from typing import Any
 
 from jobs.database import Sessions
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions.judging import Fault, Verdict
-from jobs.ledger import checkpoints, hosts, measuring, planning, ranks, runs, steps
+from jobs.decisions.run_verdict import Fault, Verdict
+from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
 from jobs.ledger.hosts import Presented
-from jobs.ledger.planning import DataShard
+from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import RankLease
-from jobs.ledger.steps import Step
+from jobs.ledger.step_leases import Step
 from jobs.states import RunState
 
 LEASE = timedelta(seconds=60)
@@ -45,7 +45,9 @@ class Gang:
 
     def plan(self, *, rows: int = 90, rejected: int = 0) -> None:
         with self._sessions.begin() as session:
-            held = steps.claim(session, self._job_id, step=Step.PLAN, owner="hands", lease=LEASE)
+            held = step_leases.claim(
+                session, self._job_id, step=Step.PLAN, owner="hands", lease=LEASE
+            )
         assert held is not None
         facts = SplitFacts(
             rows=rows,
@@ -57,7 +59,7 @@ class Gang:
         )
         shard = DataShard(Split.TRAIN, object_key="none", sha256="0", first_row=0, rows=rows)
         with self._sessions.begin() as session:
-            planning.complete_dataset(
+            plans.complete_dataset(
                 session,
                 held,
                 shards=[shard],
@@ -87,11 +89,11 @@ class Gang:
 
     def measure(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         with self._sessions.begin() as session:
-            measuring.add_points(session, self._leases[0], points)
+            telemetry.add_points(session, self._leases[0], points)
 
     def say(self, *lines: str, rank: int = 0) -> None:
         with self._sessions.begin() as session:
-            measuring.add_log_lines(session, self._leases[rank], lines)
+            telemetry.add_log_lines(session, self._leases[rank], lines)
 
     def checkpoint(self, step: int, *, metric: float | None = None, best: bool = False) -> None:
         with self._sessions.begin() as session:

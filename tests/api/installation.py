@@ -20,16 +20,17 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from api.stack import ports
-from jobs import database, objects, outputs, parts, rows
+from jobs import database, objects
 from jobs.database import Sessions
-from jobs.decisions.quality import Quality
-from jobs.ledger import chunks, finalizing, findings, moves, planning, projects, steps
+from jobs.decisions.result_quality import Quality
+from jobs.kinds import OutputFormat
+from jobs.ledger import chunks, finalization, findings, plans, projects, step_leases, transitions
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.ledger.planning import PlannedShard
-from jobs.ledger.steps import Step, StepLease
+from jobs.ledger.plans import PlannedShard
+from jobs.ledger.step_leases import Step, StepLease
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
-from jobs.specs import OutputFormat
+from jobs.results import outputs, parts, schemas
 from jobs.states import JobState
 from jobs.tables import Job
 from tests.support.waiting import wait_until
@@ -180,9 +181,9 @@ class Hands:
             index=0, object_key="shards/none", first_row=0, chunk_rows=tuple(chunk_rows)
         )
         with self._sessions.begin() as session:
-            planning.begin(session, held, fingerprint="f", model_digest="d")
-            planning.add_shard(session, held, shard)
-            planning.complete(session, held)
+            plans.begin(session, held, fingerprint="f", model_digest="d")
+            plans.add_shard(session, held, shard)
+            plans.complete(session, held)
 
     def work(
         self,
@@ -226,12 +227,16 @@ class Hands:
 
     def finish(self) -> None:
         with self._sessions.begin() as session:
-            moves.move(session, self._job_id, JobState.FINALIZING)
+            transitions.move(session, self._job_id, JobState.FINALIZING)
         held = self._step(Step.FINALIZE)
         with self._sessions.begin() as session:
             done = list(chunk_queries.done_parts(session, self._job_id))
             tables = outputs.tables(
-                self._store, done, schema=rows.CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
+                self._store,
+                done,
+                schema=schemas.CLASSIFY_SCHEMA,
+                keep_text=False,
+                beat=lambda: None,
             )
             key = f"jobs/{self._job_id}/output/results.jsonl"
             file = outputs.write_file(self._store, key, tables, output_format=OutputFormat.JSONL)
@@ -245,7 +250,7 @@ class Hands:
                 "rows_failed": sum(part.rows_failed for part in done),
                 "bytes": file.bytes,
             }
-            assert finalizing.finish(session, held, output=output)
+            assert finalization.finish(session, held, output=output)
 
     def forget_spec(self) -> None:
         """Leave a row that the code does not expect."""
@@ -254,12 +259,12 @@ class Hands:
 
     def fail(self, *, code: str, message: str) -> None:
         with self._sessions.begin() as session:
-            moves.move(session, self._job_id, JobState.PLANNING)
-            moves.fail(session, self._job_id, code=code, message=message)
+            transitions.move(session, self._job_id, JobState.PLANNING)
+            transitions.fail(session, self._job_id, code=code, message=message)
 
     def _step(self, step: Step) -> StepLease:
         with self._sessions.begin() as session:
-            held = steps.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
+            held = step_leases.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
         assert held is not None
         return held
 
@@ -287,5 +292,5 @@ def _results(held: ChunkLease, *, failed: int) -> pa.Table:
             "error_code": [None] * good + ["empty_text"] * failed,
             "error_message": [None] * good + ["the text is empty"] * failed,
         },
-        schema=rows.CLASSIFY_SCHEMA,
+        schema=schemas.CLASSIFY_SCHEMA,
     )

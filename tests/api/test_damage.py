@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.client import Client
-from api.transport import ApiError
+from api.client.transport import ApiError
 from tests.api.conftest import Crew
 from tests.api.installation import Installation, Tenant
 

@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from api.client import ApiError, Client
-from jobs import bundles
 from jobs.ledger import registry
+from jobs.models import bundles
 from tests.api.installation import Tenant
 
 WEIGHTS = bytes(range(256)) * 40

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.decisions.quality import Quality
+from jobs.decisions.result_quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 

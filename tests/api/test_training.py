@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from api import entries
-from jobs import reports
+from api.server import accelerate_entries
+from jobs.results import reports
 from tests.api.conftest import Crew
 from tests.api.gang import REPORT, Gang, trained
 from tests.api.installation import Installation, Tenant
 from tests.support.waiting import wait_until
-from workers.training import launching
+from workers.training import launch
 
 
 def _error(answer: httpx.Response) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def test_an_accelerate_config_may_say_what_is_the_recipes(tenant: Tenant) -> Non
 
 
 def test_the_entries_that_are_taken_are_those_that_the_launcher_knows() -> None:
-    assert entries.TAKEN == launching.KNOWN
-    refused = {*launching.OURS, *launching.ELSEWHERE}
-    assert refused <= set(entries.REFUSED_OF_DEEPSPEED)
+    assert accelerate_entries.TAKEN == launch.KNOWN
+    refused = {*launch.OURS, *launch.ELSEWHERE}
+    assert refused <= set(accelerate_entries.REFUSED_OF_DEEPSPEED)
 
 
 def test_a_job_that_has_no_gang_yet_says_what_it_waits_for(tenant: Tenant, job_id: str) -> None:

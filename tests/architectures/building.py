@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from jobs.specs import Architecture, Task
-from workers.training import scratch
+from jobs.kinds import Architecture, Task
+from workers.training import from_scratch
 
 WORDS = {
     "sports": ("goal", "match", "球队", "决赛"),
@@ -45,7 +45,7 @@ def untrained(
     max_tokens: int | None = 64,
 ) -> Path:
     """A folder as ``scratch`` makes it of 500 rows."""
-    scratch.build(
+    from_scratch.build(
         architecture,
         task=task,
         texts=[text for text, _ in some_rows(500)],

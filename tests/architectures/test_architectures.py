@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from jobs.specs import Architecture, Task
+from jobs.kinds import Architecture, Task
 from tests.architectures.building import (
     LABELS,
     WORDS,
@@ -27,7 +27,7 @@ from workers.architectures import (
     TextCNNConfig,
     TextCNNForSequenceClassification,
 )
-from workers.inference.classifier import Prediction
+from workers.inference.tasks.classifier import Prediction
 
 ARCHITECTURES = tuple(Architecture)
 CLASSIFIERS = ("textcnn", "lstm")

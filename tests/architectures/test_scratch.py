@@ -11,16 +11,16 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from jobs import models
-from jobs.specs import FROM_SCRATCH, Architecture, Task
+from jobs.kinds import FROM_SCRATCH, Architecture, Task
+from jobs.models import inspection
 from tests.architectures.building import LABELS, some_rows, untrained
-from workers.training import scratch
+from workers.training import from_scratch
 
 KINDS = [(each, task) for each, tasks in FROM_SCRATCH.items() for task in tasks]
 
 
 def tokenizer(texts: list[str], *, task: Task, enclosed: bool = False) -> Any:
-    return scratch.train_tokenizer(texts, task=task, enclosed=enclosed, max_tokens=None)
+    return from_scratch.train_tokenizer(texts, task=task, enclosed=enclosed, max_tokens=None)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -53,7 +53,7 @@ def test_another_seed_makes_other_weights_and_the_same_tokenizer(tmp_path: Path)
     first = digest(untrained(Architecture.LSTM, tmp_path / "first"))
     with torch.random.fork_rng():
         torch.manual_seed(99)
-        scratch.build(
+        from_scratch.build(
             Architecture.LSTM,
             task=Task.CLASSIFY,
             texts=[text for text, _ in some_rows(500)],
@@ -77,7 +77,7 @@ def test_building_leaves_the_global_generator_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_folder_knows_its_labels_and_its_window(multi_label: bool, tmp_path: Path) -> None:  # noqa: FBT001
     folder = untrained(Architecture.TEXTCNN, tmp_path / "model", multi_label=multi_label)
-    facts = models.inspect(folder)
+    facts = inspection.inspect(folder)
     assert facts.id2label == LABELS
     assert facts.has_head
     assert facts.max_tokens == 64
@@ -87,12 +87,15 @@ def test_the_folder_knows_its_labels_and_its_window(multi_label: bool, tmp_path:
 
 def test_without_a_limit_the_window_is_the_default(tmp_path: Path) -> None:
     folder = untrained(Architecture.TRANSFORMER, tmp_path / "model", max_tokens=None)
-    assert models.inspect(folder).max_tokens == scratch.MAX_TOKENS
+    assert inspection.inspect(folder).max_tokens == from_scratch.MAX_TOKENS
 
 
 def test_the_texts_are_read_once_and_may_be_an_iterator() -> None:
     texts = (text for text, _ in some_rows(100))
-    assert len(scratch.train_tokenizer(texts, task=Task.CLASSIFY, enclosed=True, max_tokens=8)) > 3
+    assert (
+        len(from_scratch.train_tokenizer(texts, task=Task.CLASSIFY, enclosed=True, max_tokens=8))
+        > 3
+    )
 
 
 def test_every_han_character_is_a_token_of_its_own() -> None:
@@ -133,7 +136,7 @@ def test_the_saved_tokenizer_is_the_one_that_was_trained(tmp_path: Path) -> None
     folder = untrained(Architecture.TEXTCNN, tmp_path / "model")
     auto: Any = AutoTokenizer
     saved = auto.from_pretrained(folder)
-    fresh = scratch.train_tokenizer(
+    fresh = from_scratch.train_tokenizer(
         [text for text, _ in some_rows(500)], task=Task.CLASSIFY, enclosed=False, max_tokens=64
     )
     for text, _ in some_rows(50, seed=5):

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import typer.main
 
-from api.cli import app, watching
-from jobs import specs
-from jobs.decisions.quality import Quality
+from api.cli import app, progress_bars
+from jobs import kinds
+from jobs.decisions.result_quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 from tests.cli.conftest import Run
 from tests.support.waiting import wait_until
 
-KINDS = sorted(specs.BULK)
+KINDS = sorted(kinds.BULK)
 
 GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     "classify": (
@@ -153,7 +153,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 def _defaults(kind: str) -> dict[str, Any]:
     """A kind's part of a spec in which nothing was given."""
-    spec = specs.bulk({"kind": kind, "model": "/m", "corpus": {"uri": "file:///a.csv"}})
+    spec = kinds.bulk({"kind": kind, "model": "/m", "corpus": {"uri": "file:///a.csv"}})
     return spec.options.model_dump(mode="json")
 
 
@@ -302,7 +302,7 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
     job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
     _work(crew, job_id)
     job = {**tenant.job(job_id), "rate": 50.0, "histogram": {}, "row_errors": []}
-    watching.summary(job)
+    progress_bars.summary(job)
     said = capsys.readouterr().out
     assert said == f"{job_id} succeeded: 5 rows, 1 failed, 50/s, 150 tokens/s\n"
 
@@ -330,7 +330,7 @@ def test_the_summary_of_an_int8_job_says_how_many_labels_agree(
     hands.finish()
     job = tenant.job(job_id)
     assert job["agreement"] == {"rows": 4, "equal": 3}
-    watching.summary(job)
+    progress_bars.summary(job)
     assert "int8: 75.0% of 4 rows agree with float32" in capsys.readouterr().out
 
 
@@ -339,7 +339,7 @@ def test_the_summary_has_failed_rows_by_code_with_the_first_of_each(
 ) -> None:
     job_id = tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
     _work(crew, job_id)
-    watching.summary(tenant.job(job_id))
+    progress_bars.summary(tenant.job(job_id))
     *_, headers, errors = capsys.readouterr().out.splitlines()
     assert headers.split() == ["ERROR", "ROWS", "FIRST", "MESSAGE"]
     assert re.split(r"  +", errors) == ["empty_text", "1", "line 5", "the text is empty"]
@@ -352,7 +352,7 @@ def test_the_summary_ends_with_the_warnings(
     hands = crew.on(job_id)
     hands.plan([5])
     hands.work(0, quality=Quality(rows=5, rows_truncated=2, tokens=40, tokens_unknown=1))
-    watching.summary(tenant.job(job_id))
+    progress_bars.summary(tenant.job(job_id))
     said = capsys.readouterr().out
     assert "\nwarning: 40.0% (2 of 5) of the rows are longer than what the model reads" in said
     assert "unknown" not in said
@@ -391,7 +391,7 @@ def test_the_summary_of_a_job_that_did_nothing_says_so(
 ) -> None:
     job_id = tenant.submit()
     crew.on(job_id).fail(code="corpus_empty", message="no rows")
-    watching.summary(tenant.job(job_id))
+    progress_bars.summary(tenant.job(job_id))
     said = capsys.readouterr().out
     assert re.fullmatch(rf"{job_id} failed: 0 rows, 0 failed, (-|0\.0/s)\n", said)
 

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from api.cli import docstrings
-from api.cli.docstrings import TOPICS
+from api.cli import docstring_corpus
+from api.cli.docstring_corpus import TOPICS
 
 CORPUS_ROWS = 50
 LABELLED_ROWS = 80
@@ -22,24 +22,24 @@ def test_labelled_strings_are_of_each_topic_equally_many_and_none_is_in_the_corp
     tmp_path: Path,
 ) -> None:
     corpus, labelled = tmp_path / "corpus.jsonl", tmp_path / "labelled.jsonl"
-    assert docstrings.write(corpus, rows=CORPUS_ROWS) == CORPUS_ROWS
-    rows = docstrings.write_labelled(labelled, rows=LABELLED_ROWS, behind=CORPUS_ROWS)
+    assert docstring_corpus.write(corpus, rows=CORPUS_ROWS) == CORPUS_ROWS
+    rows = docstring_corpus.write_labelled(labelled, rows=LABELLED_ROWS, behind=CORPUS_ROWS)
     drawn, others = _rows(corpus), _rows(labelled)
     assert rows == len(others) == LABELLED_ROWS
     assert Counter(row["label"] for row in others) == dict.fromkeys(TOPICS, LABELLED_ROWS // 8)
-    assert all(row["label"] == docstrings.topic(row["id"]) for row in others)
+    assert all(row["label"] == docstring_corpus.topic(row["id"]) for row in others)
     texts = [row["text"] for row in drawn + others]
     assert len(set(texts)) == len(texts)
 
 
 def test_the_same_packages_give_the_same_corpus(tmp_path: Path) -> None:
     once, again = tmp_path / "once.jsonl", tmp_path / "again.jsonl"
-    docstrings.write(once, rows=CORPUS_ROWS)
-    docstrings.write(again, rows=CORPUS_ROWS)
+    docstring_corpus.write(once, rows=CORPUS_ROWS)
+    docstring_corpus.write(again, rows=CORPUS_ROWS)
     assert once.read_bytes() == again.read_bytes()
 
 
 def test_a_string_has_the_topic_of_its_package() -> None:
-    assert docstrings.topic("numpy.linalg:norm") == "arrays and statistics"
-    assert docstrings.topic("networkx:Graph") == "graphs and their algorithms"
-    assert docstrings.topic("numpydoc.core:norm") is None
+    assert docstring_corpus.topic("numpy.linalg:norm") == "arrays and statistics"
+    assert docstring_corpus.topic("networkx:Graph") == "graphs and their algorithms"
+    assert docstring_corpus.topic("numpydoc.core:norm") is None

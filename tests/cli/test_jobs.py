@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.decisions.quality import Quality
+from jobs.decisions.result_quality import Quality
 from tests.api.conftest import Crew
 from tests.api.installation import Tenant
 from tests.cli.conftest import Run

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs.decisions.judging import Outcome
-from jobs.ledger import controls, hosts, moves, runs
+from jobs.decisions.run_verdict import Outcome
+from jobs.ledger import controls, hosts, runs, transitions
 from jobs.ledger.hosts import Presented
 from jobs.ledger.ranks import RankLease
 from jobs.queries import jobs as job_queries
@@ -23,7 +23,7 @@ from tests.ledger.building import OTHER, PROJECT, Ledger
 from tests.ledger.training import Training
 from tests.support.servers import Server
 from workers.app import host_queue
-from workers.control import gangs, turns
+from workers.control import gangs, reconciler
 
 TURNS = 4
 """So many turns bring whatever can move to rest."""
@@ -234,7 +234,8 @@ def test_a_job_of_a_pool_without_hosts_says_what_to_start(yard: Yard) -> None:
     job_id = yard.training.job(pool="elsewhere")
     yard.turn()
     assert yard.reason(job_id) == (
-        "no training host of pool 'elsewhere' is alive; start one: `python -m workers.run host`"
+        "no training host of pool 'elsewhere' is alive; "
+        "start one: `python -m workers.processes host`"
     )
 
 
@@ -396,21 +397,23 @@ def test_control_looks_at_training_from_the_wish_for_hosts_until_they_are_free(y
     sessions = yard.training.sessions
     yard.hosts("a")
     job_id = yard.training.accept()
-    assert not turns.look(sessions).training  # it is to be planned first
+    assert not reconciler.look(sessions).training  # it is to be planned first
     yard.training.plan(job_id)
-    assert turns.look(sessions).training
+    assert reconciler.look(sessions).training
     held = yard.started(job_id)
     with sessions.begin() as session:
-        moves.fail(session, job_id, code="model_changed", message="its model is another one now")
-    assert turns.look(sessions).training  # its rank still runs
+        transitions.fail(
+            session, job_id, code="model_changed", message="its model is another one now"
+        )
+    assert reconciler.look(sessions).training  # its rank still runs
     yard.turn()
     yard.stop_all(held)
-    assert not turns.look(sessions).training
+    assert not reconciler.look(sessions).training
     cancelled = yard.training.job()
     yard.do(controls.cancel, cancelled)
-    assert turns.look(sessions).training
+    assert reconciler.look(sessions).training
     yard.turn()
-    assert not turns.look(sessions).training
+    assert not reconciler.look(sessions).training
 
 
 # Making way.

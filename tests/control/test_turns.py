@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 import workers
-from jobs.decisions.windows import SETTLING
+from jobs.decisions.dispatch_window import SETTLING
 from jobs.ledger import controls
 from jobs.ledger import workers as beats
 from jobs.queries import jobs as job_queries
@@ -23,7 +23,7 @@ from tests.control.conftest import LONG, WINDOW, Desk
 from tests.ledger.building import OTHER, PROJECT, RUN_OUT
 from tests.support.servers import Server
 from workers.app import PLAN_QUEUE
-from workers.control import turns
+from workers.control import reconciler
 
 
 def age_messages(desk: Desk, *, by: timedelta = SETTLING) -> None:
@@ -264,7 +264,7 @@ def _done(desk: Desk) -> str:
 
 def _to_be_finalized(desk: Desk) -> str:
     job_id = _done(desk)
-    turns.begin_finalizing(desk.ledger.sessions)
+    reconciler.begin_finalizing(desk.ledger.sessions)
     return job_id
 
 
@@ -290,7 +290,7 @@ def test_a_turn_looks_for_what_there_is_to_do(
     desk: Desk, there_is: Callable[[Desk], object], found: set[str]
 ) -> None:
     there_is(desk)
-    wanted = turns.look(desk.ledger.sessions)
+    wanted = reconciler.look(desk.ledger.sessions)
     assert {name for name, is_so in vars(wanted).items() if is_so} == found
 
 
@@ -342,10 +342,10 @@ def test_nothing_in_the_source_publishes_by_exchange_or_routing_key() -> None:
 
 def test_workers_that_are_silent_for_minutes_are_forgotten(desk: Desk) -> None:
     _be_a_worker(desk)
-    assert turns.forget_workers(desk.ledger.sessions) == 0
+    assert reconciler.forget_workers(desk.ledger.sessions) == 0
     with desk.ledger.sessions.begin() as session:
         session.execute(sa.text("UPDATE workers SET beat_at = now() - interval '1 hour'"))
-    assert turns.forget_workers(desk.ledger.sessions) == 1
+    assert reconciler.forget_workers(desk.ledger.sessions) == 1
 
 
 def _be_a_worker(desk: Desk) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from jobs.corpora import reading
+from jobs.corpora import readers
 from jobs.corpora.sources import Source
-from jobs.rows import CORPUS_SCHEMA
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
+from jobs.results.schemas import CORPUS_SCHEMA
 
 Row = dict[str, Any]
 MAX_ROW_BYTES = 2**20
@@ -22,7 +22,7 @@ def rows(data: bytes, name: str, *, max_row_bytes: int = MAX_ROW_BYTES, **corpus
     """All rows, after a check of what holds for every batch."""
     spec = Corpus.model_validate({"file": "file-1", **corpus})
     found: list[Row] = []
-    for batch in reading.read(source(data, name), spec, max_row_bytes=max_row_bytes):
+    for batch in readers.read(source(data, name), spec, max_row_bytes=max_row_bytes):
         batch.validate(full=True)
         assert batch.schema.equals(CORPUS_SCHEMA)
         assert 0 < batch.num_rows <= 4096

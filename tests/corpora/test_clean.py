@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.corpora import clean, lines
+from jobs.corpora import fast_path, lines
 from jobs.errors import CorpusFailure
 from tests.corpora.building import rows
 
@@ -99,15 +99,15 @@ def outcome(data: bytes, name: str, **corpus: object) -> object:
 def by_rows(data: bytes, name: str, **corpus: object) -> object:
     """The same, where no block is taken for clean."""
     with (
-        mock.patch.object(clean, "objects", return_value=None),
-        mock.patch.object(clean, "records", return_value=None),
+        mock.patch.object(fast_path, "objects", return_value=None),
+        mock.patch.object(fast_path, "records", return_value=None),
     ):
         return outcome(data, name, **corpus)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
-    with mock.patch.object(lines, "BLOCK", 64), mock.patch.object(clean, "WORTH_IT", 0):
+    with mock.patch.object(lines, "BLOCK", 64), mock.patch.object(fast_path, "WORTH_IT", 0):
         yield
 
 
@@ -171,7 +171,7 @@ def test_records(data: bytes, bad: bytes, at: int, header: str, limit: int, kind
     ],
 )
 def test_usual_json_is_clean(block: str) -> None:
-    found = clean.objects(block.encode(), 7, text="text", row_id="id")
+    found = fast_path.objects(block.encode(), 7, text="text", row_id="id")
     assert found is not None
     assert found["line"].to_pylist() == [7, 8]
     assert found["text"].to_pylist() == ["a", "b"]
@@ -198,7 +198,7 @@ def test_usual_json_is_clean(block: str) -> None:
     ],
 )
 def test_json_that_is_not_clean(block: bytes) -> None:
-    assert clean.objects(block, 1, text="text", row_id="id") is None
+    assert fast_path.objects(block, 1, text="text", row_id="id") is None
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_json_that_is_not_clean(block: bytes) -> None:
 )
 def test_csv_that_is_not_clean(block: bytes) -> None:
     assert (
-        clean.records(block, 1, delimiter=",", max_row_bytes=99, width=2, text=0, row_id=None)
+        fast_path.records(block, 1, delimiter=",", max_row_bytes=99, width=2, text=0, row_id=None)
         is None
     )
 
@@ -242,7 +242,7 @@ def test_csv_that_is_not_clean(block: bytes) -> None:
     ],
 )
 def test_usual_csv_is_clean(block: str, begins: list[int], rest: str) -> None:
-    found = clean.records(
+    found = fast_path.records(
         block.encode(), 7, delimiter=",", max_row_bytes=2**20, width=2, text=0, row_id=None
     )
     assert found is not None

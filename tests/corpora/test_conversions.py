@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.corpora import arrow_values, clean, reading, values
+from jobs.corpora import arrow_values, fast_path, readers, values
 from jobs.corpora import targets as target_values
 from jobs.corpora.conversions import (
     ARROW,
@@ -29,8 +29,8 @@ from jobs.corpora.conversions import (
 from jobs.corpora.records import Broken
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
-from jobs.rows import RowCode
-from jobs.specs import Corpus, LabelledCorpus
+from jobs.kinds import Corpus, LabelledCorpus
+from jobs.results.schemas import RowCode
 from tests.corpora.building import MAX_ROW_BYTES, Row, source
 
 
@@ -44,7 +44,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 
 def first(data: bytes, name: str, corpus: Corpus, targets: Targets | None = None) -> Row:
     """The first row."""
-    batches = reading.read(source(data, name), corpus, max_row_bytes=MAX_ROW_BYTES, targets=targets)
+    batches = readers.read(source(data, name), corpus, max_row_bytes=MAX_ROW_BYTES, targets=targets)
     row: Row = next(batches).to_pylist()[0]
     return row
 
@@ -87,7 +87,7 @@ def test_a_value_of_json_becomes_what_the_table_says(conversion: JsonConversion)
 @pytest.mark.parametrize("conversion", JSON, ids=lambda each: each.given or "absent")
 def test_the_fast_path_reads_json_as_the_table_says(conversion: JsonConversion) -> None:
     member = f', "v": {conversion.given}' if conversion.given else ""
-    rows = f'{{"text": "x"{member}}}\n' * (2 * clean.WORTH_IT // 20)
+    rows = f'{{"text": "x"{member}}}\n' * (2 * fast_path.WORTH_IT // 20)
     corpus = Corpus(file="f", text_column="text", id_column="v")
     if conversion.given:
         assert first(rows.encode(), "a.jsonl", corpus)["id"] == conversion.id

@@ -11,7 +11,7 @@ READ = """
 import gzip, io, resource, sys
 import pyarrow as pa, pyarrow.parquet as pq
 from jobs.corpora import reading, sources
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
 
 class Endless(io.RawIOBase):
     'Some bytes over and over, never all in memory.'

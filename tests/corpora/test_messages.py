@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.corpora import messages, reading, sources
+from jobs.corpora import messages, readers, sources
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
-from jobs.specs import LabelledCorpus
+from jobs.kinds import LabelledCorpus
 
 TALK: list[dict[str, Any]] = [
     {"role": "user", "content": "Hi"},
@@ -43,7 +43,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     source = sources.from_uri(path.as_uri(), allowed=[path.parent.as_uri()])
     spec = LabelledCorpus(uri=path.as_uri(), **corpus)
-    batches = reading.read(source, spec, max_row_bytes=4_000, targets=targets)
+    batches = readers.read(source, spec, max_row_bytes=4_000, targets=targets)
     return [row for batch in batches for row in batch.to_pylist()]
 
 

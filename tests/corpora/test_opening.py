@@ -11,10 +11,10 @@ import zipfile
 import pyarrow as pa
 import pytest
 
-from jobs.corpora import opening, reading
+from jobs.corpora import readers, text_stream
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus, CorpusFormat
+from jobs.kinds import Corpus, CorpusFormat
 from tests.corpora.building import brief, rows, source, texts
 
 LINES = b"one\ntwo\nthree\n"
@@ -38,7 +38,7 @@ def zstd(data: bytes) -> bytes:
     ],
 )
 def test_the_format_is_told_by_the_ending(name: str, expected: CorpusFormat) -> None:
-    assert opening.guess_format(name, Corpus(file="f")) is expected
+    assert text_stream.guess_format(name, Corpus(file="f")) is expected
 
 
 @pytest.mark.parametrize("name", ["corpus", "a.xlsx", "a.gz", ".csv"])
@@ -102,7 +102,7 @@ def test_a_compressed_file_cut_short_fails_when_that_is_reached(compress: object
     assert callable(compress)
     packed = compress(NOISE)
     cut = source(packed[: len(packed) // 2], "a.txt")
-    batches = reading.read(cut, Corpus(file="f"), max_row_bytes=1000)
+    batches = readers.read(cut, Corpus(file="f"), max_row_bytes=1000)
     assert next(batches).num_rows > 0
     with pytest.raises(CorpusFailure, match="not a whole") as caught:
         list(batches)
@@ -187,7 +187,7 @@ def test_whatever_a_library_raises_over_a_corpus_is_its_failure(
 
     broken = Source(name="a", fingerprint=lambda: "", open=opened)
     with pytest.raises(CorpusFailure, match=f"after row 0: {type(fault).__name__}: ") as caught:
-        list(reading.read(broken, Corpus(file="f", format=kind), max_row_bytes=1000))
+        list(readers.read(broken, Corpus(file="f", format=kind), max_row_bytes=1000))
     assert caught.value.code == "corpus_unreadable"
     assert "\n" not in caught.value.message
 
@@ -201,7 +201,7 @@ def test_a_failure_after_some_rows_says_after_which() -> None:
 
     data = b"line\n" * 300_000
     broken = Source(name="a.txt", fingerprint=lambda: "", open=lambda: Breaking(data))
-    batches = reading.read(broken, Corpus(file="f", compression="none"), max_row_bytes=2**20)
+    batches = readers.read(broken, Corpus(file="f", compression="none"), max_row_bytes=2**20)
     with pytest.raises(
         CorpusFailure, match=r"cannot be read after row [\d,]+: OverflowError: some"
     ):
@@ -329,4 +329,4 @@ def test_storage_that_fails_is_not_called_an_unreadable_corpus(compress: object)
     data = compress(NOISE)
     flaky = Source(name="a.txt", fingerprint=lambda: "", open=lambda: Flaky(data))
     with pytest.raises(TimeoutError, match="storage"):
-        list(reading.read(flaky, Corpus(file="f"), max_row_bytes=1000))
+        list(readers.read(flaky, Corpus(file="f"), max_row_bytes=1000))

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.corpora import arrow_values, reading
+from jobs.corpora import arrow_values, readers
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
 from tests.corpora.building import brief, rows, source, texts
 from tests.corpora.test_opening import Flaky
 
@@ -63,7 +63,7 @@ def test_large_values_come_in_batches_of_about_a_megabyte() -> None:
     data = parquet({"text": [chr(97 + n % 26) * 300_000 for n in range(200)]})
     sizes = [
         batch.column("text").nbytes
-        for batch in reading.read(source(data, "a.parquet"), Corpus(file="f"), max_row_bytes=2**20)
+        for batch in readers.read(source(data, "a.parquet"), Corpus(file="f"), max_row_bytes=2**20)
     ]
     assert max(sizes) < 2 * 2**20
     assert len(texts(data, "a.parquet")) == 200
@@ -216,4 +216,4 @@ def test_what_is_no_parquet_file_is_unreadable(data: bytes) -> None:
 def test_storage_that_fails_is_not_called_an_unreadable_corpus() -> None:
     flaky = Source(name="a.parquet", fingerprint=lambda: "", open=lambda: Flaky(WHOLE))
     with pytest.raises(TimeoutError, match="storage"):
-        list(reading.read(flaky, Corpus(file="f"), max_row_bytes=1000))
+        list(readers.read(flaky, Corpus(file="f"), max_row_bytes=1000))

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.corpora import reading, values
+from jobs.corpora import readers, values
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import Targets, labels
 from jobs.errors import CorpusFailure
-from jobs.specs import Corpus, CorpusFormat, LabelledCorpus
+from jobs.kinds import Corpus, CorpusFormat, LabelledCorpus
 from tests.corpora.building import Row, rows, source
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -97,7 +97,7 @@ def test_the_same_labels_are_read_from_every_format(data: st.DataObject, column:
     found = [
         [
             (row["text"], row["target"], row["error_code"])
-            for batch in reading.read(
+            for batch in readers.read(
                 source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABEL
             )
             for row in batch.to_pylist()
@@ -137,7 +137,7 @@ def test_the_same_lists_of_labels_are_read_from_every_format(column: list[list[s
     lines = [json.dumps({"text": "x", "labels": each}) for each in column]
     made |= {"a.jsonl": "\n".join(lines).encode(), "a.parquet": parquet.getvalue()}
     for name, written in made.items():
-        batches = reading.read(
+        batches = readers.read(
             source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABELS
         )
         found = [target for batch in batches for target in batch["target"].to_pylist()]
@@ -202,6 +202,6 @@ class Trickle(io.BytesIO):
 def test_rows_do_not_depend_on_where_the_stream_is_cut(data: bytes, kind: str) -> None:
     data = (b"text\n" if kind == "csv" else b'{"text": "a"}\n') + data + b"\nend"
     trickle = Source(name=f"a.{kind}", fingerprint=lambda: "", open=lambda: Trickle(data))
-    cut = reading.read(trickle, Corpus(file="f", compression="none"), max_row_bytes=2**20)
+    cut = readers.read(trickle, Corpus(file="f", compression="none"), max_row_bytes=2**20)
     found = [row for batch in cut for row in batch.to_pylist()]
     assert found == rows(data, f"a.{kind}", compression="none")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobs import objects
-from jobs.corpora import reading, sources
+from jobs.corpora import readers, sources
 from jobs.errors import CorpusFailure, CorpusRefused
-from jobs.specs import Corpus
+from jobs.kinds import Corpus
 from tests.support.seaweed import BUCKET, S3
 
 ALLOWED = ["file:///data", "s3://bucket/in/", "hf://datasets/org"]
@@ -167,7 +167,7 @@ def test_an_object_in_s3_is_read_and_its_fingerprint_follows_its_content(
     store.put("corpora/in/a.csv", b"text\nhello\n")
     uri = f"s3://{BUCKET}/corpora/in/a.csv"
     source = sources.from_uri(uri, allowed=[f"s3://{BUCKET}/corpora/"])
-    batches = reading.read(source, Corpus(uri=uri), max_row_bytes=1000)
+    batches = readers.read(source, Corpus(uri=uri), max_row_bytes=1000)
     assert [text for batch in batches for text in batch.column("text").to_pylist()] == ["hello"]
     before = source.fingerprint()
     assert source.fingerprint() == before
@@ -182,7 +182,7 @@ def test_an_object_that_is_not_in_s3_makes_the_corpus_unreadable(
         monkeypatch.setenv(name, value)
     source = sources.from_uri(f"s3://{BUCKET}/no/such.csv", allowed=["s3://"])
     with pytest.raises(CorpusFailure, match="cannot be read"):
-        list(reading.read(source, Corpus(file="f"), max_row_bytes=1000))
+        list(readers.read(source, Corpus(file="f"), max_row_bytes=1000))
 
 
 def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
@@ -192,7 +192,7 @@ def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
         monkeypatch.setenv(name, value)
     source = sources.from_uri(f"s3://{BUCKET}/corpora/secret.csv", allowed=["s3://"])
     with pytest.raises(CorpusFailure, match="cannot be read"):
-        list(reading.read(source, Corpus(file="f"), max_row_bytes=1000))
+        list(readers.read(source, Corpus(file="f"), max_row_bytes=1000))
 
 
 @pytest.mark.parametrize("secret", ["nightshift-secret", "of another"])

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.corpora import reading, targets
+from jobs.corpora import readers, targets
 from jobs.corpora.records import Broken
 from jobs.corpora.targets import Targets
 from jobs.errors import CorpusFailure
-from jobs.rows import CORPUS_SCHEMA, LABELLED_SCHEMA
-from jobs.specs import LabelledCorpus, PairCorpus, PromptCorpus, Task
+from jobs.kinds import LabelledCorpus, PairCorpus, PromptCorpus, Task
+from jobs.results.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA
 from tests.corpora.building import MAX_ROW_BYTES, Row, source
 
 LABEL, LABELS, TEXT, COMPLETION, PAIR, SETTINGS, _ = Targets
@@ -38,7 +38,7 @@ def read(
     spec = LabelledCorpus.model_validate({"file": "file-1", **corpus})
     found: list[Row] = []
     of_file = source(data, name)
-    for batch in reading.read(of_file, spec, max_row_bytes=max_row_bytes, targets=kind):
+    for batch in readers.read(of_file, spec, max_row_bytes=max_row_bytes, targets=kind):
         batch.validate(full=True)
         assert batch.schema.equals(LABELLED_SCHEMA)
         found += batch.to_pylist()
@@ -106,7 +106,7 @@ def read_beside(data: bytes, name: str, kind: Targets, column: str, **corpus: An
     """All rows of a corpus whose spec names a column beside its texts."""
     make = PairCorpus if kind is PAIR else PromptCorpus
     spec = make.model_validate({"file": "file-1", BESIDE[kind]: column, **corpus})
-    batches = list(reading.read(source(data, name), spec, max_row_bytes=MAX_ROW_BYTES))
+    batches = list(readers.read(source(data, name), spec, max_row_bytes=MAX_ROW_BYTES))
     assert all(batch.schema.equals(LABELLED_SCHEMA) for batch in batches)
     return [row for batch in batches for row in batch.to_pylist()]
 
@@ -392,7 +392,7 @@ def test_large_targets_come_in_batches_of_about_a_megabyte() -> None:
     for kind in ("csv", "parquet"):
         of_file = source(written(columns, kind), f"a.{kind}")
         spec = LabelledCorpus(file="f")
-        batches = list(reading.read(of_file, spec, max_row_bytes=2**20, targets=TEXT))
+        batches = list(readers.read(of_file, spec, max_row_bytes=2**20, targets=TEXT))
         assert max(batch.nbytes for batch in batches) < 3 * 2**20
         assert sum(batch.num_rows for batch in batches) == 60
 
@@ -414,7 +414,7 @@ def test_a_target_that_is_no_unicode_hurts_only_its_own_row() -> None:
 def test_a_labelled_corpus_that_is_read_without_targets_is_a_plain_one() -> None:
     spec = LabelledCorpus(file="f", target_column="nowhere")
     data = written({"text": ["a"], "label": ["x"]}, "csv")
-    (batch,) = reading.read(source(data, "a.csv"), spec, max_row_bytes=100)
+    (batch,) = readers.read(source(data, "a.csv"), spec, max_row_bytes=100)
     assert batch.schema.equals(CORPUS_SCHEMA)
 
 

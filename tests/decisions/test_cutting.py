@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.cutting import FIRST_SHARD_ROWS, Limits, cut
+from jobs.decisions.chunking import FIRST_SHARD_ROWS, Limits, cut
 
 sizes = st.lists(st.integers(0, 50), max_size=200)
 

@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobs import models
 from jobs.datasets import Split
-from jobs.decisions import defaults
+from jobs.decisions import signature_defaults
 from jobs.errors import CorpusFailure, JobFailure, ModelFailure
-from jobs.models import ModelFacts
-from jobs.signatures import RowForm, Signature
-from jobs.specs import (
+from jobs.kinds import (
     AnyTraining,
     ClassifyOptions,
     EmbedOptions,
@@ -24,6 +21,9 @@ from jobs.specs import (
     Text2TextOptions,
     training,
 )
+from jobs.models import inspection
+from jobs.models.inspection import ModelFacts
+from jobs.models.signatures import RowForm, Signature
 from tests.support.tiny_models import tiny_encoder
 
 NEWS = Signature(task=Task.CLASSIFY, labels=("a", "b"), max_tokens=128)
@@ -69,38 +69,38 @@ WARNED: list[tuple[Options, Signature, list[str]]] = [
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelFacts:
-    return models.inspect(tiny_encoder(tmp_path_factory.mktemp("models") / "plain"))
+    return inspection.inspect(tiny_encoder(tmp_path_factory.mktemp("models") / "plain"))
 
 
 @pytest.mark.parametrize(("options", "signature", "taken"), TAKEN)
 def test_what_a_job_leaves_out_is_as_the_model_was_trained(
     options: Options, signature: Signature, taken: dict[str, object]
 ) -> None:
-    assert defaults.applied(options, signature) == options.model_copy(update=taken)
-    assert defaults.applied(options, None) == options
+    assert signature_defaults.applied(options, signature) == options.model_copy(update=taken)
+    assert signature_defaults.applied(options, None) == options
 
 
 @pytest.mark.parametrize(("options", "signature", "words"), WARNED)
 def test_what_contradicts_the_training_is_said(
     options: Options, signature: Signature, words: list[str]
 ) -> None:
-    found = defaults.contradictions(options, signature)
+    found = signature_defaults.contradictions(options, signature)
     assert len(found) == len(words)
     assert all(word in sentence for word, sentence in zip(words, found, strict=True))
-    assert defaults.contradictions(options, None) == ()
+    assert signature_defaults.contradictions(options, None) == ()
 
 
 def test_a_window_that_the_model_cuts_anyway_is_no_contradiction() -> None:
-    assert not defaults.contradictions(ClassifyOptions(max_tokens=999), NEWS, limit=128)
-    assert defaults.contradictions(ClassifyOptions(), NEWS, pairs=True)
+    assert not signature_defaults.contradictions(ClassifyOptions(max_tokens=999), NEWS, limit=128)
+    assert signature_defaults.contradictions(ClassifyOptions(), NEWS, pairs=True)
 
 
 def test_labels_that_the_head_lacks_are_refused() -> None:
     with pytest.raises(ModelFailure, match=r"'x' is none of them") as refusal:
-        defaults.check(ClassifyOptions(labels=("a", "x")), NEWS)
+        signature_defaults.check(ClassifyOptions(labels=("a", "x")), NEWS)
     assert refusal.value.code == "model_other_labels"
-    defaults.check(ClassifyOptions(labels=("a", "b")), NEWS)
-    defaults.check(ClassifyOptions(labels=("a", "x")), None)
+    signature_defaults.check(ClassifyOptions(labels=("a", "b")), NEWS)
+    signature_defaults.check(ClassifyOptions(labels=("a", "x")), None)
 
 
 def spec(kind: str = "finetune", **fields: Any) -> AnyTraining:
@@ -119,8 +119,8 @@ def read(
 ) -> Signature:
     """How a job's rows are read, its splits of these forms."""
     asked = spec(kind, **fields)
-    begun = defaults.of_training(asked, found)
-    return defaults.with_rows(begun, asked, dict(zip(Split, forms, strict=False)))
+    begun = signature_defaults.of_training(asked, found)
+    return signature_defaults.with_rows(begun, asked, dict(zip(Split, forms, strict=False)))
 
 
 PAIR, TEXT, MESSAGES = RowForm.PAIR, RowForm.TEXT, RowForm.MESSAGES
@@ -184,20 +184,20 @@ def test_an_evaluation_reads_as_the_model_was_trained(
     trained = signature.model_copy(update={"max_tokens": 32})
     found = read(facts(plain, signature=trained), PAIR, kind="evaluate")
     assert found == trained.model_copy(update={"labels": ()})
-    assert defaults.differences(found, trained) == ()
+    assert signature_defaults.differences(found, trained) == ()
 
 
 def test_an_evaluation_says_what_it_has_otherwise(plain: ModelFacts) -> None:
     trained = CHAT.model_copy(update={"max_tokens": 32})
     known = facts(plain, signature=trained)
     found = read(known, PAIR, kind="evaluate", chat=False, max_tokens=16)
-    names = [sentence.split()[0] for sentence in defaults.differences(found, trained)]
+    names = [sentence.split()[0] for sentence in signature_defaults.differences(found, trained)]
     assert names == ["chat", "system", "max_tokens"]
 
 
 def test_an_evaluation_of_a_chat_model_on_plain_text_says_so(plain: ModelFacts) -> None:
     found = read(facts(plain, signature=CHAT), TEXT, kind="evaluate")
-    [sentence] = defaults.differences(found, CHAT)
+    [sentence] = signature_defaults.differences(found, CHAT)
     assert "plain text" in sentence
 
 
@@ -208,7 +208,7 @@ def test_an_evaluation_for_another_task_is_refused(plain: ModelFacts) -> None:
 
 
 def test_a_model_without_a_signature_is_evaluated_as_its_files_say(plain: ModelFacts) -> None:
-    several = replace(plain, problem_type=models.MULTI_LABEL)
+    several = replace(plain, problem_type=inspection.MULTI_LABEL)
     assert read(several, PAIR, kind="evaluate").multi_label
     assert not read(plain, PAIR, kind="evaluate").multi_label
     assert read(facts(plain), PAIR, kind="evaluate", task="generate").chat
@@ -233,4 +233,4 @@ def test_a_file_that_is_no_signature_is_a_fault_of_the_model(tmp_path: Path) -> 
     folder = tiny_encoder(tmp_path / "model")
     (folder / "nightshift_signature.json").write_text('{"task": "sing"}')
     with pytest.raises(ModelFailure, match="no signature"):
-        models.inspect(folder)
+        inspection.inspect(folder)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.gangs import Formation, Gang, Holding, Wish, form, preempt
+from jobs.decisions.gang_scheduling import Formation, Gang, Holding, Wish, form, preempt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions import judging
-from jobs.decisions.judging import WELL, Fault, Outcome, RankFacts, Verdict, judge, overdue
+from jobs.decisions import run_verdict
+from jobs.decisions.run_verdict import WELL, Fault, Outcome, RankFacts, Verdict, judge, overdue
 from jobs.states import RankState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -261,8 +261,8 @@ def test_there_is_no_verdict_while_a_rank_lives(state: RankState) -> None:
 
 def test_a_rank_that_ended_badly_breaks_the_run_though_others_live() -> None:
     living = RankFacts(rank=1, host="host-1", state=RankState.LEASED)
-    assert judging.has_broken([crashed(0), living])
-    assert not judging.has_broken([ended(0, Outcome.DONE), living])
+    assert run_verdict.has_broken([crashed(0), living])
+    assert not run_verdict.has_broken([ended(0, Outcome.DONE), living])
 
 
 @pytest.mark.parametrize(

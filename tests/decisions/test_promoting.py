@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions import promoting
-from jobs.decisions.promoting import Rated, Unrated
+from jobs.decisions import promotion
+from jobs.decisions.promotion import Rated, Unrated
 
-METRICS = st.sampled_from(sorted(promoting.HIGHER | promoting.LOWER))
+METRICS = st.sampled_from(sorted(promotion.HIGHER | promotion.LOWER))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
 MARGINS = st.floats(min_value=0, max_value=1e3)
 NAN = float("nan")
@@ -39,7 +39,7 @@ NAN = float("nan")
 def test_better_is_by_more_than_the_margin_in_the_metrics_direction(
     *, metric: str, new: float, old: float, margin: float, better: bool
 ) -> None:
-    assert promoting.is_better(metric, new=new, old=old, margin=margin) is better
+    assert promotion.is_better(metric, new=new, old=old, margin=margin) is better
 
 
 @given(METRICS, NUMBERS, NUMBERS, MARGINS)
@@ -47,8 +47,8 @@ def test_of_two_numbers_at_most_one_is_better(
     metric: str, one: float, other: float, margin: float
 ) -> None:
     both = [
-        promoting.is_better(metric, new=one, old=other, margin=margin),
-        promoting.is_better(metric, new=other, old=one, margin=margin),
+        promotion.is_better(metric, new=one, old=other, margin=margin),
+        promotion.is_better(metric, new=other, old=one, margin=margin),
     ]
     assert not all(both)
 
@@ -57,14 +57,14 @@ def test_of_two_numbers_at_most_one_is_better(
 def test_a_larger_margin_never_lets_a_number_win_that_lost(
     metric: str, new: float, old: float, margin: float, more: float
 ) -> None:
-    if promoting.is_better(metric, new=new, old=old, margin=margin + more):
-        assert promoting.is_better(metric, new=new, old=old, margin=margin)
+    if promotion.is_better(metric, new=new, old=old, margin=margin + more):
+        assert promotion.is_better(metric, new=new, old=old, margin=margin)
 
 
 @given(METRICS, st.floats(), MARGINS)
 def test_no_number_never_wins_and_is_never_beaten(metric: str, other: float, margin: float) -> None:
-    assert not promoting.is_better(metric, new=NAN, old=other, margin=margin)
-    assert not promoting.is_better(metric, new=other, old=NAN, margin=margin)
+    assert not promotion.is_better(metric, new=NAN, old=other, margin=margin)
+    assert not promotion.is_better(metric, new=other, old=NAN, margin=margin)
 
 
 @given(
@@ -76,7 +76,7 @@ def test_no_number_never_wins_and_is_never_beaten(metric: str, other: float, mar
 def test_an_incumbent_without_a_number_keeps_its_alias_and_the_decision_says_so(
     metric: str, value: float, margin: float, incumbent: Rated | Unrated
 ) -> None:
-    promoted, reason = promoting.decide(
+    promoted, reason = promotion.decide(
         alias="champion",
         metric=metric,
         margin=margin,
@@ -93,7 +93,7 @@ def test_the_alias_moves_if_and_only_if_there_is_nothing_or_something_worse(
     metric: str, new: float, old: float, margin: float
 ) -> None:
     def promoted(incumbent: Rated | None) -> bool:
-        return promoting.decide(
+        return promotion.decide(
             alias="champion",
             metric=metric,
             margin=margin,
@@ -102,18 +102,18 @@ def test_the_alias_moves_if_and_only_if_there_is_nothing_or_something_worse(
         ).promoted
 
     assert promoted(None)
-    better = promoting.is_better(metric, new=new, old=old, margin=margin)
+    better = promotion.is_better(metric, new=new, old=old, margin=margin)
     assert promoted(Rated("news@3", old)) is better
 
 
 def test_a_metric_whose_direction_nobody_knows_is_refused() -> None:
     with pytest.raises(ValueError, match="metric must be one of accuracy"):
-        promoting.is_better("acuracy", new=1, old=0)
+        promotion.is_better("acuracy", new=1, old=0)
 
 
-def decide(value: float, incumbent: float | None, *, margin: float = 0.01) -> promoting.Decision:
+def decide(value: float, incumbent: float | None, *, margin: float = 0.01) -> promotion.Decision:
     old = None if incumbent is None else Rated("news@3", incumbent)
-    return promoting.decide(
+    return promotion.decide(
         alias="champion",
         metric="macro_f1",
         margin=margin,
@@ -151,7 +151,7 @@ def test_not_even_then_by_a_candidate_without_a_number() -> None:
 
 
 def test_an_incumbent_that_cannot_be_evaluated_is_named_with_the_reason() -> None:
-    decision = promoting.decide(
+    decision = promotion.decide(
         alias="champion",
         metric="macro_f1",
         margin=0.0,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.quality import Quality, warnings
+from jobs.decisions.result_quality import Quality, warnings
 
 
 @pytest.mark.parametrize(

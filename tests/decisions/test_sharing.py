@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.sharing import Candidate, share_out
+from jobs.decisions.fair_share import Candidate, share_out
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions import splitting
-from jobs.decisions.splitting import Selector, validation_rows
+from jobs.decisions import validation_split
+from jobs.decisions.validation_split import Selector, validation_rows
 
 labels = st.sampled_from(["sports", "体育", "a|b", "", "World"])
 rows = st.lists(labels, max_size=80)
@@ -109,7 +109,7 @@ def test_labels_are_drawn_apart() -> None:
 
 def test_the_choice_does_not_depend_on_the_hash_seed_of_the_process() -> None:
     code = (
-        "from jobs.decisions.splitting import Selector\n"
+        "from jobs.decisions.validation_split import Selector\n"
         "one = Selector({'体育': 60, 'b': 4}, share=0.3, seed=7)\n"
         "print(''.join(str(int(one.take('体育'))) for _ in range(60)))"
     )
@@ -138,6 +138,6 @@ def test_a_row_that_was_not_counted_is_an_error() -> None:
 
 def test_rows_without_a_single_label_are_one_stratum() -> None:
     counts = {"a": 3, "b": 2}
-    assert splitting.strata(counts, rows=5, multi_label=False) == counts
-    assert splitting.strata(counts, rows=4, multi_label=True) == {"": 4}
-    assert splitting.strata(None, rows=9, multi_label=False) == {"": 9}
+    assert validation_split.strata(counts, rows=5, multi_label=False) == counts
+    assert validation_split.strata(counts, rows=4, multi_label=True) == {"": 4}
+    assert validation_split.strata(None, rows=9, multi_label=False) == {"": 9}

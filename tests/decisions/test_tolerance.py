@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions import tolerance
-from jobs.decisions.tolerance import ENOUGH_OF_THE_CORPUS, Limit, RowErrors, Tally, Verdict, judge
-from jobs.rows import RowCode
-from jobs.specs import ClassifySpec
+from jobs.decisions import failure_limit
+from jobs.decisions.failure_limit import (
+    ENOUGH_OF_THE_CORPUS,
+    Limit,
+    RowErrors,
+    Tally,
+    Verdict,
+    judge,
+)
+from jobs.kinds import ClassifySpec
+from jobs.results.schemas import RowCode
 
 LIMITS = st.one_of(
     st.none(),
@@ -103,8 +110,8 @@ def test_first_rows_that_all_fail_alike_end_a_job(
 
 
 def test_codes_with_a_number_of_their_own_are_codes_of_rows() -> None:
-    assert set(tolerance.ENOUGH) <= set(RowCode)
-    assert max(tolerance.ENOUGH.values()) < ENOUGH_OF_THE_CORPUS
+    assert set(failure_limit.ENOUGH) <= set(RowCode)
+    assert max(failure_limit.ENOUGH.values()) < ENOUGH_OF_THE_CORPUS
 
 
 @given(value=LIMITS, total=st.integers(1, 3_000), failed=st.integers(0, 3_000))
@@ -137,16 +144,16 @@ def test_a_message_has_the_counts_by_code_an_example_and_what_to_do() -> None:
         RowErrors("bad_json", 3, row=0, line=1, id=None, message="it is cut short"),
     ]
     tally = Tally(100, 12, has_results=True)
-    assert tolerance.message(Verdict.OVER, tally, Limit(rows=10), errors=errors) == (
+    assert failure_limit.message(Verdict.OVER, tally, Limit(rows=10), errors=errors) == (
         "12 rows failed, and max_failed allows 10: 9 empty_text, 3 bad_json; such as line 5: the "
         "text is empty; mend what they fail for, or allow more with max_failed"
     )
-    assert "max_failed allows 2.5%: 9" in tolerance.message(
+    assert "max_failed allows 2.5%: 9" in failure_limit.message(
         Verdict.OVER, tally, Limit.parse("2.5%"), errors=errors
     )
-    assert tolerance.message(Verdict.ALL, tally, Limit(), errors=errors[1:]).startswith(
+    assert failure_limit.message(Verdict.ALL, tally, Limit(), errors=errors[1:]).startswith(
         "all 12 rows failed: 3 bad_json; such as line 1: it is cut short; "
     )
-    assert tolerance.message(Verdict.ALIKE, tally, Limit(), errors=[]).startswith(
+    assert failure_limit.message(Verdict.ALIKE, tally, Limit(), errors=[]).startswith(
         "the first 12 rows that were done all failed; "
     )

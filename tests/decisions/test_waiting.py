@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions import waiting
-from jobs.decisions.waiting import Facts, GangFacts
+from jobs.decisions import waiting_reason
+from jobs.decisions.waiting_reason import Facts, GangFacts
 from jobs.states import ACTIVE, FINAL, JobState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,12 +62,12 @@ def test_an_active_job_moves_or_says_why_it_does_not(facts: Facts) -> None:
         JobState.CANCELLING,
     )
     worked_on = facts.leased > 0 and facts.state in (JobState.PLANNING, JobState.RUNNING)
-    assert planned_or_written or worked_on or waiting.reason(facts)
+    assert planned_or_written or worked_on or waiting_reason.reason(facts)
 
 
 @given(facts, st.sampled_from(sorted(FINAL)))
 def test_a_job_that_has_ended_waits_for_nothing(facts: Facts, state: JobState) -> None:
-    assert waiting.reason(dataclasses.replace(facts, state=state)) is None
+    assert waiting_reason.reason(dataclasses.replace(facts, state=state)) is None
 
 
 LONG_AGO = NOW - timedelta(hours=1)
@@ -99,7 +99,7 @@ LONG_AGO = NOW - timedelta(hours=1)
 def test_the_reason_says_in_words_what_stands_in_the_way(
     change: dict[str, object], words: str
 ) -> None:
-    reason = waiting.reason(dataclasses.replace(WELL, **change))  # type: ignore[arg-type]
+    reason = waiting_reason.reason(dataclasses.replace(WELL, **change))  # type: ignore[arg-type]
     assert reason is not None
     assert re.search(words, reason), reason
 
@@ -145,14 +145,14 @@ def test_a_training_job_moves_or_says_why_it_does_not(
     facts = dataclasses.replace(facts, state=state)
     planned = facts.step_held and state is JobState.PLANNING
     trains = gang.run is RunState.RUNNING and state is JobState.RUNNING
-    assert planned or trains or waiting.training_reason(facts, gang)
+    assert planned or trains or waiting_reason.training_reason(facts, gang)
 
 
 @given(facts, st.sampled_from(sorted(FINAL)), gang_facts)
 def test_a_training_job_that_has_ended_waits_for_nothing(
     facts: Facts, state: JobState, gang: GangFacts
 ) -> None:
-    assert waiting.training_reason(dataclasses.replace(facts, state=state), gang) is None
+    assert waiting_reason.training_reason(dataclasses.replace(facts, state=state), gang) is None
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_training_job_that_has_ended_waits_for_nothing(
 def test_a_training_jobs_reason_says_in_words_what_stands_in_the_way(
     change: dict[str, object], gang: dict[str, object], words: str
 ) -> None:
-    reason = waiting.training_reason(
+    reason = waiting_reason.training_reason(
         dataclasses.replace(WELL, **change),  # type: ignore[arg-type]
         dataclasses.replace(GANG, **gang),  # type: ignore[arg-type]
     )
@@ -205,4 +205,4 @@ def test_a_training_jobs_reason_says_in_words_what_stands_in_the_way(
 
 def test_a_run_that_goes_on_gives_no_reason() -> None:
     gang = dataclasses.replace(GANG, run=RunState.RUNNING)
-    assert waiting.training_reason(WELL, gang) is None
+    assert waiting_reason.training_reason(WELL, gang) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.windows import SETTLING, Window, open_window, pause
+from jobs.decisions.dispatch_window import SETTLING, Window, open_window, pause
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REDISPATCH = timedelta(seconds=30)

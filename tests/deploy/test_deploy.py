@@ -30,11 +30,11 @@ ENTRIES = {
     ("jobs.database", "migrate"),
     ("jobs.database", "ensure-key"),
     ("api.server",),
-    ("workers.run", "control"),
-    ("workers.run", "planner"),
-    ("workers.run", "pool"),
-    ("workers.run", "host"),
-    ("workers.run", "flower"),
+    ("workers.processes", "control"),
+    ("workers.processes", "planner"),
+    ("workers.processes", "pool"),
+    ("workers.processes", "host"),
+    ("workers.processes", "flower"),
 }
 
 
@@ -100,7 +100,7 @@ def test_a_service_runs_a_real_entry_of_an_image_that_is_there(name: str) -> Non
 
 
 def test_every_role_of_the_workers_room_has_a_service() -> None:
-    run = {each["command"][3] for each in OURS.values() if "workers.run" in each["command"]}
+    run = {each["command"][3] for each in OURS.values() if "workers.processes" in each["command"]}
     assert run == {"control", "planner", "pool", "host", "flower"}
 
 

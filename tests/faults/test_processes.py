@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from jobs.states import JobState
 from jobs.tables import Shard
 from tests.faults.conftest import Answers, answers, assert_whole

@@ -14,7 +14,7 @@ from jobs.settings import Settings
 from tests.ledger.building import Ledger
 from tests.ledger.training import Training
 from workers.context import Context
-from workers.gang.uploading import Uploader, Written
+from workers.gang.checkpoint_upload import Uploader, Written
 
 
 class Standing:

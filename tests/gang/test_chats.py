@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.signatures import RowForm, Signature
-from jobs.specs import Task
+from jobs.kinds import Task
+from jobs.models.signatures import RowForm, Signature
 from jobs.states import JobState
 from jobs.tables import Job
 from tests.gang.building import Trainer, jsonl, labelled

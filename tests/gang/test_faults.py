@@ -42,7 +42,7 @@ def programs(host: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             ours = process.environ().get(HOST) == host
-            if ours and "workers.training.script" in process.cmdline()[-2]:
+            if ours and "workers.training.train" in process.cmdline()[-2]:
                 found.append(process)
         except (psutil.Error, OSError, IndexError):
             continue
@@ -110,7 +110,9 @@ def test_servers_that_die_in_the_middle_do_not_stop_the_training(
 def test_a_control_process_that_dies_is_not_missed(
     installation: Installation, trainer: Trainer, job: str, undisturbed: str
 ) -> None:
-    control = next(p for p in installation.processes if p.log.name == "workers.run-control.log")
+    control = next(
+        p for p in installation.processes if p.log.name == "workers.processes-control.log"
+    )
     control.kill()
     installation.processes.remove(control)
     installation.start_role("control")

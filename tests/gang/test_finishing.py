@@ -14,21 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import bundles
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
 from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import registry
 from jobs.ledger.ranks import RankLease
+from jobs.models import bundles
+from jobs.models.references import Registered
 from jobs.queries import registry as queries
-from jobs.references import Registered
-from jobs.rows import TRAINING_SCHEMA
+from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from tests.gang.standing import Standing
 from tests.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
-from workers.gang import finishing
-from workers.gang.attendance import Attendance
-from workers.gang.watching import Ending, Unfinished
+from workers.gang import publish
+from workers.gang.monitor import Ending, Unfinished
+from workers.gang.rank_lease import Attendance
 
 REPORT = {"validation": {"macro_f1": 0.9, "rows": 2}}
 
@@ -88,11 +88,11 @@ def candidate(standing: Standing, **fields: Any) -> RankLease:
     return held
 
 
-def finished(standing: Standing, held: RankLease, evaluate: finishing.Evaluate) -> dict[str, Any]:
+def finished(standing: Standing, held: RankLease, evaluate: publish.Evaluate) -> dict[str, Any]:
     """The job's output."""
     context = standing.context(artefact_cache=str(standing.home / "cache"))
     with Attendance(held, context=context) as attendance:
-        finishing.finish_training(
+        publish.finish_training(
             standing.folder(held), attendance, evaluate=evaluate, context=context
         )
     job = standing.ledger.job(held.job_id)
@@ -101,12 +101,12 @@ def finished(standing: Standing, held: RankLease, evaluate: finishing.Evaluate) 
     return dict(job.output)
 
 
-def numbers(**values: float | None) -> finishing.Evaluate:
+def numbers(**values: float | None) -> publish.Evaluate:
     """An evaluation that gives each model its number."""
     return lambda _, models: {name: {"macro_f1": values[name]} for name in models}
 
 
-def ends(ending: Ending) -> finishing.Evaluate:
+def ends(ending: Ending) -> publish.Evaluate:
     """An evaluation that ends so where an incumbent is among the models."""
 
     def evaluate(_: str, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
@@ -212,7 +212,7 @@ def test_a_name_that_got_another_task_meanwhile_fails_the_job(standing: Standing
     held = candidate(standing)
     incumbent(standing, task="generate")
     with pytest.raises(JobFailure, match="a name has one task") as raised:
-        finishing.check_name(held, context=standing.context())
+        publish.check_name(held, context=standing.context())
     assert raised.value.code == "name_has_another_task"
     with pytest.raises(JobFailure, match="versions for generate"):
         finished(standing, held, numbers(candidate=0.9))

@@ -24,7 +24,7 @@ from tests.ledger.training import LOST
 from tests.support.servers import Databases
 from tests.support.waiting import wait_until
 from workers.gang import workfolder
-from workers.gang.attendance import Attendance
+from workers.gang.rank_lease import Attendance
 
 STAGES = {0: "first file", 1: "second file", 2: "third file", 3: "manifest"}
 """What the object store is asked for in one checkpoint of one host."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
 from jobs.errors import LeaseLost
 from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
@@ -23,11 +23,11 @@ from tests.ledger.building import Ledger
 from tests.ledger.training import LOST
 from tests.support.servers import Databases
 from tests.support.waiting import wait_until
-from workers.gang.attendance import Attendance
+from workers.gang.checkpoint_upload import Uploader
+from workers.gang.monitor import Ending, Watch
 from workers.gang.program import Program
-from workers.gang.reporting import Report
-from workers.gang.uploading import Uploader
-from workers.gang.watching import Ending, Watch
+from workers.gang.rank_lease import Attendance
+from workers.gang.reporter import Report
 
 TELL = """
 import json, os, pathlib, sys, time

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from jobs.kinds import ClassifyOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
 from tests.support.tiny_models import SENTENCES
 from workers.inference import engine
-from workers.inference.classifier import Classifier, Prediction
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
+from workers.inference.tasks.classifier import Classifier, Prediction
 
 NEAR = 1e-4
 WORDS = [*" ".join(SENTENCES[:5]).split(), *SENTENCES[5:]]

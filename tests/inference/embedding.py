@@ -13,14 +13,14 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from jobs.errors import ModelFailure
+from jobs.kinds import EmbedOptions
 from jobs.settings import Settings
-from jobs.specs import EmbedOptions
 from tests.inference.building import no_beat
 from tests.support.tiny_models import MAX_TOKENS
 from workers.inference import engine
-from workers.inference.embedder import Embedding
+from workers.inference.batching.forward import Beat, RowError
 from workers.inference.engine import Engine
-from workers.inference.measuring import Beat, RowError
+from workers.inference.tasks.embedder import Embedding
 
 WIDTH = 32
 NEAR = 1e-5

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.inference.batching import MAX_PACKED, MAX_PADDING, SMALL_PADDING, Fill, cut
+from workers.inference.batching.batcher import MAX_PACKED, MAX_PADDING, SMALL_PADDING, Fill, cut
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 BUDGETS = st.integers(1, 5_000)

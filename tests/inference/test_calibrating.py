@@ -20,11 +20,11 @@ from jobs.settings import Settings
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.inference.test_memory import Cramped
 from tests.support.tiny_models import tiny_classifier
-from workers.inference import calibrating, memory
-from workers.inference.budget import Budget, Work
-from workers.inference.calibrating import VERDICT, Trial
-from workers.inference.classifier import Classifier, Prediction
-from workers.inference.race import LAPS, PATIENCE
+from workers.inference.batching import autotune, memory
+from workers.inference.batching.autotune import VERDICT, Trial
+from workers.inference.batching.race import LAPS, PATIENCE
+from workers.inference.batching.token_budget import Budget, Work
+from workers.inference.tasks.classifier import Classifier, Prediction
 
 SIZES = (512, 1_024, 2_048, 4_096)
 
@@ -205,7 +205,7 @@ def test_other_numbers_of_threads_and_int8_are_remembered_apart(
     model = loaded(folder, settings=remembered)._meter.family
     torch.set_num_threads(threads)
     for kind in ("classify", "classify in int8"):
-        found = calibrating.trial(remembered, model=model.model, digest="d", kind=kind)
+        found = autotune.trial(remembered, model=model.model, digest="d", kind=kind)
         assert isinstance(found, Trial)
         found._keep(threads)
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from workers.inference.choosing import HEAD, NOISE, Choosing, Sampling, Span, draw, gumbel
+from workers.inference.decoding.sampling import HEAD, NOISE, Choosing, Sampling, Span, draw, gumbel
 
 VOCABULARY = 12
 Line = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

@@ -17,7 +17,7 @@ from transformers import (
 
 from jobs.errors import ModelFailure
 from tests.training import heads
-from workers.inference import loading
+from workers.inference import model_loader
 
 CLASSIFIER: Any = AutoModelForSequenceClassification
 ENCODER: Any = AutoModel
@@ -44,7 +44,7 @@ def without(folder: Path, *prefixes: str) -> Path:
 
 
 def loaded(folder: Path, auto: Any) -> Any:
-    return loading.module(folder, auto=auto, dtype=torch.float32, device=torch.device("cpu"))
+    return model_loader.module(folder, auto=auto, dtype=torch.float32, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from jobs.settings import Settings
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
-from workers.inference.classifier import Prediction
+from workers.inference.tasks.classifier import Prediction
 
 HEADS: dict[Family, str] = {"bert": "classifier", "distilbert": "classifier", "gpt2": "score"}
 NEAR_LABELS = ("the team won the match", "the team won the match.", "the team won a match")

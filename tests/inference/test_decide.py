@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from workers.inference.decide import Activation, Floats, Rule, Verdicts, judge
+from workers.inference.heads.label_decision import Activation, Floats, Rule, Verdicts, judge
 
 SINGLE = Rule(
     activation=Activation.SOFTMAX,

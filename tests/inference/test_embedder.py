@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from jobs.errors import LeaseLost
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from tests.inference.building import no_beat, some_texts
 from tests.inference.embedding import (
     POOLED,
@@ -37,9 +37,9 @@ from tests.support.tiny_models import (
     tiny_classifier,
     tiny_encoder,
 )
-from workers.inference.embedder import Embedding
+from workers.inference.batching.forward import RowError
 from workers.inference.engine import Engine
-from workers.inference.measuring import RowError
+from workers.inference.tasks.embedder import Embedding
 
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2")
 

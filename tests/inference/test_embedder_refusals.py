@@ -21,7 +21,7 @@ from tests.support.tiny_models import (
     tiny_encoder,
 )
 from tests.support.tiny_writers import tiny_translator
-from workers.inference.encoder import Encoder
+from workers.inference.heads.pooling import Encoder
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
-from jobs.rows import RowCode
+from jobs.kinds import LongTexts
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import LongTexts
 from tests.inference.building import answers, loaded, no_beat, predictions, some_texts
 from tests.support.tiny_models import LABELS, MAX_TOKENS, Family, tiny_classifier, tiny_encoder
-from workers.inference.classifier import Prediction
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
+from workers.inference.tasks.classifier import Prediction
 
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2")
 

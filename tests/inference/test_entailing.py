@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from jobs.errors import ModelFailure
-from jobs.specs import ClassifyOptions
+from jobs.kinds import ClassifyOptions
 from tests.inference.building import answers, loaded, no_beat, predictions, some_texts
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier, tiny_encoder
-from workers.inference.classifier import Classifier, Prediction
+from workers.inference.tasks.classifier import Classifier, Prediction
 
 OUTPUTS = ("contradiction", "neutral", "entailment")
 LABELS = ("the team", "a distant galaxy", "the bank", "球队")

@@ -13,15 +13,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost
-from jobs.rows import CLASSIFY_SCHEMA, EXPLAINED_SCHEMA, EXPLANATION
+from jobs.results.schemas import CLASSIFY_SCHEMA, EXPLAINED_SCHEMA, EXPLANATION
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.inference.test_nearest import OBVIOUS, SUBJECTS
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
-from workers.inference import packing
-from workers.inference.classifier import Classifier, Prediction
-from workers.inference.explaining import Attribution
-from workers.inference.isolation import DeviceFailed
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
+from workers.inference.kernels import unpadding
+from workers.inference.row_isolation import DeviceFailed
+from workers.inference.tasks.classifier import Classifier, Prediction
+from workers.inference.tasks.explainer import Attribution
 
 EVERY = {"every": 1}
 LONG = "the team won " * 100
@@ -252,9 +252,9 @@ def test_a_worker_that_lost_its_lease_stops_between_explanations(bert: Path) -> 
 def test_the_model_computes_packed_again_afterwards(bert: Path) -> None:
     model = loaded(bert, explain=EVERY)
     assert model._explainer is not None
-    assert packing.installed(model._explainer._family.model)
+    assert unpadding.installed(model._explainer._family.model)
     one(model, TEXT)
-    assert packing.installed(model._explainer._family.model)
+    assert unpadding.installed(model._explainer._family.model)
 
 
 @pytest.mark.parametrize("holds", [0, 3])

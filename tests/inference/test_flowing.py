@@ -25,15 +25,16 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
-from jobs.rows import RowCode
+from jobs.kinds import GenerateOptions
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import GenerateOptions
 from tests.inference.building import no_beat, some_texts
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_generator
-from workers.inference import engine, flowing
-from workers.inference.reading import Coupled
-from workers.inference.stepping import Group, Stepper
-from workers.inference.writing import BUDGETS
+from workers.inference import engine
+from workers.inference.batching.tokenization import Coupled
+from workers.inference.decoding import continuous_batching
+from workers.inference.decoding.decoder import Group, Stepper
+from workers.inference.decoding.text_generation import BUDGETS
 
 STEPS = 24
 BUDGET = 40
@@ -93,8 +94,8 @@ def test_when_rows_leave_and_join_changes_no_text(
 ) -> None:
     folder, texts = tiny_generator(tmp_path / "model", family=family), some(25)
     alone = {row: answered(folder, {row: text}, **options)[row] for row, text in texts.items()}
-    monkeypatch.setattr(flowing, "PAUSE", pause[0])
-    monkeypatch.setattr(flowing, "LAST_PAUSE", pause[1])
+    monkeypatch.setattr(continuous_batching, "PAUSE", pause[0])
+    monkeypatch.setattr(continuous_batching, "LAST_PAUSE", pause[1])
     assert answered(folder, texts, **options) == alone
 
 

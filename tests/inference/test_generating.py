@@ -15,16 +15,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
-from jobs.rows import WRITTEN_SCHEMA, RowCode
+from jobs.kinds import GenerateOptions
+from jobs.results.schemas import WRITTEN_SCHEMA, RowCode
 from jobs.settings import Settings
-from jobs.specs import GenerateOptions
 from tests.inference.building import no_beat, some_texts
 from tests.support.tiny_writers import MAX_TOKENS, tiny_generator
-from workers.inference import engine, generating
+from workers.inference import engine
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.tokenization import Coupled, Item
+from workers.inference.decoding.text_generation import Written
 from workers.inference.engine import Engine
-from workers.inference.measuring import RowError
-from workers.inference.reading import Coupled, Item
-from workers.inference.writing import Written
+from workers.inference.tasks import generator
 
 STEPS = 12
 ONE_THREAD = Settings(worker_threads=1)
@@ -230,7 +231,7 @@ NO_CONTENTS: list[Any] = [
 
 def test_a_text_of_brackets_within_brackets_is_no_chat() -> None:
     text = "[" * 100_000
-    assert generating.conversation(text) == [{"role": "user", "content": text}]
+    assert generator.conversation(text) == [{"role": "user", "content": text}]
 
 
 def chat_prompt(*messages: tuple[str, str]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workers.inference.int8_linear import PAIR, Int8Linear, Spread, quantized
+from workers.inference.kernels.int8_linear import PAIR, Int8Linear, Spread, quantized
 
 SIZES = [(384, 384), (384, 70), (33, 20), (1, 3), (130, 1)]
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
-from jobs.rows import RowCode
+from jobs.kinds import EmbedOptions, GenerateOptions, Options
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import EmbedOptions, GenerateOptions, Options
 from tests.inference.building import answers, no_beat, predictions
 from tests.support import bad_models
-from workers.inference import engine, isolation
-from workers.inference.budget import Budget, Work
-from workers.inference.classifier import Prediction
-from workers.inference.isolation import ALIKE, DeviceFailed, Tally
-from workers.inference.measuring import RowError
+from workers.inference import engine, row_isolation
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.token_budget import Budget, Work
+from workers.inference.row_isolation import ALIKE, DeviceFailed, Tally
+from workers.inference.tasks.classifier import Prediction
 
 ONE = Settings(worker_threads=1)
 
@@ -68,17 +68,17 @@ def test_only_items_that_raise_alone_fail(lengths: list[int], bad: set[int], bud
 )
 def test_what_is_no_rows_fault_is_raised_again(error: BaseException) -> None:
     with pytest.raises(type(error)):
-        isolation.check(error)
+        row_isolation.check(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), RecursionError(), OSError("x")])
 def test_whatever_else_a_library_raises_may_be_a_rows_fault(error: BaseException) -> None:
-    isolation.check(error)
+    row_isolation.check(error)
 
 
 def test_an_error_of_the_device_ends_the_work() -> None:
     with pytest.raises(DeviceFailed, match="device-side assert"):
-        isolation.check(RuntimeError("CUDA error: device-side assert triggered"))
+        row_isolation.check(RuntimeError("CUDA error: device-side assert triggered"))
 
 
 def test_what_ends_the_work_ends_it_through_a_library_as_well() -> None:
@@ -86,9 +86,9 @@ def test_what_ends_the_work_ends_it_through_a_library_as_well() -> None:
         raise ValueError("stopped")
 
     with pytest.raises(ValueError, match="stopped") as caught:
-        isolation.ending(stop)()
+        row_isolation.ending(stop)()
     with pytest.raises(ValueError, match="stopped"):
-        isolation.check(caught.value)
+        row_isolation.check(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_a_model_that_raises_for_every_row_fails_its_job_after_a_few(tmp_path: P
 )
 def test_what_passes_is_no_fault_of_a_row(error: Exception) -> None:
     with pytest.raises(type(error)):
-        isolation.check(error)
+        row_isolation.check(error)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("out of memory"), ValueError("a token"), OSError(errno.ENOENT, "none")]
 )
 def test_what_a_row_alone_raises_may_be_its_fault(error: Exception) -> None:
-    isolation.check(error)
+    row_isolation.check(error)

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.errors import ModelFailure
+from jobs.kinds import PipelineOptions
 from jobs.settings import Settings
-from jobs.specs import PipelineOptions
 from tests.inference.building import loaded, predictions
 from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference import engine, label_texts
+from workers.inference import engine
+from workers.inference.heads import label_texts
 
 CHINESE = ("体育", "财经", "房产", "家居", "教育", "科技", "时尚", "时政", "游戏", "娱乐")
 """Most of their characters are unknown to the tiny tokenizer."""

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.kinds import EmbedOptions
 from jobs.settings import Settings
-from jobs.specs import EmbedOptions
 from tests.inference.building import no_beat, predictions, some_texts
 from tests.inference.test_onednn import WIDE, chosen, made
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference import engine, layouts, race
-from workers.inference.embedder import Embedding
-from workers.inference.layouts import Layout
+from workers.inference import engine
+from workers.inference.batching import race
+from workers.inference.kernels import linear_layouts
+from workers.inference.kernels.linear_layouts import Layout
+from workers.inference.tasks.embedder import Embedding
 
 
 def remembering(tmp_path: Path) -> Settings:
@@ -39,16 +41,16 @@ def test_the_faster_layout_is_taken_and_remembered(
     settings = remembering(tmp_path)
     with speeds(1.0, laid_out) as run:
         for _ in range(2):
-            assert layouts.choice(made(WIDE), settings=settings) is best
+            assert linear_layouts.choice(made(WIDE), settings=settings) is best
     assert run.call_count == 1
 
 
 def test_another_number_of_threads_races_anew(tmp_path: Path) -> None:
     settings, threads = remembering(tmp_path), torch.get_num_threads()
     with speeds(1.0, 2.0) as run:
-        layouts.choice(made(WIDE), settings=settings)
+        linear_layouts.choice(made(WIDE), settings=settings)
         torch.set_num_threads(threads + 1)
-        layouts.choice(made(WIDE), settings=settings)
+        linear_layouts.choice(made(WIDE), settings=settings)
         torch.set_num_threads(threads)
     assert run.call_count == 2
 
@@ -57,22 +59,22 @@ def test_what_was_not_known_when_the_time_was_up_is_not_remembered(tmp_path: Pat
     settings = remembering(tmp_path)
     with patch.object(race, "run", return_value={}) as run:
         for _ in range(2):
-            assert layouts.choice(made(WIDE), settings=settings) is Layout.PLAIN
+            assert linear_layouts.choice(made(WIDE), settings=settings) is Layout.PLAIN
     assert run.call_count == 2
 
 
 def test_a_real_race_runs_and_ends(tmp_path: Path) -> None:
     settings = remembering(tmp_path)
-    found = layouts.choice(made(WIDE), settings=settings)
+    found = linear_layouts.choice(made(WIDE), settings=settings)
     with patch.object(race, "run") as run:
-        assert layouts.choice(made(WIDE), settings=settings) is found
+        assert linear_layouts.choice(made(WIDE), settings=settings) is found
     run.assert_not_called()
 
 
 def test_small_layers_do_not_race() -> None:
     config = type(WIDE)(**{**WIDE.to_dict(), "hidden_size": 64})
     with patch.object(race, "run") as run:
-        assert layouts.choice(made(config), settings=Settings()) is Layout.PLAIN
+        assert linear_layouts.choice(made(config), settings=Settings()) is Layout.PLAIN
     run.assert_not_called()
 
 

@@ -6,9 +6,9 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from jobs.kinds import ClassifyOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
-from workers.inference import loading
+from workers.inference import model_loader
 
 
 @pytest.mark.parametrize(
@@ -16,29 +16,29 @@ from workers.inference import loading
 )
 def test_an_asked_dtype_is_used_on_any_device(given: str, expected: torch.dtype) -> None:
     options = ClassifyOptions.model_validate({"dtype": given})
-    assert loading.dtype(options, device=torch.device("cpu")) == expected
+    assert model_loader.dtype(options, device=torch.device("cpu")) == expected
 
 
 def test_the_cpu_computes_in_float32_by_default() -> None:
-    assert loading.dtype(ClassifyOptions(), device=torch.device("cpu")) == torch.float32
+    assert model_loader.dtype(ClassifyOptions(), device=torch.device("cpu")) == torch.float32
 
 
 def test_threads_are_those_of_the_settings() -> None:
-    loading.use_threads(Settings(worker_threads=3))
+    model_loader.use_threads(Settings(worker_threads=3))
     assert torch.get_num_threads() == 3
 
 
 def test_threads_that_the_process_has_are_not_set_again() -> None:
-    loading.use_threads(Settings(worker_threads=3))
+    model_loader.use_threads(Settings(worker_threads=3))
     with patch.object(torch, "set_num_threads") as setting:
-        loading.use_threads(Settings(worker_threads=3))
+        model_loader.use_threads(Settings(worker_threads=3))
     setting.assert_not_called()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
 def test_the_cores_are_divided_among_the_processes_and_each_has_one_at_least() -> None:
     cores = len(os.sched_getaffinity(0))
-    loading.use_threads(Settings(worker_processes=1))
+    model_loader.use_threads(Settings(worker_processes=1))
     assert torch.get_num_threads() == cores
-    loading.use_threads(Settings(worker_processes=cores * 4))
+    model_loader.use_threads(Settings(worker_processes=cores * 4))
     assert torch.get_num_threads() == 1

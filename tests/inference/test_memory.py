@@ -9,14 +9,14 @@ import psutil
 import pytest
 import torch
 
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.inference.building import loaded, no_beat, some_texts
 from tests.support.tiny_models import tiny_classifier
-from workers.inference.classifier import Classifier, Prediction
-from workers.inference.family import Family, Inputs
-from workers.inference.measuring import RowError
-from workers.inference.memory import is_out_of_memory
+from workers.inference.batching.collator import Family, Inputs
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.memory import is_out_of_memory
+from workers.inference.tasks.classifier import Classifier, Prediction
 
 TOO_MUCH = 2**55
 

@@ -10,7 +10,7 @@ import torch
 from jobs.errors import ModelFailure
 from tests.inference.building import loaded, predictions, some_texts
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference.encoder import pool
+from workers.inference.heads.pooling import pool
 
 SUBJECTS = ("sports", "cooking", "astronomy", "money and banks")
 OBVIOUS = {

@@ -21,11 +21,11 @@ from jobs.settings import Settings
 from tests.inference.building import loaded
 from tests.inference.test_packing import CONFIGS, LENGTHS, filled_up
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from workers.inference import layouts, onednn, tuning
-from workers.inference.attending import Packing
-from workers.inference.firsts import Firsts
-from workers.inference.layouts import InPlaceGELU, Layout
-from workers.inference.onednn import Laid
+from workers.inference.kernels import linear_layouts, onednn_linear, optimization
+from workers.inference.kernels.first_token_layer import Firsts
+from workers.inference.kernels.linear_layouts import InPlaceGELU, Layout
+from workers.inference.kernels.onednn_linear import Laid
+from workers.inference.kernels.varlen_attention import Packing
 
 LABELS = ("sport", "film")
 WIDE = BertConfig(
@@ -42,7 +42,7 @@ def made(config: PreTrainedConfig, *, auto: Any = AutoModel) -> Any:
 
 def chosen(layout: Layout) -> Any:
     """Within, no layouts race: it is this one."""
-    return patch.object(layouts, "choice", return_value=layout)
+    return patch.object(linear_layouts, "choice", return_value=layout)
 
 
 def layers(model: nn.Module, kind: type[nn.Module]) -> int:
@@ -58,8 +58,8 @@ def test_laid_layers_say_what_plain_ones_say(name: str, activation: str) -> None
     linear = layers(model, nn.Linear)
     with torch.inference_mode():
         plain = model(**inputs).last_hidden_state
-        assert onednn.fits(model)
-        onednn.install(model)
+        assert onednn_linear.fits(model)
+        onednn_linear.install(model)
         laid = model(**inputs).last_hidden_state
     assert layers(model, nn.Linear) + layers(model, Laid) == linear
     assert layers(model, Laid) >= 6 * config.num_hidden_layers
@@ -78,7 +78,7 @@ def test_a_tuned_classifier_says_what_the_plain_one_says(name: str, layout: Layo
     with torch.inference_mode():
         plain = model(**inputs).logits
         with chosen(layout):
-            tuning.tune(model, firsts=True, settings=Settings())
+            optimization.tune(model, firsts=True, settings=Settings())
         tuned = model(**inputs, packing=packing).logits
     assert layers(model, Firsts) == 1
     assert (layers(model, Laid) > 0) is (layout is Layout.LAID_OUT)
@@ -89,7 +89,7 @@ def test_a_tuned_classifier_says_what_the_plain_one_says(name: str, layout: Layo
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_numbers_are_left_to_plain_layers(dtype: torch.dtype) -> None:
     model = made(WIDE).to(dtype)
-    tuning.tune(model, firsts=False, settings=Settings())
+    optimization.tune(model, firsts=False, settings=Settings())
     assert layers(model, Laid) == 0
 
 

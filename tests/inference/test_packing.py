@@ -23,8 +23,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from workers.inference import packing
-from workers.inference.attending import Packing
+from workers.inference.kernels import unpadding
+from workers.inference.kernels.varlen_attention import Packing
 
 PAD = 1
 LENGTHS = (198, 198, 9, 9, 7, 4, 4, 4, 1)
@@ -51,7 +51,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 
 
 def test_every_architecture_that_packs_is_tried_here() -> None:
-    assert set(CONFIGS) == packing.COUNTING | packing.COUNTING_AFTER_PADDING
+    assert set(CONFIGS) == unpadding.COUNTING | unpadding.COUNTING_AFTER_PADDING
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -110,8 +110,8 @@ def test_a_model_whose_tokens_look_back_only_is_left_as_it_is(config: PreTrained
     config.update({"num_hidden_layers": 1, "vocab_size": 50})
     auto: Any = AutoModel
     model = auto.from_config(config)
-    assert not packing.fits(model)
-    assert not packing.installed(model)
+    assert not unpadding.fits(model)
+    assert not unpadding.installed(model)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
@@ -154,6 +154,6 @@ def both(
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
     with torch.inference_mode():
         padded = dict(model(**inputs).items())
-        assert packing.fits(model)
-        packing.install(model, firsts=firsts)
+        assert unpadding.fits(model)
+        unpadding.install(model, firsts=firsts)
         return padded, dict(model(**inputs, packing=Packing.of(lengths)).items())

@@ -11,14 +11,14 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from jobs import specs
-from jobs.rows import RowCode
+from jobs import kinds
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.inference.building import WORDS, loaded, no_beat, some_texts
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier
-from workers.inference.classifier import Prediction
-from workers.inference.measuring import RowError
-from workers.inference.reading import Coupled, Reader
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.tokenization import Coupled, Reader
+from workers.inference.tasks.classifier import Prediction
 
 LABELS = ("contradiction", "neutral", "entailment")
 
@@ -92,14 +92,14 @@ def test_a_pair_of_which_one_text_has_no_tokens_is_an_error_row(tmp_path: Path) 
 def test_pairs_are_for_a_models_own_labels(options: dict[str, Any], said: str) -> None:
     corpus = {"file": "file-1", "pair_column": "claim"}
     with pytest.raises(ValidationError, match=f"pair_column is for a model's own labels: {said}"):
-        specs.parse({"kind": "classify", "model": "/m", "corpus": corpus, "classify": options})
+        kinds.parse({"kind": "classify", "model": "/m", "corpus": corpus, "classify": options})
 
 
 @pytest.mark.parametrize("kind", ["embed", "generate", "text2text", "pipeline"])
 def test_other_kinds_know_no_pairs(kind: str) -> None:
     corpus = {"file": "file-1", "pair_column": "claim"}
     with pytest.raises(ValidationError, match="pair_column"):
-        specs.parse({"kind": kind, "model": "/m", "corpus": corpus})
+        kinds.parse({"kind": kind, "model": "/m", "corpus": corpus})
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -112,7 +112,7 @@ def test_texts_of_any_length_are_cut_as_plain_transformers_cuts_them(
     tokenizer = tokenizers.from_pretrained(folder)
     tokenizer.truncation_side = side
     pair = Coupled(*(" ".join(chosen(count)) for count in words))
-    reader = Reader(tokenizer, max_tokens=MAX_TOKENS, options=specs.ClassifyOptions())
+    reader = Reader(tokenizer, max_tokens=MAX_TOKENS, options=kinds.ClassifyOptions())
     [reading] = reader.read([pair])
     again = tokenizers.from_pretrained(folder)
     again.truncation_side = side

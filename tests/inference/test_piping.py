@@ -18,17 +18,18 @@ from transformers import pipeline
 
 from jobs.corpora import sources
 from jobs.errors import ModelFailure, StorageAway
-from jobs.rows import PIPELINE_SCHEMA, RowCode
+from jobs.kinds import PipelineOptions, PipelineTask
+from jobs.results.schemas import PIPELINE_SCHEMA, RowCode
 from jobs.settings import Settings
-from jobs.specs import PipelineOptions, PipelineTask
 from tests.inference.building import assert_near, no_beat, some_texts
 from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import MASK, a_sound, an_image
-from workers.inference import engine, media
-from workers.inference.isolation import DeviceFailed
-from workers.inference.measuring import RowError
-from workers.inference.piping import Pipe, Piped
+from workers.inference import engine
+from workers.inference.batching.forward import RowError
+from workers.inference.row_isolation import DeviceFailed
+from workers.inference.tasks import media
+from workers.inference.tasks.pipeline import Pipe, Piped
 
 LONG = "the team won " * 100
 

@@ -9,16 +9,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from jobs.errors import ModelFailure
-from jobs.rows import RowCode
+from jobs.kinds import ClassifyOptions, Text2TextOptions
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import (
-    ClassifyOptions,
-    Text2TextOptions,
-)
 from tests.inference.building import no_beat
 from tests.support import bad_models
 from workers.inference import engine
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
 
 ONE = Settings(worker_threads=1)
 

@@ -24,16 +24,16 @@ from transformers import (
     ReformerConfig,
 )
 
+from jobs.kinds import ClassifyOptions, GenerateOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions, GenerateOptions
 from tests.inference.building import no_beat
 from tests.support.tiny_models import seeded_classifier
 from tests.support.tiny_words import END, PAD, VOCABULARY, word_texts, word_tokenizer
 from workers.inference import engine
-from workers.inference.batching import Fill
-from workers.inference.classifier import Classifier, Prediction
-from workers.inference.generating import Generator
-from workers.inference.writing import Written
+from workers.inference.batching.batcher import Fill
+from workers.inference.decoding.text_generation import Written
+from workers.inference.tasks.classifier import Classifier, Prediction
+from workers.inference.tasks.generator import Generator
 
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,

@@ -13,8 +13,8 @@ from tests.inference.building import predictions, some_texts
 from tests.inference.embedding import embeddings
 from tests.inference.test_cutting import nearly_tied
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
-from workers.inference.classifier import Prediction
-from workers.inference.reading import unknown_token
+from workers.inference.batching.tokenization import unknown_token
+from workers.inference.tasks.classifier import Prediction
 
 KNOWN, HALF, NONE = "the team won", "the team 體育", "體育 財經"
 

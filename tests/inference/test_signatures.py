@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobs import signatures
+from jobs.kinds import ClassifyOptions, GenerateOptions, Options, Task, Text2TextOptions
+from jobs.models import signatures
+from jobs.models.signatures import Signature
 from jobs.settings import Settings
-from jobs.signatures import Signature
-from jobs.specs import ClassifyOptions, GenerateOptions, Options, Task, Text2TextOptions
 from tests.inference.building import no_beat
 from tests.support.tiny_models import SENTENCES, tiny_classifier
 from tests.support.tiny_writers import tiny_generator, tiny_translator

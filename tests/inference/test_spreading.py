@@ -12,8 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from jobs.errors import ModelFailure
-from jobs.settings import Settings
-from jobs.specs import (
+from jobs.kinds import (
     ClassifyOptions,
     EmbedOptions,
     GenerateOptions,
@@ -21,12 +20,14 @@ from jobs.specs import (
     PipelineOptions,
     Text2TextOptions,
 )
+from jobs.settings import Settings
 from tests.inference.building import assert_near, no_beat, some_texts
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
-from workers.inference import engine, spreading
-from workers.inference.measuring import RowError
+from workers.inference import engine
+from workers.inference.batching.forward import RowError
+from workers.inference.kernels import device_map
 
 LAYERS = 12
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def size(model: Any) -> int:
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_layers_are_whole_in_order_and_evenly_divided(llama: Any, count: int) -> None:
-    places = spreading.device_map(llama, free=dict.fromkeys(range(count), size(llama)))
+    places = device_map.device_map(llama, free=dict.fromkeys(range(count), size(llama)))
     layers: list[Any] = [places[f"model.layers.{index}"] for index in range(LAYERS)]
     assert layers == sorted(layers)
     shares = [layers.count(device) for device in range(count)]
@@ -56,16 +57,16 @@ def test_layers_are_whole_in_order_and_evenly_divided(llama: Any, count: int) ->
 
 def test_no_device_is_given_more_than_its_room(llama: Any) -> None:
     free = {0: int(0.5 * size(llama)), 1: size(llama)}
-    places = spreading.device_map(llama, free=free)
+    places = device_map.device_map(llama, free=free)
     for device, room in free.items():
         parts = [name for name, place in places.items() if place == device]
-        assert sum(size(llama.get_submodule(name)) for name in parts) <= spreading.ROOM * room
+        assert sum(size(llama.get_submodule(name)) for name in parts) <= device_map.ROOM * room
 
 
 def test_too_little_memory_on_all_devices_together_says_what_to_do(llama: Any) -> None:
     free = dict.fromkeys(range(2), size(llama) // 4)
     with pytest.raises(ModelFailure, match=r"2 accelerators .*NIGHTSHIFT_WORKER_DEVICES") as found:
-        spreading.placed(llama, device=torch.device("cuda", 0), free=free)
+        device_map.placed(llama, device=torch.device("cuda", 0), free=free)
     assert found.value.code == "model_needs_devices"
 
 
@@ -73,7 +74,7 @@ def test_too_little_memory_on_all_devices_together_says_what_to_do(llama: Any) -
 def test_a_model_that_fits_or_has_one_device_is_not_spread(
     llama: Any, free: dict[int, int]
 ) -> None:
-    assert not spreading.is_spread(spreading.placed(llama, device=CPU, free=free))
+    assert not device_map.is_spread(device_map.placed(llama, device=CPU, free=free))
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Options]] = {
@@ -98,9 +99,9 @@ def test_a_spread_model_answers_as_on_one_device(
         spread.append(halved(model, tmp_path / "disk"))
         return spread[-1]
 
-    monkeypatch.setattr(spreading, "placed", placed)
+    monkeypatch.setattr(device_map, "placed", placed)
     assert_near(said(folder, options), alone)
-    assert all(map(spreading.is_spread, spread))
+    assert all(map(device_map.is_spread, spread))
     assert spread
 
 
@@ -130,7 +131,7 @@ def halved(model: Any, folder: Path) -> Any:
         and not any(name == each or each.startswith(f"{name}.") for each in names)
         and not any(name.startswith(f"{each}.") for each in names)
     }
-    return spreading.dispatched(model, places | beside, offload=str(folder))
+    return device_map.dispatched(model, places | beside, offload=str(folder))
 
 
 def _is_layer(model: Any, part: Any) -> bool:

@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from jobs.errors import ModelFailure
-from jobs.rows import RowCode
+from jobs.kinds import Text2TextOptions
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import Text2TextOptions
 from tests.inference.building import no_beat, some_texts
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_translator
 from workers.inference import engine
-from workers.inference.measuring import RowError
-from workers.inference.writing import Written
+from workers.inference.batching.forward import RowError
+from workers.inference.decoding.text_generation import Written
 
 STEPS = 12
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.settings import Settings
 from tests.support.tiny_models import seeded_classifier
-from workers.inference.tuning_cache import TuningCache, processor
+from workers.inference.batching.autotune_cache import TuningCache, processor
 
 FACTS = {"model": "sha256:1", "kind": "Head", "threads": 2}
 

@@ -9,13 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import database
-from jobs.decisions.crashing import Verdict
-from jobs.ledger import accepting, chunks, finalizing, planning, projects, rescuing, steps
+from jobs.decisions.crash_policy import Verdict
+from jobs.kinds import ClassifySpec
+from jobs.ledger import chunks, finalization, plans, projects, rescue, step_leases, submission
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.ledger.planning import PlannedShard
+from jobs.ledger.plans import PlannedShard
 from jobs.ledger.result_rows import COLUMNS
-from jobs.ledger.steps import Step, StepLease
-from jobs.specs import ClassifySpec
+from jobs.ledger.step_leases import Step, StepLease
 from jobs.states import ChunkState
 from jobs.tables import Chunk, Event, Job
 
@@ -42,7 +42,7 @@ class Ledger:
         """A new job; ``fields`` are its spec's."""
         spec = {"corpus": {"uri": "file:///corpus.jsonl"}, "model": "/model", **fields}
         with self.sessions.begin() as session:
-            job_id, _ = accepting.accept(
+            job_id, _ = submission.accept(
                 session,
                 project_id=project,
                 spec=ClassifySpec.model_validate(spec),
@@ -54,23 +54,23 @@ class Ledger:
         self, job_id: str, *, step: Step = Step.PLAN, owner: str = "p", lease: timedelta = LEASE
     ) -> StepLease | None:
         with self.sessions.begin() as session:
-            return steps.claim(session, job_id, step=step, owner=owner, lease=lease)
+            return step_leases.claim(session, job_id, step=step, owner=owner, lease=lease)
 
     def plan(self, job_id: str, *shards: Sequence[int], complete: bool = True) -> StepLease:
         """Plan shards of chunks of these sizes."""
         held = self.claim_step(job_id)
         assert held is not None
         with self.sessions.begin() as session:
-            done = planning.begin(session, held, fingerprint="f", model_digest="m")
+            done = plans.begin(session, held, fingerprint="f", model_digest="m")
         first_row = done.rows
         for index, sizes in enumerate(shards, start=done.shards):
             shard = PlannedShard(index, f"shard {index}", first_row, tuple(sizes))
             with self.sessions.begin() as session:
-                planning.add_shard(session, held, shard)
+                plans.add_shard(session, held, shard)
             first_row += shard.rows
         if complete:
             with self.sessions.begin() as session:
-                planning.complete(session, held)
+                plans.complete(session, held)
         return held
 
     def running(self, *sizes: int, **fields: Any) -> str:
@@ -140,13 +140,13 @@ class Ledger:
         held = self.claim_step(job_id, step=Step.FINALIZE)
         assert held is not None
         with self.sessions.begin() as session:
-            rows = finalizing.done_rows(session, job_id)
-            assert finalizing.finish(session, held, output={"rows": rows, "file": None})
+            rows = finalization.done_rows(session, job_id)
+            assert finalization.finish(session, held, output={"rows": rows, "file": None})
 
     def rescue(self) -> int:
         """Take back every lease that has run out."""
         with self.sessions.begin() as session:
-            return rescuing.rescue_expired(session).chunks
+            return rescue.rescue_expired(session).chunks
 
     def run_out(self, chunk_id: int) -> None:
         """Let a chunk's lease, or its delay, be over."""
@@ -161,7 +161,7 @@ class Ledger:
 
     def crash(self, held: ChunkLease, *, owner: str = "w") -> Verdict | None:
         with self.sessions.begin() as session:
-            return rescuing.report_crash(session, held.chunk_id, owner=owner, reason="killed")
+            return rescue.report_crash(session, held.chunk_id, owner=owner, reason="killed")
 
     def events(self, job_id: str) -> list[Event]:
         with self.sessions.begin() as session:

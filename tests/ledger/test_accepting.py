@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import Conflict, Unauthorized
-from jobs.ledger import accepting, projects
-from jobs.specs import ClassifySpec, PairCorpus
+from jobs.kinds import ClassifySpec, PairCorpus
+from jobs.ledger import projects, submission
 from jobs.states import JobState
 from jobs.tables import Job
 from tests.ledger.building import OTHER, PROJECT, Ledger
@@ -56,7 +56,7 @@ def test_the_same_key_sent_many_times_at_once_is_one_job(ledger: Ledger) -> None
 def test_a_second_submit_waits_for_one_that_may_yet_be_rolled_back(ledger: Ledger) -> None:
     spec = ClassifySpec(corpus=PairCorpus(uri="file:///corpus.jsonl"), model="/model")
     with ThreadPoolExecutor(1) as pool, ledger.sessions() as session:
-        lost, _ = accepting.accept(session, project_id=PROJECT, spec=spec, idempotency_key="torn")
+        lost, _ = submission.accept(session, project_id=PROJECT, spec=spec, idempotency_key="torn")
         second = pool.submit(ledger.accept, key="torn")
         session.rollback()
         assert second.result(10) != lost

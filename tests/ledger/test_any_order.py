@@ -14,10 +14,10 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import Conflict, LeaseLost
-from jobs.ledger import chunks, controls, dispatching, planning, rescuing, steps
+from jobs.ledger import chunks, controls, dispatch_marks, plans, rescue, step_leases
 from jobs.ledger.chunks import ChunkLease
-from jobs.ledger.planning import PlannedShard
-from jobs.ledger.steps import Step, StepLease
+from jobs.ledger.plans import PlannedShard
+from jobs.ledger.step_leases import Step, StepLease
 from jobs.queries import dispatch
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk
@@ -50,23 +50,23 @@ class AnyOrder(RuleBasedStateMachine):
         if self.step is None:
             return
         with contextlib.suppress(LeaseLost), self.ledger.sessions.begin() as session:
-            done = planning.begin(session, self.step, fingerprint="f", model_digest="m")
+            done = plans.begin(session, self.step, fingerprint="f", model_digest="m")
             shard = PlannedShard(done.shards, "k", done.rows, tuple(sizes))
-            planning.add_shard(session, self.step, shard)
+            plans.add_shard(session, self.step, shard)
             if last:
-                planning.complete(session, self.step)
+                plans.complete(session, self.step)
 
     @rule()
     def give_step_back(self) -> None:
         if self.step is not None:
             with self.ledger.sessions.begin() as session:
-                steps.release(session, self.step)
+                step_leases.release(session, self.step)
 
     @rule()
     def finalize(self) -> None:
         with self.ledger.sessions.begin() as session:
             for job_id in session.scalars(dispatch.all_chunks_done()).all():
-                dispatching.begin_finalizing(session, job_id)
+                dispatch_marks.begin_finalizing(session, job_id)
         if any(chunk.state is ChunkState.LEASED for chunk in self._live()):
             return  # control sends no message then
         if held := self.ledger.claim_step(self.job_id, step=Step.FINALIZE, owner="f"):
@@ -130,7 +130,7 @@ class AnyOrder(RuleBasedStateMachine):
             if chunk.state is ChunkState.LEASED:
                 with self.ledger.sessions.begin() as session:
                     owner = chunk.owner or ""
-                    rescuing.report_crash(session, chunk.id, owner=owner, reason="killed")
+                    rescue.report_crash(session, chunk.id, owner=owner, reason="killed")
 
     @rule()
     def rescue(self) -> None:

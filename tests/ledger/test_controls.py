@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import Conflict, NotFound
-from jobs.ledger import controls, moves
+from jobs.ledger import controls, transitions
 from jobs.queries import jobs as job_queries
 from jobs.states import ChunkState, JobState
 from tests.ledger.building import OTHER, PROJECT, Ledger
@@ -89,7 +89,7 @@ def test_a_retried_job_has_nothing_left_of_its_former_end(ledger: Ledger) -> Non
     job_id = ledger.running(5)
     ledger.set(job_id, step_error="disk full", step_dispatched_at=sa.func.now(), step_crashes=3)
     with ledger.sessions.begin() as session:
-        moves.fail(session, job_id, code="model_changed", message="it changed")
+        transitions.fail(session, job_id, code="model_changed", message="it changed")
     do(ledger, controls.retry, job_id)
     job = ledger.job(job_id)
     assert (job.state, job.finished_at, job.output) == (JobState.RUNNING, None, None)

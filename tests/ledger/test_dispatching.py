@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from jobs.ledger import dispatching
+from jobs.ledger import dispatch_marks
 from tests.ledger.building import Ledger
 
 PLANS = ("hashjoin", "mergejoin", "nestloop", "hashagg", "sort", "material", "memoize", "seqscan")
@@ -22,7 +22,7 @@ def test_no_more_chunks_are_marked_than_were_asked_for(
     with ledger.sessions.begin() as session:
         for name in without:
             session.execute(sa.text(f"SET LOCAL enable_{name} = off"))
-        sent = dispatching.mark_chunks(session, job_id, count=8, resend_before=None)
+        sent = dispatch_marks.mark_chunks(session, job_id, count=8, resend_before=None)
     assert [chunk.first_row for chunk in sent] == list(range(8))
     marked = [chunk for chunk in ledger.live(job_id) if chunk.dispatched_at is not None]
     assert len(marked) == 8

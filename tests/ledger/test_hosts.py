@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
 from jobs.ledger import hosts, runs
 from jobs.states import RankState
 from tests.ledger.building import Ledger

@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
 from jobs.errors import LeaseLost
-from jobs.ledger import checkpoints, measuring, ranks, runs
+from jobs.ledger import checkpoints, ranks, runs, telemetry
 from jobs.ledger.ranks import Orders, RankLease
 from jobs.states import JobState, RankState, RunState
 from jobs.tables import Checkpoint, CheckpointPart, Host, LogLine, Point, Run
@@ -138,7 +138,7 @@ WRITERS: dict[str, Writer] = {
         manifest_sha256="s",
         size=1,
     ),
-    "add_points": lambda s, held, _: measuring.add_points(s, held, [(9, {"loss": 9.0})]),
+    "add_points": lambda s, held, _: telemetry.add_points(s, held, [(9, {"loss": 9.0})]),
     "mark_damaged": lambda s, held, known: checkpoints.mark_damaged(s, held, known, reason="x"),
     "mark_deleted": lambda s, held, known: checkpoints.mark_deleted(s, held, [known]),
     "succeed": lambda s, held, _: runs.succeed(s, held, output={"rows": 1}),
@@ -197,7 +197,7 @@ def test_a_log_keeps_what_was_written_even_by_a_rank_that_is_over(training: Trai
     (held,) = training.gang(training.job())
     training.lose(held)
     with training.sessions.begin() as session:
-        measuring.add_log_lines(session, held, ["last words", "with \0", "y" * 9_000])
+        telemetry.add_log_lines(session, held, ["last words", "with \0", "y" * 9_000])
     with training.sessions.begin() as session:
         lines = session.scalars(sa.select(LogLine.text).where(LogLine.job_id == held.job_id)).all()
     assert lines == ["last words", "with \ufffd", "y" * 4_000]
@@ -219,7 +219,7 @@ def test_an_evaluation_is_an_event_as_well_and_may_be_no_number(training: Traini
     (held,) = training.gang(training.job())
     values = {"loss": 1.0, "validation/loss": float("nan"), "validation/accuracy": 0.5}
     with training.sessions.begin() as session:
-        measuring.add_points(session, held, [(3, values)])
+        telemetry.add_points(session, held, [(3, values)])
     assert training.told(held.job_id, "evaluation") == [
         {"run": 1, "step": 3, "values": {"loss": None, "accuracy": 0.5}}
     ]

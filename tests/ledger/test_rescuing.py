@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from jobs.decisions.crashing import Verdict
+from jobs.decisions.crash_policy import Verdict
 from jobs.errors import LeaseLost
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk

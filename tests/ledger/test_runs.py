@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import clock
-from jobs.decisions.judging import Fault, Outcome, Verdict
+from jobs.decisions.run_verdict import Fault, Outcome, Verdict
 from jobs.errors import Conflict
 from jobs.ledger import checkpoints, controls, hosts
 from jobs.states import JobState, RankState, RunState

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from jobs.decisions.faults import Blame, Diagnosis, Limits
 from jobs.errors import CorpusFailure, LeaseLost
-from jobs.ledger import controls, finalizing, planning, steps
-from jobs.ledger.planning import PlannedShard, Progress
-from jobs.ledger.steps import MAX_CRASHES, Step
+from jobs.ledger import controls, finalization, plans, step_leases
+from jobs.ledger.plans import PlannedShard, Progress
+from jobs.ledger.step_leases import MAX_CRASHES, Step
 from jobs.queries import dispatch
 from jobs.states import JobState
 from tests.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
@@ -82,7 +82,7 @@ def test_a_step_given_back_counts_no_death(ledger: Ledger) -> None:
     held = ledger.claim_step(job_id)
     assert held is not None
     with ledger.sessions.begin() as session:
-        steps.release(session, held)
+        step_leases.release(session, held)
     assert ledger.claim_step(job_id, owner="second") is not None
     assert ledger.job(job_id).step_crashes == 0
 
@@ -127,7 +127,7 @@ def test_a_fault_of_a_planner_that_was_replaced_changes_nothing(ledger: Ledger) 
     assert ledger.claim_step(job_id, owner="new") is not None
     with ledger.sessions.begin() as session:
         full = Diagnosis(Blame.JOB, "full", "disk full")
-        assert not steps.give_up(session, old, full, limits=LIMITS)
+        assert not step_leases.give_up(session, old, full, limits=LIMITS)
     job = ledger.job(job_id)
     assert (job.state, job.step_owner, job.step_error) == (JobState.PLANNING, "new", None)
 
@@ -136,17 +136,17 @@ def give_up(ledger: Ledger, job_id: str, blame: Blame) -> None:
     held = ledger.claim_step(job_id)
     assert held is not None
     with ledger.sessions.begin() as session:
-        steps.give_up(session, held, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
+        step_leases.give_up(session, held, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
 
 
 def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> None:
     job_id = ledger.accept()
     first = ledger.plan(job_id, (5, 5), (7,), complete=False)
     with ledger.sessions.begin() as session:
-        steps.release(session, first)
-        second = steps.claim(session, job_id, step=Step.PLAN, owner="second", lease=LEASE)
+        step_leases.release(session, first)
+        second = step_leases.claim(session, job_id, step=Step.PLAN, owner="second", lease=LEASE)
         assert second is not None
-        progress = planning.begin(session, second, fingerprint="f", model_digest="m")
+        progress = plans.begin(session, second, fingerprint="f", model_digest="m")
     assert progress == Progress(shards=2, rows=17)
 
 
@@ -157,7 +157,7 @@ def test_a_corpus_that_changed_between_two_planners_is_noticed(ledger: Ledger) -
         pytest.raises(CorpusFailure, match="the corpus changed"),
         ledger.sessions.begin() as session,
     ):
-        planning.begin(session, held, fingerprint="another", model_digest="m")
+        plans.begin(session, held, fingerprint="another", model_digest="m")
 
 
 def test_a_planner_that_was_replaced_writes_nothing(ledger: Ledger) -> None:
@@ -167,12 +167,12 @@ def test_a_planner_that_was_replaced_writes_nothing(ledger: Ledger) -> None:
     assert old is not None
     assert new is not None
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
-        planning.add_shard(session, old, PlannedShard(0, "late", 0, (5,)))
+        plans.add_shard(session, old, PlannedShard(0, "late", 0, (5,)))
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
-        planning.complete(session, old)
+        plans.complete(session, old)
     with ledger.sessions.begin() as session:
-        assert not steps.renew(session, old, lease=LEASE)
-        steps.release(session, old)
+        assert not step_leases.renew(session, old, lease=LEASE)
+        step_leases.release(session, old)
     assert ledger.live(job_id) == []
     assert ledger.job(job_id).step_owner == "new"
 
@@ -185,9 +185,9 @@ def test_a_planner_does_not_outlive_a_pause_that_was_taken_back(ledger: Ledger) 
         controls.resume(session, job_id, project_id=PROJECT)
     assert ledger.job(job_id).state is JobState.PLANNING
     with ledger.sessions.begin() as session:
-        assert not steps.renew(session, old, lease=LEASE)
+        assert not step_leases.renew(session, old, lease=LEASE)
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
-        planning.add_shard(session, old, PlannedShard(1, "late", 5, (5,)))
+        plans.add_shard(session, old, PlannedShard(1, "late", 5, (5,)))
     assert job_id in _wanting(ledger)
     ledger.plan(job_id, (5,))
     assert [chunk.first_row for chunk in ledger.live(job_id)] == [0, 5]
@@ -204,8 +204,8 @@ def test_a_finalizer_begins_again_when_a_chunk_was_committed_meanwhile(ledger: L
     assert held is not None
     ledger.commit(late)
     with ledger.sessions.begin() as session:
-        assert not finalizing.finish(session, held, output={"rows": 5})
-        assert finalizing.finish(session, held, output={"rows": 10})
+        assert not finalization.finish(session, held, output={"rows": 5})
+        assert finalization.finish(session, held, output={"rows": 10})
     assert ledger.job(job_id).state is JobState.CANCELLED
 
 

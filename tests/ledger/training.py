@@ -11,12 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import specs
+from jobs import kinds
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions.judging import Fault, Outcome, Verdict
-from jobs.ledger import accepting, checkpoints, hosts, measuring, planning, ranks, runs
+from jobs.decisions.run_verdict import Fault, Outcome, Verdict
+from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
 from jobs.ledger.hosts import Presented
-from jobs.ledger.planning import DataShard
+from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import PREPARING, Orders, RankLease
 from jobs.queries import checkpoints as checkpoint_queries
 from jobs.states import RunState
@@ -44,8 +44,8 @@ class Training:
         if fields.get("kind", "finetune") == "finetune":
             spec["base"] = "/model"
         with self.sessions.begin() as session:
-            job_id, _ = accepting.accept(
-                session, project_id=project, spec=specs.parse(spec | fields), idempotency_key=None
+            job_id, _ = submission.accept(
+                session, project_id=project, spec=kinds.parse(spec | fields), idempotency_key=None
             )
         return job_id
 
@@ -57,7 +57,7 @@ class Training:
             rows=9, rejected=0, examples=(), labels={"a": 4, "b": 5}, fingerprint="f", shards=1
         )
         with self.sessions.begin() as session:
-            planning.complete_dataset(
+            plans.complete_dataset(
                 session,
                 held,
                 shards=[DataShard(Split.TRAIN, "no object", "0", first_row=0, rows=9)],
@@ -235,7 +235,7 @@ class Training:
     def add_points(self, held: RankLease, losses: dict[int, float]) -> None:
         points = [(step, {"loss": loss}) for step, loss in losses.items()]
         with self.sessions.begin() as session:
-            measuring.add_points(session, held, points)
+            telemetry.add_points(session, held, points)
 
     def control(self, operation: Any, job_id: str) -> None:
         """Cancel, pause, resume or retry."""
@@ -244,7 +244,7 @@ class Training:
 
     def end_cancelled(self) -> None:
         with self.sessions.begin() as session:
-            runs.end_cancelled(session, kinds=sorted(specs.TRAINING))
+            runs.end_cancelled(session, kinds=sorted(kinds.TRAINING))
 
     def drain(self, name: str, incarnation: str) -> None:
         with self.sessions.begin() as session:

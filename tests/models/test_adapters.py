@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import models
 from jobs.errors import ModelFailure
+from jobs.models import inspection
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_classifier, tiny_encoder
 
 
@@ -27,17 +27,17 @@ def adapter(tmp_path: Path, base: Path) -> Path:
 
 
 def digest(folder: Path) -> str:
-    return models.inspect(folder).digest
+    return inspection.inspect(folder).digest
 
 
 def refusal(folder: Path) -> ModelFailure:
     with pytest.raises(ModelFailure) as caught:
-        models.inspect(folder)
+        inspection.inspect(folder)
     return caught.value
 
 
 def test_head_and_labels_are_the_adapters_and_pooling_is_the_bases(adapter: Path) -> None:
-    facts = models.inspect(adapter)
+    facts = inspection.inspect(adapter)
     assert (facts.id2label, facts.has_head) == (LABELS, True)
     assert (facts.max_tokens, facts.pooling) == (MAX_TOKENS, "mean")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import models
+from jobs.models import inspection
 from tests.support.tiny_models import tiny_classifier
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -125,7 +125,7 @@ def test_a_hub_model_is_downloaded_without_pickle_or_code(
     folder = Path(resolved("hf:org/name", endpoint=endpoint, home=tmp_path))
     kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert kept == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    assert models.inspect(folder).digest == models.inspect(repository).digest
+    assert inspection.inspect(folder).digest == inspection.inspect(repository).digest
 
 
 def test_a_downloaded_model_is_found_again_offline(endpoint: str, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import models, usable
 from jobs.errors import ModelFailure
-from jobs.specs import ClassifyOptions
+from jobs.kinds import ClassifyOptions
+from jobs.models import compatibility, inspection
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_classifier, tiny_encoder
 
 
@@ -31,18 +31,18 @@ def change(folder: Path, **fields: object) -> None:
 
 def refusal(folder: Path) -> ModelFailure:
     with pytest.raises(ModelFailure) as caught:
-        models.inspect(folder)
+        inspection.inspect(folder)
     return caught.value
 
 
 def resolving(reference: str, *, allowed: list[str]) -> str:
     with pytest.raises(ModelFailure) as caught:
-        models.resolve(reference, allowed=allowed)
+        inspection.resolve(reference, allowed=allowed)
     return caught.value.code
 
 
 def test_a_folder_under_an_allowed_prefix_is_resolved(folder: Path) -> None:
-    assert models.resolve(str(folder), allowed=[str(folder.parent)]) == folder.resolve()
+    assert inspection.resolve(str(folder), allowed=[str(folder.parent)]) == folder.resolve()
 
 
 def test_a_sibling_whose_name_begins_like_the_prefix_is_refused(folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_link_out_of_the_prefix_is_refused(folder: Path) -> None:
 def test_an_allowed_prefix_may_itself_be_a_link(folder: Path) -> None:
     link = folder.parent / "link"
     link.symlink_to(folder)
-    assert models.resolve(str(link), allowed=[str(link)]) == folder.resolve()
+    assert inspection.resolve(str(link), allowed=[str(link)]) == folder.resolve()
 
 
 def test_a_refused_folder_is_refused_whether_or_not_it_exists(folder: Path) -> None:
@@ -94,14 +94,14 @@ def test_a_misspelt_hub_reference_is_missing(reference: str) -> None:
 
 
 def test_the_facts_of_a_classifier(folder: Path) -> None:
-    facts = models.inspect(folder)
+    facts = inspection.inspect(folder)
     assert (facts.model_type, facts.architectures) == ("bert", ("BertForSequenceClassification",))
     assert (facts.id2label, facts.has_head, facts.problem_type) == (LABELS, True, None)
     assert (facts.pooling, facts.max_tokens) == (None, MAX_TOKENS)
 
 
 def test_the_facts_of_an_encoder(tmp_path: Path) -> None:
-    facts = models.inspect(tiny_encoder(tmp_path / "model", pooling="cls"))
+    facts = inspection.inspect(tiny_encoder(tmp_path / "model", pooling="cls"))
     assert (facts.has_head, facts.pooling, facts.max_tokens) == (False, "cls", MAX_TOKENS)
 
 
@@ -109,63 +109,63 @@ def test_the_old_spelling_of_pooling_is_understood(folder: Path) -> None:
     (folder / "1_Pooling").mkdir()
     old = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(old))
-    assert models.inspect(folder).pooling == "mean"
+    assert inspection.inspect(folder).pooling == "mean"
 
 
 def test_roberta_counts_its_positions_after_the_padding_id(tmp_path: Path) -> None:
-    facts = models.inspect(tiny_classifier(tmp_path / "model", family="roberta"))
+    facts = inspection.inspect(tiny_classifier(tmp_path / "model", family="roberta"))
     assert facts.max_tokens == MAX_TOKENS
 
 
 def test_the_smallest_limit_of_all_files_counts(folder: Path) -> None:
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 50}')
-    assert models.inspect(folder).max_tokens == 50
+    assert inspection.inspect(folder).max_tokens == 50
 
 
 def test_a_tokenizer_without_a_limit_adds_none(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     absurd = json.loads(path.read_text()) | {"model_max_length": 10**30}
     path.write_text(json.dumps(absurd))
-    assert models.inspect(folder).max_tokens == MAX_TOKENS
+    assert inspection.inspect(folder).max_tokens == MAX_TOKENS
 
 
 def test_a_model_that_names_no_limit_has_none(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     change(folder, max_position_embeddings=None)
-    assert models.inspect(folder).max_tokens is None
+    assert inspection.inspect(folder).max_tokens is None
 
 
 def test_labels_are_ordered_by_id(folder: Path) -> None:
     change(folder, id2label={"10": "k", **{str(index): str(index) for index in range(10)}})
-    assert models.inspect(folder).id2label == (*"0123456789", "k")
+    assert inspection.inspect(folder).id2label == (*"0123456789", "k")
 
 
 def test_the_digest_is_of_contents_and_not_of_the_place(folder: Path, saved: Path) -> None:
-    assert models.inspect(folder).digest == models.inspect(saved).digest
+    assert inspection.inspect(folder).digest == inspection.inspect(saved).digest
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_one_changed_byte_changes_the_digest(folder: Path, name: str) -> None:
-    before = models.inspect(folder).digest
+    before = inspection.inspect(folder).digest
     content = (folder / name).read_bytes()
     changed = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
     (folder / name).write_bytes(changed if name == "model.safetensors" else content + b" ")
-    assert models.inspect(folder).digest != before
+    assert inspection.inspect(folder).digest != before
 
 
 def test_a_readme_does_not_change_the_digest(folder: Path) -> None:
-    before = models.inspect(folder).digest
+    before = inspection.inspect(folder).digest
     (folder / "README.md").write_text("new")
-    assert models.inspect(folder).digest == before
+    assert inspection.inspect(folder).digest == before
 
 
 def test_weights_are_not_read_again_for_the_digest(folder: Path) -> None:
-    before = models.inspect(folder).digest
+    before = inspection.inspect(folder).digest
     path = folder / "model.safetensors"
     state, content = path.stat(), path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert models.inspect(folder).digest == before
+    assert inspection.inspect(folder).digest == before
 
 
 def test_a_folder_without_a_config_is_missing(folder: Path) -> None:
@@ -230,7 +230,7 @@ def test_labels_with_a_gap_are_unreadable(folder: Path, labels: object) -> None:
 
 def refused(folder: Path, *, labels: tuple[str, ...] | None = None) -> str | None:
     try:
-        usable.check(models.inspect(folder), ClassifyOptions(labels=labels))
+        compatibility.check(inspection.inspect(folder), ClassifyOptions(labels=labels))
     except ModelFailure as error:
         return error.code
     return None

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import models
 from jobs.errors import ModelFailure
-from jobs.models import ModelFacts
+from jobs.models import inspection
+from jobs.models.inspection import ModelFacts
 from tests.support.tiny_models import MAX_TOKENS, sentence_files, tiny_encoder
 
 SENTENCES = "config_sentence_transformers.json"
@@ -68,13 +68,13 @@ def change(folder: Path, file: str, **fields: Any) -> Path:
 
 def refusal(folder: Path) -> ModelFailure:
     with pytest.raises(ModelFailure) as caught:
-        models.inspect(folder)
+        inspection.inspect(folder)
     assert caught.value.code == "model_unreadable"
     return caught.value
 
 
 def facts(folder: Path, file: str, **fields: Any) -> ModelFacts:
-    return models.inspect(change(folder, file, **fields))
+    return inspection.inspect(change(folder, file, **fields))
 
 
 @pytest.mark.parametrize("content", NOT_JSON, ids=["empty", "cut", "binary", "deep", "comma"])
@@ -199,7 +199,7 @@ def test_poolings_are_read_in_both_spellings(
     folder: Path, said: dict[str, Any], pooling: str | None
 ) -> None:
     (folder / POOLING).write_text(json.dumps(said))
-    assert models.inspect(folder).pooling == pooling
+    assert inspection.inspect(folder).pooling == pooling
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_only_the_librarys_own_modules_in_their_places_have_their_short_names(
     folder: Path, kind: str | None, path: str | None, name: str
 ) -> None:
     (folder / "modules.json").write_text(json.dumps([{"type": kind, "path": path}]))
-    assert models.inspect(folder).modules == (name,)
+    assert inspection.inspect(folder).modules == (name,)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_template_that_nobody_needs_to_name_makes_a_chat(
 
 def test_a_template_in_a_file_of_its_own_makes_a_chat(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    assert models.inspect(folder).chats
+    assert inspection.inspect(folder).chats
 
 
 def test_limits_that_are_none_are_passed_over(folder: Path) -> None:
@@ -290,7 +290,7 @@ def test_limits_that_are_none_are_passed_over(folder: Path) -> None:
 @pytest.mark.parametrize("limit", [0, 0.5, -1])
 def test_a_limit_below_one_token_is_none(folder: Path, limit: float) -> None:
     change(folder, "sentence_bert_config.json", max_seq_length=limit)
-    assert models.inspect(folder).max_tokens == MAX_TOKENS
+    assert inspection.inspect(folder).max_tokens == MAX_TOKENS
 
 
 def test_a_file_named_after_another_model_says_how_sentences_are_read(folder: Path) -> None:
@@ -318,7 +318,7 @@ def test_how_an_adapter_embeds_is_as_its_base_says(folder: Path, tmp_path: Path)
     )
     change(folder, "sentence_bert_config.json", do_lower_case=True)
     (adapter / "base").symlink_to(folder)
-    found = models.inspect(adapter)
+    found = inspection.inspect(adapter)
     assert (found.pooling, found.modules[-1], found.prompt) == ("cls", "Normalize", "find: ")
     assert (found.pools_prompt, found.dimensions, found.lowers) == (False, 8, True)
 
@@ -344,6 +344,6 @@ def test_whatever_a_field_holds_is_read_or_refused(
 
 def facts_or_refusal(folder: Path) -> ModelFacts | ModelFailure:
     try:
-        return models.inspect(folder)
+        return inspection.inspect(folder)
     except ModelFailure as failure:
         return failure

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs import models, usable
 from jobs.errors import ModelFailure
-from jobs.models import ModelFacts
-from jobs.specs import (
+from jobs.kinds import (
     ClassifyOptions,
     EmbedOptions,
     GenerateOptions,
@@ -20,6 +18,8 @@ from jobs.specs import (
     Pooling,
     Text2TextOptions,
 )
+from jobs.models import compatibility, inspection
+from jobs.models.inspection import ModelFacts
 from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import (
     entity_finder,
@@ -55,12 +55,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFacts]:
             tiny_generator(home / "taught"), pooling="lasttoken"
         ),
     }
-    return {name: models.inspect(folder) for name, folder in folders.items()}
+    return {name: inspection.inspect(folder) for name, folder in folders.items()}
 
 
 def refused(facts: ModelFacts, options: Options) -> ModelFailure | None:
     try:
-        usable.check(facts, options)
+        compatibility.check(facts, options)
     except ModelFailure as failure:
         return failure
     return None
@@ -142,7 +142,7 @@ def test_a_refusal_says_what_must_be_and_what_was_given(
 
 
 def embedding(folder: Path, **options: Any) -> str | None:
-    return code(models.inspect(folder), EmbedOptions(**options))
+    return code(inspection.inspect(folder), EmbedOptions(**options))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_modules_must_be_those_that_are_followed_in_their_order(
 ) -> None:
     sentence_files(encoder, modules=modules)
     assert embedding(encoder) == expected
-    assert code(models.inspect(encoder), LABELS) == expected
+    assert code(inspection.inspect(encoder), LABELS) == expected
 
 
 def test_modules_with_a_pooling_whose_file_is_missing_are_refused(encoder: Path) -> None:
@@ -204,9 +204,9 @@ def test_the_width_of_an_embedding_is_the_options_or_the_files_or_the_models(
     encoder: Path, asked: int | None, kept: int | None, width: int
 ) -> None:
     sentence_files(encoder, truncate_dim=kept)
-    facts, options = models.inspect(encoder), EmbedOptions(dimensions=asked)
+    facts, options = inspection.inspect(encoder), EmbedOptions(dimensions=asked)
     assert code(facts, options) is None
-    assert usable.width(facts, options) == width
+    assert compatibility.width(facts, options) == width
 
 
 def test_files_that_keep_more_numbers_than_there_are_are_refused(encoder: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_model_that_names_no_limit_writes_as_much_as_is_asked(tmp_path: Path) 
     (folder / "tokenizer_config.json").unlink()
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"max_position_embeddings"', '"most"'))
-    assert code(models.inspect(folder), GenerateOptions(max_new_tokens=30_000)) is None
+    assert code(inspection.inspect(folder), GenerateOptions(max_new_tokens=30_000)) is None
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,9 @@ def test_a_model_that_names_no_limit_writes_as_much_as_is_asked(tmp_path: Path) 
 def test_a_pipelines_task_is_the_options_or_the_models(
     found: dict[str, ModelFacts], name: str, task: str | None, expected: str
 ) -> None:
-    assert usable.task(found[name], PipelineOptions.model_validate({"task": task})) == expected
+    assert (
+        compatibility.task(found[name], PipelineOptions.model_validate({"task": task})) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,12 +273,12 @@ def test_a_pipeline_is_called_with_what_its_task_takes_and_never_with_another_in
     task = "zero-shot-image-classification" if name == "matcher" else None
     options = PipelineOptions.model_validate({"task": task, "parameters": parameters})
     with pytest.raises(ModelFailure, match=f"not {list(parameters)[-1]}$") as caught:
-        usable.check(found[name], options)
+        compatibility.check(found[name], options)
     assert caught.value.code == "pipeline_refused"
 
 
 def test_every_task_of_a_pipeline_says_what_it_takes() -> None:
-    assert set(usable.PARAMETERS) == set(usable.PIPELINES) == set(PipelineTask)
+    assert set(compatibility.PARAMETERS) == set(compatibility.PIPELINES) == set(PipelineTask)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pytest
 from sqlalchemy.orm import Session
 
-from jobs import ids, objects, outputs, parts, results, specs, verification
-from jobs.ledger import accepting, chunks, files, finalizing
+from jobs import ids, kinds, objects
+from jobs.kinds import OutputFormat
+from jobs.ledger import chunks, files, finalization, submission
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.ledger.steps import Step
+from jobs.ledger.step_leases import Step
 from jobs.queries import chunks as chunk_queries
-from jobs.rows import CLASSIFY_SCHEMA
+from jobs.results import outputs, pages, parts, verification
+from jobs.results.schemas import CLASSIFY_SCHEMA
 from jobs.settings import Settings
-from jobs.specs import OutputFormat
 from jobs.states import ChunkState, JobState
 from jobs.tables import Job
 from tests.ledger.building import PROJECT, Ledger
@@ -77,7 +78,7 @@ class Workshop:
         assert held is not None
         with self.ledger.sessions.begin() as session:
             output = self._write_output(session, job_id)
-            assert finalizing.finish(session, held, output=output)
+            assert finalization.finish(session, held, output=output)
 
     def finished(self, *sizes: int, **fields: Any) -> str:
         job_id = self.job(*sizes, **fields)
@@ -93,10 +94,8 @@ class Workshop:
         assert output is not None
         return str(output["file"])
 
-    def page(self, job_id: str, *, from_row: int, limit: int) -> results.ResultPage:
-        return results.page(
-            self.ledger.sessions, self.store, job_id, from_row=from_row, limit=limit
-        )
+    def page(self, job_id: str, *, from_row: int, limit: int) -> pages.ResultPage:
+        return pages.page(self.ledger.sessions, self.store, job_id, from_row=from_row, limit=limit)
 
     def verify(self, job_id: str) -> verification.Report:
         return verification.verify(self.ledger.sessions, self.store, job_id, settings=self.settings)
@@ -106,9 +105,9 @@ class Workshop:
         origin = {"architecture": "lstm", "model": "m"} if kind == "finetune" else {}
         if "base" in fields:
             del origin["architecture"]
-        spec = specs.parse({"kind": kind, **origin, **fields})
+        spec = kinds.parse({"kind": kind, **origin, **fields})
         with self.ledger.sessions.begin() as session:
-            job_id, _ = accepting.accept(
+            job_id, _ = submission.accept(
                 session, project_id=PROJECT, spec=spec, idempotency_key=None
             )
         return job_id

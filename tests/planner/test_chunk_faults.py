@@ -13,9 +13,9 @@ from jobs.tables import Chunk
 from tests.ledger.building import PROJECT
 from tests.planner.conftest import Workshop, jsonl
 from tests.support.tiny_models import tiny_classifier
-from workers import chunks, planner
+from workers.bulk import chunks, planner
 from workers.context import Context
-from workers.inference.shelf import Shelf
+from workers.inference.engine_cache import Shelf
 
 CORPUS = jsonl({"text": f"text {row}"} for row in range(4))
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import bundles, models
 from jobs.datasets import Dataset, Rejected, Split, SplitFacts
 from jobs.errors import BadRequest
 from jobs.ledger import controls, registry
+from jobs.models import bundles, inspection
 from jobs.settings import Settings
 from jobs.states import JobState
 from tests.ledger.building import PROJECT
@@ -30,7 +30,7 @@ from tests.planner.training import (
     rows_of,
     shards,
 )
-from workers import datasets, finalizer, planner
+from workers.bulk import dataset_planner, finalizer, planner
 from workers.context import Context
 
 
@@ -145,7 +145,7 @@ def test_a_base_in_the_registry_is_the_version_that_was_pinned(
     job = workshop.ledger.job(job_id)
     assert (job.state, job.model_pinned) == (JobState.RUNNING, "ours@1")
     folder = Path(context.settings.artefact_cache).parent / MODEL_FOLDER.format("a-b")
-    assert job.model_digest == models.inspect(folder).digest
+    assert job.model_digest == inspection.inspect(folder).digest
 
 
 def register(workshop: Workshop, folder: str) -> None:
@@ -265,7 +265,7 @@ def test_shards_are_as_large_as_they_may_be_and_never_empty(
 ) -> None:
     limits = Settings(shard_rows=shard_rows, shard_bytes=shard_bytes)
     tables = [pa.table({"row": pa.array(range(size), pa.int64())}) for size in sizes]
-    made = list(datasets.gathered(tables, settings=limits))
+    made = list(dataset_planner.gathered(tables, settings=limits))
     assert [row for one in made for row in one["row"].to_pylist()] == [
         row for size in sizes for row in range(size)
     ]

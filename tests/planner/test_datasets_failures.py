@@ -12,7 +12,7 @@ import pytest
 from jobs.states import JobState
 from tests.planner.conftest import Workshop, jsonl
 from tests.planner.training import GOOD, Watching, corpus, failure, labels, model, planned
-from workers import planner
+from workers.bulk import planner
 from workers.context import Context
 
 FAILURES: list[tuple[dict[str, Any], str]] = [

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 from jobs import objects
 from jobs.corpora.targets import Targets
 from jobs.datasets import Split
-from jobs.ledger.steps import StepLease
+from jobs.ledger.step_leases import StepLease
 from jobs.settings import Settings
-from jobs.specs import LabelledCorpus
+from jobs.kinds import LabelledCorpus
 from jobs.states import JobState
 from workers.context import Context
-from workers.datasets import _Writing
-from workers.tallies import Tally
+from workers.bulk.dataset_planner import _Writing
+from workers.bulk.label_counts import Tally
 
 def plan(name, open_, targets):
     source = sources.Source(name=name, fingerprint=lambda: "", open=open_)

@@ -9,10 +9,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.cutting import Limits
-from jobs.ledger.planning import Progress
-from jobs.rows import CORPUS_SCHEMA, SHARD_SCHEMA
-from workers.planner import Draft, drafts
+from jobs.decisions.chunking import Limits
+from jobs.ledger.plans import Progress
+from jobs.results.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
+from workers.bulk.planner import Draft, drafts
 
 BIG = 10**9
 batch_sizes = st.lists(st.integers(0, 12), max_size=12)

@@ -18,7 +18,7 @@ from tests.ledger.building import PROJECT
 from tests.planner.conftest import Workshop, jsonl
 from tests.support.seaweed import BUCKET, S3
 from tests.support.tiny_models import tiny_classifier
-from workers import finalizer, planner
+from workers.bulk import finalizer, planner
 from workers.context import Context
 
 CORPUS = jsonl({"text": f"text {row}"} for row in range(3))

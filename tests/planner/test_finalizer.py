@@ -8,7 +8,7 @@ from jobs.queries import jobs as job_queries
 from jobs.states import JobState
 from tests.ledger.building import PROJECT
 from tests.planner.conftest import Workshop
-from workers import finalizer
+from workers.bulk import finalizer
 from workers.context import Context
 
 

@@ -11,13 +11,13 @@ from datetime import timedelta
 import pytest
 
 from jobs.errors import LeaseLost
-from jobs.ledger.steps import Step
+from jobs.ledger.step_leases import Step
 from jobs.states import JobState
 from tests.planner.conftest import Workshop
 from tests.support.waiting import wait_until
 from workers.context import Context
-from workers.keeper import Keeper
-from workers.steps import holding
+from workers.lease_renewer import Keeper
+from workers.step_lease import holding
 
 SHORT = timedelta(seconds=0.15)
 STALL = timedelta(seconds=60)

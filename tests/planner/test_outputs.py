@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import outputs
-from jobs.rows import CLASSIFY_SCHEMA
-from jobs.specs import OutputFormat
+from jobs.kinds import OutputFormat
+from jobs.results import outputs
+from jobs.results.schemas import CLASSIFY_SCHEMA
 from tests.planner.conftest import Record, Workshop
 
 AWKWARD = [

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import objects, outputs
-from jobs.rows import embed_schema
-from jobs.specs import OutputFormat
-from workers import answers
+from jobs import objects
+from jobs.kinds import OutputFormat
+from jobs.results import outputs
+from jobs.results.schemas import embed_schema
+from workers.bulk import result_table
 
 ROWS, WIDTH = 4_000, 256
 AS_PYTHON = ROWS * WIDTH * 32
@@ -50,7 +51,7 @@ def test_a_file_of_vectors_is_written_some_rows_at_a_time(
 def test_result_rows_are_made_some_at_a_time(part: pa.Table) -> None:
     tracemalloc.start()
     try:
-        count = sum(1 for _ in answers.result_rows("job", part))
+        count = sum(1 for _ in result_table.result_rows("job", part))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

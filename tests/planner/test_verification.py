@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pytest
 import sqlalchemy as sa
 
-from jobs import parts
 from jobs.errors import Conflict, PartDamaged
 from jobs.ledger import controls
-from jobs.rows import CLASSIFY_SCHEMA
+from jobs.results import parts
+from jobs.results.schemas import CLASSIFY_SCHEMA
 from jobs.tables import Chunk, Job
 from tests.ledger.building import PROJECT
 from tests.planner.conftest import Workshop

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from jobs.datasets import Dataset
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
-from jobs.rows import TRAINING_SCHEMA
+from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from jobs.tables import Job, Shard
 from tests.planner.conftest import Workshop, jsonl
-from workers import planner
+from workers.bulk import planner
 from workers.context import Context
 
 Rows = list[dict[str, Any]]

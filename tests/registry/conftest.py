@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobs import bundles, objects
+from jobs import objects
 from jobs.ledger import registry
+from jobs.models import bundles
 from tests.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
 

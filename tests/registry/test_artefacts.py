@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import artefacts, models, objects
-from jobs.artefacts import Artefacts
-from jobs.cache import Beat
+from jobs import objects
 from jobs.errors import ModelFailure
+from jobs.models import inspection, resolver
+from jobs.models.cache import Beat
+from jobs.models.resolver import Artefacts
 from jobs.settings import Settings
 from tests.ledger.building import OTHER, PROJECT
 from tests.registry.conftest import Registry
@@ -56,7 +57,7 @@ def opened_with(
         artefact_cache_bytes=limit,
         allowed_models=allowed,
     )
-    return Opened(artefacts.open(made.ledger.sessions, made.store, settings))
+    return Opened(resolver.open(made.ledger.sessions, made.store, settings))
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_registered_version_is_fetched_whole(made: Registry, opened: Opened, s
     made.point("whole", "champion", version)
     folder = opened.folder("whole@champion")
     assert folder == opened.folder(f"whole@{version}")
-    assert models.inspect(folder).digest == models.inspect(saved).digest
+    assert inspection.inspect(folder).digest == inspection.inspect(saved).digest
 
 
 def test_it_is_fetched_once_and_under_its_hash(
@@ -181,9 +182,9 @@ def test_the_cache_is_in_the_users_cache_folder_unless_it_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert artefacts.default_cache() == Path("/caches/nightshift-artefacts")
+    assert resolver.default_cache() == Path("/caches/nightshift-artefacts")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert artefacts.default_cache() == Path.home() / ".cache" / "nightshift-artefacts"
+    assert resolver.default_cache() == Path.home() / ".cache" / "nightshift-artefacts"
 
 
 def test_an_adapter_comes_with_its_base_in_it(
@@ -193,7 +194,7 @@ def test_an_adapter_comes_with_its_base_in_it(
     made.register("tuned", folder=adapter, kind="adapter", base="ground@1")
     folder = opened.folder("tuned@1")
     assert (folder / "base").resolve() == opened.folder("ground@1")
-    facts = models.inspect(folder)
+    facts = inspection.inspect(folder)
     assert (facts.id2label, facts.has_head) == (LABELS, True)
 
 
@@ -204,7 +205,7 @@ def test_an_adapter_on_an_adapter_goes_all_the_way_down(
     made.register("upper", folder=adapter, kind="adapter", base="upper@1")
     folder = opened.folder("upper@2")
     assert (folder / "base" / "base").resolve() == saved.resolve()
-    assert models.inspect(folder).digest != models.inspect(folder / "base").digest
+    assert inspection.inspect(folder).digest != inspection.inspect(folder / "base").digest
 
 
 def test_the_same_adapter_on_another_base_is_another_folder(
@@ -215,7 +216,7 @@ def test_the_same_adapter_on_another_base_is_another_folder(
     made.register("twin", folder=adapter, kind="adapter", base=str(other))
     folders = [opened.folder(f"twin@{number}") for number in (1, 2)]
     assert [(folder / "base").resolve() for folder in folders] == [saved, other]
-    digests = {models.inspect(folder).digest for folder in folders}
+    digests = {inspection.inspect(folder).digest for folder in folders}
     assert len(digests) == 2
 
 
@@ -223,7 +224,7 @@ def test_an_adapter_whose_base_was_exchanged_is_refused(
     made: Registry, opened: Opened, saved: Path, adapter: Path
 ) -> None:
     base = shutil.copytree(saved, saved.parent / "exchanged")
-    lineage = {"base": {"digest": models.inspect(base).digest}}
+    lineage = {"base": {"digest": inspection.inspect(base).digest}}
     made.register("picky", folder=adapter, kind="adapter", base=str(base), lineage=lineage)
     opened.folder("picky@1")
     tiny_classifier(base, seed=1)
@@ -252,7 +253,7 @@ def test_a_folder_in_a_bucket_is_fetched(
 ) -> None:
     opened = opened_with(made, tmp_path, allowed=[f"s3://{BUCKET}/"])
     folder = opened.folder(bucket.uri)
-    assert models.inspect(folder).digest == models.inspect(saved).digest
+    assert inspection.inspect(folder).digest == inspection.inspect(saved).digest
 
 
 def test_a_bucket_that_changed_is_another_folder(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import bundles
 from jobs.ledger import registry
+from jobs.models import bundles
 from jobs.states import JobState
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
 from tests.support.servers import Databases, Server

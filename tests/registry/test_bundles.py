@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import bundles, objects
+from jobs import objects
 from jobs.errors import Damaged
+from jobs.models import bundles
 from jobs.objects import ObjectStore
 from tests.support.seaweed import BUCKET, S3
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cache import Cache
 from jobs.errors import StorageAway
+from jobs.models.cache import Cache
 from tests.support.waiting import wait_until
 
 Fill = Callable[[Path], None]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs import references, specs
+from jobs import kinds
 from jobs.errors import BadRequest, BadSpec, Conflict, JobFailure, NotFound
-from jobs.ledger import accepting, registry
+from jobs.ledger import registry, submission
+from jobs.models import references
+from jobs.models.references import Registered
 from jobs.queries import registry as queries
-from jobs.references import Registered
 from jobs.states import JobState
 from jobs.tables import ModelVersion, Promotion
 from tests.ledger.building import OTHER, PROJECT
@@ -37,10 +38,10 @@ def number(made: Registry, words: str) -> int:
 
 def submit(made: Registry, *, key: str | None = None, **fields: Any) -> str:
     with made.ledger.sessions.begin() as session:
-        job_id, _ = accepting.accept(
+        job_id, _ = submission.accept(
             session,
             project_id=PROJECT,
-            spec=specs.parse({"corpus": CORPUS, **fields}),
+            spec=kinds.parse({"corpus": CORPUS, **fields}),
             idempotency_key=key,
         )
     return job_id
@@ -361,10 +362,10 @@ def test_a_deletion_waits_for_a_job_that_is_just_being_accepted(made: Registry) 
 
     thread = threading.Thread(target=delete)
     with made.ledger.sessions.begin() as session:
-        accepting.accept(
+        submission.accept(
             session,
             project_id=PROJECT,
-            spec=specs.parse({"corpus": CORPUS, "model": "contended@1"}),
+            spec=kinds.parse({"corpus": CORPUS, "model": "contended@1"}),
             idempotency_key=None,
         )
         thread.start()
@@ -384,9 +385,9 @@ def _waiting(made: Registry) -> int:
 
 def finetune(made: Registry, name: str, *, task: str) -> str:
     fields = {"kind": "finetune", "base": "/m", "model": name, "task": task}
-    spec = specs.parse({"corpus": {"uri": "file:///corpus.jsonl"}, **fields})
+    spec = kinds.parse({"corpus": {"uri": "file:///corpus.jsonl"}, **fields})
     with made.ledger.sessions.begin() as session:
-        job_id, _ = accepting.accept(session, project_id=PROJECT, spec=spec, idempotency_key=None)
+        job_id, _ = submission.accept(session, project_id=PROJECT, spec=spec, idempotency_key=None)
     return job_id
 
 

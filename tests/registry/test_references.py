@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import references
 from jobs.errors import ModelFailure
-from jobs.references import Folder, Hub, Location, Reference, Registered
-from jobs.specs import ClassifySpec, EvaluateSpec, FinetuneSpec
+from jobs.kinds import ClassifySpec, EvaluateSpec, FinetuneSpec
+from jobs.models import references
+from jobs.models.references import Folder, Hub, Location, Reference, Registered
 
 CORPUS = {"uri": "file:///corpus.jsonl"}
 

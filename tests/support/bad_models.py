@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from jobs.specs import ClassifyOptions, EmbedOptions, GenerateOptions, Options, Text2TextOptions
+from jobs.kinds import ClassifyOptions, EmbedOptions, GenerateOptions, Options, Text2TextOptions
 
 WORDS = 40
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")

@@ -14,11 +14,12 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from jobs import database, ids, objects, parts, specs, verification
-from jobs.ledger import accepting, files, projects
+from jobs import database, ids, kinds, objects
+from jobs.ledger import files, projects, submission
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.jobs import JobView
+from jobs.results import parts, verification
 from jobs.settings import Settings
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk
@@ -110,7 +111,7 @@ class Installation:
 
     def start_role(self, role: str, **env: str) -> Process:
         """Start control, a planner or a pool worker."""
-        return self.start("workers.run", role, **env)
+        return self.start("workers.processes", role, **env)
 
     @contextmanager
     def running(self, *roles: str) -> Iterator[Self]:
@@ -137,7 +138,7 @@ class Installation:
         }
         log = self.home / f"host-{name}.log"
         process = Process(
-            ["workers.run", "host"], env={**self.env, **own, **env}, log=log, before=before
+            ["workers.processes", "host"], env={**self.env, **own, **env}, log=log, before=before
         )
         self.processes.append(process)
         return process
@@ -171,9 +172,9 @@ class Installation:
         """Accept a job over these bytes; a classification with this model unless said otherwise."""
         usual = {"model": str(self.model)} if fields.get("kind") in (None, "classify") else {}
         of_corpus = {"file": self.upload(corpus, filename=filename), **(corpus_fields or {})}
-        spec = specs.parse({"corpus": of_corpus, **usual, **fields})
+        spec = kinds.parse({"corpus": of_corpus, **usual, **fields})
         with self.sessions.begin() as session:
-            job_id, _ = accepting.accept(
+            job_id, _ = submission.accept(
                 session, project_id=PROJECT, spec=spec, idempotency_key=None
             )
         return job_id

@@ -25,11 +25,11 @@ from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from jobs.errors import ModelFailure, NightshiftError
+from jobs.kinds import ClassifyOptions, EmbedOptions, GenerateOptions, Text2TextOptions
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions, EmbedOptions, GenerateOptions, Text2TextOptions
 from tests.support.tiny_words import BEGIN, END, PAD, VOCABULARY, word_texts, word_tokenizer
 from workers.inference import engine
-from workers.inference.measuring import RowError
+from workers.inference.batching.forward import RowError
 
 AUTOS: dict[str, tuple[Any, str]] = {
     "classify": (AutoModelForSequenceClassification, "SEQUENCE_CLASSIFICATION"),

@@ -19,10 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.signatures import Signature
+from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, SENTENCES, tiny_encoder
 from tests.training.nursery import Child, Nursery
-from workers.training import launching
+from workers.training import launch
 
 Row = tuple[str, str | None]
 
@@ -115,7 +115,7 @@ class Work:
     def launch(self, *, rank: int = 0, port: int | None = None) -> subprocess.Popen[bytes]:
         """The launcher of one host, in a process group of its own."""
         spec = json.loads(self.run_file.read_bytes())["spec"]
-        arguments, environment = launching.command(
+        arguments, environment = launch.command(
             machines=self.machines,
             rank=rank,
             processes=self.processes,

@@ -91,13 +91,13 @@ class Child:
 def _serve() -> None:
     import importlib  # noqa: PLC0415
 
-    from workers.training import script  # noqa: PLC0415
+    from workers.training import train  # noqa: PLC0415
 
     for name in LAZY:
         importlib.import_module(name)
     for line in sys.stdin:
         asked = json.loads(line)
-        answer = _poll(asked["poll"]) if "poll" in asked else _fork(asked, script)
+        answer = _poll(asked["poll"]) if "poll" in asked else _fork(asked, train)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -6,15 +6,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.inference import batching
-from workers.training import batches
-from workers.training.batches import Share
+from workers.inference.batching import batcher
+from workers.training import sampler
+from workers.training.sampler import Share
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=400)
 
 
 def order(lengths: list[int], *, seed: int = 0, epoch: int = 0, batch_rows: int = 4) -> list[int]:
-    found = batches.epoch_order(
+    found = sampler.epoch_order(
         np.array(lengths, dtype=np.int32), seed=seed, epoch=epoch, batch_rows=batch_rows
     )
     return [int(each) for each in found]
@@ -23,7 +23,7 @@ def order(lengths: list[int], *, seed: int = 0, epoch: int = 0, batch_rows: int 
 def shares(lengths: list[int], *, ranks: int, budget: int) -> list[Share]:
     rows = list(range(len(lengths)))
     return [
-        batches.share(rows, lengths, rank=rank, ranks=ranks, budget=budget) for rank in range(ranks)
+        sampler.share(rows, lengths, rank=rank, ranks=ranks, budget=budget) for rank in range(ranks)
     ]
 
 
@@ -102,6 +102,6 @@ def test_the_sums_of_lengths_differ_by_no_more_than_the_longest_row() -> None:
 
 def test_a_batch_that_was_cut_is_not_cut_again() -> None:
     lengths = [int(each) for each in np.random.default_rng(2).integers(1, 100, size=64)]
-    for batch in batching.cut(lengths, budget=500):
-        again = list(batching.cut([lengths[row] for row in batch], budget=500))
+    for batch in batcher.cut(lengths, budget=500):
+        again = list(batcher.cut([lengths[row] for row in batch], budget=500))
         assert len(again) == 1

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from jobs import models, signatures
 from jobs.corpora.messages import WHOLE
+from jobs.kinds import GenerateOptions, Task
+from jobs.models import inspection, signatures
+from jobs.models.signatures import RowForm, Signature
 from jobs.settings import Settings
-from jobs.signatures import RowForm, Signature
-from jobs.specs import GenerateOptions, Task
 from tests.inference.building import no_beat
 from tests.support.tiny_writers import tiny_generator
 from tests.training.building import Row, Work, work
 from tests.training.nursery import Nursery
 from tests.training_evaluation import building as evaluation
 from workers.inference import engine
-from workers.inference.writing import Written
-from workers.training import ending
+from workers.inference.decoding.text_generation import Written
+from workers.training import shutdown
 
 ANSWERS = {"one": "un", "two": "deux", "three": "trois", "four": "quatre"}
 PAIRS: list[Row] = [*ANSWERS.items()] * 12
@@ -45,7 +45,7 @@ def trained(folder: Path, nursery: Nursery, *, rows: list[Row] = PAIRS, **spec: 
         task="generate",
         **fields,
     )
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     return run
 
 
@@ -70,12 +70,12 @@ def test_a_bulk_job_that_names_nothing_reads_as_the_model_was_trained(chatty: Wo
 
 def test_the_signature_lies_with_the_model_and_belongs_to_its_digest(chatty: Work) -> None:
     folder = chatty.folder / "result"
-    facts = models.inspect(folder)
+    facts = inspection.inspect(folder)
     expected = CHAT.model_copy(update={"chat_template": facts.chat_template, "max_tokens": 256})
     assert facts.signature == expected
     signatures.write(folder, expected.model_copy(update={"system": "Count."}))
     try:
-        assert models.inspect(folder).digest != facts.digest
+        assert inspection.inspect(folder).digest != facts.digest
     finally:
         signatures.write(folder, expected)
 
@@ -95,7 +95,7 @@ def test_plain_prompts_stay_plain_whatever_the_bases_template(
 ) -> None:
     plain = Signature(task=Task.GENERATE)
     folder = trained(tmp_path, nursery, signature=plain).folder / "result"
-    assert models.inspect(folder).chats
+    assert inspection.inspect(folder).chats
     assert answers(folder, list(ANSWERS)) == list(ANSWERS.values())
     assert answers(folder, list(ANSWERS), chat=True) != list(ANSWERS.values())
 
@@ -129,5 +129,5 @@ def test_an_adapter_on_a_chat_base_answers_as_it_was_trained(
     run = trained(tmp_path, nursery, train=recipe, lora={"r": 16, "alpha": 32})
     folder = run.folder / "result"
     (folder / "base").symlink_to((run.folder / "base").resolve())
-    assert models.inspect(folder).signature is not None
+    assert inspection.inspect(folder).signature is not None
     assert answers(folder, list(ANSWERS)) == list(ANSWERS.values())

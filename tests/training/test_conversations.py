@@ -9,11 +9,11 @@ import pytest
 
 from jobs.corpora.messages import WHOLE
 from jobs.errors import ModelFailure
-from jobs.rows import RowCode
+from jobs.results.schemas import RowCode
 from tests.support.tiny_writers import CHAT, tiny_generator
 from tests.training.test_chats import messages
-from workers.inference import loading
-from workers.inference.measuring import RowError
+from workers.inference import model_loader
+from workers.inference.batching.forward import RowError
 from workers.training.conversations import Conversations, stop_at
 
 CHATML = (
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokenizer(base: Path, template: str) -> Any:
-    found: Any = loading.tokenizer(base)
+    found: Any = model_loader.tokenizer(base)
     found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     found.chat_template = template
     return found

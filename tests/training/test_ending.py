@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.building import Work, labelled, wait_until, work
-from workers.training import ending
+from workers.training import shutdown
 
 UNWILLING = """
 import atexit, contextlib, sys, threading, time
@@ -59,10 +59,10 @@ def mislead(run: Work) -> None:
 
 
 CASES = [
-    pytest.param(lambda _: None, ending.DONE, id="done"),
-    pytest.param(stop, ending.STOPPED, id="stopped"),
-    pytest.param(mislead, ending.FAULT, id="at fault"),
-    pytest.param(spoil, ending.CRASHED, id="crashed"),
+    pytest.param(lambda _: None, shutdown.DONE, id="done"),
+    pytest.param(stop, shutdown.STOPPED, id="stopped"),
+    pytest.param(mislead, shutdown.FAULT, id="at fault"),
+    pytest.param(spoil, shutdown.CRASHED, id="crashed"),
 ]
 
 
@@ -86,14 +86,14 @@ def made(folder: Path, *, epochs: int) -> Work:
 
 @pytest.mark.parametrize(("disturb", "status"), CASES)
 def test_it_leaves_at_once(tmp_path: Path, disturb: Callable[[Work], None], status: int) -> None:
-    run = made(tmp_path, epochs=1 if status == ending.DONE else 400)
+    run = made(tmp_path, epochs=1 if status == shutdown.DONE else 400)
     out, err = tmp_path / "out", tmp_path / "err"
     assert status_of(run, disturb, out=out, err=err) == status, err.read_text()
     assert out.read_text().startswith("printed")
-    assert bool(run.told("done")) == (status == ending.DONE)
-    assert bool(run.told("stopped")) == (status == ending.STOPPED)
-    assert bool(run.told("fault")) == (status == ending.FAULT)
-    assert ("Traceback" in err.read_text()) == (status == ending.CRASHED)
+    assert bool(run.told("done")) == (status == shutdown.DONE)
+    assert bool(run.told("stopped")) == (status == shutdown.STOPPED)
+    assert bool(run.told("fault")) == (status == shutdown.FAULT)
+    assert ("Traceback" in err.read_text()) == (status == shutdown.CRASHED)
 
 
 @pytest.mark.parametrize(("disturb", "status"), [CASES[0], CASES[3]])

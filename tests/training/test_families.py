@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from jobs.errors import CorpusFailure
-from jobs.signatures import Signature
-from jobs.specs import Task
+from jobs.kinds import Task
+from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, tiny_encoder
 from tests.training.building import Row, labelled
 from tests.training.models import tiny_translator, tiny_writer, without_dropout
-from workers.inference import loading
-from workers.training import families
-from workers.training.families import Family
-from workers.training.feeding import Feed
-from workers.training.ragged import Writer
-from workers.training.starting import AUTO
-from workers.training.tokens import Tokens
+from workers.inference import model_loader
+from workers.training import tasks
+from workers.training.dataloader import Feed
+from workers.training.model_init import AUTO
+from workers.training.ragged_array import Writer
+from workers.training.tasks import Family
+from workers.training.tokenized_dataset import Tokens
 
 
 class Case:
@@ -33,11 +33,11 @@ class Case:
     ) -> None:
         config: dict[str, Any] = {"num_labels": len(LABELS)} if task is Task.CLASSIFY else {}
         torch.manual_seed(0)
-        self.tokenizer: Any = loading.tokenizer(base)
+        self.tokenizer: Any = model_loader.tokenizer(base)
         self.model = AUTO[task].from_pretrained(base, **config).eval()
         usual: dict[str, Any] = {"labels": LABELS, "max_tokens": 64}
         given = {name: options.pop(name) for name in ("multi_label",) if name in options}
-        self.family: Family = families.of(
+        self.family: Family = tasks.of(
             Signature(task=task, **given),
             tokenizer=self.tokenizer,
             model=self.model,

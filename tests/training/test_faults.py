@@ -11,19 +11,19 @@ import pytest
 import torch
 import torch.distributed
 
-from jobs import specs
+from jobs import kinds
 from jobs.errors import CorpusFailure, ModelFailure
-from jobs.specs import FinetuneSpec
+from jobs.kinds import FinetuneSpec
 from tests.support.tiny_models import tiny_encoder
 from tests.training import heads
 from tests.training.building import Row, Work, labelled, work, write_shards
 from tests.training.models import tiny_writer
 from tests.training.nursery import Nursery
-from workers.training import ending, faults, tokens
+from workers.training import faults, shutdown, tokenized_dataset
 
 
 def fault(run: Work, nursery: Nursery) -> dict[str, Any]:
-    assert run.run(nursery) == ending.FAULT, run.log
+    assert run.run(nursery) == shutdown.FAULT, run.log
     [told] = run.told("fault")
     assert not run.told("done")
     assert not (run.folder / "result").exists()
@@ -104,7 +104,7 @@ def test_a_training_that_diverges(tmp_path: Path, nursery: Nursery) -> None:
 def test_a_crash_is_no_fault_of_the_jobs(tmp_path: Path, nursery: Nursery) -> None:
     run = made(tmp_path)
     (run.folder / "data" / "train" / "000000.parquet").write_bytes(b"torn")
-    assert run.run(nursery) not in (ending.DONE, ending.FAULT, ending.STOPPED)
+    assert run.run(nursery) not in (shutdown.DONE, shutdown.FAULT, shutdown.STOPPED)
     assert not run.told("fault")
 
 
@@ -138,7 +138,7 @@ def test_end_tokens_in_texts_are_no_fault(name: str, tmp_path: Path, nursery: Nu
     ]
     base = heads.base(tmp_path / "base", name)
     run = work(tmp_path / "W", data={"train": rows, "test": rows}, base=base, labels=("a", "b"))
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     report = json.loads((run.folder / "report.json").read_bytes())
     assert report["test"]["rows"] == 40
 
@@ -193,7 +193,7 @@ def test_a_row_for_which_the_tokenizer_panics_is_left_out(tmp_path: Path) -> Non
                 raise Panic("index out of bounds")
             return [([1], [0]) for _ in texts]
 
-    spec = specs.parse(
+    spec = kinds.parse(
         {"kind": "finetune", "base": "/m", "model": "m", "corpus": {"uri": "file:///c.jsonl"}}
     )
     assert isinstance(spec, FinetuneSpec)
@@ -202,11 +202,13 @@ def test_a_row_for_which_the_tokenizer_panics_is_left_out(tmp_path: Path) -> Non
         write_shards(tmp_path / name / "data" / "train", [(text, "a") for text in texts])
         to = tmp_path / name / "tokens"
         data = to.with_name("data")
-        tokens.write(data, to=to, encoder=Encoder(), spec=spec, alive=lambda: None)
+        tokenized_dataset.write(data, to=to, encoder=Encoder(), spec=spec, alive=lambda: None)
         return to
 
     to = written("some", ["bad" if place == 29 else "good" for place in range(50)])
-    assert sum(len(tokens.required(to, split)) for split in ("train", "validation")) == 49
+    assert (
+        sum(len(tokenized_dataset.required(to, split)) for split in ("train", "validation")) == 49
+    )
     with pytest.raises(CorpusFailure, match="Panic: index out of bounds") as told:
         written("all", ["bad"] * 3)
     assert told.value.code == "row_failed"

@@ -15,14 +15,14 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from jobs import models, signatures
-from jobs.signatures import Signature
-from jobs.specs import Task
+from jobs.kinds import Task
+from jobs.models import inspection, signatures
+from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_encoder
 from tests.training.building import Row, Work, labelled, wait_until, weights, work
 from tests.training.models import tiny_translator, tiny_writer, without_dropout
 from tests.training.nursery import Nursery
-from workers.training import ending
+from workers.training import shutdown
 
 RECIPE = {"epochs": 2, "batch_rows": 8, "checkpoint_steps": 2, "learning_rate": 3e-3}
 LORA = {"r": 4, "dropout": 0.1}
@@ -67,20 +67,20 @@ def test_a_resumed_run_has_the_result_of_one_that_was_left_alone(
     kind: str, tmp_path: Path, nursery: Nursery
 ) -> None:
     alone = made(tmp_path / "alone", **KINDS[kind])
-    assert alone.run(nursery) == ending.DONE, alone.log
+    assert alone.run(nursery) == shutdown.DONE, alone.log
     run = made(tmp_path / "killed", **KINDS[kind])
     [child] = run.start(nursery)
     wait_until(lambda: 5 in run.curve() or child.poll() is not None)
     child.kill()
     run.resume_from(run.checkpoints[-1])
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert run.curve() == alone.curve()
     assert weights(run.folder / "result") == weights(alone.folder / "result")
 
 
 def result(tmp_path: Path, nursery: Nursery, **spec: Any) -> Path:
     run = made(tmp_path, **spec)
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     return run.folder
 
 
@@ -89,7 +89,7 @@ def test_a_classifier_learns_and_is_a_model_like_any_other(
 ) -> None:
     recipe = RECIPE | {"epochs": 4, "learning_rate": 5e-3}
     folder = result(tmp_path, nursery, rows=labelled(300), train=recipe)
-    facts = models.inspect(folder / "result")
+    facts = inspection.inspect(folder / "result")
     assert facts.has_head
     assert facts.id2label == LABELS
     assert facts.problem_type == "single_label_classification"
@@ -171,7 +171,7 @@ def test_the_result_has_the_weights_of_the_best_evaluation(
 ) -> None:
     wild = {"epochs": 6, "learning_rate": 2e-2, "schedule": "constant", "metric": "loss"}
     run = made(tmp_path, train=RECIPE | wild | {"evaluate_steps": 2})
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     losses = run.curve("validation/loss")
     report = json.loads((run.folder / "report.json").read_bytes())["validation"]
     assert report["loss"] == min(losses.values())
@@ -185,7 +185,7 @@ def test_two_ranks_learn_the_same_as_one(tmp_path: Path, nursery: Nursery) -> No
     data = {"train": labelled(50)}
     one = work(tmp_path / "one", data=data, base=base, train=recipe)
     two = work(tmp_path / "two", data=data, base=base, train=recipe, processes=2)
-    assert [one.run(nursery), two.run(nursery)] == [ending.DONE] * 2, two.log
+    assert [one.run(nursery), two.run(nursery)] == [shutdown.DONE] * 2, two.log
     assert list(two.curve().values()) == pytest.approx(list(one.curve().values()), rel=1e-3)
     reports = [json.loads((each.folder / "report.json").read_bytes()) for each in (one, two)]
     loss = [each["validation"]["loss"] for each in reports]

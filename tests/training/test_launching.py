@@ -16,7 +16,7 @@ from jobs.errors import JobFailure
 from tests.support.tiny_models import tiny_encoder
 from tests.training.building import ended, free_port, labelled, wait_until, weights, work
 from tests.training.nursery import Nursery
-from workers.training import ending, launching
+from workers.training import launch, shutdown
 
 RECIPE = {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "evaluate_steps": 5}
 
@@ -32,7 +32,7 @@ def command(folder: Path, **changes: Any) -> tuple[list[str], dict[str, str]]:
         "accelerate": None,
         "cpu": False,
     }
-    return launching.command(run=folder / "run.json", **usual | changes)
+    return launch.command(run=folder / "run.json", **usual | changes)
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def test_the_launcher_and_the_program_alone_end_with_the_same_bits(
 ) -> None:
     base = tiny_encoder(tmp_path / "base")
     alone = work(tmp_path / "alone", data={"train": labelled(60)}, base=base, train=RECIPE)
-    assert alone.run(nursery) == ending.DONE
+    assert alone.run(nursery) == shutdown.DONE
     run = work(tmp_path / "W", data={"train": labelled(60)}, base=base, train=RECIPE)
     assert ended(run.launch()) == 0, run.log
     assert weights(run.folder / "result") == weights(alone.folder / "result")
@@ -102,7 +102,7 @@ def test_two_machines_killed_and_resumed_end_with_the_bits_of_two_processes(
     base = tiny_encoder(tmp_path / "base")
     data = {"train": labelled(60)}
     alone = work(tmp_path / "alone", data=data, base=base, train=RECIPE, processes=2)
-    assert alone.run(nursery) == ending.DONE
+    assert alone.run(nursery) == shutdown.DONE
     hosts = [
         work(tmp_path / f"host{rank}", data=data, base=base, train=RECIPE, machines=2)
         for rank in range(2)

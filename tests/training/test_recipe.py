@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from jobs.specs import FinetuneSpec, TrainOptions
-from workers.training import recipe
-from workers.training.recipe import Plan
+from jobs.kinds import FinetuneSpec, TrainOptions
+from workers.training import optim
+from workers.training.optim import Plan
 
 
 def spec(**changes: object) -> FinetuneSpec:
@@ -22,8 +22,8 @@ def spec(**changes: object) -> FinetuneSpec:
 
 def rates(options: TrainOptions, *, total: int) -> list[float]:
     whole = spec(train=options)
-    optimizer = recipe.optimizer(nn.Linear(2, 2), whole, device=torch.device("cpu"))
-    scheduler = recipe.scheduler(optimizer, options, total=total)
+    optimizer = optim.optimizer(nn.Linear(2, 2), whole, device=torch.device("cpu"))
+    scheduler = optim.scheduler(optimizer, options, total=total)
     found = []
     for _ in range(total):
         found.append(float(scheduler.get_last_lr()[0]))
@@ -71,7 +71,7 @@ def test_a_constant_rate_stays_after_its_warm_up() -> None:
 def test_biases_and_norms_do_not_decay() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     decaying = spec(train={"weight_decay": 0.5})
-    optimizer = recipe.optimizer(model, decaying, device=torch.device("cpu"))
+    optimizer = optim.optimizer(model, decaying, device=torch.device("cpu"))
     decays = {
         each: group["weight_decay"] for group in optimizer.param_groups for each in group["params"]
     }
@@ -105,7 +105,7 @@ def test_the_last_step_is_always_looked_at() -> None:
 def test_better_is_what_the_metric_says(
     metric: str, new: float | None, old: float | None, *, expected: bool
 ) -> None:
-    assert recipe.better(metric, new, than=old) is expected
+    assert optim.better(metric, new, than=old) is expected
 
 
 def test_the_default_metric_is_that_of_the_task() -> None:

@@ -20,9 +20,9 @@ from tests.training import heads
 from tests.training.building import Row, Work, work
 from tests.training.nursery import Nursery
 from tests.training_evaluation.building import order, report_here, write_split
-from workers.inference import loading
-from workers.training import ending, evaluation, families, orders, reproduction, starting
-from workers.training.reproduction import Means, Sample
+from workers.inference import model_loader
+from workers.training import evaluation, model_init, reload_check, run_config, shutdown, tasks
+from workers.training.reload_check import Means, Sample
 
 ROWS: list[Row] = [(f"w{place % 2} w{2 + place % 30}", "ab"[place % 2]) for place in range(40)]
 WRITTEN: list[Row] = [(f"w{place % 8}", f"w{8 + place % 8}") for place in range(32)]
@@ -30,7 +30,7 @@ RECIPE = {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-2}
 
 
 def trained(
-    folder: Path, nursery: Nursery, *, base: Path, ends: int = ending.DONE, **spec: Any
+    folder: Path, nursery: Nursery, *, base: Path, ends: int = shutdown.DONE, **spec: Any
 ) -> Work:
     """A work folder whose run has ended so."""
     writes = spec.get("task", "classify") != "classify"
@@ -92,7 +92,7 @@ def test_an_adapter_on_tied_weights_is_refused_before_training(
 ) -> None:
     base = heads.base(tmp_path / "base", name)
     lora = {"r": 2, "target_modules": [target]}
-    run = trained(tmp_path, nursery, base=base, ends=ending.FAULT, task=task, lora=lora)
+    run = trained(tmp_path, nursery, base=base, ends=shutdown.FAULT, task=task, lora=lora)
     [told] = run.told("fault")
     assert told["code"] == "lora_unsupported"
     assert target in told["message"]
@@ -141,13 +141,13 @@ MEANS = Means(
 )
 
 
-def first_losses(order: orders.Order, sample: Sample) -> Any:
+def first_losses(order: run_config.Order, sample: Sample) -> Any:
     """Of the sample, by the files as they are now."""
-    auto = starting.AUTO[order.spec.task]
-    model = loading.module(order.result, auto=auto, dtype=torch.float32, device=MEANS.device)
-    family = families.of(
+    auto = model_init.AUTO[order.spec.task]
+    model = model_loader.module(order.result, auto=auto, dtype=torch.float32, device=MEANS.device)
+    family = tasks.of(
         order.signature,
-        tokenizer=loading.tokenizer(order.result),
+        tokenizer=model_loader.tokenizer(order.result),
         model=model,
         labels=order.labels,
         max_tokens=60,
@@ -168,17 +168,17 @@ def test_files_that_answer_otherwise_are_not_registered(
     change: Callable[[Path], None], said: str, run: Work, tmp_path: Path
 ) -> None:
     copy = Work(shutil.copytree(run.folder, tmp_path / "copy", symlinks=True))
-    order = orders.read(copy.run_file)
+    order = run_config.read(copy.run_file)
     sample = Sample.of(order)
     losses = first_losses(order, sample)
-    reproduction.check(order, sample, losses=losses, means=MEANS)
+    reload_check.check(order, sample, losses=losses, means=MEANS)
     change(order.result)
     with pytest.raises(JobFailure, match=said) as raised:
-        reproduction.check(order, sample, losses=losses, means=MEANS)
+        reload_check.check(order, sample, losses=losses, means=MEANS)
     assert raised.value.code == "version_not_reproducible"
 
 
 def test_what_is_compared_is_the_rows_and_not_their_mean() -> None:
     first, second = np.array([0.2, 0.8, math.nan]), np.array([0.8, 0.2, math.nan])
-    assert reproduction.distances(first, second) == pytest.approx([0.5, 0.6 / 1.8, 0.0])
-    assert np.isnan(reproduction.distances(np.array([1.0]), np.array([math.nan])))
+    assert reload_check.distances(first, second) == pytest.approx([0.5, 0.6 / 1.8, 0.0])
+    assert np.isnan(reload_check.distances(np.array([1.0]), np.array([math.nan])))

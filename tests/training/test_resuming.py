@@ -14,7 +14,7 @@ import pytest
 from tests.support.tiny_models import tiny_encoder
 from tests.training.building import Work, labelled, wait_until, weights, work
 from tests.training.nursery import Child, Nursery
-from workers.training import ending
+from workers.training import shutdown
 
 RECIPE = {
     "epochs": 3,
@@ -56,7 +56,7 @@ def kill_at(run: Work, children: list[Child], *, step: int) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, base: Path, nursery: Nursery) -> Work:
     run = made(tmp_path_factory.mktemp("undisturbed") / "W", base)
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     return run
 
 
@@ -83,7 +83,7 @@ def test_ten_kills_at_random_steps_change_no_bit(
     for step in ten_steps(seed=4):
         kill_at(run, run.start(nursery), step=step)
         go_on(run)
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert same(run, undisturbed)
 
 
@@ -96,22 +96,22 @@ def test_kills_of_two_ranks_change_no_bit(
     tmp_path: Path, base: Path, nursery: Nursery, steps: Sequence[int]
 ) -> None:
     alone = made(tmp_path / "alone", base, processes=2)
-    assert alone.run(nursery) == ending.DONE, alone.log
+    assert alone.run(nursery) == shutdown.DONE, alone.log
     run = made(tmp_path / "W", base, processes=2)
     for step in steps:
         kill_at(run, run.start(nursery), step=step)
         go_on(run)
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert same(run, alone)
 
 
 def test_three_ranks_go_on_bit_for_bit(tmp_path: Path, base: Path, nursery: Nursery) -> None:
     alone = made(tmp_path / "alone", base, processes=3, epochs=1)
-    assert alone.run(nursery) == ending.DONE, alone.log
+    assert alone.run(nursery) == shutdown.DONE, alone.log
     run = made(tmp_path / "W", base, processes=3, epochs=1)
     kill_at(run, run.start(nursery), step=5)
     go_on(run)
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert same(run, alone)
 
 
@@ -136,11 +136,11 @@ def test_a_stop_makes_a_checkpoint_from_which_no_bit_differs(
     children = run.start(nursery)
     wait_until(lambda: 4 in run.curve())
     ask(run, children)
-    assert children[0].wait() == ending.STOPPED, run.log
+    assert children[0].wait() == shutdown.STOPPED, run.log
     [stopped] = run.told("stopped")
     assert run.told("checkpoint")[-1]["step"] == stopped["step"]
     run.resume_from(run.checkpoints[-1])
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert same(run, undisturbed)
 
 
@@ -150,7 +150,7 @@ def test_two_ranks_stop_at_the_same_step(tmp_path: Path, base: Path, nursery: Nu
     children = run.start(nursery)
     wait_until(lambda: bool(run.curve()))
     (run.folder / "stop").touch()
-    assert [child.wait() for child in children] == [ending.STOPPED] * 2, run.log
+    assert [child.wait() for child in children] == [shutdown.STOPPED] * 2, run.log
     assert run.told("stopped", rank=0) == run.told("stopped", rank=1)
     assert {path.name for path in run.checkpoints[-1].iterdir()} >= {
         "rank-00000.pt",
@@ -165,7 +165,7 @@ def test_another_number_of_ranks_goes_on_and_says_that_bits_may_differ(
     kill_at(run, run.start(nursery), step=13)
     go_on(run)
     run.processes = 1
-    assert run.run(nursery) == ending.DONE, run.log
+    assert run.run(nursery) == shutdown.DONE, run.log
     assert "bits may differ" in run.log
     assert run.curve().keys() == undisturbed.curve().keys()
 
@@ -176,7 +176,7 @@ def test_a_checkpoint_without_the_generators_of_a_rank_is_refused(
     run = made(tmp_path / "W", base)
     shutil.copytree(undisturbed.checkpoints[-1], run.folder / "resume")
     (run.folder / "resume" / "rank-00000.pt").unlink()
-    assert run.run(nursery) not in (ending.DONE, ending.FAULT, ending.STOPPED)
+    assert run.run(nursery) not in (shutdown.DONE, shutdown.FAULT, shutdown.STOPPED)
     assert "lacks rank-00000.pt" in run.log
 
 

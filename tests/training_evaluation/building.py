@@ -33,9 +33,9 @@ from transformers import (
 )
 
 from tests.support.tiny_models import LABELS, SENTENCES
-from workers.inference import loading
+from workers.inference import model_loader
 from workers.training import evaluate
-from workers.training.telling import Teller
+from workers.training.messages import Teller
 
 SCHEMA = pa.schema(
     [
@@ -154,11 +154,11 @@ def adapter(
                 torch.nn.init.normal_(weight, std=0.3)
         adapted.save_pretrained(folder)
     model.config.save_pretrained(folder)
-    loading.tokenizer(base).save_pretrained(folder)
+    model_loader.tokenizer(base).save_pretrained(folder)
     (folder / "base").symlink_to(base)
     whole = folder.with_name(f"{folder.name}-merged")
     adapted.merge_and_unload().save_pretrained(whole)
-    loading.tokenizer(base).save_pretrained(whole)
+    model_loader.tokenizer(base).save_pretrained(whole)
     return folder
 
 
@@ -167,7 +167,7 @@ def _under(base: Path, *, labels: Sequence[str]) -> Any:
     config = configs.from_pretrained(base)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: place for place, label in enumerate(labels)}
-    model, _ = loading.assembled(
+    model, _ = model_loader.assembled(
         base, auto=AutoModelForSequenceClassification, dtype=torch.float32, config=config
     )
     return model

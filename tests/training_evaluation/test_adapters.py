@@ -13,14 +13,14 @@ from jobs.errors import ModelFailure
 from tests.inference.building import predictions, some_texts
 from tests.support.tiny_models import LABELS, tiny_classifier, tiny_encoder
 from tests.training_evaluation.building import adapter
-from workers.inference import loading
+from workers.inference import model_loader
 
 CPU = torch.device("cpu")
 
 
 def module(folder: Path) -> Any:
     auto: Any = AutoModelForSequenceClassification
-    return loading.module(folder, auto=auto, dtype=torch.float32, device=CPU)
+    return model_loader.module(folder, auto=auto, dtype=torch.float32, device=CPU)
 
 
 def same(one: Any, other: Any) -> bool:

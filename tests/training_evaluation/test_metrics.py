@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import accuracy_score, classification_report, f1_score
 
-from jobs.specs import Task
+from jobs.kinds import Task
 from workers.training import metrics
 
 ABC = ("a", "b", "c")

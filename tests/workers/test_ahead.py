@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.ahead import DEPTH, ahead
+from workers.bulk.prefetch import DEPTH, ahead
 
 
 def names() -> list[str]:

@@ -9,14 +9,20 @@ import pyarrow as pa
 import pytest
 from psycopg.types.json import Jsonb
 
-from jobs.decisions.quality import Quality
+from jobs.decisions.result_quality import Quality
 from jobs.ledger.result_rows import COLUMNS
-from jobs.rows import CLASSIFY_SCHEMA, SHARD_SCHEMA, WRITTEN_SCHEMA, RowCode, embed_schema
-from workers import answers
-from workers.inference.classifier import Prediction
-from workers.inference.embedder import Embedding
+from jobs.results.schemas import (
+    CLASSIFY_SCHEMA,
+    SHARD_SCHEMA,
+    WRITTEN_SCHEMA,
+    RowCode,
+    embed_schema,
+)
+from workers.bulk import result_table
+from workers.inference.decoding.text_generation import Written
 from workers.inference.engine import Answer, RowError
-from workers.inference.writing import Written
+from workers.inference.tasks.classifier import Prediction
+from workers.inference.tasks.embedder import Embedding
 
 WIDTH = 3
 ANSWERS: list[tuple[pa.Schema, Answer, dict[str, Any]]] = [
@@ -52,10 +58,10 @@ def part(schema: pa.Schema, answer: Answer, *, count: int = 4, keep_text: bool =
     """A kept row, answered rows, a row that failed and one that is bad, in this order."""
     results: dict[int, Answer | RowError] = dict.fromkeys(range(1, count - 2), answer)
     results[count - 2] = RowError(RowCode.NOT_FINITE, "not a number")
-    earlier = answers.table(
+    earlier = result_table.table(
         shard(2), {0: answer}, schema=schema, kept={}, keep_text=False
     ).to_pylist()
-    return answers.table(
+    return result_table.table(
         shard(count), results, schema=schema, kept={0: earlier[0]}, keep_text=keep_text
     )
 
@@ -89,9 +95,11 @@ def test_texts_are_kept_where_they_are_asked_for(
 def test_result_rows_are_those_of_the_part_however_many(
     schema: pa.Schema, answer: Answer, said: dict[str, Any]
 ) -> None:
-    count = 2 * answers.ROWS_AT_ONCE + 3
+    count = 2 * result_table.ROWS_AT_ONCE + 3
     table = part(schema, answer, count=count)
-    found = [dict(zip(COLUMNS, row, strict=True)) for row in answers.result_rows("job_1", table)]
+    found = [
+        dict(zip(COLUMNS, row, strict=True)) for row in result_table.result_rows("job_1", table)
+    ]
     assert [record["row"] for record in found] == list(range(count))
     assert {record["job_id"] for record in found} == {"job_1"}
     assert found[-1]["error_code"] == "bad_json"
@@ -101,7 +109,7 @@ def test_result_rows_are_those_of_the_part_however_many(
 
 def test_labels_are_a_map_to_their_scores_in_postgres() -> None:
     schema, answer, _ = ANSWERS[1]
-    [first, *_] = answers.result_rows("job_1", part(schema, answer))
+    [first, *_] = result_table.result_rows("job_1", part(schema, answer))
     labels = dict(zip(COLUMNS, first, strict=True))["labels"]
     assert isinstance(labels, Jsonb)
     assert labels.obj == {"a": 0.75, "b": 0.25}
@@ -109,27 +117,27 @@ def test_labels_are_a_map_to_their_scores_in_postgres() -> None:
 
 def test_a_nul_in_a_text_becomes_the_replacement_character_in_postgres() -> None:
     schema, answer, _ = ANSWERS[2]
-    [first, *_] = answers.result_rows("job_1", part(schema, answer))
+    [first, *_] = result_table.result_rows("job_1", part(schema, answer))
     assert dict(zip(COLUMNS, first, strict=True))["output"] == "it\ufffdis"
 
 
 def test_no_rows_are_a_part_without_rows() -> None:
     for schema, _, _ in ANSWERS:
-        table = answers.table(
+        table = result_table.table(
             SHARD_SCHEMA.empty_table(), {}, schema=schema, kept={}, keep_text=False
         )
         assert (table.num_rows, table.schema.equals(schema)) == (0, True)
 
 
 def test_tokens_are_those_read_and_written() -> None:
-    sums = [answers.tokens(part(schema, answer)) for schema, answer, _ in ANSWERS]
+    sums = [result_table.tokens(part(schema, answer)) for schema, answer, _ in ANSWERS]
     assert sums == [8, 8, 12]
 
 
 def test_error_rows_are_counted_by_code_with_the_first_of_each() -> None:
     schema, answer, _ = ANSWERS[1]
     table = pa.concat_tables([part(schema, answer, count=6), part(schema, answer, count=4)])
-    assert answers.errors(table) == {
+    assert result_table.errors(table) == {
         "not_finite": {
             "rows": 2,
             "row": 4,
@@ -150,16 +158,18 @@ def test_error_rows_are_counted_by_code_with_the_first_of_each() -> None:
 def test_an_example_fits_into_the_ledger_however_long_its_id_is() -> None:
     schema, answer, _ = ANSWERS[1]
     rows = shard(4).set_column(3, "id", pa.array(["\0" * 10_000] * 4))
-    table = answers.table(rows, {0: answer}, schema=schema, kept={}, keep_text=False)
-    assert answers.errors(table)["bad_json"]["id"] == "\ufffd" * answers.EXAMPLE
+    table = result_table.table(rows, {0: answer}, schema=schema, kept={}, keep_text=False)
+    assert result_table.errors(table)["bad_json"]["id"] == "\ufffd" * result_table.EXAMPLE
 
 
 def test_what_could_not_be_read_and_what_is_nearly_tied_is_counted() -> None:
     near = Prediction(("a",), (0.5,), tokens=4, truncated=True, unknown=1, near_tie=True)
     far = Prediction(("b",), (0.9,), tokens=6, truncated=False)
     error = RowError(RowCode.NOT_FINITE, "not a number")
-    found = answers.quality({0: near, 1: far, 2: error, 3: near})
+    found = result_table.quality({0: near, 1: far, 2: error, 3: near})
     assert found == Quality(rows=3, rows_truncated=2, rows_near_tie=2, tokens=14, tokens_unknown=2)
     vector = Embedding(np.zeros(3, np.float32), tokens=4, truncated=True, unknown=3)
     text = Written("it", "stop", tokens=5, output_tokens=2, truncated=False, unknown=2)
-    assert answers.quality({0: vector, 1: text}) == Quality(2, 1, 0, tokens=9, tokens_unknown=5)
+    assert result_table.quality({0: vector, 1: text}) == Quality(
+        2, 1, 0, tokens=9, tokens_unknown=5
+    )

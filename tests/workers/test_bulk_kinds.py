@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from jobs import parts, rows, specs
+from jobs import kinds as specs
+from jobs.kinds import ClassifyOptions, GenerateOptions
 from jobs.ledger import controls
 from jobs.queries import chunks
-from jobs.rows import RowCode
+from jobs.results import parts, schemas
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from jobs.specs import ClassifyOptions, GenerateOptions
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.inference.building import no_beat
@@ -32,9 +33,9 @@ from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
 from tests.support.waiting import wait_until
 from workers.inference import engine
-from workers.inference.classifier import Prediction
+from workers.inference.batching.tokenization import Coupled
 from workers.inference.engine import RowError
-from workers.inference.reading import Coupled
+from workers.inference.tasks.classifier import Prediction
 
 WIDTH = 12
 NEAR = 1e-5
@@ -69,7 +70,7 @@ class Kind:
         return {"kind": self.name, "model": str(self.folder), self.name: self.options, **more}
 
     def schema(self) -> pa.Schema:
-        return rows.result_schema(self.name, width=WIDTH)
+        return schemas.result_schema(self.name, width=WIDTH)
 
     def answers(self, texts: Mapping[int, str]) -> dict[int, Record]:
         """What the engine says of each row alone."""

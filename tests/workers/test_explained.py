@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from jobs import parts
 from jobs.ledger import controls
 from jobs.queries import chunks
-from jobs.rows import EXPLAINED_SCHEMA
+from jobs.results import parts
+from jobs.results.schemas import EXPLAINED_SCHEMA
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.support.installation import PROJECT, Installation, jsonl, sentences

@@ -18,7 +18,7 @@ from workers.time_limits import TimeLimit
 
 ENDLESS = """
 import os, sys
-from jobs.decisions.crashing import Phase
+from jobs.decisions.crash_policy import Phase
 from workers import time_limits
 time_limits.TRY_SECONDS = 0.2
 time_limits.enable()

@@ -7,13 +7,13 @@ from sqlalchemy.orm import Session
 
 from jobs import clock
 from jobs.database import Sessions
-from jobs.decisions import gangs, judging
-from jobs.decisions.gangs import Formation
-from jobs.decisions.judging import RankFacts
+from jobs.decisions import gang_scheduling, run_verdict
+from jobs.decisions.gang_scheduling import Formation
+from jobs.decisions.run_verdict import RankFacts
+from jobs.kinds import TRAINING
 from jobs.ledger import hosts, ranks, runs
 from jobs.queries import gangs as facts
 from jobs.settings import Settings
-from jobs.specs import TRAINING
 from jobs.tables import Run
 from workers.control.publisher import Publisher
 
@@ -88,7 +88,7 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
     with sessions.begin() as session:
         now = clock.now(session)
         for rank in found:
-            outcome = judging.overdue(
+            outcome = run_verdict.overdue(
                 rank, now=now, formed_at=run.created_at, forming=settings.forming
             )
             if outcome is not None:
@@ -101,10 +101,10 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
 
 
 def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settings) -> int:
-    if judging.has_broken(found) and run.stop != "now":
+    if run_verdict.has_broken(found) and run.stop != "now":
         runs.request_stop(session, run.id, how="now", reason=PEER_FAILED)
         return 1
-    verdict = judging.judge(found, stop_reason=run.stop_reason)
+    verdict = run_verdict.judge(found, stop_reason=run.stop_reason)
     if verdict is None:
         return 0
     concluded = runs.conclude(
@@ -125,7 +125,7 @@ def _form(sessions: Sessions, *, pool: str) -> int:
         wishes = facts.wishes(session, pool=pool)
         there = facts.hosts(session, pool=pool)
         holdings = facts.holdings(session, pool=pool)
-    formation = gangs.form(wishes, idle=there.idle, alive=there.alive, holdings=holdings)
+    formation = gang_scheduling.form(wishes, idle=there.idle, alive=there.alive, holdings=holdings)
     did = 0
     for gang in formation.gangs:
         with sessions.begin() as session:
@@ -134,13 +134,13 @@ def _form(sessions: Sessions, *, pool: str) -> int:
 
 
 def _make_room(
-    sessions: Sessions, formation: Formation, *, idle: int, holdings: list[gangs.Holding]
+    sessions: Sessions, formation: Formation, *, idle: int, holdings: list[gang_scheduling.Holding]
 ) -> int:
     wish = formation.blocked
     if wish is None:
         return 0
     left = idle - sum(len(gang.hosts) for gang in formation.gangs)
-    victims = gangs.preempt(wish, idle=left, holdings=holdings)
+    victims = gang_scheduling.preempt(wish, idle=left, holdings=holdings)
     reason = f"its hosts are wanted by {wish.job_id}, which has a higher priority"
     with sessions.begin() as session:
         return sum(

@@ -16,9 +16,9 @@ import structlog
 
 from jobs import database
 from jobs.database import Sessions
-from jobs.decisions import windows
+from jobs.decisions import dispatch_window
 from jobs.settings import Settings
-from workers.control import gangs, turns
+from workers.control import gangs, reconciler
 from workers.control.leadership import Leadership
 from workers.control.publisher import BrokerAway, Publisher
 
@@ -75,7 +75,7 @@ class Control:
 
     def _pause(self, did: int, *, over: float) -> float:
         """Seconds to the next turn, after one that did so much, so long behind the one before."""
-        return windows.pause(
+        return dispatch_window.pause(
             sent=did,
             over=over,
             size=self._settings.dispatch_window,
@@ -91,21 +91,21 @@ class Control:
         """
         self._broker_error = None
         rescuing = led_for > self._settings.lease_seconds / 2
-        wanted = turns.look(self._sessions)
-        did = self._part(turns.expire) if wanted.expire else 0
+        wanted = reconciler.look(self._sessions)
+        did = self._part(reconciler.expire) if wanted.expire else 0
         if wanted.rescue and rescuing:
-            did += self._part(turns.rescue)
+            did += self._part(reconciler.rescue)
         if wanted.judge:
             did += self._judge()
         if wanted.finalize:
-            did += self._part(turns.begin_finalizing)
+            did += self._part(reconciler.begin_finalizing)
         if wanted.steps or wanted.finalize:
-            did += self._dispatch(turns.dispatch_steps)
+            did += self._dispatch(reconciler.dispatch_steps)
         if wanted.chunks:
-            did += self._dispatch(turns.dispatch_chunks)
+            did += self._dispatch(reconciler.dispatch_chunks)
         if wanted.training:
             did += self._train(rescuing=rescuing)
-        turns.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
+        reconciler.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
         self._tidy()
         return did
 
@@ -114,7 +114,7 @@ class Control:
         if time.monotonic() - self._judged_at < JUDGING_SECONDS:
             return 0
         self._judged_at = time.monotonic()
-        return self._part(turns.end_failed)
+        return self._part(reconciler.end_failed)
 
     def _train(self, *, rescuing: bool) -> int:
         """The parts of a turn that are about training."""
@@ -145,7 +145,7 @@ class Control:
     def _tidy(self) -> None:
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_SECONDS:
             self._tidied_at = time.monotonic()
-            turns.forget_workers(self._sessions)
+            reconciler.forget_workers(self._sessions)
             if self._broker_error is None:
                 self._part(gangs.forget_hosts, self._publisher)
 

@@ -9,8 +9,8 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from jobs.ledger.dispatching import Sent
-from jobs.ledger.steps import Step
+from jobs.ledger.dispatch_marks import Sent
+from jobs.ledger.step_leases import Step
 from jobs.queries.gangs import RankMessage
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
 

@@ -2,7 +2,7 @@
 
 Whose fault it is decides what follows (``jobs.decisions.faults``): the job's own (data, base,
 recipe) fails the job; anything else ends this rank, and control judges the run from all its ranks
-together (``jobs.decisions.judging``).
+together (``jobs.decisions.run_verdict``).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import structlog
 from jobs import database
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Place
-from jobs.decisions.judging import Outcome
+from jobs.decisions.run_verdict import Outcome
+from jobs.kinds import FinetuneSpec
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
-from jobs.specs import FinetuneSpec
 from workers.context import Context
-from workers.gang import finishing, host, workfolder
-from workers.gang.attendance import Attendance, Stopped
+from workers.gang import host, publish, workfolder
+from workers.gang.checkpoint_upload import Uploader
+from workers.gang.monitor import UNUSABLE, Ending, Unfinished, Watch
 from workers.gang.program import HOST, INCARNATION, Program
-from workers.gang.reporting import Report
-from workers.gang.uploading import Uploader
-from workers.gang.watching import UNUSABLE, Ending, Unfinished, Watch
-from workers.steps import ENDINGS
+from workers.gang.rank_lease import Attendance, Stopped
+from workers.gang.reporter import Report
+from workers.step_lease import ENDINGS
 from workers.threads import OPENMP
-from workers.training import launching
+from workers.training import launch
 
 log = structlog.get_logger()
 
@@ -128,15 +128,15 @@ class _Work:
         workfolder.prepare(self.folder, self.attendance, context=self.context)
         if not isinstance(self.attendance.held.spec, FinetuneSpec):
             self.attendance.phase = READY
-            finishing.finish_evaluation(
+            publish.finish_evaluation(
                 self.folder, self.attendance, evaluate=self.evaluate, context=self.context
             )
             return
-        finishing.check_name(self.attendance.held, context=self.context)
+        publish.check_name(self.attendance.held, context=self.context)
         self.train(port=self.meet())
         if self.attendance.held.rank == 0:
             self.attendance.phase = FINISHING
-            finishing.finish_training(
+            publish.finish_training(
                 self.folder, self.attendance, evaluate=self.evaluate, context=self.context
             )
 
@@ -159,7 +159,7 @@ class _Work:
         assert isinstance(held.spec, FinetuneSpec)
         processes = host.processes(self.context.settings)
         recipe = held.spec.train
-        command, environment = launching.command(
+        command, environment = launch.command(
             machines=held.machines,
             rank=held.rank,
             processes=processes,

@@ -90,7 +90,7 @@ def clean(host: Presented, *, settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class HostRecord:
-    """The host in the ledger; see ``workers.presence``."""
+    """The host in the ledger; see ``workers.heartbeat``."""
 
     host: Presented
 

@@ -11,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobs import bundles, specs
+from jobs import kinds
 from jobs.errors import CheckpointDamaged, Damaged
 from jobs.ledger import checkpoints as ledger
+from jobs.models import bundles
 from jobs.queries import checkpoints, chunks
 from jobs.tables import Checkpoint
 from workers.context import Context
-from workers.gang.attendance import Attendance
+from workers.gang.rank_lease import Attendance
 
 
 def make(host_folder: Path, *, run_id: str, rank: int) -> Path:
@@ -65,8 +66,8 @@ def write_evaluation(
     Candidates of a promotion are each read as they were trained, which their folders say.
     """
     held, spec = attendance.held, attendance.held.spec
-    alone = isinstance(spec, specs.EvaluateSpec)
-    recipe = spec.train if isinstance(spec, specs.FinetuneSpec) else spec
+    alone = isinstance(spec, kinds.EvaluateSpec)
+    recipe = spec.train if isinstance(spec, kinds.FinetuneSpec) else spec
     return _write_json(
         folder / "evaluate.json",
         {
@@ -114,9 +115,9 @@ def with_base(folder: Path, attendance: Attendance, *, context: Context) -> Iter
         yield
 
 
-def reference_of(spec: specs.AnyTraining) -> str | None:
+def reference_of(spec: kinds.AnyTraining) -> str | None:
     """The model that a job begins with, as its spec names it."""
-    return spec.base if isinstance(spec, specs.FinetuneSpec) else spec.model
+    return spec.base if isinstance(spec, kinds.FinetuneSpec) else spec.model
 
 
 def _bring_checkpoints(folder: Path, attendance: Attendance, *, context: Context) -> None:

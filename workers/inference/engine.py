@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from jobs import models, usable
-from jobs.decisions import defaults
-from jobs.settings import Settings
-from jobs.specs import (
+from jobs.decisions import signature_defaults
+from jobs.kinds import (
     ClassifyOptions,
     EmbedOptions,
     GenerateOptions,
@@ -22,18 +20,14 @@ from jobs.specs import (
     PipelineOptions,
     Text2TextOptions,
 )
-from workers.inference import (
-    classifier,
-    embedder,
-    generating,
-    loading,
-    memory,
-    piping,
-    translating,
-)
-from workers.inference.classifier import Classifier
-from workers.inference.measuring import Beat, RowError
-from workers.inference.verdict import Verdict
+from jobs.models import compatibility, inspection
+from jobs.settings import Settings
+from workers.inference import model_loader
+from workers.inference.batching import memory
+from workers.inference.batching.forward import Beat, RowError
+from workers.inference.probes.batch_sharing import Verdict
+from workers.inference.tasks import classifier, embedder, generator, pipeline, translator
+from workers.inference.tasks.classifier import Classifier
 
 __all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
 
@@ -54,7 +48,7 @@ class Answer(Protocol):
         """Tokens of those that stand for whatever the tokenizer does not know."""
 
     def columns(self) -> dict[str, Any]:
-        """By the names of the kind's schema in ``jobs.rows``."""
+        """By the names of the kind's schema in ``jobs.results.schemas``."""
 
 
 class Engine(Protocol):
@@ -83,10 +77,10 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
 
     What the options leave out is as the model was trained.
     """
-    facts = models.inspect(folder)
-    options = defaults.applied(options, facts.signature)
-    usable.check(facts, options)
-    loading.use_threads(settings)
+    facts = inspection.inspect(folder)
+    options = signature_defaults.applied(options, facts.signature)
+    compatibility.check(facts, options)
+    model_loader.use_threads(settings)
     memory.keep_freed()
     match options:
         case ClassifyOptions():
@@ -94,8 +88,8 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
         case EmbedOptions():
             return embedder.load(folder, options, facts=facts, settings=settings)
         case GenerateOptions():
-            return generating.load(folder, options, facts=facts, settings=settings)
+            return generator.load(folder, options, facts=facts, settings=settings)
         case Text2TextOptions():
-            return translating.load(folder, options, facts=facts, settings=settings)
+            return translator.load(folder, options, facts=facts, settings=settings)
         case PipelineOptions():
-            return piping.load(folder, options, facts=facts, settings=settings)
+            return pipeline.load(folder, options, facts=facts, settings=settings)

@@ -19,10 +19,10 @@ from transformers.utils import chat_template_utils
 from jobs.corpora.batches import clipped
 from jobs.corpora.messages import WHOLE
 from jobs.errors import ModelFailure
-from jobs.rows import RowCode
-from workers.inference.generating import conversation, with_system
-from workers.inference.measuring import RowError
-from workers.training.tokens import Row
+from jobs.results.schemas import RowCode
+from workers.inference.batching.forward import RowError
+from workers.inference.tasks.generator import conversation, with_system
+from workers.training.tokenized_dataset import Row
 
 Message = dict[str, Any]
 Span = tuple[int, int]

@@ -18,27 +18,28 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from jobs import models
 from jobs.corpora import values
 from jobs.errors import CorpusFailure, NightshiftError
-from jobs.models import ModelFacts
-from jobs.signatures import Signature
-from jobs.specs import Task, TrainOptions
-from workers.inference import loading, memory
-from workers.inference.reading import DEFAULT_WINDOW
-from workers.training import ending, evaluation, families, recipe, tokens
-from workers.training.ending import Stopped, StopRequest
+from jobs.kinds import Task, TrainOptions
+from jobs.models import inspection
+from jobs.models.inspection import ModelFacts
+from jobs.models.signatures import Signature
+from workers.inference import model_loader
+from workers.inference.batching import memory
+from workers.inference.batching.tokenization import DEFAULT_WINDOW
+from workers.training import evaluation, optim, shutdown, tasks, tokenized_dataset
 from workers.training.evaluation import Writer
-from workers.training.families import Family
+from workers.training.messages import Teller
 from workers.training.metrics import Report
-from workers.training.starting import AUTO
-from workers.training.telling import Teller
-from workers.training.tokens import InMemory, LeftOut, Tokens
+from workers.training.model_init import AUTO
+from workers.training.shutdown import Stopped, StopRequest
+from workers.training.tasks import Family
+from workers.training.tokenized_dataset import InMemory, LeftOut, Tokens
 
 
 def main(path: Path) -> int:
     """Evaluate as the file says; the process's exit status."""
-    ending.die_with_parent()
+    shutdown.die_with_parent()
     order = read(path)
     teller = Teller(order.folder / "told", name="evaluate")
     request = StopRequest(order.folder / "stop")
@@ -47,12 +48,12 @@ def main(path: Path) -> int:
         write(order, watch=watch)
     except Stopped:
         teller.stopped()
-        return ending.STOPPED
+        return shutdown.STOPPED
     except NightshiftError as error:
         teller.fault(error)
-        return ending.FAULT
+        return shutdown.FAULT
     teller.done()
-    return ending.DONE
+    return shutdown.DONE
 
 
 def write(order: Order, *, watch: Watch) -> None:
@@ -142,7 +143,7 @@ def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
     watch.teller.phase("evaluating")
     parts = []
     left_out = LeftOut(order.split)
-    for lines, texts, targets in tokens.rows(order.folder / "data" / order.split):
+    for lines, texts, targets in tokenized_dataset.rows(order.folder / "data" / order.split):
         piece = subject.encoded(texts, targets, lines=lines, left_out=left_out)
         if len(piece):
             parts.append(subject.measured(piece, watch=watch))
@@ -207,17 +208,17 @@ class Subject:
 
 
 def _loaded(model: Named, *, order: Order) -> Subject:
-    facts = models.inspect(model.folder)
+    facts = inspection.inspect(model.folder)
     signature = order.signature or _own(facts, order=order)
     limits = (facts.max_tokens, signature.max_tokens)
     window = min((limit for limit in limits if limit is not None), default=DEFAULT_WINDOW)
-    device = loading.device()
-    tokenizer = loading.tokenizer(model.folder)
-    module: Any = loading.module(
+    device = model_loader.device()
+    tokenizer = model_loader.tokenizer(model.folder)
+    module: Any = model_loader.module(
         model.folder, auto=AUTO[signature.task], dtype=torch.float32, device=device
     )
     labels = _labels(module) if signature.task is Task.CLASSIFY else ()
-    family = families.of(
+    family = tasks.of(
         signature, tokenizer=tokenizer, model=module, labels=labels, max_tokens=window
     )
     return Subject(
@@ -227,7 +228,7 @@ def _loaded(model: Named, *, order: Order) -> Subject:
         labels=labels,
         multi_label=signature.multi_label,
         writer=Writer(tokenizer, window) if signature.task is Task.TEXT2TEXT else None,
-        budget=recipe.budget(TrainOptions(batch_tokens=order.batch_tokens), device=device),
+        budget=optim.budget(TrainOptions(batch_tokens=order.batch_tokens), device=device),
     )
 
 

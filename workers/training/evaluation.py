@@ -16,13 +16,13 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 
-from jobs.specs import Task
-from workers.inference import batching
-from workers.inference.stopping import Beating
+from jobs.kinds import Task
+from workers.inference.batching import batcher
+from workers.inference.decoding.stop_sequences import Beating
 from workers.training import faults, metrics
-from workers.training.families import Batch, Classify, Family
 from workers.training.metrics import Report
-from workers.training.tokens import Tokens
+from workers.training.tasks import Batch, Classify, Family
+from workers.training.tokenized_dataset import Tokens
 
 Beat = Callable[[], None]
 
@@ -118,7 +118,7 @@ def _batches(
     model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int
 ) -> Iterator[Batch]:
     lengths = family.lengths(tokens)[list(rows)].tolist()
-    for places in batching.cut(lengths, budget=budget):
+    for places in batcher.cut(lengths, budget=budget):
         for together in family.together(tokens, [rows[place] for place in places]):
             yield family.batch(tokens, together).to(model.device)
 

@@ -1,7 +1,7 @@
 """Exceptions that would come again at every try: of the model and its rows, not of the machine.
 
 What is told as a fault ends the job after one run. Memory, disks, devices and peers may be better
-the next time, and are left as they are: control judges them (``jobs.decisions.judging``).
+the next time, and are left as they are: control judges them (``jobs.decisions.run_verdict``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 
 from jobs.errors import ModelFailure, NightshiftError
-from workers.inference.memory import is_out_of_memory
+from workers.inference.batching.memory import is_out_of_memory
 
 RAISES = "model_raises"
 

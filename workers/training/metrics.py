@@ -22,7 +22,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from jobs.specs import Task
+from jobs.kinds import Task
 
 Report = dict[str, Any]
 Truth = npt.NDArray[np.int64] | npt.NDArray[np.bool_]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from workers.training import evaluation
-from workers.training.families import Family
-from workers.training.tokens import Tokens
+from workers.training.tasks import Family
+from workers.training.tokenized_dataset import Tokens
 
 
 def check(

@@ -1,0 +1,75 @@
+"""Corpora and models as they are named on the command line, and a spec made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.cli import progress_bars
+from api.cli.failures import Failure
+from api.client import Client
+from api.server import accelerate_entries, validation
+from jobs import kinds
+from jobs.errors import BadSpec, ModelFailure
+from jobs.kinds import AnySpec, FinetuneSpec
+from jobs.models import references
+
+FILE_ID = re.compile(r"file-[0-9a-f]{24}")
+TO_BE_UPLOADED = "file-to-be-uploaded"
+"""Stands in a spec for a local file until everything else is known to be right."""
+
+
+def source(corpus: str) -> dict[str, str]:
+    """Where the rows are: a local file, an uploaded one, or a URI. Raises ``Failure``."""
+    path = Path(corpus)
+    if path.is_file():
+        return {"file": TO_BE_UPLOADED}
+    if path.is_dir():
+        raise Failure(f"a corpus must be one file, and {corpus} is a folder")
+    if "://" in corpus:
+        return {"uri": corpus}
+    if FILE_ID.fullmatch(corpus):
+        return {"file": corpus}
+    raise Failure(f"there is no file {corpus}; a corpus is a local file, a file id, or a URI")
+
+
+def upload(client: Client, named: Iterable[tuple[dict[str, Any] | None, str | None]]) -> None:
+    """Upload the local files among these corpora, each once, and put their ids in their places."""
+    ids: dict[str, str] = {}
+    for corpus, name in named:
+        if corpus is None or name is None or corpus["file"] != TO_BE_UPLOADED:
+            continue
+        if name not in ids:
+            with progress_bars.transfer("uploading", Path(name)) as progress:
+                ids[name] = str(client.upload(Path(name), progress=progress)["id"])
+        corpus["file"] = ids[name]
+
+
+def model(reference: str) -> str:
+    """A local folder as workers on the same machine find it; anything else as it is."""
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    try:
+        references.parse(reference)
+    except ModelFailure as failure:
+        raise Failure(f"there is no model folder {reference}; {failure.message}") from failure
+    return reference
+
+
+def checked(fields: dict[str, Any]) -> AnySpec:
+    """The spec, refused here and now for what the API would refuse."""
+    try:
+        spec = kinds.parse(fields)
+        if isinstance(spec, FinetuneSpec):
+            accelerate_entries.check(spec.train.accelerate or {})
+    except ValidationError as error:
+        message, _ = validation.explain(error.errors())
+        raise Failure(message) from error
+    except BadSpec as error:
+        raise Failure(error.message) from error
+    return spec

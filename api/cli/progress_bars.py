@@ -1,0 +1,243 @@
+"""Progress on a terminal: of transfers and of jobs. It is drawn on stderr; results go to stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
+
+from api.cli import console, training_progress
+from api.cli.failures import FAILED, INTERRUPTED, Failure
+from api.client import FINAL, Client
+from jobs.models.signatures import Reading
+
+Job = dict[str, Any]
+
+
+def is_terminal() -> bool:
+    """Whether somebody watches."""
+    return Console(stderr=True).is_terminal
+
+
+def job(client: Client, job_id: str) -> Job:
+    """Show a job until it has ended; the job. Ctrl-C leaves it running."""
+    console = Console(stderr=True)
+    try:
+        if not console.is_terminal:
+            return _plain(client, job_id)
+        trains = client.get(job_id)["training"] is not None
+        return (_training if trains else _live)(client, job_id, console)
+    except KeyboardInterrupt:
+        raise Failure(
+            f"{job_id} goes on without you; watch it with `nightshift jobs watch {job_id}`",
+            code=INTERRUPTED,
+        ) from None
+
+
+def wait(client: Client, job_id: str) -> Job:
+    """The job once it has ended, without a word."""
+    try:
+        return client.wait(job_id)
+    except KeyboardInterrupt:
+        raise Failure(f"{job_id} goes on without you", code=INTERRUPTED) from None
+
+
+def check_succeeded(found: Job) -> None:
+    """Raise the ``Failure`` of a job that ended in any other way."""
+    if found["state"] == "succeeded":
+        return
+    error = found["error"]
+    reason = f": {error['message']} ({error['code']})" if error else ""
+    raise Failure(f"{found['id']} {_ended(found['state'])}{reason}", code=FAILED)
+
+
+def _ended(state: str) -> str:
+    passive = {"cancelled": "was cancelled", "expired": "passed its deadline"}
+    return passive.get(state, state if state in FINAL else f"is {state}")
+
+
+def summary(found: Job) -> None:
+    """What a person wants to know of a job that has ended."""
+    for name, words in reading(found):
+        console.line(f"{name}: {words}")
+    if found["training"]:
+        console.line(f"{found['id']} {_ended(found['state'])}: {training_progress.summary(found)}")
+        warned(found)
+        return
+    rows = found["rows"]
+    console.line(
+        f"{found['id']} {_ended(found['state'])}: {console.number(rows['done'])} rows, "
+        f"{console.number(rows['failed'])} failed, {_speed(found)}"
+    )
+    if found["agreement"]:
+        console.line(agreement(found["agreement"]))
+    if found["histogram"]:
+        console.histogram(found["histogram"], rows=rows["done"])
+    findings(found)
+
+
+def findings(found: Job) -> None:
+    """Which rows failed, by code with one example each, and what makes the others doubtful."""
+    if found["row_errors"]:
+        console.line()
+        console.table(
+            ("ERROR", "ROWS", "FIRST", "MESSAGE"),
+            [
+                (
+                    each["code"],
+                    console.number(each["rows"]),
+                    place(each["example"]),
+                    each["example"]["message"],
+                )
+                for each in found["row_errors"]
+            ],
+        )
+    warned(found)
+
+
+def warned(found: Job) -> None:
+    """What should be looked into before the results are trusted."""
+    for warning in found["warnings"]:
+        console.line()
+        console.line(f"warning: {warning['message']} ({warning['code']})")
+
+
+def place(example: Job) -> str:
+    """Where a row stands, as its owner finds it: its line, and its id if it has one."""
+    line, name = example["line"], example["id"]
+    where = f"row {console.number(example['row'])}" if line is None else f"line {line}"
+    return where if name is None else f"{where} ({name})"
+
+
+def quality(counts: Job) -> str:
+    """How much of the rows the model could read, and of how many its labels are apart."""
+    return ", ".join(
+        f"{console.share(counts[count], of=counts[of])} {words}"
+        for count, of, words in (
+            ("tokens_unknown", "tokens", "of the tokens unknown"),
+            ("rows_truncated", "rows", "of the rows truncated"),
+            ("rows_near_tie", "rows", "near-ties"),
+        )
+    )
+
+
+def reading(found: Job) -> list[tuple[str, str]]:
+    """How the job's model was trained to read rows, if that is known."""
+    told = found["reading"] and Reading.model_validate(found["reading"])
+    return [("reading", told.words)] if told else []
+
+
+def agreement(counts: dict[str, int]) -> str:
+    """How many labels int8 left as they are, by the rows that were computed both ways."""
+    share = counts["equal"] / counts["rows"]
+    return f"int8: {share:.1%} of {console.number(counts['rows'])} rows agree with float32"
+
+
+def _speed(found: Job) -> str:
+    """Rows per second; and tokens, read and written, if those are rows like all so far."""
+    rate, tokens, rows = found["rate"], found["usage"]["tokens"], found["rows"]["done"]
+    if not rate or not tokens:
+        return console.rate(rate)
+    return f"{console.rate(rate)}, {console.number(rate * tokens / rows)} tokens/s"
+
+
+@contextmanager
+def transfer(label: str, path: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar for one file; call what it gives with the bytes so far and in all."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task(f"{label} {path.name}", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _live(client: Client, job_id: str, console: Console) -> Job:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(job_id, total=None, counts="")
+        for event in client.watch(job_id):
+            if event.type == "progress":
+                _draw(bars, task, event.data)
+    return client.get(job_id)
+
+
+def _training(client: Client, job_id: str, console: Console) -> Job:
+    with training_progress.View(console) as view:
+        for event in client.watch(job_id):
+            if event.type == "progress":
+                view.draw(event.data)
+    return client.get(job_id)
+
+
+def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
+    rows = progress["rows"]
+    counts = f"{console.number(rows['done'])}/{console.number(rows['total'])}"
+    if progress["rate"]:
+        counts += f" {_speed(progress)}"
+    if progress["eta_seconds"] is not None:
+        counts += f" eta {console.duration(progress['eta_seconds'])}"
+    if rows["failed"]:
+        codes = ", ".join(each["code"] for each in progress["row_errors"])
+        counts += f" [red]{console.number(rows['failed'])} failed ({codes})[/red]"
+    bars.update(
+        task,
+        description=_words(progress),
+        completed=rows["done"],
+        total=rows["total"],
+        counts=counts,
+    )
+
+
+def _plain(client: Client, job_id: str) -> Job:
+    """One line for every change of what it is doing, and for what is new to fail; for logs."""
+    said = {""}
+    last = ""
+    for event in client.watch(job_id):
+        if event.type != "progress":
+            continue
+        words = _words(event.data)
+        news = [each for each in _failures(event.data) if each not in said]
+        for line in [words] * (words != last) + news:
+            console.note(f"{job_id} {line}")
+        last, said = words, said.union(news)
+    return client.get(job_id)
+
+
+def _failures(progress: Job) -> list[str]:
+    """A line for each code of error rows, which is the same while their number grows."""
+    return [
+        f"has failed rows, the first on {place(each['example'])}: "
+        f"{each['example']['message']} ({each['code']})"
+        for each in progress["row_errors"]
+    ]
+
+
+def _words(progress: Job) -> str:
+    if progress["training"]:
+        return training_progress.words(progress)
+    reason = progress["waiting_reason"]
+    return f"{progress['state']}: {reason}" if reason else str(progress["state"])

@@ -1,0 +1,49 @@
+"""The HTTP API as one FastAPI application; ``python -m api.server`` serves it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.server import errors
+from api.server.dependencies import Resources
+from api.server.middleware import Requests
+from api.server.routes import files, health, hosts, jobs, models, outcomes, runs, workers
+from api.server.uploads import Uploads
+from jobs import database, objects
+from jobs.settings import Settings
+
+CONNECTIONS = 10
+"""To Postgres, and as many again under load."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its engine and object store live as long as its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
+        sessions = database.sessions(engine)
+        store = objects.connect(settings.object_store_url)
+        app.state.resources = Resources(
+            settings=settings,
+            sessions=sessions,
+            store=store,
+            uploads=Uploads(store=store, sessions=sessions, max_bytes=settings.max_upload_bytes),
+        )
+        yield
+        engine.dispose()
+
+    app = FastAPI(
+        title="Nightshift",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    for routes in (health, files, jobs, outcomes, runs, models, hosts, workers):
+        app.include_router(routes.router)
+    errors.install(app)
+    app.add_middleware(Requests, uploads=files.router.prefix)
+    return app

@@ -1,0 +1,97 @@
+"""What routes are given: resources of the process, a session, the caller's project, checked ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Query, Request
+from sqlalchemy.orm import Session
+
+from api.server import auth
+from api.server.uploads import Uploads
+from jobs.database import Sessions
+from jobs.errors import NotFound
+from jobs.objects import ObjectStore
+from jobs.queries import jobs
+from jobs.queries.jobs import JobView
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What lives as long as the process; threads share it."""
+
+    settings: Settings
+    sessions: Sessions
+    store: ObjectStore
+    uploads: Uploads
+
+
+def resources(request: Request) -> Resources:
+    """The process's resources, made by the application's lifespan."""
+    return cast("Resources", request.app.state.resources)
+
+
+Shared = Annotated[Resources, Depends(resources)]
+
+
+def project(shared: Shared, request: Request) -> str:
+    """The project that the request's key acts for; its own short transaction."""
+    key = auth.bearer(request.headers.get("authorization"))
+    with shared.sessions.begin() as session:
+        return auth.project(session, key)
+
+
+def transaction(shared: Shared) -> Iterator[Session]:
+    """A session that is committed before the answer is sent, and rolled back by an error."""
+    with shared.sessions.begin() as session:
+        yield session
+
+
+ProjectId = Annotated[str, Depends(project)]
+Transaction = Annotated[Session, Depends(transaction, scope="function")]
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+FileId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+After = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="The `last_id` of the page before."),
+]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
+
+
+def existing(job_id: JobId, shared: Shared, project: ProjectId) -> JobView:
+    """The job, looked up in a transaction of its own: what follows may take long."""
+    with shared.sessions.begin() as session:
+        return jobs.get(session, job_id, project_id=project)
+
+
+Existing = Annotated[JobView, Depends(existing)]
+
+
+def bulk(view: Existing) -> JobView:
+    """The job, one of bulk work. Raises ``NotFound``."""
+    if view.training is None:
+        return view
+    raise NotFound(
+        f"{view.job.id} is a job of kind {view.job.kind}, which has no chunks and no result rows; "
+        f"see /v1/jobs/{view.job.id}/runs and /v1/jobs/{view.job.id}/report",
+        code="not_bulk",
+    )
+
+
+def training(view: Existing) -> JobView:
+    """The job, one that trains or evaluates. Raises ``NotFound``."""
+    if view.training is not None:
+        return view
+    raise NotFound(
+        f"{view.job.id} is a job of kind {view.job.kind}, which has no runs and no report; "
+        f"see /v1/jobs/{view.job.id}/chunks and /v1/jobs/{view.job.id}/results",
+        code="not_training",
+    )
+
+
+Bulk = Annotated[JobView, Depends(bulk)]
+Training = Annotated[JobView, Depends(training)]

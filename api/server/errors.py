@@ -1,0 +1,135 @@
+"""Every error in the one shape that the official client reads.
+
+``{"error": {"message", "type", "param", "code"}}``. A message says what must be and what was
+given; nothing of the inside (stack, SQL, paths) is told.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import cast
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy import exc
+from starlette.exceptions import HTTPException
+
+from api.server import validation
+from jobs.errors import BadRequest, JobFailure, NightshiftError, NotFound
+
+log = structlog.get_logger(__name__)
+
+DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""Gone, restarting, overloaded, or too slow: the same request may work a little later."""
+
+_TYPES = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.CONFLICT: "conflict_error",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of this application."""
+    app.add_exception_handler(NightshiftError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(exc.DataError, _unstorable)
+    for error in DATABASE_DOWN:
+        app.add_exception_handler(error, _database_down)
+
+
+def answer(error: NightshiftError, *, status: int | None = None) -> JSONResponse:
+    """The response for an error of ours."""
+    code = error.status if status is None else status
+    later = {"retry-after": "2"} if code == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return _response(code, error.message, code=error.code, param=error.param, headers=later)
+
+
+def unexpected(request_id: str) -> JSONResponse:
+    """The response for an error that nobody expected: an id to look for in the log."""
+    return _response(
+        500,
+        f"something went wrong here; the server's log has the details under {request_id}",
+        code="internal_error",
+    )
+
+
+def _ours(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, JobFailure):  # the request itself was sound; what it points at is not
+        return answer(error, status=422)
+    return answer(cast("NightshiftError", error))
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    problems = cast("RequestValidationError", error).errors()
+    if any(problem["loc"][0] == "path" for problem in problems):
+        return answer(NotFound("no such id here; an id is letters, digits, `_` and `-`"))
+    message, param = validation.explain(problems)
+    in_body = any(problem["loc"][0] == "body" for problem in problems)
+    return answer(BadRequest(message, param=param, code="bad_spec" if in_body else None))
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    found = cast("HTTPException", error)
+    status = HTTPStatus(found.status_code)
+    messages = {
+        404: f"no route {request.method} {request.url.path}; docs/api.md lists them all",
+        405: f"{request.url.path} does not answer to {request.method}",
+        413: "the body of this request is too large; upload data with POST /v1/files",
+    }
+    codes = {404: "unknown_route", 413: "too_large"}
+    return _response(
+        status,
+        messages.get(status, str(found.detail)),
+        code=codes.get(status, status.name.lower()),
+        headers=dict(found.headers or {}),
+    )
+
+
+def _unstorable(_request: Request, _error: Exception) -> JSONResponse:
+    return _response(
+        400, "the request holds a character that cannot be stored, such as NUL", code="bad_request"
+    )
+
+
+def _database_down(_request: Request, error: Exception) -> JSONResponse:
+    log.warning("the database did not answer", error=str(getattr(error, "orig", None) or error))
+    return _response(
+        503,
+        "the database does not answer at the moment; try again in a few seconds",
+        code="database_unavailable",
+        headers={"retry-after": "2"},
+    )
+
+
+def _response(
+    status: int,
+    message: str,
+    *,
+    code: str,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    sent = dict(headers or {})
+    if status == HTTPStatus.CONFLICT:
+        sent["x-should-retry"] = "false"  # the official client would send it again
+    if status == HTTPStatus.UNAUTHORIZED:
+        sent["www-authenticate"] = "Bearer"
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        sent["connection"] = "close"  # what is left of the body is not read
+    error = {
+        "message": _encodable(message),
+        "type": _TYPES.get(HTTPStatus(status), kind),
+        "param": param,
+        "code": code,
+    }
+    return JSONResponse({"error": error}, status_code=status, headers=sent)
+
+
+def _encodable(message: str) -> str:
+    """Without the lone surrogates that a client's JSON can carry and UTF-8 cannot."""
+    return message.encode("utf-8", "replace").decode()

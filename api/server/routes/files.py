@@ -1,0 +1,50 @@
+"""Uploaded files, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from api.server import downloads, schemas, uploads
+from api.server.dependencies import After, FileId, Limit, ProjectId, Shared, Transaction
+from jobs.queries import files
+
+router = APIRouter(prefix="/v1/files", tags=["files"])
+
+
+@router.post("", openapi_extra=uploads.OPENAPI)
+async def upload_file(request: Request, shared: Shared, project: ProjectId) -> schemas.File:
+    """Store a file: multipart with the fields `file` and `purpose` (default `batch`)."""
+    return schemas.File.of(await shared.uploads.receive(request, project_id=project))
+
+
+@router.get("")
+def list_files(
+    session: Transaction, project: ProjectId, limit: Limit = 20, after: After = None
+) -> schemas.FilePage:
+    """The project's files, newest first."""
+    found, more = files.page(session, project_id=project, limit=limit, after=after)
+    return schemas.FilePage.of(found, has_more=more)
+
+
+@router.get("/{file_id}")
+def get_file(file_id: FileId, session: Transaction, project: ProjectId) -> schemas.File:
+    """One file."""
+    return schemas.File.of(files.get(session, file_id, project_id=project))
+
+
+@router.get("/{file_id}/content", response_class=StreamingResponse)
+def get_file_content(file_id: FileId, shared: Shared, project: ProjectId) -> StreamingResponse:
+    """The file's bytes."""
+    with shared.sessions.begin() as session:
+        file = files.get(session, file_id, project_id=project)
+    return downloads.stored(
+        shared.store,
+        file.object_key,
+        what=f"the uploaded file {file_id}",
+        size=file.bytes,
+        sha256=file.sha256,
+        disposition=f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
+    )

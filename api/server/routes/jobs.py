@@ -1,0 +1,96 @@
+"""Jobs of every kind: submit, look, control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from sqlalchemy.orm import Session
+
+from api.server import admission, schemas
+from api.server.dependencies import After, JobId, Limit, ProjectId, Shared, Transaction
+from jobs import kinds
+from jobs.ledger import controls, submission
+from jobs.queries import jobs
+from jobs.states import JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The same key with the same spec is the same job, however often it is sent.",
+    ),
+]
+
+
+@router.post("", status_code=201, responses={200: {"model": schemas.Job}})
+def submit_job(
+    *,
+    spec: kinds.Spec,
+    response: Response,
+    session: Transaction,
+    project: ProjectId,
+    shared: Shared,
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.Job:
+    """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
+    admission.check(session, spec, project_id=project, settings=shared.settings)
+    job_id, new = submission.accept(
+        session, project_id=project, spec=spec, idempotency_key=idempotency_key
+    )
+    response.status_code = 201 if new else 200
+    return schemas.Job.of(jobs.get(session, job_id, project_id=project))
+
+
+@router.get("")
+def list_jobs(
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 20,
+    after: After = None,
+    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+) -> schemas.JobPage:
+    """The project's jobs, newest first, without their histograms."""
+    views, more = jobs.page(session, project_id=project, limit=limit, after=after, state=state)
+    return schemas.JobPage.of(views, has_more=more)
+
+
+@router.get("/{job_id}")
+def get_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+    """One job."""
+    return schemas.Job.of(jobs.get(session, job_id, project_id=project))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+    """Stop at the next chunk boundary; of training, at once. What is done is kept."""
+    return _control(controls.cancel, session, job_id, project_id=project)
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+    """Begin nothing new; chunks that are under way end, training makes a checkpoint first."""
+    return _control(controls.pause, session, job_id, project_id=project)
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+    """Let a paused job go on."""
+    return _control(controls.resume, session, job_id, project_id=project)
+
+
+@router.post("/{job_id}/retry")
+def retry_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+    """Do the failed rows of an ended job again, and what was never done; training goes on."""
+    return _control(controls.retry, session, job_id, project_id=project)
+
+
+def _control(
+    action: Callable[..., object], session: Session, job_id: str, *, project_id: str
+) -> schemas.Job:
+    action(session, job_id, project_id=project_id)
+    return schemas.Job.of(jobs.get(session, job_id, project_id=project_id))

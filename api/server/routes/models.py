@@ -1,0 +1,131 @@
+"""The model registry: versions in OpenAI's shape; aliases, files, promotions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
+
+from api.server import downloads, schemas
+from api.server.dependencies import Limit, ProjectId, Shared, Transaction
+from jobs.errors import ModelFailure, NotFound
+from jobs.ledger import registry as ledger
+from jobs.models import references
+from jobs.models.references import Registered
+from jobs.queries import registry
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+Number = Annotated[int, Path(ge=1, lt=10**9)]
+Below = Annotated[int | None, Query(ge=0, lt=2**62, description="The `next` of the page before.")]
+
+
+@router.get("")
+def list_models(session: Transaction, project: ProjectId) -> schemas.ModelList:
+    """Every version that can be used, by name, newest first."""
+    found = registry.models(session, project_id=project)
+    return schemas.ModelList(data=[schemas.Model.of(view) for view in found])
+
+
+@router.get("/{model}")
+def get_model(model: str, session: Transaction, project: ProjectId) -> schemas.ModelDetails:
+    """One version in full, by `name@version`, `name@alias`, or `name` for the newest."""
+    view = registry.view(session, _registered(model), project_id=project)
+    return schemas.ModelDetails.of(view)
+
+
+@router.get("/{name}/versions")
+def list_versions(
+    name: str, session: Transaction, project: ProjectId, limit: Limit = 20, after: Below = None
+) -> schemas.VersionPage:
+    """One name's versions, newest first, deleted ones too."""
+    found, more = registry.versions(session, name, project_id=project, limit=limit, after=after)
+    return schemas.VersionPage(
+        data=[schemas.VersionDetails.of(view) for view in found],
+        has_more=more,
+        next=found[-1].version.version if more else None,
+    )
+
+
+@router.delete("/{name}/versions/{version}")
+def delete_version(
+    name: str, version: Number, shared: Shared, project: ProjectId
+) -> schemas.Deleted:
+    """Delete a version that nothing uses; its number is not given again."""
+    with shared.sessions.begin() as session:
+        files = ledger.delete_version(session, project_id=project, name=name, version=version)
+    for file in files:  # after the commit: a tombstone without objects, never the other way round
+        shared.store.delete(file["key"])
+    return schemas.Deleted(id=f"{name}@{version}", object="model")
+
+
+@router.get("/{name}/versions/{version}/files/{path:path}", response_class=StreamingResponse)
+def get_model_file(
+    name: str, version: Number, path: str, shared: Shared, project: ProjectId
+) -> StreamingResponse:
+    """One file's bytes."""
+    with shared.sessions.begin() as session:
+        found = registry.version(session, Registered(name, version), project_id=project)
+    file = next((file for file in found.files if file["path"] == path), None)
+    if file is None:
+        names = ", ".join(sorted(file["path"] for file in found.files))
+        raise NotFound(f"{name}@{version} has no file {path!r}; it has {names}")
+    filename = quote(path.rpartition("/")[2], safe="")
+    return downloads.stored(
+        shared.store,
+        file["key"],
+        what=f"the file {path} of {name}@{version}",
+        size=file["bytes"],
+        sha256=file["sha256"],
+        disposition=f"attachment; filename*=UTF-8''{filename}",
+    )
+
+
+@router.get("/{name}/aliases/{alias}")
+def get_alias(name: str, alias: str, session: Transaction, project: ProjectId) -> schemas.Alias:
+    """Where an alias points."""
+    return schemas.Alias.of(registry.alias(session, name, alias, project_id=project))
+
+
+@router.put("/{name}/aliases/{alias}")
+def set_alias(
+    name: str, alias: str, target: schemas.AliasTarget, session: Transaction, project: ProjectId
+) -> schemas.Alias:
+    """Let an alias point to a version, wherever it pointed before."""
+    ledger.set_alias(session, project_id=project, name=name, alias=alias, version=target.version)
+    return schemas.Alias.of(registry.alias(session, name, alias, project_id=project))
+
+
+@router.delete("/{name}/aliases/{alias}")
+def remove_alias(
+    name: str, alias: str, session: Transaction, project: ProjectId
+) -> schemas.Deleted:
+    """Forget an alias; the version it pointed to stays."""
+    ledger.remove_alias(session, project_id=project, name=name, alias=alias)
+    return schemas.Deleted(id=f"{name}@{alias}", object="model.alias")
+
+
+@router.get("/{name}/promotions")
+def list_promotions(
+    name: str, session: Transaction, project: ProjectId, limit: Limit = 20, after: Below = None
+) -> schemas.PromotionPage:
+    """Decisions about a name's aliases, newest first, each with both numbers."""
+    found, more = registry.promotions(session, name, project_id=project, limit=limit, after=after)
+    return schemas.PromotionPage(
+        data=[schemas.PromotionDecision.of(promotion) for promotion in found],
+        has_more=more,
+        next=found[-1].id if more else None,
+    )
+
+
+def _registered(model: str) -> Registered:
+    """The reference in a path; what cannot be in the registry is not in it."""
+    try:
+        found = references.parse(model)
+    except ModelFailure as error:
+        raise NotFound(error.message, code="model_not_found") from error
+    if not isinstance(found, Registered):
+        raise NotFound(f"{model!r} is not in the registry", code="model_not_found")
+    return found

@@ -1,0 +1,114 @@
+"""What becomes of a job, as it happens and at its end: events, chunks, results, output, proof."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from api.server import downloads, schemas, sse
+from api.server.dependencies import Bulk, Existing, Limit, ProjectId, Shared, Transaction
+from jobs.errors import NotFound
+from jobs.queries import chunks
+from jobs.queries.jobs import JobView
+from jobs.results import integrity, pages, verification
+from jobs.states import FINAL
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
+
+MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+RowCursor = Annotated[
+    int | None, Query(ge=0, le=2**62, description="A row; the page begins behind it.")
+]
+LastEventId = Annotated[
+    str | None, Header(pattern=r"^\d{1,18}$", description="The last event that was seen.")
+]
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def stream_events(
+    view: Existing, shared: Shared, project: ProjectId, last_event_id: LastEventId = None
+) -> AsyncIterator[ServerSentEvent]:
+    """The job's history, then its progress each second or so, until it ends or ten minutes pass."""
+    stream = sse.follow(
+        shared.sessions, view.job.id, project_id=project, after=int(last_event_id or 0)
+    )
+    async for event in stream:
+        yield event
+
+
+@router.get("/chunks")
+def list_chunks(
+    job: Bulk, session: Transaction, limit: Limit = 100, after: RowCursor = None
+) -> schemas.ChunkPage:
+    """The job's chunks in row order."""
+    begin = -1 if after is None else after
+    found = chunks.listing(session, job.job.id, limit=limit + 1, after=begin)
+    shown = [schemas.Chunk.of(chunk) for chunk in found[:limit]]
+    last = shown[-1].first_row if shown else after
+    return schemas.ChunkPage(data=shown, has_more=len(found) > limit, next=last)
+
+
+@router.get("/results")
+def list_results(
+    job: Bulk, shared: Shared, limit: Limit = 100, after: RowCursor = None
+) -> schemas.ResultPage:
+    """Results in the order of the corpus, while the job runs too, up to the first gap."""
+    begin = 0 if after is None else after + 1
+    page = pages.page(shared.sessions, shared.store, job.job.id, from_row=begin, limit=limit)
+    return schemas.ResultPage(
+        data=page.rows,
+        next=page.next_row - 1 if page.next_row else None,
+        complete=page.complete,
+    )
+
+
+@router.get("/output", response_class=StreamingResponse)
+def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
+    """The single file that the spec's `output.format` asked for."""
+    key, ending = _output_file(job)
+    assert job.job.output is not None
+    integrity.check_file(shared.sessions, shared.store, job.job, whole=False)
+    return downloads.stored(
+        shared.store,
+        key,
+        what=f"the output file of {job.job.id}",
+        size=job.job.output.get("file_bytes"),
+        sha256=job.job.output.get("file_sha256"),
+        media_type=MEDIA_TYPES[ending],
+        disposition=f'attachment; filename="{job.job.id}.{ending}"',
+    )
+
+
+@router.get("/verification")
+def verify_job(job: Bulk, shared: Shared) -> schemas.Verification:
+    """Recount inputs against outputs from storage; takes as long as reading them once."""
+    report = verification.verify(
+        shared.sessions, shared.store, job.job.id, settings=shared.settings
+    )
+    return schemas.Verification.of(job.job.id, report)
+
+
+def _output_file(view: JobView) -> tuple[str, str]:
+    job = view.job
+    if job.spec["output"]["format"] is None:
+        raise NotFound(
+            f"{job.id} was not asked for a single file: page through /v1/jobs/{job.id}/results, "
+            "or submit with output.format jsonl, csv or parquet",
+            code="output_not_requested",
+        )
+    if job.state not in FINAL or not job.output or not job.output["file"]:
+        raise NotFound(
+            f"{job.id} is {job.state} and has no output file"
+            + ("; wait until it has ended" if job.state not in FINAL else ""),
+            code="output_not_ready",
+        )
+    return job.output["file"], job.output["format"]

@@ -1,0 +1,85 @@
+"""A job's life as server-sent events.
+
+Events of the ledger carry their id, so that ``Last-Event-ID`` resumes behind it; ``progress`` has
+none and is sent about each second; of a job of very many chunks, over all of which a look adds up,
+less often. Between two looks the stream holds no database connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import ServerSentEvent
+
+from api.server import errors, schemas
+from jobs.database import Sessions
+from jobs.queries import events, jobs
+from jobs.queries.jobs import JobView
+from jobs.states import FINAL
+from jobs.tables import Event
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+CHUNKS_PER_SECOND = 10_000
+"""What a stream adds up at most, while that leaves its pauses within those limits in seconds."""
+
+LONGEST_SECONDS = 600.0
+"""A stream ends after this long; clients come back with the last id that they saw."""
+
+RECONNECT_MILLISECONDS = 1000
+BATCH = 200
+
+
+@dataclass(frozen=True)
+class _Look:
+    history: list[Event]
+    view: JobView
+
+    @property
+    def last(self) -> bool:
+        """Nothing will follow: the job has ended and its history is told."""
+        return self.view.job.state in FINAL and len(self.history) < BATCH
+
+
+async def follow(
+    sessions: Sessions, job_id: str, *, project_id: str, after: int
+) -> AsyncIterator[ServerSentEvent]:
+    """What happened since the event ``after``, then what happens, until the job has ended."""
+    end = time.monotonic() + LONGEST_SECONDS
+    yield ServerSentEvent(comment="nightshift", retry=RECONNECT_MILLISECONDS)
+    while True:
+        try:
+            look = await run_in_threadpool(
+                _look, sessions, job_id, project_id=project_id, after=after
+            )
+        except errors.DATABASE_DOWN:
+            return  # the client comes back, and is told by the first look's 503
+        for event in look.history:
+            after = event.id
+            yield _past(event)
+        if len(look.history) == BATCH:
+            continue
+        yield ServerSentEvent(event="progress", data=schemas.Progress.of(look.view))
+        if look.last or time.monotonic() > end:
+            return
+        await asyncio.sleep(pause(look.view.counts.chunks))
+
+
+def pause(chunks: int) -> float:
+    """Seconds between two looks at a job of so many chunks."""
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, chunks / CHUNKS_PER_SECOND))
+
+
+def _look(sessions: Sessions, job_id: str, *, project_id: str, after: int) -> _Look:
+    """State first, history second: an ended job's history is then whole."""
+    with sessions.begin() as session:
+        view = jobs.get(session, job_id, project_id=project_id)
+        return _Look(history=events.since(session, job_id, after=after, limit=BATCH), view=view)
+
+
+def _past(event: Event) -> ServerSentEvent:
+    data = {"at": event.at.isoformat(), **event.data}
+    return ServerSentEvent(event=event.type, id=str(event.id), data=data)

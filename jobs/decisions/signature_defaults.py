@@ -1,0 +1,266 @@
+"""What a version's signature means for a job: its defaults, its contradictions (promise P13).
+
+A job that names nothing reads rows as the version was trained. What it names instead is done, with
+a warning where that is likely wrong, and refused where it cannot work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from jobs.datasets import Split
+from jobs.errors import CorpusFailure, ModelFailure
+from jobs.kinds import (
+    AnyTraining,
+    ClassifyOptions,
+    EmbedOptions,
+    EvaluateSpec,
+    FinetuneSpec,
+    GenerateOptions,
+    Options,
+    Task,
+    Text2TextOptions,
+)
+from jobs.models.inspection import MULTI_LABEL, ModelFacts
+from jobs.models.signatures import RowForm, Signature
+
+T = TypeVar("T")
+
+
+def applied(options: Options, signature: Signature | None) -> Options:
+    """The options with the signature's values where they name none."""
+    if signature is None or not _is_of_the_task(options, signature):
+        return options
+    given = options.model_dump()
+    missing = {name: value for name, value in _defaults(options, signature) if given[name] is None}
+    return options.model_copy(update=missing)
+
+
+def check(options: Options, signature: Signature | None) -> None:
+    """Raise ``ModelFailure`` for options that cannot work with a model of this signature."""
+    if signature is None or not isinstance(options, ClassifyOptions):
+        return
+    if signature.task is not Task.CLASSIFY or not signature.labels:
+        return
+    if unknown := [label for label in options.labels or () if label not in signature.labels]:
+        raise ModelFailure(
+            f"the model was trained to tell {len(signature.labels)} labels apart "
+            f"({_listed(signature.labels)}), and {unknown[0]!r} is none of them: leave labels out, "
+            "or compare label texts with an encoder that was not trained to classify",
+            code="model_other_labels",
+        )
+
+
+def contradictions(
+    options: Options, signature: Signature | None, *, limit: int | None = None, pairs: bool = False
+) -> tuple[str, ...]:
+    """What the options have otherwise than the model was trained, a sentence each.
+
+    ``limit`` is the model's longest window; ``pairs``: the corpus names a second text.
+    """
+    if signature is None:
+        return ()
+    if not _is_of_the_task(options, signature):
+        return _other_use(options, signature)
+    found = []
+    given = options.model_dump()
+    for name, trained in _defaults(options, signature):
+        value = given[name]
+        if name == "max_tokens" and None not in (value, limit):
+            value = min(value, limit)
+        if value is not None and value != trained and not _is_free(name, signature):
+            found.append(_contradiction(name, value, trained))
+    if pairs:
+        found.append("pair_column is given, and the model was trained on single texts")
+    return tuple(found)
+
+
+def of_training(spec: AnyTraining, facts: ModelFacts | None) -> Signature:
+    """How the rows of a fine-tune or an evaluation are read, before the rows are known.
+
+    ``facts`` are of the base, or of the evaluated model; ``None``: from scratch. Raises
+    ``ModelFailure``.
+    """
+    known = None if facts is None else facts.signature
+    task = _task(spec, known)
+    known = known if known is not None and known.task is task else None
+    chat = _chat(spec, facts, known) if task is Task.GENERATE else False
+    return Signature(
+        task=task,
+        multi_label=_multi_label(spec, facts, known, task=task),
+        chat=chat,
+        system=_or(spec.system, known and known.system) if chat else None,
+        prompt=_or(spec.prompt, known.prompt if known else "") if task is Task.TEXT2TEXT else "",
+        max_tokens=_window(spec, facts, known),
+    )
+
+
+def with_rows(signature: Signature, spec: AnyTraining, forms: Mapping[Split, RowForm]) -> Signature:
+    """The signature for corpora of these forms, the first of which says how the model is trained.
+
+    Raises ``CorpusFailure`` for rows that cannot be read so.
+    """
+    first = next(iter(forms.values()))
+    if signature.task is not Task.GENERATE:
+        return signature.model_copy(update={"rows": RowForm.PAIR})
+    for split, form in forms.items():
+        _check_form(split, form, signature, spec)
+    chat = signature.chat and first is not RowForm.TEXT
+    system = signature.system if chat else None
+    return signature.model_copy(update={"rows": first, "chat": chat, "system": system})
+
+
+def differences(signature: Signature, trained: Signature) -> tuple[str, ...]:
+    """What an evaluation has otherwise than the model was trained, a sentence each."""
+    names = {
+        Task.CLASSIFY: ("multi_label", "max_tokens"),
+        Task.GENERATE: ("chat", "system", "max_tokens"),
+        Task.TEXT2TEXT: ("prompt", "max_tokens"),
+    }
+    if signature.rows is RowForm.TEXT and trained.chat:
+        instead = "pass target_column or messages_column"
+        return (f"the corpus is plain text, and the model was trained on chats: {instead}",)
+    pairs = (
+        (name, getattr(signature, name), getattr(trained, name)) for name in names[trained.task]
+    )
+    return tuple(
+        _contradiction(name, value, known)
+        for name, value, known in pairs
+        if value != known and not _is_free(name, trained)
+    )
+
+
+_TASKS: dict[type, Task] = {
+    ClassifyOptions: Task.CLASSIFY,
+    GenerateOptions: Task.GENERATE,
+    Text2TextOptions: Task.TEXT2TEXT,
+}
+
+
+def _is_of_the_task(options: Options, signature: Signature) -> bool:
+    """Whether the options ask for what the model was trained for."""
+    labelled = isinstance(options, ClassifyOptions) and options.labels is not None
+    return _TASKS.get(type(options)) is signature.task and not labelled
+
+
+def _defaults(options: Options, signature: Signature) -> Iterator[tuple[str, object]]:
+    """Options that the signature decides, and how."""
+    match options:
+        case ClassifyOptions():
+            yield "multi_label", signature.multi_label
+            yield "max_tokens", signature.max_tokens
+        case GenerateOptions():
+            # Who names a system message wants a chat.
+            yield "chat", signature.chat or options.system is not None
+            # A job that asks for no chat has no place for a system message.
+            yield "system", None if options.chat is False else signature.system
+        case Text2TextOptions():
+            yield "prompt", signature.prompt
+            yield "max_tokens", signature.max_tokens
+
+
+def _contradiction(name: str, value: object, trained: object) -> str:
+    return (
+        f"{name} is {_value(value)}, and the model was trained with {_value(trained)}: "
+        f"leave {name} out to use it as it was trained"
+    )
+
+
+def _is_free(name: str, signature: Signature) -> bool:
+    """Whether a job may choose: conversations have system messages of their own."""
+    return name == "system" and signature.rows is RowForm.MESSAGES
+
+
+def _other_use(options: Options, signature: Signature) -> tuple[str, ...]:
+    trained = f"the model was trained to {signature.task}"
+    match options:
+        case EmbedOptions():
+            return (f"{trained}, and its vectors were not trained to be compared",)
+        case ClassifyOptions(hypothesis=str()):
+            return (f"{trained}, and a hypothesis needs one of natural language inference",)
+        case ClassifyOptions(labels=tuple()) if signature.labels:
+            return (f"{trained}: without labels its own head chooses, which was trained for that",)
+    return ()
+
+
+def _task(spec: AnyTraining, known: Signature | None) -> Task:
+    if isinstance(spec, FinetuneSpec):
+        return spec.task
+    if known is not None and spec.task not in (None, known.task):
+        raise ModelFailure(
+            f"the model was trained to {known.task}, and the job evaluates it for {spec.task}: "
+            "leave task out",
+            code="model_other_task",
+        )
+    return spec.task or (known.task if known else Task.CLASSIFY)
+
+
+def _multi_label(
+    spec: AnyTraining, facts: ModelFacts | None, known: Signature | None, *, task: Task
+) -> bool:
+    if isinstance(spec, FinetuneSpec):
+        return spec.multi_label
+    of_the_files = task is Task.CLASSIFY and facts is not None and facts.problem_type == MULTI_LABEL
+    return _or(spec.multi_label, known.multi_label if known else of_the_files)
+
+
+def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> bool:
+    has_template = facts is not None and facts.chats
+    wanted = spec.chat or spec.system is not None
+    if wanted and not has_template:
+        raise ModelFailure(
+            "the model's tokenizer has no chat template: leave chat and system out, and train on "
+            "plain prompts",
+            code="model_no_chat_template",
+        )
+    if wanted:
+        return True
+    if known is None:
+        return _or(spec.chat, has_template)
+    # A base that has read plain texts alone was not taught to answer without its template.
+    untaught = isinstance(spec, FinetuneSpec) and known.rows is RowForm.TEXT
+    return _or(spec.chat, has_template if untaught else known.chat)
+
+
+def _window(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> int | None:
+    asked = spec.train.max_tokens if isinstance(spec, FinetuneSpec) else spec.max_tokens
+    if isinstance(spec, EvaluateSpec) and asked is None and known is not None:
+        asked = known.max_tokens
+    limits = (asked, None if facts is None else facts.max_tokens)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _check_form(split: Split, form: RowForm, signature: Signature, spec: AnyTraining) -> None:
+    if form is RowForm.MESSAGES and not signature.chat:
+        why = "chat is false" if spec.chat is False else "the model is used without a chat template"
+        raise CorpusFailure(
+            f"the {split} corpus holds messages, which need a chat template, and {why}: take a "
+            "base with one, leave chat out, or hand in prompts and completions",
+            code="messages_need_chat",
+        )
+    if form is RowForm.TEXT and (spec.chat or spec.system is not None):
+        raise CorpusFailure(
+            f"the {split} corpus is plain text, and chat needs what the assistant answers: pass "
+            "target_column or messages_column, or leave chat and system out",
+            code="chat_needs_answers",
+        )
+
+
+def _or(given: T | None, default: T) -> T:
+    """The value that was given, which may be false or empty."""
+    return default if given is None else given
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else repr(value)
+
+
+_LISTED = 10
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
+    return ", ".join(labels[:_LISTED]) + more

@@ -1,0 +1,174 @@
+"""What the planner writes: shards with their chunks, or a data set; and the end of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.datasets import Dataset, Split
+from jobs.errors import CorpusFailure
+from jobs.ledger import events, step_leases, transitions
+from jobs.ledger.step_leases import StepLease
+from jobs.models.signatures import Reading
+from jobs.states import JobState
+from jobs.tables import Chunk, Job, Shard
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard whose object is complete, and the sizes of its chunks in order."""
+
+    index: int
+    object_key: str
+    first_row: int
+    chunk_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in the shard."""
+        return sum(self.chunk_rows)
+
+
+@dataclass(frozen=True)
+class DataShard:
+    """A shard of a training job's data, whose object is complete."""
+
+    split: Split
+    object_key: str
+    sha256: str
+    first_row: int  # place in its corpus; rows that were rejected count
+    rows: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an earlier planner came: the next shard's index and first row."""
+
+    shards: int
+    rows: int
+
+
+def begin(
+    session: Session,
+    held: StepLease,
+    *,
+    fingerprint: str,
+    model_digest: str,
+    embedding_width: int | None = None,
+    reading: Reading | None = None,
+) -> Progress:
+    """Pin what the job reads, or find it changed since an earlier planner began."""
+    step_leases.confirm(session, held)
+    job = session.get_one(Job, held.job_id)
+    if job.corpus_fingerprint not in (None, fingerprint):
+        raise CorpusFailure(
+            "the corpus changed while it was being planned; submit it as a new job",
+            code="corpus_changed",
+        )
+    job.corpus_fingerprint = fingerprint
+    job.model_digest = job.model_digest or model_digest
+    job.embedding_width = job.embedding_width or embedding_width
+    if reading is not None and job.reading is None:
+        job.reading = _told(session, held, reading)
+    shards = session.scalar(
+        sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
+    )
+    return Progress(shards=shards or 0, rows=job.rows_planned)
+
+
+def _told(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:
+    """The reading as the job keeps it, told of in an event."""
+    warnings = list(reading.warnings)
+    events.record(
+        session, job_id=held.job_id, type="reading", words=reading.words, warnings=warnings
+    )
+    return reading.model_dump(mode="json")
+
+
+def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
+    """Make a shard's chunks claimable. Raises ``LeaseLost`` for a planner that was replaced."""
+    step_leases.confirm(session, held)
+    session.execute(
+        insert(Shard).values(
+            job_id=held.job_id,
+            index=shard.index,
+            object_key=shard.object_key,
+            first_row=shard.first_row,
+            rows=shard.rows,
+        )
+    )
+    session.execute(insert(Chunk), list(_chunks(held.job_id, shard)))
+    session.execute(
+        sa.update(Job)
+        .where(Job.id == held.job_id)
+        .values(
+            rows_planned=Job.rows_planned + shard.rows,
+            step_error=None,
+            step_failures=0,
+            step_failing_since=None,
+        )
+    )
+    events.wake_control(session)
+
+
+def complete(session: Session, held: StepLease) -> None:
+    """Every row is in a chunk: the job runs. Raises ``LeaseLost`` if that is not ours to say."""
+    step_leases.confirm(session, held)
+    _run(session, held, rows_total=Job.rows_planned)
+
+
+def complete_dataset(
+    session: Session,
+    held: StepLease,
+    *,
+    shards: Sequence[DataShard],
+    dataset: Dataset,
+    model_digest: str | None,
+    reading: Reading | None = None,
+) -> None:
+    """All of a training job's data is written: the job runs. Nothing of it was said before.
+
+    Shards are numbered in this order. Raises ``LeaseLost`` for a planner that was replaced.
+    """
+    step_leases.confirm(session, held)
+    rows = ({"job_id": held.job_id, "index": i} | vars(each) for i, each in enumerate(shards))
+    session.execute(insert(Shard), list(rows))
+    _run(
+        session,
+        held,
+        dataset=dataset.as_json(),
+        corpus_fingerprint=dataset.fingerprint,
+        model_digest=model_digest,
+        reading=None if reading is None else _told(session, held, reading),
+        rows_planned=dataset.rows,
+        rows_total=dataset.rows,
+    )
+
+
+def _run(session: Session, held: StepLease, **values: Any) -> None:
+    transitions.move(
+        session,
+        held.job_id,
+        JobState.RUNNING,
+        planned_at=sa.func.now(),
+        step_owner=None,
+        step_lease_expires_at=None,
+        **{**transitions.STEP_WELL, **values},
+    )
+
+
+def _chunks(job_id: str, shard: PlannedShard) -> Iterable[dict[str, object]]:
+    first_row = shard.first_row
+    for rows in shard.chunk_rows:
+        yield {
+            "job_id": job_id,
+            "shard_index": shard.index,
+            "first_row": first_row,
+            "rows": rows,
+        }
+        first_row += rows

@@ -1,0 +1,134 @@
+"""Chunks whose worker died: back to pending, cut in two, or condemned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.decisions import crash_policy
+from jobs.decisions.crash_policy import Phase, Verdict
+from jobs.ledger import events, transitions
+from jobs.states import ChunkState
+from jobs.tables import Chunk
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What one turn did: chunks by verdict."""
+
+    again: int = 0
+    split: int = 0
+    condemned: int = 0
+
+    @property
+    def chunks(self) -> int:
+        """All of them."""
+        return self.again + self.split + self.condemned
+
+
+def silent() -> sa.ColumnElement[bool]:
+    """Chunks whose lease has run out."""
+    return sa.and_(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < sa.func.now())
+
+
+def rescue_expired(session: Session) -> Rescued:
+    """Judge every chunk whose lease has run out, some hundred at a time."""
+    chunks = session.scalars(
+        sa.select(Chunk)
+        .where(silent())
+        .order_by(Chunk.lease_expires_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    ).all()
+    verdicts = [
+        _apply(session, chunk, reason=f"its worker {chunk.owner} went silent") for chunk in chunks
+    ]
+    return Rescued(
+        again=verdicts.count(Verdict.AGAIN),
+        split=verdicts.count(Verdict.SPLIT),
+        condemned=verdicts.count(Verdict.CONDEMN),
+    )
+
+
+def report_crash(session: Session, chunk_id: int, *, owner: str, reason: str) -> Verdict | None:
+    """Judge a chunk whose worker was seen to die; ``None`` if that owner does not hold it."""
+    chunk = _held(session, chunk_id, owner=owner)
+    return None if chunk is None else _apply(session, chunk, reason=reason)
+
+
+def report_load_death(
+    session: Session, chunk_id: int, *, owner: str, phase: Phase, timed_out: bool, reason: str
+) -> Verdict | None:
+    """Judge a chunk whose worker died before its first row: no row is suspected."""
+    chunk = _held(session, chunk_id, owner=owner)
+    if chunk is None:
+        return None
+    chunk.crashes += 1
+    chunk.last_error = reason[:2000]
+    chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
+    chunk.state = ChunkState.PENDING
+    verdict = crash_policy.judge_load(phase, crashes=chunk.crashes)
+    session.flush()
+    _record(session, chunk, verdict)
+    if verdict is Verdict.FAIL:
+        code, message = crash_policy.load_failure(phase, timed_out=timed_out, reason=reason)
+        transitions.fail(session, chunk.job_id, code=code, message=message)
+    return verdict
+
+
+def _held(session: Session, chunk_id: int, *, owner: str) -> Chunk | None:
+    return session.scalar(
+        sa.select(Chunk)
+        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.LEASED, Chunk.owner == owner)
+        .with_for_update()
+    )
+
+
+def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
+    chunk.crashes += 1
+    chunk.last_error = reason[:2000]
+    chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
+    verdict = crash_policy.judge(rows=chunk.rows, crashes=chunk.crashes)
+    chunk.state = ChunkState.SPLIT if verdict is Verdict.SPLIT else ChunkState.PENDING
+    chunk.condemned = verdict is Verdict.CONDEMN
+    session.flush()
+    if verdict is Verdict.SPLIT:
+        _split(session, chunk)
+    _record(session, chunk, verdict)
+    return verdict
+
+
+def _record(session: Session, chunk: Chunk, verdict: Verdict) -> None:
+    events.record(
+        session,
+        job_id=chunk.job_id,
+        type="worker_died",
+        chunk=chunk.id,
+        rows=[chunk.first_row, chunk.first_row + chunk.rows - 1],
+        verdict=verdict,
+        reason=chunk.last_error,
+    )
+
+
+def _split(session: Session, chunk: Chunk) -> None:
+    session.execute(
+        insert(Chunk),
+        [
+            {
+                "job_id": chunk.job_id,
+                "shard_index": chunk.shard_index,
+                "first_row": first_row,
+                "rows": rows,
+                "crashes": crash_policy.inherited(rows=rows),
+                "last_error": chunk.last_error,
+                "retried_part": chunk.retried_part,
+                "part_sha256": chunk.part_sha256,
+            }
+            for first_row, rows in crash_policy.halves(first_row=chunk.first_row, rows=chunk.rows)
+        ],
+    )

@@ -1,0 +1,183 @@
+"""The lease on a job's own steps: planning at its beginning, finalizing at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import clock
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.errors import LeaseLost
+from jobs.ledger import events, transitions
+from jobs.states import JobState
+from jobs.tables import Job
+
+MAX_CRASHES = 5
+"""Deaths in one step after which the job fails instead of killing on."""
+
+
+class Step(StrEnum):
+    """What a planner does for a job."""
+
+    PLAN = "plan"
+    FINALIZE = "finalize"
+
+
+STATES = {
+    Step.PLAN: (JobState.QUEUED, JobState.PLANNING),
+    Step.FINALIZE: (JobState.FINALIZING, JobState.CANCELLING),
+}
+
+
+@dataclass(frozen=True)
+class StepLease:
+    """The right to do one step of one job while nobody holds a higher fence."""
+
+    job_id: str
+    fence: int
+    state: JobState
+
+
+def claim(
+    session: Session, job_id: str, *, step: Step, owner: str, lease: timedelta
+) -> StepLease | None:
+    """Take the step if nobody holds it and it is due. A lease that ran out counts as a death.
+
+    So does one in the owner's own name: the answer to its claim was lost, or it is a dead namesake.
+    """
+    died = Job.step_lease_expires_at.is_not(None)
+    row = session.execute(
+        sa.update(Job)
+        .where(
+            Job.id == job_id,
+            Job.state.in_(STATES[step]),
+            sa.or_(~died, Job.step_lease_expires_at < sa.func.now(), Job.step_owner == owner),
+            due(),
+        )
+        .values(
+            step_fence=Job.step_fence + 1,
+            step_owner=owner,
+            step_lease_expires_at=sa.func.now() + lease,
+            step_dispatched_at=None,
+            step_crashes=Job.step_crashes + sa.case((died, 1), else_=0),
+            started_at=sa.func.coalesce(Job.started_at, sa.func.now()),
+        )
+        .returning(Job.step_fence, Job.state, Job.step_crashes, Job.step_error)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.step_crashes >= MAX_CRASHES:
+        message = _crash_message(step, crashes=row.step_crashes, error=row.step_error)
+        _end(session, job_id, row.state, code=f"{step}_crashed", message=message)
+        return None
+    if row.state is JobState.QUEUED:
+        transitions.move(session, job_id, JobState.PLANNING)
+        return StepLease(job_id, row.step_fence, JobState.PLANNING)
+    return StepLease(job_id, row.step_fence, row.state)
+
+
+def renew(session: Session, held: StepLease, *, lease: timedelta) -> bool:
+    """Hold on to the step; ``False`` when it is no longer ours, or the job has moved on."""
+    return _update(session, held, step_lease_expires_at=sa.func.now() + lease)
+
+
+def confirm(session: Session, held: StepLease) -> None:
+    """Lock the job's row for this transaction. Raises ``LeaseLost`` unless the step is ours."""
+    found = session.scalar(
+        sa.select(Job.id)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence, Job.state == held.state)
+        .with_for_update()
+    )
+    if found is None:
+        raise LeaseLost(f"{held.job_id}: this step is no longer ours (fence {held.fence})")
+
+
+def due() -> sa.ColumnElement[bool]:
+    """Jobs whose step does not wait after a failure."""
+    return sa.or_(Job.step_not_before.is_(None), Job.step_not_before <= sa.func.now())
+
+
+def release(session: Session, held: StepLease) -> None:
+    """Give the step back, if it is still ours; the job may have moved on."""
+    _give_back(session, held)
+    events.wake_control(session)
+
+
+def give_up(session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: Limits) -> bool:
+    """Give the step back after a fault, to be tried again after a pause; ``True``: the job ended.
+
+    A job that is being cancelled ends as cancelled, without its outputs.
+    """
+    job = session.scalar(
+        sa.select(Job)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if job is None:
+        return False
+    if job.state is not held.state or diagnosis.blame is Blame.LEASE:
+        release(session, held)
+        return False
+    now = clock.now(session)
+    since = job.step_failing_since or now
+    passes = diagnosis.blame is Blame.TRANSIENT
+    tries = (job.step_failures if passes else job.step_crashes) + 1
+    span = now - since
+    if faults.ends(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
+        message = faults.end_message(diagnosis, tries=tries, failing_for=span)
+        _end(session, held.job_id, job.state, code=diagnosis.code, message=message)
+        return True
+    counted: dict[str, Any] = {"step_crashes": tries}
+    if passes:
+        counted = {"step_failures": tries, "step_failing_since": since}
+    _give_back(
+        session,
+        held,
+        step_error=diagnosis.message,
+        step_dispatched_at=None,
+        step_not_before=now + faults.pause(tries),
+        **counted,
+    )
+    events.wake_control(session)
+    return False
+
+
+def _give_back(session: Session, held: StepLease, **values: Any) -> None:
+    session.execute(
+        sa.update(Job)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .values(step_owner=None, step_lease_expires_at=None, **values)
+    )
+
+
+def _update(session: Session, held: StepLease, **values: Any) -> bool:
+    found = session.scalar(
+        sa.update(Job)
+        .where(Job.id == held.job_id, Job.step_fence == held.fence, Job.state == held.state)
+        .values(**values)
+        .returning(Job.id)
+    )
+    return found is not None
+
+
+def _end(session: Session, job_id: str, state: JobState, *, code: str, message: str) -> None:
+    if state is JobState.CANCELLING:
+        ended = transitions.STEP_VOID | transitions.STEP_WELL | {"step_error": message}
+        transitions.move(session, job_id, JobState.CANCELLED, **ended)
+        return
+    transitions.fail(session, job_id, code=code, message=message)
+
+
+def _crash_message(step: Step, *, crashes: int, error: str | None) -> str:
+    last = f"; it said: {error}" if error else ""
+    return (
+        f"the process that should {step} this job died {crashes} times{last}; "
+        "see the planner's log, then `nightshift jobs retry`"
+    )

@@ -1,0 +1,117 @@
+"""Accepting a job: one transaction, after which it cannot be lost."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs import ids
+from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
+from jobs.kinds import AnySpec, FinetuneSpec
+from jobs.ledger import events, registry
+from jobs.models import references
+from jobs.models.references import Registered
+from jobs.queries import registry as names
+from jobs.states import JobState
+from jobs.tables import Job
+
+
+def accept(
+    session: Session, *, project_id: str, spec: AnySpec, idempotency_key: str | None
+) -> tuple[str, bool]:
+    """The job's id, and whether it is new.
+
+    The same key with the same spec is the same job, however often it is sent; with another spec it
+    raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
+    registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
+    """
+    values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
+    earlier = _earlier(session, values)
+    if earlier is not None:
+        return earlier, False
+    _check_task(session, spec, project_id=project_id)
+    values["model_pinned"] = _pinned(session, spec, project_id=project_id)
+    job_id = session.scalar(
+        insert(Job)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
+        .returning(Job.id)
+    )
+    if job_id is None:
+        return _earlier_for_sure(session, values), False
+    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED)
+    events.wake_control(session)
+    return job_id, True
+
+
+def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> dict[str, Any]:
+    deadline = spec.deadline_seconds
+    return {
+        "id": ids.job(),
+        "project_id": project_id,
+        "kind": spec.kind,
+        "state": JobState.QUEUED,
+        "spec": spec.model_dump(mode="json"),
+        "pool": spec.pool,
+        "priority": spec.priority,
+        "idempotency_key": idempotency_key,
+        "request_sha256": hashlib.sha256(spec.model_dump_json().encode()).hexdigest(),
+        "expires_at": sa.func.now() + timedelta(seconds=deadline) if deadline else None,
+    }
+
+
+def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
+    """The spec's registry reference as ``name@version``; ``None`` for any other model."""
+    place = references.of_spec(spec)
+    if place is None:
+        return None
+    field, reference = place
+    try:
+        found = references.parse(reference)
+        if not isinstance(found, Registered):
+            return None
+        return registry.pin(session, found, project_id=project_id)
+    except (ModelFailure, NotFound) as error:
+        raise BadSpec(error.message, code=error.code, param=field) from error
+
+
+def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:
+    """Refuse before the training what could not be registered after it."""
+    if not isinstance(spec, FinetuneSpec):
+        return
+    other = names.other_task(session, spec.model, task=spec.task, project_id=project_id)
+    if other is not None:
+        raise Conflict(other, code=registry.ANOTHER_TASK, param="model")
+
+
+def _earlier(session: Session, values: dict[str, Any]) -> str | None:
+    """The job that this key has submitted before; ``None``: none, as far as is committed."""
+    if values["idempotency_key"] is None:
+        return None
+    job = session.execute(
+        sa.select(Job.id, Job.request_sha256).where(
+            Job.project_id == values["project_id"],
+            Job.idempotency_key == values["idempotency_key"],
+        )
+    ).one_or_none()
+    if job is None:
+        return None
+    if job.request_sha256 != values["request_sha256"]:
+        raise Conflict(
+            f"Idempotency-Key {values['idempotency_key']!r} was used for {job.id} with another "
+            "spec; send a new key with a new job",
+            code="idempotency_key_reused",
+        )
+    return str(job.id)
+
+
+def _earlier_for_sure(session: Session, values: dict[str, Any]) -> str:
+    """The job that was faster than this one with the same key, and has committed."""
+    job_id = _earlier(session, values)
+    assert job_id is not None, "the insertion has just met it"
+    return job_id

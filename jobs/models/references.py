@@ -1,0 +1,181 @@
+"""What the words of a model reference mean: the one parser of them, and the allow-list.
+
+    news@3                   version 3 of the model `news` in the project's registry
+    news@champion            the version that the alias points to
+    news                     its newest version
+    hf:org/name[@revision]   a model of the hub
+    /models/mine             a folder on the worker, also written file:///models/mine
+    s3://bucket/models/mine  a folder of objects
+
+The first three are the project's own and always allowed; the others must be covered by the
+installation's ``allowed_models``. No text can be read in two ways: names of the registry hold no
+``/`` and no ``:``, versions are digits alone, and aliases begin with a letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from jobs.errors import ModelFailure
+from jobs.kinds import AnySpec, FinetuneSpec
+
+HUB = "hf:"
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+"""As they are written in the registry, and in `jobs.kinds` where a name is made up."""
+
+_HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_REGISTERED = re.compile(
+    rf"(?P<name>{NAME.pattern})"
+    rf"(?:@(?:(?P<version>[1-9][0-9]{{0,8}})|(?P<alias>{ALIAS.pattern})))?"
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of the project's registry; neither version nor alias: the newest."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A model of the hub."""
+
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An absolute folder on the machine that loads it."""
+
+    path: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder of objects: a bucket and the segments below it."""
+
+    scheme: str
+    parts: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """As a URL without a trailing slash."""
+        return f"{self.scheme}://{'/'.join(self.parts)}"
+
+
+Reference = Registered | Hub | Folder | Location
+
+
+def parse(reference: str) -> Reference:
+    """What the words mean. Raises ``ModelFailure`` for anything else than a reference."""
+    if reference.startswith(HUB):
+        return _hub(reference)
+    if "://" in reference:
+        return _uri(reference)
+    if reference.startswith("/"):
+        return Folder(PurePosixPath(reference))
+    return _registered(reference)
+
+
+def check_allowed(reference: str, allowed: Sequence[str]) -> Reference:
+    """Refuse at submit what no worker would load; raises ``ModelFailure``.
+
+    By the words alone: a folder is on the workers, where links are followed as well, and a name of
+    the registry is looked up when the job is accepted.
+    """
+    found = parse(reference)
+    if not _is_allowed(found, allowed):
+        raise refused(reference, allowed=allowed)
+    return found
+
+
+def of_spec(spec: AnySpec) -> tuple[str, str] | None:
+    """The field of a spec that names an existing model, and the reference in it.
+
+    ``None`` for a fine-tune from scratch.
+    """
+    if not isinstance(spec, FinetuneSpec):
+        return "model", spec.model
+    return None if spec.base is None else ("base", spec.base)
+
+
+def folders(allowed: Sequence[str]) -> list[PurePosixPath]:
+    """The folders that an allow-list covers, with all that is below them."""
+    found = (parse(entry) for entry in allowed if entry.startswith(("/", "file:///")))
+    return [entry.path for entry in found if isinstance(entry, Folder)]
+
+
+def refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
+    """The error for a reference that the allow-list does not cover."""
+    return ModelFailure(
+        f"the model {reference!r} is not on this installation's allow-list "
+        f"(allowed_models: {', '.join(allowed) or 'nothing'})",
+        code="model_refused",
+    )
+
+
+def _hub(reference: str) -> Hub:
+    match = _HUB.fullmatch(reference)
+    if match is None:
+        raise ModelFailure(
+            f"a hub model is written hf:org/name or hf:org/name@revision, not {reference!r}",
+            code="model_missing",
+        )
+    return Hub(match["name"], match["revision"])
+
+
+def _uri(reference: str) -> Folder | Location:
+    scheme, _, path = reference.partition("://")
+    if scheme == "file" and path.startswith("/"):
+        return Folder(PurePosixPath(unquote(path)))
+    parts = tuple(part for part in path.split("/") if part)
+    if scheme == "s3" and parts and not {".", ".."} & set(parts):
+        return Location(scheme, parts)
+    raise ModelFailure(
+        "a model's URI is file:///folder or s3://bucket/folder, without '.' and '..', "
+        f"not {reference!r}",
+        code="model_refused",
+    )
+
+
+def _registered(reference: str) -> Registered:
+    match = _REGISTERED.fullmatch(reference)
+    if match is None:
+        raise ModelFailure(
+            "a model is name@version, name@alias or name in the registry, hf:org/name, "
+            f"an absolute folder, or a URI (file:///, s3://), not {reference!r}",
+            code="model_refused",
+        )
+    version = match["version"]
+    return Registered(match["name"], int(version) if version else None, match["alias"])
+
+
+def _is_allowed(reference: Reference, allowed: Sequence[str]) -> bool:
+    match reference:
+        case Registered():
+            return True
+        case Hub(name=name):
+            return _covers_hub(name, allowed)
+        case Folder(path=path):
+            covered = any(path.is_relative_to(prefix) for prefix in folders(allowed))
+            return covered and ".." not in path.parts
+        case Location(scheme=scheme, parts=parts):
+            entries = [entry for entry in allowed if entry.startswith(f"{scheme}://")]
+            prefixes = (entry.partition("://")[2].strip("/") for entry in entries)
+            return any(PurePosixPath(*parts).is_relative_to(prefix) for prefix in prefixes)
+
+
+def _covers_hub(name: str, allowed: Sequence[str]) -> bool:
+    """``hf:`` allows the whole hub, ``hf:org/`` one organisation, ``hf:org/name`` one model."""
+    prefixes = (entry.removeprefix(HUB) for entry in allowed if entry.startswith(HUB))
+    return any(PurePosixPath(name).is_relative_to(prefix) for prefix in prefixes)

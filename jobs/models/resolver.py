@@ -1,0 +1,183 @@
+"""From any model reference to a local folder with its files.
+
+``jobs.models.inspection`` finds hub models and local folders. Versions of the registry and folders
+of objects are fetched into the machine's cache and stay there while they are used. An
+adapter's folder has a link ``base`` to the folder of the model that it adapts, and so on down.
+
+    model_missing   no such version, or it was deleted; no objects under the URI
+    model_damaged   an object is gone or has other bytes than were registered
+    model_changed   the objects changed while they were fetched; the adapter's base is another
+    model_too_large larger than all that the cache may hold
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from jobs import database, objects
+from jobs.database import Sessions
+from jobs.errors import Damaged, ModelFailure, NotFound
+from jobs.models import bundles, inspection, references
+from jobs.models.cache import Beat, Cache
+from jobs.models.references import Location, Registered
+from jobs.objects import ObjectStore, Stored
+from jobs.queries import registry
+from jobs.settings import Settings
+from jobs.tables import ModelVersion
+
+PATIENCE = 10.0
+"""Seconds that a lookup in the registry waits for Postgres."""
+
+BASE = "base"
+"""The link in an adapter's folder."""
+
+
+def _go_on() -> None:
+    """Nobody wants to be told of progress."""
+
+
+class Artefacts:
+    """The models of one installation as folders on this machine; threads may share it."""
+
+    def __init__(
+        self, sessions: Sessions, store: ObjectStore, *, cache: Cache, settings: Settings
+    ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._cache = cache
+        self._limit = settings.artefact_cache_bytes
+        self._allowed = settings.allowed_models
+
+    @contextmanager
+    def using(self, reference: str, *, project_id: str, beat: Beat = _go_on) -> Iterator[Path]:
+        """The reference's folder, which stays for as long as the block runs.
+
+        ``beat`` is called while bytes arrive, and what it raises ends the fetching. Raises
+        ``ModelFailure``; ``OSError`` for trouble that may pass.
+        """
+        match references.check_allowed(reference, self._allowed):
+            case Registered() as name:
+                version = self._version(name, project_id=project_id)
+                with self._registered(version, beat=beat) as folder:
+                    yield folder
+            case Location() as location:
+                with self._objects(location, beat=beat) as folder:
+                    yield folder
+            case _:
+                yield inspection.resolve(reference, allowed=self._allowed)
+
+    def _version(self, name: Registered, *, project_id: str) -> ModelVersion:
+        try:
+            return database.patiently(
+                self._sessions,
+                lambda session: registry.version(session, name, project_id=project_id),
+                seconds=PATIENCE,
+            )
+        except NotFound as error:
+            raise ModelFailure(error.message, code="model_missing") from error
+
+    @contextmanager
+    def _registered(self, version: ModelVersion, *, beat: Beat) -> Iterator[Path]:
+        with ExitStack() as stack:
+            base = None
+            if version.kind == "adapter":
+                assert version.base is not None, "an adapter is registered with its base"
+                below = self.using(version.base, project_id=version.project_id, beat=beat)
+                base = stack.enter_context(below)
+                _check_base(version, base)
+            yield stack.enter_context(self._cached(version, base=base, beat=beat))
+
+    def _cached(self, version: ModelVersion, *, base: Path | None, beat: Beat) -> _FolderContext:
+        def fill(folder: Path) -> None:
+            try:
+                bundles.download(self._store, version.files, folder, beat=beat)
+            except Damaged as error:
+                raise ModelFailure(
+                    f"{version.name}@{version.version}: {error.message}", code="model_damaged"
+                ) from error
+            if base is not None:
+                (folder / BASE).symlink_to(base)
+
+        key = version.sha256 if base is None else _key(version.sha256, str(base))
+        return self._using(key, size=version.bytes, fill=fill, beat=beat)
+
+    def _objects(self, location: Location, *, beat: Beat) -> _FolderContext:
+        store = objects.connect(location.uri)
+        found = _listing(store, location)
+
+        def fill(folder: Path) -> None:
+            for entry in found:
+                _fetch(store, entry.key, folder, beat=beat)
+            if _listing(store, location) != found:
+                raise ModelFailure(
+                    f"{location.uri} changed while it was fetched", code="model_changed"
+                )
+
+        facts = (f"{entry.key}:{entry.bytes}:{entry.etag}" for entry in found)
+        size = sum(entry.bytes for entry in found)
+        return self._using(_key(location.uri, *facts), size=size, fill=fill, beat=beat)
+
+    def _using(
+        self, key: str, *, size: int, fill: Callable[[Path], None], beat: Beat
+    ) -> _FolderContext:
+        if size > self._limit:
+            raise ModelFailure(
+                f"the model has {size} bytes, and this machine keeps at most {self._limit} "
+                "(artefact_cache_bytes)",
+                code="model_too_large",
+            )
+        return self._cache.using(key, size=size, fill=fill, beat=beat)
+
+
+_FolderContext = AbstractContextManager[Path]
+
+
+def open(sessions: Sessions, store: ObjectStore, settings: Settings) -> Artefacts:  # noqa: A001
+    """The models of this installation, with the cache that the settings name."""
+    root = Path(settings.artefact_cache) if settings.artefact_cache else default_cache()
+    cache = Cache(root, limit=settings.artefact_cache_bytes)
+    return Artefacts(sessions, store, cache=cache, settings=settings)
+
+
+def default_cache() -> Path:
+    """``nightshift-artefacts`` in the cache folder of the XDG base directories."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    return cache / "nightshift-artefacts"
+
+
+def _key(*facts: str) -> str:
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def _listing(store: ObjectStore, location: Location) -> list[Stored]:
+    found = sorted(store.listing(), key=lambda entry: entry.key)
+    if not found:
+        raise ModelFailure(f"there are no objects under {location.uri}", code="model_missing")
+    return found
+
+
+def _fetch(store: ObjectStore, key: str, folder: Path, *, beat: Beat) -> None:
+    target = folder / bundles.inner(key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as sink:
+        for block in store.stream(key):
+            sink.write(block)
+            beat()
+        sink.flush()
+        os.fsync(sink.fileno())
+
+
+def _check_base(version: ModelVersion, base: Path) -> None:
+    """An adapter on another base than its own would answer, and wrongly."""
+    wanted = (version.lineage.get("base") or {}).get("digest")
+    if wanted is not None and inspection.inspect(base).digest != wanted:
+        raise ModelFailure(
+            f"{version.name}@{version.version} is an adapter on {version.base}, which has changed: "
+            f"its digest must be {wanted}",
+            code="model_changed",
+        )

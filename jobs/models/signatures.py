@@ -1,0 +1,102 @@
+"""A version's signature: how it was trained to read a row and what it answers (promise P13).
+
+It is kept with the version in the registry and, as ``nightshift_signature.json``, in the version's
+folder, so that a folder taken elsewhere keeps it. Answers depend on it, so a model's digest covers
+it. What follows from it for a job is decided in ``jobs.decisions.signature_defaults``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.errors import ModelFailure
+from jobs.kinds import Task
+
+FILE = "nightshift_signature.json"
+
+
+class RowForm(StrEnum):
+    """What a row of a training corpus is."""
+
+    TEXT = "text"  # a plain text
+    PAIR = "pair"  # a text, and what should be answered: a label, or a text to be written
+    MESSAGES = "messages"  # a conversation
+
+
+class Signature(BaseModel):
+    """How a model was trained, or how the rows of a training job are read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: Task
+    rows: RowForm = Field(RowForm.PAIR, description="What a row of the training corpus was.")
+    labels: tuple[str, ...] = Field((), description="Of a classifier, by id.")
+    multi_label: bool = Field(default=False, description="A row has any number of labels.")
+    chat: bool = Field(
+        default=False, description="Rows are rendered by the chat template of the model's folder."
+    )
+    chat_template: str | None = Field(
+        None, description="Of the template's text: its sha256. Null: none was used."
+    )
+    system: str | None = Field(None, description="The system message of every chat.")
+    prompt: str = Field("", description="Put before every text of `text2text`.")
+    max_tokens: int | None = Field(None, description="The window in tokens.")
+
+    @property
+    def words(self) -> str:
+        """What it says in words, such as `no chat template, window 128`."""
+        return ", ".join(
+            [*self._reading(), *([f"window {self.max_tokens}"] * bool(self.max_tokens))]
+        )
+
+    def _reading(self) -> list[str]:
+        match self.task:
+            case Task.CLASSIFY:
+                several = "any number of labels a row" if self.multi_label else "one label a row"
+                return [f"{several}, of {len(self.labels)}" if self.labels else several]
+            case Task.GENERATE:
+                system = [] if self.system is None else [f"system text {_shown(self.system)}"]
+                return ["chat template" if self.chat else "no chat template", *system]
+            case Task.TEXT2TEXT:
+                return [f"prompt {_shown(self.prompt)}" if self.prompt else "no prompt"]
+
+
+class Reading(BaseModel):
+    """How a job reads its rows, as its owner is told."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(description="The reference, pinned where it can be.")
+    trained: Signature
+    warnings: tuple[str, ...] = Field((), description="What the job has otherwise, in words.")
+
+    @property
+    def words(self) -> str:
+        """In a line: `as news@3 was trained: no chat template, window 128`."""
+        return f"as {self.model} was trained: {self.trained.words}"
+
+
+def read(folder: Path) -> Signature | None:
+    """The signature in a model's folder; ``None`` where there is none. Raises ``ModelFailure``."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return Signature.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise ModelFailure(f"{FILE} of the model is no signature: {error}") from error
+
+
+def write(folder: Path, signature: Signature) -> None:
+    """Put the signature into a model's folder."""
+    (folder / FILE).write_text(signature.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+_SHOWN = 60
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,83 @@
+"""What stands in the way of training jobs: the facts for ``decisions.waiting_reason``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs import clock, kinds
+from jobs.decisions.waiting_reason import GangFacts
+from jobs.kinds import TRAINING
+from jobs.queries import gangs
+from jobs.states import FINAL, LIVE_RUN, RankState
+from jobs.tables import Host, Job, Rank, Run
+
+
+def look(session: Session, jobs: Sequence[Job]) -> dict[str, GangFacts]:
+    """The facts of those jobs that train or evaluate and have not ended."""
+    waiting = [job for job in jobs if job.kind in TRAINING and job.state not in FINAL]
+    if not waiting:
+        return {}
+    live = _live_runs(session, [job.id for job in waiting])
+    pools = {job.pool: _Pool(session, job.pool) for job in waiting}
+    return {job.id: _facts(session, job, live.get(job.id), pools[job.pool]) for job in waiting}
+
+
+class _Pool:
+    """One pool's hosts and the jobs that want them."""
+
+    def __init__(self, session: Session, pool: str) -> None:
+        lately = clock.now(session) - gangs.SILENCE
+        alive = sa.select(Host).where(Host.pool == pool, Host.beat_at > lately, ~Host.draining)
+        busy = gangs.busy_pools(session)
+        found = session.scalars(alive).all()
+        self.hosts = len(found)
+        self.refusing = sum(host.sharing == gangs.REFUSE for host in found)
+        self.giving_way = sum(
+            host.sharing == gangs.YIELD and host.shares_pool in busy for host in found
+        )
+        self.idle = len(gangs.hosts(session, pool=pool).idle)
+        self.wishes = gangs.wishes(session, pool=pool)
+
+
+def _live_runs(session: Session, job_ids: Sequence[str]) -> dict[str, Run]:
+    query = sa.select(Run).where(Run.job_id.in_(job_ids), Run.state.in_(LIVE_RUN))
+    return {run.job_id: run for run in session.scalars(query)}
+
+
+def _facts(session: Session, job: Job, run: Run | None, pool: _Pool) -> GangFacts:
+    machines = kinds.training(job.spec).machines
+    return GangFacts(
+        least=machines.min,
+        not_before=job.not_before,
+        run_error=job.run_error,
+        run=run.state if run else None,
+        unclaimed=_unclaimed(session, run) if run else 0,
+        stop_reason=run.stop_reason if run else None,
+        hosts=pool.hosts,
+        refusing=pool.refusing,
+        giving_way=pool.giving_way,
+        idle=pool.idle,
+        ahead=_ahead(job, pool),
+    )
+
+
+def _unclaimed(session: Session, run: Run) -> int:
+    query = (
+        sa.select(sa.func.count())
+        .select_from(Rank)
+        .where(Rank.run_id == run.id, Rank.state == RankState.PENDING)
+    )
+    return session.scalar(query) or 0
+
+
+def _ahead(job: Job, pool: _Pool) -> int:
+    """Jobs that go first by priority and age, and could have their hosts."""
+    usable = pool.hosts - pool.refusing
+    place = (-job.priority, job.created_at, job.id)
+    return sum(
+        (-wish.priority, wish.created_at, wish.job_id) < place and wish.least <= usable
+        for wish in pool.wishes
+    )

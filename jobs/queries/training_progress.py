@@ -1,0 +1,129 @@
+"""How far a training job is: its newest run, its newest numbers, its pace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from jobs.kinds import TRAINING
+from jobs.queries import curves, runs
+from jobs.queries.curves import LastPoint, Pace
+from jobs.queries.runs import RunView
+from jobs.states import LIVE_RUN, RunState
+from jobs.tables import Job
+
+EVALUATION = "validation/"
+"""How the names of curves begin that were measured on the validation rows."""
+
+PACE_WINDOW = timedelta(minutes=2)
+LEAST_SPAN = 0.5
+"""Seconds of a live run from which a pace can be told."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training job at one moment."""
+
+    job: Job
+    newest: RunView | None  # null: no gang was ever formed
+    last: list[LastPoint]
+    pace: Pace | None  # of a live run
+    now: datetime
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, those of earlier runs up to the checkpoint included."""
+        return self.newest.run.step if self.newest else 0
+
+    @property
+    def phase(self) -> str | None:
+        """What the first rank of a live run does, in a word."""
+        if self.newest is None or self.newest.run.state not in LIVE_RUN:
+            return None
+        return self.newest.ranks[0].phase if self.newest.ranks else None
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per second: lately, or over the whole last run once it has ended."""
+        began = self._began()
+        if began is None or self.newest is None:
+            return None
+        ended = self.newest.run.finished_at
+        seconds, steps = ((ended or self.now) - began.at).total_seconds(), self.step - began.step
+        return steps / seconds if seconds > (0 if ended else LEAST_SPAN) and steps > 0 else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the last step at the present pace."""
+        if self.newest is None or self.newest.run.state is not RunState.RUNNING:
+            return None
+        total = self.newest.run.steps_total
+        if total is None or self.rate is None:
+            return None
+        return max(total - self.step, 0) / self.rate
+
+    def value(self, name: str) -> float | None:
+        """The newest number of a curve."""
+        return next((point.value for point in self.last if point.name == name), None)
+
+    @property
+    def evaluation(self) -> dict[str, float]:
+        """What was last measured on the validation rows, by metric."""
+        return {
+            point.name.removeprefix(EVALUATION): point.value
+            for point in self.last
+            if point.name.startswith(EVALUATION)
+        }
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """What the planner found in each corpus; empty before."""
+        found: dict[str, Any] = (self.job.dataset or {}).get("splits", {})
+        return found
+
+    def _began(self) -> Pace | None:
+        """From where the pace is taken: of a live run a while ago, else its beginning."""
+        newest = self.newest
+        if newest is None or newest.run.started_at is None:
+            return None
+        if self.pace is not None and self.step > self.pace.step:
+            return self.pace
+        return Pace(step=newest.from_step, at=newest.run.started_at)
+
+
+def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, Training]:
+    """Those of the jobs that train or evaluate, by id."""
+    ours = {job.id: job for job in jobs if job.kind in TRAINING}
+    if not ours:
+        return {}
+    newest = runs.latest(session, ours)
+    last = curves.last(session, {job_id: _up_to(newest.get(job_id)) for job_id in ours})
+    return {
+        job_id: Training(
+            job=job,
+            newest=newest.get(job_id),
+            last=last[job_id],
+            pace=_pace(session, newest.get(job_id), now=now),
+            now=now,
+        )
+        for job_id, job in ours.items()
+    }
+
+
+def _up_to(newest: RunView | None) -> int | None:
+    """The step behind which points are an earlier run's; ``None`` where the newest went through."""
+    if newest is None or newest.run.state is RunState.SUCCEEDED:
+        return None
+    return newest.run.step
+
+
+def _pace(session: Session, newest: RunView | None, *, now: datetime) -> Pace | None:
+    """Asked for live runs alone, of which there are no more than hosts."""
+    if newest is None or newest.run.state is not RunState.RUNNING:
+        return None
+    run = newest.run
+    return curves.pace(session, run.job_id, run_number=run.number, now=now, window=PACE_WINDOW)

@@ -1,0 +1,150 @@
+"""One turn of control: what there is to do, and the parts that do it.
+
+Each part is a small transaction that returns how many things it did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import structlog
+
+from jobs import clock
+from jobs.database import Sessions
+from jobs.decisions import dispatch_window, fair_share
+from jobs.ledger import controls, dispatch_marks, findings, workers
+from jobs.ledger.rescue import rescue_expired
+from jobs.ledger.step_leases import Step
+from jobs.queries import capacity, dispatch, failed_rows, pending_work
+from jobs.queries.pending_work import Wanted
+from jobs.settings import Settings
+from workers.control.publisher import Publisher
+
+log = structlog.get_logger()
+
+FORGET_SECONDS = 600.0
+
+
+def look(sessions: Sessions) -> Wanted:
+    """What there is to do."""
+    with sessions.begin() as session:
+        return pending_work.look(session)
+
+
+def expire(sessions: Sessions) -> int:
+    """End jobs whose deadline has passed."""
+    with sessions.begin() as session:
+        return controls.expire(session)
+
+
+def rescue(sessions: Sessions) -> int:
+    """Take chunks back from workers that went silent."""
+    with sessions.begin() as session:
+        rescued = rescue_expired(session)
+    if rescued.chunks:
+        log.warning("chunks taken back from silent workers", **dataclasses.asdict(rescued))
+    return rescued.chunks
+
+
+def end_failed(sessions: Sessions) -> int:
+    """End jobs of which more rows have failed than may."""
+    with sessions.begin() as session:
+        found = session.scalars(failed_rows.suspects()).all()
+    return sum(_end_failed(sessions, job_id) for job_id in found)
+
+
+def _end_failed(sessions: Sessions, job_id: str) -> bool:
+    """In a transaction of its own: the job's row is locked in it."""
+    with sessions.begin() as session:
+        ended = findings.end(session, job_id)
+    if ended:
+        log.warning("a job ends: too many of its rows failed", job_id=job_id)
+    return ended
+
+
+def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:
+    """Move jobs on whose last chunk is done."""
+    with sessions.begin() as session:
+        done = session.scalars(dispatch.all_chunks_done().limit(limit)).all()
+        return sum(dispatch_marks.begin_finalizing(session, job_id) for job_id in done)
+
+
+def forget_workers(sessions: Sessions) -> int:
+    """Drop workers from the record that have been silent for minutes."""
+    with sessions.begin() as session:
+        return workers.forget_silent(session, seconds=FORGET_SECONDS)
+
+
+def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
+    """Send messages for jobs that want planning or finalizing."""
+    queued = publisher.queued_steps()
+    sent: list[tuple[Step, str]] = []
+    with sessions.begin() as session:
+        now = clock.now(session)
+        wait = settings.redispatch if queued else min(settings.redispatch, dispatch_window.SETTLING)
+        free = max(0, settings.dispatch_window - queued)
+        for step in (Step.FINALIZE, Step.PLAN):
+            candidates = dispatch.step_candidates(
+                session,
+                step=step,
+                limit=settings.dispatch_window,
+                resend_before=now - wait,
+            )
+            for job_id in fair_share.share_out(candidates, free=free - len(sent)):
+                dispatch_marks.mark_step(session, job_id)
+                sent.append((step, job_id))
+    for step, job_id in sent:
+        publisher.send_step(step, job_id)
+    return len(sent)
+
+
+def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
+    """Top up every pool's queue to its window."""
+    with sessions.begin() as session:
+        pools = session.scalars(dispatch.pools()).all()
+        slots = capacity.slots_by_pool(session)
+    return sum(
+        _top_up(
+            sessions,
+            publisher,
+            pool=pool,
+            size=max(settings.dispatch_window, 2 * slots.get(pool, 0)),
+            redispatch=settings.redispatch,
+        )
+        for pool in pools
+    )
+
+
+def _top_up(
+    sessions: Sessions, publisher: Publisher, *, pool: str, size: int, redispatch: timedelta
+) -> int:
+    queued = publisher.queued_chunks(pool)
+    with sessions.begin() as session:
+        window = dispatch_window.open_window(
+            now=clock.now(session),
+            size=size,
+            queued=queued,
+            outstanding=dispatch.outstanding(session, pool=pool),
+            redispatch=redispatch,
+        )
+        if window.free == 0:
+            return 0
+        candidates = dispatch.candidates(
+            session, pool=pool, free=window.free, resend_before=window.resend_before
+        )
+        sent = [
+            chunk
+            for job_id, count in fair_share.share_out(candidates, free=window.free).items()
+            for chunk in dispatch_marks.mark_chunks(
+                session, job_id, count=count, resend_before=window.resend_before
+            )
+        ]
+    publisher.send_chunks(pool, sent)
+    return len(sent)
+
+
+def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> None:
+    """Write down that control has turned, and whether the broker answered."""
+    with sessions.begin() as session:
+        workers.control_turned(session, leader=leader, broker_error=broker_error)

@@ -1,0 +1,41 @@
+"""The validation share of a job's training rows as a split of its own, for the evaluate program.
+
+The training program draws the same rows in the same way: the draw is a function of the counts, the
+share and the seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.decisions import validation_split
+from jobs.decisions.validation_split import Selector
+from jobs.kinds import FinetuneSpec, Task
+from jobs.results.schemas import TRAINING_SCHEMA
+
+NAME = "validation-share"
+BATCH_ROWS = 2_000
+
+
+def write(data: Path, *, spec: FinetuneSpec, facts: dict[str, Any]) -> str:
+    """Write the rows below ``data``, a batch in memory at a time; the split's name."""
+    stratified = spec.task is Task.CLASSIFY and not spec.multi_label
+    counts = facts["labels"] if stratified else {validation_split.WHOLE: facts["rows"]}
+    selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
+    folder = data / NAME
+    folder.mkdir(exist_ok=True)
+    with pq.ParquetWriter(folder / "000000.parquet", TRAINING_SCHEMA) as writer:
+        for shard in sorted((data / "train").glob("*.parquet")):
+            with pq.ParquetFile(shard) as file:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                    targets = batch["target"].to_pylist()
+                    strata = [
+                        str(each) if stratified else validation_split.WHOLE for each in targets
+                    ]
+                    taken = pa.array([selector.take(stratum) for stratum in strata])
+                    writer.write_table(pa.Table.from_batches([batch]).filter(taken))
+    return NAME

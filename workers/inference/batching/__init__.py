@@ -1,0 +1,1 @@
+"""From texts to tensors: tokenization, dynamic batching under a token budget, autotuning."""

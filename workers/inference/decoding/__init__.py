@@ -1,0 +1,1 @@
+"""How text is generated: sampling, stop sequences, continuous batching."""

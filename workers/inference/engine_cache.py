@@ -1,0 +1,56 @@
+"""The models that a process keeps between chunks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from jobs.kinds import Options
+from jobs.models import inspection
+from jobs.settings import Settings
+from workers.inference import engine
+from workers.inference.batching import memory
+from workers.inference.engine import Engine
+
+
+class Shelf:
+    """Loaded engines by what they answer; the one used longest ago makes room.
+
+    Room is made before the next one is loaded, so no more than ``size`` are ever in memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        size: int = 2,
+        changed: Callable[[Sequence[Mapping[str, str]]], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._size = size
+        self._changed = changed
+        self._shown: dict[tuple[str, Options], dict[str, str]] = {}
+        self._kept: OrderedDict[tuple[str, Options], Engine] = OrderedDict()
+
+    def engine(self, folder: Path, options: Options, *, model: str = "", kind: str = "") -> Engine:
+        """The folder's engine, loaded if it is not here. Raises ``ModelFailure``.
+
+        ``changed`` is given all that is here then, in words: ``model`` and ``kind`` as they are
+        called here, and how rows share batches.
+        """
+        key = (inspection.inspect(folder).digest, options)
+        if key not in self._kept:
+            self._make_room()
+            self._kept[key] = found = engine.load(folder, options, settings=self._settings)
+            sharing = "as the pipeline cuts them" if found.sharing is None else str(found.sharing)
+            self._shown[key] = {"model": model or folder.name, "kind": kind, "sharing": sharing}
+            self._changed([self._shown[each] for each in self._kept])
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _make_room(self) -> None:
+        while len(self._kept) >= self._size:
+            key, _ = self._kept.popitem(last=False)
+            del self._shown[key]
+            memory.give_back()

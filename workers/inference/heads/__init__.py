@@ -1,0 +1,1 @@
+"""From hidden states to labels and vectors: trained heads, zero-shot heads, pooling."""

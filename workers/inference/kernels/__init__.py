@@ -1,0 +1,1 @@
+"""How a loaded model computes: padding-free attention, oneDNN and int8 layers, device maps."""

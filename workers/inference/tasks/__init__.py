@@ -1,0 +1,1 @@
+"""What each kind of bulk job computes for a row, one module per kind."""

@@ -1,0 +1,193 @@
+"""Generation: a causal language model goes on from each row's prompt, or answers its chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from jobs.corpora import values
+from jobs.corpora.batches import clipped
+from jobs.kinds import GenerateOptions
+from jobs.models.inspection import ModelFacts
+from jobs.results.schemas import RowCode
+from jobs.settings import Settings
+from workers.inference import model_loader
+from workers.inference.batching.forward import Beat, RowError
+from workers.inference.batching.tokenization import Item
+from workers.inference.decoding import text_generation
+from workers.inference.decoding.decoder import Prompt
+from workers.inference.decoding.sampling import Sampling
+from workers.inference.decoding.text_generation import Writer, Written
+from workers.inference.probes import preflight
+
+
+class Prompter:
+    """Rows become prompts: plain texts, or chats in the model's own template."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        options: GenerateOptions,
+        chats: bool,
+        room: int | None,
+    ) -> None:
+        self._tokenizer: Any = tokenizer
+        self._chats = chats if options.chat is None else options.chat
+        self._options = options
+        self._room = room  # tokens of prompt and output together; None: no limit is known
+
+    def prompt(self, row: int, item: Item) -> Prompt | RowError:
+        """What the model reads of the row's text, or why it cannot."""
+        if isinstance(item, str):
+            return self._prompt(row, item, options=self._options)
+        try:
+            options = self._options.of_row(item.beside)
+        except ValidationError as error:
+            return RowError(RowCode.BAD_SETTINGS, clipped(f"the row's settings: {_first(error)}"))
+        return self._prompt(row, item.text, options=options)
+
+    def _prompt(self, row: int, text: str, *, options: GenerateOptions) -> Prompt | RowError:
+        steps = options.max_new_tokens
+        ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
+        if isinstance(ids, RowError):
+            return ids
+        if not ids:
+            return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
+        if self._room is not None and len(ids) + steps > self._room:
+            most = self._room - steps
+            message = (
+                f"the prompt has {len(ids)} tokens; the model's {self._room} leave {most} for it "
+                f"beside max_new_tokens {steps}"
+            )
+            return RowError(RowCode.TOO_MANY_TOKENS, message)
+        return Prompt(row, list(ids), steps=steps, sampling=sampling(options))
+
+    def _chat(self, text: str) -> list[int] | RowError:
+        try:
+            messages = conversation(text)
+            messages = with_system(messages, self._options.system)
+            whole = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (ValueError, TypeError, TemplateError) as error:  # whatever a template stumbles over
+            message = f"the chat does not fit the model's template: {error}"
+            return RowError(RowCode.BAD_CHAT, message)
+        ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in words, with the field that it is of."""
+    problem = error.errors()[0]
+    field = ".".join(map(str, problem["loc"]))
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
+
+
+def conversation(text: str) -> list[dict[str, Any]]:
+    """A row's messages: a JSON array of ``{"role", "content"}``; any other text is one of the user.
+
+    The content of each is a string, or parts of text, which are joined. Raises ``ValueError`` for
+    an array with objects that are no messages.
+    """
+    found = _array(text) if text.lstrip().startswith("[") else None
+    if not found or not any(isinstance(message, dict) for message in found):
+        return [{"role": "user", "content": text}]
+    return [_message(message) for message in found]
+
+
+def _message(message: Any) -> dict[str, Any]:
+    is_object = isinstance(message, dict) and "content" in message
+    if not is_object or not isinstance(message.get("role"), str):
+        raise ValueError('each message must be {"role": "...", "content": "..."}')
+    return {**message, "content": values.content(message["content"])}
+
+
+def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
+    """The messages after this system message, unless they begin with one or there is none."""
+    if system is None or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _array(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+class Generator:
+    """A loaded causal language model. For one thread at a time."""
+
+    def __init__(self, writer: Writer, *, prompter: Prompter, sampled: bool, digest: str) -> None:
+        self.digest = digest
+        self.sharing = writer.sharing
+        self._writer = writer
+        self._prompter = prompter
+        self._sampled = sampled
+
+    def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Written | RowError]:
+        """A text for every row.
+
+        Equal prompts are written once, unless they are sampled or have settings of their own.
+        """
+        plain = {row: item for row, item in texts.items() if isinstance(item, str)}
+        if self._sampled or len(plain) < len(texts):
+            return self._writer.answer(texts, read=self._prompter.prompt, beat=beat)
+        return self._writer.answer_once(plain, read=self._prompter.prompt, beat=beat)
+
+
+def sampling(options: GenerateOptions) -> Sampling | None:
+    """How these options sample; at temperature 0 not at all."""
+    if not options.temperature:
+        return None
+    return Sampling(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        seed=options.seed,
+    )
+
+
+def load(
+    folder: Path, options: GenerateOptions, *, facts: ModelFacts, settings: Settings
+) -> Generator:
+    """The folder's causal language model on this process's device. Raises ``ModelFailure``."""
+    auto: Any = AutoModelForCausalLM
+    tokenizer = model_loader.tokenizer(folder)
+    model = model_loader.model(folder, auto=auto, options=options)
+    preflight.check_vocabulary(model, tokenizer)
+    config = text_generation.config(
+        model,
+        tokenizer,
+        options=options,
+        num_beams=1,
+        repetition_penalty=options.repetition_penalty,
+    )
+    writer = Writer(
+        model,
+        tokenizer=tokenizer,
+        config=config,
+        options=options,
+        settings=settings,
+        digest=facts.digest,
+        room=facts.max_tokens,
+    )
+    prompter = Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens)
+    room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
+    writer.check(read=prompter.prompt, room=room)
+    return Generator(
+        writer,
+        prompter=prompter,
+        sampled=options.temperature > 0,
+        digest=facts.digest,
+    )

@@ -1,0 +1,144 @@
+"""The processes: ``python -m workers.processes control | planner | pool | host | flower``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+import structlog
+from billiard import current_process
+from celery import signals
+
+from jobs import database, logs, settings
+from jobs.queries.capacity import PLANNERS
+from jobs.settings import Settings
+from workers import context, devices, heartbeat, threads, time_limits
+from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
+from workers.heartbeat import Record, WorkerRecord
+
+QUEUE = "NIGHTSHIFT_QUEUE"
+"""Tells spawned pool processes whose children they are."""
+
+
+def control(current: Settings) -> None:
+    """Decide, until told to stop."""
+    from workers.control import loop  # noqa: PLC0415 - the other processes do without
+    from workers.control.publisher import Publisher  # noqa: PLC0415
+
+    engine = database.connect(current.database_url, pool_size=2, name="nightshift-control")
+    loop.run(
+        loop.Control(
+            database.sessions(engine),
+            Publisher(app, redis_url=current.redis_url),
+            settings=current,
+        )
+    )
+
+
+def planner(current: Settings) -> None:
+    """Plan and finalize jobs."""
+    name = _name(PLANNERS)
+    record = WorkerRecord(name=name, pool=PLANNERS, slots=1, device="none")
+    _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
+
+
+def pool(current: Settings) -> None:
+    """Work on chunks of this worker's pool."""
+    name, slots = _name(current.pool), current.worker_processes
+    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
+    queue = pool_queue(current.pool)
+    _celery_worker(current, record, name=name, queue=queue, slots=slots)
+
+
+def host(current: Settings) -> None:
+    """Take ranks of training runs, one at a time."""
+    from workers.gang import host as gang_host  # noqa: PLC0415 - only hosts need it
+    from workers.gang.host import HostRecord  # noqa: PLC0415
+
+    presented = gang_host.present(current)
+    gang_host.clean(presented, settings=current)
+    _celery_worker(
+        current,
+        HostRecord(presented),
+        name=_name("host"),
+        queue=host_queue(presented.name),
+        slots=1,
+    )
+
+
+def _name(role: str) -> str:
+    return f"{role}-{os.getpid()}@{platform.node()}"
+
+
+def _device() -> str:
+    """What this host has, for people; the pool processes choose theirs through Accelerate."""
+    found = devices.here()
+    return f"cuda:{','.join(found)}" if found else "cpu"
+
+
+def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
+    os.environ[QUEUE], os.environ[context.WORKER] = queue, name
+    heartbeat.attach(app, heartbeat.Presence(record, redis_url=current.redis_url))
+    app.worker_main(
+        [
+            "worker",
+            f"--hostname={name}",
+            f"--queues={queue}",
+            f"--concurrency={slots}",
+            "--pool=prefork",
+            "--without-gossip",
+            "--without-mingle",
+            "--heartbeat-interval=10",
+            "--loglevel=INFO",
+        ]
+    )
+
+
+@signals.worker_process_init.connect
+def _prepare_process(**_: object) -> None:
+    logs.configure()
+    heartbeat.end_with_parent()
+    if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
+        devices.take(current_process().index, count=settings.get().worker_devices)
+        threads.take(settings.get())
+        time_limits.enable()
+        from workers.bulk import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
+
+
+@signals.setup_logging.connect
+def _keep_our_logging(**_: object) -> None:
+    logs.configure()
+
+
+def flower(arguments: list[str]) -> None:
+    """Show the queue to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
+    password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
+    if password:
+        os.environ["FLOWER_BASIC_AUTH"] = password
+    config = Path(__file__).with_name("flowerconfig.py")
+    app.start(["flower", f"--conf={config}", *arguments])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m workers.processes", description=__doc__)
+    parser.add_argument("role", choices=["control", "planner", "pool", "host", "flower"])
+    options, rest = parser.parse_known_args(arguments)
+    logs.configure()
+    log = structlog.get_logger()
+    if options.role == "flower":
+        flower(rest)
+        return 0
+    if rest:
+        parser.error(f"{options.role} takes no further arguments, but was given {' '.join(rest)}")
+    log.info("starting", role=options.role)
+    roles = {"control": control, "planner": planner, "pool": pool, "host": host}
+    roles[options.role](settings.get())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

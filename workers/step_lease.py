@@ -1,0 +1,97 @@
+"""Holding a job's step, planning or finalizing, while a block of work runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from jobs import database
+from jobs.decisions import faults
+from jobs.decisions.faults import Blame, Place
+from jobs.ledger import step_leases
+from jobs.ledger.step_leases import Step, StepLease
+from workers.context import Context
+from workers.lease_renewer import Keeper
+
+log = structlog.get_logger()
+
+PATIENCE = 20.0
+"""Seconds that a claim or release waits for Postgres to come back."""
+
+PLACES = {Step.PLAN: Place.PLANNING, Step.FINALIZE: Place.FINALIZING}
+ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What is raised to end a process. Any other exception is a fault, a library's panic too."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A step's lease and the thread that keeps it."""
+
+    lease: StepLease
+    keeper: Keeper
+
+
+@contextmanager
+def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | None]:
+    """The step's lease, kept and at the end given back; ``None`` if another holds it.
+
+    What the block raises is judged by ``faults`` and goes no further: the step is tried again, or
+    the job ends.
+    """
+    length = context.settings.lease
+    lease = database.patiently(
+        context.sessions,
+        lambda s: step_leases.claim(s, job_id, step=step, owner=context.owner, lease=length),
+        seconds=PATIENCE,
+    )
+    if lease is None:
+        yield None
+        return
+
+    def renew() -> str | None:
+        with context.sessions.begin() as session:
+            ours = step_leases.renew(session, lease, lease=length)
+        return None if ours else "the step was taken over, or the job has moved on"
+
+    stall = timedelta(seconds=context.settings.stall_seconds)
+    try:
+        with Keeper(renew, lease=length, stall=stall) as keeper:
+            yield Held(lease, keeper)
+    except ENDINGS:
+        _release(lease, context=context)
+        raise
+    except BaseException as error:  # noqa: BLE001 - panics of libraries are no Exceptions
+        _judge(error, lease, step=step, context=context)
+    else:
+        _release(lease, context=context)
+
+
+def _judge(error: BaseException, lease: StepLease, *, step: Step, context: Context) -> None:
+    found = faults.diagnose(error, place=PLACES[step])
+    if found.blame is Blame.LEASE:
+        log.info("a step stops", job_id=lease.job_id, step=step, reason=found.message)
+    else:
+        log.warning(
+            "a step failed",
+            job_id=lease.job_id,
+            step=step,
+            blame=found.blame,
+            code=found.code,
+            exc_info=found.blame is Blame.ENGINE,
+            reason=found.message,
+        )
+    database.patiently(
+        context.sessions,
+        lambda session: step_leases.give_up(session, lease, found, limits=context.settings.limits),
+        seconds=PATIENCE,
+    )
+
+
+def _release(lease: StepLease, *, context: Context) -> None:
+    database.patiently(
+        context.sessions, lambda session: step_leases.release(session, lease), seconds=PATIENCE
+    )
