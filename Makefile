@@ -24,7 +24,7 @@ test: check ## set up and run every check and test
 	$(BIN)/python -m pytest
 
 unit: $(VENV)/.dev ## the fast tests: pure decisions, and the readers of corpora
-	$(BIN)/python -m pytest tests/decisions tests/corpora --ignore tests/corpora/test_memory.py
+	$(BIN)/python -m pytest tests/jobs/decisions tests/jobs/corpora --ignore tests/jobs/corpora/test_memory.py
 
 long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
 	$(BIN)/python -m pytest -m long

@@ -40,8 +40,8 @@ from jobs.kinds import (
 )
 from jobs.kinds.bulk import Explain
 from jobs.settings import Settings
-from tests.inference.building import some_texts
 from tests.support import tiny_models, tiny_pipelines, tiny_writers
+from tests.workers.inference.building import some_texts
 from workers.inference import engine, model_loader
 
 ROWS = 48

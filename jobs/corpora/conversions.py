@@ -1,8 +1,8 @@
 """What a value of each type becomes as an id, a text, a label, several labels, a part of a chat.
 
-The table is made of examples: ``tests/corpora/test_conversions.py`` reads each from a file of its
-format and compares, and docs/values.md shows them. The code that does it is in ``values`` (JSON and
-CSV) and ``arrow_values`` (Parquet).
+The table consists of examples: ``tests/jobs/corpora/test_conversions.py`` reads each from a file of
+its format and compares, and docs/values.md shows them. The code is in ``values`` (JSON and CSV) and
+``arrow_values`` (Parquet).
 """
 
 from __future__ import annotations

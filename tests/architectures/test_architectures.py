@@ -18,8 +18,8 @@ from tests.architectures.building import (
     trained,
     untrained,
 )
-from tests.inference.building import loaded as opened
-from tests.inference.building import no_beat, predictions
+from tests.workers.inference.building import loaded as opened
+from tests.workers.inference.building import no_beat, predictions
 from workers.architectures import (
     LSTMConfig,
     LSTMForCausalLM,

@@ -95,7 +95,9 @@ def test_a_service_runs_a_real_entry_of_an_image_that_is_there(name: str) -> Non
     python, flag, *words = OURS[name]["command"]
     assert (python, flag) == ("python", "-m")
     assert any(tuple(words[: len(entry)]) == entry for entry in ENTRIES)
-    assert import_module(words[0]).main
+    module = import_module(words[0])
+    entry = import_module(f"{words[0]}.__main__") if hasattr(module, "__path__") else module
+    assert entry.main
     assert ROOT / OURS[name]["build"]["dockerfile"] in DOCKERFILES
 
 

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_files_that_are_there(page: Path) -> None:
+    targets = LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    relative = [target for target in targets if not re.match(r"[a-z]+:|#", target)]
+    broken = [
+        target for target in relative if not (page.parent / target.partition("#")[0]).exists()
+    ]
+    assert broken == []
+
+
+def test_the_readme_is_among_the_pages() -> None:
+    assert ROOT / "README.md" in PAGES

@@ -1,0 +1,17 @@
+"""One database for each file of tests; every test makes jobs of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.jobs.ledger.building import Ledger
+from tests.support.servers import Databases
+
+
+@pytest.fixture(scope="module")
+def ledger(fresh_database: Databases) -> Iterator[Ledger]:
+    ledger = Ledger(fresh_database())
+    yield ledger
+    ledger.engine.dispose()

@@ -1,0 +1,28 @@
+"""Marking chunks as sent, whatever plan Postgres chooses."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from jobs.ledger import dispatch_marks
+from tests.jobs.ledger.building import Ledger
+
+PLANS = ("hashjoin", "mergejoin", "nestloop", "hashagg", "sort", "material", "memoize", "seqscan")
+
+
+@pytest.mark.parametrize(
+    "without", [(), *((name,) for name in PLANS), PLANS[:2], PLANS[:2] + PLANS[3:7]]
+)
+def test_no_more_chunks_are_marked_than_were_asked_for(
+    ledger: Ledger, without: tuple[str, ...]
+) -> None:
+    """A join that reads the chosen ones anew for every chunk would choose others each time."""
+    job_id = ledger.running(*[1] * 50)
+    with ledger.sessions.begin() as session:
+        for name in without:
+            session.execute(sa.text(f"SET LOCAL enable_{name} = off"))
+        sent = dispatch_marks.mark_chunks(session, job_id, count=8, resend_before=None)
+    assert [chunk.first_row for chunk in sent] == list(range(8))
+    marked = [chunk for chunk in ledger.live(job_id) if chunk.dispatched_at is not None]
+    assert len(marked) == 8

@@ -1,0 +1,124 @@
+"""Chunks whose worker died: again, in halves, condemned; no row is lost or doubled on the way."""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+
+import pytest
+
+from jobs.decisions.crash_policy import Verdict
+from jobs.errors import LeaseLost
+from jobs.states import ChunkState, JobState
+from jobs.tables import Chunk
+from tests.jobs.ledger.building import RUN_OUT, Ledger
+
+
+def ranges(ledger: Ledger, job_id: str) -> list[tuple[int, int]]:
+    return [(chunk.first_row, chunk.rows) for chunk in ledger.live(job_id)]
+
+
+def test_a_chunk_whose_worker_died_once_is_to_be_had_again(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    held = ledger.held(ledger.only_chunk(job_id))
+    assert ledger.crash(held) is Verdict.AGAIN
+    again = ledger.held(held.chunk_id, owner="w2")
+    assert (again.fence, again.condemned, again.last_error) == (held.fence + 1, False, "killed")
+
+
+def test_a_chunk_that_killed_two_workers_is_cut_in_two(ledger: Ledger) -> None:
+    job_id = ledger.running(3, 11)
+    chunk_id = ledger.live(job_id)[1].id
+    verdicts = [ledger.crash(ledger.held(chunk_id)) for _ in range(2)]
+    assert verdicts == [Verdict.AGAIN, Verdict.SPLIT]
+    assert ranges(ledger, job_id) == [(0, 3), (3, 5), (8, 6)]
+    assert ledger.claim(chunk_id) is None
+
+
+def test_a_row_that_kills_is_found_and_its_neighbours_are_unharmed(ledger: Ledger) -> None:
+    job_id, rows, deadly = ledger.running(100), 100, 61
+    deaths = count(1)
+    while pending := _pending(ledger, job_id):
+        held = ledger.held(pending[0].id)
+        if held.first_row <= deadly < held.first_row + held.rows and not held.condemned:
+            ledger.crash(held)
+            died = next(deaths)
+        else:
+            ledger.commit(held, failed=int(held.condemned))
+    chunks = ledger.live(job_id)
+    assert [(chunk.first_row, chunk.rows) for chunk in chunks if chunk.condemned] == [(deadly, 1)]
+    assert sum(chunk.rows for chunk in chunks) == rows
+    assert died <= math.ceil(math.log2(rows)) + 3
+
+
+def test_halves_read_their_rows_at_the_right_place_of_the_shard(ledger: Ledger) -> None:
+    job_id = ledger.accept()
+    ledger.plan(job_id, (4,), (2, 9))
+    chunk_id = ledger.live(job_id)[2].id
+    for _ in range(2):
+        ledger.crash(ledger.held(chunk_id))
+    halves = [ledger.held(chunk.id) for chunk in ledger.live(job_id)[2:]]
+    assert [(half.shard_key, half.offset, half.first_row, half.rows) for half in halves] == [
+        ("shard 1", 2, 6, 4),
+        ("shard 1", 6, 10, 5),
+    ]
+
+
+def test_a_rescue_takes_only_leases_that_ran_out(ledger: Ledger) -> None:
+    job_id = ledger.running(5, 5)
+    alive, dead = ledger.live(job_id)
+    ledger.held(alive.id)
+    ledger.held(dead.id, lease=RUN_OUT)
+    ledger.rescue()
+    assert [chunk.state for chunk in ledger.live(job_id)] == [
+        ChunkState.LEASED,
+        ChunkState.PENDING,
+    ]
+
+
+def test_a_crash_is_counted_once_though_it_is_seen_twice(ledger: Ledger) -> None:
+    job_id = ledger.running(5)
+    held = ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
+    assert ledger.crash(held) is Verdict.AGAIN
+    assert ledger.crash(held) is None
+    ledger.rescue()
+    assert ledger.chunk(held.chunk_id).crashes == 1
+
+
+def test_a_crash_of_one_process_says_nothing_about_anothers_chunk(ledger: Ledger) -> None:
+    held = ledger.held(ledger.only_chunk(ledger.running(5)), owner="host:1")
+    assert ledger.crash(held, owner="host:2") is None
+    ledger.commit(held)
+
+
+def test_an_old_fence_is_void_after_a_split(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    chunk_id = ledger.only_chunk(job_id)
+    ledger.crash(ledger.held(chunk_id))
+    late = ledger.held(chunk_id, lease=RUN_OUT)
+    ledger.rescue()
+    with pytest.raises(LeaseLost):
+        ledger.commit(late)
+    assert ranges(ledger, job_id) == [(0, 5), (5, 5)]
+
+
+def test_every_death_is_written_down_with_its_rows_and_reason(ledger: Ledger) -> None:
+    job_id = ledger.running(5)
+    ledger.held(ledger.only_chunk(job_id), owner="host:7", lease=RUN_OUT)
+    ledger.rescue()
+    (event,) = (event for event in ledger.events(job_id) if event.type == "worker_died")
+    assert event.data["rows"] == [0, 4]
+    assert event.data["verdict"] == "again"
+    assert event.data["reason"] == "its worker host:7 went silent"
+
+
+def test_chunks_of_a_job_that_has_ended_are_taken_back_as_well(ledger: Ledger) -> None:
+    job_id = ledger.running(5)
+    ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
+    ledger.set(job_id, state=JobState.CANCELLED, finished_at=ledger.job(job_id).created_at)
+    ledger.rescue()
+    assert ledger.chunk(ledger.only_chunk(job_id)).state is ChunkState.PENDING
+
+
+def _pending(ledger: Ledger, job_id: str) -> list[Chunk]:
+    return [chunk for chunk in ledger.live(job_id) if chunk.state is ChunkState.PENDING]

@@ -1,0 +1,42 @@
+"""An installation with training hosts: what a test kills, it starts again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.installation import Installation
+from tests.support.servers import Databases, Server
+from tests.support.tiny_models import tiny_classifier
+from tests.workers.gang.building import Trainer
+
+
+@pytest.fixture(scope="package")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
+) -> Iterator[Installation]:
+    valkey.start()
+    home = tmp_path_factory.mktemp("training")
+    installation = Installation(
+        database_url=fresh_database(),
+        redis_url=valkey.url,
+        home=home,
+        model=tiny_classifier(home / "model"),
+        lease_seconds=3,
+        redispatch_seconds=3,
+        train_grace_seconds=20,
+        train_stall_seconds=60,
+        artefact_cache=str(home / "artefacts"),
+    )
+    with installation.running("control", "planner"):
+        yield installation
+
+
+@pytest.fixture(scope="package")
+def trainer(installation: Installation) -> Trainer:
+    """The installation with two hosts, ``alpha`` and ``beta``."""
+    trainer = Trainer(installation)
+    for name in ("alpha", "beta"):
+        trainer.start(name)
+    return trainer

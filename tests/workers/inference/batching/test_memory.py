@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from jobs.results.schemas import RowCode
+from jobs.settings import Settings
+from tests.support.tiny_models import tiny_classifier
+from tests.workers.inference.building import loaded, no_beat, some_texts
+from workers.inference.batching.collator import Family, Inputs
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.memory import is_out_of_memory
+from workers.inference.tasks.classifier import Classifier, Prediction
+
+TOO_MUCH = 2**55
+
+
+class Cramped:
+    """A model on a device that holds no more than ``room`` tokens at a time.
+
+    Beyond that it asks the allocator for more than any machine has, and fails as a device does.
+    """
+
+    def __init__(self, inner: Family, *, room: int) -> None:
+        self.inner = inner
+        self.model = inner.model
+        self.room = room
+
+    def measure(self, inputs: Inputs) -> torch.Tensor:
+        if inputs["attention_mask"].sum() > self.room:
+            torch.empty(TOO_MUCH)
+        return self.inner.measure(inputs)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_classifier(tmp_path / "model")
+
+
+def cramped(folder: Path, *, room: int) -> Classifier:
+    classifier = loaded(folder)
+    classifier._meter.family = Cramped(classifier._meter.family, room=room)
+    return classifier
+
+
+MAPPED = """
+import ctypes, sys
+import torch
+from workers.inference import memory
+
+class Info(ctypes.Structure):  # struct mallinfo2
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+ask = ctypes.CDLL(None).mallinfo2
+ask.restype = Info
+if "keeping" in sys.argv:
+    memory.keep_freed()
+before = ask().hblks
+block = torch.empty(30 * 2**20, dtype=torch.uint8)
+print(ask().hblks - before)
+"""
+
+
+def mapped(*arguments: str) -> int:
+    """Blocks that a fresh process has from the system, rather than its heap, for one of 30 MiB."""
+    command = [sys.executable, "-c", MAPPED, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+def test_what_a_batch_needs_comes_from_the_heap_which_keeps_it() -> None:
+    assert mapped() == 1
+    assert mapped("keeping") == 0
+
+
+def test_the_allocators_own_error_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(TOO_MUCH)
+    assert is_out_of_memory(caught.value)
+
+
+def test_another_runtime_error_is_not_taken_for_it() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert not is_out_of_memory(caught.value)
+
+
+def test_out_of_memory_makes_batches_smaller_and_loses_no_row(folder: Path) -> None:
+    texts = some_texts(200)
+    found = cramped(folder, room=300).classify(texts, beat=no_beat)
+    expected = loaded(folder).classify(texts, beat=no_beat)
+    assert [answer.labels for answer in found if isinstance(answer, Prediction)] == [
+        answer.labels for answer in expected if isinstance(answer, Prediction)
+    ]
+
+
+def test_the_smaller_budget_is_kept_for_the_next_chunk(folder: Path) -> None:
+    classifier = cramped(folder, room=300)
+    classifier.classify(some_texts(200), beat=no_beat)
+    assert 150 < classifier._meter.budget <= 300
+
+
+def test_a_row_that_does_not_fit_alone_is_an_error_row(folder: Path) -> None:
+    texts = ["the team", "the team won " * 20, "a phone"]
+    found = cramped(folder, room=40).classify(texts, beat=no_beat)
+    assert [type(answer) for answer in found] == [Prediction, RowError, Prediction]
+    assert isinstance(found[1], RowError)
+    assert found[1].code is RowCode.OUT_OF_MEMORY
+
+
+def test_many_chunks_take_no_more_memory_than_a_few(folder: Path) -> None:
+    classifier = loaded(folder, settings=Settings(worker_threads=1, batch_tokens=1_024))
+    process, sizes = psutil.Process(), []
+    for seed in range(50):
+        classifier.classify(some_texts(200, seed=seed), beat=no_beat)
+        sizes.append(process.memory_info().rss)
+    assert sizes[-1] - sizes[9] < 40 * 2**20

@@ -1,0 +1,290 @@
+"""Rows that leave and join a causal model's batch while it is written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForCausalLM,
+    BloomConfig,
+    BloomForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    Phi3Config,
+    Phi3ForCausalLM,
+)
+
+from jobs.kinds import GenerateOptions
+from jobs.results.schemas import RowCode
+from jobs.settings import Settings
+from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_generator
+from tests.workers.inference.building import no_beat, some_texts
+from workers.inference import engine
+from workers.inference.batching.tokenization import Coupled
+from workers.inference.decoding import continuous_batching
+from workers.inference.decoding.decoder import Group, Stepper
+from workers.inference.decoding.text_generation import BUDGETS
+
+STEPS = 24
+BUDGET = 40
+
+STEP = Stepper.step
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_generator(tmp_path_factory.mktemp("models") / "llama")
+
+
+class Run(NamedTuple):
+    """Rows that went through the model together."""
+
+    rows: int
+    longest: int  # tokens that the longest may come to have
+    written: frozenset[int]  # tokens that they had written before
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    found: list[Run] = []
+
+    def step(stepper: Stepper, group: Group, **given: Any) -> None:
+        longest = max(line.prompt.length for line in group.lines)
+        written = frozenset(len(line.new) for line in group.lines)
+        found.append(Run(len(group.lines), longest, written))
+        STEP(stepper, group, **given)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    return found
+
+
+def answered(folder: Path, texts: dict[int, Any], **options: Any) -> dict[int, Any]:
+    settings = Settings(worker_threads=1, batch_tokens=BUDGET)
+    asked = GenerateOptions(**{"max_new_tokens": STEPS, **options})
+    with pytest.MonkeyPatch.context() as plain:  # what loading tries is not what is looked at
+        plain.setattr(Stepper, "step", STEP)
+        found = engine.load(folder, asked, settings=settings)
+    return dict(found.answer(texts, beat=no_beat))
+
+
+def some(count: int) -> dict[int, str]:
+    return dict(enumerate(some_texts(count, longest=6)))
+
+
+@pytest.mark.parametrize("pause", [(0.01, 0.01), (0.25, 0.5), (1.0, 1.0)])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.9, "seed": 4}])
+def test_when_rows_leave_and_join_changes_no_text(
+    family: str,
+    pause: tuple[float, float],
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, texts = tiny_generator(tmp_path / "model", family=family), some(25)
+    alone = {row: answered(folder, {row: text}, **options)[row] for row, text in texts.items()}
+    monkeypatch.setattr(continuous_batching, "PAUSE", pause[0])
+    monkeypatch.setattr(continuous_batching, "LAST_PAUSE", pause[1])
+    assert answered(folder, texts, **options) == alone
+
+
+def test_what_is_under_way_stays_within_the_budget(llama: Path, runs: list[Run]) -> None:
+    assert len(answered(llama, some(40))) == 40
+    assert max(run.rows for run in runs) > 1
+    assert all(run.rows * run.longest <= BUDGETS * BUDGET for run in runs if run.rows > 1)
+
+
+def test_rows_leave_when_they_have_ended_and_others_join(llama: Path, runs: list[Run]) -> None:
+    found = answered(llama, some(40))
+    assert {answer.finish_reason for answer in found.values()} == {"stop", "length"}
+    assert any(len(run.written) > 1 for run in runs)  # some began later
+    pairs = itertools.pairwise(run for run in runs if run.written != {0})
+    assert any(after.rows < before.rows for before, after in pairs)
+
+
+def test_rows_with_lengths_of_their_own_are_written_together(llama: Path, runs: list[Run]) -> None:
+    texts = some(30)
+    steps = {row: 1 + row % STEPS for row in texts}
+    own = {row: Coupled(text, f'{{"max_new_tokens": {steps[row]}}}') for row, text in texts.items()}
+    found = answered(llama, own)
+    assert max(run.rows for run in runs) > 3
+    for row, text in texts.items():
+        assert found[row] == answered(llama, {row: text}, max_new_tokens=steps[row])[row]
+
+
+def small(monkeypatch: pytest.MonkeyPatch, *, rows: int, at: int) -> None:
+    """A device on which more rows at once run out of memory, at this token of a run."""
+
+    def step(stepper: Stepper, group: Group, **given: Any) -> None:
+        tokens = iter(range(STEPS))
+
+        def beat() -> None:
+            if next(tokens) == at and len(group.lines) > rows:
+                raise torch.OutOfMemoryError("out of memory")
+
+        STEP(stepper, group, **{**given, "beat": beat})
+
+    monkeypatch.setattr(Stepper, "step", step)
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_memory_that_runs_out_costs_no_row(
+    llama: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answered(llama, some(30))
+    small(monkeypatch, rows=2, at=at)
+    assert answered(llama, some(30)) == expected
+
+
+def test_a_prompt_that_does_not_fit_alone_is_an_error_of_its_row(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(monkeypatch, rows=0, at=0)
+    found = answered(llama, some(5))
+    assert [found[row].code for row in range(5)] == 5 * [RowCode.OUT_OF_MEMORY]
+
+
+def test_a_special_token_may_be_a_stop_text(llama: Path) -> None:
+    """It is none of what is said."""
+    tokenizers: Any = AutoTokenizer
+    models: Any = AutoModelForCausalLM
+    tokenizer, model = tokenizers.from_pretrained(llama), models.from_pretrained(llama).eval()
+    texts, marks = some(40), set(tokenizer.convert_tokens_to_ids(list(LANGUAGES)))
+    found = answered(llama, texts, stop=LANGUAGES)
+    stopped = 0
+    for row, text in texts.items():
+        inputs = tokenizer(text, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0].tolist()
+        new = ids[inputs["input_ids"].shape[1] :]
+        end = next((place + 1 for place, token in enumerate(new) if token in marks), len(new))
+        assert found[row].output_tokens == end
+        assert found[row].output == tokenizer.decode(new[:end], skip_special_tokens=True)
+        stopped += end < len(new)
+    assert stopped
+
+
+def test_a_stop_text_that_begins_in_the_prompt_is_none(llama: Path) -> None:
+    """It must be written to its end."""
+    texts = some(25)
+    plain = answered(llama, texts)
+    row = next(row for row, answer in plain.items() if len(answer.output) > 4)
+    stop = texts[row][-1] + plain[row].output[:2]
+    assert answered(llama, texts, stop=(stop,))[row] == plain[row]
+
+
+@pytest.mark.parametrize(
+    ("own", "pauses"),
+    [
+        ({"repetition_penalty": 1.2, "typical_p": 1.0, "no_repeat_ngram_size": 0}, True),
+        ({"min_new_tokens": 3}, False),
+        ({"no_repeat_ngram_size": 2}, False),
+        ({"forced_eos_token_id": 2}, False),
+        ({"begin_suppress_tokens": [9]}, False),
+    ],
+)
+def test_a_models_own_settings_hold_for_each_row_from_its_prompt_on(
+    own: dict[str, Any],
+    pauses: bool,  # noqa: FBT001
+    tmp_path: Path,
+    runs: list[Run],
+) -> None:
+    folder, texts = tiny_generator(tmp_path / "model"), some(25)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    found = answered(folder, texts)
+    assert any(len(run.written) > 1 for run in runs) is pauses
+    assert found == {row: answered(folder, {row: text})[row] for row, text in texts.items()}
+
+
+def test_a_models_own_stop_texts_end_the_output(tmp_path: Path) -> None:
+    folder, texts = tiny_generator(tmp_path / "model"), some(25)
+    plain = answered(folder, texts)
+    stop = next(answer.output[3] for answer in plain.values() if len(answer.output) > 6)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stop_strings": [stop]}))
+    found = answered(folder, texts)
+    assert found == answered(folder, texts, stop=(stop,))
+    assert found != plain
+
+
+LLAMA_LIKE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": MAX_TOKENS,
+}
+OTHERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "without a cache": (
+        OpenAIGPTLMHeadModel,
+        OpenAIGPTConfig,
+        {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_TOKENS},
+    ),
+    "with positions by the cache": (
+        BartForCausalLM,
+        BartConfig,
+        {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 64}
+        | {"max_position_embeddings": MAX_TOKENS, "init_std": 0.3, "forced_eos_token_id": None},
+    ),
+    "that drops its cache": (
+        Phi3ForCausalLM,
+        Phi3Config,
+        LLAMA_LIKE | {"original_max_position_embeddings": 24},
+    ),
+    "with positions by the mask": (
+        BloomForCausalLM,
+        BloomConfig,
+        {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    ),
+    "with a window": (MistralForCausalLM, MistralConfig, LLAMA_LIKE | {"sliding_window": 16}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_model_writes_each_row_as_alone(kind: str, tmp_path: Path) -> None:
+    folder, texts = tiny_generator(tmp_path / "model"), some(25)
+    build, config, shape = OTHERS[kind]
+    tokens = {"vocab_size": 263, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build(config(**{"initializer_range": 0.3, **tokens, **shape}))
+    model.save_pretrained(folder)
+    found = answered(folder, texts)
+    assert found == {row: answered(folder, {row: text})[row] for row, text in texts.items()}
+    assert len({answer.output for answer in found.values()}) > 5
+
+
+@pytest.mark.parametrize("moment", ["keep", "join"])
+def test_memory_that_runs_out_between_two_runs_costs_no_row(
+    llama: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answered(llama, some(30))
+    times = iter(range(10_000))
+    real = getattr(Group, moment)
+
+    def scarce(group: Group, given: Any) -> None:
+        if next(times) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        real(group, given)
+
+    monkeypatch.setattr(Group, moment, scarce)
+    assert answered(llama, some(30)) == expected
+    assert next(times) > 2
+
+
+@pytest.mark.parametrize("stop", ["\ufffd", "a\ufffd"])
+def test_bytes_of_no_text_are_no_stop_text(stop: str) -> None:
+    with pytest.raises(ValidationError, match=r"U\+FFFD"):
+        GenerateOptions(stop=(stop,))

@@ -1,0 +1,144 @@
+"""Conversations in the templates of well-known models: what is read, what is learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.corpora.messages import WHOLE
+from jobs.errors import ModelFailure
+from jobs.results.schemas import RowCode
+from tests.support.tiny_writers import CHAT, tiny_generator
+from tests.workers.training.test_chats import messages
+from workers.inference import model_loader
+from workers.inference.batching.forward import RowError
+from workers.training.conversations import Conversations, stop_at
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MARKED = (
+    "{% for m in messages %}[{{ m['role'] }}]{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}</s>{% endgeneration %}{% else %}{{ m['content'] }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+THINKING = (  # as reasoning models have it: thoughts stand in the last answer alone
+    "{% for m in messages %}<{{ m['role'] }}>{% if m['role'] == 'assistant' and loop.last %}"
+    "<think></think>{% endif %}{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+COUNTING = "{{ messages | length }}{% for m in messages %} {{ m['content'] }}{% endfor %}"
+UNENDED = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+TALK = messages(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_generator(tmp_path_factory.mktemp("models") / "chatty", chat=True)
+
+
+def tokenizer(base: Path, template: str) -> Any:
+    found: Any = model_loader.tokenizer(base)
+    found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    found.chat_template = template
+    return found
+
+
+def learned(base: Path, template: str, row: tuple[str, str | None], *, window: int = 200) -> Any:
+    """What the assistant is to write of a row, piece by piece; or the error that the row is."""
+    reads = tokenizer(base, template)
+    found = Conversations(reads, system=None).row(row[0], row[1] or "", window=window)
+    if isinstance(found, RowError):
+        return found
+    ids, edges = found
+    pairs = zip(edges[::2], edges[1::2], strict=True)
+    return [reads.decode(ids[begin:end]) for begin, end in pairs]
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (CHAT, ["b</s>", "d</s>"]),
+        (CHATML, ["b<|im_end|>\n", "d<|im_end|>\n"]),
+        (MARKED, ["b</s>", "d</s>"]),
+        (UNENDED, ["b\n", "d\n</s>"]),
+    ],
+)
+def test_every_answer_is_learned_as_the_template_writes_it(
+    base: Path, template: str, expected: list[str]
+) -> None:
+    assert learned(base, template, TALK) == expected
+
+
+def test_an_answer_of_weight_nothing_is_read_and_not_learned(base: Path) -> None:
+    row = messages(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), _1=0)
+    assert learned(base, CHATML, row) == ["d<|im_end|>\n"]
+    nothing = messages(("user", "a"), ("assistant", "b"), _1=0)
+    error = learned(base, CHATML, nothing)
+    assert error.code is RowCode.BAD_CHAT
+    assert "no message of the assistant" in error.message
+
+
+def test_what_is_read_before_an_answer_is_what_a_bulk_job_reads(base: Path) -> None:
+    reads = tokenizer(base, CHATML)
+    chats = Conversations(reads, system="S")
+    found = chats.row("a", "\nb", window=200)  # whose first token might be one with the prompt's
+    assert not isinstance(found, RowError)
+    ids, (begin, _) = found
+    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "a"}]
+    whole = reads.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    assert ids[:begin] == reads(whole, add_special_tokens=False)["input_ids"]
+
+
+def test_turns_that_change_when_the_talk_goes_on_are_an_error_of_their_row(base: Path) -> None:
+    once = messages(("user", "a"), ("assistant", "b"))
+    assert learned(base, THINKING, once) == ["<think></think>b</s>"]
+    error = learned(base, THINKING, TALK)
+    assert error.code is RowCode.BAD_CHAT
+    assert "alike with and without the answer" in error.message
+
+
+def test_a_row_that_the_template_refuses_is_an_error(base: Path) -> None:
+    error = learned(base, CHAT, messages(("clown", "a"), ("assistant", "b")))
+    assert error.code is RowCode.BAD_CHAT
+    assert "must be system, user or assistant" in error.message
+
+
+def test_a_template_in_which_no_answer_can_be_found_is_refused_by_name(base: Path) -> None:
+    with pytest.raises(ModelFailure, match="no-chat") as failure:
+        Conversations(tokenizer(base, COUNTING), system=None)
+    assert failure.value.code == "chat_template_unsupported"
+
+
+def test_too_long_a_talk_loses_its_beginning_and_no_answers_beginning(base: Path) -> None:
+    long = messages(("user", "x" * 90), ("assistant", "b"), ("user", "c"), ("assistant", "d" * 5))
+    assert learned(base, CHAT, long, window=40)[-1] == "ddddd</s>"
+    endless = messages(("user", "a"), ("assistant", "d" * 90))
+    assert learned(base, CHAT, endless, window=40) == ["d" * 39]
+
+
+def test_the_token_that_ends_an_answer_ends_the_models_texts(base: Path) -> None:
+    reads = tokenizer(base, CHATML)
+    chats = Conversations(reads, system=None)
+    assert chats.ending == reads.convert_tokens_to_ids("<|im_end|>")
+
+    class Model:
+        class generation_config:  # noqa: N801 - as in transformers
+            eos_token_id: Any = 2
+
+    stop_at(Model, chats.ending)
+    assert Model.generation_config.eos_token_id == [2, chats.ending]
+    assert Conversations(tokenizer(base, UNENDED), system=None).ending is None
+
+
+def test_a_pair_is_a_talk_of_which_the_answer_is_learned(base: Path) -> None:
+    assert learned(base, CHAT, ("a", "b")) == ["b</s>"]
+    before = messages(("user", "a"), ("assistant", "b"), ("user", "c"))[0]
+    assert learned(base, CHAT, (before, "d")) == ["d</s>"]
+    assert WHOLE.isspace()
