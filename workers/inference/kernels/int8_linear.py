@@ -11,6 +11,7 @@ on any processor (decision 0026).
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,65 +62,107 @@ class Spread:
         return cls(middle=middle, width=width)
 
 
-class Int8Linear(nn.Module):
-    """A linear layer of 8 bits. ``weight`` is opaque to all but oneDNN.
+@dataclass(slots=True)
+class _LastRead:
+    """The states that were quantized last, what they became, and which layers have it."""
 
-    Channels that go in may have a ``spread``, or be ``skewed``: most steps are above zero. In
-    ``then_gelu`` an exact GELU follows.
+    states: weakref.ref[torch.Tensor]
+    integers: torch.Tensor
+    scales: torch.Tensor
+    readers: set[int]
+
+
+class TokenQuantizer:
+    """Rounds states to 8 bits with one scale per token.
+
+    Input channels may have a ``spread``, or be ``skewed``: most steps are above zero. Layers that
+    read the same states, as the projections to query, key and value do, share one quantizer, which
+    computes once for all of them.
+    """
+
+    def __init__(self, width: int, *, spread: Spread | None = None, skewed: bool = False) -> None:
+        self.spread = spread
+        self.zero = SKEWED_ZERO if skewed else STEPS + 1
+        self._steps = SKEWED_STEPS if skewed else STEPS
+        self._below = SKEWED_STEPS / SKEWED_ZERO if skewed else 1.0
+        self._rounder = torch.full((width,), ROUNDER + self.zero)
+        self._last: _LastRead | None = None
+        if spread is not None:
+            self._inverse = spread.width.reciprocal()
+            self._shift = -spread.middle * self._inverse
+
+    def read(self, states: torch.Tensor, *, reader: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (..., in) as integers (tokens, in) of uint8 and the scale of each (tokens, 1).
+
+        A reader that asks twice gets the states quantized again: they may have been changed in
+        place since.
+        """
+        last = self._last
+        if last is None or last.states() is not states or id(reader) in last.readers:
+            integers, scales = self._quantized(states.reshape(-1, states.shape[-1]))
+            last = self._last = _LastRead(weakref.ref(states), integers, scales, set())
+        last.readers.add(id(reader))
+        return last.integers, last.scales
+
+    def _quantized(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.spread is not None:
+            tokens = torch.addcmul(self._shift, tokens, self._inverse)
+        largest = self._largest(tokens)
+        # The lowest eight bits of a float that was rounded by an addition are the integer.
+        rounded = torch.addcmul(self._rounder, tokens, self._steps / largest)
+        return rounded.view(torch.int32).to(torch.uint8), largest / self._steps
+
+    def _largest(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(tokens, 1): the value of the last step above zero; no value below is further away."""
+        high = tokens.amax(1, keepdim=True)
+        low = tokens.amin(1, keepdim=True)
+        return torch.maximum(high, low.mul_(-self._below)).clamp_min_(TINY)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was read last is not copied with the model."""
+        return {**self.__dict__, "_last": None}
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with weights and inputs of 8 bits. ``weight`` is opaque to all but oneDNN.
+
+    With ``then_gelu`` an exact GELU follows.
     """
 
     def __init__(
         self,
         plain: nn.Linear,
         *,
-        spread: Spread | None = None,
-        skewed: bool = False,
+        quantizer: TokenQuantizer | None = None,
         then_gelu: bool = False,
     ) -> None:
         super().__init__()
         weight = plain.weight.detach().float()
         bias = torch.zeros(len(weight)) if plain.bias is None else plain.bias.detach().float()
-        self.spread = spread
-        self._skewed = skewed
+        self.quantizer = quantizer or TokenQuantizer(plain.in_features)
         self._then_gelu = then_gelu
+        spread = self.quantizer.spread
         if spread is not None:
             bias = bias + weight @ spread.middle
             weight = weight * spread.width
-            self._inverse = spread.width.reciprocal()
-            self._shift = -spread.middle * self._inverse
         whole, self._scales = quantized(weight)
-        zero = SKEWED_ZERO if skewed else STEPS + 1
         self._bias = bias
-        self._of_zero = -zero * self._scales * whole.float().sum(1)
-        self._rounder = torch.full((plain.in_features,), ROUNDER + zero)
+        self._of_zero = -self.quantizer.zero * self._scales * whole.float().sum(1)
         self._no_zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.weight = _operators().qlinear_prepack(whole, None)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
-        tokens = states.reshape(-1, states.shape[-1])
-        if self.spread is not None:
-            tokens = torch.addcmul(self._shift, tokens, self._inverse)
-        steps = SKEWED_STEPS if self._skewed else STEPS
-        largest = self._largest(tokens)
-        # The lowest eight bits of a float that was rounded by an addition are the integer.
-        rounded = torch.addcmul(self._rounder, tokens, steps / largest)
+        integers, scales = self.quantizer.read(states, reader=self)
         products = _operators().qlinear_pointwise(
-            rounded.view(torch.int32).to(torch.uint8),
+            integers,
             *(1.0, 0, self.weight, self._scales, self._no_zeros, self._of_zero),
             *(1.0, 0, torch.float32, "none", [], ""),
         )
-        found = torch.addcmul(self._bias, products, largest / steps, out=products)
+        output = torch.addcmul(self._bias, products, scales, out=products)
         if self._then_gelu:
-            torch.ops.aten.gelu_(found)
-        return found.view(*states.shape[:-1], -1)
-
-    def _largest(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(tokens, 1): what the last step above zero stands for; below it nothing is further."""
-        high = tokens.amax(1, keepdim=True)
-        low = tokens.amin(1, keepdim=True)
-        below = SKEWED_STEPS / SKEWED_ZERO if self._skewed else 1.0
-        return torch.maximum(high, low.mul_(-below)).clamp_min_(TINY)
+            torch.ops.aten.gelu_(output)
+        return output.view(*states.shape[:-1], -1)
 
 
 def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

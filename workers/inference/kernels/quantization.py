@@ -8,6 +8,7 @@ nearest to what it computes in float32.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from jobs.errors import ModelFailure
 from workers.inference.batching.memory import is_out_of_memory
 from workers.inference.kernels import onednn_linear
-from workers.inference.kernels.int8_linear import Int8Linear, Spread
+from workers.inference.kernels.int8_linear import TINY, Int8Linear, Spread, TokenQuantizer
 
 log = structlog.get_logger()
 
@@ -41,16 +42,17 @@ def quantized(model: PreTrainedModel) -> PreTrainedModel:
             code="int8_needs_cpu",
         )
     places = list(_linears(model))
-    states = _made_up(model, {layer for _, _, layer in places})
-    before = {id(getattr(module, name)) for module, name, _ in onednn_linear.activated(model)}
+    inputs = _sample_inputs(model, {layer for _, _, layer in places})
+    before_gelu = {id(getattr(module, name)) for module, name, _ in onednn_linear.activated(model)}
     for module, _, activation in list(onednn_linear.activated(model)):
         setattr(module, activation, nn.Identity())
-    made: dict[int, Int8Linear] = {}  # a layer that two modules share stays shared
+    layers = {id(layer): layer for _, _, layer in places}  # a layer that two modules share stays so
+    quantized_layers: dict[int, Int8Linear] = {}
+    for group in _same_input(list(layers.values()), inputs):
+        nearest = _nearest(group, inputs.get(id(group[0])), before_gelu=before_gelu)
+        quantized_layers |= {id(layer): new for layer, new in zip(group, nearest, strict=True)}
     for module, name, layer in places:
-        if id(layer) not in made:
-            gelu = id(layer) in before
-            made[id(layer)] = _nearest(layer, states.get(id(layer)), then_gelu=gelu)
-        setattr(module, name, made[id(layer)])
+        setattr(module, name, quantized_layers[id(layer)])
     return model
 
 
@@ -62,21 +64,31 @@ def _linears(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, nn.Linear
                 yield module, name, child
 
 
-@torch.inference_mode()
-def _made_up(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, torch.Tensor]:
-    """What goes into layers when the model reads made-up tokens, by the layer's id.
+@dataclass(frozen=True)
+class _Input:
+    """The states that a layer read, and the tensor that it was given."""
 
-    Nothing, for a model that needs more than tokens: its channels are taken as they come.
+    states: torch.Tensor  # (tokens, in), a copy
+    given: torch.Tensor
+
+
+@torch.inference_mode()
+def _sample_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, _Input]:
+    """What layers read when the model computes made-up tokens, by the layer's id.
+
+    Empty for a model that needs more than tokens: its channels are quantized as they come.
     """
     config = model.config
     size = getattr(config, "vocab_size", None) or 2
     room = getattr(config, "max_position_embeddings", None) or TOKENS
     tokens = max(1, min(TOKENS, room - 2))
     ids = torch.randint(size, (ROWS, tokens), generator=torch.Generator().manual_seed(0))
-    found: dict[int, torch.Tensor] = {}
+    inputs: dict[int, _Input] = {}
 
     def keep(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        found.setdefault(id(layer), given[0].reshape(-1, given[0].shape[-1]))
+        if id(layer) not in inputs:
+            states = given[0].reshape(-1, given[0].shape[-1]).clone()
+            inputs[id(layer)] = _Input(states, given=given[0])
 
     hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
     base: Any = model.base_model
@@ -89,18 +101,58 @@ def _made_up(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, torch.
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return inputs
+
+
+def _same_input(layers: list[nn.Linear], inputs: dict[int, _Input]) -> list[list[nn.Linear]]:
+    """Layers in groups that read the same tensor, unchanged between them."""
+    groups: list[list[nn.Linear]] = []
+    for layer in layers:
+        group = groups[-1] if groups else []
+        mine, theirs = inputs.get(id(layer)), inputs.get(id(group[0])) if group else None
+        if (
+            mine is not None
+            and theirs is not None
+            and mine.given is theirs.given
+            and torch.equal(mine.states, theirs.states)
+        ):
+            group.append(layer)
+        else:
+            groups.append([layer])
+    return groups
 
 
 @torch.no_grad()
-def _nearest(layer: nn.Linear, states: torch.Tensor | None, *, then_gelu: bool) -> Int8Linear:
-    """The layer in 8 bits, in the way that is nearest to it on these states."""
-    if states is None or not states.isfinite().all():
-        return Int8Linear(layer, then_gelu=then_gelu)
-    ways = (
-        Int8Linear(layer, then_gelu=then_gelu),
-        Int8Linear(layer, then_gelu=then_gelu, skewed=True),
-        Int8Linear(layer, then_gelu=then_gelu, spread=Spread.of(states, layer.weight)),
-    )
-    exact = nn.functional.gelu(layer(states)) if then_gelu else layer(states)
-    return min(ways, key=lambda way: float((way(states) - exact).square().mean()))
+def _nearest(
+    layers: list[nn.Linear], given: _Input | None, *, before_gelu: set[int]
+) -> list[Int8Linear]:
+    """Layers of one input in 8 bits, their inputs quantized in the way with the least error."""
+    width = layers[0].in_features
+
+    def build(quantizer: TokenQuantizer) -> list[Int8Linear]:
+        return [
+            Int8Linear(layer, quantizer=quantizer, then_gelu=id(layer) in before_gelu)
+            for layer in layers
+        ]
+
+    if given is None or not given.states.isfinite().all():
+        return build(TokenQuantizer(width))
+    states = given.states
+    weights = torch.cat([layer.weight for layer in layers])
+    candidates = [
+        build(TokenQuantizer(width)),
+        build(TokenQuantizer(width, skewed=True)),
+        build(TokenQuantizer(width, spread=Spread.of(states, weights))),
+    ]
+    exact = [
+        nn.functional.gelu(layer(states)) if id(layer) in before_gelu else layer(states)
+        for layer in layers
+    ]
+
+    def error(candidate: list[Int8Linear]) -> float:
+        return sum(
+            float((int8(states) - target).square().mean() / target.square().mean().clamp_min(TINY))
+            for int8, target in zip(candidate, exact, strict=True)
+        )
+
+    return min(candidates, key=error)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workers.inference.kernels.int8_linear import PAIR, Int8Linear, Spread, quantized
+from workers.inference.kernels.int8_linear import (
+    PAIR,
+    Int8Linear,
+    Spread,
+    TokenQuantizer,
+    quantized,
+)
 
 SIZES = [(384, 384), (384, 70), (33, 20), (1, 3), (130, 1)]
 
@@ -27,6 +35,15 @@ def some_states(tokens: int, columns: int, *, seed: int = 0) -> torch.Tensor:
     return torch.randn(tokens, columns, generator=random) * sizes + middles
 
 
+def spread_layer(plain: nn.Linear, states: torch.Tensor) -> Int8Linear:
+    spread = Spread.of(states, plain.weight)
+    return Int8Linear(plain, quantizer=TokenQuantizer(plain.in_features, spread=spread))
+
+
+def skewed_layer(plain: nn.Linear, skewed: bool = True) -> Int8Linear:  # noqa: FBT001, FBT002
+    return Int8Linear(plain, quantizer=TokenQuantizer(plain.in_features, skewed=skewed))
+
+
 def error(found: torch.Tensor, exact: torch.Tensor) -> float:
     """Relative, of all numbers together."""
     return float((found - exact).norm() / exact.norm())
@@ -37,7 +54,7 @@ def error(found: torch.Tensor, exact: torch.Tensor) -> float:
 @pytest.mark.parametrize("bias", [True, False])
 def test_what_comes_out_is_near_the_plain_layer(columns: int, rows: int, bias: bool) -> None:  # noqa: FBT001
     plain, states = layer(columns, rows, bias=bias), some_states(50, columns)
-    for made in (Int8Linear(plain), Int8Linear(plain, spread=Spread.of(states, plain.weight))):
+    for made in (Int8Linear(plain), spread_layer(plain, states)):
         assert error(made(states), plain(states)) < 0.03
 
 
@@ -45,7 +62,7 @@ def test_what_comes_out_is_near_the_plain_layer(columns: int, rows: int, bias: b
 def test_a_spread_brings_uneven_channels_nearer() -> None:
     plain, states = layer(384, 384), some_states(200, 384)
     states[:, 7] += 60
-    even = Int8Linear(plain, spread=Spread.of(states, plain.weight))
+    even = spread_layer(plain, states)
     assert error(even(states), plain(states)) < error(Int8Linear(plain)(states), plain(states)) / 3
 
 
@@ -53,7 +70,7 @@ def test_a_spread_brings_uneven_channels_nearer() -> None:
 @pytest.mark.parametrize("size", [1.0, 30.0])
 def test_what_is_behind_a_gelu_is_nearer_with_most_steps_above_zero(size: float) -> None:
     plain, states = layer(256, 64), nn.functional.gelu(some_states(80, 256) * size)
-    skewed, even = (Int8Linear(plain, skewed=each)(states) for each in (True, False))
+    skewed, even = (skewed_layer(plain, each)(states) for each in (True, False))
     assert error(skewed, plain(states)) < error(even, plain(states)) < 0.03
 
 
@@ -61,7 +78,7 @@ def test_what_is_behind_a_gelu_is_nearer_with_most_steps_above_zero(size: float)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_most_steps_above_zero_are_no_error_where_numbers_are_below(sign: int) -> None:
     plain, states = layer(256, 64, bias=False), sign * some_states(80, 256).abs()
-    assert error(Int8Linear(plain, skewed=True)(states), plain(states)) < 0.15
+    assert error(skewed_layer(plain)(states), plain(states)) < 0.15
 
 
 @torch.inference_mode()
@@ -81,7 +98,7 @@ def test_a_row_has_the_same_bits_in_every_batch(
 ) -> None:
     plain, states = layer(columns, rows), some_states(67, columns)
     states = nn.functional.gelu(states) if skewed else states
-    made = Int8Linear(plain, skewed=skewed)
+    made = skewed_layer(plain, skewed)
     together = made(states)
     for begin, end in ((0, 1), (5, 6), (3, 40), (60, 67)):
         assert torch.equal(made(states[begin:end]), together[begin:end])
@@ -98,7 +115,7 @@ def test_the_largest_numbers_there_are_overflow_nothing(columns: int) -> None:
     plain.weight.copy_(torch.where(torch.arange(32)[:, None] % 2 == 0, 1.0, -1.0))
     states = torch.full((40, columns), 3.0)
     torch.testing.assert_close(Int8Linear(plain)(states), plain(states), rtol=1e-6, atol=0)
-    behind = Int8Linear(plain, skewed=True)
+    behind = skewed_layer(plain)
     torch.testing.assert_close(behind(states), plain(states), rtol=1e-6, atol=0)
 
 
@@ -118,7 +135,7 @@ def test_no_two_neighbours_are_larger_together_than_16_bits_hold(
 @torch.inference_mode()
 def test_zeros_stay_zeros_and_what_is_not_finite_is_not_hidden() -> None:
     plain = layer(64, 8)
-    for made in (Int8Linear(plain), Int8Linear(plain, skewed=True)):
+    for made in (Int8Linear(plain), skewed_layer(plain)):
         states = torch.zeros(4, 64)
         states[1, 3], states[2, 3] = float("nan"), float("inf")
         found = made(states)
@@ -134,3 +151,38 @@ def test_a_weight_of_zeros_is_no_error() -> None:
     with torch.inference_mode():
         found = Int8Linear(plain)(torch.ones(2, 3, 16))
         torch.testing.assert_close(found, plain.bias.expand(2, 3, 4))
+
+
+@torch.inference_mode()
+def test_layers_that_share_a_quantizer_output_what_each_does_alone() -> None:
+    states, other = some_states(30, 64), some_states(7, 64, seed=1)
+    spread = Spread.of(states, layer(64, 64).weight)
+    quantizer = TokenQuantizer(64, spread=spread)
+    plains = [layer(64, rows) for rows in (64, 24, 8)]
+    shared = [Int8Linear(plain, quantizer=quantizer) for plain in plains]
+    alone = [Int8Linear(plain, quantizer=TokenQuantizer(64, spread=spread)) for plain in plains]
+    for each in (states, other, states):
+        for one, another in zip(shared, alone, strict=True):
+            assert torch.equal(one(each), another(each))
+    assert torch.equal(shared[0](other), alone[0](other))
+    assert torch.equal(shared[1](states), alone[1](states))
+
+
+@torch.inference_mode()
+def test_states_that_were_changed_in_place_are_quantized_again() -> None:
+    quantizer = TokenQuantizer(64)
+    first, second = (Int8Linear(layer(64, rows), quantizer=quantizer) for rows in (64, 24))
+    states = some_states(30, 64)
+    first(states), second(states)
+    states *= 2
+    alone = Int8Linear(layer(64, 64))
+    assert torch.equal(first(states), alone(states))
+
+
+@torch.inference_mode()
+def test_quantized_states_are_not_copied_with_a_layer() -> None:
+    made = Int8Linear(layer(64, 8))
+    states = some_states(5, 64)
+    output = made(states)
+    assert copy.deepcopy(made.quantizer)._last is None
+    assert torch.equal(made(states), output)

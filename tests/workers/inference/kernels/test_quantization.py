@@ -73,6 +73,14 @@ def test_the_same_model_is_quantized_to_the_same_integers(folder: Path) -> None:
             assert torch.equal(one._of_zero, other._of_zero)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_query_key_and_value_share_what_they_read(family: Family, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path / "model", family=family)
+    model = loaded(folder, int8=True)._meter.family.model
+    layers = [each for each in model.modules() if type(each) is Int8Linear]
+    assert len({each.quantizer for each in layers}) == 4 * model.config.num_hidden_layers
+
+
 def test_rows_of_one_chunk_do_not_change_each_others_numbers(folder: Path) -> None:
     texts = some_texts(60)
     whole = predictions(folder, texts, int8=True, all_scores=True)
