@@ -33,8 +33,8 @@ assert "torch" not in sys.modules
 import torch
 assert torch.get_num_threads() == threads.share(mine)
 torch.set_num_threads = None  # calling it would be an error
-from workers.inference import loading
-loading.use_threads(mine)
+from workers.inference import model_loader
+model_loader.use_threads(mine)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 READ = """
 import gzip, io, resource, sys
 import pyarrow as pa, pyarrow.parquet as pq
-from jobs.corpora import reading, sources
+from jobs.corpora import readers, sources
 from jobs.kinds import Corpus
 
 class Endless(io.RawIOBase):
@@ -41,7 +41,7 @@ def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 def measure(name, open_):
     source = sources.Source(name=name, fingerprint=lambda: "", open=open_)
     before, rows, bad = peak(), 0, 0
-    for batch in reading.read(source, Corpus(file="f"), max_row_bytes=2**20):
+    for batch in readers.read(source, Corpus(file="f"), max_row_bytes=2**20):
         rows += batch.num_rows
         bad += batch.num_rows - batch.column("error_code").null_count
     print(rows, bad, round(peak() - before))

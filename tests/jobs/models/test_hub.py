@@ -20,10 +20,10 @@ from tests.support.tiny_models import tiny_classifier
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = """
 import sys
-from jobs import models
+from jobs.models import inspection
 from jobs.errors import ModelFailure
 try:
-    print(models.resolve(sys.argv[1], allowed=["hf:org/"]))
+    print(inspection.resolve(sys.argv[1], allowed=["hf:org/"]))
 except ModelFailure as error:
     print(error.code)
 """

@@ -1,6 +1,6 @@
 """A training process that is done leaves at once: it tears nothing down that could wait for ever.
 
-Torn down, a model in ranks made about one of forty runs of three ranks hang (`ending.leave`).
+Torn down, a model in ranks made about one of forty runs of three ranks hang (`shutdown.leave`).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from workers.training import shutdown
 UNWILLING = """
 import atexit, contextlib, sys, threading, time
 from pathlib import Path
-from workers.training import ending, script
+from workers.training import shutdown, train
 
 def wait(*_):
     time.sleep(600)
 
-script.Training.__del__ = wait
+train.Training.__del__ = wait
 atexit.register(wait)
 threading.Thread(target=wait).start()
 with contextlib.suppress(OSError):
     print("printed", end="")
-script.main(Path(sys.argv[1]))
+train.main(Path(sys.argv[1]))
 """
 """A process in which whatever is torn down waits."""
 

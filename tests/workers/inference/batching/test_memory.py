@@ -52,7 +52,7 @@ def cramped(folder: Path, *, room: int) -> Classifier:
 MAPPED = """
 import ctypes, sys
 import torch
-from workers.inference import memory
+from workers.inference.batching import memory
 
 class Info(ctypes.Structure):  # struct mallinfo2
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
