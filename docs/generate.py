@@ -1,6 +1,7 @@
-"""The parts of the documentation that are made from code: state charts, faults, settings, values.
+"""The parts of the documentation that are made from code.
 
-``python docs/generate.py`` rewrites them between their markers; ``--check`` changes nothing and
+State charts, faults, settings and values stand between markers in their pages; the picture of the
+rooms is a file. ``python docs/generate.py`` rewrites all of them; ``--check`` changes nothing and
 fails when one is stale.
 """  # noqa: INP001 - a program beside the packages, not one of them
 
@@ -15,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import rooms
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -31,15 +33,16 @@ PREFIX = "NIGHTSHIFT_"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when every page is up to date, or was made so; 1 when ``--check`` finds a stale one."""
+    """0 when all is up to date, or was rewritten; 1 when ``--check`` finds a stale one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, fail if stale")
     check = parser.parse_args(arguments).check
-    stale = [path for path in PAGES if renewed(path) != path.read_text(encoding="utf-8")]
+    made = {path: renewed(path) for path in PAGES} | {path: make() for path, make in FILES.items()}
+    stale = [path for path, text in made.items() if text != _read(path)]
     for path in stale:
         sys.stdout.write(f"{path.name} is stale\n" if check else f"{path.name} is rewritten\n")
         if not check:
-            path.write_text(renewed(path), encoding="utf-8")
+            path.write_text(made[path], encoding="utf-8")
     return 1 if check and stale else 0
 
 
@@ -114,18 +117,18 @@ def _row(value: Conversion) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _outcome(found: object) -> str:
-    """Codes say whether the row or the corpus is refused."""
-    match found:
+def _outcome(value: object) -> str:
+    """A text, or a code and whether the row or the whole corpus is refused with it."""
+    match value:
         case None:
             return "null"
         case RowCode():
-            return f"row: `{found}`"
+            return f"row: `{value}`"
         case Refused():
-            return f"corpus: `{found}`"
+            return f"corpus: `{value}`"
         case tuple():
-            return ", ".join(map(_code, found)) or "none"
-    return _code(str(found))
+            return ", ".join(map(_code, value)) or "none"
+    return _code(str(value))
 
 
 def _code(text: str) -> str:
@@ -161,6 +164,14 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "values of Arrow": arrow_values,
     },
 }
+
+
+FILES: dict[Path, Callable[[], str]] = {DOCS / "pictures" / "rooms.svg": rooms.picture}
+"""Files that are made as a whole."""
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _code_of(rule: faults.Rule) -> str:

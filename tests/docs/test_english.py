@@ -1,0 +1,104 @@
+"""Phrases that must not come back, in pages, docstrings, comments and messages."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PHRASES = {
+    r"so (?:many|much|long|far) (?:rows|texts|tokens|steps|at a time|times|numbers)": "a count",
+    r"one in so": "every nth",
+    r"to be had": "available, free",
+    r"of old": "earlier, old",
+    r"anew": "again",
+    r"(?:tells?|told|telling) of": "report, describe",
+    r"comes? to have": "get, have",
+    r"what is said": "name the thing",
+    r"whoever": "the client, the caller, anyone who",
+    r"nobody": "no one, no process, name them",
+    r"what (?:becomes?|became|came|comes) of": "the result, how it ends",
+    r"makes? of (?:it|them|this|that|a|an|the)\b(?! model)": "turns into",
+    r"at the door": "before it is accepted",
+    r"of them that": "name them",
+    r"some (?:hundred|thousand|dozen)": "about a hundred, a few hundred",
+    r"says? (?:numbers|logits|scores|labels|tokens|a number)": "output",
+    r"if need be": "if necessary",
+    r"in vain": "useless, wasted",
+    r"to and fro": "back and forth",
+    r"hangs? on\b(?! to)": "depends on",
+    r"thrift|would they|were they|be it": "plain words",
+}
+"""What must not be written, and what stands in its place."""
+
+CLEAN = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/glossary.md",
+    "docs/generate.py",
+    "docs/rooms.py",
+    "tests/docs",
+)
+"""Files and folders that hold none of the phrases."""
+
+FILES = sorted(
+    path
+    for place in CLEAN
+    for path in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*"))
+    if path.suffix in {".md", ".py"} and path != Path(__file__)
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_phrase_does_not_come_back(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    prose = python_prose(text) if path.suffix == ".py" else [markdown_prose(text)]
+    found = [hit for each in prose for hit in phrases(each)]
+    assert found == []
+
+
+def test_a_phrase_is_found_in_comments_docstrings_and_messages() -> None:
+    code = '"""Read anew."""\nanew = 1  # nobody\nraise ValueError(f"so many rows: {anew}")\n'
+    assert [hit for each in python_prose(code) for hit in phrases(each)] == [
+        "anew: again",
+        "so many rows: a count",
+        "nobody: no one, no process, name them",
+    ]
+
+
+def test_code_on_a_page_is_no_prose() -> None:
+    page = "Run `anew` or\n```console\n$ anew\n```\nand read it\nanew."
+    assert phrases(markdown_prose(page)) == ["anew: again"]
+
+
+def phrases(text: str) -> list[str]:
+    """Each phrase of the list that the text has, with what to write in its place."""
+    flat = re.sub(r"\s+", " ", text)
+    return [
+        f"{hit[0]}: {instead}"
+        for phrase, instead in PHRASES.items()
+        for hit in re.finditer(rf"\b(?:{phrase})\b", flat, re.IGNORECASE)
+    ]
+
+
+def markdown_prose(text: str) -> str:
+    """A page without its code."""
+    return re.sub(r"```.*?```|`[^`]*`", " ", text, flags=re.DOTALL)
+
+
+def python_prose(text: str) -> Iterator[str]:
+    """Every string of several words, then the comments."""
+    nodes = ast.walk(ast.parse(text))
+    strings = (node.value for node in nodes if isinstance(node, ast.Constant))
+    yield from (value for value in strings if isinstance(value, str) and " " in value)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = (token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT)
+    yield " ".join(comments)
