@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from benchmarks import corpora, machine
 from jobs import objects
 from jobs.corpora import readers, sources
-from jobs.decisions.chunking import Limits
+from jobs.decisions.chunking import ChunkLimits
 from jobs.kinds import Corpus
 from jobs.ledger.plans import Progress
 from jobs.results import parts
@@ -90,7 +90,7 @@ def _ratio(seconds: dict[str, list[float]]) -> float:
 def _plan(corpus: Path, out: Path) -> int:
     """What the planner does with a corpus, but for its rows in the ledger; the rows it wrote."""
     settings = Settings()
-    limits = Limits(
+    limits = ChunkLimits(
         chunk_rows=settings.chunk_rows,
         chunk_bytes=settings.chunk_bytes,
         shard_rows=settings.shard_rows,

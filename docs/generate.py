@@ -140,13 +140,15 @@ def _code(text: str) -> str:
 
 def faults_table() -> str:
     """Every rule of the classification of faults, in the order in which they are tried."""
-    places = list(faults.Place)
+    stages = list(faults.Stage)
     rows = [
-        f"| {rule.what} | {' | '.join(rule.at(place) for place in places)} | {_code_of(rule)} |"
+        " | ".join(
+            [f"| {rule.what}", *(rule.blame_at(stage) for stage in stages), f"{_code_of(rule)} |"]
+        )
         for rule in faults.RULES
     ]
-    head = f"| what is raised | {' | '.join(places)} | code |"
-    return "\n".join([head, "|---" * (len(places) + 2) + "|", *rows])
+    head = f"| what is raised | {' | '.join(stages)} | code |"
+    return "\n".join([head, "|---" * (len(stages) + 2) + "|", *rows])
 
 
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
@@ -174,7 +176,7 @@ def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
-def _code_of(rule: faults.Rule) -> str:
+def _code_of(rule: faults.FaultRule) -> str:
     return f"`{rule.code}`" if rule.code else "its own"
 
 

@@ -96,7 +96,7 @@ def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: floa
             with sessions.begin() as session:
                 return work(session)
         except MAY_PASS as error:
-            if not faults.passes(error) or time.monotonic() + pause > deadline:
+            if not faults.is_transient(error) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)

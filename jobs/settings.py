@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.decisions.faults import Limits
+from jobs.decisions.faults import RetryLimits
 
 
 class Settings(BaseSettings):
@@ -179,9 +179,9 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.lease_seconds)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> RetryLimits:
         """How often and how long what fails is tried again."""
-        return Limits(tries=self.fault_tries, outage=timedelta(seconds=self.outage_seconds))
+        return RetryLimits(tries=self.fault_tries, outage=timedelta(seconds=self.outage_seconds))
 
     @property
     def redispatch(self) -> timedelta:

@@ -11,7 +11,7 @@ import structlog
 
 from jobs import database
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Place
+from jobs.decisions.faults import Blame, Stage
 from jobs.ledger import step_leases
 from jobs.ledger.step_leases import Step, StepLease
 from workers.context import Context
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 PATIENCE = 20.0
 """Seconds that a claim or release waits for Postgres to come back."""
 
-PLACES = {Step.PLAN: Place.PLANNING, Step.FINALIZE: Place.FINALIZING}
+STAGES = {Step.PLAN: Stage.PLANNING, Step.FINALIZE: Stage.FINALIZING}
 ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What is raised to end a process. Any other exception is a fault, a library's panic too."""
 
@@ -71,7 +71,7 @@ def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | Non
 
 
 def _judge(error: BaseException, lease: StepLease, *, step: Step, context: Context) -> None:
-    found = faults.diagnose(error, place=PLACES[step])
+    found = faults.diagnose(error, stage=STAGES[step])
     if found.blame is Blame.LEASE:
         log.info("a step stops", job_id=lease.job_id, step=step, reason=found.message)
     else:

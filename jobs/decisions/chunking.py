@@ -12,30 +12,29 @@ FIRST_SHARD_ROWS = 2_000
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The most that one chunk and one shard may hold."""
+class ChunkLimits:
+    """Upper bounds of one chunk and of one shard."""
 
     chunk_rows: int
     chunk_bytes: int
     shard_rows: int
     shard_bytes: int
 
-    def rows_of_shard(self, index: int) -> int:
-        """The most rows of the shard with this index."""
+    def max_rows_of_shard(self, index: int) -> int:
         return min(self.shard_rows, FIRST_SHARD_ROWS << min(index, 20))
 
 
-def cut(sizes: Sequence[int], *, rows: int, size: int) -> list[int]:
-    """Row counts of consecutive chunks, each of at most ``rows`` rows and ``size`` bytes.
+def cut(sizes: Sequence[int], *, max_rows: int, max_bytes: int) -> list[int]:
+    """Row counts of consecutive chunks, each of at most ``max_rows`` rows and ``max_bytes`` bytes.
 
-    A row larger than ``size`` stands alone. The counts add up to ``len(sizes)``.
+    A row larger than ``max_bytes`` is a chunk of its own. The counts add up to ``len(sizes)``.
     """
     sums = [0, *itertools.accumulate(sizes)]
     chunks: list[int] = []
     start = 0
     while start < len(sizes):
-        last = min(start + rows, len(sizes))
-        end = bisect.bisect_right(sums, sums[start] + size, lo=start + 1, hi=last + 1) - 1
+        last = min(start + max_rows, len(sizes))
+        end = bisect.bisect_right(sums, sums[start] + max_bytes, lo=start + 1, hi=last + 1) - 1
         end = max(end, start + 1)
         chunks.append(end - start)
         start = end

@@ -1,7 +1,7 @@
-"""How many failed rows a job may have, and when it is certain that it has more.
+"""How many failed rows a job may have, and when it is certain to exceed that.
 
-A row that failed is an error row of a part, whoever found it bad: the planner, the tokenizer, the
-model. Without a limit of its own a job may have all of its rows but one fail.
+A failed row is an error row of a part, whether the planner, the tokenizer or the model refused it.
+Without a limit of its own, a job succeeds if at least one row has a result.
 """
 
 from __future__ import annotations
@@ -13,57 +13,58 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Self
 
-ENOUGH: dict[str, int] = {
+CONCLUSIVE_ROWS: dict[str, int] = {
     "row_crashed_worker": 10,
     "row_failed": 100,
     "pipeline_failed": 100,
     "not_finite": 100,
     "out_of_memory": 100,
 }
-"""Rows of one code after which a job ends if not one row has a result yet.
+"""Failed rows of one code after which a job ends, if not one row has a result yet.
 
-What a worker dies of costs the most; what the model raises is hardly of the rows' making, when not
-one of them went through."""
+Rows that kill a worker cost the most. Exceptions of the model are hardly the fault of the rows if
+not one row succeeded."""
 
-ENOUGH_OF_THE_CORPUS = 1_000
-"""The same of other codes: such rows cost little, and a sorted corpus begins with its bad ones."""
+DEFAULT_CONCLUSIVE_ROWS = 1_000
+"""The same for every other code: such rows cost little, and in a sorted corpus bad rows may come
+first."""
 
-_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-[0-9]{1,2})? *%?")
-_SHOWN = 5
+_QUANTITY = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-[0-9]{1,2})? *%?")
+_MAX_LISTED = 5
 """Codes in a message."""
 
 
 @dataclass(frozen=True)
-class Limit:
-    """Rows that may fail: a number, or a share of all; neither: all but one."""
+class FailureLimit:
+    """Rows that may fail: a count, or a share of all rows; with neither, all rows but one."""
 
     rows: int | None = None
     share: Fraction | None = None
 
     @classmethod
     def parse(cls, value: str | float | None) -> Self:
-        """From a spec's ``max_failed``. Raises ``ValueError`` for what is neither."""
+        """From a spec's ``max_failed``. Raises ``ValueError`` for any other form."""
         if value is None:
             return cls()
         text = str(value).strip()
-        if _NUMBER.fullmatch(text) is None:
+        if _QUANTITY.fullmatch(text) is None:
             raise ValueError(_must_be(value))
-        number = Fraction(text.rstrip("% "))
-        if text.endswith("%") and number <= 100:  # noqa: PLR2004 - per cent
-            return cls(share=number / 100)
-        if not text.endswith("%") and 0 < number < 1:
-            return cls(share=number)
-        if not text.endswith("%") and number.denominator == 1:
-            return cls(rows=int(number))
+        quantity = Fraction(text.rstrip("% "))
+        if text.endswith("%") and quantity <= 100:  # noqa: PLR2004 - per cent
+            return cls(share=quantity / 100)
+        if not text.endswith("%") and 0 < quantity < 1:
+            return cls(share=quantity)
+        if not text.endswith("%") and quantity.denominator == 1:
+            return cls(rows=int(quantity))
         raise ValueError(_must_be(value))
 
     @property
     def allows_all(self) -> bool:
-        """A job with this limit succeeds even if every row fails."""
+        """Whether a job with this limit succeeds even if every row fails."""
         return self.share == 1
 
     def of(self, total: int) -> int:
-        """Rows that may fail of a job of ``total`` rows."""
+        """How many of ``total`` rows may fail."""
         if self.rows is not None:
             return self.rows
         return total - 1 if self.share is None else int(self.share * total)
@@ -76,8 +77,8 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class RowErrors:
-    """Error rows of one code; the example is the first of them in the order of the corpus."""
+class RowErrorGroup:
+    """The error rows of one code, with the first of them in corpus order as the example."""
 
     code: str
     rows: int
@@ -88,64 +89,73 @@ class RowErrors:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What is known of a job's failed rows; sums over the chunks that are done."""
+class FailureCounts:
+    """Failed rows of a job, summed over its finished chunks."""
 
-    rows_total: int | None  # none: it is not planned to the end
+    rows_total: int | None  # None: planning has not finished
     rows_failed: int
     has_results: bool  # at least one row did not fail
     codes: Mapping[str, int] = field(default_factory=dict)
 
 
-class Verdict(StrEnum):
-    """Why a job ends."""
+class FailureVerdict(StrEnum):
+    """Why failed rows end a job."""
 
     OVER = "over"  # more rows failed than its limit allows
     ALL = "all"  # every row failed
-    ALIKE = "alike"  # so did its first ones, for one and the same reason
+    ALIKE = "alike"  # its first rows all failed, conclusively many of them with the same code
 
 
-def judge(tally: Tally, limit: Limit) -> Verdict | None:
-    """Why the job ends now; ``None``: it goes on, or it has ended well."""
+def judge(counts: FailureCounts, limit: FailureLimit) -> FailureVerdict | None:
+    """Why the job fails now; ``None`` if it goes on, or has succeeded."""
     if limit.allows_all:
         return None
-    if limit.rows is not None and tally.rows_failed > limit.rows:
-        return Verdict.OVER
-    if tally.rows_total is not None and tally.rows_failed > limit.of(tally.rows_total):
-        return Verdict.ALL if tally.rows_failed == tally.rows_total else Verdict.OVER
-    if not tally.has_results and any(enough(*each) for each in tally.codes.items()):
-        return Verdict.ALIKE
+    if limit.rows is not None and counts.rows_failed > limit.rows:
+        return FailureVerdict.OVER
+    if counts.rows_total is not None and counts.rows_failed > limit.of(counts.rows_total):
+        failed_all = counts.rows_failed == counts.rows_total
+        return FailureVerdict.ALL if failed_all else FailureVerdict.OVER
+    if not counts.has_results and any(is_conclusive(*item) for item in counts.codes.items()):
+        return FailureVerdict.ALIKE
     return None
 
 
-def enough(code: str, rows: int) -> bool:
-    """Whether this many failed rows of one code, and no result, mean that the others fail too."""
-    return rows >= ENOUGH.get(code, ENOUGH_OF_THE_CORPUS)
+def is_conclusive(code: str, rows: int) -> bool:
+    """Whether this many failed rows of one code, without a result, mean that all will fail."""
+    return rows >= CONCLUSIVE_ROWS.get(code, DEFAULT_CONCLUSIVE_ROWS)
 
 
-def message(verdict: Verdict, tally: Tally, limit: Limit, *, errors: Sequence[RowErrors]) -> str:
-    """Why the job failed, with its errors by code, most frequent first, and what to do."""
+def message(
+    verdict: FailureVerdict,
+    counts: FailureCounts,
+    limit: FailureLimit,
+    *,
+    errors: Sequence[RowErrorGroup],
+) -> str:
+    """Why the job failed, its errors by code, most frequent first, and what to do."""
     match verdict:
-        case Verdict.OVER:
-            said = f"{_rows(tally.rows_failed)} failed, and max_failed allows {limit}"
-            advice = "mend what they fail for, or allow more with max_failed"
-        case Verdict.ALL:
-            said = f"all {_rows(tally.rows_failed)} failed"
-            advice = "mend what they fail for; max_failed 100% would let such a job succeed"
-        case Verdict.ALIKE:
-            said = f"the first {_rows(tally.rows_failed)} that were done all failed"
-            advice = "mend what they fail for; a job with max_failed 100% does the others too"
-    return f"{said}{_listed(errors)}; {advice}"
+        case FailureVerdict.OVER:
+            reason = f"{_rows(counts.rows_failed)} failed, and max_failed allows {limit}"
+            advice = "fix what makes them fail, or allow more with max_failed"
+        case FailureVerdict.ALL:
+            reason = f"all {_rows(counts.rows_failed)} failed"
+            advice = "fix what makes them fail; max_failed 100% would let such a job succeed"
+        case FailureVerdict.ALIKE:
+            reason = f"the first {_rows(counts.rows_failed)} that were done all failed"
+            advice = (
+                "fix what makes them fail; a job with max_failed 100% processes the other rows too"
+            )
+    return f"{reason}{_listed(errors)}; {advice}"
 
 
-def _listed(errors: Sequence[RowErrors]) -> str:
+def _listed(errors: Sequence[RowErrorGroup]) -> str:
     if not errors:
         return ""
-    counts = ", ".join(f"{each.rows:,} {each.code}" for each in errors[:_SHOWN])
-    more = f" and {len(errors) - _SHOWN} more codes" if len(errors) > _SHOWN else ""
+    counts = ", ".join(f"{error.rows:,} {error.code}" for error in errors[:_MAX_LISTED])
+    more = f" and {len(errors) - _MAX_LISTED} more codes" if len(errors) > _MAX_LISTED else ""
     first = errors[0]
-    place = f"row {first.row:,}" if first.line is None else f"line {first.line:,}"
-    return f": {counts}{more}; such as {place}: {first.message}"
+    where = f"row {first.row:,}" if first.line is None else f"line {first.line:,}"
+    return f": {counts}{more}; such as {where}: {first.message}"
 
 
 def _rows(count: int) -> str:

@@ -1,8 +1,8 @@
 """Whose fault an exception is, and what follows: one table for planners, workers and hosts.
 
-``diagnose`` finds the first rule of ``RULES`` that names the exception; ``ends`` and ``pause`` say
-how often and how soon work is tried again. Classes of libraries are matched by their qualified
-names, so nothing is imported for it. The table is shown in docs/faults.md.
+``diagnose`` applies the first rule of ``RULES`` that matches the exception; ``gives_up`` and
+``backoff`` decide how often and how soon work is retried. Rules match the classes of libraries by
+their qualified names, so this module imports none of them. docs/faults.md shows the table.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Blame(StrEnum):
     """Whose fault an exception is."""
 
     ROW = "row"  # it becomes an error row
-    JOB = "job"  # or its corpus's, or its model's: the job fails at once
+    JOB = "job"  # of the job, its corpus or its model: the job fails at once
     ENGINE = "engine"  # of our code or a library: a few tries, then the job fails
-    TRANSIENT = "transient"  # it passes: tried again for as long as an outage may take
+    TRANSIENT = "transient"  # it passes: retried for as long as an outage may last
     LEASE = "lease"  # another process owns the work now: stop, write nothing
 
 
-class Place(StrEnum):
+class Stage(StrEnum):
     """Where an exception was raised."""
 
     PLANNING = "planning"
@@ -38,29 +38,29 @@ class Place(StrEnum):
     HOST = "host"  # of a training run
 
 
-LONGEST_PAUSE = timedelta(seconds=60)
-LEAST_TRIES = 20
-"""Tries before an outage can end a job: while it is paused, or no worker lives, time passes without
-any."""
+MAX_BACKOFF = timedelta(seconds=60)
+MIN_OUTAGE_TRIES = 20
+"""Tries before an outage can end a job. While a job is paused or no worker is alive, time passes
+without a try."""
 UNEXPECTED = "unexpected_error"
-"""The code of a job that an exception of the engine ended."""
-LONGEST_MESSAGE = 1_000
+"""The code of a job that fails with an exception of the engine."""
+MAX_MESSAGE_CHARACTERS = 1_000
 
-MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""Words of a plain ``RuntimeError`` of CUDA, MPS and the CPU allocator."""
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""Phrases of the plain ``RuntimeError`` that CUDA, MPS and the CPU allocator raise."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Bounds of trying again."""
+class RetryLimits:
+    """When retrying ends."""
 
-    tries: int  # of what is the engine's fault
-    outage: timedelta  # that what is transient may last
+    tries: int  # for a fault of the engine
+    outage: timedelta  # for a transient fault
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Whose fault an exception is, with the code and message that a job would fail with."""
+    """Whose fault an exception is, with the code and message of a job that fails for it."""
 
     blame: Blame
     code: str
@@ -68,46 +68,44 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Exceptions that are judged alike; ``classes`` are qualified names of classes or bases."""
+class FaultRule:
+    """Exceptions with the same blame; ``classes`` are qualified names of classes or their bases."""
 
     what: str
     classes: tuple[str, ...]
     blame: Blame
-    code: str = ""  # empty: that of the exception
-    elsewhere: Mapping[Place, Blame] = field(default_factory=dict)
+    code: str = ""  # empty: the exception's own
+    elsewhere: Mapping[Stage, Blame] = field(default_factory=dict)
     errnos: frozenset[int] = frozenset()  # empty: any
-    sqlstates: tuple[str, ...] = ()  # beginnings; empty: any
-    words: tuple[str, ...] = ()  # of the message; empty: any
+    sqlstates: tuple[str, ...] = ()  # prefixes; empty: any
+    phrases: tuple[str, ...] = ()  # one of them is in the message; empty: any message
 
-    def at(self, place: Place) -> Blame:
-        """Whose fault it is when raised at this place."""
-        return self.elsewhere.get(place, self.blame)
+    def blame_at(self, stage: Stage) -> Blame:
+        return self.elsewhere.get(stage, self.blame)
 
-    def names(self, error: BaseException) -> bool:
-        """Whether the exception is one of these."""
-        mro = {_qualified(kind) for kind in type(error).__mro__}
+    def matches(self, error: BaseException) -> bool:
+        mro = {_qualified_name(cls) for cls in type(error).__mro__}
         if not mro.intersection(self.classes):
             return False
         if self.errnos and getattr(error, "errno", None) not in self.errnos:
             return False
         if self.sqlstates and not (_sqlstate(error) or "").startswith(self.sqlstates):
             return False
-        return not self.words or any(word in str(error) for word in self.words)
+        return not self.phrases or any(phrase in str(error) for phrase in self.phrases)
 
 
-def _qualified(kind: type) -> str:
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+def _qualified_name(cls: type) -> str:
+    module = cls.__module__
+    return cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"
 
 
 def _sqlstate(error: BaseException) -> str | None:
     """Postgres's code; SQLAlchemy keeps the driver's exception in ``orig``."""
-    found: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return found
+    sqlstate: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return sqlstate
 
 
-_PATHS = frozenset(
+_PATH_ERRNOS = frozenset(
     {
         errno.ENAMETOOLONG,
         errno.ENOENT,
@@ -119,7 +117,7 @@ _PATHS = frozenset(
         errno.EINVAL,
     }
 )
-_MACHINE = frozenset(
+_MACHINE_ERRNOS = frozenset(
     {
         errno.ENOSPC,
         errno.EDQUOT,
@@ -133,7 +131,7 @@ _MACHINE = frozenset(
         errno.ETXTBSY,
     }
 )
-_NETWORK = frozenset(
+_NETWORK_ERRNOS = frozenset(
     {
         errno.ECONNRESET,
         errno.ECONNREFUSED,
@@ -147,50 +145,49 @@ _NETWORK = frozenset(
         errno.ENETRESET,
     }
 )
-_OF_ROW = {Place.ROW: Blame.ROW}
+_ROW_AT_ROW = {Stage.ROW: Blame.ROW}
 
 RULES = (
-    Rule(
+    FaultRule(
         "the lease was lost, or the job was stopped",
-        (_qualified(errors.LeaseLost),),
+        (_qualified_name(errors.LeaseLost),),
         Blame.LEASE,
         code=errors.LeaseLost.code,
     ),
-    Rule(
-        "a corpus or a model that cannot be used, named by its code",
-        (_qualified(errors.JobFailure), _qualified(errors.BadRequest)),
+    FaultRule(
+        "a corpus or a model that cannot be used; the code says why",
+        (_qualified_name(errors.JobFailure), _qualified_name(errors.BadRequest)),
         Blame.JOB,
     ),
-    Rule(
-        "a file or a model of the job that is not there any more",
-        (_qualified(errors.NotFound),),
+    FaultRule(
+        "a file or a model of the job that no longer exists",
+        (_qualified_name(errors.NotFound),),
         Blame.JOB,
     ),
-    Rule(
-        "a damaged checkpoint: it is marked, and the next run passes over it",
-        (_qualified(errors.CheckpointDamaged),),
+    FaultRule(
+        "a damaged checkpoint: it is marked, and the next run skips it",
+        (_qualified_name(errors.CheckpointDamaged),),
         Blame.TRANSIENT,
     ),
-    Rule(
-        "a shard, a part or a corpus that is gone from storage, or has other bytes than were "
-        "stored",
-        (_qualified(errors.Damaged),),
+    FaultRule(
+        "a shard, a part or a corpus that is missing from storage, or whose bytes have changed",
+        (_qualified_name(errors.Damaged),),
         Blame.JOB,
     ),
-    Rule(
-        "the object store is away, full, or refuses",
-        (_qualified(errors.StorageFault),),
+    FaultRule(
+        "the object store is unreachable or full, or refuses access",
+        (_qualified_name(errors.StorageFault),),
         Blame.TRANSIENT,
     ),
-    Rule(
-        "a value that Postgres cannot store: too large, or with a character that it does not take",
+    FaultRule(
+        "a value that Postgres cannot store: too large, or with a character that it does not allow",
         ("sqlalchemy.exc.DBAPIError", "psycopg.Error"),
         Blame.JOB,
         code="value_unstorable",
         sqlstates=("22", "54"),
     ),
-    Rule(
-        "Postgres is away, restarts, is too slow, or a lock is not free",
+    FaultRule(
+        "Postgres is unreachable, restarting or too slow, or a lock is taken",
         (
             "sqlalchemy.exc.OperationalError",
             "sqlalchemy.exc.InterfaceError",
@@ -201,31 +198,31 @@ RULES = (
         Blame.TRANSIENT,
         code="database_unavailable",
     ),
-    Rule(
-        "no memory is left, on the device or on the host",
+    FaultRule(
+        "the device or the host is out of memory",
         ("MemoryError", "torch.OutOfMemoryError"),
         Blame.TRANSIENT,
         code="out_of_memory",
-        elsewhere=_OF_ROW,
+        elsewhere=_ROW_AT_ROW,
     ),
-    Rule(
-        "the same, in words of an allocator",
+    FaultRule(
+        "the same, by the message of an allocator",
         ("RuntimeError",),
         Blame.TRANSIENT,
         code="out_of_memory",
-        elsewhere=_OF_ROW,
-        words=MEMORY,
+        elsewhere=_ROW_AT_ROW,
+        phrases=OUT_OF_MEMORY,
     ),
-    Rule(
-        "the same, of the operating system",
+    FaultRule(
+        "the same, by the operating system's error number",
         ("OSError",),
         Blame.TRANSIENT,
         code="out_of_memory",
-        elsewhere=_OF_ROW,
+        elsewhere=_ROW_AT_ROW,
         errnos=frozenset({errno.ENOMEM}),
     ),
-    Rule(
-        "a repository, revision or file that the hub does not have, or does not show",
+    FaultRule(
+        "a repository, revision or file that the hub does not have, or hides",
         (
             "huggingface_hub.errors.RepositoryNotFoundError",
             "huggingface_hub.errors.RevisionNotFoundError",
@@ -234,10 +231,10 @@ RULES = (
         ),
         Blame.JOB,
         code="corpus_unreadable",
-        elsewhere=_OF_ROW,
+        elsewhere=_ROW_AT_ROW,
     ),
-    Rule(
-        "the network: a connection refused or cut, a time-out, a name that is not found",
+    FaultRule(
+        "the network: a connection refused or lost, a timeout, a host name that does not resolve",
         (
             "ConnectionError",
             "TimeoutError",
@@ -252,30 +249,30 @@ RULES = (
         Blame.TRANSIENT,
         code="network_unavailable",
     ),
-    Rule(
-        "the same, by its number",
+    FaultRule(
+        "the same, by its error number",
         ("OSError",),
         Blame.TRANSIENT,
         code="network_unavailable",
-        errnos=_NETWORK,
+        errnos=_NETWORK_ERRNOS,
     ),
-    Rule(
-        "this machine: its disk is full, read-only or broken, too many files are open",
+    FaultRule(
+        "this machine: its disk is full, read-only or broken, or too many files are open",
         ("OSError",),
         Blame.TRANSIENT,
         code="machine_unavailable",
-        errnos=_MACHINE,
+        errnos=_MACHINE_ERRNOS,
     ),
-    Rule(
-        "a path that is too long, not there, a folder, or not for us",
+    FaultRule(
+        "a path that is too long, missing, a folder, or not permitted",
         ("OSError",),
         Blame.ENGINE,
         code="path_unusable",
-        elsewhere={Place.PLANNING: Blame.JOB, **_OF_ROW},
-        errnos=_PATHS,
+        elsewhere={Stage.PLANNING: Blame.JOB, **_ROW_AT_ROW},
+        errnos=_PATH_ERRNOS,
     ),
-    Rule(
-        "data that a library refuses: a wrong value, a name or a time zone that it does not know",
+    FaultRule(
+        "data that a library refuses: a wrong value, an unknown name or time zone",
         (
             "ValueError",
             "LookupError",
@@ -285,70 +282,69 @@ RULES = (
         ),
         Blame.ENGINE,
         code="data_refused",
-        elsewhere={Place.PLANNING: Blame.JOB, **_OF_ROW},
+        elsewhere={Stage.PLANNING: Blame.JOB, **_ROW_AT_ROW},
     ),
-    Rule(
+    FaultRule(
         "anything else",
         ("BaseException",),
         Blame.ENGINE,
         code=UNEXPECTED,
-        elsewhere=_OF_ROW,
+        elsewhere=_ROW_AT_ROW,
     ),
 )
-"""The first that names an exception judges it."""
+"""The first rule that matches an exception decides."""
 
 
-def diagnose(error: BaseException, *, place: Place) -> Diagnosis:
-    """Whose fault the exception is when it is raised at this place."""
+def diagnose(error: BaseException, *, stage: Stage) -> Diagnosis:
+    """Whose fault the exception is when it is raised at this stage."""
     rule = rule_for(error)
-    blame = rule.at(place)
+    blame = rule.blame_at(stage)
     code = rule.code or (error.code if isinstance(error, NightshiftError) else UNEXPECTED)
-    return Diagnosis(blame, UNEXPECTED if blame is Blame.ENGINE else code, words(error))
+    return Diagnosis(blame, UNEXPECTED if blame is Blame.ENGINE else code, describe(error))
 
 
-def rule_for(error: BaseException) -> Rule:
-    """The first rule that names the exception."""
-    return next(rule for rule in RULES if rule.names(error))
+def rule_for(error: BaseException) -> FaultRule:
+    return next(rule for rule in RULES if rule.matches(error))
 
 
-def passes(error: BaseException) -> bool:
-    """Whether the same work may go through a little later."""
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed a little later."""
     return rule_for(error).blame is Blame.TRANSIENT
 
 
-def words(error: BaseException) -> str:
-    """The exception in words, without the paths of this machine that an ``OSError`` carries."""
+def describe(error: BaseException) -> str:
+    """The exception in words, without the paths of this machine that an ``OSError`` contains."""
     if isinstance(error, NightshiftError):
         return error.message
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = str(error.strerror)
-    text = re.sub(r"\s+", " ", text).strip()[:LONGEST_MESSAGE]
+    text = re.sub(r"\s+", " ", text).strip()[:MAX_MESSAGE_CHARACTERS]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def pause(tries: int) -> timedelta:
+def backoff(tries: int) -> timedelta:
     """How long to wait after the ``tries``-th failure: 1, 2, 4 … at most 60 seconds."""
-    return min(timedelta(seconds=2 ** min(tries - 1, 10)), LONGEST_PAUSE)
+    return min(timedelta(seconds=2 ** min(tries - 1, 10)), MAX_BACKOFF)
 
 
-def ends(blame: Blame, *, tries: int, failing_for: timedelta, limits: Limits) -> bool:
-    """Whether the work is given up after its ``tries``-th failure by this blame."""
+def gives_up(blame: Blame, *, tries: int, failing_for: timedelta, limits: RetryLimits) -> bool:
+    """Whether the ``tries``-th failure with this blame is the last try."""
     match blame:
         case Blame.JOB:
             return True
         case Blame.ENGINE:
             return tries >= limits.tries
         case Blame.TRANSIENT:
-            return tries >= LEAST_TRIES and failing_for >= limits.outage
+            return tries >= MIN_OUTAGE_TRIES and failing_for >= limits.outage
         case Blame.LEASE | Blame.ROW:
             return False
 
 
-def end_message(diagnosis: Diagnosis, *, tries: int, failing_for: timedelta) -> str:
-    """What a job says that is given up: the fault, and how often and long it was tried."""
+def failure_message(diagnosis: Diagnosis, *, tries: int, failing_for: timedelta) -> str:
+    """Why work was given up: the fault, how often it was tried and for how long."""
     if diagnosis.blame is Blame.JOB:
         return diagnosis.message
     seconds = round(failing_for.total_seconds())
     span = f"{tries} times in {seconds:,} s" if seconds else f"{tries} times"
-    return f"{diagnosis.message} (tried {span}); `nightshift jobs retry` goes on from here"
+    return f"{diagnosis.message} (tried {span}); `nightshift jobs retry` continues from here"

@@ -1,9 +1,9 @@
-"""Which training jobs get hosts now: all that they need, or none.
+"""Gang scheduling: which training jobs get hosts now, all that they need or none.
 
-Within a pool the order is: highest priority, then the project that holds the smallest weighted
-share of hosts, then oldest. The first job whose hosts are not there yet keeps those behind it
-waiting, so that small jobs do not starve a large one. One that asks for more hosts than the pool
-has alive blocks nobody: it could wait for ever.
+The order within a pool is: highest priority, then the project that holds the smallest weighted
+share of hosts, then oldest. The first job that lacks hosts blocks all jobs behind it, so that small
+jobs do not starve a large one. A job that needs more hosts than the pool has alive blocks no other:
+it might wait for ever.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from datetime import datetime
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A job that wants a gang."""
+class GangRequest:
+    """A job that waits for a gang."""
 
     job_id: str
     project_id: str
     weight: float
     priority: int
     created_at: datetime
-    least: int  # machines
-    most: int
+    min_hosts: int
+    max_hosts: int
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Holding:
     priority: int
     machines: int
     created_at: datetime
-    stopping: bool  # it was asked to end, and its hosts will be free
+    stopping: bool  # it was asked to end; its hosts will be free
 
 
 @dataclass(frozen=True)
 class Gang:
-    """A job and the hosts that it gets, rank by rank."""
+    """A job and the hosts that it gets, in the order of their ranks."""
 
     job_id: str
     hosts: tuple[str, ...]
@@ -51,40 +51,43 @@ class Formation:
     """What to do in one pool."""
 
     gangs: tuple[Gang, ...]
-    blocked: Wish | None  # the first job whose hosts are not there yet
+    blocked: GangRequest | None  # the first job that lacks hosts
 
 
 def form(
-    wishes: Iterable[Wish], *, idle: Sequence[str], alive: int, holdings: Iterable[Holding]
+    requests: Iterable[GangRequest], *, idle: Sequence[str], alive: int, holdings: Iterable[Holding]
 ) -> Formation:
-    """Hosts for as many jobs as there are, in order. ``alive`` counts idle and busy hosts."""
+    """Gangs for the waiting jobs, in order, until one lacks hosts.
+
+    ``alive`` counts idle and busy hosts.
+    """
     held: dict[str, int] = {}
     for holding in holdings:
         held[holding.project_id] = held.get(holding.project_id, 0) + holding.machines
     free = list(idle)
-    waiting = [wish for wish in wishes if wish.least <= alive]
+    waiting = [request for request in requests if request.min_hosts <= alive]
     gangs: list[Gang] = []
     while waiting:
-        first = min(waiting, key=lambda wish: _turn(wish, held))
-        if len(free) < first.least:
+        first = min(waiting, key=lambda request: _order(request, held))
+        if len(free) < first.min_hosts:
             return Formation(gangs=tuple(gangs), blocked=first)
-        taken, free = free[: first.most], free[first.most :]
+        taken, free = free[: first.max_hosts], free[first.max_hosts :]
         gangs.append(Gang(job_id=first.job_id, hosts=tuple(taken)))
         held[first.project_id] = held.get(first.project_id, 0) + len(taken)
         waiting.remove(first)
     return Formation(gangs=tuple(gangs), blocked=None)
 
 
-def preempt(wish: Wish, *, idle: int, holdings: Iterable[Holding]) -> list[str]:
-    """Runs that must make way for ``wish``; none if that would not give it all its hosts.
+def preempt(request: GangRequest, *, idle: int, holdings: Iterable[Holding]) -> list[str]:
+    """Runs to preempt for ``request``; none if that would not give it all the hosts it needs.
 
-    Only runs of lower priority: the lowest first, of those the youngest, which loses least. One
-    that turns out not to be needed, since a larger one must end anyhow, is spared.
+    Only runs of lower priority are preempted: the lowest first, and of those the youngest, which
+    loses least. A run is spared if the others free enough hosts without it.
     """
     running = list(holdings)
-    missing = wish.least - idle - sum(run.machines for run in running if run.stopping)
+    missing = request.min_hosts - idle - sum(run.machines for run in running if run.stopping)
     victims: list[Holding] = []
-    lower = [run for run in running if run.priority < wish.priority and not run.stopping]
+    lower = [run for run in running if run.priority < request.priority and not run.stopping]
     for run in sorted(lower, key=lambda run: (run.priority, -run.created_at.timestamp())):
         if missing <= 0:
             break
@@ -99,6 +102,6 @@ def preempt(wish: Wish, *, idle: int, holdings: Iterable[Holding]) -> list[str]:
     return [run.run_id for run in victims]
 
 
-def _turn(wish: Wish, held: Mapping[str, int]) -> tuple[int, float, datetime, str]:
-    share = held.get(wish.project_id, 0) / wish.weight
-    return -wish.priority, share, wish.created_at, wish.job_id
+def _order(request: GangRequest, held: Mapping[str, int]) -> tuple[int, float, datetime, str]:
+    share = held.get(request.project_id, 0) / request.weight
+    return -request.priority, share, request.created_at, request.job_id

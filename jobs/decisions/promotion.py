@@ -1,4 +1,4 @@
-"""Whether a new version takes an alias: one metric on one set, better by more than a margin."""
+"""Promotion: a new version takes an alias if it is better on one metric, by more than a margin."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import NamedTuple
 
 HIGHER = frozenset({"accuracy", "macro_f1", "weighted_f1", "micro_f1", "bleu", "chrf"})
 LOWER = frozenset({"loss", "perplexity"})
-"""Metrics of which more is better, and those of which less is."""
+"""Metrics where higher is better, and metrics where lower is."""
 
 
 @dataclass(frozen=True)
-class Rated:
-    """A version, `name@version`, and its number on the set that decides."""
+class RatedVersion:
+    """A version, `name@version`, and its metric on the deciding corpus."""
 
     version: str
     value: float
 
 
 @dataclass(frozen=True)
-class Unrated:
-    """A version, `name@version`, that has no number on that set, and why."""
+class UnratedVersion:
+    """A version, `name@version`, without a metric on that corpus, and why."""
 
     version: str
     reason: str
 
 
 class Decision(NamedTuple):
-    """Whether the alias moves, and why, with every number that was looked at."""
+    """Whether the alias moves, and why, with the metrics that were compared."""
 
     promoted: bool
     reason: str
 
 
 def is_better(metric: str, *, new: float, old: float, margin: float = 0.0) -> bool:
-    """Whether ``new`` beats ``old`` by more than the margin; with NaN nothing beats anything.
+    """Whether ``new`` beats ``old`` by more than the margin; false where either is NaN.
 
     Raises ``ValueError`` for a metric whose good direction is not known.
     """
@@ -50,28 +50,28 @@ def decide(
     alias: str,
     metric: str,
     margin: float,
-    candidate: Rated,
-    incumbent: Rated | Unrated | None,
+    candidate: RatedVersion,
+    incumbent: RatedVersion | UnratedVersion | None,
 ) -> Decision:
     """Whether the candidate takes the alias.
 
-    One that points nowhere is taken by any number. An incumbent without a number is not beaten:
-    nobody knows which is better, and the alias may be in use.
+    An alias that points nowhere goes to any candidate with a metric. An incumbent without a metric
+    stays: which version is better is unknown, and the alias may be in use.
     """
     ours = f"{metric} {candidate.value:.6g} of {candidate.version}"
     if math.isnan(candidate.value):
-        return Decision(promoted=False, reason=f"{ours} is no number: {alias} stays as it is")
+        return Decision(promoted=False, reason=f"{ours} is not a number: {alias} stays as it is")
     if incumbent is None:
         return Decision(
             promoted=True, reason=f"{alias} pointed nowhere and takes {ours} as the first"
         )
-    if isinstance(incumbent, Rated) and math.isnan(incumbent.value):
-        incumbent = Unrated(incumbent.version, f"its {metric} is no number")
-    if isinstance(incumbent, Unrated):
+    if isinstance(incumbent, RatedVersion) and math.isnan(incumbent.value):
+        incumbent = UnratedVersion(incumbent.version, f"its {metric} is not a number")
+    if isinstance(incumbent, UnratedVersion):
         return Decision(
             promoted=False,
             reason=f"{ours} cannot be compared with {incumbent.version} ({incumbent.reason}): "
-            f"{alias} stays as it is; set it by hand if the new version is to have it",
+            f"{alias} stays as it is; set it by hand if the new version should have it",
         )
     theirs = f"{incumbent.value:.6g} of {incumbent.version}"
     more = f"by more than {margin:g}"

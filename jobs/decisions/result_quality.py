@@ -1,7 +1,7 @@
-"""What makes a job's answers doubtful though no row failed, in words and numbers.
+"""Warnings about a job whose results are doubtful although no row failed.
 
-A tokenizer that knows none of the words, texts cut after their beginning, and labels whose scores
-are the same but for rounding: each has an answer for every row, and none of them says so.
+A tokenizer that knows none of the words, texts that are truncated early, and labels whose scores
+are equal within rounding: each gives a result for every row, and nothing in the result shows it.
 """
 
 from __future__ import annotations
@@ -11,60 +11,60 @@ from dataclasses import dataclass
 UNKNOWN_TOKENS = 0.05
 TRUNCATED_ROWS = 0.10
 NEAR_TIES = 0.05
-"""Shares from which on a job carries a warning."""
+"""From this share on a job has the warning."""
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Counts over the rows that the model answered; a row that is done again counts then."""
+class QualityCounts:
+    """Counts over the rows with a result of the model; a retried row counts when it has one."""
 
     rows: int = 0
-    rows_truncated: int = 0  # longer than what the model read of them
-    rows_near_tie: int = 0  # whose labels rounding could have changed: measured alone
+    rows_truncated: int = 0  # longer than the model's window
+    rows_near_tie: int = 0  # rounding could have changed their label; measured row by row
     tokens: int = 0  # that the model read
-    tokens_unknown: int = 0  # of those, what its tokenizer has for whatever it does not know
+    tokens_unknown: int = 0  # of those, the tokenizer's unknown token
 
 
 @dataclass(frozen=True)
 class QualityWarning:
-    """Something that a user should look into before trusting the results."""
+    """Something to look into before trusting the results."""
 
     code: str
     message: str
 
 
-def warnings(found: Quality, *, kind: str) -> list[QualityWarning]:
+def warnings(counts: QualityCounts, *, kind: str) -> list[QualityWarning]:
     """The warnings of a job of this kind, in a fixed order."""
-    said = []
-    if _reaches(found.tokens_unknown, found.tokens, UNKNOWN_TOKENS):
-        said.append(
+    warnings = []
+    if _reaches(counts.tokens_unknown, counts.tokens, UNKNOWN_TOKENS):
+        warnings.append(
             QualityWarning(
                 "many_unknown_tokens",
-                f"{_share(found.tokens_unknown, found.tokens)} tokens that the model read are "
-                "unknown to its tokenizer, which reads them all as the same: choose a model that "
+                f"{_share(counts.tokens_unknown, counts.tokens)} tokens that the model read are "
+                "unknown to its tokenizer, which maps them all to one token: choose a model that "
                 "was trained on the language of these texts",
             )
         )
-    if _reaches(found.rows_truncated, found.rows, TRUNCATED_ROWS):
+    if _reaches(counts.rows_truncated, counts.rows, TRUNCATED_ROWS):
         strides = " read them in windows (long_texts stride), or" * (kind in {"classify", "embed"})
-        said.append(
+        warnings.append(
             QualityWarning(
                 "many_truncated_rows",
-                f"{_share(found.rows_truncated, found.rows)} rows are longer than what the model "
-                f"reads of them, and the rest was left out:{strides} raise max_tokens if it was "
-                "lowered, or choose a model that reads more",
+                f"{_share(counts.rows_truncated, counts.rows)} rows are longer than the model's "
+                f"window, and the rest of them was left out:{strides} raise max_tokens if it was "
+                "lowered, or choose a model with a longer window",
             )
         )
-    if _reaches(found.rows_near_tie, found.rows, NEAR_TIES):
-        said.append(
+    if _reaches(counts.rows_near_tie, counts.rows, NEAR_TIES):
+        warnings.append(
             QualityWarning(
                 "many_near_ties",
-                f"{_share(found.rows_near_tie, found.rows)} rows have labels whose scores differ "
-                "by no more than rounding, so that their order says little: choose labels that "
+                f"{_share(counts.rows_near_tie, counts.rows)} rows have labels whose scores differ "
+                "by no more than rounding, so that their order means little: choose labels that "
                 "differ more, dtype float32 if it was less, or another model",
             )
         )
-    return said
+    return warnings
 
 
 def _reaches(count: int, of: int, share: float) -> bool:

@@ -1,8 +1,8 @@
-"""What became of a run, from what its ranks say: which rank is to blame, and who pays for it.
+"""How a run ended, judged from its ranks: which rank is to blame, and whose budget pays for it.
 
-When one rank dies its peers fail a moment later, with errors about their connection. So a run is
-not judged by the first rank that reports, but when all have ended: then the one is named that no
-other rank's death explains.
+When one rank dies, its peers fail a moment later with errors about their connections. So a run is
+not judged when the first rank reports but when all have ended. The rank to blame is the one whose
+end no other rank's death explains (docs/decisions/0007).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from jobs.states import RankState, RunState
 class Outcome(StrEnum):
     """How a rank ended."""
 
-    DONE = "done"  # its work is finished
-    STOPPED = "stopped"  # asked to, after a checkpoint
+    DONE = "done"  # it finished its work
+    STOPPED = "stopped"  # on request, after a checkpoint
     ENDED = "ended"  # by its agent: the run is over, or a checkpoint took longer than the grace
     FAULT = "fault"  # the job itself is at fault: data, base, recipe
-    CRASHED = "crashed"  # its processes ended by themselves
+    CRASHED = "crashed"  # its processes ended unasked
     STALLED = "stalled"  # no step within the limit
-    SILENT = "silent"  # its lease ran out, or its agent was started anew
+    SILENT = "silent"  # its lease ran out, or its agent was restarted
     ABSENT = "absent"  # it never began
-    UNREADY = "unready"  # what it needs could not be brought to its host
+    UNREADY = "unready"  # what it needs could not be fetched to its host
 
 
 class Fault(StrEnum):
-    """Whose budget of restarts a lost run is counted against."""
+    """Which restart budget a lost run is charged to."""
 
     INFRASTRUCTURE = "infrastructure"
     JOB = "job"
@@ -39,7 +39,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class RankFacts:
-    """One rank as the ledger has it."""
+    """One rank, as recorded in the ledger."""
 
     rank: int
     host: str
@@ -54,7 +54,7 @@ class RankFacts:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """How a run ends."""
 
     state: RunState
@@ -72,10 +72,10 @@ _PEER = re.compile(
     r"no route to host|network is unreachable",
     re.IGNORECASE,
 )
-"""Words of errors that another rank's death, or the network, explains."""
+"""Errors that another rank's death, or the network, explains."""
 
 _KILLED = re.compile(r"died with <Signals\.\w+: (\d+)>|exitcode\s*: -(\d+) ")
-"""How launchers tell of a process that a signal ended; they themselves end with 1 then."""
+"""How a launcher reports a process that was killed by a signal; it exits with 1 itself."""
 
 _LAUNCHER = re.compile(
     r"^(E\d{4} [\d:.]+ +\d+ torch/distributed/elastic"
@@ -83,9 +83,9 @@ _LAUNCHER = re.compile(
     r"  File \".*accelerate/commands/launch\.py\")",
     re.MULTILINE,
 )
-"""Where a launcher begins to tell at length that its processes have failed."""
+"""Where a launcher's own report about its failed processes begins."""
 
-_BLAME = (
+_MOST_TELLING = (
     Outcome.FAULT,
     Outcome.SILENT,
     Outcome.ABSENT,
@@ -94,13 +94,13 @@ _BLAME = (
     Outcome.CRASHED,
 )
 TAIL = 400
-"""Characters of a rank's error that a reason repeats: the end says most."""
+"""Characters from the end of a rank's error that a reason repeats."""
 
 
 def overdue(
     rank: RankFacts, *, now: datetime, formed_at: datetime, forming: timedelta
 ) -> Outcome | None:
-    """How a rank that says nothing has ended; ``None`` for one that may still."""
+    """How a silent rank has ended; ``None`` for one that still has time."""
     if rank.state is RankState.PENDING and now - formed_at > forming:
         return Outcome.ABSENT
     expires = rank.lease_expires_at
@@ -109,38 +109,39 @@ def overdue(
     return None
 
 
-def has_broken(ranks: Sequence[RankFacts]) -> bool:
-    """Whether a rank has ended badly: the others must end too."""
+def has_failed_rank(ranks: Sequence[RankFacts]) -> bool:
+    """Whether a rank has failed, so that the others must end too."""
     return any(rank.outcome is not None and rank.outcome not in WELL for rank in ranks)
 
 
-def judge(ranks: Sequence[RankFacts], *, stop_reason: str | None) -> Verdict | None:
-    """How the run ends; ``None`` while a rank lives."""
+def judge(ranks: Sequence[RankFacts], *, stop_reason: str | None) -> RunVerdict | None:
+    """How the run ends; ``None`` while a rank is alive."""
     if any(rank.state is not RankState.ENDED for rank in ranks):
         return None
-    if not has_broken(ranks):
+    if not has_failed_rank(ranks):
         if stop_reason is not None:
-            return Verdict(RunState.PREEMPTED, reason=stop_reason)
-        why = "its ranks ended before the work was done, and nobody had asked them to"
-        return Verdict(RunState.LOST, reason=why, fault=Fault.INFRASTRUCTURE)
-    culprit = min((rank for rank in ranks if rank.outcome not in WELL), key=_blame)
-    reason = _words(culprit)
+            return RunVerdict(RunState.PREEMPTED, reason=stop_reason)
+        why = "its ranks ended before the work was done, without being asked to"
+        return RunVerdict(RunState.LOST, reason=why, fault=Fault.INFRASTRUCTURE)
+    culprit = min((rank for rank in ranks if rank.outcome not in WELL), key=_blame_order)
     if culprit.outcome is Outcome.FAULT:
-        return Verdict(
+        return RunVerdict(
             RunState.FAILED, reason=culprit.error, rank=culprit.rank, code=culprit.error_code
         )
-    return Verdict(RunState.LOST, reason=reason, rank=culprit.rank, fault=_fault(culprit))
+    return RunVerdict(
+        RunState.LOST, reason=_reason(culprit), rank=culprit.rank, fault=_fault(culprit)
+    )
 
 
-def _blame(rank: RankFacts) -> tuple[int, bool, bool, float, int]:
-    """The most telling first: see ``_BLAME``; then one that blames no peer; then one killed.
+def _blame_order(rank: RankFacts) -> tuple[int, bool, bool, float, int]:
+    """By ``_MOST_TELLING``; then ranks that blame no peer; then ranks killed by a signal.
 
-    A library that misses a peer may abort its process: that it was killed says less than its words.
+    The error comes before the signal, because a library that loses a peer may abort its process.
     """
     assert rank.outcome is not None
     last = rank.progress_at if rank.outcome is Outcome.STALLED else rank.ended_at
     return (
-        _BLAME.index(rank.outcome),
+        _MOST_TELLING.index(rank.outcome),
         _blames_a_peer(rank),
         _signal(rank) is None,
         last.timestamp() if last else 0.0,
@@ -155,41 +156,41 @@ def _fault(rank: RankFacts) -> Fault:
 
 
 def _signal(rank: RankFacts) -> int | None:
-    """What killed it; shells add 128 to its number, and launchers have it in their words only."""
+    """The signal that killed it. Shells add 128 to it; launchers have it only in their report."""
     code = rank.exit_code
     if code is not None and code < 0:
         return -code
     if code is not None and 128 < code <= 192:  # noqa: PLR2004 - there are 64 signals
         return code - 128
-    found = _KILLED.search(rank.error or "")
-    return int(found[1] or found[2]) if found else None
+    report = _KILLED.search(rank.error or "")
+    return int(report[1] or report[2]) if report else None
 
 
 def _blames_a_peer(rank: RankFacts) -> bool:
     return rank.error is not None and _PEER.search(rank.error) is not None
 
 
-def _words(rank: RankFacts) -> str:
-    what = {
+def _reason(rank: RankFacts) -> str:
+    ending = {
         Outcome.SILENT: "went silent",
         Outcome.ABSENT: "did not begin in time",
         Outcome.UNREADY: "could not be made ready",
         Outcome.STALLED: "took no step within the limit",
         Outcome.CRASHED: _exit(rank),
     }.get(rank.outcome or Outcome.CRASHED, "failed")
-    error = _own_words(rank.error or "")
-    said = f"; it said last: {error[-TAIL:].strip()}" if error else ""
-    return f"rank {rank.rank} on host {rank.host} {what}{said}"
+    error = _without_launcher(rank.error or "")
+    last_error = f"; its last output: {error[-TAIL:].strip()}" if error else ""
+    return f"rank {rank.rank} on host {rank.host} {ending}{last_error}"
 
 
-def _own_words(error: str) -> str:
-    """What the rank itself said, without what its launcher has to say about that."""
+def _without_launcher(error: str) -> str:
+    """The rank's own error, without its launcher's report about it."""
     report = _LAUNCHER.search(error)
     return (error[: report.start()] if report else error).strip()
 
 
 def _exit(rank: RankFacts) -> str:
-    killed = _signal(rank)
-    if killed is not None:
-        return f"was killed by signal {killed}"
+    signal = _signal(rank)
+    if signal is not None:
+        return f"was killed by signal {signal}"
     return "crashed" if rank.exit_code is None else f"crashed with exit code {rank.exit_code}"

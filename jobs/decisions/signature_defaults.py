@@ -1,7 +1,7 @@
 """What a version's signature means for a job: its defaults, its contradictions (promise P13).
 
-A job that names nothing reads rows as the version was trained. What it names instead is done, with
-a warning where that is likely wrong, and refused where it cannot work.
+By default a job reads rows as the version was trained. An option that differs is applied, with a
+warning where it is likely a mistake, and refused where it cannot work.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from jobs.models.signatures import RowForm, Signature
 T = TypeVar("T")
 
 
-def applied(options: Options, signature: Signature | None) -> Options:
-    """The options with the signature's values where they name none."""
-    if signature is None or not _is_of_the_task(options, signature):
+def with_defaults(options: Options, signature: Signature | None) -> Options:
+    """The options, with the signature's values for those that are not set."""
+    if signature is None or not _matches_task(options, signature):
         return options
     given = options.model_dump()
     missing = {name: value for name, value in _defaults(options, signature) if given[name] is None}
     return options.model_copy(update=missing)
 
 
-def check(options: Options, signature: Signature | None) -> None:
+def check_labels(options: Options, signature: Signature | None) -> None:
     """Raise ``ModelFailure`` for options that cannot work with a model of this signature."""
     if signature is None or not isinstance(options, ClassifyOptions):
         return
@@ -55,31 +55,31 @@ def check(options: Options, signature: Signature | None) -> None:
 def contradictions(
     options: Options, signature: Signature | None, *, limit: int | None = None, pairs: bool = False
 ) -> tuple[str, ...]:
-    """What the options have otherwise than the model was trained, a sentence each.
+    """Where the options differ from how the model was trained, one sentence for each.
 
-    ``limit`` is the model's longest window; ``pairs``: the corpus names a second text.
+    ``limit`` is the model's longest window. ``pairs``: the corpus has a second text column.
     """
     if signature is None:
         return ()
-    if not _is_of_the_task(options, signature):
+    if not _matches_task(options, signature):
         return _other_use(options, signature)
-    found = []
+    sentences = []
     given = options.model_dump()
     for name, trained in _defaults(options, signature):
         value = given[name]
         if name == "max_tokens" and None not in (value, limit):
             value = min(value, limit)
         if value is not None and value != trained and not _is_free(name, signature):
-            found.append(_contradiction(name, value, trained))
+            sentences.append(_contradiction(name, value, trained))
     if pairs:
-        found.append("pair_column is given, and the model was trained on single texts")
-    return tuple(found)
+        sentences.append("pair_column is given, and the model was trained on single texts")
+    return tuple(sentences)
 
 
-def of_training(spec: AnyTraining, facts: ModelFacts | None) -> Signature:
+def training_signature(spec: AnyTraining, facts: ModelFacts | None) -> Signature:
     """How the rows of a fine-tune or an evaluation are read, before the rows are known.
 
-    ``facts`` are of the base, or of the evaluated model; ``None``: from scratch. Raises
+    ``facts`` describe the base or the evaluated model; ``None``: training from scratch. Raises
     ``ModelFailure``.
     """
     known = None if facts is None else facts.signature
@@ -96,10 +96,12 @@ def of_training(spec: AnyTraining, facts: ModelFacts | None) -> Signature:
     )
 
 
-def with_rows(signature: Signature, spec: AnyTraining, forms: Mapping[Split, RowForm]) -> Signature:
-    """The signature for corpora of these forms, the first of which says how the model is trained.
+def with_row_forms(
+    signature: Signature, spec: AnyTraining, forms: Mapping[Split, RowForm]
+) -> Signature:
+    """The signature for corpora of these forms; the first form is that of the training rows.
 
-    Raises ``CorpusFailure`` for rows that cannot be read so.
+    Raises ``CorpusFailure`` for rows that cannot be read with this signature.
     """
     first = next(iter(forms.values()))
     if signature.task is not Task.GENERATE:
@@ -112,15 +114,15 @@ def with_rows(signature: Signature, spec: AnyTraining, forms: Mapping[Split, Row
 
 
 def differences(signature: Signature, trained: Signature) -> tuple[str, ...]:
-    """What an evaluation has otherwise than the model was trained, a sentence each."""
+    """Where an evaluation differs from how the model was trained, one sentence for each."""
     names = {
         Task.CLASSIFY: ("multi_label", "max_tokens"),
         Task.GENERATE: ("chat", "system", "max_tokens"),
         Task.TEXT2TEXT: ("prompt", "max_tokens"),
     }
     if signature.rows is RowForm.TEXT and trained.chat:
-        instead = "pass target_column or messages_column"
-        return (f"the corpus is plain text, and the model was trained on chats: {instead}",)
+        advice = "pass target_column or messages_column"
+        return (f"the corpus is plain text, and the model was trained on chats: {advice}",)
     pairs = (
         (name, getattr(signature, name), getattr(trained, name)) for name in names[trained.task]
     )
@@ -138,22 +140,22 @@ _TASKS: dict[type, Task] = {
 }
 
 
-def _is_of_the_task(options: Options, signature: Signature) -> bool:
+def _matches_task(options: Options, signature: Signature) -> bool:
     """Whether the options ask for what the model was trained for."""
     labelled = isinstance(options, ClassifyOptions) and options.labels is not None
     return _TASKS.get(type(options)) is signature.task and not labelled
 
 
 def _defaults(options: Options, signature: Signature) -> Iterator[tuple[str, object]]:
-    """Options that the signature decides, and how."""
+    """The options that have a default in the signature, with that default."""
     match options:
         case ClassifyOptions():
             yield "multi_label", signature.multi_label
             yield "max_tokens", signature.max_tokens
         case GenerateOptions():
-            # Who names a system message wants a chat.
+            # A system message implies a chat.
             yield "chat", signature.chat or options.system is not None
-            # A job that asks for no chat has no place for a system message.
+            # Without a chat there is no place for a system message.
             yield "system", None if options.chat is False else signature.system
         case Text2TextOptions():
             yield "prompt", signature.prompt
@@ -168,7 +170,7 @@ def _contradiction(name: str, value: object, trained: object) -> str:
 
 
 def _is_free(name: str, signature: Signature) -> bool:
-    """Whether a job may choose: conversations have system messages of their own."""
+    """Whether a job may choose freely: conversations have their own system messages."""
     return name == "system" and signature.rows is RowForm.MESSAGES
 
 
@@ -201,8 +203,8 @@ def _multi_label(
 ) -> bool:
     if isinstance(spec, FinetuneSpec):
         return spec.multi_label
-    of_the_files = task is Task.CLASSIFY and facts is not None and facts.problem_type == MULTI_LABEL
-    return _or(spec.multi_label, known.multi_label if known else of_the_files)
+    by_config = task is Task.CLASSIFY and facts is not None and facts.problem_type == MULTI_LABEL
+    return _or(spec.multi_label, known.multi_label if known else by_config)
 
 
 def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> bool:
@@ -218,16 +220,16 @@ def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) 
         return True
     if known is None:
         return _or(spec.chat, has_template)
-    # A base that has read plain texts alone was not taught to answer without its template.
-    untaught = isinstance(spec, FinetuneSpec) and known.rows is RowForm.TEXT
-    return _or(spec.chat, has_template if untaught else known.chat)
+    # A base trained on plain texts alone has not learned to answer without its template.
+    text_only = isinstance(spec, FinetuneSpec) and known.rows is RowForm.TEXT
+    return _or(spec.chat, has_template if text_only else known.chat)
 
 
 def _window(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> int | None:
-    asked = spec.train.max_tokens if isinstance(spec, FinetuneSpec) else spec.max_tokens
-    if isinstance(spec, EvaluateSpec) and asked is None and known is not None:
-        asked = known.max_tokens
-    limits = (asked, None if facts is None else facts.max_tokens)
+    window = spec.train.max_tokens if isinstance(spec, FinetuneSpec) else spec.max_tokens
+    if isinstance(spec, EvaluateSpec) and window is None and known is not None:
+        window = known.max_tokens
+    limits = (window, None if facts is None else facts.max_tokens)
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -235,8 +237,8 @@ def _check_form(split: Split, form: RowForm, signature: Signature, spec: AnyTrai
     if form is RowForm.MESSAGES and not signature.chat:
         why = "chat is false" if spec.chat is False else "the model is used without a chat template"
         raise CorpusFailure(
-            f"the {split} corpus holds messages, which need a chat template, and {why}: take a "
-            "base with one, leave chat out, or hand in prompts and completions",
+            f"the {split} corpus holds messages, which need a chat template, and {why}: choose a "
+            "base with one, leave chat out, or pass prompts and completions",
             code="messages_need_chat",
         )
     if form is RowForm.TEXT and (spec.chat or spec.system is not None):
@@ -248,7 +250,7 @@ def _check_form(split: Split, form: RowForm, signature: Signature, spec: AnyTrai
 
 
 def _or(given: T | None, default: T) -> T:
-    """The value that was given, which may be false or empty."""
+    """The given value, even if it is false or empty."""
     return default if given is None else given
 
 
@@ -258,9 +260,9 @@ def _value(value: object) -> str:
     return "none" if value is None else repr(value)
 
 
-_LISTED = 10
+_MAX_LISTED = 10
 
 
 def _listed(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
-    return ", ".join(labels[:_LISTED]) + more
+    more = f" and {len(labels) - _MAX_LISTED:,} more" if len(labels) > _MAX_LISTED else ""
+    return ", ".join(labels[:_MAX_LISTED]) + more

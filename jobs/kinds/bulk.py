@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from jobs.decisions.failure_limit import Limit
+from jobs.decisions.failure_limit import FailureLimit
 from jobs.kinds.base import Corpus, JobSpec, Output, Strict
 
 
@@ -384,7 +384,7 @@ class BulkSpec(JobSpec):
     def _share_or_count(cls, value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, str | int | float | None):
             value = str(value)
-        Limit.parse(value)
+        FailureLimit.parse(value)
         return value
 
     @property

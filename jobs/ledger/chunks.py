@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from jobs import clock, kinds
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Diagnosis, Limits
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
+from jobs.decisions.result_quality import QualityCounts
 from jobs.errors import LeaseLost
 from jobs.ledger import result_rows, transitions
 from jobs.states import CLAIMABLE, ChunkState, JobState
@@ -68,7 +68,9 @@ class Part:
     rows_checked: int = 0  # of an int8 job: whose text was computed in float32 as well
     rows_agreeing: int = 0  # of those, with the same labels both times
     errors: dict[str, Any] = field(default_factory=dict)  # as in the table of chunks
-    quality: Quality = field(default_factory=Quality)  # of the rows that were done by this commit
+    quality: QualityCounts = field(
+        default_factory=QualityCounts
+    )  # of the rows that were done by this commit
     sha256: str | None = None  # of the object
 
 
@@ -171,7 +173,9 @@ def release(session: Session, held: ChunkLease) -> bool:
     return _give_back(session, held)
 
 
-def give_up(session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits: Limits) -> bool:
+def give_up(
+    session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits: RetryLimits
+) -> bool:
     """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
 
     No death is counted: the process that says this lives.
@@ -191,12 +195,12 @@ def give_up(session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits:
         failing_since=since,
         engine_faults=engine,
         last_error=diagnosis.message,
-        not_before=now + faults.pause(failures),
+        not_before=now + faults.backoff(failures),
     )
     tries = engine if diagnosis.blame is Blame.ENGINE else failures
-    if not faults.ends(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
+    if not faults.gives_up(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
         return False
-    message = faults.end_message(diagnosis, tries=tries, failing_for=now - since)
+    message = faults.failure_message(diagnosis, tries=tries, failing_for=now - since)
     transitions.fail(session, held.job_id, code=diagnosis.code, message=message)
     return True
 
@@ -260,7 +264,7 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
     return done is not None
 
 
-def _added(quality: Quality) -> dict[str, sa.ColumnElement[int]]:
+def _added(quality: QualityCounts) -> dict[str, sa.ColumnElement[int]]:
     counts = {
         Chunk.rows_answered: quality.rows,
         Chunk.rows_truncated: quality.rows_truncated,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions import failure_limit, result_quality
-from jobs.decisions.failure_limit import Limit
+from jobs.decisions.failure_limit import FailureLimit
 from jobs.ledger import events, transitions
 from jobs.queries import failed_rows
 from jobs.queries import jobs as job_queries
@@ -51,7 +51,7 @@ def record(session: Session, job: Job) -> None:
 
 def _reason(session: Session, job: Job) -> str | None:
     """Why the job ends, in words."""
-    limit, found = Limit.parse(job.spec.get("max_failed")), failed_rows.tally(session, job)
+    limit, found = FailureLimit.parse(job.spec.get("max_failed")), failed_rows.tally(session, job)
     verdict = failure_limit.judge(found, limit)
     if verdict is None:
         return None

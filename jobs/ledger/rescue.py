@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs.decisions import crash_policy
-from jobs.decisions.crash_policy import Phase, Verdict
+from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.ledger import events, transitions
 from jobs.states import ChunkState
 from jobs.tables import Chunk
@@ -49,13 +49,15 @@ def rescue_expired(session: Session) -> Rescued:
         _apply(session, chunk, reason=f"its worker {chunk.owner} went silent") for chunk in chunks
     ]
     return Rescued(
-        again=verdicts.count(Verdict.AGAIN),
-        split=verdicts.count(Verdict.SPLIT),
-        condemned=verdicts.count(Verdict.CONDEMN),
+        again=verdicts.count(CrashVerdict.RETRY),
+        split=verdicts.count(CrashVerdict.SPLIT),
+        condemned=verdicts.count(CrashVerdict.CONDEMN),
     )
 
 
-def report_crash(session: Session, chunk_id: int, *, owner: str, reason: str) -> Verdict | None:
+def report_crash(
+    session: Session, chunk_id: int, *, owner: str, reason: str
+) -> CrashVerdict | None:
     """Judge a chunk whose worker was seen to die; ``None`` if that owner does not hold it."""
     chunk = _held(session, chunk_id, owner=owner)
     return None if chunk is None else _apply(session, chunk, reason=reason)
@@ -63,7 +65,7 @@ def report_crash(session: Session, chunk_id: int, *, owner: str, reason: str) ->
 
 def report_load_death(
     session: Session, chunk_id: int, *, owner: str, phase: Phase, timed_out: bool, reason: str
-) -> Verdict | None:
+) -> CrashVerdict | None:
     """Judge a chunk whose worker died before its first row: no row is suspected."""
     chunk = _held(session, chunk_id, owner=owner)
     if chunk is None:
@@ -75,7 +77,7 @@ def report_load_death(
     verdict = crash_policy.judge_load(phase, crashes=chunk.crashes)
     session.flush()
     _record(session, chunk, verdict)
-    if verdict is Verdict.FAIL:
+    if verdict is CrashVerdict.FAIL_JOB:
         code, message = crash_policy.load_failure(phase, timed_out=timed_out, reason=reason)
         transitions.fail(session, chunk.job_id, code=code, message=message)
     return verdict
@@ -89,21 +91,21 @@ def _held(session: Session, chunk_id: int, *, owner: str) -> Chunk | None:
     )
 
 
-def _apply(session: Session, chunk: Chunk, *, reason: str) -> Verdict:
+def _apply(session: Session, chunk: Chunk, *, reason: str) -> CrashVerdict:
     chunk.crashes += 1
     chunk.last_error = reason[:2000]
     chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
     verdict = crash_policy.judge(rows=chunk.rows, crashes=chunk.crashes)
-    chunk.state = ChunkState.SPLIT if verdict is Verdict.SPLIT else ChunkState.PENDING
-    chunk.condemned = verdict is Verdict.CONDEMN
+    chunk.state = ChunkState.SPLIT if verdict is CrashVerdict.SPLIT else ChunkState.PENDING
+    chunk.condemned = verdict is CrashVerdict.CONDEMN
     session.flush()
-    if verdict is Verdict.SPLIT:
+    if verdict is CrashVerdict.SPLIT:
         _split(session, chunk)
     _record(session, chunk, verdict)
     return verdict
 
 
-def _record(session: Session, chunk: Chunk, verdict: Verdict) -> None:
+def _record(session: Session, chunk: Chunk, verdict: CrashVerdict) -> None:
     events.record(
         session,
         job_id=chunk.job_id,
@@ -124,7 +126,7 @@ def _split(session: Session, chunk: Chunk) -> None:
                 "shard_index": chunk.shard_index,
                 "first_row": first_row,
                 "rows": rows,
-                "crashes": crash_policy.inherited(rows=rows),
+                "crashes": crash_policy.inherited_crashes(rows=rows),
                 "last_error": chunk.last_error,
                 "retried_part": chunk.retried_part,
                 "part_sha256": chunk.part_sha256,

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import ids
-from jobs.decisions.run_verdict import Fault, Outcome, Verdict
+from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.errors import LeaseLost
 from jobs.ledger import events, ranks, transitions
 from jobs.ledger.ranks import RankLease
@@ -71,7 +71,7 @@ def request_stop(session: Session, run_id: str, *, how: str, reason: str) -> boo
 
 
 def conclude(
-    session: Session, run_id: str, verdict: Verdict, *, most_faults: int, most_errors: int
+    session: Session, run_id: str, verdict: RunVerdict, *, most_faults: int, most_errors: int
 ) -> bool:
     """End a live run that did not succeed; its hosts are free, its job waits anew or fails."""
     run = session.scalar(
@@ -98,7 +98,7 @@ def succeed(session: Session, held: RankLease, *, output: dict[str, Any]) -> Non
     Rank 0 says so, with the result that it has committed in the same transaction.
     """
     ranks.confirm(session, held)
-    _finish(session, session.get_one(Run, held.run_id), Verdict(RunState.SUCCEEDED))
+    _finish(session, session.get_one(Run, held.run_id), RunVerdict(RunState.SUCCEEDED))
     session.execute(
         sa.update(Rank)
         .where(Rank.run_id == held.run_id, Rank.state != RankState.ENDED)
@@ -172,7 +172,7 @@ def _insert_run(session: Session, job: Job, hosts: Sequence[Host]) -> str:
     return run_id
 
 
-def _finish(session: Session, run: Run, verdict: Verdict) -> None:
+def _finish(session: Session, run: Run, verdict: RunVerdict) -> None:
     session.execute(
         sa.update(Run)
         .where(Run.id == run.id)
@@ -196,7 +196,7 @@ def _finish(session: Session, run: Run, verdict: Verdict) -> None:
 
 
 def _count(
-    session: Session, job: Job, run: Run, verdict: Verdict, *, most_faults: int, most_errors: int
+    session: Session, job: Job, run: Run, verdict: RunVerdict, *, most_faults: int, most_errors: int
 ) -> None:
     """Charge a lost run to its budget; a run that came further than its start pays once."""
     if verdict.fault is Fault.JOB:
@@ -219,7 +219,7 @@ def _came_further(session: Session, run: Run) -> bool:
     return newest is not None and newest.run_id == run.id
 
 
-def _gave_up(count: int, verdict: Verdict) -> str:
+def _gave_up(count: int, verdict: RunVerdict) -> str:
     return (
         f"{count} runs ended early, which is more than this installation repeats; the last one: "
         f"{verdict.reason}; see `nightshift jobs logs`, then `nightshift jobs retry`"

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs import clock
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import LeaseLost
 from jobs.ledger import events, transitions
 from jobs.states import JobState
@@ -109,7 +109,9 @@ def release(session: Session, held: StepLease) -> None:
     events.wake_control(session)
 
 
-def give_up(session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: Limits) -> bool:
+def give_up(
+    session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: RetryLimits
+) -> bool:
     """Give the step back after a fault, to be tried again after a pause; ``True``: the job ended.
 
     A job that is being cancelled ends as cancelled, without its outputs.
@@ -130,8 +132,8 @@ def give_up(session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: 
     passes = diagnosis.blame is Blame.TRANSIENT
     tries = (job.step_failures if passes else job.step_crashes) + 1
     span = now - since
-    if faults.ends(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
-        message = faults.end_message(diagnosis, tries=tries, failing_for=span)
+    if faults.gives_up(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
+        message = faults.failure_message(diagnosis, tries=tries, failing_for=span)
         _end(session, held.job_id, job.state, code=diagnosis.code, message=message)
         return True
     counted: dict[str, Any] = {"step_crashes": tries}
@@ -142,7 +144,7 @@ def give_up(session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: 
         held,
         step_error=diagnosis.message,
         step_dispatched_at=None,
-        step_not_before=now + faults.pause(tries),
+        step_not_before=now + faults.backoff(tries),
         **counted,
     )
     events.wake_control(session)

@@ -91,7 +91,7 @@ def check(facts: ModelFacts, options: Options) -> None:
     if not isinstance(options, PipelineOptions):
         check_reads_texts(facts)
         check_vocabulary(facts.vocabulary, largest_token=facts.largest_token)
-    signature_defaults.check(options, facts.signature)
+    signature_defaults.check_labels(options, facts.signature)
     match options:
         case PipelineOptions():
             _check_pipeline(facts, task(facts, options), options)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
-from jobs.decisions.failure_limit import RowErrors, Tally
+from jobs.decisions.failure_limit import FailureCounts, RowErrorGroup
 from jobs.kinds import BULK
 from jobs.states import CLAIMABLE, ChunkState
 from jobs.tables import Chunk, Job
@@ -25,14 +25,14 @@ def suspects() -> sa.Select[str]:
     return sa.select(Job.id).where(Job.kind.in_(BULK), Job.state.in_(CLAIMABLE), failed.exists())
 
 
-def tally(session: Session, job: Job) -> Tally:
+def tally(session: Session, job: Job) -> FailureCounts:
     """The facts for ``decisions.failure_limit``; codes only while the job has no result."""
     failed = session.scalar(
         sa.select(sa.func.sum(Chunk.rows_failed)).where(Chunk.job_id == job.id, _FAILED, _DONE)
     )
     has_results = _has_results(session, job.id)
     found = {} if has_results else {each.code: each.rows for each in by_code(session, job.id)}
-    return Tally(
+    return FailureCounts(
         rows_total=job.rows_total,
         rows_failed=int(failed or 0),
         has_results=has_results,
@@ -40,11 +40,11 @@ def tally(session: Session, job: Job) -> Tally:
     )
 
 
-def by_code(session: Session, job_id: str) -> list[RowErrors]:
+def by_code(session: Session, job_id: str) -> list[RowErrorGroup]:
     """Error rows so far, the most frequent code first."""
     rows = session.execute(_by_code(), {"job_id": job_id}).all()
     return [
-        RowErrors(
+        RowErrorGroup(
             code=code,
             rows=count,
             row=first,

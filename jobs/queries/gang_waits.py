@@ -39,7 +39,7 @@ class _Pool:
             host.sharing == gangs.YIELD and host.shares_pool in busy for host in found
         )
         self.idle = len(gangs.hosts(session, pool=pool).idle)
-        self.wishes = gangs.wishes(session, pool=pool)
+        self.requests = gangs.requests(session, pool=pool)
 
 
 def _live_runs(session: Session, job_ids: Sequence[str]) -> dict[str, Run]:
@@ -50,7 +50,7 @@ def _live_runs(session: Session, job_ids: Sequence[str]) -> dict[str, Run]:
 def _facts(session: Session, job: Job, run: Run | None, pool: _Pool) -> GangFacts:
     machines = kinds.training(job.spec).machines
     return GangFacts(
-        least=machines.min,
+        min_hosts=machines.min,
         not_before=job.not_before,
         run_error=job.run_error,
         run=run.state if run else None,
@@ -78,6 +78,7 @@ def _ahead(job: Job, pool: _Pool) -> int:
     usable = pool.hosts - pool.refusing
     place = (-job.priority, job.created_at, job.id)
     return sum(
-        (-wish.priority, wish.created_at, wish.job_id) < place and wish.least <= usable
-        for wish in pool.wishes
+        (-request.priority, request.created_at, request.job_id) < place
+        and request.min_hosts <= usable
+        for request in pool.requests
     )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import clock, kinds
-from jobs.decisions.gang_scheduling import Holding, Wish
+from jobs.decisions.gang_scheduling import GangRequest, Holding
 from jobs.decisions.run_verdict import Outcome, RankFacts
 from jobs.kinds import BULK, TRAINING
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
@@ -57,7 +57,7 @@ def pools(session: Session) -> list[str]:
     return list(session.scalars(_wanting(Job.pool).distinct()))
 
 
-def wishes(session: Session, *, pool: str) -> list[Wish]:
+def requests(session: Session, *, pool: str) -> list[GangRequest]:
     """The pool's jobs that want a gang, the first some hundred by priority and age."""
     query = (
         _wanting(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at, Job.spec)
@@ -66,7 +66,7 @@ def wishes(session: Session, *, pool: str) -> list[Wish]:
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(BATCH)
     )
-    return [_wish(row) for row in session.execute(query)]
+    return [_request(row) for row in session.execute(query)]
 
 
 def holdings(session: Session, *, pool: str) -> list[Holding]:
@@ -187,16 +187,16 @@ def _wanting(*columns: Any) -> sa.Select[Any]:
     )
 
 
-def _wish(row: Any) -> Wish:
+def _request(row: Any) -> GangRequest:
     machines = kinds.training(row.spec).machines
-    return Wish(
+    return GangRequest(
         job_id=row.id,
         project_id=row.project_id,
         weight=row.weight,
         priority=row.priority,
         created_at=row.created_at,
-        least=machines.min,
-        most=machines.max,
+        min_hosts=machines.min,
+        max_hosts=machines.max,
     )
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from jobs import clock
 from jobs.decisions import result_quality as quality_decisions
 from jobs.decisions import waiting_reason
-from jobs.decisions.failure_limit import RowErrors
-from jobs.decisions.result_quality import Quality, QualityWarning
+from jobs.decisions.failure_limit import RowErrorGroup
+from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.queries import capacity, failed_rows, gang_waits, training_progress
@@ -57,9 +57,9 @@ class Counts:
         return self.pending + self.leased + self.done
 
     @property
-    def quality(self) -> Quality:
+    def quality(self) -> QualityCounts:
         """How well the model could read the rows and tell their labels apart."""
-        return Quality(
+        return QualityCounts(
             rows=self.rows_answered,
             rows_truncated=self.rows_truncated,
             rows_near_tie=self.rows_near_tie,
@@ -75,7 +75,7 @@ class JobView:
     job: Job
     counts: Counts
     histogram: dict[str, int]
-    row_errors: list[RowErrors]  # empty in listings
+    row_errors: list[RowErrorGroup]  # empty in listings
     waiting_reason: str | None
     now: datetime
     training: Training | None  # null: a job of bulk work
@@ -175,12 +175,12 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     ]
 
 
-def _row_errors(session: Session, job: Job) -> list[RowErrors]:
+def _row_errors(session: Session, job: Job) -> list[RowErrorGroup]:
     """A job that trains has no rows of results."""
     return failed_rows.by_code(session, job.id) if job.kind in BULK else []
 
 
-def _reason(facts: waiting_reason.Facts, gang: waiting_reason.GangFacts | None) -> str | None:
+def _reason(facts: waiting_reason.JobFacts, gang: waiting_reason.GangFacts | None) -> str | None:
     return (
         waiting_reason.reason(facts)
         if gang is None
@@ -237,7 +237,7 @@ def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.func.coalesce(value, 0), sa.BigInteger)
 
 
-def quality(session: Session, job_id: str) -> Quality:
+def quality(session: Session, job_id: str) -> QualityCounts:
     """How well the model could read the job's rows and tell their labels apart."""
     return _counts(session, [job_id]).get(job_id, Counts()).quality
 
@@ -263,9 +263,9 @@ def _by_label() -> sa.Select[str, int]:
 
 def _facts(
     job: Job, counts: Counts, *, around: capacity.Surroundings, now: datetime
-) -> waiting_reason.Facts:
+) -> waiting_reason.JobFacts:
     expires = job.step_lease_expires_at
-    return waiting_reason.Facts(
+    return waiting_reason.JobFacts(
         now=now,
         state=job.state,
         pool=job.pool,

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from jobs import database
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Diagnosis, Place
+from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
@@ -72,7 +72,7 @@ def _outcome(held: ChunkLease, *, context: Context) -> str:
         _release(held, context=context)
         raise
     except BaseException as error:  # panics of libraries are no Exceptions
-        found = faults.diagnose(error, place=Place.CHUNK)
+        found = faults.diagnose(error, stage=Stage.CHUNK)
         if found.blame is Blame.ENGINE:
             log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
         ended = _given_up(held, found, context=context)

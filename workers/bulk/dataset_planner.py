@@ -56,7 +56,7 @@ def plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     """Write the job's data and let it run. Raises ``JobFailure``, ``LeaseLost``, ``OSError``."""
     opened = _open(held, context=context)
     model = _inspect_model(opened, keeper=keeper, context=context)
-    signature = signature_defaults.of_training(opened.spec, model)
+    signature = signature_defaults.training_signature(opened.spec, model)
     _check_model(model, signature, spec=opened.spec)
     writing = _Writing(held, keeper=keeper, context=context)
     dataset = _dataset(opened, model, signature, writing=writing)
@@ -150,7 +150,7 @@ def _dataset(
     return Dataset(
         labels=None if labels is None else tuple(labels),
         splits=splits,
-        signature=signature_defaults.with_rows(signature, spec, forms),
+        signature=signature_defaults.with_row_forms(signature, spec, forms),
     )
 
 

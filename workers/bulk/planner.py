@@ -19,7 +19,7 @@ from jobs import database, kinds
 from jobs.corpora import readers, resolve
 from jobs.corpora.sources import Source
 from jobs.decisions import chunking, signature_defaults
-from jobs.decisions.chunking import Limits
+from jobs.decisions.chunking import ChunkLimits
 from jobs.kinds import (
     TRAINING,
     AnyBulk,
@@ -117,7 +117,7 @@ def _inspect_model(job: Job, spec: AnyBulk, *, keeper: Keeper, context: Context)
     using, reference = context.artefacts.using, job.model_pinned or spec.model
     with using(reference, project_id=job.project_id, beat=keeper.beat) as folder:
         facts = inspection.inspect(folder)
-    compatibility.check(facts, signature_defaults.applied(spec.options, facts.signature))
+    compatibility.check(facts, signature_defaults.with_defaults(spec.options, facts.signature))
     return facts
 
 
@@ -142,11 +142,11 @@ def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
     return compatibility.width(facts, spec.embed) if isinstance(spec, EmbedSpec) else None
 
 
-def _limits(spec: AnyBulk, *, settings: Settings) -> Limits:
+def _limits(spec: AnyBulk, *, settings: Settings) -> ChunkLimits:
     """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
     slow = isinstance(spec, GenerateSpec | Text2TextSpec | PipelineSpec)
     default = settings.written_chunk_rows if slow else settings.chunk_rows
-    return Limits(
+    return ChunkLimits(
         chunk_rows=spec.chunk_rows or default,
         chunk_bytes=settings.shard_bytes if spec.chunk_rows else settings.chunk_bytes,
         shard_rows=settings.shard_rows,
@@ -176,7 +176,7 @@ def _beating(
 
 
 def drafts(
-    batches: Iterable[pa.RecordBatch], *, limits: Limits, progress: Progress
+    batches: Iterable[pa.RecordBatch], *, limits: ChunkLimits, progress: Progress
 ) -> Iterator[Draft]:
     """Batches gathered into shards, numbered on from what an earlier planner has written."""
     index = progress.shards
@@ -186,9 +186,9 @@ def drafts(
         waiting.append(table)
         rows += table.num_rows
         size += table.nbytes
-        while rows and (rows >= limits.rows_of_shard(index) or size >= limits.shard_bytes):
+        while rows and (rows >= limits.max_rows_of_shard(index) or size >= limits.shard_bytes):
             whole = pa.concat_tables(waiting)
-            taken = whole.slice(0, limits.rows_of_shard(index))
+            taken = whole.slice(0, limits.max_rows_of_shard(index))
             yield _draft(index, taken, limits=limits)
             rest = whole.slice(taken.num_rows)
             index += 1
@@ -212,10 +212,10 @@ def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Ta
             yield table.slice(max(0, skip - (first - batch.num_rows)))
 
 
-def _draft(index: int, table: pa.Table, *, limits: Limits) -> Draft:
+def _draft(index: int, table: pa.Table, *, limits: ChunkLimits) -> Draft:
     lengths = pc.fill_null(pc.binary_length(table["text"]), 0)
     if "target" in table.column_names:
         lengths = pc.add(lengths, pc.fill_null(pc.binary_length(table["target"]), 0))
     sizes = lengths.to_pylist()
-    chunk_rows = chunking.cut(sizes, rows=limits.chunk_rows, size=limits.chunk_bytes)
+    chunk_rows = chunking.cut(sizes, max_rows=limits.chunk_rows, max_bytes=limits.chunk_bytes)
     return Draft(index=index, table=table, chunk_rows=tuple(chunk_rows))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.json import Jsonb
 
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger.result_rows import COLUMNS
 from jobs.results.schemas import OF_THE_ROW
 from workers.inference.engine import Answer, RowError
@@ -108,10 +108,10 @@ def errors(part: pa.Table) -> dict[str, dict[str, Any]]:
     return found
 
 
-def quality(results: Mapping[int, Answer | RowError]) -> Quality:
+def quality(results: Mapping[int, Answer | RowError]) -> QualityCounts:
     """How well the model could read these rows and tell their labels apart."""
     good = [each for each in results.values() if not isinstance(each, RowError)]
-    return Quality(
+    return QualityCounts(
         rows=len(good),
         rows_truncated=sum(bool(each.truncated) for each in good),
         rows_near_tie=sum(isinstance(each, Prediction) and each.near_tie for each in good),

@@ -101,7 +101,7 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
 
 
 def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settings) -> int:
-    if run_verdict.has_broken(found) and run.stop != "now":
+    if run_verdict.has_failed_rank(found) and run.stop != "now":
         runs.request_stop(session, run.id, how="now", reason=PEER_FAILED)
         return 1
     verdict = run_verdict.judge(found, stop_reason=run.stop_reason)
@@ -122,10 +122,12 @@ def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settin
 
 def _form(sessions: Sessions, *, pool: str) -> int:
     with sessions.begin() as session:
-        wishes = facts.wishes(session, pool=pool)
+        requests = facts.requests(session, pool=pool)
         there = facts.hosts(session, pool=pool)
         holdings = facts.holdings(session, pool=pool)
-    formation = gang_scheduling.form(wishes, idle=there.idle, alive=there.alive, holdings=holdings)
+    formation = gang_scheduling.form(
+        requests, idle=there.idle, alive=there.alive, holdings=holdings
+    )
     did = 0
     for gang in formation.gangs:
         with sessions.begin() as session:
@@ -136,12 +138,12 @@ def _form(sessions: Sessions, *, pool: str) -> int:
 def _make_room(
     sessions: Sessions, formation: Formation, *, idle: int, holdings: list[gang_scheduling.Holding]
 ) -> int:
-    wish = formation.blocked
-    if wish is None:
+    request = formation.blocked
+    if request is None:
         return 0
     left = idle - sum(len(gang.hosts) for gang in formation.gangs)
-    victims = gang_scheduling.preempt(wish, idle=left, holdings=holdings)
-    reason = f"its hosts are wanted by {wish.job_id}, which has a higher priority"
+    victims = gang_scheduling.preempt(request, idle=left, holdings=holdings)
+    reason = f"its hosts are wanted by {request.job_id}, which has a higher priority"
     with sessions.begin() as session:
         return sum(
             runs.request_stop(session, run_id, how="checkpoint", reason=reason)

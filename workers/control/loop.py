@@ -77,7 +77,7 @@ class Control:
         """Seconds to the next turn, after one that did so much, so long behind the one before."""
         return dispatch_window.pause(
             sent=did,
-            over=over,
+            elapsed=over,
             size=self._settings.dispatch_window,
             shortest=SHORTEST_PAUSE,
             longest=self._settings.control_interval_seconds,

@@ -20,7 +20,7 @@ import structlog
 
 from jobs import database
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Place
+from jobs.decisions.faults import Blame, Stage
 from jobs.decisions.run_verdict import Outcome
 from jobs.kinds import FinetuneSpec
 from jobs.ledger import checkpoints, ranks
@@ -103,7 +103,7 @@ def _tried(attendance: Attendance, *, folder: Path, incarnation: str, context: C
     except ENDINGS:
         raise
     except BaseException as error:  # panics of libraries are no Exceptions
-        found = faults.diagnose(error, place=Place.HOST)
+        found = faults.diagnose(error, stage=Stage.HOST)
         if found.blame in {Blame.ENGINE, Blame.TRANSIENT}:
             log.exception("a rank could not do its work", job_id=attendance.held.job_id)
         code = found.code if found.blame is Blame.JOB else None

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from jobs import database
 from jobs.decisions import promotion
-from jobs.decisions.promotion import Rated, Unrated
+from jobs.decisions.promotion import RatedVersion, UnratedVersion
 from jobs.decisions.run_verdict import Outcome
 from jobs.errors import ModelFailure, NotFound
 from jobs.kinds import FinetuneSpec, Promote
@@ -190,7 +190,7 @@ def _promote(
         alias=promote.alias,
         metric=compared.metric,
         margin=promote.margin,
-        candidate=Rated(f"{name}@{version}", compared.value),
+        candidate=RatedVersion(f"{name}@{version}", compared.value),
         incumbent=incumbent,
     )
     numbers: dict[str, Any] = {
@@ -220,13 +220,13 @@ def _promote(
     return {**shown, "incumbent": incumbent.version if incumbent else None}
 
 
-def _rated(name: str, compared: Comparison) -> Rated | Unrated | None:
+def _rated(name: str, compared: Comparison) -> RatedVersion | UnratedVersion | None:
     if compared.incumbent is None or compared.incumbent_value is None:
         return None
     version = f"{name}@{compared.incumbent}"
     if compared.incumbent_fault is not None:
-        return Unrated(version, compared.incumbent_fault)
-    return Rated(version, compared.incumbent_value)
+        return UnratedVersion(version, compared.incumbent_fault)
+    return RatedVersion(version, compared.incumbent_value)
 
 
 def _compare(

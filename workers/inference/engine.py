@@ -78,7 +78,7 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
     What the options leave out is as the model was trained.
     """
     facts = inspection.inspect(folder)
-    options = signature_defaults.applied(options, facts.signature)
+    options = signature_defaults.with_defaults(options, facts.signature)
     compatibility.check(facts, options)
     model_loader.use_threads(settings)
     memory.keep_freed()

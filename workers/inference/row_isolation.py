@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from jobs.corpora.batches import clipped
 from jobs.decisions import faults
-from jobs.decisions.faults import Blame, Place
+from jobs.decisions.faults import Blame, Stage
 from jobs.errors import ModelFailure, NightshiftError
 
 ALIKE = 16
@@ -44,7 +44,7 @@ def check(error: BaseException) -> None:
         raise error
     if is_of_device(error):
         raise DeviceFailed(reason(error)) from error
-    if faults.diagnose(error, place=Place.ROW).blame is not Blame.ROW:
+    if faults.diagnose(error, stage=Stage.ROW).blame is not Blame.ROW:
         raise error
 
 

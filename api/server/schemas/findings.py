@@ -26,7 +26,7 @@ class RowErrors(BaseModel):
     example: RowExample
 
     @classmethod
-    def of(cls, found: failure_limit.RowErrors) -> Self:
+    def of(cls, found: failure_limit.RowErrorGroup) -> Self:
         """Those of one code."""
         example = RowExample(row=found.row, line=found.line, id=found.id, message=found.message)
         return cls(code=found.code, rows=found.rows, example=example)

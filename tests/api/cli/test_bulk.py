@@ -13,7 +13,7 @@ import typer.main
 
 from api.cli import app, progress_bars
 from jobs import kinds
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from tests.api.cli.conftest import Run
 from tests.api.server.conftest import Crew
 from tests.api.server.installation import Tenant
@@ -351,10 +351,10 @@ def test_the_summary_ends_with_the_warnings(
     job_id = tenant.submit()
     hands = crew.on(job_id)
     hands.plan([5])
-    hands.work(0, quality=Quality(rows=5, rows_truncated=2, tokens=40, tokens_unknown=1))
+    hands.work(0, quality=QualityCounts(rows=5, rows_truncated=2, tokens=40, tokens_unknown=1))
     progress_bars.summary(tenant.job(job_id))
     said = capsys.readouterr().out
-    assert "\nwarning: 40.0% (2 of 5) of the rows are longer than what the model reads" in said
+    assert "\nwarning: 40.0% (2 of 5) of the rows are longer than the model's window" in said
     assert "unknown" not in said
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from tests.api.cli.conftest import Run
 from tests.api.server.conftest import Crew
 from tests.api.server.installation import Tenant
@@ -51,7 +51,9 @@ def test_a_job_shows_how_well_its_rows_could_be_read(run: Run, tenant: Tenant, c
     job_id = tenant.submit()
     hands = crew.on(job_id)
     hands.plan([5000])
-    hands.work(0, quality=Quality(5_000, 500, rows_near_tie=1, tokens=80_000, tokens_unknown=0))
+    hands.work(
+        0, quality=QualityCounts(5_000, 500, rows_near_tie=1, tokens=80_000, tokens_unknown=0)
+    )
     shown = run("jobs", "show", job_id).out
     assert "0.0% of the tokens unknown, 10.0% of the rows truncated, <0.1% near-ties" in shown
     assert "warning: 10.0% (500 of 5,000) of the rows are longer" in shown

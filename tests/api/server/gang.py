@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.database import Sessions
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions.run_verdict import Fault, Verdict
+from jobs.decisions.run_verdict import Fault, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
 from jobs.ledger.hosts import Presented
 from jobs.ledger.plans import DataShard
@@ -110,7 +110,7 @@ class Gang:
 
     def lose(self, reason: str) -> None:
         """The run is lost to a machine."""
-        verdict = Verdict(RunState.LOST, reason=reason, rank=0, fault=Fault.INFRASTRUCTURE)
+        verdict = RunVerdict(RunState.LOST, reason=reason, rank=0, fault=Fault.INFRASTRUCTURE)
         with self._sessions.begin() as session:
             assert runs.conclude(
                 session, self._leases[0].run_id, verdict, most_faults=20, most_errors=2

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from api.stack import ports
 from jobs import database, objects
 from jobs.database import Sessions
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from jobs.kinds import OutputFormat
 from jobs.ledger import chunks, finalization, findings, plans, projects, step_leases, transitions
 from jobs.ledger.chunks import ChunkLease, Part
@@ -192,7 +192,7 @@ class Hands:
         failed: int = 0,
         checked: int = 0,
         agreeing: int = 0,
-        quality: Quality | None = None,
+        quality: QualityCounts | None = None,
     ) -> None:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
@@ -215,7 +215,7 @@ class Hands:
             rows_checked=checked,
             rows_agreeing=agreeing,
             errors=_errors(held, failed=failed),
-            quality=quality or Quality(),
+            quality=quality or QualityCounts(),
         )
         with self._sessions.begin() as session:
             chunks.commit(session, held, part)

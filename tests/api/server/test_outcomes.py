@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from tests.api.server.conftest import Crew
 from tests.api.server.installation import Tenant
 
@@ -89,8 +89,10 @@ def test_error_rows_are_told_by_code_and_answers_in_doubt_are_warned_of(
     hands = crew.on(job_id)
     hands.plan([2, 3])
     assert (tenant.job(job_id)["quality"], tenant.job(job_id)["row_errors"]) == (None, [])
-    hands.work(1, failed=1, quality=Quality(rows=2, rows_near_tie=1, tokens=8))
-    hands.work(0, failed=1, quality=Quality(rows=1, rows_truncated=1, tokens=4, tokens_unknown=3))
+    hands.work(1, failed=1, quality=QualityCounts(rows=2, rows_near_tie=1, tokens=8))
+    hands.work(
+        0, failed=1, quality=QualityCounts(rows=1, rows_truncated=1, tokens=4, tokens_unknown=3)
+    )
     job = tenant.job(job_id)
     example = {"row": 1, "line": 2, "id": None, "message": "the text is empty"}
     assert job["row_errors"] == [{"code": "empty_text", "rows": 2, "example": example}]

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.dispatch_window import SETTLING, Window, open_window, pause
+from jobs.decisions.dispatch_window import SETTLING, DispatchWindow, open_window, pause
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REDISPATCH = timedelta(seconds=30)
 
 
-def window(*, queued: int, outstanding: int, size: int = 32) -> Window:
+def window(*, queued: int, outstanding: int, size: int = 32) -> DispatchWindow:
     return open_window(
         now=NOW, size=size, queued=queued, outstanding=outstanding, redispatch=REDISPATCH
     )
@@ -44,12 +44,12 @@ def test_messages_missing_from_a_queue_that_holds_some_are_sent_again_when_they_
 SHORTEST, LONGEST, SIZE = 0.05, 1.0, 32
 
 
-def pause_after(sent: int, *, over: float) -> float:
-    return pause(sent=sent, over=over, size=SIZE, shortest=SHORTEST, longest=LONGEST)
+def pause_after(sent: int, *, elapsed: float) -> float:
+    return pause(sent=sent, elapsed=elapsed, size=SIZE, shortest=SHORTEST, longest=LONGEST)
 
 
 @pytest.mark.parametrize(
-    ("sent", "over", "seconds"),
+    ("sent", "elapsed", "seconds"),
     [
         (0, 1.0, LONGEST),
         (1, 1.0, LONGEST),  # a full queue lasts half a minute
@@ -62,16 +62,16 @@ def pause_after(sent: int, *, over: float) -> float:
     ],
 )
 def test_control_looks_again_when_half_of_the_queue_will_be_gone(
-    sent: int, over: float, seconds: float
+    sent: int, elapsed: float, seconds: float
 ) -> None:
-    assert pause_after(sent, over=over) == seconds
+    assert pause_after(sent, elapsed=elapsed) == seconds
 
 
 @given(st.floats(0.01, SIZE / 2 / SHORTEST))
 def test_workers_of_any_steady_speed_soon_never_find_the_queue_empty(per_second: float) -> None:
-    over = LONGEST
+    elapsed = LONGEST
     for turn in range(20):
-        gone = per_second * over
-        if turn >= 10:  # it begins with an empty queue, at no known speed
+        gone = per_second * elapsed
+        if turn >= 10:  # the first turns start from an empty queue and an unknown speed
             assert gone <= 0.75 * SIZE
-        over = pause_after(min(SIZE, int(gone)), over=over)
+        elapsed = pause_after(min(SIZE, int(gone)), elapsed=elapsed)

@@ -1,4 +1,4 @@
-"""Who goes next: priority, then the smallest weighted share, then age."""
+"""Fair share: priority, then the smallest weighted share, then age."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
 def candidate_lists(
     draw: st.DrawFn, *, priorities: st.SearchStrategy[int] | None = None
 ) -> list[Candidate]:
-    number = draw(st.integers(0, 8))
+    count = draw(st.integers(0, 8))
     return [
         Candidate(
             job_id=f"job_{index}",
@@ -31,7 +31,7 @@ def candidate_lists(
             in_flight=draw(st.integers(0, 6)),
             available=draw(st.integers(0, 9)),
         )
-        for index in range(number)
+        for index in range(count)
     ]
 
 
@@ -104,7 +104,7 @@ def test_what_a_project_got_at_a_higher_priority_counts_at_a_lower_one() -> None
     assert granted == {urgent.job_id: 6, "c0": 6}
 
 
-def test_work_that_is_out_already_counts_though_nothing_more_is_available() -> None:
+def test_chunks_in_flight_count_even_if_no_more_are_available() -> None:
     candidates = [
         _candidate("a", job_id="busy", in_flight=10, available=0),
         _candidate("a", job_id="more"),

@@ -1,4 +1,4 @@
-"""Every rule of the classification, by exceptions that were raised for real where that can be."""
+"""Every rule of the classification, with exceptions that are really raised where possible."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from api.stack import ports
 from jobs import database, errors, objects
 from jobs.decisions import faults
-from jobs.decisions.faults import RULES, Blame, Limits, Place
+from jobs.decisions.faults import RULES, Blame, RetryLimits, Stage
 from tests.support.seaweed import BUCKET, S3
 from tests.support.servers import Databases
 
@@ -35,9 +35,9 @@ JOB, ENGINE, TRANSIENT, LEASE = Blame.JOB, Blame.ENGINE, Blame.TRANSIENT, Blame.
 
 
 def caught(raised: Raised) -> BaseException:
-    with pytest.raises(BaseException) as found:  # noqa: PT011 - any, that is the question
+    with pytest.raises(BaseException) as caught_:  # noqa: PT011 - any, that is the question
         raised()
-    return found.value
+    return caught_.value
 
 
 def throw(error: BaseException) -> Raised:
@@ -48,15 +48,15 @@ def throw(error: BaseException) -> Raised:
 
 
 def blames(error: BaseException) -> list[Blame]:
-    """In the order of the places: planning, chunk, row, finalizing, host."""
-    return [faults.diagnose(error, place=place).blame for place in Place]
+    """In the order of the stages: planning, chunk, row, finalizing, host."""
+    return [faults.diagnose(error, stage=stage).blame for stage in Stage]
 
 
 def all_of(blame: Blame) -> list[Blame]:
-    return [blame] * len(Place)
+    return [blame] * len(Stage)
 
 
-PASSING = [TRANSIENT, TRANSIENT, Blame.ROW, TRANSIENT, TRANSIENT]
+MEMORY = [TRANSIENT, TRANSIENT, Blame.ROW, TRANSIENT, TRANSIENT]
 EARLY = [JOB, ENGINE, Blame.ROW, ENGINE, ENGINE]
 LATE = [ENGINE, ENGINE, Blame.ROW, ENGINE, ENGINE]
 
@@ -76,8 +76,8 @@ def too_many_files() -> None:
         held.extend(os.dup(0) for _ in range(64))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for number in held:
-            os.close(number)
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def refused_connection() -> None:
@@ -110,25 +110,25 @@ CASES: dict[str, tuple[Raised, list[Blame], str]] = {
     "a torn part": (throw(errors.Damaged("torn")), all_of(JOB), "damaged"),
     "no memory on the host": (
         lambda: np.ones(2**62, dtype=np.uint8),
-        PASSING,
+        MEMORY,
         "out_of_memory",
     ),
     "no memory in the allocator of PyTorch": (
         lambda: torch.empty(2**60, dtype=torch.uint8),
-        PASSING,
+        MEMORY,
         "out_of_memory",
     ),
     "no memory on the device": (
         throw(torch.OutOfMemoryError("CUDA")),
-        PASSING,
+        MEMORY,
         "out_of_memory",
     ),
     "no memory in the system": (
         throw(OSError(errno.ENOMEM, "Cannot allocate memory")),
-        PASSING,
+        MEMORY,
         "out_of_memory",
     ),
-    "a repository id that is none": (
+    "an invalid repository id": (
         lambda: hf_hub_download("a/b/c/d", "x"),
         [JOB, JOB, Blame.ROW, JOB, JOB],
         "corpus_unreadable",
@@ -140,12 +140,12 @@ CASES: dict[str, tuple[Raised, list[Blame], str]] = {
     ),
     "a connection refused": (refused_connection, all_of(TRANSIENT), "network_unavailable"),
     "a request refused": (refused_request, all_of(TRANSIENT), "network_unavailable"),
-    "a name that is not found": (
+    "a host name that does not resolve": (
         lambda: socket.getaddrinfo("nowhere.invalid", 80),
         all_of(TRANSIENT),
         "network_unavailable",
     ),
-    "a host that is not reachable": (
+    "an unreachable host": (
         throw(OSError(errno.EHOSTUNREACH, "No route to host")),
         all_of(TRANSIENT),
         "network_unavailable",
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[Raised, list[Blame], str]] = {
     ),
     "a recursion": (recurse, EARLY, "data_refused"),
     "a bug": (lambda: len(3), LATE, "unexpected_error"),  # type: ignore[arg-type]
-    "an OSError that has no number": (throw(OSError("whatever")), LATE, "unexpected_error"),
+    "an OSError without an error number": (throw(OSError("whatever")), LATE, "unexpected_error"),
     "an error of a library": (
         lambda: torch.zeros(2) @ torch.zeros(3),
         LATE,
@@ -175,17 +175,17 @@ CASES: dict[str, tuple[Raised, list[Blame], str]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_exception_is_whose_fault_it_is(name: str) -> None:
+def test_an_exception_has_its_blame_and_code(name: str) -> None:
     raised, blame, code = CASES[name]
     error = caught(raised)
     assert blames(error) == blame
-    found = faults.diagnose(error, place=Place.PLANNING)
-    assert found.code == (faults.UNEXPECTED if found.blame is ENGINE else code)
-    assert len(found.message) < faults.LONGEST_MESSAGE + 100
+    diagnosis = faults.diagnose(error, stage=Stage.PLANNING)
+    assert diagnosis.code == (faults.UNEXPECTED if diagnosis.blame is ENGINE else code)
+    assert len(diagnosis.message) < faults.MAX_MESSAGE_CHARACTERS + 100
 
 
 DATABASE: dict[str, tuple[str, Blame, str]] = {
-    "a backend that is ended": (
+    "a terminated backend": (
         "SELECT pg_terminate_backend(pg_backend_pid())",
         TRANSIENT,
         "database_unavailable",
@@ -200,23 +200,23 @@ DATABASE: dict[str, tuple[str, Blame, str]] = {
         JOB,
         "value_unstorable",
     ),
-    "a text with a character that it does not take": (
+    "a text with a character that Postgres does not allow": (
         "SELECT '\"\\u0000\"'::jsonb ->> 0",
         JOB,
         "value_unstorable",
     ),
-    "a statement of ours that is wrong": ("SELECT nonsense", ENGINE, "unexpected_error"),
+    "a wrong statement of ours": ("SELECT nonsense", ENGINE, "unexpected_error"),
 }
 
 
 @pytest.mark.parametrize("name", DATABASE)
-def test_what_postgres_raises_is_told_apart_by_its_code(
+def test_errors_of_postgres_are_distinguished_by_their_sqlstate(
     name: str, fresh_database: Databases
 ) -> None:
     statement, blame, code = DATABASE[name]
     url = fresh_database()
     engine = database.connect(url)
-    with pytest.raises(sa.exc.DBAPIError) as found, engine.begin() as connection:
+    with pytest.raises(sa.exc.DBAPIError) as wrapped, engine.begin() as connection:
         connection.execute(sa.text(statement.replace(":", "\\:")))
     engine.dispose()
     with (
@@ -224,19 +224,19 @@ def test_what_postgres_raises_is_told_apart_by_its_code(
         psycopg.connect(database.plain_url(url)) as connection2,
     ):
         connection2.execute(statement.encode())
-    for error in (found.value, plain.value):
-        diagnosis = faults.diagnose(error, place=Place.CHUNK)
+    for error in (wrapped.value, plain.value):
+        diagnosis = faults.diagnose(error, stage=Stage.CHUNK)
         assert (diagnosis.blame, diagnosis.code) == (blame, code)
 
 
-def test_a_postgres_that_is_not_there_passes() -> None:
+def test_an_unreachable_postgres_is_transient() -> None:
     engine = database.connect(f"postgresql://127.0.0.1:{ports.choose()}/nowhere")
-    with pytest.raises(sa.exc.OperationalError) as found:
+    with pytest.raises(sa.exc.OperationalError) as refused:
         engine.connect()
-    assert blames(found.value) == all_of(TRANSIENT)
+    assert blames(refused.value) == all_of(TRANSIENT)
 
 
-def test_what_the_local_store_raises(tmp_path: Path) -> None:
+def test_errors_of_the_local_store(tmp_path: Path) -> None:
     store = objects.connect(tmp_path.as_uri())
     (tmp_path / "jobs").write_text("no folder")
     missing = caught(lambda: store.get("a/b"))
@@ -244,55 +244,56 @@ def test_what_the_local_store_raises(tmp_path: Path) -> None:
     assert blames(missing) == all_of(JOB)
     assert blames(blocked) == all_of(TRANSIENT)
     for error in (missing, blocked):
-        assert str(tmp_path) not in faults.words(error)
+        assert str(tmp_path) not in faults.describe(error)
         assert str(tmp_path) not in str(error)
 
 
-def test_what_s3_raises(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     store = objects.connect(f"s3://{BUCKET}/faults")
     assert blames(caught(lambda: store.get("a/b"))) == all_of(JOB)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     refused = caught(lambda: objects.connect(f"s3://{BUCKET}/faults").put("a", b"x"))
-    assert faults.diagnose(refused, place=Place.CHUNK).code == "storage_refused"
+    assert faults.diagnose(refused, stage=Stage.CHUNK).code == "storage_refused"
     assert blames(refused) == all_of(TRANSIENT)
 
 
-def test_every_rule_has_its_exception() -> None:
+def test_every_rule_matches_one_of_these_exceptions() -> None:
     samples = [caught(raised) for raised, _, _ in CASES.values()]
     samples += [errors.StorageAway("silent"), sa.exc.TimeoutError("no connection is free")]
     samples.append(psycopg.errors.ProgramLimitExceeded("too large"))
     assert {rule.what for rule in RULES} == {faults.rule_for(error).what for error in samples}
 
 
-def test_a_message_of_the_system_shows_no_path() -> None:
+def test_an_oserror_is_described_without_its_path() -> None:
     error = caught(lambda: Path("/nowhere/secret").stat())
-    assert faults.words(error) == "FileNotFoundError: No such file or directory"
+    assert faults.describe(error) == "FileNotFoundError: No such file or directory"
 
 
-def test_pauses_grow_to_a_minute() -> None:
-    seconds = [faults.pause(tries).total_seconds() for tries in (1, 2, 3, 6, 7, 8, 5_000)]
+def test_the_backoff_grows_to_a_minute() -> None:
+    seconds = [faults.backoff(tries).total_seconds() for tries in (1, 2, 3, 6, 7, 8, 5_000)]
     assert seconds == [1, 2, 4, 32, 60, 60, 60]
 
 
-LIMITS = Limits(tries=5, outage=timedelta(hours=24))
+LIMITS = RetryLimits(tries=5, outage=timedelta(hours=24))
 
 
 @given(tries=st.integers(1, 10_000), hours=st.integers(0, 100))
-def test_an_outage_ends_only_after_its_time_and_its_tries(tries: int, hours: int) -> None:
-    ended = faults.ends(TRANSIENT, tries=tries, failing_for=timedelta(hours=hours), limits=LIMITS)
-    assert ended == (hours >= 24 and tries >= faults.LEAST_TRIES)
+def test_an_outage_ends_work_only_after_enough_time_and_tries(tries: int, hours: int) -> None:
+    span = timedelta(hours=hours)
+    ended = faults.gives_up(TRANSIENT, tries=tries, failing_for=span, limits=LIMITS)
+    assert ended == (hours >= 24 and tries >= faults.MIN_OUTAGE_TRIES)
 
 
 @given(tries=st.integers(1, 100), hours=st.integers(0, 100))
-def test_the_other_bounds(tries: int, hours: int) -> None:
+def test_when_work_with_another_blame_is_given_up(tries: int, hours: int) -> None:
     span = timedelta(hours=hours)
 
-    def ends(blame: Blame) -> bool:
-        return faults.ends(blame, tries=tries, failing_for=span, limits=LIMITS)
+    def gives_up(blame: Blame) -> bool:
+        return faults.gives_up(blame, tries=tries, failing_for=span, limits=LIMITS)
 
-    assert ends(JOB)
-    assert ends(ENGINE) == (tries >= 5)
-    assert not ends(LEASE)
-    assert not ends(Blame.ROW)
+    assert gives_up(JOB)
+    assert gives_up(ENGINE) == (tries >= 5)
+    assert not gives_up(LEASE)
+    assert not gives_up(Blame.ROW)

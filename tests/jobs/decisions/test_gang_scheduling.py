@@ -1,4 +1,4 @@
-"""Who gets hosts: all that a job needs or none, in turn, and nobody waits for ever."""
+"""Gang scheduling: a job gets all the hosts it needs or none, in order, and no job starves."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.gang_scheduling import Formation, Gang, Holding, Wish, form, preempt
+from jobs.decisions.gang_scheduling import Formation, Gang, GangRequest, Holding, form, preempt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
-HOSTS = [f"host-{number}" for number in range(8)]
+HOSTS = [f"host-{index}" for index in range(8)]
 
 
-def wish(name: str = "job", **fields: Any) -> Wish:
-    """A job of one machine; ``minute`` says when it came, ``machines`` sets both bounds."""
+def request(name: str = "job", **fields: Any) -> GangRequest:
+    """A job of one machine, created at ``minute``; ``machines`` sets both bounds."""
     minute, machines = fields.pop("minute", 0), fields.pop("machines", 1)
     project = fields.get("project_id", "a")
     defaults = {
@@ -28,10 +28,10 @@ def wish(name: str = "job", **fields: Any) -> Wish:
         "weight": WEIGHTS[project],
         "priority": 0,
         "created_at": START + timedelta(minutes=minute),
-        "least": machines,
-        "most": machines,
+        "min_hosts": machines,
+        "max_hosts": machines,
     }
-    return Wish(**(defaults | fields))
+    return GangRequest(**(defaults | fields))
 
 
 def holding(name: str = "run", *, minute: int = 0, **fields: Any) -> Holding:
@@ -47,10 +47,10 @@ def holding(name: str = "run", *, minute: int = 0, **fields: Any) -> Holding:
     return Holding(**(defaults | fields))
 
 
-def formed(*wishes: Wish, idle: int, **fields: Any) -> Formation:
+def formed(*requests: GangRequest, idle: int, **fields: Any) -> Formation:
     busy = fields.pop("busy", 0)
     holdings = fields.pop("holdings", [])
-    return form(wishes, idle=HOSTS[:idle], alive=idle + busy, holdings=holdings)
+    return form(requests, idle=HOSTS[:idle], alive=idle + busy, holdings=holdings)
 
 
 def served(formation: Formation) -> list[tuple[str, int]]:
@@ -58,21 +58,21 @@ def served(formation: Formation) -> list[tuple[str, int]]:
 
 
 @st.composite
-def wish_lists(draw: st.DrawFn) -> list[Wish]:
-    found = []
+def request_lists(draw: st.DrawFn) -> list[GangRequest]:
+    requests = []
     for index in range(draw(st.integers(0, 7))):
-        least = draw(st.integers(1, 5))
-        found.append(
-            wish(
+        min_hosts = draw(st.integers(1, 5))
+        requests.append(
+            request(
                 f"job_{index}",
                 project_id=draw(st.sampled_from(sorted(WEIGHTS))),
                 priority=draw(st.integers(-1, 1)),
                 minute=draw(st.integers(0, 3)),
-                least=least,
-                most=least + draw(st.integers(0, 2)),
+                min_hosts=min_hosts,
+                max_hosts=min_hosts + draw(st.integers(0, 2)),
             )
         )
-    return found
+    return requests
 
 
 holding_lists = st.lists(
@@ -88,125 +88,124 @@ holding_lists = st.lists(
 ).map(lambda all_: [dataclasses.replace(h, run_id=f"run_{i}") for i, h in enumerate(all_)])
 
 
-@given(wish_lists(), st.integers(0, 8), holding_lists)
+@given(request_lists(), st.integers(0, 8), holding_lists)
 def test_no_host_goes_to_two_gangs_and_every_gang_is_whole(
-    wishes: list[Wish], idle: int, holdings: list[Holding]
+    requests: list[GangRequest], idle: int, holdings: list[Holding]
 ) -> None:
     busy = sum(run.machines for run in holdings)
-    formation = formed(*wishes, idle=idle, busy=busy, holdings=holdings)
-    given_away = [host for gang in formation.gangs for host in gang.hosts]
-    assert len(set(given_away)) == len(given_away)
-    assert set(given_away) <= set(HOSTS[:idle])
-    asked = {each.job_id: each for each in wishes}
+    formation = formed(*requests, idle=idle, busy=busy, holdings=holdings)
+    reserved = [host for gang in formation.gangs for host in gang.hosts]
+    assert len(set(reserved)) == len(reserved)
+    assert set(reserved) <= set(HOSTS[:idle])
+    by_job = {request.job_id: request for request in requests}
     for gang in formation.gangs:
-        assert asked[gang.job_id].least <= len(gang.hosts) <= asked[gang.job_id].most
+        assert by_job[gang.job_id].min_hosts <= len(gang.hosts) <= by_job[gang.job_id].max_hosts
     assert len({gang.job_id for gang in formation.gangs}) == len(formation.gangs)
 
 
-@given(wish_lists(), st.integers(0, 8), holding_lists)
-def test_either_somebody_blocks_or_everybody_who_fits_the_pool_is_served(
-    wishes: list[Wish], idle: int, holdings: list[Holding]
+@given(request_lists(), st.integers(0, 8), holding_lists)
+def test_either_a_job_blocks_or_every_job_that_fits_the_pool_is_served(
+    requests: list[GangRequest], idle: int, holdings: list[Holding]
 ) -> None:
     alive = idle + sum(run.machines for run in holdings)
-    formation = formed(*wishes, idle=idle, busy=alive - idle, holdings=holdings)
-    got = {gang.job_id for gang in formation.gangs}
+    formation = formed(*requests, idle=idle, busy=alive - idle, holdings=holdings)
+    served_jobs = {gang.job_id for gang in formation.gangs}
     left = idle - sum(len(gang.hosts) for gang in formation.gangs)
     if formation.blocked is None:
-        assert got == {each.job_id for each in wishes if each.least <= alive}
+        assert served_jobs == {each.job_id for each in requests if each.min_hosts <= alive}
     else:
-        assert left < formation.blocked.least <= alive
-        assert formation.blocked.job_id not in got
+        assert left < formation.blocked.min_hosts <= alive
+        assert formation.blocked.job_id not in served_jobs
 
 
-@given(wish_lists(), st.integers(0, 8), holding_lists)
-def test_nobody_of_a_lower_priority_overtakes_the_job_that_blocks(
-    wishes: list[Wish], idle: int, holdings: list[Holding]
+@given(request_lists(), st.integers(0, 8), holding_lists)
+def test_no_job_of_a_lower_priority_overtakes_the_job_that_blocks(
+    requests: list[GangRequest], idle: int, holdings: list[Holding]
 ) -> None:
     busy = sum(run.machines for run in holdings)
-    formation = formed(*wishes, idle=idle, busy=busy, holdings=holdings)
-    asked = {each.job_id: each for each in wishes}
+    formation = formed(*requests, idle=idle, busy=busy, holdings=holdings)
+    by_job = {request.job_id: request for request in requests}
     for gang in formation.gangs:
         if formation.blocked is not None:
-            assert asked[gang.job_id].priority >= formation.blocked.priority
+            assert by_job[gang.job_id].priority >= formation.blocked.priority
 
 
-@given(wish_lists(), st.integers(0, 8), st.randoms(use_true_random=False))
+@given(request_lists(), st.integers(0, 8), st.randoms(use_true_random=False))
 def test_the_order_in_which_wishes_are_listed_does_not_matter(
-    wishes: list[Wish], idle: int, random: Any
+    requests: list[GangRequest], idle: int, random: Any
 ) -> None:
-    shuffled = list(wishes)
+    shuffled = list(requests)
     random.shuffle(shuffled)
-    assert formed(*shuffled, idle=idle, busy=2) == formed(*wishes, idle=idle, busy=2)
+    assert formed(*shuffled, idle=idle, busy=2) == formed(*requests, idle=idle, busy=2)
 
 
-@given(wish_lists(), st.integers(1, 8))
-def test_with_a_pool_to_itself_every_job_that_fits_is_served_in_the_end(
-    wishes: list[Wish], pool: int
+@given(request_lists(), st.integers(1, 8))
+def test_every_job_that_fits_the_pool_is_served_once_those_before_it_have_ended(
+    requests: list[GangRequest], pool: int
 ) -> None:
-    """Whoever is served ends; then the next in turn is. Nobody waits for ever."""
-    waiting = list(wishes)
-    for _ in range(len(wishes) + 1):
+    waiting = list(requests)
+    for _ in range(len(requests) + 1):
         done = {gang.job_id for gang in formed(*waiting, idle=pool).gangs}
         waiting = [each for each in waiting if each.job_id not in done]
-    assert all(each.least > pool for each in waiting)
+    assert all(each.min_hosts > pool for each in waiting)
 
 
 def test_a_big_job_at_the_head_is_not_overtaken_by_small_ones() -> None:
-    big = wish("big", machines=3)
-    small = [wish(f"small {number}", minute=1) for number in range(5)]
+    big = request("big", machines=3)
+    small = [request(f"small {index}", minute=1) for index in range(5)]
     formation = formed(big, *small, idle=2, busy=2)
     assert served(formation) == []
     assert formation.blocked == big
 
 
 def test_a_big_job_gets_its_hosts_as_soon_as_they_are_there() -> None:
-    formation = formed(wish("big", machines=3), wish("small", minute=1), idle=4)
+    formation = formed(request("big", machines=3), request("small", minute=1), idle=4)
     assert served(formation) == [("big", 3), ("small", 1)]
 
 
-def test_a_job_larger_than_the_pool_blocks_nobody() -> None:
-    formation = formed(wish("huge", machines=5), wish("small", minute=1), idle=2, busy=2)
+def test_a_job_larger_than_the_pool_blocks_no_other() -> None:
+    formation = formed(request("huge", machines=5), request("small", minute=1), idle=2, busy=2)
     assert served(formation) == [("small", 1)]
     assert formation.blocked is None
 
 
 def test_a_higher_priority_goes_first_though_it_came_later() -> None:
-    formation = formed(wish("old"), wish("urgent", minute=9, priority=1), idle=1)
+    formation = formed(request("old"), request("urgent", minute=9, priority=1), idle=1)
     assert served(formation) == [("urgent", 1)]
 
 
 def test_a_project_that_holds_less_goes_first_though_it_came_later() -> None:
     holdings = [holding(project_id="a", machines=1)]
-    first, second = wish("ours"), wish("theirs", project_id="b", minute=9)
+    first, second = request("ours"), request("theirs", project_id="b", minute=9)
     formation = formed(first, second, idle=1, busy=1, holdings=holdings)
     assert served(formation) == [("theirs", 1)]
 
 
-def test_what_a_project_just_got_counts_for_the_next_gang() -> None:
-    ours = [wish(f"ours {number}") for number in range(3)]
-    theirs = [wish(f"theirs {number}", project_id="b", minute=9) for number in range(3)]
-    got = [job_id for job_id, _ in served(formed(*ours, *theirs, idle=3))]
-    assert got == ["ours 0", "theirs 0", "theirs 1"]  # of weight 2
+def test_hosts_that_a_project_just_got_count_for_the_next_gang() -> None:
+    ours = [request(f"ours {index}") for index in range(3)]
+    theirs = [request(f"theirs {index}", project_id="b", minute=9) for index in range(3)]
+    order = [job_id for job_id, _ in served(formed(*ours, *theirs, idle=3))]
+    assert order == ["ours 0", "theirs 0", "theirs 1"]  # theirs has weight 2
 
 
 @pytest.mark.parametrize(("idle", "taken"), [(1, None), (2, 2), (3, 3), (4, 4), (6, 4)])
-def test_an_elastic_job_takes_what_is_there(idle: int, taken: int | None) -> None:
-    formation = formed(wish("job", least=2, most=4), idle=idle, busy=8)
+def test_an_elastic_job_takes_all_hosts_up_to_its_maximum(idle: int, taken: int | None) -> None:
+    formation = formed(request("job", min_hosts=2, max_hosts=4), idle=idle, busy=8)
     assert served(formation) == ([("job", taken)] if taken else [])
 
 
 def test_a_gang_takes_hosts_in_their_order() -> None:
-    assert formed(wish("job", machines=2), idle=3).gangs == (Gang("job", tuple(HOSTS[:2])),)
+    assert formed(request("job", machines=2), idle=3).gangs == (Gang("job", tuple(HOSTS[:2])),)
 
 
 # Preemption.
 
 
 @given(st.integers(1, 6), st.integers(-1, 1), st.integers(0, 5), holding_lists)
-def test_only_lower_priorities_make_way_and_only_if_that_is_enough(
+def test_only_runs_of_lower_priority_are_preempted_and_only_if_that_is_enough(
     machines: int, priority: int, idle: int, holdings: list[Holding]
 ) -> None:
-    victims = preempt(wish(machines=machines, priority=priority), idle=idle, holdings=holdings)
+    victims = preempt(request(machines=machines, priority=priority), idle=idle, holdings=holdings)
     runs = {run.run_id: run for run in holdings}
     assert all(runs[name].priority < priority and not runs[name].stopping for name in victims)
     if victims:
@@ -215,10 +214,10 @@ def test_only_lower_priorities_make_way_and_only_if_that_is_enough(
 
 
 @given(st.integers(1, 6), st.integers(-1, 2), st.integers(0, 5), holding_lists)
-def test_nobody_makes_way_in_vain(
+def test_no_run_is_preempted_in_vain(
     machines: int, priority: int, idle: int, holdings: list[Holding]
 ) -> None:
-    victims = preempt(wish(machines=machines, priority=priority), idle=idle, holdings=holdings)
+    victims = preempt(request(machines=machines, priority=priority), idle=idle, holdings=holdings)
     runs = {run.run_id: run for run in holdings}
     ending = sum(run.machines for run in holdings if run.stopping)
     for fewer in combinations(victims, max(0, len(victims) - 1)):
@@ -231,7 +230,7 @@ def test_nobody_makes_way_in_vain(
 def test_a_job_that_can_be_helped_is_helped(
     machines: int, priority: int, idle: int, holdings: list[Holding]
 ) -> None:
-    victims = preempt(wish(machines=machines, priority=priority), idle=idle, holdings=holdings)
+    victims = preempt(request(machines=machines, priority=priority), idle=idle, holdings=holdings)
     ending = sum(run.machines for run in holdings if run.stopping)
     lower = [run for run in holdings if run.priority < priority and not run.stopping]
     missing = machines - idle - ending
@@ -246,14 +245,14 @@ def test_a_job_that_can_be_helped_is_helped(
         (2, 2, 0, ["low young", "low old"]),
         (3, 2, 0, ["low young", "low old", "middle"]),
         (4, 2, 1, ["low young", "low old", "middle"]),
-        (4, 2, 0, []),  # three are all that there is: nobody stops for nothing
+        (4, 2, 0, []),  # there are only three: no run stops for nothing
         (1, 1, 0, ["low young"]),
-        (3, 1, 0, []),  # the same priority does not make way
+        (3, 1, 0, []),  # a run of the same priority is not preempted
         (1, 0, 0, []),
         (1, 2, 1, []),  # nothing is missing
     ],
 )
-def test_the_lowest_and_youngest_make_way_first(
+def test_the_lowest_and_youngest_runs_are_preempted_first(
     machines: int, priority: int, idle: int, victims: list[str]
 ) -> None:
     holdings = [
@@ -261,22 +260,22 @@ def test_the_lowest_and_youngest_make_way_first(
         holding("low old", minute=1),
         holding("low young", minute=2),
     ]
-    asked = wish(machines=machines, priority=priority)
-    assert preempt(asked, idle=idle, holdings=holdings) == victims
+    waiting = request(machines=machines, priority=priority)
+    assert preempt(waiting, idle=idle, holdings=holdings) == victims
 
 
 def test_hosts_of_runs_that_stop_already_are_waited_for() -> None:
     holdings = [holding("stopping", stopping=True), holding("going on")]
-    assert preempt(wish(priority=1), idle=0, holdings=holdings) == []
-    assert preempt(wish(priority=1, machines=2), idle=0, holdings=holdings) == ["going on"]
+    assert preempt(request(priority=1), idle=0, holdings=holdings) == []
+    assert preempt(request(priority=1, machines=2), idle=0, holdings=holdings) == ["going on"]
 
 
-def test_a_small_run_is_spared_when_a_large_one_must_end_anyhow() -> None:
+def test_a_small_run_is_spared_when_a_large_one_must_end_anyway() -> None:
     holdings = [holding("small", minute=9), holding("large", machines=2)]
-    assert preempt(wish(priority=1, machines=2), idle=0, holdings=holdings) == ["large"]
+    assert preempt(request(priority=1, machines=2), idle=0, holdings=holdings) == ["large"]
 
 
-def test_an_elastic_job_makes_others_give_way_only_for_what_it_must_have() -> None:
+def test_an_elastic_job_preempts_only_for_the_hosts_it_needs() -> None:
     holdings = [holding("one", minute=1), holding("two", minute=2)]
-    asked = wish(priority=1, least=1, most=2)
-    assert preempt(asked, idle=0, holdings=holdings) == ["two"]
+    waiting = request(priority=1, min_hosts=1, max_hosts=2)
+    assert preempt(waiting, idle=0, holdings=holdings) == ["two"]

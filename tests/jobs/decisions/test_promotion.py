@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import promotion
-from jobs.decisions.promotion import Rated, Unrated
+from jobs.decisions.promotion import RatedVersion, UnratedVersion
 
 METRICS = st.sampled_from(sorted(promotion.HIGHER | promotion.LOWER))
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
+VALUES = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
 MARGINS = st.floats(min_value=0, max_value=1e3)
 NAN = float("nan")
 
@@ -42,8 +42,8 @@ def test_better_is_by_more_than_the_margin_in_the_metrics_direction(
     assert promotion.is_better(metric, new=new, old=old, margin=margin) is better
 
 
-@given(METRICS, NUMBERS, NUMBERS, MARGINS)
-def test_of_two_numbers_at_most_one_is_better(
+@given(METRICS, VALUES, VALUES, MARGINS)
+def test_of_two_values_at_most_one_is_better(
     metric: str, one: float, other: float, margin: float
 ) -> None:
     both = [
@@ -53,8 +53,8 @@ def test_of_two_numbers_at_most_one_is_better(
     assert not all(both)
 
 
-@given(METRICS, NUMBERS, NUMBERS, MARGINS, MARGINS)
-def test_a_larger_margin_never_lets_a_number_win_that_lost(
+@given(METRICS, VALUES, VALUES, MARGINS, MARGINS)
+def test_a_value_that_loses_never_wins_with_a_larger_margin(
     metric: str, new: float, old: float, margin: float, more: float
 ) -> None:
     if promotion.is_better(metric, new=new, old=old, margin=margin + more):
@@ -62,7 +62,7 @@ def test_a_larger_margin_never_lets_a_number_win_that_lost(
 
 
 @given(METRICS, st.floats(), MARGINS)
-def test_no_number_never_wins_and_is_never_beaten(metric: str, other: float, margin: float) -> None:
+def test_nan_never_wins_and_is_never_beaten(metric: str, other: float, margin: float) -> None:
     assert not promotion.is_better(metric, new=NAN, old=other, margin=margin)
     assert not promotion.is_better(metric, new=other, old=NAN, margin=margin)
 
@@ -71,16 +71,16 @@ def test_no_number_never_wins_and_is_never_beaten(metric: str, other: float, mar
     METRICS,
     st.floats(),
     MARGINS,
-    st.sampled_from([Unrated("news@3", "it is for generate"), Rated("news@3", NAN)]),
+    st.sampled_from([UnratedVersion("news@3", "it is for generate"), RatedVersion("news@3", NAN)]),
 )
-def test_an_incumbent_without_a_number_keeps_its_alias_and_the_decision_says_so(
-    metric: str, value: float, margin: float, incumbent: Rated | Unrated
+def test_an_incumbent_without_a_metric_keeps_its_alias_and_the_reason_names_it(
+    metric: str, value: float, margin: float, incumbent: RatedVersion | UnratedVersion
 ) -> None:
     promoted, reason = promotion.decide(
         alias="champion",
         metric=metric,
         margin=margin,
-        candidate=Rated("news@4", value),
+        candidate=RatedVersion("news@4", value),
         incumbent=incumbent,
     )
     assert not promoted
@@ -88,48 +88,48 @@ def test_an_incumbent_without_a_number_keeps_its_alias_and_the_decision_says_so(
     assert math.isnan(value) or "cannot be compared with news@3" in reason
 
 
-@given(METRICS, NUMBERS, NUMBERS, MARGINS)
-def test_the_alias_moves_if_and_only_if_there_is_nothing_or_something_worse(
+@given(METRICS, VALUES, VALUES, MARGINS)
+def test_the_alias_moves_if_and_only_if_it_is_free_or_its_version_is_worse(
     metric: str, new: float, old: float, margin: float
 ) -> None:
-    def promoted(incumbent: Rated | None) -> bool:
+    def promoted(incumbent: RatedVersion | None) -> bool:
         return promotion.decide(
             alias="champion",
             metric=metric,
             margin=margin,
-            candidate=Rated("news@4", new),
+            candidate=RatedVersion("news@4", new),
             incumbent=incumbent,
         ).promoted
 
     assert promoted(None)
     better = promotion.is_better(metric, new=new, old=old, margin=margin)
-    assert promoted(Rated("news@3", old)) is better
+    assert promoted(RatedVersion("news@3", old)) is better
 
 
-def test_a_metric_whose_direction_nobody_knows_is_refused() -> None:
+def test_a_metric_without_a_known_direction_is_refused() -> None:
     with pytest.raises(ValueError, match="metric must be one of accuracy"):
         promotion.is_better("acuracy", new=1, old=0)
 
 
 def decide(value: float, incumbent: float | None, *, margin: float = 0.01) -> promotion.Decision:
-    old = None if incumbent is None else Rated("news@3", incumbent)
+    old = None if incumbent is None else RatedVersion("news@3", incumbent)
     return promotion.decide(
         alias="champion",
         metric="macro_f1",
         margin=margin,
-        candidate=Rated("news@4", value),
+        candidate=RatedVersion("news@4", value),
         incumbent=old,
     )
 
 
-def test_a_better_candidate_takes_the_alias_and_both_numbers_are_said() -> None:
+def test_a_better_candidate_takes_the_alias_and_the_reason_has_both_values() -> None:
     assert decide(0.912, 0.894) == (
         True,
         "macro_f1 0.912 of news@4 beats 0.894 of news@3 by more than 0.01: champion moves",
     )
 
 
-def test_a_worse_candidate_does_not_and_both_numbers_are_said() -> None:
+def test_a_worse_candidate_does_not_and_the_reason_has_both_values() -> None:
     promoted, reason = decide(0.9, 0.894)
     assert not promoted
     assert reason == (
@@ -144,10 +144,10 @@ def test_an_alias_that_points_nowhere_is_taken() -> None:
     assert reason == "champion pointed nowhere and takes macro_f1 0.1 of news@4 as the first"
 
 
-def test_not_even_then_by_a_candidate_without_a_number() -> None:
+def test_a_candidate_without_a_metric_does_not_take_a_free_alias() -> None:
     promoted, reason = decide(NAN, None)
     assert not promoted
-    assert reason == "macro_f1 nan of news@4 is no number: champion stays as it is"
+    assert reason == "macro_f1 nan of news@4 is not a number: champion stays as it is"
 
 
 def test_an_incumbent_that_cannot_be_evaluated_is_named_with_the_reason() -> None:
@@ -155,11 +155,11 @@ def test_an_incumbent_that_cannot_be_evaluated_is_named_with_the_reason() -> Non
         alias="champion",
         metric="macro_f1",
         margin=0.0,
-        candidate=Rated("news@4", 0.9),
-        incumbent=Unrated("news@3", "it lacks the label 'poetry'"),
+        candidate=RatedVersion("news@4", 0.9),
+        incumbent=UnratedVersion("news@3", "it lacks the label 'poetry'"),
     )
     assert not decision.promoted
     assert decision.reason == (
         "macro_f1 0.9 of news@4 cannot be compared with news@3 (it lacks the label 'poetry'): "
-        "champion stays as it is; set it by hand if the new version is to have it"
+        "champion stays as it is; set it by hand if the new version should have it"
     )

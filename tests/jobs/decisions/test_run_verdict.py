@@ -1,4 +1,4 @@
-"""Which rank is to blame when several have died, and who pays for the restart."""
+"""Which rank is to blame when several have died, and whose restart budget pays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import run_verdict
-from jobs.decisions.run_verdict import WELL, Fault, Outcome, RankFacts, Verdict, judge, overdue
+from jobs.decisions.run_verdict import WELL, Fault, Outcome, RankFacts, RunVerdict, judge, overdue
 from jobs.states import RankState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,7 +56,7 @@ PEER = (
 
 
 def ended(rank: int, outcome: Outcome, *, after: float = 0.0, **facts: Any) -> RankFacts:
-    """A rank that ended so many seconds after the first."""
+    """A rank that ended ``after`` seconds later than the first."""
     at = NOW + timedelta(seconds=after)
     defaults: dict[str, Any] = {"progress_at": NOW, "ended_at": at, "host": f"host-{rank}"}
     return RankFacts(rank=rank, state=RankState.ENDED, outcome=outcome, **(defaults | facts))
@@ -67,23 +67,23 @@ def crashed(rank: int, error: str | None = OWN, *, code: int | None = 1, **facts
 
 
 def launched(error: str = "", *, code: int = 1) -> str:
-    """The log of a rank's launcher, whose process said ``error`` and ended with ``code``."""
+    """The log of a launcher whose process printed ``error`` and exited with ``code``."""
     return error + TORCHRUN.format(code=code, signal="(SIGKILL)" if code < 0 else "")
 
 
 def verdict(
     *ranks: RankFacts, stop_reason: str | None = "another rank of the run failed"
-) -> Verdict:
-    found = judge(ranks, stop_reason=stop_reason)
-    assert found is not None
-    return found
+) -> RunVerdict:
+    decision = judge(ranks, stop_reason=stop_reason)
+    assert decision is not None
+    return decision
 
 
 INFRASTRUCTURE, JOB = Fault.INFRASTRUCTURE, Fault.JOB
 
 CULPRITS = {
     "a host that went silent": (ended(1, Outcome.SILENT, after=30), INFRASTRUCTURE),
-    "one that never came": (ended(1, Outcome.ABSENT, after=120), INFRASTRUCTURE),
+    "one that never began": (ended(1, Outcome.ABSENT, after=120), INFRASTRUCTURE),
     "one that could not be made ready": (
         ended(1, Outcome.UNREADY, after=9, error="OSError: disk full"),
         INFRASTRUCTURE,
@@ -110,10 +110,10 @@ VICTIMS = {
 @pytest.mark.parametrize(("culprit", "victim"), list(product(CULPRITS, VICTIMS)))
 def test_the_culprit_is_named_and_not_its_victim(culprit: str, victim: str) -> None:
     guilty, fault = CULPRITS[culprit]
-    found = verdict(VICTIMS[victim], guilty)
-    assert (found.state, found.rank, found.fault) == (RunState.LOST, 1, fault)
-    assert found.reason is not None
-    assert found.reason.startswith("rank 1 on host host-1 ")
+    decision = verdict(VICTIMS[victim], guilty)
+    assert (decision.state, decision.rank, decision.fault) == (RunState.LOST, 1, fault)
+    assert decision.reason is not None
+    assert decision.reason.startswith("rank 1 on host host-1 ")
 
 
 @given(
@@ -123,20 +123,20 @@ def test_the_culprit_is_named_and_not_its_victim(culprit: str, victim: str) -> N
     st.integers(0, 4),
     st.randoms(use_true_random=False),
 )
-def test_whoever_ends_first_and_whatever_its_number_the_verdict_is_the_same(
-    culprit: str, victims: list[str], ends: list[float], place: int, random: Any
+def test_the_verdict_depends_neither_on_which_rank_ends_first_nor_on_rank_numbers(
+    culprit: str, victims: list[str], ends: list[float], index: int, random: Any
 ) -> None:
     guilty, fault = CULPRITS[culprit]
     gang = [VICTIMS[victim] for victim in victims]
-    place = min(place, len(gang))
-    gang.insert(place, guilty)
+    index = min(index, len(gang))
+    gang.insert(index, guilty)
     ranks = [
         dataclasses.replace(each, rank=rank, ended_at=NOW + timedelta(seconds=ends[rank]))
         for rank, each in enumerate(gang)
     ]
     random.shuffle(ranks)
-    found = verdict(*ranks)
-    assert (found.rank, found.fault) == (place, fault)
+    decision = verdict(*ranks)
+    assert (decision.rank, decision.fault) == (index, fault)
 
 
 @given(st.lists(st.sampled_from([*CULPRITS, *VICTIMS]), min_size=1, max_size=5), st.data())
@@ -149,13 +149,13 @@ def test_the_order_in_which_ranks_are_read_never_matters(
     assert judge(shuffled, stop_reason="x") == judge(ranks, stop_reason="x")
 
 
-def test_a_fault_of_the_job_itself_fails_the_run_with_its_own_words() -> None:
+def test_a_fault_of_the_job_itself_fails_the_run_with_its_own_message() -> None:
     fault = ended(
         1, Outcome.FAULT, error_code="one_label", error="there is one label only", after=9
     )
     for other in [guilty for guilty, _ in CULPRITS.values()]:
-        found = verdict(dataclasses.replace(other, rank=0), fault)
-        assert found == Verdict(
+        decision = verdict(dataclasses.replace(other, rank=0), fault)
+        assert decision == RunVerdict(
             RunState.FAILED, reason="there is one label only", rank=1, code="one_label"
         )
 
@@ -169,13 +169,13 @@ def test_of_two_with_errors_of_their_own_the_first_is_to_blame() -> None:
     assert verdict(crashed(0, after=2), crashed(1, after=1)).rank == 1
 
 
-def test_ranks_that_only_miss_each_other_were_parted_by_the_network() -> None:
-    found = verdict(crashed(0, launched(PEER)), crashed(1, launched(PEER)))
-    assert (found.state, found.fault) == (RunState.LOST, INFRASTRUCTURE)
+def test_ranks_that_all_lose_their_peers_are_charged_to_the_infrastructure() -> None:
+    decision = verdict(crashed(0, launched(PEER)), crashed(1, launched(PEER)))
+    assert (decision.state, decision.fault) == (RunState.LOST, INFRASTRUCTURE)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "error",
     [
         "RuntimeError: Connection closed by peer",
         "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp",
@@ -187,8 +187,8 @@ def test_ranks_that_only_miss_each_other_were_parted_by_the_network() -> None:
         "OSError: [Errno 113] No route to host",
     ],
 )
-def test_what_the_network_explains_is_not_charged_to_the_job(words: str) -> None:
-    assert verdict(crashed(0, launched(words + "\n"))).fault is INFRASTRUCTURE
+def test_an_error_that_the_network_explains_is_not_charged_to_the_job(error: str) -> None:
+    assert verdict(crashed(0, launched(error + "\n"))).fault is INFRASTRUCTURE
 
 
 @pytest.mark.parametrize("code", [1, 2, 64, 70, 128, 255, None])
@@ -203,7 +203,7 @@ def test_a_crash_that_nothing_explains_is_charged_to_the_job(code: int | None) -
         (ended(1, Outcome.ABSENT), "did not begin in time"),
         (
             ended(1, Outcome.UNREADY, error="disk full"),
-            "could not be made ready; it said last: disk full",
+            "could not be made ready; its last output: disk full",
         ),
         (ended(1, Outcome.STALLED), "took no step within the limit"),
         (crashed(1, None, code=-9), "was killed by signal 9"),
@@ -214,11 +214,11 @@ def test_a_crash_that_nothing_explains_is_charged_to_the_job(code: int | None) -
         (crashed(1, None, code=None), "crashed"),
         (
             crashed(1, launched(OWN)),
-            "crashed with exit code 1; it said last: [rank1]: ValueError: the data are odd",
+            "crashed with exit code 1; its last output: [rank1]: ValueError: the data are odd",
         ),
     ],
 )
-def test_the_reason_names_rank_and_host_and_what_was_said_last(rank: RankFacts, words: str) -> None:
+def test_the_reason_names_rank_and_host_and_its_last_output(rank: RankFacts, words: str) -> None:
     assert verdict(rank).reason == f"rank 1 on host host-1 {words}"
 
 
@@ -230,39 +230,39 @@ def test_a_reason_keeps_the_end_of_a_long_log() -> None:
 
 @pytest.mark.parametrize("outcome", sorted(set(Outcome) - WELL))
 @pytest.mark.parametrize("stop_reason", [None, "the job was paused"])
-def test_every_bad_end_has_a_verdict_with_a_reason(
+def test_every_failed_rank_leads_to_a_verdict_with_a_reason(
     outcome: Outcome, stop_reason: str | None
 ) -> None:
-    found = verdict(
+    decision = verdict(
         ended(0, outcome, error="words"), ended(1, Outcome.ENDED), stop_reason=stop_reason
     )
-    assert found.state is (RunState.FAILED if outcome is Outcome.FAULT else RunState.LOST)
-    assert found.reason
-    assert (found.fault is None) == (outcome is Outcome.FAULT)
+    assert decision.state is (RunState.FAILED if outcome is Outcome.FAULT else RunState.LOST)
+    assert decision.reason
+    assert (decision.fault is None) == (outcome is Outcome.FAULT)
 
 
 @pytest.mark.parametrize("outcomes", list(product(sorted(WELL), repeat=2)))
-def test_a_run_that_was_asked_to_stop_and_did_is_preempted(outcomes: tuple[Outcome, ...]) -> None:
+def test_a_run_that_stopped_on_request_is_preempted(outcomes: tuple[Outcome, ...]) -> None:
     ranks = [ended(rank, outcome) for rank, outcome in enumerate(outcomes)]
-    found = verdict(*ranks, stop_reason="the job was paused")
-    assert found == Verdict(RunState.PREEMPTED, reason="the job was paused")
+    decision = verdict(*ranks, stop_reason="the job was paused")
+    assert decision == RunVerdict(RunState.PREEMPTED, reason="the job was paused")
 
 
 def test_a_run_that_ended_unasked_and_unfinished_is_lost() -> None:
-    found = verdict(ended(0, Outcome.DONE), ended(1, Outcome.ENDED), stop_reason=None)
-    assert (found.state, found.fault) == (RunState.LOST, INFRASTRUCTURE)
+    decision = verdict(ended(0, Outcome.DONE), ended(1, Outcome.ENDED), stop_reason=None)
+    assert (decision.state, decision.fault) == (RunState.LOST, INFRASTRUCTURE)
 
 
 @pytest.mark.parametrize("state", [RankState.PENDING, RankState.LEASED])
-def test_there_is_no_verdict_while_a_rank_lives(state: RankState) -> None:
-    living = RankFacts(rank=1, host="host-1", state=state)
-    assert judge([ended(0, Outcome.SILENT), living], stop_reason=None) is None
+def test_there_is_no_verdict_while_a_rank_is_alive(state: RankState) -> None:
+    alive = RankFacts(rank=1, host="host-1", state=state)
+    assert judge([ended(0, Outcome.SILENT), alive], stop_reason=None) is None
 
 
-def test_a_rank_that_ended_badly_breaks_the_run_though_others_live() -> None:
-    living = RankFacts(rank=1, host="host-1", state=RankState.LEASED)
-    assert run_verdict.has_broken([crashed(0), living])
-    assert not run_verdict.has_broken([ended(0, Outcome.DONE), living])
+def test_a_run_has_a_failed_rank_even_if_others_are_alive() -> None:
+    alive = RankFacts(rank=1, host="host-1", state=RankState.LEASED)
+    assert run_verdict.has_failed_rank([crashed(0), alive])
+    assert not run_verdict.has_failed_rank([ended(0, Outcome.DONE), alive])
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_rank_that_ended_badly_breaks_the_run_though_others_live() -> None:
         (RankState.ENDED, 10_000, None, None),
     ],
 )
-def test_who_says_nothing_for_too_long_has_ended(
+def test_a_rank_that_is_silent_for_too_long_has_ended(
     state: RankState, formed: int, expires: int | None, outcome: Outcome | None
 ) -> None:
     lease = None if expires is None else NOW + timedelta(seconds=expires)

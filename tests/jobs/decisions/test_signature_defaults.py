@@ -1,4 +1,4 @@
-"""What a version's signature means for a job, case by case."""
+"""What a version's signature means for a job: defaults, warnings, refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHAT = Signature(task=Task.GENERATE, chat=True, system="Be brief.")
 TALKS = Signature(task=Task.GENERATE, chat=True, rows=RowForm.MESSAGES)
 SHORT = Signature(task=Task.TEXT2TEXT, prompt="summarize: ", max_tokens=64)
 
-TAKEN: list[tuple[Options, Signature, dict[str, object]]] = [
+DEFAULTS: list[tuple[Options, Signature, dict[str, object]]] = [
     (ClassifyOptions(), NEWS, {"max_tokens": 128, "multi_label": False}),
     (ClassifyOptions(), TAGS, {"max_tokens": 128, "multi_label": True}),
     (ClassifyOptions(max_tokens=32, multi_label=False), TAGS, {}),
@@ -72,35 +72,36 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelFacts:
     return inspection.inspect(tiny_encoder(tmp_path_factory.mktemp("models") / "plain"))
 
 
-@pytest.mark.parametrize(("options", "signature", "taken"), TAKEN)
-def test_what_a_job_leaves_out_is_as_the_model_was_trained(
-    options: Options, signature: Signature, taken: dict[str, object]
+@pytest.mark.parametrize(("options", "signature", "defaults"), DEFAULTS)
+def test_options_that_a_job_leaves_out_are_as_the_model_was_trained(
+    options: Options, signature: Signature, defaults: dict[str, object]
 ) -> None:
-    assert signature_defaults.applied(options, signature) == options.model_copy(update=taken)
-    assert signature_defaults.applied(options, None) == options
+    expected = options.model_copy(update=defaults)
+    assert signature_defaults.with_defaults(options, signature) == expected
+    assert signature_defaults.with_defaults(options, None) == options
 
 
 @pytest.mark.parametrize(("options", "signature", "words"), WARNED)
-def test_what_contradicts_the_training_is_said(
+def test_options_that_contradict_the_training_are_warned_of(
     options: Options, signature: Signature, words: list[str]
 ) -> None:
-    found = signature_defaults.contradictions(options, signature)
-    assert len(found) == len(words)
-    assert all(word in sentence for word, sentence in zip(words, found, strict=True))
+    sentences = signature_defaults.contradictions(options, signature)
+    assert len(sentences) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, sentences, strict=True))
     assert signature_defaults.contradictions(options, None) == ()
 
 
-def test_a_window_that_the_model_cuts_anyway_is_no_contradiction() -> None:
+def test_a_window_that_the_model_limits_anyway_is_no_contradiction() -> None:
     assert not signature_defaults.contradictions(ClassifyOptions(max_tokens=999), NEWS, limit=128)
     assert signature_defaults.contradictions(ClassifyOptions(), NEWS, pairs=True)
 
 
 def test_labels_that_the_head_lacks_are_refused() -> None:
     with pytest.raises(ModelFailure, match=r"'x' is none of them") as refusal:
-        signature_defaults.check(ClassifyOptions(labels=("a", "x")), NEWS)
+        signature_defaults.check_labels(ClassifyOptions(labels=("a", "x")), NEWS)
     assert refusal.value.code == "model_other_labels"
-    signature_defaults.check(ClassifyOptions(labels=("a", "b")), NEWS)
-    signature_defaults.check(ClassifyOptions(labels=("a", "x")), None)
+    signature_defaults.check_labels(ClassifyOptions(labels=("a", "b")), NEWS)
+    signature_defaults.check_labels(ClassifyOptions(labels=("a", "x")), None)
 
 
 def spec(kind: str = "finetune", **fields: Any) -> AnyTraining:
@@ -114,13 +115,13 @@ def facts(
     return replace(plain, chat_template="abc" if chats else None, signature=signature)
 
 
-def read(
-    found: ModelFacts | None, *forms: RowForm, kind: str = "finetune", **fields: Any
+def signature_for(
+    model: ModelFacts | None, *forms: RowForm, kind: str = "finetune", **fields: Any
 ) -> Signature:
-    """How a job's rows are read, its splits of these forms."""
-    asked = spec(kind, **fields)
-    begun = signature_defaults.of_training(asked, found)
-    return signature_defaults.with_rows(begun, asked, dict(zip(Split, forms, strict=False)))
+    """How a job reads its rows, where its splits have these forms."""
+    job = spec(kind, **fields)
+    signature = signature_defaults.training_signature(job, model)
+    return signature_defaults.with_row_forms(signature, job, dict(zip(Split, forms, strict=False)))
 
 
 PAIR, TEXT, MESSAGES = RowForm.PAIR, RowForm.TEXT, RowForm.MESSAGES
@@ -142,7 +143,7 @@ PAIR, TEXT, MESSAGES = RowForm.PAIR, RowForm.TEXT, RowForm.MESSAGES
         (True, CHAT, PAIR, False, False),
     ],
 )
-def test_training_goes_through_the_template_where_there_is_one(
+def test_training_uses_the_chat_template_if_there_is_one(
     *,
     plain: ModelFacts,
     chats: bool,
@@ -151,9 +152,10 @@ def test_training_goes_through_the_template_where_there_is_one(
     chat: bool | None,
     expected: bool,
 ) -> None:
-    found = read(facts(plain, chats=chats, signature=known), form, task="generate", chat=chat)
-    assert (found.chat, found.rows) == (expected, form)
-    assert found.system == (CHAT.system if known is CHAT and expected else None)
+    model = facts(plain, chats=chats, signature=known)
+    signature = signature_for(model, form, task="generate", chat=chat)
+    assert (signature.chat, signature.rows) == (expected, form)
+    assert signature.system == (CHAT.system if known is CHAT and expected else None)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +170,11 @@ def test_training_goes_through_the_template_where_there_is_one(
         ({"chat": False}, True, [PAIR, MESSAGES], "messages_need_chat"),
     ],
 )
-def test_rows_that_cannot_be_read_as_asked_are_refused(
+def test_rows_that_do_not_fit_the_options_are_refused(
     *, plain: ModelFacts, fields: dict[str, Any], chats: bool, forms: list[RowForm], code: str
 ) -> None:
     with pytest.raises(JobFailure) as refusal:
-        read(facts(plain, chats=chats), *forms, task="generate", **fields)
+        signature_for(facts(plain, chats=chats), *forms, task="generate", **fields)
     assert refusal.value.code == code
     assert isinstance(refusal.value, CorpusFailure | ModelFailure)
 
@@ -182,37 +184,37 @@ def test_an_evaluation_reads_as_the_model_was_trained(
     plain: ModelFacts, signature: Signature
 ) -> None:
     trained = signature.model_copy(update={"max_tokens": 32})
-    found = read(facts(plain, signature=trained), PAIR, kind="evaluate")
-    assert found == trained.model_copy(update={"labels": ()})
-    assert signature_defaults.differences(found, trained) == ()
+    signature = signature_for(facts(plain, signature=trained), PAIR, kind="evaluate")
+    assert signature == trained.model_copy(update={"labels": ()})
+    assert signature_defaults.differences(signature, trained) == ()
 
 
-def test_an_evaluation_says_what_it_has_otherwise(plain: ModelFacts) -> None:
+def test_an_evaluation_lists_where_it_differs_from_the_training(plain: ModelFacts) -> None:
     trained = CHAT.model_copy(update={"max_tokens": 32})
-    known = facts(plain, signature=trained)
-    found = read(known, PAIR, kind="evaluate", chat=False, max_tokens=16)
-    names = [sentence.split()[0] for sentence in signature_defaults.differences(found, trained)]
-    assert names == ["chat", "system", "max_tokens"]
+    model = facts(plain, signature=trained)
+    signature = signature_for(model, PAIR, kind="evaluate", chat=False, max_tokens=16)
+    sentences = signature_defaults.differences(signature, trained)
+    assert [sentence.split()[0] for sentence in sentences] == ["chat", "system", "max_tokens"]
 
 
-def test_an_evaluation_of_a_chat_model_on_plain_text_says_so(plain: ModelFacts) -> None:
-    found = read(facts(plain, signature=CHAT), TEXT, kind="evaluate")
-    [sentence] = signature_defaults.differences(found, CHAT)
+def test_an_evaluation_of_a_chat_model_on_plain_text_is_warned_of(plain: ModelFacts) -> None:
+    signature = signature_for(facts(plain, signature=CHAT), TEXT, kind="evaluate")
+    [sentence] = signature_defaults.differences(signature, CHAT)
     assert "plain text" in sentence
 
 
 def test_an_evaluation_for_another_task_is_refused(plain: ModelFacts) -> None:
     with pytest.raises(ModelFailure, match="trained to classify") as refusal:
-        read(facts(plain, signature=NEWS), PAIR, kind="evaluate", task="generate")
+        signature_for(facts(plain, signature=NEWS), PAIR, kind="evaluate", task="generate")
     assert refusal.value.code == "model_other_task"
 
 
-def test_a_model_without_a_signature_is_evaluated_as_its_files_say(plain: ModelFacts) -> None:
-    several = replace(plain, problem_type=inspection.MULTI_LABEL)
-    assert read(several, PAIR, kind="evaluate").multi_label
-    assert not read(plain, PAIR, kind="evaluate").multi_label
-    assert read(facts(plain), PAIR, kind="evaluate", task="generate").chat
-    assert not read(facts(plain), TEXT, kind="evaluate", task="generate").chat
+def test_a_model_without_a_signature_is_evaluated_by_its_config(plain: ModelFacts) -> None:
+    multi_label = replace(plain, problem_type=inspection.MULTI_LABEL)
+    assert signature_for(multi_label, PAIR, kind="evaluate").multi_label
+    assert not signature_for(plain, PAIR, kind="evaluate").multi_label
+    assert signature_for(facts(plain), PAIR, kind="evaluate", task="generate").chat
+    assert not signature_for(facts(plain), TEXT, kind="evaluate", task="generate").chat
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_a_model_without_a_signature_is_evaluated_as_its_files_say(plain: ModelF
         (SHORT, "prompt 'summarize: ', window 64"),
     ],
 )
-def test_a_signature_is_said_in_words(signature: Signature, words: str) -> None:
+def test_a_signature_is_described_in_words(signature: Signature, words: str) -> None:
     assert signature.words == words
 
 

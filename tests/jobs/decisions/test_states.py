@@ -1,4 +1,4 @@
-"""The tables of states are closed, and lead to an end."""
+"""The tables of states are closed, and every path ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation rows: exactly so many of each label, as likely as any others, the same everywhere."""
+"""Validation rows: an exact count of each label, uniformly drawn, the same in every process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_label_gives_its_share_and_keeps_something_on_either_side(
 
 
 @given(st.integers(0, 10**9), shares)
-def test_the_share_is_met_within_half_a_row_or_by_the_least_that_is_asked(
+def test_the_share_is_met_within_half_a_row_or_by_one_row_on_a_side(
     count: int, share: float
 ) -> None:
     taken = validation_rows({"x": count}, share=share)["x"]
@@ -60,12 +60,12 @@ def test_the_share_is_met_within_half_a_row_or_by_the_least_that_is_asked(
 
 
 @given(rows, shares, seeds)
-def test_exactly_the_wanted_rows_of_each_label_are_taken(
+def test_exactly_the_given_number_of_rows_of_each_label_is_taken(
     corpus: list[str], share: float, seed: int
 ) -> None:
     taken = chosen(corpus, share=share, seed=seed)
-    found = Counter(label for label, take in zip(corpus, taken, strict=True) if take)
-    assert dict(found) == {
+    counts = Counter(label for label, take in zip(corpus, taken, strict=True) if take)
+    assert dict(counts) == {
         label: count
         for label, count in validation_rows(Counter(corpus), share=share).items()
         if count
@@ -95,12 +95,13 @@ def test_rows_of_other_labels_do_not_change_which_rows_of_a_label_are_taken(
 
 def test_every_choice_is_about_as_likely_as_any_other() -> None:
     tries = 6_000
-    found = Counter(tuple(chosen(["x"] * 4, share=0.5, seed=seed)) for seed in range(tries))
-    assert len(found) == len(list(combinations(range(4), 2))) == 6
-    assert all(abs(count - tries / 6) < 150 for count in found.values())  # five deviations
+    choices = Counter(tuple(chosen(["x"] * 4, share=0.5, seed=seed)) for seed in range(tries))
+    assert len(choices) == len(list(combinations(range(4), 2))) == 6
+    # within five standard deviations
+    assert all(abs(count - tries / 6) < 150 for count in choices.values())
 
 
-def test_labels_are_drawn_apart() -> None:
+def test_labels_are_drawn_independently() -> None:
     selector = Selector({"a": 500, "b": 500}, share=0.5, seed=0)
     pairs = Counter((selector.take("a"), selector.take("b")) for _ in range(500))
     assert all(count > 75 for count in pairs.values())

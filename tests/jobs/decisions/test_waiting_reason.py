@@ -1,4 +1,4 @@
-"""Promise P11: whatever does not move says why."""
+"""Promise P11: a job that does not move says why."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import waiting_reason
-from jobs.decisions.waiting_reason import Facts, GangFacts
+from jobs.decisions.waiting_reason import GangFacts, JobFacts
 from jobs.states import ACTIVE, FINAL, JobState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WELL = Facts(
+WELL = JobFacts(
     now=NOW,
     state=JobState.RUNNING,
     pool="cpu",
@@ -33,29 +33,29 @@ WELL = Facts(
     step_error=None,
 )
 
-some = st.integers(0, 2)
+few = st.integers(0, 2)
 facts = st.builds(
-    Facts,
+    JobFacts,
     now=st.just(NOW),
     state=st.sampled_from(sorted(ACTIVE)),
     pool=st.just("cpu"),
     control_turned_at=st.sampled_from([None, NOW, NOW - timedelta(hours=1)]),
     broker_error=st.sampled_from([None, "no route to host"]),
-    planners=some,
-    slots=some,
-    pending=some,
-    leased=some,
-    silent=some,
-    failing=some,
+    planners=few,
+    slots=few,
+    pending=few,
+    leased=few,
+    silent=few,
+    failing=few,
     last_error=st.sampled_from([None, "no space left"]),
-    busy_slots=some,
+    busy_slots=few,
     step_held=st.booleans(),
     step_error=st.sampled_from([None, "no space left"]),
 )
 
 
 @given(facts)
-def test_an_active_job_moves_or_says_why_it_does_not(facts: Facts) -> None:
+def test_an_active_job_moves_or_says_why_it_does_not(facts: JobFacts) -> None:
     planned_or_written = facts.step_held and facts.state in (
         JobState.PLANNING,
         JobState.FINALIZING,
@@ -66,7 +66,7 @@ def test_an_active_job_moves_or_says_why_it_does_not(facts: Facts) -> None:
 
 
 @given(facts, st.sampled_from(sorted(FINAL)))
-def test_a_job_that_has_ended_waits_for_nothing(facts: Facts, state: JobState) -> None:
+def test_a_job_that_has_ended_waits_for_nothing(facts: JobFacts, state: JobState) -> None:
     assert waiting_reason.reason(dataclasses.replace(facts, state=state)) is None
 
 
@@ -96,16 +96,14 @@ LONG_AGO = NOW - timedelta(hours=1)
         ({"state": JobState.PLANNING, "slots": 0, "step_held": True}, "no worker of pool"),
     ],
 )
-def test_the_reason_says_in_words_what_stands_in_the_way(
-    change: dict[str, object], words: str
-) -> None:
+def test_the_reason_names_the_obstacle(change: dict[str, object], words: str) -> None:
     reason = waiting_reason.reason(dataclasses.replace(WELL, **change))  # type: ignore[arg-type]
     assert reason is not None
     assert re.search(words, reason), reason
 
 
 GANG = GangFacts(
-    least=2,
+    min_hosts=2,
     not_before=None,
     run_error=None,
     run=None,
@@ -123,24 +121,24 @@ SOON = NOW + timedelta(seconds=9)
 
 gang_facts = st.builds(
     GangFacts,
-    least=st.integers(1, 3),
+    min_hosts=st.integers(1, 3),
     not_before=st.sampled_from([None, LONG_AGO, SOON]),
     run_error=st.sampled_from([None, "rank 1 went silent"]),
     run=st.sampled_from([None, RunState.FORMING, RunState.RUNNING]),
-    unclaimed=some,
+    unclaimed=few,
     stop_reason=st.sampled_from([None, "its host goes away"]),
-    hosts=some,
-    refusing=some,
-    giving_way=some,
-    idle=some,
-    ahead=some,
+    hosts=few,
+    refusing=few,
+    giving_way=few,
+    idle=few,
+    ahead=few,
 )
 training_states = st.sampled_from(sorted(ACTIVE - {JobState.FINALIZING}))
 
 
 @given(facts, training_states, gang_facts)
 def test_a_training_job_moves_or_says_why_it_does_not(
-    facts: Facts, state: JobState, gang: GangFacts
+    facts: JobFacts, state: JobState, gang: GangFacts
 ) -> None:
     facts = dataclasses.replace(facts, state=state)
     planned = facts.step_held and state is JobState.PLANNING
@@ -150,7 +148,7 @@ def test_a_training_job_moves_or_says_why_it_does_not(
 
 @given(facts, st.sampled_from(sorted(FINAL)), gang_facts)
 def test_a_training_job_that_has_ended_waits_for_nothing(
-    facts: Facts, state: JobState, gang: GangFacts
+    facts: JobFacts, state: JobState, gang: GangFacts
 ) -> None:
     assert waiting_reason.training_reason(dataclasses.replace(facts, state=state), gang) is None
 
@@ -171,7 +169,7 @@ def test_a_training_job_that_has_ended_waits_for_nothing(
         ({"state": JobState.CANCELLING, "control_turned_at": None}, {}, "no control process has"),
         ({"control_turned_at": LONG_AGO}, {}, "no control process has run since"),
         ({}, {"hosts": 0, "idle": 0}, "no training host of pool 'cpu' is alive; start one"),
-        ({}, {"least": 5}, "it needs 5 hosts of pool 'cpu', which has 3: start more"),
+        ({}, {"min_hosts": 5}, "it needs 5 hosts of pool 'cpu', which has 3: start more"),
         ({}, {"refusing": 2, "idle": 1}, "which has 3, 2 of which refuse to train: start more"),
         ({}, {"giving_way": 2, "idle": 1}, "2 hosts of pool 'cpu' yield to bulk work"),
         ({}, {"ahead": 4, "idle": 0}, "4 jobs of pool 'cpu' go first; 0 of 3 hosts are idle"),
@@ -192,7 +190,7 @@ def test_a_training_job_that_has_ended_waits_for_nothing(
         ),
     ],
 )
-def test_a_training_jobs_reason_says_in_words_what_stands_in_the_way(
+def test_the_reason_of_a_training_job_names_the_obstacle(
     change: dict[str, object], gang: dict[str, object], words: str
 ) -> None:
     reason = waiting_reason.training_reason(
@@ -203,6 +201,6 @@ def test_a_training_jobs_reason_says_in_words_what_stands_in_the_way(
     assert re.search(words, reason), reason
 
 
-def test_a_run_that_goes_on_gives_no_reason() -> None:
+def test_a_job_whose_run_goes_on_has_no_reason() -> None:
     gang = dataclasses.replace(GANG, run=RunState.RUNNING)
     assert waiting_reason.training_reason(WELL, gang) is None

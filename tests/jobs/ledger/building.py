@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import database
-from jobs.decisions.crash_policy import Verdict
+from jobs.decisions.crash_policy import CrashVerdict
 from jobs.kinds import ClassifySpec
 from jobs.ledger import chunks, finalization, plans, projects, rescue, step_leases, submission
 from jobs.ledger.chunks import ChunkLease, Part
@@ -159,7 +159,7 @@ class Ledger:
                 .values(lease_expires_at=leased, not_before=None)
             )
 
-    def crash(self, held: ChunkLease, *, owner: str = "w") -> Verdict | None:
+    def crash(self, held: ChunkLease, *, owner: str = "w") -> CrashVerdict | None:
         with self.sessions.begin() as session:
             return rescue.report_crash(session, held.chunk_id, owner=owner, reason="killed")
 

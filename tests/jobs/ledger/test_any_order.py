@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
-from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import Conflict, LeaseLost
 from jobs.ledger import chunks, controls, dispatch_marks, plans, rescue, step_leases
 from jobs.ledger.chunks import ChunkLease
@@ -117,7 +117,7 @@ class AnyOrder(RuleBasedStateMachine):
                 chunks.release(session, held)
             else:
                 found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", error)
-                limits = Limits(tries=5, outage=timedelta(days=1))
+                limits = RetryLimits(tries=5, outage=timedelta(days=1))
                 chunks.give_up(session, held, found, limits=limits)
 
     @rule(place=st.integers(0, 30), times=st.integers(1, 3))

@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import database
-from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import LeaseLost
 from jobs.ledger import chunks, controls
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, ResultRow
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger, part_of, result_rows
 
-LIMITS = Limits(tries=5, outage=timedelta(days=1))
+LIMITS = RetryLimits(tries=5, outage=timedelta(days=1))
 FULL = Diagnosis(Blame.TRANSIENT, "storage_unavailable", "disk full")
 
 CLAIMERS = 6

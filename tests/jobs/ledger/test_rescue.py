@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from jobs.decisions.crash_policy import Verdict
+from jobs.decisions.crash_policy import CrashVerdict
 from jobs.errors import LeaseLost
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
@@ -21,7 +21,7 @@ def ranges(ledger: Ledger, job_id: str) -> list[tuple[int, int]]:
 def test_a_chunk_whose_worker_died_once_is_to_be_had_again(ledger: Ledger) -> None:
     job_id = ledger.running(10)
     held = ledger.held(ledger.only_chunk(job_id))
-    assert ledger.crash(held) is Verdict.AGAIN
+    assert ledger.crash(held) is CrashVerdict.RETRY
     again = ledger.held(held.chunk_id, owner="w2")
     assert (again.fence, again.condemned, again.last_error) == (held.fence + 1, False, "killed")
 
@@ -30,7 +30,7 @@ def test_a_chunk_that_killed_two_workers_is_cut_in_two(ledger: Ledger) -> None:
     job_id = ledger.running(3, 11)
     chunk_id = ledger.live(job_id)[1].id
     verdicts = [ledger.crash(ledger.held(chunk_id)) for _ in range(2)]
-    assert verdicts == [Verdict.AGAIN, Verdict.SPLIT]
+    assert verdicts == [CrashVerdict.RETRY, CrashVerdict.SPLIT]
     assert ranges(ledger, job_id) == [(0, 3), (3, 5), (8, 6)]
     assert ledger.claim(chunk_id) is None
 
@@ -79,7 +79,7 @@ def test_a_rescue_takes_only_leases_that_ran_out(ledger: Ledger) -> None:
 def test_a_crash_is_counted_once_though_it_is_seen_twice(ledger: Ledger) -> None:
     job_id = ledger.running(5)
     held = ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
-    assert ledger.crash(held) is Verdict.AGAIN
+    assert ledger.crash(held) is CrashVerdict.RETRY
     assert ledger.crash(held) is None
     ledger.rescue()
     assert ledger.chunk(held.chunk_id).crashes == 1

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import clock
-from jobs.decisions.run_verdict import Fault, Outcome, Verdict
+from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.errors import Conflict
 from jobs.ledger import checkpoints, controls, hosts
 from jobs.states import JobState, RankState, RunState
@@ -18,9 +18,9 @@ from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.jobs.ledger.training import LOST, MOST_ERRORS, MOST_FAULTS, Training, at_once
 from tests.support.waiting import wait_until
 
-CRASHED = Verdict(RunState.LOST, reason="rank 0 crashed", rank=0, fault=Fault.JOB)
-FAILED = Verdict(RunState.FAILED, reason="one label only", rank=0, code="one_label")
-PREEMPTED = Verdict(RunState.PREEMPTED, reason="the job was paused")
+CRASHED = RunVerdict(RunState.LOST, reason="rank 0 crashed", rank=0, fault=Fault.JOB)
+FAILED = RunVerdict(RunState.FAILED, reason="one label only", rank=0, code="one_label")
+PREEMPTED = RunVerdict(RunState.PREEMPTED, reason="the job was paused")
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_fault_of_the_job_fails_it_at_once(training: Training) -> None:
     [(LOST, MOST_FAULTS, "run_lost"), (CRASHED, MOST_ERRORS, "run_crashed")],
 )
 def test_lost_runs_are_repeated_so_often_and_then_fail_the_job(
-    training: Training, verdict: Verdict, most: int, code: str
+    training: Training, verdict: RunVerdict, most: int, code: str
 ) -> None:
     job_id = training.job()
     for _ in range(most):
@@ -339,7 +339,7 @@ def test_a_preempted_run_costs_nothing(training: Training) -> None:
 @pytest.mark.parametrize("verdict", [FAILED, CRASHED, LOST, PREEMPTED])
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING, JobState.EXPIRED])
 def test_a_verdict_does_not_move_a_job_that_is_elsewhere(
-    training: Training, state: JobState, verdict: Verdict
+    training: Training, state: JobState, verdict: RunVerdict
 ) -> None:
     gang, job_id = training.hosts(1), training.job()
     run_id = training.formed(job_id, gang)

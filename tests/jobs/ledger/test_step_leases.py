@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from jobs.decisions.faults import Blame, Diagnosis, Limits
+from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import CorpusFailure, LeaseLost
 from jobs.ledger import controls, finalization, plans, step_leases
 from jobs.ledger.plans import PlannedShard, Progress
@@ -19,7 +19,7 @@ from jobs.states import JobState
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
 
 CLAIMERS = 6
-LIMITS = Limits(tries=5, outage=timedelta(days=1))
+LIMITS = RetryLimits(tries=5, outage=timedelta(days=1))
 
 
 def test_of_many_planners_that_claim_at_once_exactly_one_wins(ledger: Ledger) -> None:

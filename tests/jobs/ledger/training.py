@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobs import kinds
 from jobs.datasets import Dataset, Split, SplitFacts
-from jobs.decisions.run_verdict import Fault, Outcome, Verdict
+from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
 from jobs.ledger.hosts import Presented
 from jobs.ledger.plans import DataShard
@@ -26,7 +26,7 @@ from tests.jobs.ledger.building import LEASE, PROJECT, Ledger
 MOST_FAULTS, MOST_ERRORS = 3, 1
 """Budgets of restarts in these tests."""
 
-LOST = Verdict(RunState.LOST, reason="rank 0 died", rank=0, fault=Fault.INFRASTRUCTURE)
+LOST = RunVerdict(RunState.LOST, reason="rank 0 died", rank=0, fault=Fault.INFRASTRUCTURE)
 
 _numbers = count(1)
 
@@ -129,7 +129,7 @@ class Training:
         with self.sessions.begin() as session:
             return ranks.end_rank(session, held, outcome, **facts)
 
-    def conclude(self, run_id: str, verdict: Verdict) -> bool:
+    def conclude(self, run_id: str, verdict: RunVerdict) -> bool:
         with self.sessions.begin() as session:
             return runs.conclude(
                 session, run_id, verdict, most_faults=MOST_FAULTS, most_errors=MOST_ERRORS

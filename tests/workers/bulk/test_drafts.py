@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.chunking import Limits
+from jobs.decisions.chunking import ChunkLimits
 from jobs.ledger.plans import Progress
 from jobs.results.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
 from workers.bulk.planner import Draft, drafts
@@ -17,7 +17,7 @@ from workers.bulk.planner import Draft, drafts
 BIG = 10**9
 batch_sizes = st.lists(st.integers(0, 12), max_size=12)
 limits = st.builds(
-    Limits,
+    ChunkLimits,
     chunk_rows=st.integers(1, 9),
     chunk_bytes=st.integers(1, 60),
     shard_rows=st.integers(1, 25),
@@ -55,22 +55,24 @@ def assert_follow(made: list[Draft], *, first_row: int, index: int, rows: int) -
 
 
 @given(batch_sizes, limits)
-def test_every_row_is_in_one_shard_and_the_chunks_add_up(sizes: list[int], limits: Limits) -> None:
+def test_every_row_is_in_one_shard_and_the_chunks_add_up(
+    sizes: list[int], limits: ChunkLimits
+) -> None:
     made = list(drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
     assert_follow(made, first_row=0, index=0, rows=sum(sizes))
 
 
 @given(batch_sizes, limits)
-def test_no_shard_holds_more_rows_than_it_may(sizes: list[int], limits: Limits) -> None:
+def test_no_shard_holds_more_rows_than_it_may(sizes: list[int], limits: ChunkLimits) -> None:
     for draft in drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
-        assert draft.table.num_rows <= limits.rows_of_shard(draft.index)
+        assert draft.table.num_rows <= limits.max_rows_of_shard(draft.index)
 
 
 @given(batch_sizes, st.integers(1, 2_000))
 def test_no_shard_grows_by_more_than_one_batch_over_its_bytes(
     sizes: list[int], shard_bytes: int
 ) -> None:
-    limits = Limits(chunk_rows=5, chunk_bytes=BIG, shard_rows=BIG, shard_bytes=shard_bytes)
+    limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=BIG, shard_bytes=shard_bytes)
     largest = max((batch.nbytes + 8 * batch.num_rows for batch in batches(sizes)), default=0)
     for draft in drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
         assert draft.table.nbytes <= shard_bytes + largest
@@ -78,7 +80,7 @@ def test_no_shard_grows_by_more_than_one_batch_over_its_bytes(
 
 @given(batch_sizes, batch_sizes, limits, st.data())
 def test_another_planner_goes_on_where_the_last_one_stopped(
-    sizes: list[int], others: list[int], limits: Limits, data: st.DataObject
+    sizes: list[int], others: list[int], limits: ChunkLimits, data: st.DataObject
 ) -> None:
     """Even if it reads in other batches, as after a change of settings."""
     total = sum(sizes)
@@ -92,7 +94,7 @@ def test_another_planner_goes_on_where_the_last_one_stopped(
 
 
 def test_an_empty_batch_at_the_end_makes_no_empty_shard() -> None:
-    limits = Limits(chunk_rows=5, chunk_bytes=BIG, shard_rows=5, shard_bytes=BIG)
+    limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=5, shard_bytes=BIG)
     made = list(drafts(batches([5, 0]), limits=limits, progress=Progress(0, 0)))
     assert [draft.table.num_rows for draft in made] == [5]
 

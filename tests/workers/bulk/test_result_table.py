@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from psycopg.types.json import Jsonb
 
-from jobs.decisions.result_quality import Quality
+from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger.result_rows import COLUMNS
 from jobs.results.schemas import (
     CLASSIFY_SCHEMA,
@@ -167,9 +167,11 @@ def test_what_could_not_be_read_and_what_is_nearly_tied_is_counted() -> None:
     far = Prediction(("b",), (0.9,), tokens=6, truncated=False)
     error = RowError(RowCode.NOT_FINITE, "not a number")
     found = result_table.quality({0: near, 1: far, 2: error, 3: near})
-    assert found == Quality(rows=3, rows_truncated=2, rows_near_tie=2, tokens=14, tokens_unknown=2)
+    assert found == QualityCounts(
+        rows=3, rows_truncated=2, rows_near_tie=2, tokens=14, tokens_unknown=2
+    )
     vector = Embedding(np.zeros(3, np.float32), tokens=4, truncated=True, unknown=3)
     text = Written("it", "stop", tokens=5, output_tokens=2, truncated=False, unknown=2)
-    assert result_table.quality({0: vector, 1: text}) == Quality(
+    assert result_table.quality({0: vector, 1: text}) == QualityCounts(
         2, 1, 0, tokens=9, tokens_unknown=5
     )

@@ -319,7 +319,7 @@ def test_the_rank_that_crashed_is_named_with_the_end_of_its_log(yard: Yard) -> N
     yard.training.end(victim, Outcome.CRASHED, exit_code=1, error="Connection closed by peer")
     yard.training.end(culprit, Outcome.CRASHED, exit_code=1, error="ValueError: odd data")
     yard.turn(TURNS)
-    reason = "rank 1 on host b crashed with exit code 1; it said last: ValueError: odd data"
+    reason = "rank 1 on host b crashed with exit code 1; its last output: ValueError: odd data"
     assert yard.training.run(culprit.run_id).reason == reason
     assert yard.training.ledger.job(job_id).errors == 1
 
