@@ -14,10 +14,10 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, database, settings
+from jobs import database, predicates, settings
 from jobs.decisions.waiting_reason import CONTROL_SILENCE
-from jobs.queries import capacity
-from jobs.tables import Host
+from jobs.lookups import clock
+from jobs.queries import capacity, hosts
 
 
 def main() -> int:
@@ -44,14 +44,14 @@ def _control(session: Session) -> bool:
 def _worker(session: Session) -> bool:
     now = clock.now(session)
     return any(
-        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < capacity.SILENCE
+        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < predicates.SILENCE
         for worker in capacity.workers(session)
     )
 
 
 def _host(session: Session) -> bool:
-    host = session.get(Host, settings.get().host_name or platform.node())
-    return host is not None and clock.now(session) - host.beat_at < capacity.SILENCE
+    host = hosts.get(session, settings.get().host_name or platform.node())
+    return host is not None and clock.now(session) - host.beat_at < predicates.SILENCE
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ class ChunkState(StrEnum):
     SPLIT = "split"
 
 
+class JobStep(StrEnum):
+    """What a planner does for a job."""
+
+    PLAN = "plan"
+    FINALIZE = "finalize"
+
+
 class RunState(StrEnum):
     """Where one attempt at a training job is; the last four are final."""
 
@@ -58,6 +65,12 @@ FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobS
 ACTIVE = frozenset(JobState) - FINAL
 CLAIMABLE = frozenset({JobState.PLANNING, JobState.RUNNING})
 """States in which a job's chunks may be claimed."""
+
+STEP_STATES = {
+    JobStep.PLAN: (JobState.QUEUED, JobState.PLANNING),
+    JobStep.FINALIZE: (JobState.FINALIZING, JobState.CANCELLING),
+}
+"""The states of a job in which a step is to be done."""
 
 JOB_MOVES: dict[JobState, dict[JobState, str]] = {
     JobState.QUEUED: {

@@ -13,7 +13,8 @@ from jobs import database
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
 from jobs.ledger import step_leases
-from jobs.ledger.step_leases import Step, StepLease
+from jobs.ledger.step_leases import StepLease
+from jobs.states import JobStep
 from workers.context import Context
 from workers.lease_renewer import Keeper
 
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 PATIENCE = 20.0
 """Seconds that a claim or release waits for Postgres to come back."""
 
-STAGES = {Step.PLAN: Stage.PLANNING, Step.FINALIZE: Stage.FINALIZING}
+STAGES = {JobStep.PLAN: Stage.PLANNING, JobStep.FINALIZE: Stage.FINALIZING}
 ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What is raised to end a process. Any other exception is a fault, a library's panic too."""
 
@@ -36,7 +37,7 @@ class Held:
 
 
 @contextmanager
-def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | None]:
+def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | None]:
     """The step's lease, kept and at the end given back; ``None`` if another holds it.
 
     What the block raises is judged by ``faults`` and goes no further: the step is tried again, or
@@ -70,7 +71,7 @@ def holding(job_id: str, *, step: Step, context: Context) -> Iterator[Held | Non
         _release(lease, context=context)
 
 
-def _judge(error: BaseException, lease: StepLease, *, step: Step, context: Context) -> None:
+def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> None:
     found = faults.diagnose(error, stage=STAGES[step])
     if found.blame is Blame.LEASE:
         log.info("a step stops", job_id=lease.job_id, step=step, reason=found.message)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.ledger import events, ranks
 from jobs.ledger.ranks import RankLease
 from jobs.tables import Checkpoint, CheckpointPart
@@ -84,3 +85,14 @@ def mark_deleted(session: Session, held: RankLease, checkpoint_ids: Sequence[int
         .where(Checkpoint.id.in_(checkpoint_ids))
         .values(deleted_at=sa.func.now())
     )
+
+
+def newest(session: Session, job_id: str) -> Checkpoint | None:
+    """The complete checkpoint of the highest step that is neither damaged nor deleted."""
+    query = (
+        sa.select(Checkpoint)
+        .where(Checkpoint.job_id == job_id, predicates.checkpoint_usable())
+        .order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query)

@@ -14,12 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, kinds
+from jobs import kinds, predicates
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.decisions.result_quality import QualityCounts
 from jobs.errors import LeaseLost
 from jobs.ledger import result_rows, transitions
+from jobs.lookups import clock
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 
@@ -80,13 +81,12 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
     A process works on one chunk at a time: one that it claims and holds already is one whose
     claim's answer was lost, and is its own under a new fence.
     """
-    due = sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now())
     row = session.execute(
         sa.update(Chunk)
         .where(
             Chunk.id == chunk_id,
             sa.or_(
-                sa.and_(Chunk.state == ChunkState.PENDING, due),
+                sa.and_(Chunk.state == ChunkState.PENDING, predicates.chunk_due()),
                 sa.and_(Chunk.state == ChunkState.LEASED, Chunk.owner == owner),
             ),
             Job.id == Chunk.job_id,

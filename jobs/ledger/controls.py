@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import states
+from jobs import predicates, states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
 from jobs.ledger import transitions
@@ -99,16 +99,15 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
 
 def expire(session: Session, *, limit: int = 100) -> int:
     """End every job whose deadline has passed; the number of jobs."""
-    found = session.scalars(late().limit(limit).with_for_update(skip_locked=True)).all()
+    found = session.scalars(
+        sa.select(Job.id)
+        .where(predicates.job_expired())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
     for job_id in found:
         transitions.move(session, job_id, JobState.EXPIRED, **transitions.STEP_VOID)
     return len(found)
-
-
-def late() -> sa.Select[str]:
-    """Jobs whose deadline has passed."""
-    may_expire = Job.state.in_(states.sources(JobState.EXPIRED))
-    return sa.select(Job.id).where(Job.expires_at < sa.func.now(), may_expire)
 
 
 def _locked(session: Session, job_id: str, *, project_id: str) -> Job:

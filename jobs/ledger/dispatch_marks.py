@@ -8,8 +8,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.ledger import transitions
-from jobs.queries import dispatch
 from jobs.states import JobState
 from jobs.tables import Chunk, Job
 
@@ -40,7 +40,7 @@ def mark_chunks(
     """
     chosen = (
         sa.select(Chunk.id)
-        .where(Chunk.job_id == job_id, *dispatch.eligible(resend_before))
+        .where(Chunk.job_id == job_id, predicates.chunk_dispatchable(resend_before))
         .order_by(Chunk.first_row)
         .limit(count)
         .with_for_update(skip_locked=True)

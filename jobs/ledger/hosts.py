@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.decisions.run_verdict import Outcome
 from jobs.ledger import events
-from jobs.queries import gangs
 from jobs.states import RankState
 from jobs.tables import Host, Rank
 
@@ -93,7 +93,9 @@ def drain(session: Session, *, name: str, incarnation: str) -> None:
 def doubt(session: Session, name: str) -> None:
     """Count the host as gone until it beats again: it did not answer for its rank."""
     session.execute(
-        sa.update(Host).where(Host.name == name).values(beat_at=sa.func.now() - 2 * gangs.SILENCE)
+        sa.update(Host)
+        .where(Host.name == name)
+        .values(beat_at=sa.func.now() - 2 * predicates.SILENCE)
     )
 
 

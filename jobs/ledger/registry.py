@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
+from jobs.lookups import registry
 from jobs.models import bundles
 from jobs.models.bundles import File
 from jobs.models.references import ALIAS, Registered
 from jobs.models.signatures import Signature
-from jobs.queries import registry
 from jobs.states import FINAL
 from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
 
@@ -84,9 +84,32 @@ def register(
 
 def check_task(session: Session, name: str, *, task: str, project_id: str) -> None:
     """Raise ``JobFailure`` for a name whose versions are of another task."""
-    other = registry.other_task(session, name, task=task, project_id=project_id)
+    other = other_task(session, name, task=task, project_id=project_id)
     if other is not None:
         raise JobFailure(other, code=ANOTHER_TASK)
+
+
+def other_task(session: Session, name: str, *, task: str, project_id: str) -> str | None:
+    """Why the name cannot have a version of this task, in words; ``None``: it can.
+
+    A name has one task, so that whoever uses an alias of it gets what they expect.
+    """
+    found = session.scalars(
+        sa.select(ModelVersion.task)
+        .where(
+            ModelVersion.project_id == project_id,
+            ModelVersion.name == name,
+            ModelVersion.deleted_at.is_(None),
+        )
+        .distinct()
+        .order_by(ModelVersion.task)
+    ).all()
+    if not found or task in found:
+        return None
+    return (
+        f"the model {name!r} has versions for {' and '.join(found)}, and a name has one task: "
+        f"register this one, for {task}, under another name"
+    )
 
 
 def pin(session: Session, name: Registered, *, project_id: str) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.decisions import crash_policy
 from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.ledger import events, transitions
@@ -31,16 +32,11 @@ class Rescued:
         return self.again + self.split + self.condemned
 
 
-def silent() -> sa.ColumnElement[bool]:
-    """Chunks whose lease has run out."""
-    return sa.and_(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < sa.func.now())
-
-
 def rescue_expired(session: Session) -> Rescued:
     """Judge every chunk whose lease has run out, some hundred at a time."""
     chunks = session.scalars(
         sa.select(Chunk)
-        .where(silent())
+        .where(predicates.chunk_lease_expired())
         .order_by(Chunk.lease_expires_at)
         .limit(BATCH)
         .with_for_update(skip_locked=True)

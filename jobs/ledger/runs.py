@@ -18,9 +18,8 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.errors import LeaseLost
-from jobs.ledger import events, ranks, transitions
+from jobs.ledger import checkpoints, events, ranks, transitions
 from jobs.ledger.ranks import RankLease
-from jobs.queries import checkpoints
 from jobs.states import LIVE_RUN, JobState, RankState, RunState
 from jobs.tables import Host, Job, Rank, Run
 

@@ -4,48 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock
+from jobs import predicates
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import LeaseLost
 from jobs.ledger import events, transitions
-from jobs.states import JobState
-from jobs.tables import Job
+from jobs.lookups import clock
+from jobs.states import STEP_STATES, JobState, JobStep
+from jobs.tables import Job, Json
 
 MAX_CRASHES = 5
 """Deaths in one step after which the job fails instead of killing on."""
 
 
-class Step(StrEnum):
-    """What a planner does for a job."""
-
-    PLAN = "plan"
-    FINALIZE = "finalize"
-
-
-STATES = {
-    Step.PLAN: (JobState.QUEUED, JobState.PLANNING),
-    Step.FINALIZE: (JobState.FINALIZING, JobState.CANCELLING),
-}
-
-
 @dataclass(frozen=True)
 class StepLease:
-    """The right to do one step of one job while nobody holds a higher fence."""
+    """The right to do one step of one job while nobody holds a higher fence, and what it takes."""
 
     job_id: str
     fence: int
     state: JobState
+    kind: str
+    project_id: str
+    spec: Json  # as stored: one that cannot be parsed is a fault of the step
+    model_pinned: str | None  # what a registry reference meant at submission; null: it is none
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the planner has found out about a job; null where it has not got there yet."""
+
+    rows_total: int | None
+    corpus_fingerprint: str | None
+    model_digest: str | None
+    embedding_width: int | None  # of an embed job
 
 
 def claim(
-    session: Session, job_id: str, *, step: Step, owner: str, lease: timedelta
+    session: Session, job_id: str, *, step: JobStep, owner: str, lease: timedelta
 ) -> StepLease | None:
     """Take the step if nobody holds it and it is due. A lease that ran out counts as a death.
 
@@ -56,9 +58,10 @@ def claim(
         sa.update(Job)
         .where(
             Job.id == job_id,
-            Job.state.in_(STATES[step]),
+            Job.state.in_(STEP_STATES[step]),
             sa.or_(~died, Job.step_lease_expires_at < sa.func.now(), Job.step_owner == owner),
-            due(),
+            predicates.step_of_kind(step),
+            predicates.step_due(),
         )
         .values(
             step_fence=Job.step_fence + 1,
@@ -68,7 +71,11 @@ def claim(
             step_crashes=Job.step_crashes + sa.case((died, 1), else_=0),
             started_at=sa.func.coalesce(Job.started_at, sa.func.now()),
         )
-        .returning(Job.step_fence, Job.state, Job.step_crashes, Job.step_error)
+        .returning(
+            *(Job.step_fence, Job.state, Job.step_crashes, Job.step_error),
+            *(Job.kind, Job.project_id, Job.spec, Job.model_pinned),
+            *(Job.rows_total, Job.corpus_fingerprint, Job.model_digest, Job.embedding_width),
+        )
     ).one_or_none()
     if row is None:
         return None
@@ -78,8 +85,21 @@ def claim(
         return None
     if row.state is JobState.QUEUED:
         transitions.move(session, job_id, JobState.PLANNING)
-        return StepLease(job_id, row.step_fence, JobState.PLANNING)
-    return StepLease(job_id, row.step_fence, row.state)
+    return StepLease(
+        job_id=job_id,
+        fence=row.step_fence,
+        state=JobState.PLANNING if row.state is JobState.QUEUED else row.state,
+        kind=row.kind,
+        project_id=row.project_id,
+        spec=row.spec,
+        model_pinned=row.model_pinned,
+        plan=Plan(
+            rows_total=row.rows_total,
+            corpus_fingerprint=row.corpus_fingerprint,
+            model_digest=row.model_digest,
+            embedding_width=row.embedding_width,
+        ),
+    )
 
 
 def renew(session: Session, held: StepLease, *, lease: timedelta) -> bool:
@@ -96,11 +116,6 @@ def confirm(session: Session, held: StepLease) -> None:
     )
     if found is None:
         raise LeaseLost(f"{held.job_id}: this step is no longer ours (fence {held.fence})")
-
-
-def due() -> sa.ColumnElement[bool]:
-    """Jobs whose step does not wait after a failure."""
-    return sa.or_(Job.step_not_before.is_(None), Job.step_not_before <= sa.func.now())
 
 
 def release(session: Session, held: StepLease) -> None:
@@ -177,7 +192,7 @@ def _end(session: Session, job_id: str, state: JobState, *, code: str, message: 
     transitions.fail(session, job_id, code=code, message=message)
 
 
-def _crash_message(step: Step, *, crashes: int, error: str | None) -> str:
+def _crash_message(step: JobStep, *, crashes: int, error: str | None) -> str:
     last = f"; it said: {error}" if error else ""
     return (
         f"the process that should {step} this job died {crashes} times{last}; "

@@ -16,7 +16,6 @@ from jobs.kinds import AnySpec, FinetuneSpec
 from jobs.ledger import events, registry
 from jobs.models import references
 from jobs.models.references import Registered
-from jobs.queries import registry as names
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -84,7 +83,7 @@ def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:
     """Refuse before the training what could not be registered after it."""
     if not isinstance(spec, FinetuneSpec):
         return
-    other = names.other_task(session, spec.model, task=spec.task, project_id=project_id)
+    other = registry.other_task(session, spec.model, task=spec.task, project_id=project_id)
     if other is not None:
         raise Conflict(other, code=registry.ANOTHER_TASK, param="model")
 

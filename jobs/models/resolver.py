@@ -21,11 +21,11 @@ from pathlib import Path
 from jobs import database, objects
 from jobs.database import Sessions
 from jobs.errors import Damaged, ModelFailure, NotFound
+from jobs.lookups import registry
 from jobs.models import bundles, inspection, references
 from jobs.models.cache import Beat, Cache
 from jobs.models.references import Location, Registered
 from jobs.objects import ObjectStore, Stored
-from jobs.queries import registry
 from jobs.settings import Settings
 from jobs.tables import ModelVersion
 

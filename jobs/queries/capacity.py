@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.states import ChunkState
 from jobs.tables import Chunk, ControlStatus, Job, Worker
 
 PLANNERS = "plan"
 """The pool name under which planners beat."""
-
-SILENCE = timedelta(seconds=20)
-"""A worker that has not beaten for this long counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Surroundings:
 
 _SLOTS = (
     sa.select(Worker.pool, sa.cast(sa.func.sum(Worker.slots), sa.Integer))
-    .where(Worker.beat_at > sa.func.now() - SILENCE)
+    .where(Worker.beat_at > sa.func.now() - predicates.SILENCE)
     .group_by(Worker.pool)
 )
 _BUSY = (

@@ -7,20 +7,8 @@ from itertools import islice
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.tables import Checkpoint, CheckpointPart
-
-_USABLE = (Checkpoint.damaged_at.is_(None), Checkpoint.deleted_at.is_(None))
-
-
-def newest(session: Session, job_id: str) -> Checkpoint | None:
-    """The complete one that is furthest, passing over damaged ones."""
-    query = (
-        sa.select(Checkpoint)
-        .where(Checkpoint.job_id == job_id, *_USABLE)
-        .order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
-        .limit(1)
-    )
-    return session.scalar(query)
 
 
 def best(session: Session, job_id: str, *, up_to_step: int) -> Checkpoint | None:
@@ -31,7 +19,7 @@ def best(session: Session, job_id: str, *, up_to_step: int) -> Checkpoint | None
             Checkpoint.job_id == job_id,
             Checkpoint.best,
             Checkpoint.step <= up_to_step,
-            *_USABLE,
+            predicates.checkpoint_usable(),
         )
         .order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
         .limit(1)
@@ -41,7 +29,9 @@ def best(session: Session, job_id: str, *, up_to_step: int) -> Checkpoint | None
 
 def get(session: Session, checkpoint_id: int) -> Checkpoint | None:
     """One of them, unless it is damaged or deleted."""
-    return session.scalar(sa.select(Checkpoint).where(Checkpoint.id == checkpoint_id, *_USABLE))
+    return session.scalar(
+        sa.select(Checkpoint).where(Checkpoint.id == checkpoint_id, predicates.checkpoint_usable())
+    )
 
 
 def listing(session: Session, job_id: str) -> list[Checkpoint]:

@@ -11,17 +11,21 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import predicates
 from jobs.decisions.fair_share import Candidate
 from jobs.kinds import BULK
-from jobs.ledger import step_leases
-from jobs.ledger.step_leases import STATES, Step
-from jobs.states import CLAIMABLE, ChunkState, JobState
+from jobs.states import CLAIMABLE, ChunkState, JobState, JobStep
 from jobs.tables import Chunk, Job, Project
 
 
-def pools() -> sa.Select[str]:
+def pools(session: Session) -> list[str]:
     """Pools that have a job whose chunks may be claimed."""
-    return sa.select(Job.pool).where(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK)).distinct()
+    return list(session.scalars(sa.select(Job.pool).where(has_claimable_chunks()).distinct()))
+
+
+def has_claimable_chunks() -> sa.ColumnElement[bool]:
+    """That a job's chunks may be claimed, if it has any."""
+    return sa.and_(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK))
 
 
 def outstanding(session: Session, *, pool: str) -> int:
@@ -48,7 +52,7 @@ def candidates(
     """Jobs of the pool with at least one chunk to send; ``available`` counts up to ``free``."""
     ready = (
         sa.select(sa.literal(1).label("one"))
-        .where(Chunk.job_id == Job.id, *eligible(resend_before))
+        .where(Chunk.job_id == Job.id, predicates.chunk_dispatchable(resend_before))
         .order_by(Chunk.first_row)  # which keeps to the index of pending chunks
         .limit(free)
         .correlate(Job)
@@ -69,20 +73,8 @@ def candidates(
     return [Candidate(*row) for row in session.execute(query)]
 
 
-def eligible(resend_before: datetime | None) -> tuple[sa.ColumnElement[bool], ...]:
-    """Pending chunks that may go out: never sent, or sent so long ago that it counts as lost."""
-    unsent: sa.ColumnElement[bool] = Chunk.dispatched_at.is_(None)
-    if resend_before is not None:
-        unsent = sa.or_(unsent, Chunk.dispatched_at < resend_before)
-    return (
-        Chunk.state == ChunkState.PENDING,
-        unsent,
-        sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now()),
-    )
-
-
 def step_candidates(
-    session: Session, *, step: Step, limit: int, resend_before: datetime
+    session: Session, *, step: JobStep, limit: int, resend_before: datetime
 ) -> list[Candidate]:
     """Jobs whose next step nobody holds, each with one message to send at most."""
     leased = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
@@ -90,27 +82,26 @@ def step_candidates(
         sa.select(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at)
         .join(Project, Project.id == Job.project_id)
         .where(
-            wants_step(step),
+            predicates.step_claimable(step),
             sa.or_(Job.step_dispatched_at.is_(None), Job.step_dispatched_at < resend_before),
         )
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(limit)
     )
-    if step is Step.FINALIZE:
-        query = query.where(Job.kind.in_(BULK), ~leased.exists())
+    if step is JobStep.FINALIZE:
+        query = query.where(predicates.step_of_kind(step), ~leased.exists())
     return [Candidate(*row, in_flight=0, available=1) for row in session.execute(query)]
 
 
-def wants_step(step: Step) -> sa.ColumnElement[bool]:
-    """Jobs whose next step this is, which nobody holds and which does not wait after a failure."""
-    free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
-    return sa.and_(Job.state.in_(STATES[step]), free, step_leases.due())
-
-
-def all_chunks_done() -> sa.Select[str]:
+def computed(session: Session, *, limit: int) -> list[str]:
     """Running jobs that have no chunk left to do."""
+    return list(session.scalars(sa.select(Job.id).where(is_computed()).limit(limit)))
+
+
+def is_computed() -> sa.ColumnElement[bool]:
+    """That a running job has no chunk left to do."""
     of_job = sa.select(Chunk.id).where(Chunk.job_id == Job.id)
-    return sa.select(Job.id).where(
+    return sa.and_(
         Job.kind.in_(BULK),
         Job.state == JobState.RUNNING,  # each state by itself has an index, both together have none
         ~of_job.where(Chunk.state == ChunkState.PENDING).exists(),

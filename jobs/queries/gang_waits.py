@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, kinds
+from jobs import kinds, predicates
 from jobs.decisions.waiting_reason import GangFacts
 from jobs.kinds import TRAINING
+from jobs.lookups import clock
 from jobs.queries import gangs
 from jobs.states import FINAL, LIVE_RUN, RankState
 from jobs.tables import Host, Job, Rank, Run
@@ -29,7 +30,7 @@ class _Pool:
     """One pool's hosts and the jobs that want them."""
 
     def __init__(self, session: Session, pool: str) -> None:
-        lately = clock.now(session) - gangs.SILENCE
+        lately = clock.now(session) - predicates.SILENCE
         alive = sa.select(Host).where(Host.pool == pool, Host.beat_at > lately, ~Host.draining)
         busy = gangs.busy_pools(session)
         found = session.scalars(alive).all()

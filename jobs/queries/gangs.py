@@ -10,15 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock, kinds
+from jobs import kinds, predicates
 from jobs.decisions.gang_scheduling import GangRequest, Holding
 from jobs.decisions.run_verdict import Outcome, RankFacts
 from jobs.kinds import BULK, TRAINING
+from jobs.lookups import clock
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
 from jobs.tables import Chunk, Host, Job, Project, Rank, Run
-
-SILENCE = timedelta(seconds=20)
-"""A host that has not beaten for this long counts as gone."""
 
 BATCH = 500
 YIELD, REFUSE = "yield", "refuse"
@@ -85,7 +83,7 @@ def holdings(session: Session, *, pool: str) -> list[Holding]:
 def hosts(session: Session, *, pool: str) -> Hosts:
     """The pool's hosts; those that refuse to train are as good as not there."""
     busy = busy_pools(session)
-    lately = clock.now(session) - SILENCE
+    lately = clock.now(session) - predicates.SILENCE
     found = sa.select(Host).where(Host.pool == pool, Host.beat_at > lately, ~Host.draining)
     alive = [host for host in session.scalars(found.order_by(Host.name)) if host.sharing != REFUSE]
     idle = [
@@ -123,6 +121,11 @@ def busy_pools(session: Session) -> set[str]:
 def live_runs(session: Session) -> list[Run]:
     """Every run that holds hosts."""
     return list(session.scalars(sa.select(Run).where(Run.state.in_(LIVE_RUN)).order_by(Run.id)))
+
+
+def run(session: Session, run_id: str) -> Run:
+    """One run, as it is now."""
+    return session.get_one(Run, run_id)
 
 
 def ranks(session: Session, run_ids: Sequence[str]) -> dict[str, list[RankFacts]]:

@@ -8,8 +8,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock
-from jobs.queries.capacity import SILENCE
+from jobs import predicates
+from jobs.lookups import clock
 from jobs.tables import Host, Job, Run
 
 
@@ -35,10 +35,15 @@ def listing(session: Session, *, project_id: str) -> list[HostView]:
     return [_view(host, job_id, number, now=now) for host, job_id, number in session.execute(query)]
 
 
+def get(session: Session, name: str) -> Host | None:
+    """One host; ``None``: it is not on record."""
+    return session.get(Host, name)
+
+
 def _view(host: Host, job_id: str | None, number: int | None, *, now: datetime) -> HostView:
     return HostView(
         host=host,
-        alive=host.beat_at > now - SILENCE,
+        alive=host.beat_at > now - predicates.SILENCE,
         job_id=job_id,
         run_number=None if job_id is None else number,
     )

@@ -11,14 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock
 from jobs.decisions import result_quality as quality_decisions
 from jobs.decisions import waiting_reason
 from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.errors import NotFound
 from jobs.kinds import BULK
-from jobs.queries import capacity, failed_rows, gang_waits, training_progress
+from jobs.lookups import clock, row_errors
+from jobs.queries import capacity, gang_waits, training_progress
 from jobs.queries.training_progress import Training
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -128,6 +128,11 @@ def get(session: Session, job_id: str, *, project_id: str) -> JobView:
     return _views(session, [job], histograms=True)[0]
 
 
+def row(session: Session, job_id: str) -> Job:
+    """The job's row, for a caller that knows that the job is there."""
+    return session.get_one(Job, job_id)
+
+
 def page(
     session: Session,
     *,
@@ -177,7 +182,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
 
 def _row_errors(session: Session, job: Job) -> list[RowErrorGroup]:
     """A job that trains has no rows of results."""
-    return failed_rows.by_code(session, job.id) if job.kind in BULK else []
+    return row_errors.by_code(session, job.id) if job.kind in BULK else []
 
 
 def _reason(facts: waiting_reason.JobFacts, gang: waiting_reason.GangFacts | None) -> str | None:
@@ -235,11 +240,6 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
 
 def _integer(value: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     return sa.cast(sa.func.coalesce(value, 0), sa.BigInteger)
-
-
-def quality(session: Session, job_id: str) -> QualityCounts:
-    """How well the model could read the job's rows and tell their labels apart."""
-    return _counts(session, [job_id]).get(job_id, Counts()).quality
 
 
 def histogram(session: Session, job_id: str) -> dict[str, int]:

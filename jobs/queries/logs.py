@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import clock
+from jobs.lookups import clock
 from jobs.tables import LogLine
 
 SETTLED = timedelta(seconds=1)

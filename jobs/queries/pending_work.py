@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.ledger import controls, rescue
-from jobs.ledger.step_leases import Step
+from jobs import predicates
 from jobs.queries import dispatch, failed_rows, gangs
+from jobs.states import JobStep
 from jobs.tables import Chunk, Job
 
 
@@ -27,12 +27,12 @@ class Wanted:
 
 
 _QUESTION = sa.select(
-    controls.late().exists().label("expire"),
-    sa.exists(Chunk.id).where(rescue.silent()).label("rescue"),
-    failed_rows.suspects().exists().label("judge"),
-    dispatch.all_chunks_done().exists().label("finalize"),
-    sa.exists(Job.id).where(sa.or_(*map(dispatch.wants_step, Step))).label("steps"),
-    dispatch.pools().exists().label("chunks"),
+    sa.exists(Job.id).where(predicates.job_expired()).label("expire"),
+    sa.exists(Chunk.id).where(predicates.chunk_lease_expired()).label("rescue"),
+    sa.exists(Job.id).where(failed_rows.is_suspect()).label("judge"),
+    sa.exists(Job.id).where(dispatch.is_computed()).label("finalize"),
+    sa.exists(Job.id).where(sa.or_(*map(predicates.step_claimable, JobStep))).label("steps"),
+    sa.exists(Job.id).where(dispatch.has_claimable_chunks()).label("chunks"),
     gangs.any_wanted().label("training"),
 )
 

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
+from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
 from jobs.results import integrity
 from jobs.states import FINAL
-from jobs.tables import Job
 
 PAGE_BYTES = 8 * 2**20
 """A page ends behind the part that brings it over this size, however many rows were asked for."""
@@ -62,7 +62,7 @@ def page(
 
 def _plan(session: Session, job_id: str, *, from_row: int, limit: int) -> _Plan:
     """The parts that hold the wanted rows."""
-    job = session.get_one(Job, job_id)
+    job = job_queries.row(session, job_id)
     ended, keep_text = job.state in FINAL, bool(job.spec["output"]["keep_text"])
     wanted: list[DonePart] = []
     next_row, missing = from_row, limit

@@ -19,6 +19,7 @@ from jobs.errors import BadRequest, Damaged
 from jobs.kinds import BULK, OutputFormat
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
+from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
 from jobs.results import integrity
 from jobs.settings import Settings
@@ -68,7 +69,7 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
     Raises ``BadRequest`` for a job that trains or evaluates.
     """
     with sessions.begin() as session:
-        job = session.get_one(Job, job_id)
+        job = job_queries.row(session, job_id)
         _check_bulk(job)
         spec = kinds.bulk(job.spec)
         source = resolve.source(

@@ -32,7 +32,6 @@ from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading, RowForm, Signature
 from jobs.results import parts
 from jobs.settings import Settings
-from jobs.tables import Job
 from workers.bulk.label_counts import Known, Tally
 from workers.context import Context
 from workers.lease_renewer import Keeper
@@ -76,8 +75,7 @@ def plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
 
 def _open(held: StepLease, *, context: Context) -> _Opened:
     with context.sessions.begin() as session:
-        job = session.get_one(Job, held.job_id)
-        spec = kinds.training(job.spec)
+        spec = kinds.training(held.spec)
         named = references.of_spec(spec)
         sources = {
             split: (
@@ -86,7 +84,7 @@ def _open(held: StepLease, *, context: Context) -> _Opened:
                     session,
                     context.store,
                     corpus,
-                    project_id=job.project_id,
+                    project_id=held.project_id,
                     allowed=context.settings.allowed_inputs,
                 ),
             )
@@ -94,8 +92,8 @@ def _open(held: StepLease, *, context: Context) -> _Opened:
         }
         return _Opened(
             spec=spec,
-            project_id=job.project_id,
-            reference=job.model_pinned or (None if named is None else named[1]),
+            project_id=held.project_id,
+            reference=held.model_pinned or (None if named is None else named[1]),
             sources=sources,
         )
 

@@ -8,32 +8,25 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-import structlog
 
 from jobs import database, kinds
 from jobs.errors import PartDamaged
-from jobs.kinds import BULK, AnyBulk
+from jobs.kinds import AnyBulk
 from jobs.ledger import finalization
-from jobs.ledger.step_leases import Step, StepLease
+from jobs.ledger.step_leases import StepLease
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
 from jobs.results import integrity, outputs, parts, schemas
-from jobs.states import JobState
-from jobs.tables import Job
+from jobs.states import JobState, JobStep
 from workers.context import Context
 from workers.lease_renewer import Keeper
 from workers.step_lease import PATIENCE, holding
 
-log = structlog.get_logger()
-
 
 def finalize(job_id: str, *, context: Context) -> bool:
     """Write the outputs if nobody else does; ``True`` when the job ended here."""
-    if not _is_bulk(job_id, context=context):
-        log.warning("only a bulk job is finalized", job_id=job_id)
-        return False
-    with holding(job_id, step=Step.FINALIZE, context=context) as held:
+    with holding(job_id, step=JobStep.FINALIZE, context=context) as held:
         if held is None:
             return False
         try:
@@ -44,21 +37,13 @@ def finalize(job_id: str, *, context: Context) -> bool:
     return False
 
 
-def _is_bulk(job_id: str, *, context: Context) -> bool:
-    job = database.patiently(
-        context.sessions, lambda session: session.get(Job, job_id), seconds=PATIENCE
-    )
-    return job is not None and job.kind in BULK
-
-
 def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
     with context.sessions.begin() as session:
         if finalization.end_failed(session, held):
             return True
-        job = session.get_one(Job, held.job_id)
         done = list(chunks.done_parts(session, held.job_id))
         histogram = job_queries.histogram(session, held.job_id)
-    problem = _gap(done, rows_total=job.rows_total)
+    problem = _gap(done, rows_total=held.plan.rows_total)
     if problem and held.state is JobState.FINALIZING:
         database.patiently(
             context.sessions,
@@ -67,7 +52,7 @@ def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
         )
         return True
     _check_sizes(done, job_id=held.job_id, context=context)
-    output = _write(held, job, done, histogram=histogram, keeper=keeper, context=context)
+    output = _write(held, done, histogram=histogram, keeper=keeper, context=context)
     return database.patiently(
         context.sessions,
         lambda session: finalization.finish(session, held, output=output),
@@ -105,16 +90,17 @@ def _check_sizes(done: list[DonePart], *, job_id: str, context: Context) -> None
 
 def _write(
     held: StepLease,
-    job: Job,
     done: list[DonePart],
     *,
     histogram: dict[str, int],
     keeper: Keeper,
     context: Context,
 ) -> dict[str, Any]:
-    spec = kinds.bulk(job.spec)
-    manifest_key = parts.output_key(job.id, name="manifest", fence=held.fence, ending="json")
-    schema = schemas.result_schema(job.kind, width=job.embedding_width, explained=spec.explained)
+    spec = kinds.bulk(held.spec)
+    manifest_key = parts.output_key(held.job_id, name="manifest", fence=held.fence, ending="json")
+    schema = schemas.result_schema(
+        held.kind, width=held.plan.embedding_width, explained=spec.explained
+    )
     file = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
     totals = {
         "rows": sum(part.rows for part in done),
@@ -122,11 +108,11 @@ def _write(
         "bytes": sum(part.bytes for part in done),
     }
     manifest = {
-        "job": job.id,
-        "kind": job.kind,
+        "job": held.job_id,
+        "kind": held.kind,
         "model": spec.model,
-        "model_digest": job.model_digest,
-        "corpus": job.corpus_fingerprint,
+        "model_digest": held.plan.model_digest,
+        "corpus": held.plan.corpus_fingerprint,
         "complete": held.state is JobState.FINALIZING,
         **totals,
         "histogram": histogram,

@@ -31,14 +31,14 @@ from jobs.kinds import (
 )
 from jobs.ledger import plans
 from jobs.ledger.plans import PlannedShard, Progress
-from jobs.ledger.step_leases import Step, StepLease
+from jobs.ledger.step_leases import StepLease
 from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading
 from jobs.results import parts
 from jobs.results.schemas import SHARD_SCHEMA
 from jobs.settings import Settings
-from jobs.tables import Job
+from jobs.states import JobStep
 from workers.bulk import dataset_planner
 from workers.bulk.prefetch import ahead
 from workers.context import Context
@@ -67,12 +67,10 @@ class Draft:
 
 def plan(job_id: str, *, context: Context) -> bool:
     """Plan the job if nobody else does; ``True`` when it was planned to its end here."""
-    with holding(job_id, step=Step.PLAN, context=context) as held:
+    with holding(job_id, step=JobStep.PLAN, context=context) as held:
         if held is None:
             return False
-        with context.sessions.begin() as session:
-            kind = session.get_one(Job, job_id).kind
-        plan_kind = dataset_planner.plan if kind in TRAINING else _plan
+        plan_kind = dataset_planner.plan if held.lease.kind in TRAINING else _plan
         plan_kind(held.lease, keeper=held.keeper, context=context)
         log.info("planned", job_id=job_id)
         return True
@@ -80,8 +78,9 @@ def plan(job_id: str, *, context: Context) -> bool:
 
 
 def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
-    job, spec, source = _open(held, context=context)
-    facts = _inspect_model(job, spec, keeper=keeper, context=context)
+    spec = kinds.bulk(held.spec)
+    source = _open(held, spec, context=context)
+    facts = _inspect_model(held, spec, keeper=keeper, context=context)
     with context.sessions.begin() as session:
         progress = plans.begin(
             session,
@@ -89,7 +88,7 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
             fingerprint=source.fingerprint(),
             model_digest=facts.digest,
             embedding_width=_embedding_width(facts, spec),
-            reading=_reading(job, spec, facts),
+            reading=_reading(held, spec, facts),
         )
     batches = readers.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
@@ -99,34 +98,33 @@ def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
     database.patiently(context.sessions, lambda s: plans.complete(s, held), seconds=20)
 
 
-def _open(held: StepLease, *, context: Context) -> tuple[Job, AnyBulk, Source]:
+def _open(held: StepLease, spec: AnyBulk, *, context: Context) -> Source:
     with context.sessions.begin() as session:
-        job = session.get_one(Job, held.job_id)
-        spec = kinds.bulk(job.spec)
-        source = resolve.source(
+        return resolve.source(
             session,
             context.store,
             spec.corpus,
-            project_id=job.project_id,
+            project_id=held.project_id,
             allowed=context.settings.allowed_inputs,
         )
-    return job, spec, source
 
 
-def _inspect_model(job: Job, spec: AnyBulk, *, keeper: Keeper, context: Context) -> ModelFacts:
-    using, reference = context.artefacts.using, job.model_pinned or spec.model
-    with using(reference, project_id=job.project_id, beat=keeper.beat) as folder:
+def _inspect_model(
+    held: StepLease, spec: AnyBulk, *, keeper: Keeper, context: Context
+) -> ModelFacts:
+    using, reference = context.artefacts.using, held.model_pinned or spec.model
+    with using(reference, project_id=held.project_id, beat=keeper.beat) as folder:
         facts = inspection.inspect(folder)
     compatibility.check(facts, signature_defaults.with_defaults(spec.options, facts.signature))
     return facts
 
 
-def _reading(job: Job, spec: AnyBulk, facts: ModelFacts) -> Reading | None:
+def _reading(held: StepLease, spec: AnyBulk, facts: ModelFacts) -> Reading | None:
     """What the model's signature means for the job; ``None``: it has none."""
     if facts.signature is None:
         return None
     return Reading(
-        model=job.model_pinned or spec.model,
+        model=held.model_pinned or spec.model,
         trained=facts.signature,
         warnings=signature_defaults.contradictions(
             spec.options,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import clock
 from jobs.database import Sessions
 from jobs.decisions import gang_scheduling, run_verdict
 from jobs.decisions.gang_scheduling import Formation
 from jobs.decisions.run_verdict import RankFacts
 from jobs.kinds import TRAINING
 from jobs.ledger import hosts, ranks, runs
+from jobs.lookups import clock
 from jobs.queries import gangs as facts
 from jobs.settings import Settings
 from jobs.tables import Run
@@ -95,9 +95,9 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
                 hosts.doubt(session, rank.host)
                 ranks.end_overdue(session, run.id, rank.rank, outcome)
     with sessions.begin() as session:
-        current = facts.ranks(session, [run.id])[run.id]
-        again = session.get_one(Run, run.id)  # it may have been asked to stop meanwhile
-        return _end(session, again, current, settings=settings)
+        ranks_now = facts.ranks(session, [run.id])[run.id]
+        current = facts.run(session, run.id)  # it may have been asked to stop meanwhile
+        return _end(session, current, ranks_now, settings=settings)
 
 
 def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settings) -> int:

@@ -10,8 +10,8 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from jobs.ledger.dispatch_marks import Sent
-from jobs.ledger.step_leases import Step
 from jobs.queries.gangs import RankMessage
+from jobs.states import JobStep
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
 
 Arguments = tuple[int | str, ...]
@@ -43,7 +43,7 @@ class Publisher:
         for chunk in chunks:
             self._send("chunk", (chunk.chunk_id,), queue=pool_queue(pool), words=chunk.words)
 
-    def send_step(self, step: Step, job_id: str) -> None:
+    def send_step(self, step: JobStep, job_id: str) -> None:
         """One message for a job's next step."""
         self._send(step, (job_id,), queue=PLAN_QUEUE, words=f"{step} {job_id}")
 

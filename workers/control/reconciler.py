@@ -10,15 +10,15 @@ from datetime import timedelta
 
 import structlog
 
-from jobs import clock
 from jobs.database import Sessions
 from jobs.decisions import dispatch_window, fair_share
 from jobs.ledger import controls, dispatch_marks, findings, workers
 from jobs.ledger.rescue import rescue_expired
-from jobs.ledger.step_leases import Step
+from jobs.lookups import clock
 from jobs.queries import capacity, dispatch, failed_rows, pending_work
 from jobs.queries.pending_work import Wanted
 from jobs.settings import Settings
+from jobs.states import JobStep
 from workers.control.publisher import Publisher
 
 log = structlog.get_logger()
@@ -50,8 +50,8 @@ def rescue(sessions: Sessions) -> int:
 def end_failed(sessions: Sessions) -> int:
     """End jobs of which more rows have failed than may."""
     with sessions.begin() as session:
-        found = session.scalars(failed_rows.suspects()).all()
-    return sum(_end_failed(sessions, job_id) for job_id in found)
+        suspects = failed_rows.suspects(session)
+    return sum(_end_failed(sessions, job_id) for job_id in suspects)
 
 
 def _end_failed(sessions: Sessions, job_id: str) -> bool:
@@ -66,8 +66,8 @@ def _end_failed(sessions: Sessions, job_id: str) -> bool:
 def begin_finalizing(sessions: Sessions, *, limit: int = 100) -> int:
     """Move jobs on whose last chunk is done."""
     with sessions.begin() as session:
-        done = session.scalars(dispatch.all_chunks_done().limit(limit)).all()
-        return sum(dispatch_marks.begin_finalizing(session, job_id) for job_id in done)
+        computed = dispatch.computed(session, limit=limit)
+        return sum(dispatch_marks.begin_finalizing(session, job_id) for job_id in computed)
 
 
 def forget_workers(sessions: Sessions) -> int:
@@ -79,12 +79,12 @@ def forget_workers(sessions: Sessions) -> int:
 def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
     """Send messages for jobs that want planning or finalizing."""
     queued = publisher.queued_steps()
-    sent: list[tuple[Step, str]] = []
+    sent: list[tuple[JobStep, str]] = []
     with sessions.begin() as session:
         now = clock.now(session)
         wait = settings.redispatch if queued else min(settings.redispatch, dispatch_window.SETTLING)
         free = max(0, settings.dispatch_window - queued)
-        for step in (Step.FINALIZE, Step.PLAN):
+        for step in (JobStep.FINALIZE, JobStep.PLAN):
             candidates = dispatch.step_candidates(
                 session,
                 step=step,
@@ -102,7 +102,7 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
 def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
     """Top up every pool's queue to its window."""
     with sessions.begin() as session:
-        pools = session.scalars(dispatch.pools()).all()
+        pools = dispatch.pools(session)
         slots = capacity.slots_by_pool(session)
     return sum(
         _top_up(

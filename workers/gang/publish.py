@@ -26,11 +26,12 @@ from jobs.kinds import FinetuneSpec, Promote
 from jobs.ledger import ranks, runs
 from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import registry
 from jobs.models import bundles, inspection, signatures
 from jobs.models.bundles import File
 from jobs.models.references import Registered
 from jobs.models.signatures import Signature
-from jobs.queries import chunks, registry
+from jobs.queries import chunks
 from jobs.results import reports
 from workers.context import Context
 from workers.gang import validation_share, workfolder

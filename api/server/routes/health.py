@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.server import schemas
 from api.server.dependencies import Transaction
-from jobs import clock
+from jobs.lookups import clock
 
 router = APIRouter(tags=["health"])
 

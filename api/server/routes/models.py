@@ -12,6 +12,7 @@ from api.server import downloads, schemas
 from api.server.dependencies import Limit, ProjectId, Shared, Transaction
 from jobs.errors import ModelFailure, NotFound
 from jobs.ledger import registry as ledger
+from jobs.lookups import registry as lookup
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.queries import registry
@@ -67,7 +68,7 @@ def get_model_file(
 ) -> StreamingResponse:
     """One file's bytes."""
     with shared.sessions.begin() as session:
-        found = registry.version(session, Registered(name, version), project_id=project)
+        found = lookup.version(session, Registered(name, version), project_id=project)
     file = next((file for file in found.files if file["path"] == path), None)
     if file is None:
         names = ", ".join(sorted(file["path"] for file in found.files))
@@ -86,7 +87,7 @@ def get_model_file(
 @router.get("/{name}/aliases/{alias}")
 def get_alias(name: str, alias: str, session: Transaction, project: ProjectId) -> schemas.Alias:
     """Where an alias points."""
-    return schemas.Alias.of(registry.alias(session, name, alias, project_id=project))
+    return schemas.Alias.of(lookup.alias(session, name, alias, project_id=project))
 
 
 @router.put("/{name}/aliases/{alias}")
@@ -95,7 +96,7 @@ def set_alias(
 ) -> schemas.Alias:
     """Let an alias point to a version, wherever it pointed before."""
     ledger.set_alias(session, project_id=project, name=name, alias=alias, version=target.version)
-    return schemas.Alias.of(registry.alias(session, name, alias, project_id=project))
+    return schemas.Alias.of(lookup.alias(session, name, alias, project_id=project))
 
 
 @router.delete("/{name}/aliases/{alias}")

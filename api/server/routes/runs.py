@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from api.server import downloads, schemas
 from api.server.dependencies import Limit, Shared, Training, Transaction
-from jobs import clock
 from jobs.errors import NotFound
+from jobs.lookups import clock
 from jobs.queries import checkpoints, curves, logs, runs
 from jobs.states import FINAL
 

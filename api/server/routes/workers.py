@@ -6,7 +6,8 @@ from fastapi import APIRouter
 
 from api.server import schemas
 from api.server.dependencies import ProjectId, Transaction
-from jobs import clock
+from jobs import predicates
+from jobs.lookups import clock
 from jobs.queries import capacity
 
 router = APIRouter(tags=["workers"])
@@ -15,7 +16,7 @@ router = APIRouter(tags=["workers"])
 @router.get("/v1/workers")
 def list_workers(session: Transaction, _project: ProjectId) -> schemas.WorkerList:
     """Every worker on record, by pool and name."""
-    lately = clock.now(session) - capacity.SILENCE
+    lately = clock.now(session) - predicates.SILENCE
     return schemas.WorkerList(
         data=[
             schemas.Worker(

@@ -14,8 +14,7 @@ from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, tel
 from jobs.ledger.hosts import Presented
 from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import RankLease
-from jobs.ledger.step_leases import Step
-from jobs.states import RunState
+from jobs.states import JobStep, RunState
 
 LEASE = timedelta(seconds=60)
 
@@ -46,7 +45,7 @@ class Gang:
     def plan(self, *, rows: int = 90, rejected: int = 0) -> None:
         with self._sessions.begin() as session:
             held = step_leases.claim(
-                session, self._job_id, step=Step.PLAN, owner="hands", lease=LEASE
+                session, self._job_id, step=JobStep.PLAN, owner="hands", lease=LEASE
             )
         assert held is not None
         facts = SplitFacts(

@@ -27,11 +27,11 @@ from jobs.kinds import OutputFormat
 from jobs.ledger import chunks, finalization, findings, plans, projects, step_leases, transitions
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.plans import PlannedShard
-from jobs.ledger.step_leases import Step, StepLease
+from jobs.ledger.step_leases import StepLease
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
 from jobs.results import outputs, parts, schemas
-from jobs.states import JobState
+from jobs.states import JobState, JobStep
 from jobs.tables import Job
 from tests.support.waiting import wait_until
 
@@ -176,7 +176,7 @@ class Hands:
         self._job_id = job_id
 
     def plan(self, chunk_rows: Sequence[int]) -> None:
-        held = self._step(Step.PLAN)
+        held = self._step(JobStep.PLAN)
         shard = PlannedShard(
             index=0, object_key="shards/none", first_row=0, chunk_rows=tuple(chunk_rows)
         )
@@ -228,7 +228,7 @@ class Hands:
     def finish(self) -> None:
         with self._sessions.begin() as session:
             transitions.move(session, self._job_id, JobState.FINALIZING)
-        held = self._step(Step.FINALIZE)
+        held = self._step(JobStep.FINALIZE)
         with self._sessions.begin() as session:
             done = list(chunk_queries.done_parts(session, self._job_id))
             tables = outputs.tables(
@@ -262,7 +262,7 @@ class Hands:
             transitions.move(session, self._job_id, JobState.PLANNING)
             transitions.fail(session, self._job_id, code=code, message=message)
 
-    def _step(self, step: Step) -> StepLease:
+    def _step(self, step: JobStep) -> StepLease:
         with self._sessions.begin() as session:
             held = step_leases.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
         assert held is not None

@@ -15,8 +15,8 @@ from jobs.ledger import chunks, finalization, plans, projects, rescue, step_leas
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.ledger.plans import PlannedShard
 from jobs.ledger.result_rows import COLUMNS
-from jobs.ledger.step_leases import Step, StepLease
-from jobs.states import ChunkState
+from jobs.ledger.step_leases import StepLease
+from jobs.states import ChunkState, JobStep
 from jobs.tables import Chunk, Event, Job
 
 LEASE = timedelta(seconds=30)
@@ -51,7 +51,12 @@ class Ledger:
         return job_id
 
     def claim_step(
-        self, job_id: str, *, step: Step = Step.PLAN, owner: str = "p", lease: timedelta = LEASE
+        self,
+        job_id: str,
+        *,
+        step: JobStep = JobStep.PLAN,
+        owner: str = "p",
+        lease: timedelta = LEASE,
     ) -> StepLease | None:
         with self.sessions.begin() as session:
             return step_leases.claim(session, job_id, step=step, owner=owner, lease=lease)
@@ -137,7 +142,7 @@ class Ledger:
 
     def finish(self, job_id: str) -> None:
         """Finalize the job, as the finalizer does when the outputs are written."""
-        held = self.claim_step(job_id, step=Step.FINALIZE)
+        held = self.claim_step(job_id, step=JobStep.FINALIZE)
         assert held is not None
         with self.sessions.begin() as session:
             rows = finalization.done_rows(session, job_id)

@@ -17,9 +17,9 @@ from jobs.errors import Conflict, LeaseLost
 from jobs.ledger import chunks, controls, dispatch_marks, plans, rescue, step_leases
 from jobs.ledger.chunks import ChunkLease
 from jobs.ledger.plans import PlannedShard
-from jobs.ledger.step_leases import Step, StepLease
+from jobs.ledger.step_leases import StepLease
 from jobs.queries import dispatch
-from jobs.states import FINAL, ChunkState, JobState
+from jobs.states import FINAL, ChunkState, JobState, JobStep
 from jobs.tables import Chunk
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
 
@@ -65,11 +65,11 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def finalize(self) -> None:
         with self.ledger.sessions.begin() as session:
-            for job_id in session.scalars(dispatch.all_chunks_done()).all():
+            for job_id in dispatch.computed(session, limit=100):
                 dispatch_marks.begin_finalizing(session, job_id)
         if any(chunk.state is ChunkState.LEASED for chunk in self._live()):
             return  # control sends no message then
-        if held := self.ledger.claim_step(self.job_id, step=Step.FINALIZE, owner="f"):
+        if held := self.ledger.claim_step(self.job_id, step=JobStep.FINALIZE, owner="f"):
             self.step = held
             self.ledger.set(self.job_id, step_owner=None, step_lease_expires_at=None)
             self.ledger.finish(self.job_id)

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.errors import LeaseLost
 from jobs.ledger import controls, findings
+from jobs.lookups import row_errors
 from jobs.queries import failed_rows
 from jobs.queries import jobs as job_queries
 from jobs.queries.jobs import JobView
@@ -148,7 +149,7 @@ def test_errors_are_summed_by_code_with_the_first_row_of_each(ledger: Ledger) ->
     commit(ledger, job_id, 2, failed=1, code="empty_text")
     commit(ledger, job_id, 1, failed=2, code="bad_json")
     with ledger.sessions.begin() as session:
-        first, second = failed_rows.by_code(session, job_id)
+        first, second = row_errors.by_code(session, job_id)
     assert (first.code, first.rows, first.row, first.line, first.id) == (
         "bad_json",
         6,
@@ -166,6 +167,6 @@ def test_only_jobs_under_way_with_a_failed_row_are_suspects(ledger: Ledger) -> N
     commit(ledger, ended, 0, failed=5)
     assert end(ledger, ended)
     with ledger.sessions.begin() as session:
-        found = set(session.scalars(failed_rows.suspects()))
+        found = set(failed_rows.suspects(session))
     assert bad in found
     assert not {clean, ended} & found

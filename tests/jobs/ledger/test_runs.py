@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from jobs import clock
 from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.errors import Conflict
 from jobs.ledger import checkpoints, controls, hosts
+from jobs.lookups import clock
 from jobs.states import JobState, RankState, RunState
 from jobs.tables import Host, Run
 from tests.jobs.ledger.building import PROJECT, Ledger

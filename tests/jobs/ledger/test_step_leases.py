@@ -13,9 +13,9 @@ from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import CorpusFailure, LeaseLost
 from jobs.ledger import controls, finalization, plans, step_leases
 from jobs.ledger.plans import PlannedShard, Progress
-from jobs.ledger.step_leases import MAX_CRASHES, Step
+from jobs.ledger.step_leases import MAX_CRASHES
 from jobs.queries import dispatch
-from jobs.states import JobState
+from jobs.states import JobState, JobStep
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
 
 CLAIMERS = 6
@@ -71,8 +71,8 @@ def test_deaths_while_cancelling_never_keep_a_job_from_being_cancelled(ledger: L
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
     for _ in range(MAX_CRASHES):
-        assert ledger.claim_step(job_id, step=Step.FINALIZE, lease=RUN_OUT) is not None
-    assert ledger.claim_step(job_id, step=Step.FINALIZE) is None
+        assert ledger.claim_step(job_id, step=JobStep.FINALIZE, lease=RUN_OUT) is not None
+    assert ledger.claim_step(job_id, step=JobStep.FINALIZE) is None
     job = ledger.job(job_id)
     assert (job.state, job.output) == (JobState.CANCELLED, None)
 
@@ -144,7 +144,7 @@ def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> N
     first = ledger.plan(job_id, (5, 5), (7,), complete=False)
     with ledger.sessions.begin() as session:
         step_leases.release(session, first)
-        second = step_leases.claim(session, job_id, step=Step.PLAN, owner="second", lease=LEASE)
+        second = step_leases.claim(session, job_id, step=JobStep.PLAN, owner="second", lease=LEASE)
         assert second is not None
         progress = plans.begin(session, second, fingerprint="f", model_digest="m")
     assert progress == Progress(shards=2, rows=17)
@@ -200,7 +200,7 @@ def test_a_finalizer_begins_again_when_a_chunk_was_committed_meanwhile(ledger: L
     late = ledger.held(second.id)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
-    held = ledger.claim_step(job_id, step=Step.FINALIZE)
+    held = ledger.claim_step(job_id, step=JobStep.FINALIZE)
     assert held is not None
     ledger.commit(late)
     with ledger.sessions.begin() as session:
@@ -214,12 +214,12 @@ def test_a_cancelled_job_is_not_finalized_while_a_chunk_is_under_way(ledger: Led
     ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
-    assert job_id not in _wanting(ledger, step=Step.FINALIZE)
+    assert job_id not in _wanting(ledger, step=JobStep.FINALIZE)
     ledger.rescue()
-    assert job_id in _wanting(ledger, step=Step.FINALIZE)
+    assert job_id in _wanting(ledger, step=JobStep.FINALIZE)
 
 
-def _wanting(ledger: Ledger, *, step: Step = Step.PLAN) -> list[str]:
+def _wanting(ledger: Ledger, *, step: JobStep = JobStep.PLAN) -> list[str]:
     """Jobs for which a message would go out now, after two seconds of settling."""
     with ledger.sessions.begin() as session:
         now = session.execute(sa.select(sa.func.now())).scalar_one()

@@ -18,7 +18,6 @@ from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, tele
 from jobs.ledger.hosts import Presented
 from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import PREPARING, Orders, RankLease
-from jobs.queries import checkpoints as checkpoint_queries
 from jobs.states import RunState
 from jobs.tables import Base, Checkpoint, Host, Rank, Run
 from tests.jobs.ledger.building import LEASE, PROJECT, Ledger
@@ -162,7 +161,7 @@ class Training:
     def newest(self, job_id: str) -> int | None:
         """The step of the newest checkpoint that can be used."""
         with self.sessions.begin() as session:
-            found = checkpoint_queries.newest(session, job_id)
+            found = checkpoints.newest(session, job_id)
         return found.step if found else None
 
     def run(self, run_id: str) -> Run:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jobs import kinds
 from jobs.errors import BadRequest, BadSpec, Conflict, JobFailure, NotFound
 from jobs.ledger import registry, submission
+from jobs.lookups import registry as lookups
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.queries import registry as queries
@@ -29,7 +30,7 @@ def lookup(made: Registry, words: str, *, project: str = PROJECT) -> ModelVersio
     name = references.parse(words)
     assert isinstance(name, Registered)
     with made.ledger.sessions.begin() as session:
-        return queries.version(session, name, project_id=project)
+        return lookups.version(session, name, project_id=project)
 
 
 def number(made: Registry, words: str) -> int:

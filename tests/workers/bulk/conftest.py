@@ -16,12 +16,11 @@ from jobs import ids, kinds, objects
 from jobs.kinds import OutputFormat
 from jobs.ledger import chunks, files, finalization, submission
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.ledger.step_leases import Step
 from jobs.queries import chunks as chunk_queries
 from jobs.results import outputs, pages, parts, verification
 from jobs.results.schemas import CLASSIFY_SCHEMA
 from jobs.settings import Settings
-from jobs.states import ChunkState, JobState
+from jobs.states import ChunkState, JobState, JobStep
 from jobs.tables import Job
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
@@ -74,7 +73,7 @@ class Workshop:
     def finish(self, job_id: str) -> None:
         """Finalize the job, with its single file."""
         self.ledger.set(job_id, state=JobState.FINALIZING)
-        held = self.ledger.claim_step(job_id, step=Step.FINALIZE)
+        held = self.ledger.claim_step(job_id, step=JobStep.FINALIZE)
         assert held is not None
         with self.ledger.sessions.begin() as session:
             output = self._write_output(session, job_id)

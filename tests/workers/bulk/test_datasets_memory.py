@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from jobs import objects
 from jobs.corpora.targets import Targets
 from jobs.datasets import Split
-from jobs.ledger.step_leases import StepLease
+from jobs.ledger.step_leases import Plan, StepLease
 from jobs.settings import Settings
 from jobs.kinds import LabelledCorpus
 from jobs.states import JobState
@@ -26,7 +26,8 @@ from workers.bulk.label_counts import Tally
 def plan(name, open_, targets):
     source = sources.Source(name=name, fingerprint=lambda: "", open=open_)
     context = Context(Settings(), None, objects.connect(sys.argv[1]))
-    lease = StepLease("job", 1, JobState.PLANNING)
+    plan = Plan(None, None, None, None)
+    lease = StepLease("job", 1, JobState.PLANNING, "finetune", "project", {}, None, plan)
     writing = _Writing(lease, keeper=SimpleNamespace(beat=lambda: None), context=context)
     before = peak()
     tally = Tally(Split.TRAIN, targets=targets, known=None)

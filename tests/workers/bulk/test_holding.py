@@ -11,8 +11,7 @@ from datetime import timedelta
 import pytest
 
 from jobs.errors import LeaseLost
-from jobs.ledger.step_leases import Step
-from jobs.states import JobState
+from jobs.states import JobState, JobStep
 from tests.support.waiting import wait_until
 from tests.workers.bulk.conftest import Workshop
 from workers.context import Context
@@ -131,6 +130,6 @@ def test_a_request_to_end_the_process_is_passed_on_and_is_no_fault(
 
 
 def _plan_and_raise(fault: BaseException, job_id: str, *, context: Context) -> None:
-    with holding(job_id, step=Step.PLAN, context=context) as held:
+    with holding(job_id, step=JobStep.PLAN, context=context) as held:
         assert held is not None
         raise fault

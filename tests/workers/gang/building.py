@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from jobs import predicates
 from jobs.ledger import controls
-from jobs.queries import gangs
 from jobs.queries.jobs import JobView
 from jobs.states import LIVE_RUN, JobState
 from jobs.tables import Checkpoint, Event, Host, ModelVersion, Point, Rank, Run
@@ -174,7 +174,7 @@ class Trainer:
     def hosts_idle(self) -> set[str]:
         """Names of hosts that beat lately and hold nothing."""
         with self.installation.sessions.begin() as session:
-            lately = Host.beat_at > sa.func.now() - gangs.SILENCE
+            lately = Host.beat_at > sa.func.now() - predicates.SILENCE
             return set(session.scalars(sa.select(Host.name).where(Host.run_id.is_(None), lately)))
 
     def _step(self, job_id: str) -> int:

@@ -18,9 +18,9 @@ from jobs.decisions.run_verdict import Outcome
 from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import registry
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import registry as lookup
 from jobs.models import bundles
 from jobs.models.references import Registered
-from jobs.queries import registry as queries
 from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from tests.jobs.ledger.building import PROJECT, Ledger
@@ -119,7 +119,7 @@ def ends(ending: Ending) -> publish.Evaluate:
 
 def holder(standing: Standing) -> int:
     with standing.ledger.sessions.begin() as session:
-        return queries.alias(session, "news", "champion", project_id=PROJECT).version
+        return lookup.alias(session, "news", "champion", project_id=PROJECT).version
 
 
 def test_the_output_has_the_steps_as_numbers(standing: Standing) -> None:
@@ -204,7 +204,7 @@ def test_a_candidate_that_cannot_be_evaluated_is_not_registered(standing: Standi
     with pytest.raises(Unfinished):
         finished(standing, candidate(standing), evaluate)
     with standing.ledger.sessions.begin() as session:
-        newest = queries.version(session, Registered("news"), project_id=PROJECT)
+        newest = lookup.version(session, Registered("news"), project_id=PROJECT)
         assert newest.version == 1
 
 
@@ -229,7 +229,7 @@ def test_a_large_table_is_an_object_and_the_row_points_to_it(standing: Standing)
     assert json.loads(stored) == report
     assert output["report_object"]["bytes"] == len(stored)
     with standing.ledger.sessions.begin() as session:
-        version = queries.version(session, Registered("news"), project_id=PROJECT)
+        version = lookup.version(session, Registered("news"), project_id=PROJECT)
         assert version.metrics == output["report"]
 
 

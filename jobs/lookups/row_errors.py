@@ -1,0 +1,68 @@
+"""What failed of a job, by error code: sums over its chunks, each with its first row."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, aliased
+
+from jobs import predicates
+from jobs.decisions.failure_limit import RowErrorGroup
+from jobs.states import ChunkState
+from jobs.tables import Chunk
+
+
+def by_code(session: Session, job_id: str) -> list[RowErrorGroup]:
+    """Error rows so far, the most frequent code first."""
+    rows = session.execute(_by_code(), {"job_id": job_id}).all()
+    return [
+        RowErrorGroup(
+            code=code,
+            rows=count,
+            row=first,
+            line=example.get("line"),
+            id=example.get("id"),
+            message=example.get("message") or "",
+        )
+        for code, count, first, example in rows
+    ]
+
+
+@functools.cache
+def _by_code() -> sa.Select[*tuple[Any, ...]]:
+    """Sums by code, and of each the example: that of the last chunk not behind the first row."""
+    job_id: sa.BindParameter[str] = sa.bindparam("job_id")
+    entry = sa.func.jsonb_each(Chunk.errors).table_valued("key", "value").render_derived()
+    value = sa.type_coerce(entry.c.value, JSONB)
+    sums = (
+        sa.select(
+            entry.c.key.label("code"),
+            sa.cast(sa.func.sum(value["rows"].as_integer()), sa.BigInteger).label("rows"),
+            sa.func.min(sa.cast(value["row"].as_string(), sa.BigInteger)).label("first"),
+        )
+        .select_from(Chunk)
+        .join(entry, sa.true())
+        .where(Chunk.job_id == job_id, predicates.chunk_has_failed_rows(), predicates.chunk_done())
+        .group_by(entry.c.key)
+        .subquery()
+    )
+    holder = aliased(Chunk)
+    example = (
+        sa.select(holder.errors.op("->")(sums.c.code).label("example"))
+        .where(
+            holder.job_id == job_id,
+            holder.state != ChunkState.SPLIT,
+            holder.first_row <= sums.c.first,
+        )
+        .order_by(holder.first_row.desc())
+        .limit(1)
+        .lateral()
+    )
+    return (
+        sa.select(sums.c.code, sums.c.rows, sums.c.first, sa.type_coerce(example.c.example, JSONB))
+        .join(example, sa.true())
+        .order_by(sums.c.rows.desc(), sums.c.code)
+    )

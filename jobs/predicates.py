@@ -1,0 +1,74 @@
+"""Conditions on rows that the ledger and the queries share, so that neither imports the other.
+
+Each function returns an SQL expression; nothing is read here. What is read for both is in
+``jobs.lookups``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from jobs import states
+from jobs.kinds import BULK
+from jobs.states import STEP_STATES, ChunkState, JobState, JobStep
+from jobs.tables import Checkpoint, Chunk, Job
+
+SILENCE = timedelta(seconds=20)
+"""A worker or host whose last heartbeat is older than this counts as gone."""
+
+
+def chunk_done() -> sa.ColumnElement[bool]:
+    """Chunks whose part is committed."""
+    return Chunk.state == ChunkState.DONE
+
+
+def chunk_has_failed_rows() -> sa.ColumnElement[bool]:
+    """Chunks with failed rows, as their partial index states it."""
+    return Chunk.rows_failed > 0
+
+
+def chunk_due() -> sa.ColumnElement[bool]:
+    """Chunks that do not wait after a failure."""
+    return sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now())
+
+
+def chunk_dispatchable(resend_before: datetime | None) -> sa.ColumnElement[bool]:
+    """Pending chunks that may be sent: never sent, or sent so long ago that it counts as lost."""
+    unsent: sa.ColumnElement[bool] = Chunk.dispatched_at.is_(None)
+    if resend_before is not None:
+        unsent = sa.or_(unsent, Chunk.dispatched_at < resend_before)
+    return sa.and_(Chunk.state == ChunkState.PENDING, unsent, chunk_due())
+
+
+def chunk_lease_expired() -> sa.ColumnElement[bool]:
+    """Chunks whose lease has run out."""
+    return sa.and_(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at < sa.func.now())
+
+
+def job_expired() -> sa.ColumnElement[bool]:
+    """Jobs whose deadline has passed."""
+    may_expire = Job.state.in_(states.sources(JobState.EXPIRED))
+    return sa.and_(Job.expires_at < sa.func.now(), may_expire)
+
+
+def step_due() -> sa.ColumnElement[bool]:
+    """Jobs whose step does not wait after a failure."""
+    return sa.or_(Job.step_not_before.is_(None), Job.step_not_before <= sa.func.now())
+
+
+def step_of_kind(step: JobStep) -> sa.ColumnElement[bool]:
+    """Jobs of a kind that has this step: a training job has no parts to put together."""
+    return Job.kind.in_(BULK) if step is JobStep.FINALIZE else sa.true()
+
+
+def step_claimable(step: JobStep) -> sa.ColumnElement[bool]:
+    """Jobs whose next step this is, which is not leased and does not wait after a failure."""
+    free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
+    return sa.and_(Job.state.in_(STEP_STATES[step]), free, step_due())
+
+
+def checkpoint_usable() -> sa.ColumnElement[bool]:
+    """Checkpoints that are neither damaged nor deleted."""
+    return sa.and_(Checkpoint.damaged_at.is_(None), Checkpoint.deleted_at.is_(None))
