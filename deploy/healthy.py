@@ -14,9 +14,9 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import database, predicates, settings
+from jobs import database, settings
 from jobs.decisions.waiting_reason import CONTROL_SILENCE
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.queries import capacity, hosts
 
 

@@ -48,11 +48,12 @@ ROOMS = (
     Room(name="jobs.corpora", lane="jobs", row=1, column=0, purpose="readers, one a format"),
     Room(name="jobs.ledger", lane="jobs", row=0, column=1, purpose="the one writer"),
     Room(name="jobs.queries", lane="jobs", row=1, column=1, purpose="the one reader"),
-    Room(name="jobs.models", lane="jobs", row=2, column=0, purpose="folders, references"),
-    Room(name="jobs.tables", lane="jobs", row=2, column=1, purpose="tables of Postgres"),
-    Room(name="jobs.decisions", lane="jobs", row=3, column=0, purpose="pure functions"),
-    Room(name="jobs.kinds", lane="jobs", row=3, column=1, purpose="one spec a kind"),
-    Room(name="jobs", lane="jobs", row=4, column=0.5, purpose="settings, states, errors, store"),
+    Room(name="jobs.lookups", lane="jobs", row=2, column=1, purpose="what those two share"),
+    Room(name="jobs.models", lane="jobs", row=3, column=0, purpose="folders, references"),
+    Room(name="jobs.tables", lane="jobs", row=3, column=1, purpose="tables of Postgres"),
+    Room(name="jobs.decisions", lane="jobs", row=4, column=0, purpose="pure functions"),
+    Room(name="jobs.kinds", lane="jobs", row=4, column=1, purpose="one spec a kind"),
+    Room(name="jobs", lane="jobs", row=5, column=0.5, purpose="settings, states, errors, store"),
     Room(name="workers.tasks", lane="workers", row=0, column=0.5, purpose="tasks and processes"),
     Room(name="workers.control", lane="workers", row=1, column=0, purpose="leads and dispatches"),
     Room(name="workers.bulk", lane="workers", row=1, column=1, purpose="plan, chunk, finalize"),
@@ -83,7 +84,7 @@ LEGEND = (
     "A dashed arrow leads up, against the order of the rooms.",
     "api and workers never import each other. Green in a box: what it imports from jobs/.",
 )
-PICTURE = (1226, 870)
+PICTURE = (1226, 1012)
 
 
 def picture() -> str:

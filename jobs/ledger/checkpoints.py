@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.ledger import events, ranks
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import predicates
 from jobs.tables import Checkpoint, CheckpointPart
 
 

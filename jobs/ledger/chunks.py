@@ -14,13 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import kinds, predicates
+from jobs import kinds
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.decisions.result_quality import QualityCounts
 from jobs.errors import LeaseLost
 from jobs.ledger import result_rows, transitions
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 

@@ -8,10 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates, states
+from jobs import states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
 from jobs.ledger import transitions
+from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 

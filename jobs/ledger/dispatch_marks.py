@@ -8,8 +8,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.ledger import transitions
+from jobs.lookups import predicates
 from jobs.states import JobState
 from jobs.tables import Chunk, Job
 

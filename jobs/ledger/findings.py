@@ -9,12 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.decisions import failure_limit, result_quality
 from jobs.decisions.failure_limit import FailureCounts, FailureLimit
 from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger import events, transitions
-from jobs.lookups import row_errors
+from jobs.lookups import predicates, row_errors
 from jobs.states import ChunkState, JobState, sources
 from jobs.tables import Chunk, Job
 

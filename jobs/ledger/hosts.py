@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.decisions.run_verdict import Outcome
 from jobs.ledger import events
+from jobs.lookups import predicates
 from jobs.states import RankState
 from jobs.tables import Host, Rank
 

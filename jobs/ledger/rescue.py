@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.decisions import crash_policy
 from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.ledger import events, transitions
+from jobs.lookups import predicates
 from jobs.states import ChunkState
 from jobs.tables import Chunk
 

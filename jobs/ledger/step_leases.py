@@ -9,12 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import LeaseLost
 from jobs.ledger import events, transitions
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.states import STEP_STATES, JobState, JobStep
 from jobs.tables import Job, Json
 

@@ -1,1 +1,1 @@
-"""Reads that the ledger and the queries share, so that neither imports the other."""
+"""What the ledger and the queries share, so that neither imports the other."""

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
-from jobs import predicates
 from jobs.decisions.failure_limit import RowErrorGroup
+from jobs.lookups import predicates
 from jobs.states import ChunkState
 from jobs.tables import Chunk
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
+from jobs.lookups import predicates
 from jobs.states import ChunkState
 from jobs.tables import Chunk, ControlStatus, Job, Worker
 

@@ -7,7 +7,7 @@ from itertools import islice
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
+from jobs.lookups import predicates
 from jobs.tables import Checkpoint, CheckpointPart
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.decisions.fair_share import Candidate
 from jobs.kinds import BULK
+from jobs.lookups import predicates
 from jobs.states import CLAIMABLE, ChunkState, JobState, JobStep
 from jobs.tables import Chunk, Job, Project
 

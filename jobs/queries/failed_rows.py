@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
 from jobs.kinds import BULK
+from jobs.lookups import predicates
 from jobs.states import CLAIMABLE
 from jobs.tables import Chunk, Job
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import kinds, predicates
+from jobs import kinds
 from jobs.decisions.waiting_reason import GangFacts
 from jobs.kinds import TRAINING
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.queries import gangs
 from jobs.states import FINAL, LIVE_RUN, RankState
 from jobs.tables import Host, Job, Rank, Run

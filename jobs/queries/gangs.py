@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import kinds, predicates
+from jobs import kinds
 from jobs.decisions.gang_scheduling import GangRequest, Holding
 from jobs.decisions.run_verdict import Outcome, RankFacts
 from jobs.kinds import BULK, TRAINING
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
 from jobs.tables import Chunk, Host, Job, Project, Rank, Run
 

@@ -8,8 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.tables import Host, Job, Run
 
 

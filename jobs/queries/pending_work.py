@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import predicates
+from jobs.lookups import predicates
 from jobs.queries import dispatch, failed_rows, gangs
 from jobs.states import JobStep
 from jobs.tables import Chunk, Job

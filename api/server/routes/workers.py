@@ -6,8 +6,7 @@ from fastapi import APIRouter
 
 from api.server import schemas
 from api.server.dependencies import ProjectId, Transaction
-from jobs import predicates
-from jobs.lookups import clock
+from jobs.lookups import clock, predicates
 from jobs.queries import capacity
 
 router = APIRouter(tags=["workers"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs import predicates
 from jobs.ledger import controls
+from jobs.lookups import predicates
 from jobs.queries.jobs import JobView
 from jobs.states import LIVE_RUN, JobState
 from jobs.tables import Checkpoint, Event, Host, ModelVersion, Point, Rank, Run

@@ -1,7 +1,6 @@
 """Conditions on rows that the ledger and the queries share, so that neither imports the other.
 
-Each function returns an SQL expression; nothing is read here. What is read for both is in
-``jobs.lookups``.
+Each function returns an SQL expression; nothing is read here.
 """
 
 from __future__ import annotations
