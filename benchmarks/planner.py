@@ -34,7 +34,7 @@ from jobs.ledger.plans import Progress
 from jobs.results import parts
 from jobs.settings import Settings
 from workers.bulk import planner
-from workers.bulk.prefetch import ahead
+from workers.bulk.prefetch import prefetch
 
 ROUNDS = 3
 BATCH_ROWS = 10_000
@@ -101,9 +101,9 @@ def _plan(corpus: Path, out: Path) -> int:
     asked = Corpus(uri=corpus.as_uri(), text_column="text")
     batches = readers.read(source, asked, max_row_bytes=settings.max_row_bytes)
     rows = 0
-    with ahead(batches, depth=planner.AHEAD) as coming:
+    with prefetch(batches, depth=planner.AHEAD) as coming:
         start = Progress(shards=0, rows=0)
-        for draft in planner.drafts(coming, limits=limits, progress=start):
+        for draft in planner.shard_drafts(coming, limits=limits, progress=start):
             key = parts.shard_key("job", index=draft.index, fence=1)
             parts.write(store, key, draft.table)
             rows += sum(draft.chunk_rows)

@@ -1,8 +1,8 @@
-"""One chunk: claim, work, commit.
+"""One chunk: claim, work, commit (promises P2, P3 and P4).
 
-Faults are told apart by whose they are (``jobs.decisions.faults``). The row's: it becomes an error
-row. The job's: it fails. What may pass: the chunk is given back and tried again, up to a bound. A
-crash is counted by others, when this process has died.
+``jobs.decisions.faults`` classifies each fault. A fault of a row makes an error row. A fault of the
+job fails the job. After a transient fault the chunk is released and tried again, up to a limit. A
+crash is counted by control, because this process is dead by then.
 """
 
 from __future__ import annotations
@@ -52,119 +52,124 @@ _GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
 
 def run(chunk_id: int, *, context: Context) -> str:
-    """Do the chunk, if it is to be had; what came of it, in a word for the log and for Flower."""
-    held = database.patiently(
+    """Claim the chunk and run it; returns the outcome in words, for the log and for Flower."""
+    lease = database.patiently(
         context.sessions,
         lambda s: chunks.claim(s, chunk_id, owner=context.owner, lease=context.settings.lease),
         seconds=CLAIM_PATIENCE,
     )
-    if held is None:
-        return "not to be had"
-    outcome = _outcome(held, context=context)
-    log.info("chunk ended", job_id=held.job_id, chunk=held.chunk_id, outcome=outcome)
+    if lease is None:
+        return "stale"
+    outcome = _run_claimed(lease, context=context)
+    log.info("chunk ended", job_id=lease.job_id, chunk=lease.chunk_id, outcome=outcome)
     return outcome
 
 
-def _outcome(held: ChunkLease, *, context: Context) -> str:
+def _run_claimed(lease: ChunkLease, *, context: Context) -> str:
     try:
-        _work(held, context=context)
+        _work(lease, context=context)
     except ENDINGS:
-        _release(held, context=context)
+        _release(lease, context=context)
         raise
-    except BaseException as error:  # panics of libraries are no Exceptions
-        found = faults.diagnose(error, stage=Stage.CHUNK)
-        if found.blame is Blame.ENGINE:
-            log.exception("a chunk failed", job_id=held.job_id, chunk=held.chunk_id)
-        ended = _given_up(held, found, context=context)
+    except BaseException as error:  # a panic of a Rust library is no Exception
+        diagnosis = faults.diagnose(error, stage=Stage.CHUNK)
+        if diagnosis.blame is Blame.ENGINE:
+            log.exception("a chunk failed", job_id=lease.job_id, chunk=lease.chunk_id)
+        outcome = _give_up(lease, diagnosis, context=context)
         if error.__cause__ is not None and row_isolation.is_of_device(error.__cause__):
-            log.exception("the device failed, this process ends itself", chunk=held.chunk_id)
-            os._exit(DEVICE_FAILED)  # without a lease: no chunk counts a crash for it
-        return ended
+            log.exception("the device failed, this process ends itself", chunk=lease.chunk_id)
+            os._exit(DEVICE_FAILED)  # the lease is released: no chunk counts a crash
+        return outcome
     return "done"
 
 
-def _given_up(held: ChunkLease, found: Diagnosis, *, context: Context) -> str:
-    """What became of the chunk; while Postgres is away for long, its lease runs out."""
-    named = found
-    if found.blame is not Blame.LEASE:
-        rows = f"rows {held.first_row} to {held.first_row + held.rows - 1}"
-        message = f"{found.message} ({rows}, on worker {context.owner})"
-        named = dataclasses.replace(found, message=message)
-    ended = database.patiently(
+def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> str:
+    """Release the chunk or fail its job; returns the outcome in words.
+
+    If Postgres stays away for longer than the patience, the lease runs out instead.
+    """
+    recorded = diagnosis
+    if diagnosis.blame is not Blame.LEASE:
+        rows = f"rows {lease.first_row} to {lease.first_row + lease.rows - 1}"
+        message = f"{diagnosis.message} ({rows}, on worker {context.owner})"
+        recorded = dataclasses.replace(diagnosis, message=message)
+    job_failed = database.patiently(
         context.sessions,
-        lambda session: chunks.give_up(session, held, named, limits=context.settings.limits),
+        lambda session: chunks.give_up(session, lease, recorded, limits=context.settings.limits),
         seconds=COMMIT_PATIENCE,
     )
-    what = "stopped" if found.blame is Blame.LEASE else "given back"
-    return f"{'failed the job' if ended else what}: {found.message}"
+    released = "stopped" if diagnosis.blame is Blame.LEASE else "given back"
+    return f"{'failed the job' if job_failed else released}: {diagnosis.message}"
 
 
-def _work(held: ChunkLease, *, context: Context) -> None:
+def _work(lease: ChunkLease, *, context: Context) -> None:
     stall = timedelta(seconds=context.settings.stall_seconds)
-    with Keeper(_renewing(held, context), lease=context.settings.lease, stall=stall) as keeper:
-        rows = parts.read_rows(context.store, held.shard_key, offset=held.offset, rows=held.rows)
-        kept = _kept(held, context=context)
-        results, seconds = _results(held, rows, kept=kept, beat=keeper.beat, context=context)
+    with Keeper(_renewal(lease, context), lease=context.settings.lease, stall=stall) as keeper:
+        rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
+        good = _good_results(lease, context=context)
+        results, seconds = _compute_missing(
+            lease, rows, good=good, beat=keeper.beat, context=context
+        )
         table = result_table.table(
             rows,
             results,
             schema=result_schema(
-                held.spec.kind, width=held.embedding_width, explained=held.spec.explained
+                lease.spec.kind, width=lease.embedding_width, explained=lease.spec.explained
             ),
-            kept=kept,
-            keep_text=held.spec.output.keep_text,
+            earlier=good,
+            keep_text=lease.spec.output.keep_text,
         )
-        part = _write(held, table, results, seconds=seconds, context=context)
+        part = _write(lease, table, results, seconds=seconds, context=context)
         keeper.beat()
-        _commit(held, part, table, context=context)
+        _commit(lease, part, table, context=context)
 
 
-def _renewing(held: ChunkLease, context: Context) -> Callable[[], str | None]:
+def _renewal(lease: ChunkLease, context: Context) -> Callable[[], str | None]:
     def renew() -> str | None:
         with context.sessions.begin() as session:
-            state = chunks.renew(session, held, lease=context.settings.lease)
+            state = chunks.renew(session, lease, lease=context.settings.lease)
         if state is None:
-            return f"chunk {held.chunk_id} was taken over from fence {held.fence}"
+            return f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
         return None if state in _GOES_ON else f"the job is {state}"
 
     return renew
 
 
-def _kept(held: ChunkLease, *, context: Context) -> dict[int, dict[str, object]]:
-    """On a retry: the good results of the earlier part, by row."""
-    if held.retried_part is None:
+def _good_results(lease: ChunkLease, *, context: Context) -> dict[int, dict[str, object]]:
+    """On a retry, the results of the earlier part that are no errors, by row number."""
+    if lease.retried_part is None:
         return {}
     try:
-        earlier = parts.read_object(context.store, held.retried_part, sha256=held.retried_sha256)
+        earlier = parts.read_object(context.store, lease.retried_part, sha256=lease.retried_sha256)
     except Damaged as damage:
-        log.warning("all rows are computed anew", chunk=held.chunk_id, reason=damage.message)
+        log.warning("all rows are computed again", chunk=lease.chunk_id, reason=damage.message)
         return {}
     return {row["row"]: row for row in earlier.to_pylist() if row["error_code"] is None}
 
 
-def _results(
-    held: ChunkLease,
+def _compute_missing(
+    lease: ChunkLease,
     rows: pa.Table,
     *,
-    kept: dict[int, dict[str, object]],
+    good: dict[int, dict[str, object]],
     beat: Beat,
     context: Context,
 ) -> tuple[Mapping[int, Answer | RowError], float]:
-    """Results by row, for the rows that have a text and no result yet; the engine's seconds."""
-    wanted = {row: item for row, item in _items(rows) if row not in kept}
-    if held.condemned:
-        message = f"this row ends its worker; the last time: {held.last_error}"
-        return dict.fromkeys(wanted, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
-    if not wanted:
+    """Results of the rows that have a text and no good result yet, and the engine's seconds."""
+    missing = {row: item for row, item in _items(rows) if row not in good}
+    if lease.condemned:
+        message = f"this row ends its worker; the last time: {lease.last_error}"
+        return dict.fromkeys(missing, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
+    if not missing:
         return {}, 0.0
-    engine = _engine(held, beat=beat, context=context)
-    begun = time.perf_counter()
-    found = _infer(held, engine, wanted, beat=beat)
-    return found, time.perf_counter() - begun
+    engine = _engine(lease, beat=beat, context=context)
+    started = time.perf_counter()
+    results = _infer(lease, engine, missing, beat=beat)
+    return results, time.perf_counter() - started
 
 
 def _items(rows: pa.Table) -> Iterator[tuple[int, Item]]:
-    """The rows that are not bad from the start."""
+    """The rows that the corpus reader could read."""
     texts = rows["text"].to_pylist()
     items = texts
     if "target" in rows.column_names:
@@ -175,25 +180,25 @@ def _items(rows: pa.Table) -> Iterator[tuple[int, Item]]:
 
 
 def _infer(
-    held: ChunkLease, engine: Engine, texts: dict[int, Item], *, beat: Beat
+    lease: ChunkLease, engine: Engine, items: dict[int, Item], *, beat: Beat
 ) -> Mapping[int, Answer | RowError]:
     try:
-        return engine.answer(texts, beat=beat)
+        return engine.answer(items, beat=beat)
     except row_isolation.DeviceFailed:
-        log.exception("the device failed, this process ends itself", chunk=held.chunk_id)
-        os._exit(DEVICE_FAILED)  # its death is seen, and counted against the chunk
+        log.exception("the device failed, this process ends itself", chunk=lease.chunk_id)
+        os._exit(DEVICE_FAILED)  # control sees the death and counts it against the chunk
 
 
-def _engine(held: ChunkLease, *, beat: Beat, context: Context) -> Engine:
-    """The job's model from the shelf; its files are needed only until it is loaded."""
-    using = context.artefacts.using(held.model, project_id=held.project_id, beat=beat)
+def _engine(lease: ChunkLease, *, beat: Beat, context: Context) -> Engine:
+    """The engine of the job's model; the model's files are needed only until it is loaded."""
+    using = context.artefacts.using(lease.model, project_id=lease.project_id, beat=beat)
     with using as folder, time_limits.loading(folder):
         engine = _shelf(context).engine(
-            folder, held.spec.options, model=str(held.model), kind=held.spec.kind
+            folder, lease.spec.options, model=str(lease.model), kind=lease.spec.kind
         )
-    if engine.digest != held.model_digest:
+    if engine.digest != lease.model_digest:
         raise ModelFailure(
-            f"{held.model} is not the model that the job was planned with; "
+            f"{lease.model} is not the model that the job was planned with; "
             "submit a new job to use the changed one",
             code="model_changed",
         )
@@ -206,7 +211,7 @@ def _shelf(context: Context) -> Shelf:
 
 
 def _write(
-    held: ChunkLease,
+    lease: ChunkLease,
     table: pa.Table,
     results: Mapping[int, Answer | RowError],
     *,
@@ -215,7 +220,7 @@ def _write(
 ) -> Part:
     checked, agreeing = result_table.agreement(results)
     key = parts.part_key(
-        held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
+        lease.job_id, first_row=lease.first_row, chunk_id=lease.chunk_id, fence=lease.fence
     )
     written = parts.write(context.store, key, table)
     return Part(
@@ -234,15 +239,17 @@ def _write(
     )
 
 
-def _commit(held: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
+def _commit(lease: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
     def work(session: Session) -> None:
-        results = result_table.result_rows(held.job_id, table) if held.spec.output.postgres else ()
-        chunks.commit(session, held, part, results=results)
+        results = (
+            result_table.result_rows(lease.job_id, table) if lease.spec.output.postgres else ()
+        )
+        chunks.commit(session, lease, part, results=results)
 
     database.patiently(context.sessions, work, seconds=COMMIT_PATIENCE)
 
 
-def _release(held: ChunkLease, *, context: Context) -> None:
+def _release(lease: ChunkLease, *, context: Context) -> None:
     database.patiently(
-        context.sessions, lambda session: chunks.release(session, held), seconds=COMMIT_PATIENCE
+        context.sessions, lambda session: chunks.release(session, lease), seconds=COMMIT_PATIENCE
     )

@@ -1,6 +1,7 @@
-"""Finalizing a bulk job: manifest and single file are written, and the counts must add up.
+"""Finalization of bulk jobs: checks that every row has one result, writes manifest and single file.
 
-A training job has no parts: it ends with the commit of its run's result.
+Promise P2. A training job has no parts: it ends with the commit of its run's result
+(``workers.gang.publish``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from workers.step_lease import PATIENCE, holding
 
 
 def finalize(job_id: str, *, context: Context) -> bool:
-    """Write the outputs if nobody else does; ``True`` when the job ended here."""
+    """Write the outputs unless another process does; ``True`` when this call ended the job."""
     with holding(job_id, step=JobStep.FINALIZE, context=context) as held:
         if held is None:
             return False
@@ -37,33 +38,33 @@ def finalize(job_id: str, *, context: Context) -> bool:
     return False
 
 
-def _finalize(held: StepLease, *, keeper: Keeper, context: Context) -> bool:
+def _finalize(lease: StepLease, *, keeper: Keeper, context: Context) -> bool:
     with context.sessions.begin() as session:
-        if finalization.end_failed(session, held):
+        if finalization.end_failed(session, lease):
             return True
-        done = list(chunks.done_parts(session, held.job_id))
-        histogram = job_queries.histogram(session, held.job_id)
-    problem = _gap(done, rows_total=held.plan.rows_total)
-    if problem and held.state is JobState.FINALIZING:
+        finished_parts = list(chunks.done_parts(session, lease.job_id))
+        histogram = job_queries.histogram(session, lease.job_id)
+    problem = _coverage_gap(finished_parts, rows_total=lease.plan.rows_total)
+    if problem and lease.state is JobState.FINALIZING:
         database.patiently(
             context.sessions,
-            lambda session: finalization.fail(session, held, message=problem),
+            lambda session: finalization.fail(session, lease, message=problem),
             seconds=PATIENCE,
         )
         return True
-    _check_sizes(done, job_id=held.job_id, context=context)
-    output = _write(held, done, histogram=histogram, keeper=keeper, context=context)
+    _check_sizes(finished_parts, job_id=lease.job_id, context=context)
+    output = _write(lease, finished_parts, histogram=histogram, keeper=keeper, context=context)
     return database.patiently(
         context.sessions,
-        lambda session: finalization.finish(session, held, output=output),
+        lambda session: finalization.finish(session, lease, output=output),
         seconds=PATIENCE,
     )
 
 
-def _gap(done: list[DonePart], *, rows_total: int | None) -> str | None:
-    """Where the parts fail to cover the corpus exactly, in words."""
+def _coverage_gap(finished_parts: list[DonePart], *, rows_total: int | None) -> str | None:
+    """The first place where the parts do not cover the corpus exactly once, in words."""
     expected = 0
-    for part in done:
+    for part in finished_parts:
         if part.first_row > expected:
             return f"rows {expected} to {part.first_row - 1} have no part"
         if part.first_row < expected:
@@ -74,49 +75,49 @@ def _gap(done: list[DonePart], *, rows_total: int | None) -> str | None:
     return None
 
 
-def _check_sizes(done: list[DonePart], *, job_id: str, context: Context) -> None:
-    """Raise ``PartDamaged`` for a part that is gone or cut short, by one listing of all."""
+def _check_sizes(finished_parts: list[DonePart], *, job_id: str, context: Context) -> None:
+    """Raise ``PartDamaged`` for a part that is gone or cut short; lists the folder once."""
     sizes = {each.key: each.bytes for each in context.store.listing(parts.folder(job_id))}
-    for part in done:
+    for part in finished_parts:
         if sizes.get(part.key) != part.bytes:
-            found = f"has {sizes[part.key]}" if part.key in sizes else "is gone"
+            actual = f"has {sizes[part.key]}" if part.key in sizes else "is gone"
             raise PartDamaged(
-                f"the part {part.key} must have {part.bytes} bytes, and {found}; `nightshift jobs "
-                "retry` computes its rows anew",
+                f"the part {part.key} must have {part.bytes} bytes, and {actual}; `nightshift jobs "
+                "retry` computes its rows again",
                 chunk_id=part.chunk_id,
                 key=part.key,
             )
 
 
 def _write(
-    held: StepLease,
-    done: list[DonePart],
+    lease: StepLease,
+    finished_parts: list[DonePart],
     *,
     histogram: dict[str, int],
     keeper: Keeper,
     context: Context,
 ) -> dict[str, Any]:
-    spec = kinds.bulk(held.spec)
-    manifest_key = parts.output_key(held.job_id, name="manifest", fence=held.fence, ending="json")
+    spec = kinds.bulk(lease.spec)
+    manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, ending="json")
     schema = schemas.result_schema(
-        held.kind, width=held.plan.embedding_width, explained=spec.explained
+        lease.kind, width=lease.plan.embedding_width, explained=spec.explained
     )
-    file = _write_file(held, spec, done, schema=schema, keeper=keeper, context=context)
+    file = _write_file(lease, spec, finished_parts, schema=schema, keeper=keeper, context=context)
     totals = {
-        "rows": sum(part.rows for part in done),
-        "rows_failed": sum(part.rows_failed for part in done),
-        "bytes": sum(part.bytes for part in done),
+        "rows": sum(part.rows for part in finished_parts),
+        "rows_failed": sum(part.rows_failed for part in finished_parts),
+        "bytes": sum(part.bytes for part in finished_parts),
     }
     manifest = {
-        "job": held.job_id,
-        "kind": held.kind,
+        "job": lease.job_id,
+        "kind": lease.kind,
         "model": spec.model,
-        "model_digest": held.plan.model_digest,
-        "corpus": held.plan.corpus_fingerprint,
-        "complete": held.state is JobState.FINALIZING,
+        "model_digest": lease.plan.model_digest,
+        "corpus": lease.plan.corpus_fingerprint,
+        "complete": lease.state is JobState.FINALIZING,
         **totals,
         "histogram": histogram,
-        "parts": [_entry(part) for part in done],
+        "parts": [_manifest_entry(part) for part in finished_parts],
     }
     outputs.write_manifest(context.store, manifest_key, manifest)
     return {
@@ -128,9 +129,9 @@ def _write(
 
 
 def _write_file(
-    held: StepLease,
+    lease: StepLease,
     spec: AnyBulk,
-    done: list[DonePart],
+    finished_parts: list[DonePart],
     *,
     schema: pa.Schema,
     keeper: Keeper,
@@ -139,15 +140,19 @@ def _write_file(
     if spec.output.format is None:
         return {"file": None}
     ending = outputs.ENDINGS[spec.output.format]
-    key = parts.output_key(held.job_id, name="results", fence=held.fence, ending=ending)
+    key = parts.output_key(lease.job_id, name="results", fence=lease.fence, ending=ending)
     tables = outputs.tables(
-        context.store, done, schema=schema, keep_text=spec.output.keep_text, beat=keeper.beat
+        context.store,
+        finished_parts,
+        schema=schema,
+        keep_text=spec.output.keep_text,
+        beat=keeper.beat,
     )
     file = outputs.write_file(context.store, key, tables, output_format=spec.output.format)
     return {"file": key, "file_bytes": file.bytes, "file_sha256": file.sha256}
 
 
-def _entry(part: DonePart) -> dict[str, Any]:
+def _manifest_entry(part: DonePart) -> dict[str, Any]:
     return {
         "key": part.key,
         "first_row": part.first_row,

@@ -1,6 +1,7 @@
-"""What is counted of a labelled corpus while it streams by, and what makes it useless for training.
+"""Counts of rows, labels and rejected rows of a labelled corpus, taken in one pass over it.
 
-Memory is the counts of at most ``MAX_LABELS`` labels and the first rejected rows.
+A corpus that cannot be trained on fails the job here. Memory is bounded by the counts of
+``MAX_LABELS`` labels and the first rejected rows (promise P5).
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from jobs.errors import CorpusFailure
 from jobs.models.signatures import RowForm
 from jobs.results.schemas import TRAINING_SCHEMA
 
-_LISTED = 10
-_CLIPPED = 100
+_SHOWN_LABELS = 10
+_SHOWN_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
-class Known:
-    """The labels that a corpus may have, and who says so, in words."""
+class KnownLabels:
+    """The labels that a corpus may have, and the name of their source for an error message."""
 
     labels: Collection[str]
-    whose: str
+    source: str
 
 
-class Tally:
-    """The counts of one split; ``known`` is ``None`` where any label may come."""
+class LabelCounts:
+    """The counts of one split; ``known`` is ``None`` where every label is allowed."""
 
-    def __init__(self, split: Split, *, targets: Targets, known: Known | None) -> None:
+    def __init__(self, split: Split, *, targets: Targets, known: KnownLabels | None) -> None:
         self._split = split
         self._targets = targets
         self._known = known
@@ -47,12 +48,12 @@ class Tally:
         self._forms: set[RowForm] = set()
 
     def add(self, batch: pa.RecordBatch) -> pa.Table:
-        """Count a batch of ``LABELLED_SCHEMA``; its usable rows in ``TRAINING_SCHEMA``.
+        """Count a batch of ``LABELLED_SCHEMA``; returns its usable rows in ``TRAINING_SCHEMA``.
 
         Raises ``CorpusFailure``: unknown_label, too_many_labels.
         """
-        places = pa.arange(self._rows, self._rows + batch.num_rows)
-        columns = [places, batch["line"], batch["text"], batch["target"]]
+        numbers = pa.arange(self._rows, self._rows + batch.num_rows)
+        columns = [numbers, batch["line"], batch["text"], batch["target"]]
         table = pa.Table.from_arrays(columns, schema=TRAINING_SCHEMA)
         self._rows += batch.num_rows
         if batch["error_code"].null_count < batch.num_rows:
@@ -65,12 +66,12 @@ class Tally:
 
     @property
     def form(self) -> RowForm:
-        """What all usable rows are: a reader chooses its columns once."""
+        """The form of all usable rows, which is one: a reader chooses its columns once."""
         [form] = self._forms
         return form
 
     def facts(self, *, fingerprint: str, shards: int) -> SplitFacts:
-        """What was found. Raises ``CorpusFailure``: split_empty."""
+        """The facts of the split. Raises ``CorpusFailure``: split_empty."""
         rows = self._rows - self._rejected
         if rows == 0:
             first = self._examples[0]
@@ -114,21 +115,22 @@ class Tally:
     def _labels_of(self, target: str) -> list[str]:
         return target_values.labels(target) if self._targets is Targets.LABELS else [target]
 
-    def _unknown(self, label: str, known: Known, *, line: int) -> CorpusFailure:
+    def _unknown(self, label: str, known: KnownLabels, *, line: int) -> CorpusFailure:
         return CorpusFailure(
-            f"line {line} of the {self._split} corpus has the label {label[:_CLIPPED]!r}, which "
-            f"{known.whose} lacks; it has {_listed(known.labels)}",
+            f"line {line} of the {self._split} corpus has the label "
+            f"{label[:_SHOWN_CHARACTERS]!r}, which {known.source} lacks; it has "
+            f"{_enumerated(known.labels)}",
             code="unknown_label",
         )
 
 
 def _forms(table: pa.Table) -> set[RowForm]:
     targets = table["target"]
-    plain = targets.null_count
-    whole = pc.sum(pc.equal(targets, WHOLE)).as_py() or 0
-    found = {RowForm.TEXT: plain, RowForm.MESSAGES: whole}
-    found[RowForm.PAIR] = table.num_rows - plain - whole
-    return {form for form, rows in found.items() if rows}
+    texts = targets.null_count
+    conversations = pc.sum(pc.equal(targets, WHOLE)).as_py() or 0
+    counts = {RowForm.TEXT: texts, RowForm.MESSAGES: conversations}
+    counts[RowForm.PAIR] = table.num_rows - texts - conversations
+    return {form for form, rows in counts.items() if rows}
 
 
 def _line_of(target: str, table: pa.Table) -> int:
@@ -136,7 +138,9 @@ def _line_of(target: str, table: pa.Table) -> int:
     return int(table["line"][index].as_py())
 
 
-def _listed(labels: Collection[str]) -> str:
-    names: Iterable[str] = (repr(each[:_CLIPPED]) for each in itertools.islice(labels, _LISTED))
-    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
+def _enumerated(labels: Collection[str]) -> str:
+    names: Iterable[str] = (
+        repr(label[:_SHOWN_CHARACTERS]) for label in itertools.islice(labels, _SHOWN_LABELS)
+    )
+    more = f" and {len(labels) - _SHOWN_LABELS:,} more" if len(labels) > _SHOWN_LABELS else ""
     return ", ".join(names) + more

@@ -1,9 +1,9 @@
-"""Planning: a corpus is streamed once and written down as shards, whose chunks can then be claimed.
+"""Planning of bulk jobs: one pass over the corpus writes shards, whose chunks can then be claimed.
 
-This module plans bulk jobs; ``workers.bulk.dataset_planner`` plans the data of training jobs.
-Rows are read while a shard is written; memory is bounded by that shard and what is read ahead. A
-planner that dies is replaced by another, which reads the corpus again from the beginning and passes
-over what is in the ledger already.
+``workers.bulk.dataset_planner`` plans the data of training jobs. Rows are read while a shard is
+written; memory is bounded by that shard and the prefetched batches (promise P5). A planner that
+dies is replaced by another one, which reads the corpus from the beginning and skips the rows that
+the ledger has already.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from jobs.results.schemas import SHARD_SCHEMA
 from jobs.settings import Settings
 from jobs.states import JobStep
 from workers.bulk import dataset_planner
-from workers.bulk.prefetch import ahead
+from workers.bulk.prefetch import prefetch
 from workers.context import Context
 from workers.lease_renewer import Keeper
 from workers.step_lease import holding
@@ -48,11 +48,11 @@ from workers.step_lease import holding
 log = structlog.get_logger()
 
 AHEAD = 32
-"""Batches, of about a megabyte at most, that are read while a shard is written."""
+"""Batches, of about a megabyte at most, that are prefetched while a shard is written."""
 
 
 @dataclass(frozen=True)
-class Draft:
+class ShardDraft:
     """A shard before it is written."""
 
     index: int
@@ -61,12 +61,12 @@ class Draft:
 
     @property
     def first_row(self) -> int:
-        """Place in the corpus of its first row."""
+        """Number of its first row in the corpus."""
         return int(self.table["row"][0].as_py())
 
 
 def plan(job_id: str, *, context: Context) -> bool:
-    """Plan the job if nobody else does; ``True`` when it was planned to its end here."""
+    """Plan the job unless another process does; ``True`` when this call planned all of it."""
     with holding(job_id, step=JobStep.PLAN, context=context) as held:
         if held is None:
             return False
@@ -77,54 +77,54 @@ def plan(job_id: str, *, context: Context) -> bool:
     return False
 
 
-def _plan(held: StepLease, *, keeper: Keeper, context: Context) -> None:
-    spec = kinds.bulk(held.spec)
-    source = _open(held, spec, context=context)
-    facts = _inspect_model(held, spec, keeper=keeper, context=context)
+def _plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
+    spec = kinds.bulk(lease.spec)
+    source = _source(lease, spec, context=context)
+    facts = _inspect_model(lease, spec, keeper=keeper, context=context)
     with context.sessions.begin() as session:
         progress = plans.begin(
             session,
-            held,
+            lease,
             fingerprint=source.fingerprint(),
             model_digest=facts.digest,
             embedding_width=_embedding_width(facts, spec),
-            reading=_reading(held, spec, facts),
+            reading=_signature_use(lease, spec, facts),
         )
     batches = readers.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
-    with ahead(_beating(batches, keeper.beat), depth=AHEAD) as coming:
-        for draft in drafts(coming, limits=limits, progress=progress):
-            _write(held, draft, context=context)
-    database.patiently(context.sessions, lambda s: plans.complete(s, held), seconds=20)
+    with prefetch(_with_heartbeat(batches, keeper.beat), depth=AHEAD) as prefetched:
+        for draft in shard_drafts(prefetched, limits=limits, progress=progress):
+            _write(lease, draft, context=context)
+    database.patiently(context.sessions, lambda s: plans.complete(s, lease), seconds=20)
 
 
-def _open(held: StepLease, spec: AnyBulk, *, context: Context) -> Source:
+def _source(lease: StepLease, spec: AnyBulk, *, context: Context) -> Source:
     with context.sessions.begin() as session:
         return resolve.source(
             session,
             context.store,
             spec.corpus,
-            project_id=held.project_id,
+            project_id=lease.project_id,
             allowed=context.settings.allowed_inputs,
         )
 
 
 def _inspect_model(
-    held: StepLease, spec: AnyBulk, *, keeper: Keeper, context: Context
+    lease: StepLease, spec: AnyBulk, *, keeper: Keeper, context: Context
 ) -> ModelFacts:
-    using, reference = context.artefacts.using, held.model_pinned or spec.model
-    with using(reference, project_id=held.project_id, beat=keeper.beat) as folder:
+    using, reference = context.artefacts.using, lease.model_pinned or spec.model
+    with using(reference, project_id=lease.project_id, beat=keeper.beat) as folder:
         facts = inspection.inspect(folder)
     compatibility.check(facts, signature_defaults.with_defaults(spec.options, facts.signature))
     return facts
 
 
-def _reading(held: StepLease, spec: AnyBulk, facts: ModelFacts) -> Reading | None:
+def _signature_use(lease: StepLease, spec: AnyBulk, facts: ModelFacts) -> Reading | None:
     """What the model's signature means for the job; ``None``: it has none."""
     if facts.signature is None:
         return None
     return Reading(
-        model=held.model_pinned or spec.model,
+        model=lease.model_pinned or spec.model,
         trained=facts.signature,
         warnings=signature_defaults.contradictions(
             spec.options,
@@ -136,12 +136,12 @@ def _reading(held: StepLease, spec: AnyBulk, facts: ModelFacts) -> Reading | Non
 
 
 def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
-    """Numbers in a vector of an embed job, which its columns depend on."""
+    """Dimensions of an embed job's vectors, on which its result schema depends."""
     return compatibility.width(facts, spec.embed) if isinstance(spec, EmbedSpec) else None
 
 
 def _limits(spec: AnyBulk, *, settings: Settings) -> ChunkLimits:
-    """An explicit chunk size is taken as it is; otherwise rows and bytes both bound a chunk."""
+    """An explicit chunk size is used as given; otherwise rows and bytes both bound a chunk."""
     slow = isinstance(spec, GenerateSpec | Text2TextSpec | PipelineSpec)
     default = settings.written_chunk_rows if slow else settings.chunk_rows
     return ChunkLimits(
@@ -152,8 +152,8 @@ def _limits(spec: AnyBulk, *, settings: Settings) -> ChunkLimits:
     )
 
 
-def _write(held: StepLease, draft: Draft, *, context: Context) -> None:
-    key = parts.shard_key(held.job_id, index=draft.index, fence=held.fence)
+def _write(lease: StepLease, draft: ShardDraft, *, context: Context) -> None:
+    key = parts.shard_key(lease.job_id, index=draft.index, fence=lease.fence)
     parts.write(context.store, key, draft.table)
     shard = PlannedShard(
         index=draft.index,
@@ -162,10 +162,10 @@ def _write(held: StepLease, draft: Draft, *, context: Context) -> None:
         chunk_rows=draft.chunk_rows,
     )
     with context.sessions.begin() as session:
-        plans.add_shard(session, held, shard)
+        plans.add_shard(session, lease, shard)
 
 
-def _beating(
+def _with_heartbeat(
     batches: Iterable[pa.RecordBatch], beat: Callable[[], None]
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
@@ -173,31 +173,31 @@ def _beating(
         yield batch
 
 
-def drafts(
+def shard_drafts(
     batches: Iterable[pa.RecordBatch], *, limits: ChunkLimits, progress: Progress
-) -> Iterator[Draft]:
-    """Batches gathered into shards, numbered on from what an earlier planner has written."""
+) -> Iterator[ShardDraft]:
+    """Batches joined into shards, from the first row that no earlier planner has written."""
     index = progress.shards
-    waiting: list[pa.Table] = []
+    pending: list[pa.Table] = []
     rows = size = 0
-    for table in _numbered(batches, skip=progress.rows):
-        waiting.append(table)
+    for table in _with_row_numbers(batches, skip=progress.rows):
+        pending.append(table)
         rows += table.num_rows
         size += table.nbytes
         while rows and (rows >= limits.max_rows_of_shard(index) or size >= limits.shard_bytes):
-            whole = pa.concat_tables(waiting)
-            taken = whole.slice(0, limits.max_rows_of_shard(index))
-            yield _draft(index, taken, limits=limits)
-            rest = whole.slice(taken.num_rows)
+            joined = pa.concat_tables(pending)
+            shard = joined.slice(0, limits.max_rows_of_shard(index))
+            yield _shard_draft(index, shard, limits=limits)
+            rest = joined.slice(shard.num_rows)
             index += 1
-            waiting = [rest] if rest.num_rows else []
+            pending = [rest] if rest.num_rows else []
             rows, size = rest.num_rows, rest.nbytes
     if rows:
-        yield _draft(index, pa.concat_tables(waiting), limits=limits)
+        yield _shard_draft(index, pa.concat_tables(pending), limits=limits)
 
 
-def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Table]:
-    """Rows with their place in the corpus, from place ``skip`` on."""
+def _with_row_numbers(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Table]:
+    """Tables with a column of row numbers, without the first ``skip`` rows of the corpus."""
     first = 0
     for batch in batches:
         numbers = pa.arange(first, first + batch.num_rows)
@@ -210,10 +210,10 @@ def _numbered(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterator[pa.Ta
             yield table.slice(max(0, skip - (first - batch.num_rows)))
 
 
-def _draft(index: int, table: pa.Table, *, limits: ChunkLimits) -> Draft:
+def _shard_draft(index: int, table: pa.Table, *, limits: ChunkLimits) -> ShardDraft:
     lengths = pc.fill_null(pc.binary_length(table["text"]), 0)
     if "target" in table.column_names:
         lengths = pc.add(lengths, pc.fill_null(pc.binary_length(table["target"]), 0))
     sizes = lengths.to_pylist()
     chunk_rows = chunking.cut(sizes, max_rows=limits.chunk_rows, max_bytes=limits.chunk_bytes)
-    return Draft(index=index, table=table, chunk_rows=tuple(chunk_rows))
+    return ShardDraft(index=index, table=table, chunk_rows=tuple(chunk_rows))

@@ -1,4 +1,4 @@
-"""An iterator that runs in a background thread, a few items ahead of its reader."""
+"""An iterator that runs in a background thread, a few items ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -12,48 +12,50 @@ from typing import TypeVar
 T = TypeVar("T")
 
 DEPTH = 2
-"""Items that may wait, unless something else is said; memory is bounded by it."""
+"""Default number of items in the queue, which bounds memory (promise P5)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """What the thread leaves last: nothing, or the error that stopped it."""
+    """The last thing in the queue: the error that stopped the thread, or none."""
 
     error: BaseException | None = None
 
 
 @contextmanager
-def ahead(items: Iterable[T], *, depth: int = DEPTH) -> Iterator[Iterator[T]]:
-    """Yield an iterator over ``items``, which are made in a thread of their own.
+def prefetch(items: Iterable[T], *, depth: int = DEPTH) -> Iterator[Iterator[T]]:
+    """Yield an iterator over ``items``, which a background thread produces.
 
-    The thread has ended when the block is left, however it is left; an error of ``items`` is
-    raised to the reader in its place.
+    The thread has ended when the block is left, however it is left. An error that ``items`` raises
+    is raised to the consumer, after the items before it.
     """
     ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
     stop = threading.Event()
-    maker = threading.Thread(target=_make, args=(items, ready, stop), name="ahead", daemon=True)
-    maker.start()
+    producer = threading.Thread(
+        target=_produce, args=(items, ready, stop), name="prefetch", daemon=True
+    )
+    producer.start()
     try:
-        yield _taken(ready)
+        yield _consume(ready)
     finally:
         stop.set()
         _drain(ready)
-        maker.join()
+        producer.join()
 
 
-def _make(items: Iterable[T], ready: queue.Queue[T | _End], stop: threading.Event) -> None:
+def _produce(items: Iterable[T], ready: queue.Queue[T | _End], stop: threading.Event) -> None:
     end = _End()
     try:
         for item in items:
             if stop.is_set():
                 return
             ready.put(item)
-    except BaseException as error:  # noqa: BLE001 (it is raised in the reader's thread)
+    except BaseException as error:  # noqa: BLE001 (raised in the consumer's thread)
         end = _End(error)
     ready.put(end)
 
 
-def _taken(ready: queue.Queue[T | _End]) -> Iterator[T]:
+def _consume(ready: queue.Queue[T | _End]) -> Iterator[T]:
     while not isinstance(item := ready.get(), _End):
         yield item
     if item.error is not None:
@@ -61,9 +63,9 @@ def _taken(ready: queue.Queue[T | _End]) -> Iterator[T]:
 
 
 def _drain(ready: queue.Queue[T | _End]) -> None:
-    """Make room: a maker that waits to put its item sees the stop after it.
+    """Make room: a producer that waits in ``put`` sees ``stop`` after it.
 
-    At most one ``put`` waits; after it the maker puts one end mark at most, and both fit.
+    At most one ``put`` waits. After it the producer puts at most one ``_End``, and both fit.
     """
     while True:
         try:

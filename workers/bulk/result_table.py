@@ -1,4 +1,4 @@
-"""From a model's answers to the rows of a part."""
+"""The table of a chunk's part, made from the engine's answers, and the counts of that table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from workers.inference.engine import Answer, RowError
 from workers.inference.tasks.classifier import Prediction
 
 ROWS_AT_ONCE = 256
-"""Rows that are objects of Python at one time: an embedding is a thousand of them."""
+"""Rows held as Python objects at one time; one embedding is a thousand of them."""
 
 EXAMPLE = 200
-"""Characters of an id or a message in the example of an error."""
+"""Characters of an id or message that an example of an error keeps."""
 
 
 def table(
@@ -29,24 +29,28 @@ def table(
     results: Mapping[int, Answer | RowError],
     *,
     schema: pa.Schema,
-    kept: Mapping[int, Mapping[str, Any]],
+    earlier: Mapping[int, Mapping[str, Any]],
     keep_text: bool,
 ) -> pa.Table:
-    """Every row of the chunk once: kept from an earlier part, answered, or bad from the start."""
-    said = [name for name in schema.names if name not in OF_THE_ROW]
+    """Every row of the chunk once (promise P2).
+
+    Its result comes from ``earlier``, a part that a retry completes, or from ``results``, or it is
+    the error of a row that the corpus reader could not read.
+    """
+    result_columns = [name for name in schema.names if name not in OF_THE_ROW]
     records = []
     for row in rows.to_pylist():
-        place = row["row"]
-        record = {"row": place, "line": row["line"], "id": row["id"]}
+        number = row["row"]
+        record = {"row": number, "line": row["line"], "id": row["id"]}
         record["text"] = row["text"] if keep_text else None
-        if place in kept:
-            record |= {name: kept[place][name] for name in said}
-        elif place in results:
-            record |= _columns(results[place])
+        if number in earlier:
+            record |= {name: earlier[number][name] for name in result_columns}
+        elif number in results:
+            record |= _columns(results[number])
         else:
             record |= {"error_code": row["error_code"], "error_message": row["error_message"]}
         records.append(record)
-    columns = [_column([each.get(field.name) for each in records], field) for field in schema]
+    columns = [_column([record.get(field.name) for record in records], field) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -58,65 +62,65 @@ def _columns(result: Answer | RowError) -> dict[str, Any]:
 
 def _column(values: list[Any], field: pa.Field) -> pa.Array:
     if pa.types.is_fixed_size_list(field.type):
-        return _vectors(values, kind=field.type)
+        return _vectors(values, vector_type=field.type)
     return pa.array(values, field.type)
 
 
-def _vectors(values: list[Any], *, kind: pa.FixedSizeListType) -> pa.Array:
-    """A column of vectors: all numbers are copied once, and none becomes an object of Python."""
-    numbers = np.zeros((len(values), kind.list_size), np.float32)
+def _vectors(values: list[Any], *, vector_type: pa.FixedSizeListType) -> pa.Array:
+    """A column of vectors; each value is copied once and none becomes a Python object."""
+    vectors = np.zeros((len(values), vector_type.list_size), np.float32)
     missing = np.zeros(len(values), np.bool_)
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if value is None:
-            missing[place] = True
+            missing[index] = True
         else:
-            numbers[place] = value
+            vectors[index] = value
     return pa.FixedSizeListArray.from_arrays(
-        pa.array(numbers.reshape(-1)), type=kind, mask=pa.array(missing)
+        pa.array(vectors.reshape(-1)), type=vector_type, mask=pa.array(missing)
     )
 
 
 def tokens(part: pa.Table) -> int:
-    """Tokens that the model read and wrote."""
-    counted = [name for name in ("tokens", "output_tokens") if name in part.column_names]
-    return sum(int(pc.sum(part[name]).as_py() or 0) for name in counted)
+    """Input and output tokens of all rows."""
+    counts = [name for name in ("tokens", "output_tokens") if name in part.column_names]
+    return sum(int(pc.sum(part[name]).as_py() or 0) for name in counts)
 
 
 def histogram(part: pa.Table) -> dict[str, int]:
-    """Rows by best label; rows without one are not in it."""
+    """Rows by best label; rows without a label are not counted."""
     if "label" not in part.column_names:
         return {}
     return dict(Counter(label for label in part["label"].to_pylist() if label is not None))
 
 
 def agreement(results: Mapping[int, Answer | RowError]) -> tuple[int, int]:
-    """Rows that were computed in float32 as well as in int8, and those that agree."""
-    said = [each.agrees for each in results.values() if isinstance(each, Prediction)]
-    return sum(each is not None for each in said), sum(each is True for each in said)
+    """Rows that were computed in float32 as well as in int8, and those of them that agree."""
+    agrees = [result.agrees for result in results.values() if isinstance(result, Prediction)]
+    return sum(each is not None for each in agrees), sum(each is True for each in agrees)
 
 
 def errors(part: pa.Table) -> dict[str, dict[str, Any]]:
-    """Error rows by code: how many, and where the first of them is and what it says."""
-    found: dict[str, dict[str, Any]] = {}
+    """Error rows by code: their count, and the place and message of the first."""
+    by_code: dict[str, dict[str, Any]] = {}
     bad = part.filter(part["error_code"].is_valid())
     for row in bad.select(["row", "line", "id", "error_code", "error_message"]).to_pylist():
         code = row.pop("error_code")
-        if code not in found:
+        if code not in by_code:
             message, id_ = row.pop("error_message"), row.pop("id")
-            found[code] = {"rows": 0, "id": _shown(id_), "message": _shown(message), **row}
-        found[code]["rows"] += 1
-    return found
+            by_code[code] = {"rows": 0, "id": _clipped(id_), "message": _clipped(message), **row}
+        by_code[code]["rows"] += 1
+    return by_code
 
 
 def quality(results: Mapping[int, Answer | RowError]) -> QualityCounts:
-    """How well the model could read these rows and tell their labels apart."""
-    good = [each for each in results.values() if not isinstance(each, RowError)]
+    """Counts of truncated rows, near ties and unknown tokens among the answers."""
+    answers = [result for result in results.values() if not isinstance(result, RowError)]
     return QualityCounts(
-        rows=len(good),
-        rows_truncated=sum(bool(each.truncated) for each in good),
-        rows_near_tie=sum(isinstance(each, Prediction) and each.near_tie for each in good),
-        tokens=sum(each.tokens or 0 for each in good),
-        tokens_unknown=sum(each.unknown for each in good),
+        rows=len(answers),
+        rows_truncated=sum(bool(answer.truncated) for answer in answers),
+        rows_near_tie=sum(isinstance(each, Prediction) and each.near_tie for each in answers),
+        tokens=sum(answer.tokens or 0 for answer in answers),
+        tokens_unknown=sum(answer.unknown for answer in answers),
     )
 
 
@@ -126,19 +130,18 @@ def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
         for row in batch.to_pylist():
             labels, scores = row.get("labels"), row.pop("scores", None)
             explanation = row.get("explanation")
-            known = row | {
+            values = row | {
                 "job_id": job_id,
                 "labels": None if labels is None else Jsonb(dict(zip(labels, scores, strict=True))),
                 "explanation": None if explanation is None else Jsonb(explanation),
             }
-            yield tuple(_storable(known.get(name)) for name in COLUMNS)
+            yield tuple(_storable(values.get(name)) for name in COLUMNS)
 
 
-def _shown(text: str | None) -> str | None:
-    """As much of an id or a message as an example needs."""
+def _clipped(text: str | None) -> str | None:
     return None if text is None else str(_storable(text[:EXAMPLE]))
 
 
 def _storable(value: Any) -> Any:
-    """Postgres has no NUL in texts; it becomes the replacement character."""
+    """Postgres stores no NUL in a text: it becomes the replacement character."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value

@@ -28,7 +28,7 @@ from accelerate.utils import (
 
 from jobs import logs
 from jobs.errors import JobFailure, NightshiftError
-from workers.bulk.prefetch import ahead
+from workers.bulk.prefetch import prefetch
 from workers.inference import model_loader
 from workers.inference.probes.preflight import check_vocabulary
 from workers.training import (
@@ -287,7 +287,7 @@ def fit(training: Training) -> None:
     save_at = time.monotonic() + CHECKPOINT_SECONDS
     state.model.train()
     training.curve.begin()
-    with ahead(training.feed.steps(epoch=counters.epoch, place=counters.place)) as steps:
+    with prefetch(training.feed.steps(epoch=counters.epoch, place=counters.place)) as steps:
         while counters.step < plan.total and not counters.ended_early:
             step = next(steps)
             norm = optimize(training, step)

@@ -1,4 +1,4 @@
-"""Small jobs that are finished by hand: real shards, real parts, no engine."""
+"""Small jobs with real shards and real parts, finished without an engine."""
 
 from __future__ import annotations
 
@@ -46,38 +46,40 @@ class Workshop:
         return job_id
 
     def do(self, job_id: str, *places: int) -> None:
-        """Commit parts for the chunks at these places, or for all."""
+        """Commit parts for the chunks at these indices, or for all chunks."""
         for place, chunk in enumerate(self.ledger.live(job_id)):
             if chunk.state is ChunkState.PENDING and (not places or place in places):
                 self.commit(self.ledger.held(chunk.id))
 
-    def commit(self, held: ChunkLease, *, failed: int = 0) -> Part:
+    def commit(self, lease: ChunkLease, *, failed: int = 0) -> Part:
         key = parts.part_key(
-            held.job_id, first_row=held.first_row, chunk_id=held.chunk_id, fence=held.fence
+            lease.job_id, first_row=lease.first_row, chunk_id=lease.chunk_id, fence=lease.fence
         )
-        written = parts.write(self.store, key, part_table(held.first_row, held.rows, failed=failed))
+        written = parts.write(
+            self.store, key, part_table(lease.first_row, lease.rows, failed=failed)
+        )
         part = Part(
             key,
             written.bytes,
-            held.rows,
+            lease.rows,
             failed,
-            held.rows,
+            lease.rows,
             0.1,
-            {"good": held.rows - failed},
+            {"good": lease.rows - failed},
             sha256=written.sha256,
         )
         with self.ledger.sessions.begin() as session:
-            chunks.commit(session, held, part)
+            chunks.commit(session, lease, part)
         return part
 
     def finish(self, job_id: str) -> None:
         """Finalize the job, with its single file."""
         self.ledger.set(job_id, state=JobState.FINALIZING)
-        held = self.ledger.claim_step(job_id, step=JobStep.FINALIZE)
-        assert held is not None
+        lease = self.ledger.claim_step(job_id, step=JobStep.FINALIZE)
+        assert lease is not None
         with self.ledger.sessions.begin() as session:
             output = self._write_output(session, job_id)
-            assert finalization.finish(session, held, output=output)
+            assert finalization.finish(session, lease, output=output)
 
     def finished(self, *sizes: int, **fields: Any) -> str:
         job_id = self.job(*sizes, **fields)

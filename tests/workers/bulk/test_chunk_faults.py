@@ -1,4 +1,4 @@
-"""What a worker does with each kind of fault in a chunk; it runs here, in the test's process."""
+"""How a worker handles each kind of fault in a chunk; the worker runs in the test's process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def job_id(workshop: Workshop, context: Context, model: str) -> str:
 
 
 def run(workshop: Workshop, context: Context, job_id: str) -> Chunk:
-    """The chunk after a worker had it."""
+    """Let a worker run the job's only chunk; returns the chunk afterwards."""
     chunk_id = workshop.ledger.only_chunk(job_id)
     workshop.ledger.run_out(chunk_id)
     chunks.run(chunk_id, context=context)
@@ -54,7 +54,7 @@ def test_a_torn_shard_fails_the_job_at_once(
     assert chunk.crashes == 0
 
 
-def test_a_store_that_fails_is_asked_again_and_says_why(
+def test_a_chunk_whose_store_fails_is_tried_again_and_shows_the_reason(
     workshop: Workshop, context: Context, job_id: str
 ) -> None:
     home = Path(workshop.settings.object_store_url.removeprefix("file://"))

@@ -1,4 +1,4 @@
-"""Planning of training jobs: shards of every split, facts of the data, clear failures."""
+"""Planning of training jobs: the shards of every split and the facts of the data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.workers.bulk.conftest import Workshop
 from tests.workers.bulk.training import (
     GOOD,
     MODEL_FOLDER,
+    InterruptedStore,
     Rows,
-    Watching,
     corpus,
     facts,
     model,
@@ -68,7 +68,9 @@ def test_every_split_has_shards_of_its_own_and_one_numbering(
     assert job.rows_total == 30 + 9 + 3 + 4
 
 
-def test_the_facts_say_what_was_found(workshop: Workshop, context: Context) -> None:
+def test_the_facts_count_rows_labels_and_rejected_rows(
+    workshop: Workshop, context: Context
+) -> None:
     bad: Rows = [{"text": "no label"}, {"text": "", "label": "x"}]
     job = planned(workshop, context, corpus=[*GOOD[:3], *bad, *GOOD[3:]], test=GOOD[:2])
     found = facts(job)
@@ -99,7 +101,7 @@ def test_the_first_twenty_rejected_rows_are_kept_and_the_others_counted(
     assert [example.line for example in train.examples] == list(range(31, 51))
 
 
-def test_several_labels_are_counted_each(workshop: Workshop, context: Context) -> None:
+def test_each_of_several_labels_is_counted(workshop: Workshop, context: Context) -> None:
     rows: Rows = [{"text": "a", "labels": labels} for labels in (["x", "y"], ["y"], [], "x|z")]
     job = planned(workshop, context, corpus=rows, multi_label=True)
     train = facts(job).splits[Split.TRAIN]
@@ -165,11 +167,11 @@ def register(workshop: Workshop, folder: str) -> None:
         )
 
 
-def test_a_planner_that_died_half_way_is_replaced_and_leaves_nothing_in_the_ledger(
+def test_a_planner_that_dies_half_way_is_replaced_and_leaves_nothing_in_the_ledger(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.training(corpus=corpus(workshop, GOOD))
-    dying = Context(context.settings, context.sessions, Watching(workshop, then=_die))
+    dying = Context(context.settings, context.sessions, InterruptedStore(workshop, then=_die))
     with pytest.raises(SystemExit):
         planner.plan(job_id, context=dying)
     job = workshop.ledger.job(job_id)
@@ -192,16 +194,16 @@ def test_a_planner_that_was_replaced_writes_nothing_into_the_ledger(
     job_id = workshop.training(corpus=corpus(workshop, GOOD))
 
     def replace() -> None:
-        held = workshop.ledger.job(job_id)
-        workshop.ledger.set(job_id, step_fence=held.step_fence + 1)
+        job = workshop.ledger.job(job_id)
+        workshop.ledger.set(job_id, step_fence=job.step_fence + 1)
 
-    late = Context(context.settings, context.sessions, Watching(workshop, then=replace))
+    late = Context(context.settings, context.sessions, InterruptedStore(workshop, then=replace))
     assert not planner.plan(job_id, context=late)
     job = workshop.ledger.job(job_id)
     assert (job.state, job.dataset, shards(workshop, job_id)) == (JobState.PLANNING, None, [])
 
 
-def test_a_job_that_was_paused_while_it_was_planned_is_planned_afresh(
+def test_a_job_that_was_paused_while_it_was_planned_is_planned_again(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.training(corpus=corpus(workshop, GOOD))
@@ -210,7 +212,7 @@ def test_a_job_that_was_paused_while_it_was_planned_is_planned_afresh(
         with workshop.ledger.sessions.begin() as session:
             controls.pause(session, job_id, project_id=PROJECT)
 
-    late = Context(context.settings, context.sessions, Watching(workshop, then=pause))
+    late = Context(context.settings, context.sessions, InterruptedStore(workshop, then=pause))
     assert not planner.plan(job_id, context=late)
     with workshop.ledger.sessions.begin() as session:
         controls.resume(session, job_id, project_id=PROJECT)
@@ -265,8 +267,8 @@ def test_shards_are_as_large_as_they_may_be_and_never_empty(
 ) -> None:
     limits = Settings(shard_rows=shard_rows, shard_bytes=shard_bytes)
     tables = [pa.table({"row": pa.array(range(size), pa.int64())}) for size in sizes]
-    made = list(dataset_planner.gathered(tables, settings=limits))
-    assert [row for one in made for row in one["row"].to_pylist()] == [
+    made = list(dataset_planner.joined_to_shards(tables, settings=limits))
+    assert [row for shard in made for row in shard["row"].to_pylist()] == [
         row for size in sizes for row in range(size)
     ]
-    assert all(0 < one.num_rows <= shard_rows for one in made)
+    assert all(0 < shard.num_rows <= shard_rows for shard in made)

@@ -1,4 +1,4 @@
-"""Data and models that cannot be trained on: a clear failure before any run, and no half of it."""
+"""Data and models that cannot be trained on fail the job before any run, and leave no shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import pytest
 
 from jobs.states import JobState
 from tests.workers.bulk.conftest import Workshop, jsonl
-from tests.workers.bulk.training import GOOD, Watching, corpus, failure, labels, model, planned
+from tests.workers.bulk.training import (
+    GOOD,
+    InterruptedStore,
+    corpus,
+    failure,
+    labels,
+    model,
+    planned,
+)
 from workers.bulk import planner
 from workers.context import Context
 
@@ -44,29 +52,29 @@ FAILURES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "said"), FAILURES)
+@pytest.mark.parametrize(("fields", "pattern"), FAILURES)
 def test_data_that_cannot_be_trained_on_fails_with_a_reason(
-    workshop: Workshop, context: Context, fields: dict[str, Any], said: str
+    workshop: Workshop, context: Context, fields: dict[str, Any], pattern: str
 ) -> None:
-    found = failure(workshop, context, **fields)
-    assert_says(found, said)
+    message = failure(workshop, context, **fields)
+    assert_matches(message, pattern)
 
 
 def test_a_label_that_only_the_promotion_corpus_has_is_named(
     workshop: Workshop, context: Context
 ) -> None:
     named = corpus(workshop, labels("sports", "x"))
-    found = failure(workshop, context, corpus=GOOD, promote={"corpus": named})
-    assert_says(found, "unknown_label: line 2 of the promotion corpus has the label 'x'")
+    message = failure(workshop, context, corpus=GOOD, promote={"corpus": named})
+    assert_matches(message, "unknown_label: line 2 of the promotion corpus has the label 'x'")
 
 
 def test_a_label_that_an_evaluated_model_lacks_is_named(
     workshop: Workshop, context: Context
 ) -> None:
     folder = model(context, labels=("sports", "world"))
-    found = failure(workshop, context, "evaluate", corpus=GOOD, model=folder)
-    assert_says(
-        found, "unknown_label: line 2 of the test corpus has the label '体育', which the model"
+    message = failure(workshop, context, "evaluate", corpus=GOOD, model=folder)
+    assert_matches(
+        message, "unknown_label: line 2 of the test corpus has the label '体育', which the model"
     )
 
 
@@ -78,7 +86,7 @@ def test_a_model_without_names_for_its_labels_has_those_of_transformers(
     assert planned(workshop, context, "evaluate", corpus=rows, model=folder).state == "running"
 
 
-def test_truth_values_are_labels_of_a_model_however_it_spells_them(
+def test_booleans_match_the_labels_of_a_model_in_any_spelling(
     workshop: Workshop, context: Context
 ) -> None:
     folder = model(context, labels=("FALSE", "TRUE"))
@@ -90,8 +98,8 @@ def test_a_model_without_a_head_is_not_evaluated_as_a_classifier(
     workshop: Workshop, context: Context
 ) -> None:
     folder = model(context, labels=None, architecture="BertModel")
-    found = failure(workshop, context, "evaluate", corpus=GOOD, model=folder)
-    assert_says(found, "model_has_no_head")
+    message = failure(workshop, context, "evaluate", corpus=GOOD, model=folder)
+    assert_matches(message, "model_has_no_head")
 
 
 def test_a_base_needs_no_head(workshop: Workshop, context: Context) -> None:
@@ -127,7 +135,7 @@ def test_a_base_that_cannot_be_used_fails_before_any_run(
 ) -> None:
     folder = model(context, labels=("a", "b"))
     damage(Path(folder))
-    assert_says(failure(workshop, context, corpus=GOOD, base=folder), code)
+    assert_matches(failure(workshop, context, corpus=GOOD, base=folder), code)
 
 
 def test_a_corpus_that_changes_while_it_is_read_fails(
@@ -136,14 +144,14 @@ def test_a_corpus_that_changes_while_it_is_read_fails(
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(jsonl(GOOD))
     settings = context.settings.model_copy(update={"allowed_inputs": [tmp_path.as_uri()]})
-    store = Watching(workshop, then=lambda: path.write_bytes(jsonl(GOOD[:3])))
+    store = InterruptedStore(workshop, then=lambda: path.write_bytes(jsonl(GOOD[:3])))
     job_id = workshop.training(corpus={"uri": path.as_uri()})
     planner.plan(job_id, context=Context(settings, workshop.ledger.sessions, store))
     job = workshop.ledger.job(job_id)
-    assert_says(
+    assert_matches(
         f"{job.error_code}: {job.error_message}", "corpus_changed: the train corpus changed"
     )
 
 
-def assert_says(found: str, said: str) -> None:
-    assert re.search(said, found, re.DOTALL), found
+def assert_matches(message: str, pattern: str) -> None:
+    assert re.search(pattern, message, re.DOTALL), message

@@ -20,20 +20,20 @@ from jobs.settings import Settings
 from jobs.kinds import LabelledCorpus
 from jobs.states import JobState
 from workers.context import Context
-from workers.bulk.dataset_planner import _Writing
-from workers.bulk.label_counts import Tally
+from workers.bulk.dataset_planner import _ShardWriter
+from workers.bulk.label_counts import LabelCounts
 
 def plan(name, open_, targets):
     source = sources.Source(name=name, fingerprint=lambda: "", open=open_)
     context = Context(Settings(), None, objects.connect(sys.argv[1]))
     plan = Plan(None, None, None, None)
     lease = StepLease("job", 1, JobState.PLANNING, "finetune", "project", {}, None, plan)
-    writing = _Writing(lease, keeper=SimpleNamespace(beat=lambda: None), context=context)
+    writer = _ShardWriter(lease, keeper=SimpleNamespace(beat=lambda: None), context=context)
     before = peak()
-    tally = Tally(Split.TRAIN, targets=targets, known=None)
+    counts = LabelCounts(Split.TRAIN, targets=targets, known=None)
     corpus = LabelledCorpus(file="f")
-    found = writing.split(Split.TRAIN, corpus, source, tally=tally, targets=targets)
-    print(found.rows, found.rejected, round(peak() - before))
+    facts = writer.write(Split.TRAIN, corpus, source, counts=counts, targets=targets)
+    print(facts.rows, facts.rejected, round(peak() - before))
 """
 
 CASES = {

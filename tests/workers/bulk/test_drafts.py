@@ -1,4 +1,4 @@
-"""Shards and chunks: every row once, in order, whatever the batches and wherever it goes on."""
+"""Shards hold every row once and in order, for any batches and any row that planning resumes at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.decisions.chunking import ChunkLimits
 from jobs.ledger.plans import Progress
 from jobs.results.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
-from workers.bulk.planner import Draft, drafts
+from workers.bulk.planner import ShardDraft, shard_drafts
 
 BIG = 10**9
 batch_sizes = st.lists(st.integers(0, 12), max_size=12)
@@ -26,7 +26,7 @@ limits = st.builds(
 
 
 def batches(sizes: list[int], *, widths: tuple[int, ...] = (0, 3, 11)) -> Iterator[pa.RecordBatch]:
-    """Rows that know their place: ``line`` is the row's number and one; some texts are missing."""
+    """Batches of rows whose ``line`` is the row number plus one; some texts are missing."""
     place = 0
     lengths = itertools.cycle(widths)
     for size in sizes:
@@ -40,8 +40,8 @@ def batches(sizes: list[int], *, widths: tuple[int, ...] = (0, 3, 11)) -> Iterat
         yield pa.RecordBatch.from_pylist(rows, schema=CORPUS_SCHEMA)
 
 
-def assert_follow(made: list[Draft], *, first_row: int, index: int, rows: int) -> None:
-    """The drafts are numbered on, and hold the rest of the corpus exactly."""
+def assert_follow(made: list[ShardDraft], *, first_row: int, index: int, rows: int) -> None:
+    """The drafts are numbered from ``index`` and hold the rest of the corpus exactly."""
     for number, draft in enumerate(made, start=index):
         assert draft.index == number
         assert draft.first_row == first_row
@@ -58,49 +58,49 @@ def assert_follow(made: list[Draft], *, first_row: int, index: int, rows: int) -
 def test_every_row_is_in_one_shard_and_the_chunks_add_up(
     sizes: list[int], limits: ChunkLimits
 ) -> None:
-    made = list(drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
     assert_follow(made, first_row=0, index=0, rows=sum(sizes))
 
 
 @given(batch_sizes, limits)
-def test_no_shard_holds_more_rows_than_it_may(sizes: list[int], limits: ChunkLimits) -> None:
-    for draft in drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
+def test_no_shard_exceeds_its_limit_of_rows(sizes: list[int], limits: ChunkLimits) -> None:
+    for draft in shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
         assert draft.table.num_rows <= limits.max_rows_of_shard(draft.index)
 
 
 @given(batch_sizes, st.integers(1, 2_000))
-def test_no_shard_grows_by_more_than_one_batch_over_its_bytes(
+def test_no_shard_exceeds_its_limit_of_bytes_by_more_than_one_batch(
     sizes: list[int], shard_bytes: int
 ) -> None:
     limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=BIG, shard_bytes=shard_bytes)
     largest = max((batch.nbytes + 8 * batch.num_rows for batch in batches(sizes)), default=0)
-    for draft in drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
+    for draft in shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
         assert draft.table.nbytes <= shard_bytes + largest
 
 
 @given(batch_sizes, batch_sizes, limits, st.data())
-def test_another_planner_goes_on_where_the_last_one_stopped(
+def test_a_second_planner_resumes_where_the_first_stopped(
     sizes: list[int], others: list[int], limits: ChunkLimits, data: st.DataObject
 ) -> None:
-    """Even if it reads in other batches, as after a change of settings."""
+    """Even if its batches have other sizes, as after a change of settings."""
     total = sum(sizes)
-    made = list(drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
     kept = made[: data.draw(st.integers(0, len(made)))]
     rows = sum(draft.table.num_rows for draft in kept)
     again = _same_total(others, total)
     progress = Progress(shards=len(kept), rows=rows)
-    rest = list(drafts(batches(again), limits=limits, progress=progress))
+    rest = list(shard_drafts(batches(again), limits=limits, progress=progress))
     assert_follow(rest, first_row=rows, index=len(kept), rows=total)
 
 
 def test_an_empty_batch_at_the_end_makes_no_empty_shard() -> None:
     limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=5, shard_bytes=BIG)
-    made = list(drafts(batches([5, 0]), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches([5, 0]), limits=limits, progress=Progress(0, 0)))
     assert [draft.table.num_rows for draft in made] == [5]
 
 
 def _same_total(sizes: list[int], total: int) -> list[int]:
-    """The sizes cut off, or filled up, so that they add up to the total."""
+    """The sizes, cut or extended so that they add up to the total."""
     cut: list[int] = []
     for size in sizes:
         cut.append(min(size, total - sum(cut)))

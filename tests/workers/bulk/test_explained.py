@@ -1,4 +1,4 @@
-"""A classification whose labels are explained, in a whole installation, in every form of output."""
+"""Explanations of a classification, in a whole installation and in every output format."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ def file_of(installation: Installation, job_id: str) -> bytes:
 
 def test_the_chosen_rows_are_explained(installation: Installation) -> None:
     job_id = finished(installation, format="parquet", postgres=True)
-    found = installation.results(job_id)
-    assert [each["row"] for each in found if each["explanation"] is not None] == CHOSEN
-    assert found[9]["error_code"] == "empty_text"
+    results = installation.results(job_id)
+    assert [each["row"] for each in results if each["explanation"] is not None] == CHOSEN
+    assert results[9]["error_code"] == "empty_text"
     for row in CHOSEN:
-        for token in found[row]["explanation"]:
+        for token in results[row]["explanation"]:
             if token["start"] is not None:
                 assert token["token"] == TEXTS[row][token["start"] : token["end"]]
     table = pq.read_table(io.BytesIO(file_of(installation, job_id)))
     assert table.schema.equals(EXPLAINED_SCHEMA)
-    assert table.to_pylist() == found
+    assert table.to_pylist() == results
     with installation.sessions.begin() as session:
         wanted = sa.select(ResultRow.row, ResultRow.explanation).where(ResultRow.job_id == job_id)
         stored = {each.row: each.explanation for each in session.execute(wanted)}
         done = list(chunks.done_parts(session, job_id))
-    assert stored == {each["row"]: each["explanation"] for each in found}
+    assert stored == {each["row"]: each["explanation"] for each in results}
     for part in done:
         assert parts.read(installation.store, part).schema.equals(EXPLAINED_SCHEMA)
 
@@ -97,20 +97,20 @@ def test_a_retry_keeps_explanations(installation: Installation) -> None:
     assert installation.results(job_id) == before
 
 
-def test_so_they_are_in_jsonl_and_in_csv_as_json(installation: Installation) -> None:
+def test_explanations_are_json_in_jsonl_and_in_csv(installation: Installation) -> None:
     job_id = finished(installation, format="jsonl")
-    found = installation.results(job_id)
+    results = installation.results(job_id)
     content = file_of(installation, job_id).decode()
-    assert [json.loads(line) for line in content.splitlines()] == found
+    assert [json.loads(line) for line in content.splitlines()] == results
     job_id = finished(installation, format="csv")
     content = file_of(installation, job_id).decode()
     rows = list(csv.DictReader(io.StringIO(content, newline="")))
     for row, record in zip(rows, installation.results(job_id), strict=True):
-        said = row["explanation"]
-        assert (json.loads(said) if said else None) == record["explanation"]
+        cell = row["explanation"]
+        assert (json.loads(cell) if cell else None) == record["explanation"]
 
 
-def test_a_job_that_explains_nothing_has_no_such_column(
+def test_a_job_without_explanations_has_no_such_column(
     installation: Installation, tmp_path: Path
 ) -> None:
     job_id = installation.submit(jsonl(TEXTS), chunk_rows=4, output={"format": "parquet"})

@@ -1,4 +1,4 @@
-"""What planning and finalizing do with each kind of fault: fail, wait, or end at a bound."""
+"""How planning and finalizing handle each kind of fault: fail, wait, or end at a limit."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_corpus_path_of_5000_characters_fails_the_job_at_once(
     assert "File name too long" in message
 
 
-def test_a_deleted_upload_fails_the_job_at_once_and_says_so(
+def test_a_deleted_upload_fails_the_job_at_once_with_the_reason(
     workshop: Workshop, context: Context, model: str
 ) -> None:
     file_id = workshop.upload(CORPUS)
@@ -77,7 +77,7 @@ def test_a_deleted_upload_fails_the_job_at_once_and_says_so(
     assert "gone from the object store; upload it again" in message
 
 
-def test_the_same_with_objects_in_s3(
+def test_an_upload_deleted_in_s3_fails_the_job_at_once_with_the_reason(
     workshop: Workshop, context: Context, model: str, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3.environment.items():
@@ -90,7 +90,7 @@ def test_the_same_with_objects_in_s3(
     assert "upload it again" in message
 
 
-def test_a_store_that_fails_says_why_at_once_and_is_asked_again_later_and_later(
+def test_a_store_that_fails_shows_why_at_once_and_is_tried_again_with_backoff(
     workshop: Workshop, context: Context, model: str
 ) -> None:
     job_id, shards = blocked(workshop, model=model)
@@ -112,7 +112,7 @@ def test_a_store_that_fails_says_why_at_once_and_is_asked_again_later_and_later(
     assert (job.state, job.step_error, job.step_failing_since) == (JobState.RUNNING, None, None)
 
 
-def test_an_outage_ends_the_job_after_its_bound_with_a_code(
+def test_an_outage_fails_the_job_after_its_limit_with_a_code(
     workshop: Workshop, context: Context, model: str
 ) -> None:
     job_id, _ = blocked(workshop, model=model)

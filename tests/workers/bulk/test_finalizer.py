@@ -1,4 +1,4 @@
-"""How a job ends whose rows failed: well, as long as not too many did."""
+"""A job with failed rows succeeds unless there are more of them than its limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: ob
         (1, {"max_failed": 0}, JobState.FAILED),
     ],
 )
-def test_a_job_succeeds_unless_more_of_its_rows_failed_than_may(
+def test_a_job_succeeds_unless_more_rows_failed_than_its_limit(
     workshop: Workshop,
     context: Context,
     failed: int,
@@ -52,7 +52,7 @@ def test_a_job_succeeds_unless_more_of_its_rows_failed_than_may(
     assert (view.counts.rows_done, view.counts.rows_failed) == (8, failed), "parts are kept"
 
 
-def test_a_job_that_is_being_cancelled_ends_so_whatever_failed(
+def test_a_job_that_is_being_cancelled_is_cancelled_whatever_failed(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.job(4, 4)

@@ -1,4 +1,4 @@
-"""A job in int8, in a whole installation: it says how many labels agree with float32."""
+"""An int8 job in a whole installation reports how many labels agree with float32."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def finished(installation: Installation, *, int8: bool) -> str:
     return job_id
 
 
-def test_a_job_says_how_many_of_its_rows_agree_with_float32(installation: Installation) -> None:
+def test_an_int8_job_counts_the_rows_that_agree_with_float32(installation: Installation) -> None:
     fast, exact = (finished(installation, int8=int8) for int8 in (True, False))
     counts = installation.job(fast).counts
     assert counts.rows_checked >= ROWS // CHUNK_ROWS
@@ -51,5 +51,5 @@ def test_a_job_says_how_many_of_its_rows_agree_with_float32(installation: Instal
     assert installation.verify(fast).problems == ()
 
 
-def test_a_job_without_int8_has_nothing_to_say_of_it(installation: Installation) -> None:
+def test_a_job_without_int8_checks_no_rows(installation: Installation) -> None:
     assert installation.job(finished(installation, int8=False)).counts.rows_checked == 0

@@ -1,4 +1,4 @@
-"""The single file: what goes in comes out, in every format."""
+"""The single file returns every value unchanged, in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single files take no more memory to write or read than a few parts, however many there are."""
+"""A single file takes the memory of a few parts to write or read, for any number of parts."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from workers.bulk import result_table
 
 ROWS, WIDTH = 4_000, 256
 AS_PYTHON = ROWS * WIDTH * 32
-"""Bytes of all numbers as objects in lists."""
+"""Bytes of all values as Python objects in lists."""
 
 
 @pytest.fixture(scope="module")
 def part() -> pa.Table:
     schema = embed_schema(WIDTH)
-    numbers = np.random.default_rng(0).random(ROWS * WIDTH, np.float32)
+    values = np.random.default_rng(0).random(ROWS * WIDTH, np.float32)
     vectors = pa.FixedSizeListArray.from_arrays(
-        pa.array(numbers), type=schema.field("embedding").type
+        pa.array(values), type=schema.field("embedding").type
     )
-    nothing = {"row": pa.array(range(ROWS)), "embedding": vectors}
-    columns = [nothing.get(field.name, pa.nulls(ROWS, field.type)) for field in schema]
+    filled = {"row": pa.array(range(ROWS)), "embedding": vectors}
+    columns = [filled.get(field.name, pa.nulls(ROWS, field.type)) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 @pytest.mark.parametrize("output_format", [OutputFormat.JSONL, OutputFormat.CSV])
-def test_a_file_of_vectors_is_written_some_rows_at_a_time(
+def test_a_file_of_vectors_is_written_in_blocks_of_rows(
     part: pa.Table, output_format: OutputFormat, tmp_path: Path
 ) -> None:
     store = objects.connect(tmp_path.as_uri())
@@ -48,7 +48,7 @@ def test_a_file_of_vectors_is_written_some_rows_at_a_time(
     assert peak < AS_PYTHON / 2
 
 
-def test_result_rows_are_made_some_at_a_time(part: pa.Table) -> None:
+def test_result_rows_are_made_in_blocks(part: pa.Table) -> None:
     tracemalloc.start()
     try:
         count = sum(1 for _ in result_table.result_rows("job", part))
@@ -63,7 +63,7 @@ def test_result_rows_are_made_some_at_a_time(part: pa.Table) -> None:
 def test_a_file_of_parquet_has_row_groups_by_rows_and_bytes_and_not_by_parts(
     rows: int, width: int, tmp_path: Path
 ) -> None:
-    """Writer and reader hold something of every row group: a million parts must not have each."""
+    """Writer and reader keep metadata of every row group: a part must not be a row group."""
     vectors = [pa.array([bytes(4 * width)] * rows)] if width else []
     columns = [pa.array(range(rows)), *vectors]
     part = pa.Table.from_arrays(columns, names=["row", "vector"][: len(columns)])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.bulk.prefetch import DEPTH, ahead
+from workers.bulk.prefetch import DEPTH, prefetch
 
 
 def names() -> list[str]:
@@ -25,45 +25,45 @@ def failing() -> Iterator[int]:
 
 
 def test_items_come_in_order() -> None:
-    with ahead(range(100)) as items:
+    with prefetch(range(100)) as items:
         assert list(items) == list(range(100))
-    assert "ahead" not in names()
+    assert "prefetch" not in names()
 
 
-def test_no_items_are_an_end_at_once() -> None:
+def test_an_empty_iterable_ends_at_once() -> None:
     nothing: list[int] = []
-    with ahead(nothing) as items:
+    with prefetch(nothing) as items:
         assert list(items) == []
 
 
 def test_items_are_made_in_another_thread() -> None:
-    with ahead(threading.current_thread().name for _ in range(3)) as items:
-        assert set(items) == {"ahead"}
+    with prefetch(threading.current_thread().name for _ in range(3)) as items:
+        assert set(items) == {"prefetch"}
 
 
-def test_the_thread_ends_when_the_reader_stops_early() -> None:
-    with ahead(endless([])) as items:
+def test_the_thread_ends_when_the_consumer_stops_early() -> None:
+    with prefetch(endless([])) as items:
         assert next(items) == 0
-    assert "ahead" not in names()
+    assert "prefetch" not in names()
 
 
-def test_the_thread_ends_when_the_reader_raises() -> None:
-    with pytest.raises(RuntimeError, match="stop"), ahead(endless([])):
+def test_the_thread_ends_when_the_consumer_raises() -> None:
+    with pytest.raises(RuntimeError, match="stop"), prefetch(endless([])):
         raise RuntimeError("stop")
-    assert "ahead" not in names()
+    assert "prefetch" not in names()
 
 
 def test_the_thread_makes_no_more_than_a_few_items_ahead() -> None:
     made: list[int] = []
-    with ahead(endless(made)) as items:
+    with prefetch(endless(made)) as items:
         for taken in range(1, 50):
             next(items)
             assert len(made) <= taken + DEPTH + 1
 
 
-def test_so_many_may_wait_as_is_said() -> None:
+def test_as_many_items_wait_as_the_depth_allows() -> None:
     made: list[int] = []
-    with ahead(endless(made), depth=7) as items:
+    with prefetch(endless(made), depth=7) as items:
         next(items)
         end = time.monotonic() + 10
         while len(made) < 9 and time.monotonic() < end:
@@ -71,9 +71,9 @@ def test_so_many_may_wait_as_is_said() -> None:
         assert len(made) == 9  # one taken, seven that wait, one that finds no room
 
 
-def test_an_error_of_the_maker_is_raised_to_the_reader_in_its_place() -> None:
-    with ahead(failing()) as items:
+def test_an_error_of_the_producer_is_raised_to_the_consumer_after_the_items_before_it() -> None:
+    with prefetch(failing()) as items:
         assert next(items) == 1
         with pytest.raises(MemoryError, match="no more"):
             next(items)
-    assert "ahead" not in names()
+    assert "prefetch" not in names()

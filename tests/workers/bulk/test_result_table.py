@@ -1,4 +1,4 @@
-"""From answers to a part: every row once, vectors as they were."""
+"""A part made from answers has every row once, and vectors unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ANSWERS: list[tuple[pa.Schema, Answer, dict[str, Any]]] = [
 
 
 def shard(count: int) -> pa.Table:
-    """Rows with a text, of which the last is bad from the start."""
+    """Rows with a text; the corpus reader could not read the last one."""
     records: list[dict[str, Any]] = [
         {"row": row, "line": row + 1, "id": f"id {row}", "text": f"text {row}"}
         for row in range(count)
@@ -55,45 +55,45 @@ def shard(count: int) -> pa.Table:
 
 
 def part(schema: pa.Schema, answer: Answer, *, count: int = 4, keep_text: bool = False) -> pa.Table:
-    """A kept row, answered rows, a row that failed and one that is bad, in this order."""
+    """In this order: a row of an earlier part, answered rows, a failed row, an unreadable row."""
     results: dict[int, Answer | RowError] = dict.fromkeys(range(1, count - 2), answer)
     results[count - 2] = RowError(RowCode.NOT_FINITE, "not a number")
-    earlier = result_table.table(
-        shard(2), {0: answer}, schema=schema, kept={}, keep_text=False
+    earlier_part = result_table.table(
+        shard(2), {0: answer}, schema=schema, earlier={}, keep_text=False
     ).to_pylist()
     return result_table.table(
-        shard(count), results, schema=schema, kept={0: earlier[0]}, keep_text=keep_text
+        shard(count), results, schema=schema, earlier={0: earlier_part[0]}, keep_text=keep_text
     )
 
 
-@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
-def test_a_part_has_every_row_once_with_what_came_of_it(
-    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+@pytest.mark.parametrize(("schema", "answer", "expected"), ANSWERS)
+def test_a_part_has_every_row_once_with_its_result(
+    schema: pa.Schema, answer: Answer, expected: dict[str, Any]
 ) -> None:
     table = part(schema, answer)
     assert table.schema.equals(schema)
     kept, answered, failed, bad = table.to_pylist()
     assert [record["row"] for record in (kept, answered, failed, bad)] == [0, 1, 2, 3]
-    assert said.items() <= kept.items()
-    assert said.items() <= answered.items()
+    assert expected.items() <= kept.items()
+    assert expected.items() <= answered.items()
     assert (failed["error_code"], bad["error_code"]) == ("not_finite", "bad_json")
     for record in (failed, bad):
-        assert {record[name] for name in said} == {None}
+        assert {record[name] for name in expected} == {None}
     assert {record["text"] for record in (kept, answered, failed, bad)} == {None}
 
 
-@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
+@pytest.mark.parametrize(("schema", "answer", "expected"), ANSWERS)
 def test_texts_are_kept_where_they_are_asked_for(
-    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+    schema: pa.Schema, answer: Answer, expected: dict[str, Any]
 ) -> None:
-    del said
+    del expected
     texts = part(schema, answer, keep_text=True)["text"].to_pylist()
     assert texts == ["text 0", "text 1", "text 2", None]
 
 
-@pytest.mark.parametrize(("schema", "answer", "said"), ANSWERS)
+@pytest.mark.parametrize(("schema", "answer", "expected"), ANSWERS)
 def test_result_rows_are_those_of_the_part_however_many(
-    schema: pa.Schema, answer: Answer, said: dict[str, Any]
+    schema: pa.Schema, answer: Answer, expected: dict[str, Any]
 ) -> None:
     count = 2 * result_table.ROWS_AT_ONCE + 3
     table = part(schema, answer, count=count)
@@ -103,8 +103,8 @@ def test_result_rows_are_those_of_the_part_however_many(
     assert [record["row"] for record in found] == list(range(count))
     assert {record["job_id"] for record in found} == {"job_1"}
     assert found[-1]["error_code"] == "bad_json"
-    for name in sorted(said.keys() - {"labels", "scores", "output"}):
-        assert found[count // 2][name] == said[name]
+    for name in sorted(expected.keys() - {"labels", "scores", "output"}):
+        assert found[count // 2][name] == expected[name]
 
 
 def test_labels_are_a_map_to_their_scores_in_postgres() -> None:
@@ -124,12 +124,12 @@ def test_a_nul_in_a_text_becomes_the_replacement_character_in_postgres() -> None
 def test_no_rows_are_a_part_without_rows() -> None:
     for schema, _, _ in ANSWERS:
         table = result_table.table(
-            SHARD_SCHEMA.empty_table(), {}, schema=schema, kept={}, keep_text=False
+            SHARD_SCHEMA.empty_table(), {}, schema=schema, earlier={}, keep_text=False
         )
         assert (table.num_rows, table.schema.equals(schema)) == (0, True)
 
 
-def test_tokens_are_those_read_and_written() -> None:
+def test_tokens_are_those_of_input_and_output() -> None:
     sums = [result_table.tokens(part(schema, answer)) for schema, answer, _ in ANSWERS]
     assert sums == [8, 8, 12]
 
@@ -158,11 +158,11 @@ def test_error_rows_are_counted_by_code_with_the_first_of_each() -> None:
 def test_an_example_fits_into_the_ledger_however_long_its_id_is() -> None:
     schema, answer, _ = ANSWERS[1]
     rows = shard(4).set_column(3, "id", pa.array(["\0" * 10_000] * 4))
-    table = result_table.table(rows, {0: answer}, schema=schema, kept={}, keep_text=False)
+    table = result_table.table(rows, {0: answer}, schema=schema, earlier={}, keep_text=False)
     assert result_table.errors(table)["bad_json"]["id"] == "\ufffd" * result_table.EXAMPLE
 
 
-def test_what_could_not_be_read_and_what_is_nearly_tied_is_counted() -> None:
+def test_truncated_rows_near_ties_and_unknown_tokens_are_counted() -> None:
     near = Prediction(("a",), (0.5,), tokens=4, truncated=True, unknown=1, near_tie=True)
     far = Prediction(("b",), (0.9,), tokens=6, truncated=False)
     error = RowError(RowCode.NOT_FINITE, "not a number")

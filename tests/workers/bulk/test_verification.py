@@ -1,4 +1,4 @@
-"""The proof of promise P2 sees every damage that is done to a finished job."""
+"""`nightshift jobs verify` detects every kind of damage to a finished job (promise P2)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def job(workshop: Workshop, output_format: str | None = None) -> str:
 
 
 def damage(workshop: Workshop, job_id: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Rewrite the second part of a job that has no hashes: rows are counted all the same."""
+    """Rewrite the second part, without hashes, so that only its rows can show the damage."""
     forget_hashes(workshop, job_id)
     key = workshop.part_keys(job_id)[1]
     parts.write(workshop.store, key, change(parts.read_object(workshop.store, key, sha256=None)))
 
 
 def forget_hashes(workshop: Workshop, job_id: str) -> None:
-    """Make it a job of a version that kept none."""
+    """Make it a job of a version that stored no hashes."""
     with workshop.ledger.sessions.begin() as session:
         chunks = sa.update(Chunk).where(Chunk.job_id == job_id)
         session.execute(chunks.values(part_sha256=None))
@@ -60,7 +60,7 @@ def test_error_rows_are_counted_and_are_no_problem(workshop: Workshop) -> None:
     assert (report.problems, report.rows_failed) == ((), 3)
 
 
-def test_a_part_that_is_missing_is_seen(workshop: Workshop) -> None:
+def test_a_part_that_is_missing_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     key = workshop.part_keys(job_id)[1]
     workshop.store.delete(key)
@@ -69,7 +69,7 @@ def test_a_part_that_is_missing_is_seen(workshop: Workshop) -> None:
     assert report.missing == 6
 
 
-def test_a_part_that_is_torn_is_seen(workshop: Workshop) -> None:
+def test_a_part_that_is_torn_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     key = workshop.part_keys(job_id)[1]
     workshop.store.put(key, workshop.store.get(key)[:-20])
@@ -82,7 +82,7 @@ def test_a_part_that_is_torn_is_seen(workshop: Workshop) -> None:
         forget_hashes(workshop, job_id)
 
 
-def test_a_part_with_other_labels_is_seen(workshop: Workshop) -> None:
+def test_a_part_with_other_labels_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     key = workshop.part_keys(job_id)[1]
     table = parts.read_object(workshop.store, key, sha256=None)
@@ -101,7 +101,7 @@ def test_parts_without_a_hash_are_counted(workshop: Workshop) -> None:
     assert (report.ok, report.unhashed) == (True, len(SIZES))
 
 
-def test_a_damaged_part_is_computed_anew_by_a_retry(workshop: Workshop) -> None:
+def test_a_damaged_part_is_computed_again_by_a_retry(workshop: Workshop) -> None:
     job_id = job(workshop, "csv")
     key = workshop.part_keys(job_id)[1]
     workshop.store.put(key, b"torn")
@@ -114,7 +114,7 @@ def test_a_damaged_part_is_computed_anew_by_a_retry(workshop: Workshop) -> None:
     assert workshop.verify(job_id).problems == ()
 
 
-def test_a_damaged_file_is_written_anew_by_a_retry(workshop: Workshop) -> None:
+def test_a_damaged_file_is_written_again_by_a_retry(workshop: Workshop) -> None:
     job_id = job(workshop, "csv")
     workshop.store.delete(workshop.file_key(job_id))
     assert not workshop.verify(job_id).ok
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_written_anew_by_a_retry(workshop: Workshop) -> None:
     assert workshop.verify(job_id).problems == ()
 
 
-def test_results_of_a_damaged_part_are_refused_and_the_damage_is_written_down(
+def test_results_of_a_damaged_part_are_refused_and_the_damage_is_recorded(
     workshop: Workshop,
 ) -> None:
     job_id = job(workshop)
@@ -139,7 +139,7 @@ def retry(workshop: Workshop, job_id: str) -> int:
         return controls.retry(session, job_id, project_id=PROJECT)
 
 
-def test_a_row_that_is_there_twice_is_seen(workshop: Workshop) -> None:
+def test_a_row_that_is_there_twice_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     damage(workshop, job_id, lambda table: pa.concat_tables([table, table.slice(2, 1)]))
     report = workshop.verify(job_id)
@@ -147,7 +147,7 @@ def test_a_row_that_is_there_twice_is_seen(workshop: Workshop) -> None:
     assert "1 rows have more than one result" in report.problems
 
 
-def test_a_row_that_is_lost_is_seen(workshop: Workshop) -> None:
+def test_a_row_that_is_lost_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     damage(workshop, job_id, lambda table: table.slice(0, table.num_rows - 1))
     report = workshop.verify(job_id)
@@ -155,7 +155,7 @@ def test_a_row_that_is_lost_is_seen(workshop: Workshop) -> None:
     assert "1 rows have no result" in report.problems
 
 
-def test_a_row_in_the_place_of_another_is_seen_though_the_counts_add_up(
+def test_a_row_in_the_place_of_another_is_detected_though_the_counts_add_up(
     workshop: Workshop,
 ) -> None:
     job_id = job(workshop)
@@ -165,7 +165,7 @@ def test_a_row_in_the_place_of_another_is_seen_though_the_counts_add_up(
     assert not report.ok
 
 
-def test_a_row_that_the_corpus_does_not_have_is_seen(workshop: Workshop) -> None:
+def test_a_row_that_the_corpus_does_not_have_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     moved = CLASSIFY_SCHEMA.get_field_index("row")
 
@@ -177,7 +177,7 @@ def test_a_row_that_the_corpus_does_not_have_is_seen(workshop: Workshop) -> None
     assert any("holds row 104, which the corpus does not have" in problem for problem in problems)
 
 
-def test_a_count_in_the_ledger_that_is_wrong_is_seen(workshop: Workshop) -> None:
+def test_a_count_in_the_ledger_that_is_wrong_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     with workshop.ledger.sessions.begin() as session:
         session.execute(sa.update(Chunk).where(Chunk.job_id == job_id).values(rows_failed=1))
@@ -186,7 +186,7 @@ def test_a_count_in_the_ledger_that_is_wrong_is_seen(workshop: Workshop) -> None
     assert "holds 4 rows, 0 failed; the ledger says 4, 1" in problems[0]
 
 
-def test_a_corpus_that_lost_a_row_is_seen(workshop: Workshop) -> None:
+def test_a_corpus_that_lost_a_row_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop)
     key = f"files/{workshop.ledger.job(job_id).spec['corpus']['file']}"
     workshop.store.put(key, b"\n".join(workshop.store.get(key).splitlines()[:-1]))
@@ -195,7 +195,7 @@ def test_a_corpus_that_lost_a_row_is_seen(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("output_format", FORMATS)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
-def test_a_file_that_is_cut_short_is_seen(
+def test_a_file_that_is_cut_short_is_detected(
     workshop: Workshop, output_format: str, share: float
 ) -> None:
     job_id = job(workshop, output_format)
@@ -208,7 +208,7 @@ def test_a_file_that_is_cut_short_is_seen(
 
 
 @pytest.mark.parametrize("output_format", ["jsonl", "csv"])
-def test_a_file_with_one_row_twice_and_one_lost_is_seen(
+def test_a_file_with_one_row_twice_and_one_lost_is_detected(
     workshop: Workshop, output_format: str
 ) -> None:
     job_id = job(workshop, output_format)
@@ -219,7 +219,7 @@ def test_a_file_with_one_row_twice_and_one_lost_is_seen(
     assert any("differ" in problem for problem in workshop.verify(job_id).problems)
 
 
-def test_a_file_that_is_missing_is_seen(workshop: Workshop) -> None:
+def test_a_file_that_is_missing_is_detected(workshop: Workshop) -> None:
     job_id = job(workshop, "jsonl")
     workshop.store.delete(workshop.file_key(job_id))
     (problem,) = workshop.verify(job_id).problems

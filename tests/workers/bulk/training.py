@@ -1,4 +1,4 @@
-"""Training jobs with corpora of a few rows, and models that only look like models."""
+"""Builders of training jobs with corpora of a few rows, and of folders that look like models."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def planned(workshop: Workshop, context: Context, kind: str = "finetune", **fiel
 
 
 def failure(workshop: Workshop, context: Context, kind: str = "finetune", **fields: Any) -> str:
-    """Code and message of a job that could not be planned, after a check that nothing is left."""
+    """Code and message of a job that could not be planned; asserts that it left no shards."""
     job = planned(workshop, context, kind, **fields)
     assert job.state is JobState.FAILED
     assert (job.dataset, job.rows_total, shards(workshop, job.id)) == (None, None, [])
@@ -81,8 +81,8 @@ def labels(*names: str) -> Rows:
     return [{"text": "a", "label": name} for name in names]
 
 
-class Watching(ObjectStore):
-    """The store, which does something after the first shard was written."""
+class InterruptedStore(ObjectStore):
+    """The store, which calls ``then`` after the first shard was written."""
 
     def __init__(self, workshop: Workshop, *, then: Callable[[], object]) -> None:
         super().__init__(workshop.store._backend)

@@ -195,7 +195,7 @@ def test_what_beat_raises_stops_the_work_at_once(folder: Path) -> None:
     with pytest.raises(LeaseLost):
         loaded(folder, settings=settings).classify(some_texts(500), beat=beat)
     assert len(beats) == 1
-    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+    assert "prefetch" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_classifier_goes_on_after_it_was_stopped(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from jobs.results.schemas import RowCode
 from workers import time_limits
-from workers.bulk.prefetch import ahead
+from workers.bulk.prefetch import prefetch
 from workers.inference import row_isolation
 from workers.inference.batching.forward import Beat, Meter, Row, RowError
 from workers.inference.batching.tokenization import Item, Reading, slices
@@ -42,7 +42,7 @@ class Sweep:
 
     def groups(self, texts: Sequence[Item], *, beat: Beat) -> Iterator[dict[int, Row]]:
         """The same, some rows at a time by their text's place, for who keeps less than rows."""
-        with ahead(self._readings(texts)) as groups:
+        with prefetch(self._readings(texts)) as groups:
             for group in groups:
                 rows = {
                     place: Row.of(reading, numbers=self._numbers)

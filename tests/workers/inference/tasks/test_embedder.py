@@ -281,7 +281,7 @@ def test_what_beat_raises_stops_the_work_at_once(folder: Path) -> None:
     with pytest.raises(LeaseLost):
         answers(embedder, some_texts(500), beat=beat)
     assert len(beats) == 1
-    assert "ahead" not in [thread.name for thread in threading.enumerate()]
+    assert "prefetch" not in [thread.name for thread in threading.enumerate()]
     texts = some_texts(5)
     found = [each for each in answers(embedder, texts) if isinstance(each, Embedding)]
     assert_near([each.vector for each in found], plain(folder, texts))

@@ -1,4 +1,4 @@
-"""Holding a lease: what is renewed, what is given back, and what counts as a death."""
+"""A held lease is renewed; the way its work ends decides if it counts as a crash."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SHORT = timedelta(seconds=0.15)
 STALL = timedelta(seconds=60)
 
 
-class Panic(BaseException):
-    """As those of extensions in Rust: no ``Exception``."""
+class RustPanic(BaseException):
+    """As a panic of a Rust extension: no ``Exception``."""
 
 
 def keep(renew: Callable[[], str | None]) -> Keeper:
@@ -57,7 +57,7 @@ def test_work_stops_when_its_lease_is_void() -> None:
             keeper.beat()
 
 
-def test_work_goes_on_when_a_renewal_fails_once() -> None:
+def test_work_continues_when_one_renewal_fails() -> None:
     faults = iter([ValueError("whatever it is")])
     renewed = threading.Event()
 
@@ -92,10 +92,10 @@ def context(workshop: Workshop) -> Context:
         (OSError(errno.ENOSPC, "No space left on device"), 1, 0),
         (LeaseLost("taken over"), 0, 0),
         (TypeError("a bug"), 0, 1),
-        (Panic("a library gave up"), 0, 1),
+        (RustPanic("a library gave up"), 0, 1),
     ],
 )
-def test_only_an_error_that_will_not_pass_counts_like_a_death(
+def test_only_an_error_that_is_not_transient_counts_as_a_crash(
     workshop: Workshop, context: Context, fault: BaseException, failures: int, crashes: int
 ) -> None:
     job_id = workshop.ledger.accept()
@@ -106,7 +106,7 @@ def test_only_an_error_that_will_not_pass_counts_like_a_death(
     assert (job.step_error is None) == isinstance(fault, LeaseLost)
 
 
-def test_a_job_whose_planning_always_raises_fails_and_says_why(
+def test_a_job_whose_planning_always_raises_fails_with_the_reason(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.ledger.accept()
@@ -119,7 +119,7 @@ def test_a_job_whose_planning_always_raises_fails_and_says_why(
     assert "TypeError: a bug (tried 5 times)" in (job.error_message or "")
 
 
-def test_a_request_to_end_the_process_is_passed_on_and_is_no_fault(
+def test_a_request_to_end_the_process_is_raised_again_and_is_no_fault(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.ledger.accept()
