@@ -1,8 +1,9 @@
-"""Checkpoints go to the object store beside the training, and count only when they are whole.
+"""Upload of checkpoints while the training runs; a checkpoint counts only when it is complete.
 
-Each host uploads what its own processes wrote and records that as a part. Rank 0 waits for all
-parts, writes the manifest, which names every file with its hash, and then, under the run's fence,
-the row that makes the checkpoint count. Whatever dies in between leaves objects that nobody reads.
+Promises P3 and P7. Each host uploads the files of its own processes and records them as a part.
+Rank 0 waits for all parts and writes the manifest, which names every file with its hash. Then it
+writes, under the run's fence, the row that makes the checkpoint count. A process that dies in
+between leaves objects that no row points at.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from workers.context import Context
 
 log = structlog.get_logger()
 
-PATIENCE = 60.0
-"""Seconds that a record of a checkpoint waits for Postgres."""
+POSTGRES_SECONDS = 60.0
+"""How long a transaction about a checkpoint waits for Postgres."""
 
-PAUSE = 0.2
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Written:
-    """A checkpoint as the program told of it."""
+class WrittenCheckpoint:
+    """A checkpoint that the program has written to this host's disk."""
 
     step: int
     folder: Path
@@ -48,81 +49,83 @@ class Written:
     best: bool
 
 
-class Uploader:
-    """Uploads checkpoints in the order they are given, in a thread of its own."""
+class CheckpointUploader:
+    """Uploads checkpoints in order, in a background thread."""
 
-    def __init__(self, held: RankLease, *, folder: Path, context: Context) -> None:
-        self._held = held
+    def __init__(self, lease: RankLease, *, folder: Path, context: Context) -> None:
+        self._lease = lease
         self._folder = folder
         self._context = context
-        self._waiting: queue.Queue[Written | None] = queue.Queue()
+        self._queue: queue.Queue[WrittenCheckpoint | None] = queue.Queue()
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._thread.start()
 
-    def add(self, written: Written) -> None:
-        """Take a checkpoint on; the program may delete its own copy from now on."""
-        copy = self._folder / "uploads" / f"{written.step}"
+    def add(self, checkpoint: WrittenCheckpoint) -> None:
+        """Queue a checkpoint; hard links let the program delete its own folder."""
+        copy = self._folder / "uploads" / f"{checkpoint.step}"
         if copy.exists():
             return
         try:
-            shutil.copytree(written.folder, copy, copy_function=os.link)
-        except OSError as error:  # a program that was not heard in time has deleted it
-            log.warning("a checkpoint is left out", step=written.step, error=str(error)[:500])
+            shutil.copytree(checkpoint.folder, copy, copy_function=os.link)
+        except OSError as error:  # the program has deleted it: its message was read too late
+            log.warning("a checkpoint is left out", step=checkpoint.step, error=str(error)[:500])
             shutil.rmtree(copy, ignore_errors=True)
             return
-        self._waiting.put(Written(written.step, copy, written.metric, written.best))
+        self._queue.put(
+            WrittenCheckpoint(checkpoint.step, copy, checkpoint.metric, checkpoint.best)
+        )
 
     def finish(self, *, until: float) -> bool:
-        """Upload what waits, until a monotonic time; whether all of it is stored."""
-        self._waiting.put(None)
+        """Upload the queued checkpoints until a monotonic time; ``True`` if all are stored."""
+        self._queue.put(None)
         self._thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Stop at the next file; what is not whole never counts."""
+        """Stop at the next file; an incomplete checkpoint never counts."""
         self._given_up.set()
-        self._waiting.put(None)
+        self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (written := self._waiting.get()) is not None and not self._given_up.is_set():
+        while (checkpoint := self._queue.get()) is not None and not self._given_up.is_set():
             try:
-                self._store(written)
+                self._store(checkpoint)
             except LeaseLost as lost:
                 log.info("checkpoints stop", reason=lost.message)
                 return
-            except (
-                Exception
-            ):  # a full bucket must not end the training: the next one may go through
-                log.exception("a checkpoint could not be stored", step=written.step)
+            except Exception:  # a full bucket must not end the training: the next upload may pass
+                log.exception("a checkpoint could not be stored", step=checkpoint.step)
             finally:
-                shutil.rmtree(written.folder, ignore_errors=True)
+                shutil.rmtree(checkpoint.folder, ignore_errors=True)
 
-    def _store(self, written: Written) -> None:
-        held = self._held
-        prefix = f"jobs/{held.job_id}/checkpoints/{written.step:09d}-{held.fence}"
+    def _store(self, checkpoint: WrittenCheckpoint) -> None:
+        lease = self._lease
+        prefix = f"jobs/{lease.job_id}/checkpoints/{checkpoint.step:09d}-{lease.fence}"
         files = bundles.upload(
             self._context.store,
-            written.folder,
-            prefix=f"{prefix}/rank-{held.rank}",
+            checkpoint.folder,
+            prefix=f"{prefix}/rank-{lease.rank}",
             beat=self._check,
         )
-        self._patiently(lambda s: ledger.add_part(s, held, step=written.step, files=files))
-        if held.rank == 0:
-            self._complete(written, prefix=prefix)
+        self._patiently(lambda s: ledger.add_part(s, lease, step=checkpoint.step, files=files))
+        if lease.rank == 0:
+            self._complete(checkpoint, prefix=prefix)
 
-    def _complete(self, written: Written, *, prefix: str) -> None:
-        parts = self._all_parts(written.step)
+    def _complete(self, checkpoint: WrittenCheckpoint, *, prefix: str) -> None:
+        parts = self._all_parts(checkpoint.step)
         if parts is None:
-            log.warning("a checkpoint is left out: not every host has its part", step=written.step)
+            log.warning(
+                "a checkpoint is left out: not every host has its part", step=checkpoint.step
+            )
             return
         files = [file for part in parts for file in part.files]
         manifest = {
-            "job": self._held.job_id,
-            "run": self._held.fence,
-            "step": written.step,
-            "metric": written.metric,
+            "job": self._lease.job_id,
+            "run": self._lease.fence,
+            "step": checkpoint.step,
+            "metric": checkpoint.metric,
             "files": files,
         }
         data = json.dumps(manifest, indent=1).encode()
@@ -132,41 +135,43 @@ class Uploader:
         self._patiently(
             lambda session: ledger.complete(
                 session,
-                self._held,
-                step=written.step,
-                metric=written.metric,
-                best=written.best,
+                self._lease,
+                step=checkpoint.step,
+                metric=checkpoint.metric,
+                best=checkpoint.best,
                 manifest_key=key,
                 manifest_sha256=hashlib.sha256(data).hexdigest(),
                 size=bundles.size(files),
             )
         )
-        log.info("checkpoint stored", job_id=self._held.job_id, step=written.step)
+        log.info("checkpoint stored", job_id=self._lease.job_id, step=checkpoint.step)
         self._delete_old()
 
     def _all_parts(self, step: int) -> list[CheckpointPart] | None:
-        """Every host's part; ``None`` once a host has gone on to a later one without this."""
+        """The parts of all hosts; ``None`` once a host has a later checkpoint but not this one."""
         while True:
             self._check()
             parts: list[CheckpointPart] = self._patiently(
-                lambda session: checkpoints.parts(session, self._held.run_id, step)
+                lambda session: checkpoints.parts(session, self._lease.run_id, step)
             )
-            if len(parts) == self._held.machines:
+            if len(parts) == self._lease.machines:
                 return parts
-            if self._patiently(lambda s: checkpoints.has_later_part(s, self._held.run_id, step)):
+            if self._patiently(lambda s: checkpoints.has_later_part(s, self._lease.run_id, step)):
                 return None
-            time.sleep(PAUSE)
+            time.sleep(POLL_SECONDS)
 
     def _delete_old(self) -> None:
-        spec = self._held.spec
+        spec = self._lease.spec
         assert isinstance(spec, kinds.FinetuneSpec)
-        doomed: list[tuple[int, list[str]]] = self._patiently(
-            lambda session: _doomed(session, self._held, keep=spec.train.keep_checkpoints)
+        dispensable: list[tuple[int, list[str]]] = self._patiently(
+            lambda session: _dispensable_objects(
+                session, self._lease, keep=spec.train.keep_checkpoints
+            )
         )
-        ids = [checkpoint_id for checkpoint_id, _ in doomed]
+        ids = [checkpoint_id for checkpoint_id, _ in dispensable]
         if ids:
-            self._patiently(lambda session: ledger.mark_deleted(session, self._held, ids))
-        for _, keys in doomed:
+            self._patiently(lambda session: ledger.mark_deleted(session, self._lease, ids))
+        for _, keys in dispensable:
             for key in keys:
                 self._context.store.delete(key)
 
@@ -175,14 +180,16 @@ class Uploader:
             raise LeaseLost("the rank is over")
 
     def _patiently(self, work: Any) -> Any:
-        return database.patiently(self._context.sessions, work, seconds=PATIENCE)
+        return database.patiently(self._context.sessions, work, seconds=POSTGRES_SECONDS)
 
 
-def _doomed(session: Session, held: RankLease, *, keep: int) -> list[tuple[int, list[str]]]:
-    """Checkpoints that need not be kept, with the keys of their objects."""
-    found = []
-    for old in checkpoints.dispensable(session, held.job_id, keep=keep):
+def _dispensable_objects(
+    session: Session, lease: RankLease, *, keep: int
+) -> list[tuple[int, list[str]]]:
+    """Checkpoints that are no longer needed, with the keys of their objects."""
+    dispensable = []
+    for old in checkpoints.dispensable(session, lease.job_id, keep=keep):
         parts = checkpoints.parts(session, old.run_id, old.step)
         keys = [str(file["key"]) for part in parts for file in part.files]
-        found.append((old.id, [*keys, old.manifest_key]))
-    return found
+        dispensable.append((old.id, [*keys, old.manifest_key]))
+    return dispensable

@@ -1,4 +1,4 @@
-"""A host as it presents itself, and its presence in the ledger."""
+"""What a training host presents to control, and its record in the ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workers.gang import program
 log = structlog.get_logger()
 
 REPLACED = 74
-"""Exit status of an agent under whose name another one was started."""
+"""Exit status of an agent whose host name another agent has taken over."""
 
 LOCAL_ADDRESS = "127.0.0.1"
 POSTGRES = 5432
@@ -37,32 +37,32 @@ def name(settings: Settings) -> str:
 
 
 def accelerators() -> int:
-    """How many accelerators training may take here; 0: it runs on the CPU."""
+    """Number of accelerators that training may use here; 0: it runs on the CPU."""
     return len(devices.here())
 
 
 def processes(settings: Settings) -> int:
-    """Processes of one rank: the setting, or one per accelerator, or one."""
+    """Training processes on this host: the setting, else one per accelerator, else one."""
     return settings.host_processes or accelerators() or 1
 
 
 def folder(settings: Settings) -> Path:
-    """Where runs keep their work on this host."""
-    usual = Path(tempfile.gettempdir()) / f"nightshift-{name(settings)}"
-    return Path(settings.host_folder) if settings.host_folder else usual
+    """The folder of this host's work folders."""
+    default = Path(tempfile.gettempdir()) / f"nightshift-{name(settings)}"
+    return Path(settings.host_folder) if settings.host_folder else default
 
 
 def present(settings: Settings) -> Presented:
-    """What an agent that starts now says of its host."""
-    found = devices.here()
+    """The host's record as an agent writes it at its start."""
+    accelerator_ids = devices.here()
     shares = settings.host_shares_pool or None
     return Presented(
         name=name(settings),
         incarnation=secrets.token_hex(8),
         pool=settings.host_pool,
         address=settings.host_address or reachable_at(settings),
-        devices=len(found),
-        device=f"cuda:{','.join(found)}" if found else "cpu",
+        devices=len(accelerator_ids),
+        device=f"cuda:{','.join(accelerator_ids)}" if accelerator_ids else "cpu",
         memory_bytes=psutil.virtual_memory().total,
         shares_pool=shares,
         sharing=settings.host_sharing if shares else None,
@@ -70,7 +70,7 @@ def present(settings: Settings) -> Presented:
 
 
 def reachable_at(settings: Settings) -> str:
-    """The address of this machine on its way to Postgres, which every other host reaches too."""
+    """The address of this machine on the route to Postgres, which every other host reaches too."""
     url = sa.make_url(settings.database_url)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # UDP: nothing is sent
         try:
@@ -81,7 +81,7 @@ def reachable_at(settings: Settings) -> str:
 
 
 def clean(host: Presented, *, settings: Settings) -> None:
-    """End what an earlier agent of this name left behind, and empty its folder."""
+    """End the programs of an earlier agent of this name and remove their work folders."""
     ended = program.end_leftovers(host=host.name, incarnation=host.incarnation)
     if ended:
         log.warning("programs of an earlier agent were ended", processes=ended)
@@ -95,17 +95,17 @@ class HostRecord:
     host: Presented
 
     def arrive(self, session: Session) -> None:
-        """Take the name over from an earlier agent."""
+        """Record the host; takes the name over from an earlier agent."""
         hosts.arrive(session, self.host)
 
     def beat(self, session: Session) -> None:
-        """Renew the record; an agent under whose name another one was started ends itself."""
+        """Renew the record; an agent whose name another one has taken over ends itself."""
         if not hosts.beat(session, self.host):
             log.error("another agent was started under this host's name; ending")
             os._exit(REPLACED)
 
     def drain(self, session: Session) -> None:
-        """Take no more ranks; the one that is there makes a checkpoint."""
+        """Take no more ranks; a running rank saves a checkpoint and stops."""
         hosts.drain(session, name=self.host.name, incarnation=self.host.incarnation)
 
     def leave(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""One program of a rank, from its start to its end: told, logged, stopped, or found hung."""
+"""Monitoring of one program of a rank: reads its messages and log, stops it, detects a stall."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 from jobs.decisions.run_verdict import Outcome
 from workers.context import Context
-from workers.gang.checkpoint_upload import Uploader, Written
-from workers.gang.program import Program, Told
-from workers.gang.rank_lease import Attendance
-from workers.gang.reporter import Report
+from workers.gang.checkpoint_upload import CheckpointUploader, WrittenCheckpoint
+from workers.gang.program import Message, Program
+from workers.gang.rank_lease import HeldRank
+from workers.gang.reporter import Reporter
 
-TICK = 0.1
+POLL_SECONDS = 0.1
 
 UNUSABLE = "checkpoint_unusable"
-"""The code of a rank that could not go on from its checkpoint."""
+"""The code of a rank that could not resume from its checkpoint."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a program ended."""
+class RankEnding:
+    """How a rank, or one of its programs, ended."""
 
     outcome: Outcome
     exit_code: int | None = None
@@ -29,99 +29,99 @@ class Ending:
     error: str | None = None
 
 
-class Unfinished(Exception):
-    """A program of a rank ended in another way than well."""
+class ProgramUnfinished(Exception):
+    """A program of a rank failed, stalled or was stopped."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: RankEnding) -> None:
         super().__init__(ending.outcome)
         self.ending = ending
 
 
-class Watch:
-    """Watches a program. ``uploader`` takes its checkpoints; without one it makes none."""
+class ProgramMonitor:
+    """Monitors one program. ``uploader`` takes its checkpoints; ``None``: it writes none."""
 
     def __init__(
         self,
         program: Program,
-        attendance: Attendance,
+        held: HeldRank,
         *,
         folder: Path,
-        report: Report,
-        uploader: Uploader | None,
+        reporter: Reporter,
+        uploader: CheckpointUploader | None,
         context: Context,
     ) -> None:
         self._program = program
-        self._attendance = attendance
+        self._held = held
         self._folder = folder
-        self._report = report
+        self._reporter = reporter
         self._uploader = uploader
         self._settings = context.settings
-        self._fault: Told | None = None
+        self._fault: Message | None = None
         self._progress_at = time.monotonic()
         self._kill_at: float | None = None
         self._stopped = False
         self._unusable: str | None = None
 
-    def run(self) -> Ending:
-        """Return when the program has ended. Raises ``LeaseLost``, with the program killed."""
+    def run(self) -> RankEnding:
+        """Return when the program has ended. Raises ``LeaseLost`` once the program is killed."""
         try:
-            while (ending := self._look()) is None:
-                time.sleep(TICK)
+            while (ending := self._poll()) is None:
+                time.sleep(POLL_SECONDS)
         finally:
             self._program.kill()
-            self._listen()
-            self._report.write(now=True)
+            self._read_messages()
+            self._reporter.write(now=True)
         return ending
 
-    def _look(self) -> Ending | None:
+    def _poll(self) -> RankEnding | None:
         code = self._program.ended()
-        self._listen()
-        self._report.write()
+        self._read_messages()
+        self._reporter.write()
         if code is not None:
             return self._ending(code)
-        self._attendance.beat()
-        if self._attendance.orders.stop == "now" or self._is_past_grace():
-            return Ending(Outcome.ENDED, error=self._attendance.orders.stop_reason)
-        if self._attendance.orders.stop == "checkpoint" and self._kill_at is None:
+        self._held.beat()
+        if self._held.orders.stop == "now" or self._is_past_grace():
+            return RankEnding(Outcome.ENDED, error=self._held.orders.stop_reason)
+        if self._held.orders.stop == "checkpoint" and self._kill_at is None:
             if self._uploader is None:
-                return Ending(Outcome.STOPPED)
+                return RankEnding(Outcome.STOPPED)
             (self._folder / "stop").touch()
             self._kill_at = time.monotonic() + self._settings.train_grace_seconds
-        silent = time.monotonic() - self._progress_at
-        if silent > self._settings.train_stall_seconds:
-            return Ending(Outcome.STALLED, error=self._tail())
+        silent_seconds = time.monotonic() - self._progress_at
+        if silent_seconds > self._settings.train_stall_seconds:
+            return RankEnding(Outcome.STALLED, error=self._tail())
         return None
 
-    def _listen(self) -> None:
-        self._report.log(self._program.log_lines())
-        facts = self._program.told()
-        self._report.take(facts)
-        for fact in facts:
+    def _read_messages(self) -> None:
+        self._reporter.log(self._program.log_lines())
+        messages = self._program.messages()
+        self._reporter.take(messages)
+        for message in messages:
             self._progress_at = time.monotonic()
-            self._attendance.progress()
-            match fact["type"]:
+            self._held.progress()
+            match message["type"]:
                 case "phase":
-                    self._attendance.phase = str(fact["phase"])
+                    self._held.phase = str(message["phase"])
                 case "fault":
-                    self._fault = fact
+                    self._fault = message
                 case "unusable":
-                    self._unusable = str(fact["reason"])
+                    self._unusable = str(message["reason"])
                 case "stopped":
                     self._stopped = True
                 case "checkpoint" if self._uploader is not None:
-                    self._uploader.add(_written(fact, self._folder))
+                    self._uploader.add(_checkpoint(message, self._folder))
 
-    def _ending(self, code: int) -> Ending:
+    def _ending(self, code: int) -> RankEnding:
         if self._fault is not None:
-            words = str(self._fault["message"])
-            return Ending(Outcome.FAULT, code, code=str(self._fault["code"]), error=words)
+            text = str(self._fault["message"])
+            return RankEnding(Outcome.FAULT, code, code=str(self._fault["code"]), error=text)
         if self._unusable is not None:
-            return Ending(Outcome.UNREADY, code, code=UNUSABLE, error=self._unusable)
+            return RankEnding(Outcome.UNREADY, code, code=UNUSABLE, error=self._unusable)
         if code == 0:
-            return Ending(Outcome.DONE, code)
-        if self._stopped:  # told, because a launcher reports any failure of its processes as 1
-            return Ending(Outcome.STOPPED, code)
-        return Ending(Outcome.CRASHED, code, error=self._tail())
+            return RankEnding(Outcome.DONE, code)
+        if self._stopped:  # by message, because a launcher reports every failure as exit code 1
+            return RankEnding(Outcome.STOPPED, code)
+        return RankEnding(Outcome.CRASHED, code, error=self._tail())
 
     def _is_past_grace(self) -> bool:
         return self._kill_at is not None and time.monotonic() > self._kill_at
@@ -130,10 +130,10 @@ class Watch:
         return "\n".join(self._program.tail)
 
 
-def _written(fact: Told, folder: Path) -> Written:
-    return Written(
-        step=int(fact["step"]),
-        folder=folder / "checkpoints" / str(fact["folder"]),
-        metric=fact.get("metric"),
-        best=bool(fact.get("best")),
+def _checkpoint(message: Message, folder: Path) -> WrittenCheckpoint:
+    return WrittenCheckpoint(
+        step=int(message["step"]),
+        folder=folder / "checkpoints" / str(message["folder"]),
+        metric=message.get("metric"),
+        best=bool(message.get("best")),
     )

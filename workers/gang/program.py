@@ -1,8 +1,8 @@
-"""The training program of one rank as its agent sees it: start it, listen to it, end it.
+"""A program of one rank as a child process of its agent: start it, read its messages, kill it.
 
-The program runs in a session of its own and dies with the agent: the kernel kills the launcher when
-the agent dies, and the program asks the same for itself. What it tells comes through files, since a
-launcher passes no pipes on.
+The program runs in its own session and dies with the agent: the kernel kills the launcher when the
+agent dies, and the program asks for the same. Its messages come through files
+(``workers.training.messages``), because a launcher passes no pipes on.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ log = structlog.get_logger()
 
 INCARNATION = "NIGHTSHIFT_HOST_INCARNATION"
 HOST = "NIGHTSHIFT_HOST_NAME"
-"""Variables by which an agent knows the programs of its predecessors."""
+"""Environment variables by which an agent finds the programs of its predecessors."""
 
 TAIL_LINES = 80
-"""A launcher alone takes forty to say that its processes have failed."""
-READ = 2**20
+"""Lines of log kept for an error message; a launcher alone writes forty when a process fails."""
+READ_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
 
-Told = dict[str, Any]
+Message = dict[str, Any]
 
 
 class Program:
-    """One running program, its log and what it tells."""
+    """One running program, its log and its messages."""
 
     def __init__(
         self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
     ) -> None:
-        told = folder / "told"
-        told.mkdir(exist_ok=True)
+        messages = folder / "told"
+        messages.mkdir(exist_ok=True)
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._log = _Lines(log, position=log.stat().st_size if log.exists() else 0)
-        self._told = told
-        self._files = {  # what an earlier program told in this folder was heard then
-            path: _Lines(path, position=path.stat().st_size) for path in told.glob("*.jsonl")
+        self._log = _LineReader(log, position=log.stat().st_size if log.exists() else 0)
+        self._message_folder = messages
+        self._files = {  # messages of an earlier program in this folder have been read
+            path: _LineReader(path, position=path.stat().st_size)
+            for path in messages.glob("*.jsonl")
         }
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
@@ -65,7 +66,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The launcher's, and its session's."""
+        """The process id of the launcher, which leads its session."""
         return self._process.pid
 
     def ended(self) -> int | None:
@@ -73,42 +74,44 @@ class Program:
         return self._process.poll()
 
     def log_lines(self) -> list[str]:
-        """Whole lines written since the last call; once it has ended, all that is left."""
+        """Complete lines written since the last call; after the program's end, all the rest."""
         lines = list(self._log.new(ended=self.ended() is not None))
         self.tail.extend(lines)
         return lines
 
-    def told(self) -> list[Told]:
-        """What all its processes told since the last call, in order of each."""
+    def messages(self) -> list[Message]:
+        """Messages written since the last call, in order within each process."""
         ended = self.ended() is not None
-        for path in sorted(self._told.glob("*.jsonl")):
-            self._files.setdefault(path, _Lines(path))
-        return [fact for lines in self._files.values() for fact in _facts(lines.new(ended=ended))]
+        for path in sorted(self._message_folder.glob("*.jsonl")):
+            self._files.setdefault(path, _LineReader(path))
+        return [
+            message for lines in self._files.values() for message in _parsed(lines.new(ended=ended))
+        ]
 
     def kill(self) -> None:
-        """SIGKILL to the launcher, its session and all that descends from it; wait for the end."""
-        doomed = _descendants(self.pid)
-        for process in doomed:
+        """Send SIGKILL to the launcher, its session and all descendants; wait for their end."""
+        descendants = _descendants(self.pid)
+        for process in descendants:
             _kill(process)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        psutil.wait_procs(doomed, timeout=10)
+        psutil.wait_procs(descendants, timeout=10)
 
 
 def end_leftovers(*, host: str, incarnation: str) -> int:
-    """Kill programs that an earlier agent of this host left behind; their number."""
-    found = [
+    """Kill the programs that earlier agents of this host left behind; returns their number."""
+    leftovers = [
         process for process in psutil.process_iter() if _is_of_another(process, host, incarnation)
     ]
-    for process in found:
+    for process in leftovers:
         _kill(process)
-    psutil.wait_procs(found, timeout=10)
-    return len(found)
+    psutil.wait_procs(leftovers, timeout=10)
+    return len(leftovers)
 
 
-class _Lines:
-    """A growing file, line by line."""
+class _LineReader:
+    """Reads a growing file line by line."""
 
     def __init__(self, path: Path, *, position: int = 0) -> None:
         self._path = path
@@ -116,13 +119,13 @@ class _Lines:
         self._rest = b""
 
     def new(self, *, ended: bool) -> Iterator[str]:
-        """Lines that have become whole since the last call, so much at a time.
+        """Lines completed since the last call, from at most one block of the file.
 
-        Everything, with a last line that has no end, once its writer has ended.
+        Once the writer has ended: all blocks, and a last line without a newline.
         """
         while block := self._block():
             *whole, self._rest = (self._rest + block).split(b"\n")
-            if len(self._rest) > READ:  # a line without end is cut
+            if len(self._rest) > READ_BYTES:  # an endless line is cut
                 whole, self._rest = [*whole, self._rest], b""
             yield from map(_text, whole)
             if not ended:
@@ -135,7 +138,7 @@ class _Lines:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)
-                block = file.read(READ)
+                block = file.read(READ_BYTES)
         except FileNotFoundError:
             return b""
         self._position += len(block)
@@ -143,19 +146,19 @@ class _Lines:
 
 
 def _text(line: bytes) -> str:
-    """What a terminal would show of a line that a progress bar wrote over and over."""
+    """The last state of a line that a progress bar has overwritten, as a terminal shows it."""
     return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
 
 
-def _facts(lines: Iterator[str]) -> Iterator[Told]:
+def _parsed(lines: Iterator[str]) -> Iterator[Message]:
     for line in lines:
         try:
-            fact = json.loads(line)
+            message = json.loads(line)
         except ValueError:
-            log.warning("a program told something that is not JSON", line=line[:200])
+            log.warning("a program wrote a message that is not JSON", line=line[:200])
             continue
-        if isinstance(fact, dict) and "type" in fact:
-            yield fact
+        if isinstance(message, dict) and "type" in message:
+            yield message
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -1,7 +1,8 @@
-"""The end of a job that went well: its result is stored, compared, registered, in one transaction.
+"""Publication of a run's result: upload, comparison with the incumbent, then one transaction.
 
-The candidate and what the alias points to are evaluated by the same program on the same rows. If
-the alias moves meanwhile, the comparison is made again with what it points to then.
+The transaction registers the version, moves the alias and ends the job. The candidate and the
+incumbent, which is the alias's version, are evaluated by the same program on the same rows. If the
+alias moves meanwhile, the comparison is repeated with the new incumbent.
 """
 
 from __future__ import annotations
@@ -35,141 +36,139 @@ from jobs.queries import chunks
 from jobs.results import reports
 from workers.context import Context
 from workers.gang import validation_share, workfolder
-from workers.gang.monitor import Ending, Unfinished
-from workers.gang.rank_lease import Attendance
+from workers.gang.monitor import ProgramUnfinished, RankEnding
+from workers.gang.rank_lease import HeldRank
 
 log = structlog.get_logger()
 
-COMPARISONS = 3
-"""Times that a candidate is compared anew because the alias was moved meanwhile."""
+MAX_COMPARISONS = 3
+"""Comparisons of one candidate, which is compared again when its alias has moved."""
 
-PATIENCE = 120.0
+POSTGRES_SECONDS = 120.0
 CANDIDATE, INCUMBENT = "candidate", "incumbent"
 ADAPTER = "adapter_config.json"
 
-Report = dict[str, Any]
-"""An evaluation, or one for each split; see docs/training.md."""
+EvaluationReport = dict[str, Any]
+"""The report of an evaluation, or one for each split; see docs/training.md."""
 
-Evaluate = Callable[[str, dict[str, Path]], dict[str, Report]]
-"""Runs the evaluate program on a split for named model folders; a report for each."""
+Evaluate = Callable[[str, dict[str, Path]], dict[str, EvaluationReport]]
+"""Runs the evaluation program on a split for named model folders; a report for each."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The two numbers that decide about an alias."""
+    """The values of the metric that decide about an alias."""
 
     promote: Promote
     metric: str
     value: float
     incumbent: int | None
     incumbent_value: float | None
-    incumbent_fault: str | None = None  # why the incumbent has no number
+    incumbent_fault: str | None = None  # why the incumbent has no value
 
 
 class AliasMoved(Exception):
-    """Somebody moved the alias between the comparison and the commit."""
+    """The alias has moved between the comparison and the commit."""
 
 
-def check_name(held: RankLease, *, context: Context) -> None:
-    """Raise ``JobFailure`` for a name that cannot have the version, before hours are spent."""
-    spec = _finetune(held)
+def check_name(lease: RankLease, *, context: Context) -> None:
+    """Raise ``JobFailure``, before hours of training, for a name that cannot take the version."""
+    spec = _finetune(lease)
     with context.sessions.begin() as session:
-        ledger.check_task(session, spec.model, task=spec.task, project_id=held.project_id)
+        ledger.check_task(session, spec.model, task=spec.task, project_id=lease.project_id)
 
 
-def finish_training(
-    folder: Path, attendance: Attendance, *, evaluate: Evaluate, context: Context
-) -> None:
+def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context: Context) -> None:
     """Store and register the result, and end the job. Raises ``LeaseLost``, ``OSError``."""
-    held = attendance.held
-    spec = _finetune(held)
-    prefix = f"models/{held.project_id}/{spec.model}/{held.job_id}-{held.fence}"
-    files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=attendance.check)
+    lease = held.lease
+    spec = _finetune(lease)
+    prefix = f"models/{lease.project_id}/{spec.model}/{lease.job_id}-{lease.fence}"
+    files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=held.check)
     report = json.loads((folder / "report.json").read_bytes())
-    kept = reports.stored(context.store, report, key=_report_key(held))
+    stored_report = reports.stored(context.store, report, key=_report_key(lease))
     steps = json.loads((folder / "steps.json").read_bytes())
-    lineage = _lineage(folder, held, context=context)
+    lineage = _lineage(folder, lease, context=context)
     signature = signatures.read(folder / "result")
-    for _ in range(COMPARISONS):
-        compared = _compare(folder, held, report=report, evaluate=evaluate, context=context)
+    for _ in range(MAX_COMPARISONS):
+        comparison = _compare(folder, lease, report=report, evaluate=evaluate, context=context)
         try:
             database.patiently(
                 context.sessions,
                 lambda session: _commit(
                     session,
-                    held,
+                    lease,
                     files=files,
-                    report=kept,
+                    report=stored_report,
                     steps=steps,
                     lineage=lineage,
                     signature=signature,
-                    compared=compared,  # noqa: B023 - called before the loop goes on
+                    comparison=comparison,  # noqa: B023 - called before the loop goes on
                 ),
-                seconds=PATIENCE,
+                seconds=POSTGRES_SECONDS,
             )
         except AliasMoved:
             continue
         return
-    raise OSError(f"the alias of {spec.model} was moved {COMPARISONS} times during comparisons")
+    raise OSError(f"the alias of {spec.model} was moved {MAX_COMPARISONS} times during comparisons")
 
 
 def finish_evaluation(
-    folder: Path, attendance: Attendance, *, evaluate: Evaluate, context: Context
+    folder: Path, held: HeldRank, *, evaluate: Evaluate, context: Context
 ) -> None:
-    """End an evaluation with its report."""
-    held = attendance.held
+    """End an evaluation job with its report."""
+    lease = held.lease
     report = evaluate("test", {"model": folder / "base"})["model"]
-    kept = reports.stored(context.store, report, key=_report_key(held))
-    output = {**kept, "rows": report["rows"]}
+    stored_report = reports.stored(context.store, report, key=_report_key(lease))
+    output = {**stored_report, "rows": report["rows"]}
     database.patiently(
         context.sessions,
-        lambda session: runs.succeed(session, held, output=output),
-        seconds=PATIENCE,
+        lambda session: runs.succeed(session, lease, output=output),
+        seconds=POSTGRES_SECONDS,
     )
 
 
-def _report_key(held: RankLease) -> str:
-    """Of this run: what a run that has been lost wrote is never pointed to."""
-    return f"reports/{held.project_id}/{held.job_id}-{held.fence}.json"
+def _report_key(lease: RankLease) -> str:
+    """The key has the run's fence, so that a lost run's report is never the job's."""
+    return f"reports/{lease.project_id}/{lease.job_id}-{lease.fence}.json"
 
 
-def _finetune(held: RankLease) -> FinetuneSpec:
-    assert isinstance(held.spec, FinetuneSpec)
-    return held.spec
+def _finetune(lease: RankLease) -> FinetuneSpec:
+    assert isinstance(lease.spec, FinetuneSpec)
+    return lease.spec
 
 
 def _commit(
     session: Session,
-    held: RankLease,
+    lease: RankLease,
     *,
     files: list[File],
-    report: Report,
+    report: EvaluationReport,
     steps: dict[str, int | None],
     lineage: dict[str, Any],
     signature: Signature | None,
-    compared: Comparison | None,
+    comparison: Comparison | None,
 ) -> None:
-    spec = _finetune(held)
-    ranks.confirm(session, held)
+    spec = _finetune(lease)
+    ranks.confirm(session, lease)
     version = ledger.register(
         session,
-        project_id=held.project_id,
+        project_id=lease.project_id,
         name=spec.model,
         task=spec.task,
         kind="adapter" if any(file["path"] == ADAPTER for file in files) else "full",
-        base=held.model_pinned or spec.base,
+        base=lease.model_pinned or spec.base,
         files=files,
         metrics=report["report"],
         lineage=lineage,
         signature=signature,
-        job_id=held.job_id,
+        job_id=lease.job_id,
     )
     promotion = None
-    if compared is not None:
-        promotion = _promote(session, held, compared, version=version)
+    if comparison is not None:
+        promotion = _decide_promotion(session, lease, comparison, version=version)
     runs.succeed(
         session,
-        held,
+        lease,
         output={
             "model": f"{spec.model}@{version}",
             "version": version,
@@ -177,145 +176,150 @@ def _commit(
             **report,
             "promotion": promotion,
             "bytes": bundles.size(files),
-            "rows": held.dataset["splits"]["train"]["rows"],
+            "rows": lease.dataset["splits"]["train"]["rows"],
         },
     )
 
 
-def _promote(
-    session: Session, held: RankLease, compared: Comparison, *, version: int
+def _decide_promotion(
+    session: Session, lease: RankLease, comparison: Comparison, *, version: int
 ) -> dict[str, Any]:
-    name, promote = _finetune(held).model, compared.promote
-    incumbent = _rated(name, compared)
+    name, promote = _finetune(lease).model, comparison.promote
+    incumbent = _incumbent_rating(name, comparison)
     decision = promotion.decide(
         alias=promote.alias,
-        metric=compared.metric,
+        metric=comparison.metric,
         margin=promote.margin,
-        candidate=RatedVersion(f"{name}@{version}", compared.value),
+        candidate=RatedVersion(f"{name}@{version}", comparison.value),
         incumbent=incumbent,
     )
-    numbers: dict[str, Any] = {
+    record: dict[str, Any] = {
         "alias": promote.alias,
-        "metric": compared.metric,
+        "metric": comparison.metric,
         "margin": promote.margin,
-        "value": compared.value,
-        "incumbent_value": compared.incumbent_value,
+        "value": comparison.value,
+        "incumbent_value": comparison.incumbent_value,
         "promoted": decision.promoted,
         "reason": decision.reason,
     }
-    kept = ledger.record_promotion(
+    recorded = ledger.record_promotion(
         session,
-        project_id=held.project_id,
+        project_id=lease.project_id,
         name=name,
         version=version,
-        expected_incumbent=compared.incumbent,
-        job_id=held.job_id,
-        **numbers,
+        expected_incumbent=comparison.incumbent,
+        job_id=lease.job_id,
+        **record,
     )
-    if not kept:
+    if not recorded:
         raise AliasMoved
-    shown = {  # JSON knows no NaN
+    finite = {  # JSON has no NaN
         name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in numbers.items()
+        for name, value in record.items()
     }
-    return {**shown, "incumbent": incumbent.version if incumbent else None}
+    return {**finite, "incumbent": incumbent.version if incumbent else None}
 
 
-def _rated(name: str, compared: Comparison) -> RatedVersion | UnratedVersion | None:
-    if compared.incumbent is None or compared.incumbent_value is None:
+def _incumbent_rating(name: str, comparison: Comparison) -> RatedVersion | UnratedVersion | None:
+    if comparison.incumbent is None or comparison.incumbent_value is None:
         return None
-    version = f"{name}@{compared.incumbent}"
-    if compared.incumbent_fault is not None:
-        return UnratedVersion(version, compared.incumbent_fault)
-    return RatedVersion(version, compared.incumbent_value)
+    version = f"{name}@{comparison.incumbent}"
+    if comparison.incumbent_fault is not None:
+        return UnratedVersion(version, comparison.incumbent_fault)
+    return RatedVersion(version, comparison.incumbent_value)
 
 
 def _compare(
-    folder: Path, held: RankLease, *, report: Report, evaluate: Evaluate, context: Context
+    folder: Path,
+    lease: RankLease,
+    *,
+    report: EvaluationReport,
+    evaluate: Evaluate,
+    context: Context,
 ) -> Comparison | None:
-    """The numbers of the candidate and of what the alias points to; ``None``: none is asked for."""
-    spec = _finetune(held)
+    """The metric of candidate and incumbent; ``None``: the job asks for no promotion."""
+    spec = _finetune(lease)
     if spec.promote is None:
         return None
-    incumbent = _incumbent(spec, held, context=context)
+    incumbent = _incumbent(spec, lease, context=context)
     metric = spec.promote.metric or spec.metric
-    if incumbent is None and spec.promote.corpus is None:  # nobody to compare with on those rows
-        rows: Report = report["test"] if "test" in report else report["validation"]
-        return Comparison(spec.promote, metric, _number(rows[metric]), None, None)
-    split = _decisive_split(folder, held)
-    measured, fault = _evaluated(
-        split, folder, held, incumbent=incumbent, evaluate=evaluate, context=context
+    if incumbent is None and spec.promote.corpus is None:  # no comparison, and no rows of its own
+        rows: EvaluationReport = report["test"] if "test" in report else report["validation"]
+        return Comparison(spec.promote, metric, _metric_value(rows[metric]), None, None)
+    split = _decisive_split(folder, lease)
+    measured, fault = _evaluate_candidates(
+        split, folder, lease, incumbent=incumbent, evaluate=evaluate, context=context
     )
-    theirs = measured.get(INCUMBENT, {})
+    incumbent_report = measured.get(INCUMBENT, {})
     return Comparison(
         promote=spec.promote,
         metric=metric,
-        value=_number(measured[CANDIDATE][metric]),
+        value=_metric_value(measured[CANDIDATE][metric]),
         incumbent=incumbent,
-        incumbent_value=None if incumbent is None else _number(theirs.get(metric)),
+        incumbent_value=None if incumbent is None else _metric_value(incumbent_report.get(metric)),
         incumbent_fault=fault,
     )
 
 
-def _evaluated(
+def _evaluate_candidates(
     split: str,
     folder: Path,
-    held: RankLease,
+    lease: RankLease,
     *,
     incumbent: int | None,
     evaluate: Evaluate,
     context: Context,
-) -> tuple[dict[str, Report], str | None]:
-    """A report for each; none for an incumbent that cannot be evaluated, and why, in words.
+) -> tuple[dict[str, EvaluationReport], str | None]:
+    """A report for each model, and the reason, in words, if the incumbent has none.
 
-    Whatever is wrong with the incumbent must not cost the candidate its training.
+    No fault of the incumbent may cost the candidate its training.
     """
     fault = None
-    with _linked(folder) as result:
+    with _with_base_linked(folder) as result:
         if incumbent is not None:
             try:
-                return _both(
-                    split, result, held, incumbent=incumbent, evaluate=evaluate, context=context
+                return _evaluate_both(
+                    split, result, lease, incumbent=incumbent, evaluate=evaluate, context=context
                 ), None
             except ModelFailure as failure:
                 fault = failure.message
-            except Unfinished as unfinished:
-                fault = _words(unfinished.ending)
+            except ProgramUnfinished as unfinished:
+                fault = _failure_reason(unfinished.ending)
                 if fault is None:
                     raise
             log.warning("the incumbent cannot be compared", reason=fault)
         return evaluate(split, {CANDIDATE: result}), fault
 
 
-def _both(
+def _evaluate_both(
     split: str,
     result: Path,
-    held: RankLease,
+    lease: RankLease,
     *,
     incumbent: int,
     evaluate: Evaluate,
     context: Context,
-) -> dict[str, Report]:
-    """Reports on the candidate and the incumbent. Raises ``ModelFailure`` and ``Unfinished``."""
-    spec, name = _finetune(held), Registered(_finetune(held).model, incumbent)
+) -> dict[str, EvaluationReport]:
+    """Reports on candidate and incumbent. Raises ``ModelFailure`` or ``ProgramUnfinished``."""
+    spec, name = _finetune(lease), Registered(_finetune(lease).model, incumbent)
     with context.sessions.begin() as session:
-        version = registry.version(session, name, project_id=held.project_id)
-        several = (version.lineage.get("spec") or {}).get("multi_label", spec.multi_label)
+        version = registry.version(session, name, project_id=lease.project_id)
+        multi_label = (version.lineage.get("spec") or {}).get("multi_label", spec.multi_label)
         task = version.task
     if task != spec.task:
         raise ModelFailure(f"it is for {task}, and the new version for {spec.task}")
-    if several != spec.multi_label:
+    if multi_label != spec.multi_label:
         given = {True: "any number of labels", False: "one label"}
         raise ModelFailure(
-            f"it gives a row {given[several]}, and the new version {given[spec.multi_label]}"
+            f"it gives a row {given[multi_label]}, and the new version {given[spec.multi_label]}"
         )
     reference = f"{name.name}@{incumbent}"
-    with context.artefacts.using(reference, project_id=held.project_id) as found:
-        return evaluate(split, {CANDIDATE: result, INCUMBENT: found})
+    with context.artefacts.using(reference, project_id=lease.project_id) as incumbent_folder:
+        return evaluate(split, {CANDIDATE: result, INCUMBENT: incumbent_folder})
 
 
-def _words(ending: Ending) -> str | None:
-    """Why an evaluation did not end well; ``None`` where that is nobody's fault."""
+def _failure_reason(ending: RankEnding) -> str | None:
+    """Why the incumbent's evaluation failed; ``None`` if the cause is not the incumbent."""
     if ending.outcome is Outcome.FAULT:
         return ending.error
     if ending.outcome is Outcome.STALLED:
@@ -327,8 +331,8 @@ def _words(ending: Ending) -> str | None:
 
 
 @contextmanager
-def _linked(folder: Path) -> Iterator[Path]:
-    """The result's folder; an adapter finds its base beside it while the block runs."""
+def _with_base_linked(folder: Path) -> Iterator[Path]:
+    """The result's folder; an adapter's base is linked into it while the block runs."""
     result = folder / "result"
     link = result / "base"
     if not (result / ADAPTER).exists():
@@ -341,36 +345,36 @@ def _linked(folder: Path) -> Iterator[Path]:
         link.unlink()
 
 
-def _incumbent(spec: FinetuneSpec, held: RankLease, *, context: Context) -> int | None:
+def _incumbent(spec: FinetuneSpec, lease: RankLease, *, context: Context) -> int | None:
     assert spec.promote is not None
     try:
         with context.sessions.begin() as session:
             alias = registry.alias(
-                session, spec.model, spec.promote.alias, project_id=held.project_id
+                session, spec.model, spec.promote.alias, project_id=lease.project_id
             )
             return alias.version
     except NotFound:
         return None
 
 
-def _decisive_split(folder: Path, held: RankLease) -> str:
-    """The rows that decide: those named for it, else those of the test, else of the validation."""
-    there = held.dataset["splits"]
+def _decisive_split(folder: Path, lease: RankLease) -> str:
+    """The split that decides: promotion, else test, else validation."""
+    splits = lease.dataset["splits"]
     for name in ("promotion", "test", "validation"):
-        if name in there:
+        if name in splits:
             return name
-    return validation_share.write(folder / "data", spec=_finetune(held), facts=there["train"])
+    return validation_share.write(folder / "data", spec=_finetune(lease), facts=splits["train"])
 
 
-def _number(value: float | None) -> float:
-    """A metric's value; null stands for one that is no number."""
+def _metric_value(value: float | None) -> float:
+    """A metric's value; a report has null for NaN and infinity."""
     return math.nan if value is None else float(value)
 
 
-def _lineage(folder: Path, held: RankLease, *, context: Context) -> dict[str, Any]:
-    """Where the version comes from: job, recipe, data with hashes, base with digest, code."""
+def _lineage(folder: Path, lease: RankLease, *, context: Context) -> dict[str, Any]:
+    """Lineage of the version: job, recipe, data with hashes, base with digest, code."""
     with context.sessions.begin() as session:
-        shards = chunks.shards(session, held.job_id)
+        shards = chunks.shards(session, lease.job_id)
     data = {
         split: {
             "fingerprint": facts.get("fingerprint"),
@@ -381,15 +385,15 @@ def _lineage(folder: Path, held: RankLease, *, context: Context) -> dict[str, An
                 if shard.split == split
             ),
         }
-        for split, facts in held.dataset["splits"].items()
+        for split, facts in lease.dataset["splits"].items()
     }
-    reference = held.model_pinned or workfolder.reference_of(held.spec)
+    reference = lease.model_pinned or workfolder.reference_of(lease.spec)
     base = folder / "base"
     return {
-        "job": held.job_id,
-        "run": held.fence,
-        "machines": held.machines,
-        "spec": held.spec.model_dump(mode="json"),
+        "job": lease.job_id,
+        "run": lease.fence,
+        "machines": lease.machines,
+        "spec": lease.spec.model_dump(mode="json"),
         "data": data,
         "base": reference and {"reference": reference, "digest": inspection.inspect(base).digest},
         "code_version": workfolder.code_version(),

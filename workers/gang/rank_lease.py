@@ -1,4 +1,4 @@
-"""Holding a rank: its lease is renewed in the background, and its orders come back with that."""
+"""A held rank: a thread renews its lease, and each renewal returns control's orders."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from jobs.ledger.ranks import Orders, RankLease
 from workers.context import Context
 from workers.lease_renewer import Keeper
 
-EVERY = timedelta(seconds=1)
-"""How often a rank asks for its orders; leases are longer."""
+RENEWAL = timedelta(seconds=1)
+"""Time between two renewals; a lease is longer, but orders should arrive soon."""
 
 NO_ORDERS = Orders(stop=None, stop_reason=None, port=None, all_ready=False)
 
 
-class Attendance:
-    """The lease on one rank. ``beat`` raises ``LeaseLost`` once there is no reason to go on."""
+class HeldRank:
+    """The lease of one rank, its phase, and the orders of control."""
 
-    def __init__(self, held: RankLease, *, context: Context) -> None:
-        self.held = held
+    def __init__(self, lease: RankLease, *, context: Context) -> None:
+        self.lease = lease
         self.phase = ranks.PREPARING
         self.orders = NO_ORDERS
         self._context = context
@@ -32,7 +32,7 @@ class Attendance:
             self._renew,
             lease=context.settings.lease,
             stall=timedelta(seconds=context.settings.stall_seconds),
-            every=min(EVERY, context.settings.lease / 3),
+            every=min(RENEWAL, context.settings.lease / 3),
         )
 
     def __enter__(self) -> Self:
@@ -48,18 +48,18 @@ class Attendance:
         self._keeper.__exit__(kind, error, trace)
 
     def beat(self) -> None:
-        """Say that the agent itself moves. Raises ``LeaseLost``."""
+        """Heartbeat of the agent. Raises ``LeaseLost``."""
         self._keeper.beat()
 
     def progress(self) -> None:
-        """Say that the rank's work moves."""
+        """Record that the rank's program makes progress; the next renewal writes it."""
         self._progress.set()
 
     def check(self) -> None:
-        """Between two pieces of work: raises ``LeaseLost`` or ``Stopped``."""
+        """Heartbeat between two steps of work. Raises ``LeaseLost`` or ``RunStopped``."""
         self.beat()
         if self.orders.stop is not None:
-            raise Stopped(self.orders.stop_reason or "asked to stop")
+            raise RunStopped(self.orders.stop_reason or "asked to stop")
 
     def _renew(self) -> str | None:
         progress = self._progress.is_set()
@@ -67,16 +67,18 @@ class Attendance:
         with self._context.sessions.begin() as session:
             orders = ranks.renew(
                 session,
-                self.held,
+                self.lease,
                 lease=self._context.settings.lease,
                 phase=self.phase,
                 progress=progress,
             )
         if orders is None:
-            return f"rank {self.held.rank} of run {self.held.fence} of {self.held.job_id} is over"
+            return (
+                f"rank {self.lease.rank} of run {self.lease.fence} of {self.lease.job_id} is over"
+            )
         self.orders = orders
         return None
 
 
-class Stopped(LeaseLost):
-    """The run was asked to stop while nothing was under way that must be saved."""
+class RunStopped(LeaseLost):
+    """The run was asked to stop while there was nothing to save."""

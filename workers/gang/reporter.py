@@ -1,4 +1,4 @@
-"""What a rank tells and logs, on its way to the ledger: gathered, written about each second."""
+"""Metrics, progress and log of a rank, buffered and written to the ledger about once a second."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jobs import database
 from jobs.ledger import ranks, telemetry
 from jobs.ledger.ranks import RankLease
 from workers.context import Context
-from workers.gang.program import Told
+from workers.gang.program import Message
 
 log = structlog.get_logger()
 
-EVERY_SECONDS = 1.0
-MOST_WAITING = 5_000
-"""Points and lines that wait for Postgres; while it is away for long, the oldest are let go."""
+WRITE_SECONDS = 1.0
+MAX_PENDING = 5_000
+"""Points and lines kept while Postgres is away; the oldest are dropped beyond that."""
 
 
-class Report:
-    """One rank's report. Rank 0 speaks for the run; every rank has a log."""
+class Reporter:
+    """Reports one rank. Rank 0 reports the run's metrics and progress; every rank has a log."""
 
-    def __init__(self, held: RankLease, *, context: Context) -> None:
-        self._held = held
+    def __init__(self, lease: RankLease, *, context: Context) -> None:
+        self._lease = lease
         self._context = context
         self._points: list[tuple[int, dict[str, float]]] = []
         self._lines: list[str] = []
@@ -32,18 +32,18 @@ class Report:
         self._step: tuple[int, int | None] | None = None
         self._written_at = 0.0
 
-    def take(self, facts: Iterable[Told]) -> None:
-        """Take what was told in, if it is this rank that speaks."""
-        if self._held.rank != 0:
+    def take(self, messages: Iterable[Message]) -> None:
+        """Buffer the metrics and progress of rank 0; messages of other ranks are ignored."""
+        if self._lease.rank != 0:
             return
-        for fact in facts:
-            if fact["type"] == "points":
-                self._points.append((int(fact["step"]), dict(fact["values"])))
-            elif fact["type"] == "progress":
-                self._step = (int(fact["step"]), fact.get("steps_total"))
+        for message in messages:
+            if message["type"] == "points":
+                self._points.append((int(message["step"]), dict(message["values"])))
+            elif message["type"] == "progress":
+                self._step = (int(message["step"]), message.get("steps_total"))
 
     def log(self, lines: list[str]) -> None:
-        """Take log lines in, up to the limit of a rank."""
+        """Buffer log lines, up to the limit of a rank."""
         kept = lines[: self._lines_left]
         self._lines += kept
         self._lines_left -= len(kept)
@@ -51,8 +51,8 @@ class Report:
             self._lines.append("... this rank's log goes on, but no more of it is kept")
 
     def write(self, *, now: bool = False) -> None:
-        """Write what has gathered, if a second has passed. Raises ``LeaseLost``."""
-        if not now and time.monotonic() - self._written_at < EVERY_SECONDS:
+        """Write the buffers, if a second has passed or ``now``. Raises ``LeaseLost``."""
+        if not now and time.monotonic() - self._written_at < WRITE_SECONDS:
             return
         self._written_at = time.monotonic()
         try:
@@ -60,13 +60,13 @@ class Report:
             self._write_progress()
         except database.MAY_PASS as error:
             log.warning("a rank's report waits", error=str(error))
-            del self._points[:-MOST_WAITING], self._lines[:-MOST_WAITING]
+            del self._points[:-MAX_PENDING], self._lines[:-MAX_PENDING]
 
     def _write_log(self) -> None:
-        """Apart from the rest: the last words of a rank that is over are kept."""
+        """In its own transaction: the last log lines of a rank that is over are kept."""
         if self._lines:
             with self._context.sessions.begin() as session:
-                telemetry.add_log_lines(session, self._held, self._lines)
+                telemetry.add_log_lines(session, self._lease, self._lines)
             self._lines = []
 
     def _write_progress(self) -> None:
@@ -74,8 +74,8 @@ class Report:
             return
         with self._context.sessions.begin() as session:
             if self._points:
-                telemetry.add_points(session, self._held, self._points)
+                telemetry.add_points(session, self._lease, self._points)
             if self._step is not None:
                 step, total = self._step
-                ranks.tell_progress(session, self._held, step=step, steps_total=total)
+                ranks.tell_progress(session, self._lease, step=step, steps_total=total)
         self._points, self._step = [], None

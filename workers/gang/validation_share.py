@@ -1,7 +1,7 @@
-"""The validation share of a job's training rows as a split of its own, for the evaluate program.
+"""The validation share of a job's training rows, written as a split for the evaluation program.
 
-The training program draws the same rows in the same way: the draw is a function of the counts, the
-share and the seed.
+``workers.training.tokenized_dataset`` draws the same rows: the draw is a function of the counts,
+the share and the seed (``jobs.decisions.validation_split``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH_ROWS = 2_000
 
 
 def write(data: Path, *, spec: FinetuneSpec, facts: dict[str, Any]) -> str:
-    """Write the rows below ``data``, a batch in memory at a time; the split's name."""
+    """Write the rows below ``data``, with one batch in memory; returns the split's name."""
     stratified = spec.task is Task.CLASSIFY and not spec.multi_label
     counts = facts["labels"] if stratified else {validation_split.WHOLE: facts["rows"]}
     selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
@@ -34,8 +34,8 @@ def write(data: Path, *, spec: FinetuneSpec, facts: dict[str, Any]) -> str:
                 for batch in file.iter_batches(batch_size=BATCH_ROWS):
                     targets = batch["target"].to_pylist()
                     strata = [
-                        str(each) if stratified else validation_split.WHOLE for each in targets
+                        str(target) if stratified else validation_split.WHOLE for target in targets
                     ]
-                    taken = pa.array([selector.take(stratum) for stratum in strata])
-                    writer.write_table(pa.Table.from_batches([batch]).filter(taken))
+                    selected = pa.array([selector.take(stratum) for stratum in strata])
+                    writer.write_table(pa.Table.from_batches([batch]).filter(selected))
     return NAME

@@ -1,4 +1,4 @@
-"""An installation with training hosts: what a test kills, it starts again."""
+"""An installation with two training hosts. A test that kills a process starts it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.installation import Installation
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import tiny_classifier
-from tests.workers.gang.building import Trainer
+from tests.workers.gang.trainer import Trainer
 
 
 @pytest.fixture(scope="package")

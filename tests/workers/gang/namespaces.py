@@ -1,4 +1,4 @@
-"""Hosts with addresses of their own on one machine: network namespaces on a bridge.
+"""Several hosts on one machine, each with its own address: network namespaces on a bridge.
 
 The bridge's own address stands for the machine with the servers. Postgres and Valkey listen on the
 loopback alone, so a forwarder passes connections on to them, as a load balancer would.
@@ -21,7 +21,7 @@ BLOCK = 2**16
 
 
 def are_possible() -> bool:
-    """Whether this machine lets us make them: root, iproute2, and a kernel that has them."""
+    """Whether this process may create namespaces: root, iproute2, and a kernel that has them."""
     if os.getuid() != 0 or shutil.which("ip") is None:
         return False
     probe = f"ns-probe-{os.getpid()}"
@@ -37,14 +37,14 @@ class Namespace:
 
     name: str
     address: str
-    link: str  # the bridge's end of its cable
+    link: str  # the veth device on the bridge
 
     def command(self, arguments: list[str]) -> list[str]:
-        """The same command with this host's network."""
+        """The command as run in this host's network."""
         return ["ip", "netns", "exec", self.name, *arguments]
 
     def cut_off(self) -> None:
-        """Pull the cable: nothing passes any more, and nobody is told."""
+        """Pull the cable: packets are dropped, and no connection is closed."""
         _ip("link", "set", self.link, "down")
 
     def join(self) -> None:
@@ -54,7 +54,7 @@ class Namespace:
 
 @contextlib.contextmanager
 def network(count: int) -> Iterator[list[Namespace]]:
-    """A bridge with so many hosts on it."""
+    """A bridge with ``count`` hosts on it."""
     tag = f"{os.getpid() % 100_000}"
     bridge = f"nsb{tag}"
     _ip("link", "add", bridge, "type", "bridge")

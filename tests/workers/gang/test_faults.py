@@ -1,4 +1,4 @@
-"""Everything that can die during a training, killed for real; the weights must not notice."""
+"""Each process that can die during a training is killed; the final weights stay the same (P7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.states import RunState
 from tests.support.installation import Installation
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
-from tests.workers.gang.building import Trainer
+from tests.workers.gang.trainer import Trainer
 from workers.gang.program import HOST
 
 pytestmark = pytest.mark.long
@@ -22,7 +22,7 @@ LONG = {"epochs": 20, "evaluate_steps": 100, "checkpoint_steps": 25}
 
 @pytest.fixture(scope="module")
 def undisturbed(trainer: Trainer) -> str:
-    """The weights when nothing goes wrong."""
+    """The final weights of an undisturbed training."""
     job_id = trainer.submit(train=LONG)
     trainer.succeeded(job_id)
     return trainer.weights(job_id)
@@ -30,7 +30,7 @@ def undisturbed(trainer: Trainer) -> str:
 
 @pytest.fixture
 def job(trainer: Trainer, undisturbed: str) -> str:  # noqa: ARG001 - it warms up
-    """The same training, under way, with a checkpoint stored."""
+    """The same training while it runs, with a checkpoint stored."""
     job_id = trainer.submit(train=LONG)
     trainer.wait_for_checkpoint(job_id)
     return job_id
@@ -67,10 +67,10 @@ def test_a_killed_agent_takes_its_program_with_it(
     trainer: Trainer, job: str, undisturbed: str
 ) -> None:
     (rank,) = trainer.live_ranks(job)
-    doomed = programs(rank.host)
-    assert doomed
+    running = programs(rank.host)
+    assert running
     trainer.hosts[rank.host].send(signal.SIGKILL)
-    wait_until(lambda: not any(process.is_running() for process in doomed), seconds=30)
+    wait_until(lambda: not any(process.is_running() for process in running), seconds=30)
     trainer.start(rank.host)
     trainer.succeeded(job)
     assert trainer.runs(job)[0].state is RunState.LOST
@@ -107,7 +107,7 @@ def test_servers_that_die_in_the_middle_do_not_stop_the_training(
     assert trainer.weights(job) == undisturbed
 
 
-def test_a_control_process_that_dies_is_not_missed(
+def test_a_control_process_that_dies_changes_nothing(
     installation: Installation, trainer: Trainer, job: str, undisturbed: str
 ) -> None:
     control = next(

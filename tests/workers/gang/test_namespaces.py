@@ -1,4 +1,4 @@
-"""Three hosts, each with a network and an address of its own, and real gloo across them."""
+"""Three hosts, each in its own network, and real gloo between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.support.installation import Installation
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
-from tests.workers.gang.building import Trainer
 from tests.workers.gang.namespaces import SERVERS, Namespace, are_possible, forwarded, network
+from tests.workers.gang.trainer import Trainer
 
 pytestmark = [
     pytest.mark.long,

@@ -1,4 +1,4 @@
-"""A program as its agent sees it: nothing that it says is lost, nothing of it outlives its end."""
+"""A program of a rank: no message or log line is lost, and no process outlives its end."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_end_of_a_long_log_is_in_the_tail_once_the_program_has_ended(start: 
     assert running.tail[-1] == "ValueError: the last word"
 
 
-def test_last_words_without_an_end_of_line_are_heard(start: Start) -> None:
+def test_a_last_line_without_a_newline_is_read(start: Start) -> None:
     running = start(
         "import os, sys; sys.stderr.write('fatal: no'); sys.stderr.flush(); os._exit(3)"
     )
@@ -122,17 +122,17 @@ def test_last_words_without_an_end_of_line_are_heard(start: Start) -> None:
     assert running.log_lines() == []
 
 
-def test_a_line_without_end_is_cut_and_not_gathered_for_ever(start: Start) -> None:
+def test_an_endless_line_is_cut(start: Start) -> None:
     running = start(
-        f"import sys; sys.stdout.write('x' * {3 * program.READ}); print(); print('end')"
+        f"import sys; sys.stdout.write('x' * {3 * program.READ_BYTES}); print(); print('end')"
     )
     _end(running)
     lines = [line for _ in range(9) for line in running.log_lines()]
     assert lines[-1] == "end"
-    assert sum(map(len, lines[:-1])) == 3 * program.READ
+    assert sum(map(len, lines[:-1])) == 3 * program.READ_BYTES
 
 
-def test_told_lines_arrive_whole_from_every_process(start: Start, tmp_path: Path) -> None:
+def test_messages_arrive_whole_from_every_process(start: Start, tmp_path: Path) -> None:
     running = start(
         """
         import pathlib, time
@@ -145,50 +145,50 @@ def test_told_lines_arrive_whole_from_every_process(start: Start, tmp_path: Path
         time.sleep(600)
         """
     )
-    told: list[dict[str, object]] = []
+    messages: list[dict[str, object]] = []
 
-    def heard() -> int:
-        told.extend(running.told())
-        return len(told)
+    def received() -> int:
+        messages.extend(running.messages())
+        return len(messages)
 
-    wait_until(lambda: heard() == 2)
-    assert [fact["type"] for fact in told] == ["phase", "phase"]
+    wait_until(lambda: received() == 2)
+    assert [message["type"] for message in messages] == ["phase", "phase"]
     (tmp_path / "go").touch()
-    wait_until(lambda: heard() == 3)
-    assert told[-1] == {"type": "progress", "step": 1}
+    wait_until(lambda: received() == 3)
+    assert messages[-1] == {"type": "progress", "step": 1}
 
 
-def test_everything_that_was_told_is_heard_at_the_end(start: Start) -> None:
+def test_all_messages_are_read_once_the_program_has_ended(start: Start) -> None:
     running = start(
         """
         import json
-        with open("told/0.jsonl", "w") as told:
+        with open("told/0.jsonl", "w") as file:
             for step in range(40_000):
-                told.write(json.dumps({"type": "progress", "step": step, "of": "x" * 30}) + "\\n")
-            told.write(json.dumps({"type": "done"}) + "\\n")
+                file.write(json.dumps({"type": "progress", "step": step, "of": "x" * 30}) + "\\n")
+            file.write(json.dumps({"type": "done"}) + "\\n")
         """
     )
     _end(running)
-    assert running.told()[-1] == {"type": "done"}
+    assert running.messages()[-1] == {"type": "done"}
 
 
 @pytest.mark.parametrize("line", ["not json", "[1, 2]", "3", "null", "", '{"step": 1}'])
-def test_what_is_told_in_no_known_form_is_passed_over(start: Start, line: str) -> None:
-    told = json.dumps(line + '\n{"type": "done"}\n')
-    running = start(f"open('told/0.jsonl', 'w').write({told})")
+def test_a_line_that_is_no_message_is_skipped(start: Start, line: str) -> None:
+    lines = json.dumps(line + '\n{"type": "done"}\n')
+    running = start(f"open('told/0.jsonl', 'w').write({lines})")
     _end(running)
-    assert running.told() == [{"type": "done"}]
+    assert running.messages() == [{"type": "done"}]
 
 
-def test_what_an_earlier_program_told_and_logged_is_not_heard_again(start: Start) -> None:
-    """The evaluate program follows the training program in the same folder."""
+def test_messages_and_log_of_an_earlier_program_are_not_read_again(start: Start) -> None:
+    """The evaluation program follows the training program in the same folder."""
     first = start("print('first'); open('told/0.jsonl', 'w').write('{\"type\": \"stopped\"}\\n')")
     _end(first)
-    assert first.told() == [{"type": "stopped"}]
+    assert first.messages() == [{"type": "stopped"}]
     assert first.log_lines() == ["first"]
     second = start("print('second'); open('told/0.jsonl', 'a').write('{\"type\": \"done\"}\\n')")
     _end(second)
-    assert second.told() == [{"type": "done"}]
+    assert second.messages() == [{"type": "done"}]
     assert second.log_lines() == ["second"]
 
 
@@ -244,7 +244,7 @@ def test_kill_ends_children_whose_launcher_has_ended_before(start: Start, tmp_pa
     wait_until(lambda: not _lives(pid))
 
 
-def test_a_program_that_ignores_sigterm_is_killed_all_the_same(start: Start) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(start: Start) -> None:
     running = start(
         f"import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); {SLEEP}"
     )
@@ -283,7 +283,7 @@ def test_the_program_dies_with_its_agent(tmp_path: Path) -> None:
     wait_until(lambda: not _lives(pid))
 
 
-def test_what_an_earlier_agent_of_this_host_left_behind_is_ended(start: Start) -> None:
+def test_programs_of_an_earlier_agent_of_this_host_are_killed(start: Start) -> None:
     left = start(SLEEP, name="left", **{HOST: "me-4711", INCARNATION: "old"})
     ours = start(SLEEP, name="ours", **{HOST: "me-4711", INCARNATION: "new"})
     other = start(SLEEP, name="other", **{HOST: "other-4711", INCARNATION: "old"})

@@ -1,4 +1,4 @@
-"""A better model takes the alias, a worse one does not, and a bulk job uses what took it."""
+"""A better model takes the alias, a worse one does not, and a bulk job uses the alias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.states import JobState
-from tests.workers.gang.building import Trainer, jsonl, labelled
+from tests.workers.gang.trainer import Trainer, jsonl, labelled
 
 pytestmark = pytest.mark.long
 
@@ -16,13 +16,13 @@ BAD = {"max_steps": 1, "learning_rate": 1e-6, "evaluate_steps": 1}
 
 
 def promotion(trainer: Trainer, train: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """What became of the alias after a fine-tune with this recipe."""
+    """The promotion that the output of a fine-tune with this recipe reports."""
     promote = {"alias": "champion", "metric": "accuracy"}
     job_id = trainer.submit(train=train, model="contest", promote=promote, **fields)
     output = trainer.succeeded(job_id).job.output
     assert output is not None
-    found: dict[str, Any] = output["promotion"]
-    return found
+    decision: dict[str, Any] = output["promotion"]
+    return decision
 
 
 def test_only_a_better_model_takes_the_alias_and_a_bulk_job_uses_it(trainer: Trainer) -> None:
@@ -48,5 +48,5 @@ def test_only_a_better_model_takes_the_alias_and_a_bulk_job_uses_it(trainer: Tra
     assert view.job.state is JobState.SUCCEEDED, trainer.logs()
     assert view.job.model_pinned == "contest@2"
     answers = [row["label"] for row in installation.results(job_id)]
-    right = sum(answer == label for answer, (_, label) in zip(answers, rows, strict=True))
-    assert right > 40
+    correct = sum(answer == label for answer, (_, label) in zip(answers, rows, strict=True))
+    assert correct > 40

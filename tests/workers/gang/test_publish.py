@@ -1,6 +1,6 @@
-"""The end of a fine-tune on the real ledger: what is registered, and who has the alias afterwards.
+"""Publication on a real ledger: the registered version and the alias after a fine-tune.
 
-The evaluate program is stood in for by its numbers, or by the way in which it ended.
+In place of the evaluation program a function returns values or raises its ending.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
-from tests.workers.gang.standing import Standing
+from tests.workers.gang.gang_setup import GangSetup
 from workers.gang import publish
-from workers.gang.monitor import Ending, Unfinished
-from workers.gang.rank_lease import Attendance
+from workers.gang.monitor import ProgramUnfinished, RankEnding
+from workers.gang.rank_lease import HeldRank
 
 REPORT = {"validation": {"macro_f1": 0.9, "rows": 2}}
 
@@ -41,21 +41,21 @@ def ledger(fresh_database: Databases) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def standing(ledger: Ledger, tmp_path: Path) -> Iterator[Standing]:
-    standing = Standing(ledger, tmp_path)
-    yield standing
-    standing.training.clear()
+def setup(ledger: Ledger, tmp_path: Path) -> Iterator[GangSetup]:
+    setup = GangSetup(ledger, tmp_path)
+    yield setup
+    setup.training.clear()
 
 
-def incumbent(standing: Standing, *, alias: str = "champion", **facts: Any) -> int:
+def incumbent(setup: GangSetup, *, alias: str = "champion", **facts: Any) -> int:
     """A version of ``news`` that the alias points to."""
-    folder = standing.home / "incumbent"
+    folder = setup.home / "incumbent"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text("{}")
     values: dict[str, Any] = {"task": "classify", "lineage": {}, "metrics": {}, **facts}
     prefix = f"models/{PROJECT}/news/incumbent"
-    files = bundles.upload(standing.store, folder, prefix=prefix)
-    with standing.ledger.sessions.begin() as session:
+    files = bundles.upload(setup.store, folder, prefix=prefix)
+    with setup.ledger.sessions.begin() as session:
         version = registry.register(
             session,
             project_id=PROJECT,
@@ -70,11 +70,11 @@ def incumbent(standing: Standing, *, alias: str = "champion", **facts: Any) -> i
     return version
 
 
-def candidate(standing: Standing, **fields: Any) -> RankLease:
+def candidate(setup: GangSetup, **fields: Any) -> RankLease:
     """Rank 0 of a fine-tune whose program has ended well, with its folder."""
     spec = {"base": None, "architecture": "textcnn", "model": "news", **fields}
-    [held] = standing.gang(**({"promote": {}} | spec))
-    folder = standing.folder(held)
+    [lease] = setup.gang(**({"promote": {}} | spec))
+    folder = setup.folder(lease)
     (folder / "result").mkdir()
     (folder / "result" / "config.json").write_text("{}")
     (folder / "report.json").write_text(json.dumps(REPORT))
@@ -85,162 +85,162 @@ def candidate(standing: Standing, **fields: Any) -> RankLease:
     ]
     table = pa.Table.from_pylist(rows, TRAINING_SCHEMA)
     pq.write_table(table, folder / "data" / "train" / "000000.parquet")
-    return held
+    return lease
 
 
-def finished(standing: Standing, held: RankLease, evaluate: publish.Evaluate) -> dict[str, Any]:
-    """The job's output."""
-    context = standing.context(artefact_cache=str(standing.home / "cache"))
-    with Attendance(held, context=context) as attendance:
-        publish.finish_training(
-            standing.folder(held), attendance, evaluate=evaluate, context=context
-        )
-    job = standing.ledger.job(held.job_id)
+def finished(setup: GangSetup, lease: RankLease, evaluate: publish.Evaluate) -> dict[str, Any]:
+    """The job's output after its publication."""
+    context = setup.context(artefact_cache=str(setup.home / "cache"))
+    with HeldRank(lease, context=context) as held:
+        publish.finish_training(setup.folder(lease), held, evaluate=evaluate, context=context)
+    job = setup.ledger.job(lease.job_id)
     assert job.state is JobState.SUCCEEDED
     assert job.output is not None
     return dict(job.output)
 
 
-def numbers(**values: float | None) -> publish.Evaluate:
-    """An evaluation that gives each model its number."""
+def evaluates_to(**values: float | None) -> publish.Evaluate:
+    """An evaluation that returns these values of the metric, by model."""
     return lambda _, models: {name: {"macro_f1": values[name]} for name in models}
 
 
-def ends(ending: Ending) -> publish.Evaluate:
-    """An evaluation that ends so where an incumbent is among the models."""
+def fails_for_incumbent(ending: RankEnding) -> publish.Evaluate:
+    """An evaluation that ends like this if the incumbent is among the models."""
 
     def evaluate(_: str, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
         if "incumbent" in models:
-            raise Unfinished(ending)
+            raise ProgramUnfinished(ending)
         return {"candidate": {"macro_f1": 0.9}}
 
     return evaluate
 
 
-def holder(standing: Standing) -> int:
-    with standing.ledger.sessions.begin() as session:
+def holder(setup: GangSetup) -> int:
+    with setup.ledger.sessions.begin() as session:
         return lookup.alias(session, "news", "champion", project_id=PROJECT).version
 
 
-def test_the_output_has_the_steps_as_numbers(standing: Standing) -> None:
-    output = finished(standing, candidate(standing, promote=None), numbers())
+def test_the_output_has_the_steps_as_integers(setup: GangSetup) -> None:
+    output = finished(setup, candidate(setup, promote=None), evaluates_to())
     assert (output["steps"], output["best_step"]) == (40, 20)
     assert output["promotion"] is None
 
 
-@pytest.mark.parametrize(("theirs", "version"), [(0.8, 2), (0.95, 1), (None, 1)])
-def test_the_alias_moves_to_what_is_better_than_a_number(
-    standing: Standing, theirs: float | None, version: int
+@pytest.mark.parametrize(("incumbent_value", "version"), [(0.8, 2), (0.95, 1), (None, 1)])
+def test_the_alias_moves_only_to_a_candidate_with_a_better_value(
+    setup: GangSetup, incumbent_value: float | None, version: int
 ) -> None:
-    incumbent(standing)
-    evaluate = numbers(candidate=0.9, incumbent=theirs)
-    promotion = finished(standing, candidate(standing), evaluate)["promotion"]
+    incumbent(setup)
+    evaluate = evaluates_to(candidate=0.9, incumbent=incumbent_value)
+    promotion = finished(setup, candidate(setup), evaluate)["promotion"]
     assert promotion["promoted"] is (version == 2)
     assert promotion["incumbent"] == "news@1"
-    assert promotion["incumbent_value"] == theirs
-    assert holder(standing) == version
+    assert promotion["incumbent_value"] == incumbent_value
+    assert holder(setup) == version
 
 
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
         (
-            Ending(Outcome.FAULT, 65, code="unknown_label", error="it lacks the label 'poetry'"),
+            RankEnding(
+                Outcome.FAULT, 65, code="unknown_label", error="it lacks the label 'poetry'"
+            ),
             "it lacks the label 'poetry'",
         ),
-        (Ending(Outcome.CRASHED, 1, error="Traceback\nIndexError: 7\n"), "IndexError: 7"),
-        (Ending(Outcome.CRASHED, -9), "exit code -9"),
-        (Ending(Outcome.STALLED), "stood still"),
+        (RankEnding(Outcome.CRASHED, 1, error="Traceback\nIndexError: 7\n"), "IndexError: 7"),
+        (RankEnding(Outcome.CRASHED, -9), "exit code -9"),
+        (RankEnding(Outcome.STALLED), "stood still"),
     ],
 )
 def test_an_incumbent_that_cannot_be_evaluated_keeps_the_alias(
-    standing: Standing, ending: Ending, reason: str
+    setup: GangSetup, ending: RankEnding, reason: str
 ) -> None:
-    incumbent(standing)
-    output = finished(standing, candidate(standing), ends(ending))
+    incumbent(setup)
+    output = finished(setup, candidate(setup), fails_for_incumbent(ending))
     assert output["model"] == "news@2"
     promotion = output["promotion"]
     assert not promotion["promoted"]
     assert promotion["incumbent"] == "news@1"
     assert (promotion["value"], promotion["incumbent_value"]) == (0.9, None)
     assert reason in promotion["reason"]
-    assert holder(standing) == 1
+    assert holder(setup) == 1
 
 
-def test_an_incumbent_whose_files_are_gone_keeps_the_alias(standing: Standing) -> None:
-    incumbent(standing)
-    for stored in list(standing.store.listing()):
-        standing.store.delete(stored.key)
-    promotion = finished(standing, candidate(standing), numbers(candidate=0.9))["promotion"]
+def test_an_incumbent_whose_files_are_gone_keeps_the_alias(setup: GangSetup) -> None:
+    incumbent(setup)
+    for stored in list(setup.store.listing()):
+        setup.store.delete(stored.key)
+    promotion = finished(setup, candidate(setup), evaluates_to(candidate=0.9))["promotion"]
     assert not promotion["promoted"]
     assert "news@1" in promotion["reason"]
-    assert holder(standing) == 1
+    assert holder(setup) == 1
 
 
 def test_an_incumbent_for_several_labels_is_not_compared_with_one_for_one(
-    standing: Standing,
+    setup: GangSetup,
 ) -> None:
-    incumbent(standing, lineage={"spec": {"multi_label": True}})
-    promotion = finished(standing, candidate(standing), numbers(candidate=0.9))["promotion"]
+    incumbent(setup, lineage={"spec": {"multi_label": True}})
+    promotion = finished(setup, candidate(setup), evaluates_to(candidate=0.9))["promotion"]
     assert not promotion["promoted"]
     assert "any number of labels" in promotion["reason"]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.ENDED])
-def test_an_evaluation_that_was_ended_is_no_fault_of_the_incumbents(
-    standing: Standing, outcome: Outcome
+def test_an_evaluation_that_was_stopped_is_no_fault_of_the_incumbent(
+    setup: GangSetup, outcome: Outcome
 ) -> None:
-    incumbent(standing)
-    with pytest.raises(Unfinished):
-        finished(standing, candidate(standing), ends(Ending(outcome)))
-    assert holder(standing) == 1
+    incumbent(setup)
+    with pytest.raises(ProgramUnfinished):
+        finished(setup, candidate(setup), fails_for_incumbent(RankEnding(outcome)))
+    assert holder(setup) == 1
 
 
-def test_a_candidate_that_cannot_be_evaluated_is_not_registered(standing: Standing) -> None:
+def test_a_candidate_that_cannot_be_evaluated_is_not_registered(setup: GangSetup) -> None:
     def evaluate(_: str, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
-        raise Unfinished(Ending(Outcome.CRASHED, 1, error=f"{len(models)} models"))
+        raise ProgramUnfinished(RankEnding(Outcome.CRASHED, 1, error=f"{len(models)} models"))
 
-    incumbent(standing)
-    with pytest.raises(Unfinished):
-        finished(standing, candidate(standing), evaluate)
-    with standing.ledger.sessions.begin() as session:
+    incumbent(setup)
+    with pytest.raises(ProgramUnfinished):
+        finished(setup, candidate(setup), evaluate)
+    with setup.ledger.sessions.begin() as session:
         newest = lookup.version(session, Registered("news"), project_id=PROJECT)
         assert newest.version == 1
 
 
-def test_a_name_that_got_another_task_meanwhile_fails_the_job(standing: Standing) -> None:
-    held = candidate(standing)
-    incumbent(standing, task="generate")
+def test_a_name_that_has_another_task_by_now_fails_the_job(setup: GangSetup) -> None:
+    lease = candidate(setup)
+    incumbent(setup, task="generate")
     with pytest.raises(JobFailure, match="a name has one task") as raised:
-        publish.check_name(held, context=standing.context())
+        publish.check_name(lease, context=setup.context())
     assert raised.value.code == "name_has_another_task"
     with pytest.raises(JobFailure, match="versions for generate"):
-        finished(standing, held, numbers(candidate=0.9))
+        finished(setup, lease, evaluates_to(candidate=0.9))
 
 
-def test_a_large_table_is_an_object_and_the_row_points_to_it(standing: Standing) -> None:
-    held = candidate(standing, promote=None)
+def test_a_large_table_is_an_object_and_the_row_points_to_it(setup: GangSetup) -> None:
+    lease = candidate(setup, promote=None)
     confusion = [[place % 7 for place in range(400)] for _ in range(400)]
     report = {"validation": {"rows": 9, "loss": 0.5, "labels": ["a", "b"], "confusion": confusion}}
-    (standing.folder(held) / "report.json").write_text(json.dumps(report))
-    output = finished(standing, held, numbers())
+    (setup.folder(lease) / "report.json").write_text(json.dumps(report))
+    output = finished(setup, lease, evaluates_to())
     assert output["report"] == {"validation": report["validation"] | {"confusion": None}}
-    stored = standing.store.get(output["report_object"]["key"])
+    stored = setup.store.get(output["report_object"]["key"])
     assert json.loads(stored) == report
     assert output["report_object"]["bytes"] == len(stored)
-    with standing.ledger.sessions.begin() as session:
+    with setup.ledger.sessions.begin() as session:
         version = lookup.version(session, Registered("news"), project_id=PROJECT)
         assert version.metrics == output["report"]
 
 
-def test_a_small_report_stays_in_its_row(standing: Standing) -> None:
-    output = finished(standing, candidate(standing, promote=None), numbers())
+def test_a_small_report_stays_in_its_row(setup: GangSetup) -> None:
+    output = finished(setup, candidate(setup, promote=None), evaluates_to())
     assert output["report"] == REPORT
     assert "report_object" not in output
 
 
-def test_who_lost_the_run_registers_nothing(standing: Standing) -> None:
-    held = candidate(standing)
-    standing.training.lose(held)
+def test_a_rank_that_lost_its_run_registers_nothing(setup: GangSetup) -> None:
+    lease = candidate(setup)
+    setup.training.lose(lease)
     with pytest.raises(LeaseLost):
-        finished(standing, held, numbers(candidate=0.9))
+        finished(setup, lease, evaluates_to(candidate=0.9))

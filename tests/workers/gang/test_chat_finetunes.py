@@ -1,4 +1,4 @@
-"""A fine-tune of a chat model from conversations to a bulk job, which reads as it was trained."""
+"""A fine-tune of a chat model, and a bulk job that uses it as it was trained (promise P13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.states import JobState
 from jobs.tables import Job
 from tests.support.installation import jsonl as texts
 from tests.support.tiny_writers import tiny_generator
-from tests.workers.gang.building import Trainer, jsonl, labelled
+from tests.workers.gang.trainer import Trainer, jsonl, labelled
 
 ANSWERS = {"one": "un", "two": "deux", "three": "trois", "four": "quatre"}
 RECIPE = {"epochs": 40, "batch_rows": 8, "learning_rate": 1e-2, "evaluate_steps": 80}
@@ -32,7 +32,7 @@ def ended(trainer: Trainer, job_id: str) -> Job:
 
 
 def outputs(trainer: Trainer, **fields: Any) -> tuple[list[str | None], Job]:
-    """What a bulk job wrote, in order, and the job."""
+    """The outputs of a bulk job, in order, and the job."""
     options = {"max_new_tokens": 12, **fields}
     job_id = trainer.installation.submit(
         texts(ANSWERS), kind="generate", model="chatty@1", generate=options
@@ -63,13 +63,13 @@ def test_a_version_is_used_as_it_was_trained(trainer: Trainer, tmp_path: Path) -
 
     pool = installation.start_role("pool")
     try:
-        said, job = outputs(trainer)
-        assert said == list(ANSWERS.values())
+        answers, job = outputs(trainer)
+        assert answers == list(ANSWERS.values())
         assert job.reading is not None
         assert job.reading["model"] == "chatty@1"
         assert job.reading["warnings"] == []
-        said, job = outputs(trainer, chat=False)
-        assert said != list(ANSWERS.values())
+        answers, job = outputs(trainer, chat=False)
+        assert answers != list(ANSWERS.values())
         assert job.reading is not None
         assert [warning.split()[0] for warning in job.reading["warnings"]] == ["chat"]
     finally:

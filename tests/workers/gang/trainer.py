@@ -1,4 +1,4 @@
-"""Training jobs for tests: small corpora, specs with sane defaults, and looking at what became."""
+"""Training jobs for tests: small corpora, specs with defaults, and queries of their results."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ WORDS = {
 
 
 def labelled(rows: int = 240) -> list[tuple[str, str]]:
-    """So many texts that can be told apart, with their labels."""
+    """Labelled texts whose labels a tiny model can learn."""
     names = list(WORDS)
-    found = []
+    corpus = []
     for number in range(rows):
         label = names[number % len(names)]
         words = WORDS[label]
         text = f"the {words[number % 4]} {words[(number // 4) % 4]} number {number}"
-        found.append((text, label))
-    return found
+        corpus.append((text, label))
+    return corpus
 
 
 def jsonl(rows: Iterable[tuple[str, str]]) -> bytes:
@@ -42,7 +42,7 @@ def jsonl(rows: Iterable[tuple[str, str]]) -> bytes:
 
 
 class Trainer:
-    """An installation, and short words for training on it."""
+    """Submits, watches and queries training jobs of an installation."""
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
@@ -72,27 +72,27 @@ class Trainer:
     def succeeded(self, job_id: str, *, seconds: float = 180) -> JobView:
         """The job, which must succeed."""
         view = self.installation.wait(job_id, seconds=seconds)
-        assert view.job.state is JobState.SUCCEEDED, f"{self.told(job_id)}\n{self.logs()}"
+        assert view.job.state is JobState.SUCCEEDED, f"{self.history(job_id)}\n{self.logs()}"
         return view
 
     def logs(self) -> str:
         """The end of every log."""
         return self.installation.logs()
 
-    def told(self, job_id: str) -> str:
-        """What happened to a job, for a failing test."""
+    def history(self, job_id: str) -> str:
+        """The events of a job, for the message of a failing test."""
         with self.installation.sessions.begin() as session:
-            history = session.scalars(
+            events = session.scalars(
                 sa.select(Event).where(Event.job_id == job_id).order_by(Event.id)
             )
-            return "\n".join(f"{event.type} {event.data}" for event in history)
+            return "\n".join(f"{event.type} {event.data}" for event in events)
 
     def wait_for_step(self, job_id: str, step: int, *, seconds: float = 120) -> None:
-        """Return once the live run is that far."""
+        """Return once the live run has reached the step."""
         wait_until(lambda: self._step(job_id) >= step, seconds=seconds, every=0.05)
 
     def wait_for_checkpoint(self, job_id: str, *, past: int = 0, seconds: float = 120) -> None:
-        """Return once a checkpoint behind a step is complete."""
+        """Return once a checkpoint after step ``past`` is complete."""
         wait_until(
             lambda: any(each.step > past for each in self.checkpoints(job_id)),
             seconds=seconds,
@@ -117,7 +117,7 @@ class Trainer:
             return list(session.scalars(query.order_by(Checkpoint.step)))
 
     def curve(self, job_id: str, name: str = "loss") -> dict[int, float]:
-        """A series by step."""
+        """A metric's values by step."""
         with self.installation.sessions.begin() as session:
             query = sa.select(Point.step, Point.value).where(
                 Point.job_id == job_id, Point.name == name
@@ -125,7 +125,7 @@ class Trainer:
             return dict(session.execute(query.order_by(Point.step)).all())
 
     def version(self, job_id: str) -> ModelVersion:
-        """What the job has registered."""
+        """The version that the job has registered."""
         with self.installation.sessions.begin() as session:
             return session.scalars(
                 sa.select(ModelVersion).where(
@@ -159,7 +159,7 @@ class Trainer:
             return session.get_one(Checkpoint, checkpoint_id)
 
     def first_step_of(self, run: Run) -> int:
-        """The step that a run went on from."""
+        """The step that a run resumed from."""
         return self.checkpoint(run.checkpoint_id).step if run.checkpoint_id else 0
 
     def host_of(self, run: Run) -> str:
@@ -172,10 +172,10 @@ class Trainer:
         return next(each.id for each in self.checkpoints(job_id) if each.step == step)
 
     def hosts_idle(self) -> set[str]:
-        """Names of hosts that beat lately and hold nothing."""
+        """Names of hosts with a recent heartbeat and without a rank."""
         with self.installation.sessions.begin() as session:
-            lately = Host.beat_at > sa.func.now() - predicates.SILENCE
-            return set(session.scalars(sa.select(Host.name).where(Host.run_id.is_(None), lately)))
+            recent = Host.beat_at > sa.func.now() - predicates.SILENCE
+            return set(session.scalars(sa.select(Host.name).where(Host.run_id.is_(None), recent)))
 
     def _step(self, job_id: str) -> int:
         runs = self.runs(job_id)

@@ -1,4 +1,4 @@
-"""Each kind of fine-tune is paused, goes on, and ends as a model that a bulk job uses."""
+"""Each kind of fine-tune is paused and resumed, and ends as a model that a bulk job uses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from jobs.states import JobState
 from tests.support.tiny_writers import tiny_generator, tiny_translator
-from tests.workers.gang.building import Trainer, jsonl, labelled
+from tests.workers.gang.trainer import Trainer, jsonl, labelled
 
 pytestmark = pytest.mark.long
 
 ANSWERS = {"team": "sport", "galaxy": "planet", "bank": "money"}
-"""What is to be written of a text with this word."""
+"""The target of a text with this word."""
 
 
 def pairs(count: int) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ def corpus(rows: list[tuple[str, str]]) -> bytes:
 
 
 def paused_once(trainer: Trainer, job_id: str) -> str:
-    """The job, paused behind its first checkpoint and resumed; the reference of what it made."""
+    """Pause the job after its first checkpoint and resume it; returns its version's reference."""
     trainer.wait_for_checkpoint(job_id)
     trainer.pause(job_id)
     trainer.wait_until_idle(job_id)
@@ -42,7 +42,7 @@ def paused_once(trainer: Trainer, job_id: str) -> str:
     return f"{version.name}@{version.version}"
 
 
-def answered(trainer: Trainer, rows: bytes, **spec: Any) -> list[dict[str, Any]]:
+def bulk_results(trainer: Trainer, rows: bytes, **spec: Any) -> list[dict[str, Any]]:
     """The results of a bulk job."""
     installation = trainer.installation
     job_id = installation.submit(rows, **spec)
@@ -64,7 +64,7 @@ def pool(trainer: Trainer) -> Trainer:
     [("generate", None), ("generate", {"r": 16, "alpha": 32}), ("text2text", None)],
     ids=["causal", "causal with LoRA", "seq2seq"],
 )
-def test_a_model_that_was_trained_to_write_writes_in_bulk(
+def test_a_fine_tuned_generator_generates_in_bulk(
     pool: Trainer, kind: str, lora: dict[str, Any] | None, tmp_path: Path
 ) -> None:
     base = tmp_path / "base"
@@ -89,20 +89,20 @@ def test_a_model_that_was_trained_to_write_writes_in_bulk(
         lora=lora,
     )
     model = paused_once(pool, job_id)
-    asked = pairs(30)
-    texts = "".join(f"{json.dumps({'text': text})}\n" for text, _ in asked).encode()
-    found = answered(pool, texts, kind=kind, model=model, **{kind: {"max_new_tokens": 16}})
-    right = sum(
+    prompts = pairs(30)
+    texts = "".join(f"{json.dumps({'text': text})}\n" for text, _ in prompts).encode()
+    results = bulk_results(pool, texts, kind=kind, model=model, **{kind: {"max_new_tokens": 16}})
+    correct = sum(
         row["output"] == target and row["finish_reason"] == "stop"
-        for row, (_, target) in zip(found, asked, strict=True)
+        for row, (_, target) in zip(results, prompts, strict=True)
     )
-    assert right > 20, [row["output"] for row in found]
+    assert correct > 20, [row["output"] for row in results]
 
 
 def test_an_adapter_on_a_classifier_classifies_in_bulk(pool: Trainer) -> None:
     recipe = {"epochs": 10, "learning_rate": 3e-3, "checkpoint_steps": 20}
     model = paused_once(pool, pool.submit(train=recipe, lora={"r": 4}, model="adapted"))
     rows = labelled(60)
-    found = answered(pool, jsonl(rows), model=model)
-    right = sum(row["label"] == label for row, (_, label) in zip(found, rows, strict=True))
-    assert right > 40
+    results = bulk_results(pool, jsonl(rows), model=model)
+    correct = sum(row["label"] == label for row, (_, label) in zip(results, rows, strict=True))
+    assert correct > 40

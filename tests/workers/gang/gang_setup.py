@@ -1,4 +1,4 @@
-"""One rank that is held for real, on real Postgres and a folder of objects; no agent, no queue."""
+"""Leases of ranks on real Postgres with a folder as object store; no agent and no queue."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jobs.settings import Settings
 from tests.jobs.ledger.building import Ledger
 from tests.jobs.ledger.training import Training
 from workers.context import Context
-from workers.gang.checkpoint_upload import Uploader, Written
+from workers.gang.checkpoint_upload import CheckpointUploader, WrittenCheckpoint
 
 
-class Standing:
-    """A ledger, a store, and short words for a rank's surroundings."""
+class GangSetup:
+    """A ledger, an object store, and builders of gangs, work folders and checkpoints."""
 
     def __init__(self, ledger: Ledger, home: Path) -> None:
         self.ledger = ledger
@@ -27,7 +27,7 @@ class Standing:
         self.store = objects.connect((home / "objects").as_uri())
 
     def context(self, *, store: ObjectStore | None = None, **options: Any) -> Context:
-        """Settings with short times."""
+        """A context whose settings have short times."""
         short: dict[str, Any] = {
             "lease_seconds": 3,
             "train_stall_seconds": 60,
@@ -38,35 +38,39 @@ class Standing:
         return Context(settings=settings, sessions=self.ledger.sessions, store=store or self.store)
 
     def gang(self, machines: int = 1, **fields: Any) -> list[RankLease]:
-        """All ranks of a new job's run."""
+        """The leases of all ranks of a new job's run."""
         return self.training.gang(self.training.job(machines=machines, **fields), machines)
 
-    def folder(self, held: RankLease) -> Path:
+    def folder(self, lease: RankLease) -> Path:
         """The rank's work folder."""
-        folder = self.home / f"{held.run_id}-{held.rank}"
+        folder = self.home / f"{lease.run_id}-{lease.rank}"
         folder.mkdir(exist_ok=True)
         return folder
 
-    def written(
-        self, held: RankLease, step: int, *, metric: float | None = None, best: bool = False
-    ) -> Written:
-        """A checkpoint of three files as the program leaves it."""
-        folder = self.folder(held) / "checkpoints" / f"step-{step:09d}"
+    def written_checkpoint(
+        self, lease: RankLease, step: int, *, metric: float | None = None, best: bool = False
+    ) -> WrittenCheckpoint:
+        """A checkpoint of three files, as the program writes it."""
+        folder = self.folder(lease) / "checkpoints" / f"step-{step:09d}"
         (folder / "inner").mkdir(parents=True)
-        for name in files_of(held):
-            (folder / name).write_text(f"{name} of {step} by {held.rank}")
-        return Written(step=step, folder=folder, metric=metric, best=best)
+        for name in files_of(lease):
+            (folder / name).write_text(f"{name} of {step} by {lease.rank}")
+        return WrittenCheckpoint(step=step, folder=folder, metric=metric, best=best)
 
     @contextmanager
-    def uploader(self, held: RankLease, *, store: ObjectStore | None = None) -> Iterator[Uploader]:
-        """An uploader that is given up at the end."""
-        uploader = Uploader(held, folder=self.folder(held), context=self.context(store=store))
+    def uploader(
+        self, lease: RankLease, *, store: ObjectStore | None = None
+    ) -> Iterator[CheckpointUploader]:
+        """An uploader, which is stopped at the end of the block."""
+        uploader = CheckpointUploader(
+            lease, folder=self.folder(lease), context=self.context(store=store)
+        )
         try:
             yield uploader
         finally:
             uploader.give_up()
 
 
-def files_of(held: RankLease) -> list[str]:
+def files_of(lease: RankLease) -> list[str]:
     """Names of the files that a rank's host writes."""
-    return [f"a-{held.rank}.bin", f"b-{held.rank}.bin", f"inner/c-{held.rank}.bin"]
+    return [f"a-{lease.rank}.bin", f"b-{lease.rank}.bin", f"inner/c-{lease.rank}.bin"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.states import JobState, RunState
-from tests.workers.gang.building import Trainer, jsonl, labelled
+from tests.workers.gang.trainer import Trainer, jsonl, labelled
 
 LONG = {"epochs": 20, "evaluate_steps": 100, "checkpoint_steps": 25}
 
