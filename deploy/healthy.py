@@ -1,8 +1,8 @@
-"""Whether a container does its work: ``healthy.py control | worker | host`` exits with 0 or 1.
+"""The health check of a container: ``healthy.py control | worker | host`` exits with 0 or 1.
 
-``control``: a control process has turned lately; one that stands by is healthy while another leads.
-``worker``: the worker or planner of this container has beaten lately; ``host``: its training host.
-Without Postgres nothing is.
+``control``: a control process has completed a turn lately; a standby is healthy while another leads.
+``worker``: the worker or planner of this container has sent a heartbeat lately; ``host``: its
+training host. Without Postgres no container is healthy.
 """  # noqa: INP001 - a program beside the packages, not one of them
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # A worker of one pool, or a training host. torch comes from TORCH_INDEX, without CUDA by default:
 #   docker build --file deploy/worker.Dockerfile --tag nightshift-worker .
 # With CUDA: the index of the build that fits the driver (pytorch.org lists them), or PyPI, whose
-# build for Linux brings CUDA along:
+# build for Linux contains CUDA:
 #   docker build --file deploy/worker.Dockerfile --tag nightshift-worker-gpu \
 #       --build-arg TORCH_INDEX=https://pypi.org/simple .
 ARG BASE_IMAGE=python:3.11-slim-bookworm
