@@ -39,10 +39,16 @@ PHRASES = {
 """What must not be written, and what stands in its place."""
 
 CLEAN = (
+    "CHANGELOG.md",
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "deploy",
+    "docs/api.md",
     "docs/chunks.md",
+    "docs/cli.md",
+    "docs/decisions",
+    "docs/deploy.md",
     "docs/classify.md",
     "docs/embed.md",
     "docs/gangs.md",
@@ -50,6 +56,9 @@ CLEAN = (
     "docs/models.md",
     "docs/pipelines.md",
     "docs/promises.md",
+    "docs/rows.md",
+    "docs/settings.md",
+    "docs/values.md",
     "docs/quickstart.md",
     "docs/training.md",
     "docs/writing.md",
