@@ -1,6 +1,6 @@
 """The health check of a container: ``healthy.py control | worker | host`` exits with 0 or 1.
 
-``control``: a control process has completed a turn lately; a standby is healthy while another leads.
+``control``: a control process has completed a turn lately; a standby is healthy as well.
 ``worker``: the worker or planner of this container has sent a heartbeat lately; ``host``: its
 training host. Without Postgres no container is healthy.
 """  # noqa: INP001 - a program beside the packages, not one of them
