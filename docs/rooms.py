@@ -21,7 +21,7 @@ PACKAGES = ("api", "jobs", "workers")
 BOX = 176
 HEIGHT = 84
 GAP = 44
-PITCH = 142
+PITCH = 132
 TOP = 92
 PAD = 20
 LANE = 5
@@ -84,7 +84,8 @@ LEGEND = (
     "A dashed arrow leads up, against the order of the rooms.",
     "api and workers never import each other. Green in a box: what it imports from jobs/.",
 )
-PICTURE = (1226, 1012)
+BOTTOM = TOP + PITCH * max(room.row for room in ROOMS) + HEIGHT + 30
+PICTURE = (1226, BOTTOM + 80)
 
 
 def picture() -> str:
@@ -181,7 +182,9 @@ def _text(x: float, y: float, text: str, *, size: int, ink: str, bold: bool = Fa
 def _lane(lane: str) -> str:
     fill, ink = TINTS[lane]
     x, width = LEFT[lane] - PAD, WIDE[lane] + 2 * PAD
-    ground = f'<rect x="{x:g}" y="20" width="{width}" height="754" rx="10" fill="{fill}"/>'
+    ground = (
+        f'<rect x="{x:g}" y="20" width="{width}" height="{BOTTOM - 20}" rx="10" fill="{fill}"/>'
+    )
     name = _text(LEFT[lane], 50, f"{lane}/", size=17, ink=ink, bold=True)
     return "\n".join([ground, name, _text(LEFT[lane], 70, LANES[lane], size=12, ink=ink)])
 
@@ -299,6 +302,6 @@ def _between(source: str, target: str) -> str:
 
 def _legend() -> str:
     return "\n".join(
-        _text(14, 810 + 20 * place, line, size=12, ink="#333333")
+        _text(14, BOTTOM + 30 + 20 * place, line, size=12, ink="#333333")
         for place, line in enumerate(LEGEND)
     )
