@@ -26,13 +26,13 @@ log = structlog.get_logger()
 
 VERDICT = "layout"
 
-TOKENS = 256
-"""States that a layer is raced on; a multiple of ``attending.STEP``."""
+TOKENS = 2_048
+"""Tokens of a raced batch, as many as real ones have: the fewer, the more a layout made once gains."""
 
 SMALL = 2**18
 """Of a block with fewer weights nobody would notice how they lie: it keeps them as they came."""
 
-SECONDS = 3.0
+SECONDS = 10.0
 """A race takes no longer, but for the lap that it is in."""
 
 
@@ -67,7 +67,8 @@ def choice(model: PreTrainedModel, *, settings: Settings) -> Layout:
     shapes = [[*layer.weight.shape] for layer in layers]
     if not onednn_linear.fits(model) or sum(rows * columns for rows, columns in shapes) < SMALL:
         return Layout.PLAIN
-    cache = TuningCache.of(settings, model=model, digest=None, kind="linear", shapes=shapes)
+    raced = f"linear, {TOKENS} tokens"
+    cache = TuningCache.of(settings, model=model, digest=None, kind=raced, shapes=shapes)
     known = cache.get(VERDICT, Layout)
     if known is not None:
         return known
