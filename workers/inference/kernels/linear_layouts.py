@@ -27,7 +27,7 @@ log = structlog.get_logger()
 VERDICT = "layout"
 
 TOKENS = 2_048
-"""Tokens of a raced batch, as many as real ones have: the fewer, the more a layout made once gains."""
+"""Tokens of a raced batch, as in a real one: small batches favour a layout that is made once."""
 
 SMALL = 2**18
 """Of a block with fewer weights nobody would notice how they lie: it keeps them as they came."""
