@@ -1,3 +1,3 @@
 """Fixtures that every test may ask for; each starts its server only when asked."""
 
-pytest_plugins = ("tests.support.seaweed", "tests.support.servers")
+pytest_plugins = ("tests.support.seaweed", "tests.support.servers", "tests.support.unit")

@@ -38,6 +38,7 @@ model_loader.use_threads(mine)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", sorted({1, threads.cores()}))
 def test_torch_finds_what_was_taken(count: int) -> None:
     subprocess.run(

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from api.cli import docstring_corpus
 from api.cli.docstring_corpus import TOPICS
 
@@ -18,6 +20,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_labelled_strings_are_of_each_topic_equally_many_and_none_is_in_the_corpus(
     tmp_path: Path,
 ) -> None:
@@ -32,6 +35,7 @@ def test_labelled_strings_are_of_each_topic_equally_many_and_none_is_in_the_corp
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.slow
 def test_the_same_packages_give_the_same_corpus(tmp_path: Path) -> None:
     once, again = tmp_path / "once.jsonl", tmp_path / "again.jsonl"
     docstring_corpus.write(once, rows=CORPUS_ROWS)

@@ -19,6 +19,8 @@ from api.stack.service import Service
 from api.stack.supervisor import Slot, Supervisor
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 SLEEP = "import time; time.sleep(300)"
 
 Make = Callable[..., Service]

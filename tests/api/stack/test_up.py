@@ -23,6 +23,8 @@ from api.stack.account import Account
 from api.stack.record import StackInfo
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 Up = Callable[..., subprocess.Popen[str]]
 

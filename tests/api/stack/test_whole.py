@@ -18,6 +18,8 @@ from api.stack import up
 from api.stack.record import StackInfo
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:

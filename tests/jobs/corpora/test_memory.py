@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 READ = """
 import gzip, io, resource, sys
 import pyarrow as pa, pyarrow.parquet as pq

@@ -233,6 +233,7 @@ def test_a_written_object_appears_at_the_end_and_not_before(store: ObjectStore) 
     assert store.size("late") == 9 * MIB
 
 
+@pytest.mark.alone
 def test_a_big_object_is_written_in_bounded_memory(store: ObjectStore) -> None:
     process = psutil.Process()
     block = os.urandom(MIB)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.jobs.corpora.test_memory import READ
 
+pytestmark = pytest.mark.alone
+
 PLAN = """
 from types import SimpleNamespace
 from jobs import objects

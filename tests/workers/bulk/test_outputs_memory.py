@@ -16,6 +16,8 @@ from jobs.results import outputs
 from jobs.results.schemas import embed_schema
 from workers.bulk import result_table
 
+pytestmark = pytest.mark.alone
+
 ROWS, WIDTH = 4_000, 256
 AS_PYTHON = ROWS * WIDTH * 32
 """Bytes of all values as Python objects in lists."""

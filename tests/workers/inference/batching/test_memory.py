@@ -115,6 +115,7 @@ def test_a_row_that_does_not_fit_alone_is_an_error_row(folder: Path) -> None:
     assert found[1].code is RowCode.OUT_OF_MEMORY
 
 
+@pytest.mark.alone
 def test_many_chunks_take_no_more_memory_than_a_few(folder: Path) -> None:
     classifier = loaded(folder, settings=Settings(worker_threads=1, batch_tokens=1_024))
     process, sizes = psutil.Process(), []
