@@ -23,8 +23,8 @@ up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 test: check ## set up and run every check and test
 	$(BIN)/python -m pytest
 
-unit: $(VENV)/.dev ## the fast tests: pure decisions, and the readers of corpora
-	$(BIN)/python -m pytest tests/jobs/decisions tests/jobs/corpora --ignore tests/jobs/corpora/test_memory.py
+unit: $(VENV)/.dev ## the fast tests: those that need neither a server nor torch
+	$(BIN)/python -m pytest --unit
 
 long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
 	$(BIN)/python -m pytest -m long

@@ -1,8 +1,8 @@
 """``pytest --unit``: the tests that need neither a server nor torch, for `make unit`.
 
 A test file whose imports lead to torch is not even imported: torch alone takes longer to load
-than most of these tests to run. Of the other files, tests that use a server's fixture or that are
-marked ``slow``, ``alone`` or ``long`` are left out. Every other test is a unit test; nobody marks it.
+than most of these tests to run. Of the other files, tests that use the fixture of a server or are
+marked ``slow``, ``alone`` or ``long`` are left out. Every other test is a unit test, unmarked.
 """
 
 from __future__ import annotations
