@@ -38,6 +38,7 @@ def test_pages_made_from_code_are_up_to_date() -> None:
     assert generate(DOCS, "--check") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["faults.md", "lifecycle.md", "settings.md"])
 def test_a_stale_page_is_noticed_and_mended(name: str, tmp_path: Path) -> None:
     folder = shutil.copytree(DOCS, tmp_path / "docs")

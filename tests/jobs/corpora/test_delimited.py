@@ -152,6 +152,7 @@ def test_a_line_over_the_limit_that_opens_a_quote_for_ever_costs_only_itself() -
     assert found[1:] == [(n + 3, f"row {n}") for n in range(2000)]
 
 
+@pytest.mark.alone
 def test_quotes_made_to_be_read_again_and_again_are_read_in_linear_time() -> None:
     data = b"text,n\n" + b'x","""\n' * 200_000  # each line opens a quote, and keeps one open
     assert len(rows(data, "a.csv", max_row_bytes=10_000)) > 100_000

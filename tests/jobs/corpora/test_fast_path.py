@@ -111,6 +111,7 @@ def small_blocks() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @thorough
 @given(json_lines, bad_bytes, st.integers(0, 200), st.sampled_from([None, "id"]))
 def test_lines_of_json(data: bytes, bad: bytes, at: int, id_column: str | None) -> None:
@@ -138,6 +139,7 @@ def test_one_column_may_be_text_and_id() -> None:
         assert found == by_rows(corpus, f"a.{kind}", **given_)
 
 
+@pytest.mark.slow
 @thorough
 @given(
     csv_lines,
