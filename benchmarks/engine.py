@@ -27,8 +27,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from benchmarks import corpora, machine, peers, trained
 from benchmarks.peers import Apart, Peer
-from workers.inference.kernels.linear_layouts import Layout
-from workers.inference.kernels.onednn_linear import Laid
+from workers.inference.kernels.linear_layouts import LinearLayout
+from workers.inference.kernels.onednn_linear import PrepackedLinear
 
 SHAPES = {  # layers, width, heads, inner width
     "minilm": (6, 384, 12, 1536),
@@ -157,7 +157,7 @@ def _peers(
     engine = partial(peers.Engine, model, threads=threads)
     made: dict[str, Callable[[], Peer]] = {"engine": engine}
     if device.type == "cpu":
-        for layout in Layout:
+        for layout in LinearLayout:
             made[f"engine, {layout} layers"] = partial(engine, layout=layout)
         made["engine, int8"] = partial(engine, int8=True)
     for budget in budgets:
@@ -189,7 +189,7 @@ def _limit(device: torch.device) -> float:
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     ways: list[Callable[[], object]] = [lambda: left @ right]
     if device.type == "cpu":
-        laid = Laid(torch.nn.Linear(size, size))
+        laid = PrepackedLinear(torch.nn.Linear(size, size))
         ways.append(lambda: laid(left))
     seconds: list[list[float]] = [[] for _ in ways]
     with torch.inference_mode():

@@ -30,8 +30,8 @@ from benchmarks import corpora, machine
 from jobs.kinds import GenerateOptions
 from jobs.settings import Settings
 from workers.inference import engine
-from workers.inference.batching.tokenization import Coupled
-from workers.inference.decoding.text_generation import Written
+from workers.inference.batching.tokenization import PairedText
+from workers.inference.decoding.text_generation import GeneratedText
 
 ROUNDS = 3
 BATCH = 32
@@ -149,14 +149,16 @@ class _Peers:
     def ours(self, work: Work) -> list[tuple[str, int]]:
         """Prompts with settings of their own, through the engine."""
         items = {
-            row: Coupled(
+            row: PairedText(
                 prompt, json.dumps({"max_new_tokens": steps, "temperature": work.temperature})
             )
             for row, (prompt, steps) in enumerate(zip(work.prompts, work.steps, strict=True))
         }
         found = self._engine.answer(items, beat=lambda: None)
         texts = [found[row] for row in items]
-        return [(each.output, each.output_tokens) for each in texts if isinstance(each, Written)]
+        return [
+            (each.output, each.output_tokens) for each in texts if isinstance(each, GeneratedText)
+        ]
 
     def fixed(self, work: Work) -> list[tuple[str, int]]:
         """In the order of the corpus; each batch up to the most that any of its prompts may."""

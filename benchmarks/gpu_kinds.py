@@ -41,7 +41,7 @@ from jobs.kinds import (
 from jobs.kinds.bulk import Explain
 from jobs.settings import Settings
 from tests.support import tiny_models, tiny_pipelines, tiny_writers
-from tests.workers.inference.building import some_texts
+from tests.workers.inference.builders import some_texts
 from workers.inference import engine, model_loader
 
 ROWS = 48

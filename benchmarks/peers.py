@@ -32,7 +32,7 @@ from workers.inference import engine
 from workers.inference.batching import race
 from workers.inference.batching.autotune import VERDICT
 from workers.inference.kernels import linear_layouts
-from workers.inference.kernels.linear_layouts import Layout
+from workers.inference.kernels.linear_layouts import LinearLayout
 
 Peer = Callable[[Sequence[str]], list[str]]
 
@@ -94,7 +94,7 @@ class Engine:
         threads: int,
         budget: int = 0,
         int8: bool = False,
-        layout: Layout | None = None,
+        layout: LinearLayout | None = None,
     ) -> None:
         self._found = Path(tempfile.mkdtemp(dir=folder.parent))
         settings = Settings(
@@ -105,7 +105,7 @@ class Engine:
         )
         with chosen:
             self._loaded = engine.load(folder, ClassifyOptions(int8=int8), settings=settings)
-        self._laps = 1 if budget else race.PATIENCE
+        self._laps = 1 if budget else race.MAX_LAPS
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""

@@ -1,7 +1,7 @@
-"""``python -m tests.architectures.table``: try every architecture, and write the page of them.
+"""``python -m tests.architectures.table``: try every architecture, and write docs/architectures.md.
 
-Outcomes are kept in a file beside the page while it runs (``--kept``), so that a run that was ended
-goes on where it was.
+With ``--kept`` outcomes are written to a file as they come, so that a run that was interrupted can
+be continued.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support import tiny_architectures
 from tests.support.tiny_architectures import AUTOS, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
-PATIENCE = 120
+TIME_LIMIT = 120
 """Seconds for one architecture."""
 
 HEAD = """\
@@ -41,7 +41,7 @@ computes none of these texts.
 
 
 def outcomes(kinds: Iterable[str], *, done: Iterable[Outcome] = ()) -> Iterator[Outcome]:
-    """Of every architecture of these kinds that is not done yet."""
+    """The outcomes of all architectures of these kinds that are not in ``done``."""
     known = {(each.kind, each.type) for each in done}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
@@ -52,10 +52,10 @@ def outcomes(kinds: Iterable[str], *, done: Iterable[Outcome] = ()) -> Iterator[
 
 def _in_time(kind: str, model_type: str, folder: Path) -> Outcome:
     def end(*_: object) -> None:
-        raise TimeoutError(f"it took more than {PATIENCE} s")
+        raise TimeoutError(f"it took more than {TIME_LIMIT} s")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.alarm(PATIENCE)
+    signal.alarm(TIME_LIMIT)
     try:
         return tiny_architectures.tried(kind, model_type, folder)
     except TimeoutError as late:
@@ -65,10 +65,10 @@ def _in_time(kind: str, model_type: str, folder: Path) -> Outcome:
         signal.signal(signal.SIGALRM, before)
 
 
-def page(found: Iterable[Outcome], *, version: str) -> str:
+def page(outcomes: Iterable[Outcome], *, version: str) -> str:
     """The page of all outcomes."""
     lines = [HEAD.format(version=version)]
-    every = sorted(found)
+    every = sorted(outcomes)
     for kind in AUTOS:
         mine = [each for each in every if each.kind == kind]
         counts = Counter(each.outcome for each in mine)
@@ -91,25 +91,25 @@ def _read(kept: Path) -> list[Outcome]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if no answer is wrong."""
+    """The exit status: 0 if no answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kept", type=Path, help="a file of outcomes to go on with")
+    parser.add_argument("--kept", type=Path, help="a file of outcomes to continue from")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     logs: Any = logging
     logs.set_verbosity_error()
     logs.disable_progress_bar()
-    found = _read(options.kept) if options.kept else []
-    for outcome in outcomes(AUTOS, done=found):
+    known = _read(options.kept) if options.kept else []
+    for outcome in outcomes(AUTOS, done=known):
         sys.stdout.write(f"{outcome.kind} {outcome.type}: {outcome.outcome} {outcome.detail}\n")
-        found.append(outcome)
+        known.append(outcome)
         if options.kept:
             with options.kept.open("a") as file:
                 file.write(json.dumps(asdict(outcome)) + "\n")
     import transformers  # noqa: PLC0415 (for its version alone)
 
-    PAGE.write_text(page(found, version=transformers.__version__), encoding="utf-8")
-    return int(any(each.outcome == "wrong" for each in found))
+    PAGE.write_text(page(known, version=transformers.__version__), encoding="utf-8")
+    return int(any(each.outcome == "wrong" for each in known))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from jobs.kinds import Architecture, Task
-from tests.architectures.building import (
+from tests.architectures.small_models import (
     LABELS,
     WORDS,
     batch,
@@ -18,8 +18,8 @@ from tests.architectures.building import (
     trained,
     untrained,
 )
-from tests.workers.inference.building import loaded as opened
-from tests.workers.inference.building import no_beat, predictions
+from tests.workers.inference.builders import loaded as opened
+from tests.workers.inference.builders import no_beat, predictions
 from workers.architectures import (
     LSTMConfig,
     LSTMForCausalLM,
@@ -46,7 +46,7 @@ def classifier(name: str) -> Any:
     return seeded(LSTMForSequenceClassification, LSTMConfig(num_hidden_layers=2, **shape))
 
 
-def writer() -> Any:
+def language_model() -> Any:
     config = LSTMConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2, eos_token_id=2)
     return seeded(LSTMForCausalLM, config)
 
@@ -90,7 +90,7 @@ def test_the_order_of_tokens_matters(name: str) -> None:
 
 @pytest.mark.parametrize("left", [False, True])
 def test_a_texts_next_tokens_do_not_depend_on_its_batchs_padding(left: bool) -> None:  # noqa: FBT001
-    model = writer()
+    model = language_model()
     inputs = padded(ROWS, left=left)
     with torch.inference_mode():
         together = model(**inputs).logits
@@ -100,8 +100,8 @@ def test_a_texts_next_tokens_do_not_depend_on_its_batchs_padding(left: bool) -> 
             torch.testing.assert_close(together[row][inside], alone, atol=1e-6, rtol=1e-6)
 
 
-def test_a_language_model_does_not_see_what_comes_after() -> None:
-    model = writer()
+def test_a_language_model_does_not_see_later_tokens() -> None:
+    model = language_model()
     with torch.inference_mode():
         first = model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits[:, :2]
         second = model(input_ids=torch.tensor([[5, 6, 30, 31]])).logits[:, :2]
@@ -109,7 +109,7 @@ def test_a_language_model_does_not_see_what_comes_after() -> None:
 
 
 def test_generation_is_the_best_next_token_again_and_again() -> None:
-    model = writer()
+    model = language_model()
     ids = [5, 6, 7]
     with torch.inference_mode():
         for _ in range(6):
@@ -119,7 +119,7 @@ def test_generation_is_the_best_next_token_again_and_again() -> None:
 
 
 def test_prompts_of_different_lengths_are_continued_as_they_are_alone() -> None:
-    model = writer()
+    model = language_model()
     options = {"max_new_tokens": 5, "do_sample": False}
     together = model.generate(**padded(ROWS, left=True), **options)[:, -5:]
     for row, ids in enumerate(ROWS):
@@ -128,7 +128,7 @@ def test_prompts_of_different_lengths_are_continued_as_they_are_alone() -> None:
 
 
 def test_a_language_model_goes_through_a_file_with_its_weights_tied(tmp_path: Path) -> None:
-    model = writer()
+    model = language_model()
     model.save_pretrained(tmp_path)
     auto: Any = AutoModelForCausalLM
     again, report = auto.from_pretrained(tmp_path, output_loading_info=True)
@@ -152,8 +152,8 @@ def test_a_language_model_from_scratch_learns(
     for step in range(12):
         texts = [text for text, _ in some_rows(16, seed=step)]
         inputs = tokenizer(texts, padding=True, return_tensors="pt")
-        said = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        loss = model(**inputs, labels=said).loss
+        targets = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+        loss = model(**inputs, labels=targets).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -172,10 +172,10 @@ def test_a_trained_model_is_saved_and_the_engine_classifies_with_it(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_telling_word_explains_the_label(
+def test_the_word_of_the_label_explains_it(
     architecture: Architecture, folders: dict[Architecture, Path]
 ) -> None:
-    """Every text has one among some seven words; its tokens outweigh the others on average."""
+    """Every text has one such word among about seven; its tokens outweigh the others on average."""
     rows = [row for row in some_rows(60, seed=44) if len(row[0].split()) > 1]
     engine = opened(folders[architecture], explain={"every": 1})
     found = engine.answer(dict(enumerate(text for text, _ in rows)), beat=no_beat)
@@ -187,8 +187,8 @@ def test_the_telling_word_explains_the_label(
         telling: list[float] = []
         others: list[float] = []
         for each in answer.explanation:
-            said = each.token.strip()
-            (telling if said and said in word else others).append(each.weight)
+            token = each.token.strip()
+            (telling if token and token in word else others).append(each.weight)
         right += mean(telling) > mean(others)
     assert right / len(rows) > 0.9
 

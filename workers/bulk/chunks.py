@@ -31,9 +31,9 @@ from workers import heartbeat, time_limits
 from workers.bulk import result_table
 from workers.context import Context
 from workers.inference import row_isolation
-from workers.inference.batching.tokenization import Coupled, Item
+from workers.inference.batching.tokenization import PairedText, RowText
 from workers.inference.engine import Answer, Engine, RowError
-from workers.inference.engine_cache import Shelf
+from workers.inference.engine_cache import EngineCache
 from workers.lease_renewer import Keeper
 from workers.step_lease import ENDINGS
 
@@ -168,19 +168,19 @@ def _compute_missing(
     return results, time.perf_counter() - started
 
 
-def _items(rows: pa.Table) -> Iterator[tuple[int, Item]]:
+def _items(rows: pa.Table) -> Iterator[tuple[int, RowText]]:
     """The rows that the corpus reader could read."""
     texts = rows["text"].to_pylist()
     items = texts
     if "target" in rows.column_names:
-        items = map(Coupled, texts, rows["target"].to_pylist())
+        items = map(PairedText, texts, rows["target"].to_pylist())
     for row, text, item in zip(rows["row"].to_pylist(), texts, items, strict=True):
         if text is not None:
             yield row, item
 
 
 def _infer(
-    lease: ChunkLease, engine: Engine, items: dict[int, Item], *, beat: Beat
+    lease: ChunkLease, engine: Engine, items: dict[int, RowText], *, beat: Beat
 ) -> Mapping[int, Answer | RowError]:
     try:
         return engine.answer(items, beat=beat)
@@ -206,8 +206,8 @@ def _engine(lease: ChunkLease, *, beat: Beat, context: Context) -> Engine:
 
 
 @functools.cache
-def _shelf(context: Context) -> Shelf:
-    return Shelf(context.settings, changed=functools.partial(heartbeat.show_engines, context))
+def _shelf(context: Context) -> EngineCache:
+    return EngineCache(context.settings, changed=functools.partial(heartbeat.show_engines, context))
 
 
 def _write(

@@ -25,7 +25,7 @@ from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching import memory
 from workers.inference.batching.forward import Beat, RowError
-from workers.inference.probes.batch_sharing import Verdict
+from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.tasks import classifier, embedder, generator, pipeline, translator
 from workers.inference.tasks.classifier import Classifier
 
@@ -57,13 +57,13 @@ class Engine(Protocol):
     digest: str
 
     @property
-    def sharing(self) -> Verdict | None:
+    def sharing(self) -> BatchPolicy | None:
         """How rows share batches; ``None``: that is left to the library."""
 
     def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:
         """An answer or an error for every row, by its number in the corpus.
 
-        Each is a text; of a corpus of which two columns are read, a ``reading.Coupled``.
+        Each is a text; of a corpus of which two columns are read, a ``reading.PairedText``.
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """
 

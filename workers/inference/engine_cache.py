@@ -1,4 +1,4 @@
-"""The models that a process keeps between chunks."""
+"""A least-recently-used cache of the engines that a process keeps between chunks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from workers.inference.batching import memory
 from workers.inference.engine import Engine
 
 
-class Shelf:
-    """Loaded engines by what they answer; the one used longest ago makes room.
+class EngineCache:
+    """Loaded engines by model and options; the one used longest ago is dropped.
 
-    Room is made before the next one is loaded, so no more than ``size`` are ever in memory.
+    It is dropped before the next one is loaded, so no more than ``size`` are ever in memory.
     """
 
     def __init__(
@@ -34,16 +34,17 @@ class Shelf:
         self._kept: OrderedDict[tuple[str, Options], Engine] = OrderedDict()
 
     def engine(self, folder: Path, options: Options, *, model: str = "", kind: str = "") -> Engine:
-        """The folder's engine, loaded if it is not here. Raises ``ModelFailure``.
+        """The folder's engine, loaded if it is not in the cache. Raises ``ModelFailure``.
 
-        ``changed`` is given all that is here then, in words: ``model`` and ``kind`` as they are
-        called here, and how rows share batches.
+        ``changed`` is then called with a description of every engine in the cache: ``model`` and
+        ``kind`` as given here, and how rows share batches.
         """
         key = (inspection.inspect(folder).digest, options)
         if key not in self._kept:
             self._make_room()
-            self._kept[key] = found = engine.load(folder, options, settings=self._settings)
-            sharing = "as the pipeline cuts them" if found.sharing is None else str(found.sharing)
+            self._kept[key] = loaded = engine.load(folder, options, settings=self._settings)
+            policy = loaded.sharing
+            sharing = "as the pipeline cuts them" if policy is None else str(policy)
             self._shown[key] = {"model": model or folder.name, "kind": kind, "sharing": sharing}
             self._changed([self._shown[each] for each in self._kept])
         self._kept.move_to_end(key)

@@ -1,4 +1,7 @@
-"""A model's folder becomes a tokenizer and a module on the device: safetensors, no foreign code."""
+"""Loads a model's folder: tokenizer and weights on the device, safetensors only, no remote code.
+
+Keeps promise P10.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,12 @@ from workers import (
 from workers.inference import row_isolation
 from workers.inference.batching import autotune
 from workers.inference.batching.memory import is_out_of_memory
-from workers.inference.batching.token_budget import Budget
+from workers.inference.batching.token_budget import TokenBudget
 from workers.inference.kernels import device_map, lora, quantization
 from workers.inference.probes import completeness
 
 MISMATCH = "ignore_mismatched_sizes"
-"""In the library's error of a tensor whose shape the config does not ask for."""
+"""In the library's error for a tensor whose shape is not that of the config."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -53,7 +56,7 @@ def device() -> torch.device:
 
 
 def dtype(options: LoadOptions, *, device: torch.device) -> torch.dtype:
-    """The numbers to compute in; ``auto`` is float32 on CPU, bfloat16 where the device has it."""
+    """The dtype to compute in; ``auto`` is float32 on CPU, bfloat16 where the device has it."""
     if options.dtype != "auto":
         return DTYPES[options.dtype]
     if device.type != "cpu" and is_bf16_available(ignore_tpu=True):
@@ -62,21 +65,23 @@ def dtype(options: LoadOptions, *, device: torch.device) -> torch.dtype:
 
 
 def budget(settings: Settings, *, device: torch.device) -> int:
-    """Tokens that go through the device at once; padding is counted where it is computed."""
+    """Tokens in a batch; padding counts where it is computed."""
     default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
     return settings.batch_tokens or default
 
 
-def calibrated(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str) -> Budget:
-    """A budget of the size that is best for this model, which is tried for if it is not known."""
-    found = autotune.trial(settings, model=model, digest=digest, kind=kind)
-    if isinstance(found, int):
-        return Budget(found)
-    return Budget(budget(settings, device=model.device), trial=found)
+def calibrated(
+    settings: Settings, *, model: PreTrainedModel, digest: str, kind: str
+) -> TokenBudget:
+    """The budget that is fastest for this model, with a trial if it is not known."""
+    size = autotune.size_or_trial(settings, model=model, digest=digest, kind=kind)
+    if isinstance(size, int):
+        return TokenBudget(size)
+    return TokenBudget(budget(settings, device=model.device), trial=size)
 
 
 def use_threads(settings: Settings) -> None:
-    """Set torch's CPU threads to this process's share, if it did not take that before."""
+    """Set torch's CPU threads to this process's share, if they are not set to it."""
     share = threads.share(settings)
     if torch.get_num_threads() != share:
         torch.set_num_threads(share)
@@ -95,46 +100,46 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def model(folder: Path, *, auto: Any, options: LoadOptions) -> PreTrainedModel:
-    """``module`` on this process's device, or several, in the numbers that the options ask for."""
-    there = device()
-    whole = _complete(folder, auto=auto, dtype=dtype(options, device=there))
-    placed: Any = device_map.placed(whole, device=there, free=device_map.free())
-    found = cast("PreTrainedModel", placed.eval())
+    """The model for a job: on this process's device or devices, in the options' dtype."""
+    own = device()
+    whole = _complete(folder, auto=auto, dtype=dtype(options, device=own))
+    placed: Any = device_map.place(whole, device=own, free=device_map.free_memory())
+    evaluated = cast("PreTrainedModel", placed.eval())
     if isinstance(options, ClassifyOptions) and options.int8:
-        return quantization.quantized(found)
-    return found
+        return quantization.quantized(evaluated)
+    return evaluated
 
 
 def module(folder: Path, *, auto: Any, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """The folder's model of an auto class, on the device, in evaluation mode.
 
-    Attention is the library's default, SDPA wherever the model has it. Raises ``ModelFailure``;
-    running out of memory is no fault of the model and is raised as it comes.
+    Attention is the library's default, SDPA wherever the model supports it. Raises
+    ``ModelFailure``; running out of memory is not the model's fault and is raised as it is.
     """
-    found: Any = _complete(folder, auto=auto, dtype=dtype)
-    return cast("PreTrainedModel", found.to(device).eval())
+    whole: Any = _complete(folder, auto=auto, dtype=dtype)
+    return cast("PreTrainedModel", whole.to(device).eval())
 
 
 def _complete(folder: Path, *, auto: Any, dtype: torch.dtype) -> PreTrainedModel:
-    found, missing = assembled(folder, auto=auto, dtype=dtype)
-    check_complete(found, missing, whose="the")
-    return found
+    loaded, missing = assembled(folder, auto=auto, dtype=dtype)
+    check_complete(loaded, missing, whose="the")
+    return loaded
 
 
 def assembled(
     folder: Path, *, auto: Any, dtype: torch.dtype, config: PreTrainedConfig | None = None
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The folder's model, an adapter merged into its base, and the tensors that no file gave.
+    """The folder's model, an adapter merged into its base, and the tensors that no file has.
 
-    With a ``config`` the model has its shape: a head that does not fit is among the missing, and
-    drawn anew. Raises as ``module`` does.
+    With a ``config`` the model has the config's shape: a head that does not fit is among the
+    missing tensors, and initialized again. Raises as ``module`` does.
     """
     logs: Any = transformers_logging
     logs.disable_progress_bar()
     try:
         if lora.is_adapter(folder):
             return _adapted(folder, auto=auto, dtype=dtype, config=config)
-        return _whole(folder, auto=auto, dtype=dtype, config=config)
+        return _from_pretrained(folder, auto=auto, dtype=dtype, config=config)
     except ModelFailure:
         raise
     except Exception as error:
@@ -150,16 +155,18 @@ def _adapted(
     """Merged in float32: a small difference added to a bfloat16 weight would be rounded away."""
     configs: Any = AutoConfig
     config = config or configs.from_pretrained(folder, **SAFE)
-    below, missing = assembled(lora.base(folder), auto=auto, dtype=torch.float32, config=config)
-    missing = missing - lora.given(folder, model=below)
-    model: Any = lora.merged(below, folder)
+    base, missing = assembled(
+        lora.base_folder(folder), auto=auto, dtype=torch.float32, config=config
+    )
+    missing = missing - lora.replaced_tensors(folder, model=base)
+    model: Any = lora.merge(base, folder)
     if (folder / "generation_config.json").is_file():
         generation: Any = GenerationConfig
         model.generation_config = generation.from_pretrained(folder)
     return model.to(dtype), missing
 
 
-def _whole(
+def _from_pretrained(
     folder: Path, *, auto: Any, dtype: torch.dtype, config: PreTrainedConfig | None
 ) -> tuple[PreTrainedModel, set[str]]:
     shape = {} if config is None else {"config": config, "ignore_mismatched_sizes": True}
@@ -170,7 +177,7 @@ def _whole(
 
 
 def _mismatch(folder: Path, *, auto: Any) -> str:
-    """Which tensor has another shape than the config asks for, and which two; nothing is loaded."""
+    """A tensor whose shape is not that of the config, and both shapes; no weights are loaded."""
     _, report = auto.from_pretrained(
         folder,
         device_map="meta",
@@ -180,14 +187,14 @@ def _mismatch(folder: Path, *, auto: Any) -> str:
         **SAFE,
     )
     name, stored, wanted = min(report["mismatched_keys"])
-    told = f"{name} has the shape {tuple(stored)}, and its config.json asks for {tuple(wanted)}"
+    message = f"{name} has the shape {tuple(stored)}, and its config.json asks for {tuple(wanted)}"
     if name.startswith(HEAD_TENSORS):
-        told += f": id2label has {wanted[0]} names, and the head is of size {stored[0]}"
-    return told
+        message += f": id2label has {wanted[0]} names, and the head is of size {stored[0]}"
+    return message
 
 
 def check_complete(model: PreTrainedModel, missing: set[str], *, whose: str) -> None:
-    """Raise ``ModelFailure`` where outputs depend on missing tensors, which are random numbers."""
+    """Raise ``ModelFailure`` where outputs depend on missing tensors, which are random."""
     needed = completeness.needed(model, missing)
     if needed:
         raise ModelFailure(

@@ -1,6 +1,6 @@
-"""Which exceptions are a row's: those of a batch are traced to its rows, within one lease.
+"""Which exceptions are a row's fault: those of a batch are traced to its rows, within one lease.
 
-Keeps promise P4: a row that makes the model or its tokenizer raise becomes an error row with the
+Keeps promise P4: a row for which the model or its tokenizer raises becomes an error row with the
 code ``row_failed``. Where all rows raise alike the fault is the model's, and ends the job.
 """
 
@@ -16,25 +16,25 @@ from jobs.decisions.faults import Blame, Stage
 from jobs.errors import ModelFailure, NightshiftError
 
 ALIKE = 16
-"""Rows that may raise the same, each alone, before the fault can be the model's."""
+"""Rows that may raise the same error, each alone, before the fault can be the model's."""
 
 SHARE = 20
-"""It is, unless at least one row in this many was answered."""
+"""Then it is the model's, unless at least one row in this many succeeded."""
 
 DEVICE_ERRORS = ("CUDA error", "HIP error", "device-side assert", "illegal memory access")
-"""In the messages of exceptions after which the process cannot use its accelerator any more."""
+"""In the messages of exceptions after which the process cannot use its accelerator."""
 
 
 class DeviceFailed(Exception):
-    """The accelerator's context is void: only a new process can use the device again."""
+    """The accelerator's context is lost: only a new process can use the device again."""
 
 
 def check(error: BaseException) -> None:
-    """Return if the exception may be a row's fault; raise it, or ``DeviceFailed``, if it cannot.
+    """Return if the exception may be a row's fault; otherwise raise it, or ``DeviceFailed``.
 
     Libraries raise more than ``Exception``: a panic in Rust derives from ``BaseException``, and a
-    template may call ``exit``. A ``SystemExit`` below zero is that of a signal. What has an
-    attribute ``ends_work`` is nobody's fault and ends the work.
+    template may call ``exit``. A ``SystemExit`` with a negative code comes from a signal. An
+    exception with the attribute ``ends_work`` ends the work and is not a fault.
     """
     if isinstance(error, NightshiftError | KeyboardInterrupt | GeneratorExit | DeviceFailed):
         raise error
@@ -54,14 +54,14 @@ def is_of_device(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The exception in a line: its type, and the first line of its message."""
+    """The exception in one line: its type, and the first line of its message."""
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return clipped(f"{name}: {lines[0].strip()}" if lines else name)
 
 
-def ending(beat: Callable[[], None]) -> Callable[[], None]:
-    """``beat``, whose exceptions end the work also where they come out of a library."""
+def ends_work(beat: Callable[[], None]) -> Callable[[], None]:
+    """``beat``, with its exceptions marked so that they end the work through any library."""
 
     def marked() -> None:
         try:
@@ -73,27 +73,27 @@ def ending(beat: Callable[[], None]) -> Callable[[], None]:
     return marked
 
 
-class Tally:
-    """Rows that were answered and rows that raised, each alone, since the model was loaded."""
+class FaultTally:
+    """Counts rows that succeeded and rows that raised alone, since the model was loaded."""
 
     def __init__(self, who: str) -> None:
-        """``who`` raises, as messages name it."""
+        """``who`` raises, as error messages name it."""
         self._who = who
-        self._answered = 0
+        self._succeeded = 0
         self._raised: Counter[str] = Counter()
 
-    def answered(self, rows: int) -> None:
-        """So many rows have an answer."""
-        self._answered += rows
+    def succeeded(self, rows: int) -> None:
+        """Count rows that have a result."""
+        self._succeeded += rows
 
     def raised(self, why: str) -> str:
-        """A row raised alone: the message of its error. Raises ``ModelFailure`` if all do so."""
+        """The error message of a row that raised alone. Raises ``ModelFailure`` if all rows do."""
         kind = re.sub(r"\d+", "0", why)
         self._raised[kind] += 1
         count = self._raised[kind]
-        if count >= ALIKE and self._answered * SHARE < count:
+        if count >= ALIKE and self._succeeded * SHARE < count:
             raise ModelFailure(
-                f"{self._who} raises the same for {count} of {count + self._answered} rows, "
+                f"{self._who} raises the same for {count} of {count + self._succeeded} rows, "
                 f"each alone: {why}",
                 code="model_raises",
             )

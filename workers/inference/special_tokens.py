@@ -1,8 +1,8 @@
-"""Which token ids of a model are special: the one owner of that question.
+"""The special token ids of a model: padding, end-of-text and start tokens, decided here only.
 
 A model's files name them in up to three places, config.json, generation_config.json and the
-tokenizer's, and these need not agree. An id counts only if the model's vocabulary has it: -1 stands
-for none in the files of some models.
+tokenizer's, and these need not agree. An id counts only if it is in the model's vocabulary: -1
+means none in the files of some models.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NONE = -1
-"""In a config: no token is this one."""
+"""In a config: no token has this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
     """Ids of a model's special tokens, all of them inside its vocabulary."""
 
-    padding: int  # fills rows up; the model's own, wherever it recognizes padding by its id
-    neutral: int  # stands for no text, where something must
-    ends: tuple[int, ...]  # each of them ends a written text
-    start: int | None  # the first token of a decoder beside an encoder; None: no file names one
+    padding: int  # pads rows; the model's own, wherever it recognizes padding by its id
+    neutral: int  # the baseline of explanations: a token that stands for no text
+    ends: tuple[int, ...]  # each of them ends a generated text
+    start: int | None  # the first token of an encoder-decoder's output; None: no file names one
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-        """As the files of a model and its tokenizer have them.
+        """Read from the files of a model and its tokenizer.
 
-        Padding: by config.json before all others, since heads that look for the last token, and
-        positions that pass over padding, go by that. A row of text that has this very token is then
-        computed as it is without any padding. Ends and start: by generation_config.json first, as
+        Padding: from config.json before all others, since heads that look for the last token, and
+        positions that skip padding, use that one. A row whose text has this token is then computed
+        as it is without any padding. Ends and start: from generation_config.json first, as
         ``generate`` of transformers does.
         """
         size = vocabulary(model)
@@ -55,10 +55,10 @@ class SpecialTokens:
 
 
 def settle(model: PreTrainedModel) -> None:
-    """Let heads that look for a row's last token by the padding id run, whatever the config says.
+    """Give a config without a padding id ``NONE``, for heads that find a row's last token by it.
 
-    Without an id they refuse more than one row; with ``NONE`` the last token is that of the batch,
-    so that rows of one length may go together. Whether others may is for the ``probe``.
+    Without an id they refuse more than one row; with ``NONE`` the last token is the batch's last,
+    so that rows of equal length may share a batch. The probe decides whether others may.
     """
     for config in (text_config(model.config), model.config):
         if getattr(config, "pad_token_id", None) is None:
@@ -66,25 +66,25 @@ def settle(model: PreTrainedModel) -> None:
 
 
 def text_config(config: Any) -> Any:
-    """The part of a config that is about text."""
+    """The text part of a config."""
     try:
         return config.get_text_config()
     except ValueError:  # there are several
         return config
 
 
-def table(model: PreTrainedModel) -> int | None:
-    """Rows of the model's table of embeddings; ``None``: it reads tokens in another way."""
-    found: Any = model
+def embedding_rows(model: PreTrainedModel) -> int | None:
+    """Rows of the model's embedding table; ``None``: it has no such table."""
+    own: Any = model
     try:
-        embeddings = found.get_input_embeddings()
+        embeddings = own.get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None
     return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
 
 
-def check_in_table(ids: Sequence[int], *, rows: int | None) -> None:
-    """Raise ``IndexError`` where the table of embeddings lacks one of these.
+def check_ids(ids: Sequence[int], *, rows: int | None) -> None:
+    """Raise ``IndexError`` where the embedding table has no row for one of these ids.
 
     On an accelerator such an id would end the process instead of raising.
     """
@@ -96,17 +96,17 @@ def check_in_table(ids: Sequence[int], *, rows: int | None) -> None:
 
 
 def vocabulary(model: PreTrainedModel) -> int | None:
-    """How many token ids a model can read; ``None``: it has no table of them."""
-    found: Any = model
+    """The number of token ids that a model can read; ``None``: unknown."""
+    own: Any = model
     try:
-        size = found.get_input_embeddings().weight.shape[0]
+        size = own.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
         size = getattr(text_config(model.config), "vocab_size", None)
     return size if isinstance(size, int) and size > 0 else None
 
 
 def _ids(given: Any, *, size: int | None) -> tuple[int, ...]:
-    """Those of one id, several or none that are in the vocabulary."""
+    """The ids, one, several or none, that are in the vocabulary."""
     several: Iterable[Any] = given if isinstance(given, list | tuple) else (given,)
     return tuple(
         int(each)
@@ -115,6 +115,6 @@ def _ids(given: Any, *, size: int | None) -> tuple[int, ...]:
     )
 
 
-def _first(found: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+def _first(candidates: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     """The first that is not empty."""
-    return next((each for each in found if each), ())
+    return next((each for each in candidates if each), ())

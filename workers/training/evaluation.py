@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 
 from jobs.kinds import Task
 from workers.inference.batching import batcher
-from workers.inference.decoding.stop_sequences import Beating
+from workers.inference.decoding.stop_sequences import HeartbeatCriteria
 from workers.training import faults, metrics
 from workers.training.metrics import Report
 from workers.training.tasks import Batch, Classify, Family
@@ -62,7 +62,7 @@ class Writer:
             max_new_tokens=max(limits),
             do_sample=False,
             num_beams=1,
-            stopping_criteria=StoppingCriteriaList([Beating(beat)]),
+            stopping_criteria=StoppingCriteriaList([HeartbeatCriteria(beat)]),
         )
         # The first token only starts the decoder. Each row has a limit of its own, so that its text
         # does not depend on its neighbours.

@@ -15,7 +15,7 @@ from tests.support.tiny_models import tiny_classifier
 from tests.workers.bulk.conftest import Workshop, jsonl
 from workers.bulk import chunks, planner
 from workers.context import Context
-from workers.inference.engine_cache import Shelf
+from workers.inference.engine_cache import EngineCache
 
 CORPUS = jsonl({"text": f"text {row}"} for row in range(4))
 
@@ -77,7 +77,7 @@ def test_an_exception_of_the_engine_fails_the_job_after_its_tries_and_splits_not
     def broken(*_: object, **__: object) -> None:
         raise TypeError("a bug of the engine")
 
-    monkeypatch.setattr(Shelf, "engine", broken)
+    monkeypatch.setattr(EngineCache, "engine", broken)
     for tries in range(1, context.settings.fault_tries + 1):
         assert workshop.ledger.job(job_id).state is JobState.RUNNING
         chunk = run(workshop, context, job_id)

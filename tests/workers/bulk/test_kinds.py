@@ -31,9 +31,9 @@ from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_enco
 from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
 from tests.support.waiting import wait_until
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from workers.inference import engine
-from workers.inference.batching.tokenization import Coupled
+from workers.inference.batching.tokenization import PairedText
 from workers.inference.engine import RowError
 from workers.inference.tasks.classifier import Prediction
 
@@ -352,7 +352,7 @@ def test_pairs_of_texts_are_classified(installation: Installation, tmp_path: Pat
     model = engine.load(folder, ClassifyOptions(), settings=Settings(worker_threads=1))
     for row in (0, 1, 3, 5):
         text = "good film" if row == len(claims) - 1 else TEXTS[row]
-        [expected] = model.classify([Coupled(text, str(claims[row]))], beat=no_beat)
+        [expected] = model.classify([PairedText(text, str(claims[row]))], beat=no_beat)
         assert isinstance(expected, Prediction)
         assert found[row]["label"] == expected.labels[0]
         assert found[row]["tokens"] == expected.tokens

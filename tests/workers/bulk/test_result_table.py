@@ -19,7 +19,7 @@ from jobs.results.schemas import (
     embed_schema,
 )
 from workers.bulk import result_table
-from workers.inference.decoding.text_generation import Written
+from workers.inference.decoding.text_generation import GeneratedText
 from workers.inference.engine import Answer, RowError
 from workers.inference.tasks.classifier import Prediction
 from workers.inference.tasks.embedder import Embedding
@@ -38,7 +38,7 @@ ANSWERS: list[tuple[pa.Schema, Answer, dict[str, Any]]] = [
     ),
     (
         WRITTEN_SCHEMA,
-        Written("it\0is", "stop", tokens=4, output_tokens=2, truncated=False),
+        GeneratedText("it\0is", "stop", tokens=4, output_tokens=2, truncated=False),
         {"output": "it\0is", "finish_reason": "stop", "tokens": 4, "output_tokens": 2},
     ),
 ]
@@ -171,7 +171,7 @@ def test_truncated_rows_near_ties_and_unknown_tokens_are_counted() -> None:
         rows=3, rows_truncated=2, rows_near_tie=2, tokens=14, tokens_unknown=2
     )
     vector = Embedding(np.zeros(3, np.float32), tokens=4, truncated=True, unknown=3)
-    text = Written("it", "stop", tokens=5, output_tokens=2, truncated=False, unknown=2)
+    text = GeneratedText("it", "stop", tokens=5, output_tokens=2, truncated=False, unknown=2)
     assert result_table.quality({0: vector, 1: text}) == QualityCounts(
         2, 1, 0, tokens=9, tokens_unknown=5
     )

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from jobs.errors import ModelFailure
 from tests.support.tiny_models import LABELS, tiny_classifier, tiny_encoder
 from tests.workers.evaluation.building import adapter
-from tests.workers.inference.building import predictions, some_texts
+from tests.workers.inference.builders import predictions, some_texts
 from workers.inference import model_loader
 
 CPU = torch.device("cpu")

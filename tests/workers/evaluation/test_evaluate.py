@@ -27,7 +27,7 @@ from tests.workers.evaluation.building import (
     tiny_writer,
     write_split,
 )
-from tests.workers.inference.building import some_texts
+from tests.workers.inference.builders import some_texts
 from workers.training import metrics
 
 FAULT, DONE, STOPPED = 65, 0, 75

@@ -14,7 +14,7 @@ from jobs.kinds import LongTexts
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import LABELS, MAX_TOKENS, Family, tiny_classifier, tiny_encoder
-from tests.workers.inference.building import answers, loaded, no_beat, predictions, some_texts
+from tests.workers.inference.builders import answers, loaded, no_beat, predictions, some_texts
 from workers.inference.batching.forward import RowError
 from workers.inference.tasks.classifier import Prediction
 
@@ -32,7 +32,7 @@ def multi(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plain_logits(folder: Path, texts: list[str]) -> list[torch.Tensor]:
-    """What transformers itself says, one text at a time."""
+    """The logits of plain transformers, one text at a time."""
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModelForSequenceClassification
     tokenizer, model = tokenizers.from_pretrained(folder), models.from_pretrained(folder).eval()
@@ -74,7 +74,7 @@ def test_top_k_gives_that_many_labels_best_first(folder: Path) -> None:
         assert list(prediction.scores) == sorted(prediction.scores, reverse=True)
 
 
-def test_a_model_with_one_output_says_yes_or_no(tmp_path: Path) -> None:
+def test_a_model_with_one_output_decides_yes_or_no(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", labels=("spam",))
     texts = some_texts(5)
     found = predictions(folder, texts)
@@ -87,7 +87,7 @@ def test_no_texts_have_no_answers(folder: Path) -> None:
     assert answers(folder, []) == []
 
 
-def test_the_same_text_twice_is_measured_once(folder: Path) -> None:
+def test_the_same_text_twice_is_computed_once(folder: Path) -> None:
     beats: list[None] = []
     texts = some_texts(5, longest=3)
     found = loaded(folder).classify(texts * 400, beat=lambda: beats.append(None))
@@ -95,12 +95,12 @@ def test_the_same_text_twice_is_measured_once(folder: Path) -> None:
     assert found == found[:5] * 400
 
 
-def test_tokens_are_those_that_the_tokenizer_makes(folder: Path) -> None:
+def test_the_token_count_is_that_of_the_tokenizer(folder: Path) -> None:
     texts = some_texts(20)
     tokenizers: Any = AutoTokenizer
-    made = tokenizers.from_pretrained(folder)(texts)["input_ids"]
+    encoded = tokenizers.from_pretrained(folder)(texts)["input_ids"]
     found = predictions(folder, texts)
-    assert [prediction.tokens for prediction in found] == [len(ids) for ids in made]
+    assert [prediction.tokens for prediction in found] == [len(ids) for ids in encoded]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -189,7 +189,7 @@ def test_what_beat_raises_stops_the_work_at_once(folder: Path) -> None:
 
     def beat() -> None:
         beats.append(None)
-        raise LeaseLost("somebody else has the chunk")
+        raise LeaseLost("another worker has the chunk")
 
     settings = Settings(worker_threads=1, batch_tokens=32)
     with pytest.raises(LeaseLost):
@@ -200,7 +200,7 @@ def test_what_beat_raises_stops_the_work_at_once(folder: Path) -> None:
 
 def test_a_classifier_goes_on_after_it_was_stopped(folder: Path) -> None:
     def stop() -> None:
-        raise LeaseLost("somebody else has the chunk")
+        raise LeaseLost("another worker has the chunk")
 
     classifier, texts = loaded(folder), some_texts(30)
     with pytest.raises(LeaseLost):
@@ -221,7 +221,7 @@ def test_the_same_weights_have_the_same_digest(folder: Path, tmp_path: Path) -> 
     assert loaded(folder).digest == loaded(twin).digest != loaded(other).digest
 
 
-def test_the_model_computes_in_the_asked_numbers(folder: Path) -> None:
+def test_the_model_computes_in_the_dtype_of_the_options(folder: Path) -> None:
     exact, rough = (
         predictions(folder, some_texts(20), dtype=dtype, all_scores=True)
         for dtype in ("float32", "bfloat16")
@@ -238,7 +238,7 @@ def failure(folder: Path, **options: Any) -> str:
     return caught.value.code
 
 
-def test_weights_that_lack_the_head_are_not_filled_with_chance(tmp_path: Path) -> None:
+def test_weights_that_lack_the_head_are_not_initialized_at_random(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     del weights["classifier.weight"]
@@ -252,7 +252,7 @@ def test_a_tokenizer_that_cannot_be_read_is_a_failure_of_the_model(tmp_path: Pat
     assert failure(folder) == "model_no_tokenizer"
 
 
-def test_an_architecture_that_nobody_knows_is_a_failure_of_the_model(tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_a_failure_of_the_model(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model")
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"model_type": "bert"', '"model_type": "tomorrow"'))

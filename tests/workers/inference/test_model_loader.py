@@ -12,10 +12,10 @@ from workers.inference import model_loader
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [("float32", torch.float32), ("float16", torch.half)]
+    ("dtype", "expected"), [("float32", torch.float32), ("float16", torch.half)]
 )
-def test_an_asked_dtype_is_used_on_any_device(given: str, expected: torch.dtype) -> None:
-    options = ClassifyOptions.model_validate({"dtype": given})
+def test_a_dtype_in_the_options_is_used_on_any_device(dtype: str, expected: torch.dtype) -> None:
+    options = ClassifyOptions.model_validate({"dtype": dtype})
     assert model_loader.dtype(options, device=torch.device("cpu")) == expected
 
 

@@ -1,4 +1,4 @@
-"""Counted of answers: tokens that the tokenizer does not know, labels that are nearly tied."""
+"""Counts of result quality: unknown tokens and near ties."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
 from tests.workers.inference.batching.test_chunk_boundaries import nearly_tied
-from tests.workers.inference.building import predictions, some_texts
-from tests.workers.inference.embedding import embeddings
+from tests.workers.inference.builders import predictions, some_texts
+from tests.workers.inference.embedders import embeddings
 from workers.inference.batching.tokenization import unknown_token
 from workers.inference.tasks.classifier import Prediction
 
@@ -23,7 +23,7 @@ def counts(found: list[Prediction]) -> list[tuple[int, int]]:
     return [(each.unknown, each.tokens) for each in found]
 
 
-def test_of_every_text_the_tokens_that_are_unknown_are_counted(tmp_path: Path) -> None:
+def test_unknown_tokens_of_every_text_are_counted(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model")
     assert counts(predictions(folder, [KNOWN, HALF, NONE])) == [(0, 5), (2, 6), (4, 6)]
 
@@ -50,7 +50,7 @@ def test_an_embedding_counts_them_too(tmp_path: Path) -> None:
     assert [each.unknown for each in embeddings(folder, [KNOWN, HALF, NONE])] == [0, 2, 4]
 
 
-def test_the_unknown_of_a_unigram_tokenizer_is_what_it_is_called() -> None:
+def test_the_unknown_token_of_a_unigram_tokenizer_is_the_one_it_names() -> None:
     build: Any = PreTrainedTokenizerFast
     backend = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
     assert unknown_token(build(tokenizer_object=backend, unk_token="<unk>")) == 0

@@ -1,4 +1,4 @@
-"""Promise P4 in the engine: an exception of a batch is traced to its rows, in the same lease."""
+"""Promise P4: an exception of a batch is traced to its rows, within one lease."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from jobs.kinds import EmbedOptions, GenerateOptions, Options
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support import bad_models
-from tests.workers.inference.building import answers, no_beat, predictions
+from tests.workers.inference.builders import answers, no_beat, predictions
 from workers.inference import engine, row_isolation
 from workers.inference.batching.forward import RowError
-from workers.inference.batching.token_budget import Budget, Work
-from workers.inference.row_isolation import ALIKE, DeviceFailed, Tally
+from workers.inference.batching.token_budget import BatchWork, TokenBudget
+from workers.inference.row_isolation import ALIKE, DeviceFailed, FaultTally
 from workers.inference.tasks.classifier import Prediction
 
 ONE = Settings(worker_threads=1)
 
 
-def found(folder: Path, options: Options, rows: Mapping[int, Any]) -> dict[int, Any]:
+def answers_of(folder: Path, options: Options, rows: Mapping[int, Any]) -> dict[int, Any]:
     return dict(engine.load(folder, options, settings=ONE).answer(rows, beat=no_beat))
 
 
@@ -47,7 +47,7 @@ def test_only_items_that_raise_alone_fail(lengths: list[int], bad: set[int], bud
             raise ValueError("this item raises")
         done.update(batch)
 
-    work: Work[int] = Work(
+    work: BatchWork[int] = BatchWork(
         length=lambda item: lengths[item],
         run=run,
         refuse=done.add,
@@ -55,7 +55,7 @@ def test_only_items_that_raise_alone_fail(lengths: list[int], bad: set[int], bud
         beat=no_beat,
         finish=no_beat,
     )
-    Budget(budget).do(range(len(lengths)), work)
+    TokenBudget(budget).run(range(len(lengths)), work)
     assert done == set(range(len(lengths))) - bad
     assert failed.keys() == bad & set(range(len(lengths)))
     assert all("ValueError: this item raises" in message for message in failed.values())
@@ -86,13 +86,13 @@ def test_what_ends_the_work_ends_it_through_a_library_as_well() -> None:
         raise ValueError("stopped")
 
     with pytest.raises(ValueError, match="stopped") as caught:
-        row_isolation.ending(stop)()
+        row_isolation.ends_work(stop)()
     with pytest.raises(ValueError, match="stopped"):
         row_isolation.check(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("answered", "raised"),
+    ("succeeded", "raised"),
     [
         (0, ["E: of 3"] * (ALIKE - 1)),
         (0, ["E: one", "E: other"] * (ALIKE - 1)),
@@ -101,26 +101,26 @@ def test_what_ends_the_work_ends_it_through_a_library_as_well() -> None:
     ],
 )
 def test_the_faults_are_the_rows_where_few_raise_or_each_its_own(
-    answered: int, raised: list[str]
+    succeeded: int, raised: list[str]
 ) -> None:
-    tally = Tally("the model")
-    tally.answered(answered)
+    tally = FaultTally("the model")
+    tally.succeeded(succeeded)
     messages = [tally.raised(why) for why in raised]
     assert [why in message for why, message in zip(raised, messages, strict=True)]
 
 
 @pytest.mark.parametrize(
-    ("answered", "raised"),
+    ("succeeded", "raised"),
     [
         (0, [f"E: of {number}" for number in range(ALIKE)]),  # alike, but for numbers
         (1, ["E: of 3"] * 21),
     ],
 )
 def test_the_fault_is_the_models_where_nearly_all_rows_raise_alike(
-    answered: int, raised: list[str]
+    succeeded: int, raised: list[str]
 ) -> None:
-    tally = Tally("the model")
-    tally.answered(answered)
+    tally = FaultTally("the model")
+    tally.succeeded(succeeded)
     for why in raised[:-1]:
         tally.raised(why)
     with pytest.raises(ModelFailure, match="E: of") as caught:
@@ -144,28 +144,28 @@ def test_a_row_on_which_the_tokenizer_panics_is_the_only_error_row(tmp_path: Pat
     folder = bad_models.panicking(tmp_path / "model")
     texts = bad_models.texts(30)
     texts[17] = f"w1 {bad_models.PANICS}"
-    given = answers(folder, texts)
-    errors = {row: each for row, each in enumerate(given) if isinstance(each, RowError)}
+    results = answers(folder, texts)
+    errors = {row: each for row, each in enumerate(results) if isinstance(each, RowError)}
     assert errors.keys() == {17}
     assert errors[17].code is RowCode.ROW_FAILED
     assert "PanicException" in errors[17].message
-    assert sum(isinstance(each, Prediction) for each in given) == 29
+    assert sum(isinstance(each, Prediction) for each in results) == 29
 
 
 def test_a_prompt_on_which_the_tokenizer_panics_is_the_only_error_row(tmp_path: Path) -> None:
     folder = bad_models.panicking(tmp_path / "model", bad_models.llama)
     rows = dict(enumerate(bad_models.texts(10))) | {4: bad_models.PANICS}
-    given = found(folder, GenerateOptions(max_new_tokens=3), rows)
-    errors = {row: each for row, each in given.items() if isinstance(each, RowError)}
+    results = answers_of(folder, GenerateOptions(max_new_tokens=3), rows)
+    errors = {row: each for row, each in results.items() if isinstance(each, RowError)}
     assert [(row, each.code) for row, each in errors.items()] == [(4, RowCode.ROW_FAILED)]
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [("1 / 0", "ZeroDivisionError"), ("messages[9].content.x.y", "")],
 )
-def test_a_template_that_stumbles_over_a_row_harms_that_row_alone(
-    tmp_path: Path, body: str, told: str
+def test_a_template_that_raises_for_a_row_harms_that_row_alone(
+    tmp_path: Path, body: str, message: str
 ) -> None:
     template = (
         "{% for message in messages %}{% if 'w39' in message['content'] %}{{ "
@@ -174,16 +174,16 @@ def test_a_template_that_stumbles_over_a_row_harms_that_row_alone(
     )
     folder = bad_models.llama(tmp_path / "model", template=template)
     rows = {0: "w1 w2", 1: "w39", 2: "w3"}
-    given = found(folder, GenerateOptions(max_new_tokens=3), rows)
-    errors = {row: each for row, each in given.items() if isinstance(each, RowError)}
+    results = answers_of(folder, GenerateOptions(max_new_tokens=3), rows)
+    errors = {row: each for row, each in results.items() if isinstance(each, RowError)}
     assert errors.keys() == {1}
-    assert told in errors[1].message
+    assert message in errors[1].message
 
 
 def test_a_prompt_on_which_the_model_raises_is_the_only_error_row(tmp_path: Path) -> None:
     folder = bad_models.llama(tmp_path / "model")
     generator: Any = engine.load(folder, GenerateOptions(max_new_tokens=3), settings=ONE)
-    model = generator._writer._stepper._model
+    model = generator._generator._decoder._model
     forward = model.model.embed_tokens.forward
 
     def raising(ids: Any) -> Any:
@@ -196,7 +196,7 @@ def test_a_prompt_on_which_the_model_raises_is_the_only_error_row(tmp_path: Path
     bad = {row for row, text in enumerate(bad_models.texts(20)) if "w39" in text.split()}
     errors = {row for row, each in clean.items() if isinstance(each, RowError)}
     assert bad
-    assert bad <= errors  # others may write that token themselves
+    assert bad <= errors  # others may generate that token
     assert len(errors) < 20
     assert {clean[row].code for row in errors} == {RowCode.ROW_FAILED}
 
@@ -211,7 +211,7 @@ def test_a_model_that_raises_for_every_row_fails_its_job_after_a_few(tmp_path: P
         calls += 1
         raise IndexError("index out of range in self")
 
-    classifier._sweep._meter.family.measure = raising
+    classifier._chunk_runner._runner.head.forward = raising
     with pytest.raises(ModelFailure, match="index out of range in self") as caught:
         classifier.answer(dict(enumerate(bad_models.texts(500, longest=40))), beat=no_beat)
     assert caught.value.code == "model_raises"

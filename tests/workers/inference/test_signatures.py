@@ -1,4 +1,4 @@
-"""What a folder's signature says is what a job does that names nothing."""
+"""A job without options does what the signature of the model's folder says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.models.signatures import Signature
 from jobs.settings import Settings
 from tests.support.tiny_models import SENTENCES, tiny_classifier
 from tests.support.tiny_writers import tiny_generator, tiny_translator
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from workers.inference import engine
 
 ONE_THREAD = Settings(worker_threads=1)
@@ -56,13 +56,13 @@ CASES: dict[str, tuple[Callable[[Path], Path], Signature, Options, Options]] = {
 
 
 def answers(folder: Path, options: Options) -> list[dict[str, Any]]:
-    found = engine.load(folder, options, settings=ONE_THREAD)
-    given = found.answer(dict(enumerate(SENTENCES[:4])), beat=no_beat)
-    return [answer.columns() for answer in given.values()]  # type: ignore[union-attr]
+    model = engine.load(folder, options, settings=ONE_THREAD)
+    answers = model.answer(dict(enumerate(SENTENCES[:4])), beat=no_beat)
+    return [answer.columns() for answer in answers.values()]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_job_that_names_nothing_does_what_one_does_that_names_all(
+def test_a_job_without_options_does_what_a_job_with_all_of_them_does(
     case: str, tmp_path: Path
 ) -> None:
     build, signature, nothing, everything = CASES[case]

@@ -1,4 +1,4 @@
-"""Token ids that config, generation config and tokenizer name differently, or wrongly."""
+"""Special token ids that config, generation config and tokenizer name differently, or wrongly."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ IDS = st.one_of(
 )
 
 
-def found(
+def tokens_of(
     *, config: Any = None, generation: Any = None, tokenizer: Any = None, size: int = SIZE
 ) -> SpecialTokens:
-    table = nn.Embedding(size, 2)
+    embeddings = nn.Embedding(size, 2)
     own = SimpleNamespace(**(config or {}))
     own.get_text_config = lambda: own
     model: Any = SimpleNamespace(
         config=own,
         generation_config=SimpleNamespace(**(generation or {})),
-        get_input_embeddings=lambda: table,
+        get_input_embeddings=lambda: embeddings,
     )
     names = ("pad_token_id", "eos_token_id", "mask_token_id", "unk_token_id")
-    said: Any = SimpleNamespace(**(dict.fromkeys(names) | (tokenizer or {})))
-    return SpecialTokens.of(model, said)
+    own_tokenizer: Any = SimpleNamespace(**(dict.fromkeys(names) | (tokenizer or {})))
+    return SpecialTokens.of(model, own_tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def found(
         (0, None, 1, 0),  # heads go by the config
         (None, None, 1, 1),
         (-1, -1, 1, 1),
-        (-1, -1, None, 2),  # what ends a text
+        (-1, -1, None, 2),  # the end-of-text token
         (SIZE, None, 1, 1),
         (None, 3, 1, 3),
         (-1, SIZE + 5, SIZE, 2),
@@ -52,7 +52,7 @@ def found(
 def test_padding_is_the_models_own_id_or_else_one_of_its_vocabulary(
     config: int | None, generation: int | None, tokenizer: int | None, padding: int
 ) -> None:
-    tokens = found(
+    tokens = tokens_of(
         config={"pad_token_id": config},
         generation={"pad_token_id": generation, "eos_token_id": 2},
         tokenizer={"pad_token_id": tokenizer},
@@ -74,7 +74,7 @@ def test_padding_is_the_models_own_id_or_else_one_of_its_vocabulary(
 def test_a_text_ends_as_generation_has_it(
     config: Any, generation: Any, tokenizer: Any, ends: tuple[int, ...]
 ) -> None:
-    tokens = found(
+    tokens = tokens_of(
         config={"eos_token_id": config},
         generation={"eos_token_id": generation},
         tokenizer={"eos_token_id": tokenizer},
@@ -94,12 +94,12 @@ def test_a_text_ends_as_generation_has_it(
 def test_a_decoder_starts_as_generation_has_it(
     config: dict[str, int], generation: dict[str, int], start: int | None
 ) -> None:
-    assert found(config=config, generation=generation).start == start
+    assert tokens_of(config=config, generation=generation).start == start
 
 
 @given(IDS, IDS, IDS, IDS)
 def test_every_id_is_in_the_vocabulary(pad: Any, ends: Any, own: Any, mask: Any) -> None:
-    tokens = found(
+    tokens = tokens_of(
         config={"pad_token_id": pad, "eos_token_id": ends},
         generation={"pad_token_id": own, "decoder_start_token_id": own, "bos_token_id": pad},
         tokenizer={"pad_token_id": own, "mask_token_id": mask, "eos_token_id": mask},

@@ -15,11 +15,11 @@ from jobs.models.signatures import RowForm, Signature
 from jobs.settings import Settings
 from tests.support.tiny_writers import tiny_generator
 from tests.workers.evaluation import building as evaluation
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from tests.workers.training.building import Row, Work, work
 from tests.workers.training.nursery import Nursery
 from workers.inference import engine
-from workers.inference.decoding.text_generation import Written
+from workers.inference.decoding.text_generation import GeneratedText
 from workers.training import shutdown
 
 ANSWERS = {"one": "un", "two": "deux", "three": "trois", "four": "quatre"}
@@ -54,7 +54,7 @@ def answers(folder: Path, texts: list[str], **options: Any) -> list[str]:
     asked = GenerateOptions(**{"max_new_tokens": 12} | options)
     found = engine.load(folder, asked, settings=Settings(worker_threads=1))
     given = found.answer(dict(enumerate(texts)), beat=no_beat)
-    return [each.output if isinstance(each, Written) else "" for each in given.values()]
+    return [each.output if isinstance(each, GeneratedText) else "" for each in given.values()]
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""From texts to tensors: tokenization, dynamic batching under a token budget, autotuning."""
+"""From texts to tensors: tokenization, dynamic batching by a token budget, autotuning."""

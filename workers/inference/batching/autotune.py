@@ -1,9 +1,9 @@
-"""How many tokens of a model go through a device best together: found by trying, and remembered.
+"""Autotuning of the batch size: how many tokens go through the device together fastest.
 
-What is tried is real work. Until it is known, batches of several sizes take turns, longest rows
-first, so that sizes are compared on rows of nearly one length; answers do not depend on it (promise
-P6). What was found is remembered (``tuning_cache``), by all that it depends on but the rows: those
-to come are taken to be like the first.
+The trial runs on real rows. Until the best size is known, batches of several sizes take turns,
+longest rows first, so that sizes are compared on rows of nearly equal length; results do not depend
+on the size (promise P6). The best size is cached (``autotune_cache``) by everything that it depends
+on except the rows: later rows are assumed to be like the first ones (decision 0014).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from jobs.settings import Settings
 from workers.inference.batching.autotune_cache import TuningCache
-from workers.inference.batching.race import NEAR, Race
+from workers.inference.batching.race import TIE, Race
 
 log = structlog.get_logger()
 
@@ -26,15 +26,15 @@ VERDICT = "batch_tokens"
 SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
 ACCELERATOR_SIZES = (8_192, 16_384, 32_768, 65_536)
 
-FULL = 0.75
-"""A batch with less than this share of its size says nothing of it: there were no more rows."""
+MIN_FILLED = 0.75
+"""A batch with fewer tokens than this share of its size is not measured: rows had run out."""
 
 
-class Trial:
-    """A race of sizes on real rows (``race``); when it is over, ``keep`` is told the best.
+class BatchSizeTrial:
+    """A race of batch sizes on real rows (``race``); ``keep`` gets the best one at the end.
 
-    In a lap each has one batch, and only laps are compared: rows of another length have another
-    speed.
+    Each size has one batch in a lap, and only batches of one lap are compared: speed depends on the
+    length of the rows.
     """
 
     def __init__(self, sizes: Sequence[int], *, keep: Callable[[int], None]) -> None:
@@ -43,49 +43,55 @@ class Trial:
 
     @property
     def largest(self) -> int:
-        """Of the sizes in the race."""
-        return self._race.racing[-1]
+        """The largest size that is still in the race."""
+        return self._race.remaining[-1]
 
     def next(self) -> int:
         """The size whose turn it is."""
         return self._race.next()
 
-    def note(self, size: int, *, tokens: int, seconds: float) -> None:
-        """A batch of this size had so many tokens and took so long."""
-        self._race.note(size, tokens / max(seconds, 1e-9) if tokens >= FULL * size else None)
+    def record(self, size: int, *, tokens: int, seconds: float) -> None:
+        """A batch of this size had this many tokens and took this long."""
+        speed = tokens / max(seconds, 1e-9)
+        self._race.record(size, speed if tokens >= MIN_FILLED * size else None)
 
     @property
     def over(self) -> bool:
-        """Whether one size is left, or the last lap was run."""
+        """Whether one size is left, or the last lap is finished."""
         return self._race.over
 
     def best(self) -> int | None:
-        """The largest of the fastest; kept if all in the race are known. ``None``: none is.
+        """The largest of the sizes that tie for the fastest; ``None``: no size was measured.
 
-        Rows longer than those it was found on gain by the largest: more of one length go together.
+        It is kept if every size in the race was measured. The largest, because rows longer than
+        those of the trial gain from it: more rows of one length share a batch.
         """
         speeds = self._race.speeds()
         if not speeds:
             return None
         fastest = max(speeds.values())
-        size = max(size for size, speed in speeds.items() if speed >= NEAR * fastest)
+        size = max(size for size, speed in speeds.items() if speed >= TIE * fastest)
         log.info("batch size calibrated", tokens=size, relative_speeds=speeds, laps=self._race.laps)
-        if len(speeds) == len(self._race.racing):
+        if len(speeds) == len(self._race.remaining):
             self._keep(size)
         return size
 
 
-def trial(settings: Settings, *, model: PreTrainedModel, digest: str, kind: str) -> Trial | int:
-    """The best size for a model where it is known, by the settings or from before; else a trial.
+def size_or_trial(
+    settings: Settings, *, model: PreTrainedModel, digest: str, kind: str
+) -> int | BatchSizeTrial:
+    """The batch size from the settings or the cache; where neither has one, a trial.
 
-    ``kind`` tells apart what else is computed differently.
+    ``kind`` distinguishes what else makes the same model compute differently.
     """
     if settings.batch_tokens:
         return settings.batch_tokens
     cache = TuningCache.of(settings, model=model, digest=digest, kind=kind)
-    known = cache.get(VERDICT, _size)
+    cached = cache.get(VERDICT, _size)
+    if cached is not None:
+        return cached
     sizes = SIZES.get(model.device.type, ACCELERATOR_SIZES)
-    return Trial(sizes, keep=partial(cache.keep, VERDICT)) if known is None else known
+    return BatchSizeTrial(sizes, keep=partial(cache.keep, VERDICT))
 
 
 def _size(value: Any) -> int:

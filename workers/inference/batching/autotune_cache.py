@@ -1,8 +1,8 @@
-"""What this machine found best for a model, or true of it, kept for the next process.
+"""Results of autotuning and probes on this machine, kept for the next process.
 
-Verdicts have names and lie side by side in a file of all that they depend on, so that one which was
-found with another processor, number of threads, PyTorch or model is never taken. A file that cannot
-be read or written costs finding out anew, and nothing else.
+Results have names, and all that depend on the same facts are in one file, named by a hash of these
+facts; so a result from another processor, number of threads, PyTorch or model is never used. A file
+that cannot be read or written costs another measurement and nothing else.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from jobs.settings import Settings
 T = TypeVar("T")
 log = structlog.get_logger()
 
-KERNELS = ("amx", "asimd", "avx", "f16c", "fma", "i8mm", "sse4", "sve", "vnni")
-"""Flags of a processor that begin so decide which kernels it can run."""
+KERNEL_FLAGS = ("amx", "asimd", "avx", "f16c", "fma", "i8mm", "sse4", "sve", "vnni")
+"""A processor's flags with these prefixes decide which kernels it can run."""
 
 
 class TuningCache:
-    """Verdicts by their names, as long as all ``facts`` are the same. Values are plain JSON."""
+    """Results by name, for one set of ``facts``. Values and facts are plain JSON."""
 
     def __init__(self, folder: str, facts: dict[str, Any]) -> None:
-        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        self._file = Path(folder) / f"{name[:32]}.json" if folder else None
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        self._file = Path(folder) / f"{digest[:32]}.json" if folder else None
         self._facts = facts
 
     @classmethod
@@ -47,11 +47,10 @@ class TuningCache:
         kind: str,
         **more: Any,
     ) -> Self:
-        """For a model on its device, computing what ``kind`` says; ``more`` facts are plain JSON.
+        """The cache of a model on its device that computes what ``kind`` names; ``more`` are facts.
 
-        Without a digest: for all models of the same facts.
-
-        Without a folder in the settings nothing is remembered.
+        Without a digest it is shared by all models with the same facts. Without a folder in the
+        settings nothing is cached.
         """
         facts = {
             "model": digest,
@@ -65,38 +64,38 @@ class TuningCache:
         }
         return cls(settings.calibration_folder, facts | more)
 
-    def get(self, name: str, read: Callable[[Any], T]) -> T | None:
-        """The verdict as ``read`` makes it of its value; ``None``: there is none, or not that."""
+    def get(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """The result, parsed; ``None``: there is none, or ``parse`` raises for its value."""
         try:
-            return read(self._verdicts()[name])
+            return parse(self._results()[name])
         except (ValueError, KeyError, TypeError):
             return None
 
     def keep(self, name: str, value: Any) -> None:
-        """Remember a verdict beside the others."""
+        """Write a result beside the others."""
         if self._file is None:
             return
-        fresh = self._file.with_suffix(f".{os.getpid()}")
-        record = {**self._facts, "verdicts": {**self._verdicts(), name: value}}
+        temporary = self._file.with_suffix(f".{os.getpid()}")
+        record = {**self._facts, "verdicts": {**self._results(), name: value}}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(record, indent=2) + "\n")
-            fresh.replace(self._file)
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+            temporary.replace(self._file)
         except OSError as error:
             log.warning("a verdict cannot be remembered", name=name, error=str(error))
 
-    def _verdicts(self) -> dict[str, Any]:
+    def _results(self) -> dict[str, Any]:
         if self._file is None:
             return {}
         try:
-            found = json.loads(self._file.read_bytes())["verdicts"]
+            results = json.loads(self._file.read_bytes())["verdicts"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return results if isinstance(results, dict) else {}
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called, and others that run the same kernels as fast."""
+    """The name of a device, shared by devices that run the same kernels equally fast."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -108,16 +107,16 @@ def device_name(device: torch.device) -> str:
 
 
 def processor(cpuinfo: str) -> str:
-    """The first processor of /proc/cpuinfo: a name alone may stand for several generations."""
+    """The first processor in /proc/cpuinfo: its name alone may stand for several generations."""
     lines = (line.partition(":") for line in cpuinfo.split("\n\n", maxsplit=1)[0].splitlines())
-    found = {name.strip(): value.strip() for name, _, value in lines}
-    flags = found.get("flags", found.get("Features", "")).split()
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    flags = fields.get("flags", fields.get("Features", "")).split()
     names = ("model name", "cpu family", "model", "CPU implementer", "CPU part", "CPU variant")
-    words = [f"{name} {found[name]}" for name in names if name in found]
-    words += [" ".join(sorted(flag for flag in flags if flag.startswith(KERNELS)))]
+    words = [f"{name} {fields[name]}" for name in names if name in fields]
+    words += [" ".join(sorted(flag for flag in flags if flag.startswith(KERNEL_FLAGS)))]
     return ", ".join([*words, _capability()])
 
 
 def _capability() -> str:
-    """The widest vectors that PyTorch computes with here."""
+    """The widest vector instructions that PyTorch uses here."""
     return f"PyTorch {torch.backends.cpu.get_cpu_capability()}"

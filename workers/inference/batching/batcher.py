@@ -1,4 +1,4 @@
-"""Which rows go through the device together: one pure function over token lengths."""
+"""Dynamic batching: which rows go through the device together, a pure function of token lengths."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 MAX_PADDING = 0.25
-"""No row is filled up by more than this share of its batch's longest row."""
+"""A row is padded by at most this share of its batch's longest row."""
 
 SMALL_PADDING = 8
-"""Below this many tokens filling up costs less than another pass through the model."""
+"""Padding of fewer tokens than this always costs less than another forward pass."""
 
 MAX_PACKED = 2
-"""Packed rows, were they filled up, would take at most so many budgets: what goes in and comes out
-of the model is filled up still."""
+"""Packed rows would take at most this many budgets if they were padded: the model's inputs and
+outputs are still padded."""
 
 
-class Fill(StrEnum):
-    """How rows share a batch, above all rows of different lengths."""
+class BatchLayout(StrEnum):
+    """How rows, above all of different lengths, share a batch. Values are stored in the cache."""
 
-    PAD = "pad"  # each is filled up to the longest
-    PACK = "pack"  # end to end, without padding
-    LENGTH = "length"  # they do not: all rows of a batch have one length
-    ALONE = "alone"  # no row shares a batch
+    PADDED = "pad"  # each row is padded to the longest
+    PACKED = "pack"  # rows lie end to end, without padding
+    EQUAL_LENGTH = "length"  # only rows of equal length share a batch
+    SINGLE = "alone"  # one row a batch
 
 
-def cut(lengths: Sequence[int], *, budget: int, fill: Fill = Fill.PAD) -> Iterator[list[int]]:
+def cut(
+    lengths: Sequence[int], *, budget: int, layout: BatchLayout = BatchLayout.PADDED
+) -> Iterator[list[int]]:
     """Batches of indices into ``lengths``, each index once, longest rows first.
 
-    A batch is at most ``budget`` tokens, padding included, unless it is a single row. The longest
+    A batch has at most ``budget`` tokens, padding included, unless it is a single row. The longest
     come first, so that memory problems show at once and not at the end.
     """
     batch: list[int] = []
@@ -38,7 +40,12 @@ def cut(lengths: Sequence[int], *, budget: int, fill: Fill = Fill.PAD) -> Iterat
         longest = lengths[batch[0]] if batch else length
         padded = (len(batch) + 1) * longest
         if batch and not _may_join(
-            length, longest=longest, tokens=tokens + length, padded=padded, budget=budget, fill=fill
+            length,
+            longest=longest,
+            tokens=tokens + length,
+            padded=padded,
+            budget=budget,
+            layout=layout,
         ):
             yield batch
             batch, tokens = [], 0
@@ -49,16 +56,16 @@ def cut(lengths: Sequence[int], *, budget: int, fill: Fill = Fill.PAD) -> Iterat
 
 
 def _may_join(
-    length: int, *, longest: int, tokens: int, padded: int, budget: int, fill: Fill
+    length: int, *, longest: int, tokens: int, padded: int, budget: int, layout: BatchLayout
 ) -> bool:
-    """Whether a row goes into a batch that has so many tokens with it, bare and padded."""
-    match fill:
-        case Fill.PACK:
+    """Whether a row may join a batch that then has ``tokens`` tokens, ``padded`` with padding."""
+    match layout:
+        case BatchLayout.PACKED:
             return tokens <= budget and padded <= MAX_PACKED * budget
-        case Fill.PAD:
-            much = max(SMALL_PADDING, int(longest * MAX_PADDING))
-            return padded <= budget and longest - length <= much
-        case Fill.LENGTH:
+        case BatchLayout.PADDED:
+            max_padding = max(SMALL_PADDING, int(longest * MAX_PADDING))
+            return padded <= budget and longest - length <= max_padding
+        case BatchLayout.EQUAL_LENGTH:
             return padded <= budget and length == longest
-        case Fill.ALONE:
+        case BatchLayout.SINGLE:
             return False

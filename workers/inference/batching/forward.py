@@ -1,4 +1,4 @@
-"""Windows through the device, batch by batch."""
+"""The forward pass: rows' windows through the model, batch by batch, into their outputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from jobs.results.schemas import RowCode
-from workers.inference.batching.collator import Family, Padder
-from workers.inference.batching.token_budget import Budget, Work
-from workers.inference.batching.tokenization import Reading, Window
+from workers.inference.batching.collator import Collator, Head
+from workers.inference.batching.token_budget import BatchWork, TokenBudget
+from workers.inference.batching.tokenization import TokenizedText, TokenWindow
 from workers.inference.heads.label_decision import Floats
 
 Beat = Callable[[], None]
@@ -21,118 +21,123 @@ Beat = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row has no prediction."""
+    """Why a row has no result."""
 
     code: RowCode
     message: str
 
 
-NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's numbers for this text are not finite")
+NOT_FINITE = RowError(RowCode.NOT_FINITE, "the model's outputs for this text are not finite")
 
 
 @dataclass(slots=True)
 class Row:
-    """A text on its way: its windows, and for each a line of numbers once it was measured."""
+    """A text in the engine: its windows, and after the forward pass the outputs of each."""
 
-    reading: Reading
-    raw: Floats
+    tokenized: TokenizedText
+    outputs: Floats  # (windows, width); NaN before the forward pass
     error: RowError | None = None
 
     @classmethod
-    def of(cls, reading: Reading | RowError, *, numbers: int) -> Self:
-        """A row not measured yet; one that could not be read is an error already."""
-        if isinstance(reading, RowError):
-            return cls(Reading(windows=(), truncated=False), np.empty((0, numbers)), error=reading)
-        row = cls(reading=reading, raw=np.full((len(reading.windows), numbers), np.nan))
-        if not reading.windows:
+    def of(cls, tokenized: TokenizedText | RowError, *, width: int) -> Self:
+        """A row before its forward pass; one that could not be tokenized has an error already."""
+        if isinstance(tokenized, RowError):
+            nothing = TokenizedText(windows=(), truncated=False)
+            return cls(nothing, np.empty((0, width)), error=tokenized)
+        row = cls(tokenized, outputs=np.full((len(tokenized.windows), width), np.nan))
+        if not tokenized.windows:
             row.error = RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
         return row
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class _RowWindow:
     row: Row
-    place: int
+    index: int
 
     @property
-    def window(self) -> Window:
-        return self.row.reading.windows[self.place]
+    def window(self) -> TokenWindow:
+        return self.row.tokenized.windows[self.index]
 
 
-class Meter:
-    """A model on its device, and the token budget that its memory has borne so far."""
+class ModelRunner:
+    """A model with its head on its device, and the token budget that fits into its memory."""
 
-    def __init__(self, family: Family, *, padder: Padder, budget: Budget) -> None:
-        self.family = family
+    def __init__(self, head: Head, *, collator: Collator, budget: TokenBudget) -> None:
+        self.head = head
         self._budget = budget
-        self._padder = padder
+        self._collator = collator
 
     @property
     def budget(self) -> int:
-        """Tokens that may go through the device at once."""
+        """Tokens that may go through the device together."""
         return self._budget.largest
 
-    def measure(self, rows: Sequence[Row], *, beat: Beat) -> None:
-        """Fill in the rows' numbers, longest windows first; ``beat`` after every batch."""
-        tasks = [_Task(row, place) for row in rows for place in range(len(row.reading.windows))]
-        flights = _Flights()
-        self._budget.do(tasks, self._work(flights, beat=beat))
-        flights.land()
+    def run(self, rows: Sequence[Row], *, beat: Beat) -> None:
+        """Fill in the rows' outputs, longest windows first; calls ``beat`` after every batch."""
+        windows = [
+            _RowWindow(row, index) for row in rows for index in range(len(row.tokenized.windows))
+        ]
+        pending = _PendingOutputs()
+        self._budget.run(windows, self._work(pending, beat=beat))
+        pending.collect()
 
-    def measure_alone(self, row: Row, *, beat: Beat) -> None:
-        """Fill in a row's numbers anew, each window in a batch of its own."""
-        flights = _Flights()
-        for place in range(len(row.reading.windows)):
-            self._budget.alone(_Task(row, place), self._work(flights, beat=beat))
-        flights.land()
+    def run_alone(self, row: Row, *, beat: Beat) -> None:
+        """Compute a row's outputs again, each window in a batch of its own."""
+        pending = _PendingOutputs()
+        for index in range(len(row.tokenized.windows)):
+            self._budget.run_alone(_RowWindow(row, index), self._work(pending, beat=beat))
+        pending.collect()
 
-    def _work(self, flights: _Flights, *, beat: Beat) -> Work[_Task]:
-        return Work(
-            length=lambda task: len(task.window.ids),
-            run=lambda batch: flights.start(batch, self._numbers(batch)),
+    def _work(self, pending: _PendingOutputs, *, beat: Beat) -> BatchWork[_RowWindow]:
+        return BatchWork(
+            length=lambda item: len(item.window.ids),
+            run=lambda batch: pending.add(batch, self._forward(batch)),
             refuse=_refuse,
             fail=_fail,
             beat=beat,
-            finish=flights.land,
-            fill=self._padder.fill,
+            finish=pending.collect,
+            layout=self._collator.layout,
         )
 
     @torch.inference_mode()
-    def _numbers(self, batch: list[_Task]) -> torch.Tensor:
-        inputs = self._padder.inputs([task.window for task in batch])
-        return self.family.measure(inputs).float()
+    def _forward(self, batch: list[_RowWindow]) -> torch.Tensor:
+        inputs = self._collator.collate([item.window for item in batch])
+        return self.head.forward(inputs).float()
 
 
-class _Flights:
-    """Numbers on their way from the device: a GPU goes on with the next batch meanwhile."""
+class _PendingOutputs:
+    """Outputs on their way from the device: a GPU computes the next batch meanwhile."""
 
     def __init__(self) -> None:
-        self._under_way: deque[tuple[list[_Task], torch.Tensor, torch.cuda.Event | None]] = deque()
+        self._batches: deque[tuple[list[_RowWindow], torch.Tensor, torch.cuda.Event | None]] = (
+            deque()
+        )
 
-    def start(self, batch: list[_Task], numbers: torch.Tensor) -> None:
-        """Send a batch's numbers home; those of the batch before it arrive."""
-        landing = None
-        if numbers.is_cuda:
-            home = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            numbers = home.copy_(numbers, non_blocking=True)
-            landing = torch.cuda.current_stream().record_event()
-        self._under_way.append((batch, numbers, landing))
-        self.land(but=1 if landing else 0)
+    def add(self, batch: list[_RowWindow], outputs: torch.Tensor) -> None:
+        """Start to copy a batch's outputs to the host; those of the batch before are collected."""
+        copied = None
+        if outputs.is_cuda:
+            pinned = torch.empty(outputs.shape, dtype=outputs.dtype, pin_memory=True)
+            outputs = pinned.copy_(outputs, non_blocking=True)
+            copied = torch.cuda.current_stream().record_event()
+        self._batches.append((batch, outputs, copied))
+        self.collect(but=1 if copied else 0)
 
-    def land(self, *, but: int = 0) -> None:
-        """Wait for numbers and fill them in; those of the last ``but`` batches stay under way."""
-        while len(self._under_way) > but:
-            batch, numbers, landing = self._under_way.popleft()
-            if landing is not None:
-                landing.synchronize()
-            for task, line in zip(batch, numbers.cpu().double().numpy(), strict=True):
-                task.row.raw[task.place] = line
-
-
-def _refuse(task: _Task) -> None:
-    message = f"a window of {len(task.window.ids)} tokens does not fit into the device's memory"
-    task.row.error = RowError(RowCode.OUT_OF_MEMORY, message)
+    def collect(self, *, but: int = 0) -> None:
+        """Wait for outputs and fill them in; those of the last ``but`` batches stay pending."""
+        while len(self._batches) > but:
+            batch, outputs, copied = self._batches.popleft()
+            if copied is not None:
+                copied.synchronize()
+            for item, output in zip(batch, outputs.cpu().double().numpy(), strict=True):
+                item.row.outputs[item.index] = output
 
 
-def _fail(task: _Task, message: str) -> None:
-    task.row.error = RowError(RowCode.ROW_FAILED, message)
+def _refuse(item: _RowWindow) -> None:
+    message = f"a window of {len(item.window.ids)} tokens does not fit into the device's memory"
+    item.row.error = RowError(RowCode.OUT_OF_MEMORY, message)
+
+
+def _fail(item: _RowWindow, message: str) -> None:
+    item.row.error = RowError(RowCode.ROW_FAILED, message)

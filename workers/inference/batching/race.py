@@ -1,8 +1,8 @@
-"""A race of ways to do the same work: they take turns until one is surely the fastest.
+"""A race of candidates for the same work: they take turns until one is surely the fastest.
 
-What is measured varies by more than ways differ, and with what else the machine does. So only what
-was measured in one lap, in which each way has one turn, is compared; and a way leaves only when
-the fastest beat it in more laps than chance would bring.
+Measurements vary by more than the candidates differ, and with the load of the machine. So only
+measurements of one lap, in which each candidate has one turn, are compared; and a candidate is
+dropped only when the fastest beat it in more laps than chance explains.
 """
 
 from __future__ import annotations
@@ -15,100 +15,106 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LAPS = 8
-"""Laps that are measured before a way may leave the race."""
+MIN_LAPS = 8
+"""Laps that are measured before a candidate may be dropped."""
 
-NEAR = 0.99
-"""Ways within this share of each other are held for equal."""
+TIE = 0.99
+"""Candidates count as equally fast if the slower one has at least this share of the speed."""
 
-PATIENCE = 40
-"""So many laps are measured at most."""
+MAX_LAPS = 40
 
 
 class Race(Generic[T]):
-    """Who is in the race, and what was measured. The first lap warms up.
+    """The candidates that remain, and their measurements. The first lap is a warm-up.
 
-    Every other lap goes backwards, so that what gets slower or faster within a lap favours none.
+    Every other lap runs in reverse, so that a trend within a lap favours no candidate.
     """
 
-    def __init__(self, ways: Sequence[T]) -> None:
-        self.racing = list(ways)
-        self._laps: list[dict[T, float]] = []  # how fast, by way
-        self._ahead: list[T] = []  # ways whose turn in this lap is still to come
+    def __init__(self, candidates: Sequence[T]) -> None:
+        self.remaining = list(candidates)
+        self._laps: list[dict[T, float]] = []  # speeds by candidate
+        self._turns: list[T] = []  # candidates whose turn in this lap is still to come
 
     def next(self) -> T:
-        """The way whose turn it is."""
-        if not self._ahead:
-            self._ahead = self.racing[:: 1 if len(self._laps) % 2 else -1]
+        """The candidate whose turn it is."""
+        if not self._turns:
+            self._turns = self.remaining[:: 1 if len(self._laps) % 2 else -1]
             self._laps.append({})
-        return self._ahead.pop()
+        return self._turns.pop()
 
-    def note(self, way: T, speed: float | None) -> None:
-        """A way was so fast in this lap; ``None``: its turn cannot be compared with others'."""
+    def record(self, candidate: T, speed: float | None) -> None:
+        """A candidate's speed in this lap; ``None``: its turn cannot be compared with others'."""
         if speed is not None:
-            self._laps[-1][way] = speed
-        if not self._ahead:
-            self._leave()
+            self._laps[-1][candidate] = speed
+        if not self._turns:
+            self._drop_slower()
 
     @property
     def laps(self) -> int:
-        """That were measured."""
+        """Measured laps, without the warm-up."""
         return max(0, len(self._laps) - 1)
 
     @property
     def over(self) -> bool:
-        """Whether one way is left, or the last lap was run."""
-        return len(self.racing) == 1 or (len(self._laps) > PATIENCE and not self._ahead)
+        """Whether one candidate remains, or the last lap is finished."""
+        return len(self.remaining) == 1 or (len(self._laps) > MAX_LAPS and not self._turns)
 
     def speeds(self) -> dict[T, float]:
-        """How fast ways are that were measured often enough, relative to the first: medians."""
-        first = self.racing[0]
+        """Median speeds relative to the first candidate, of those with enough measurements."""
+        first = self.remaining[0]
         laps = [lap for lap in self._laps[1:] if first in lap]
-        found = {way: [lap[way] / lap[first] for lap in laps if way in lap] for way in self.racing}
+        ratios = {
+            candidate: [lap[candidate] / lap[first] for lap in laps if candidate in lap]
+            for candidate in self.remaining
+        }
         return {
-            way: statistics.median(ratios) for way, ratios in found.items() if len(ratios) >= LAPS
+            candidate: statistics.median(measured)
+            for candidate, measured in ratios.items()
+            if len(measured) >= MIN_LAPS
         }
 
-    def _leave(self) -> None:
-        """Ways that are surely slower than the fastest are out."""
+    def _drop_slower(self) -> None:
+        """Drop the candidates that are surely slower than the fastest."""
         speeds = self.speeds()
         if speeds:
             fastest = max(speeds, key=speeds.__getitem__)
-            self.racing = [way for way in self.racing if not self._loses(way, to=fastest)]
+            self.remaining = [each for each in self.remaining if not self._loses(each, to=fastest)]
 
-    def _loses(self, way: T, *, to: T) -> bool:
-        """Whether a way was beaten in so many laps as fair coins would come up once in 40 times.
+    def _loses(self, candidate: T, *, to: T) -> bool:
+        """Whether a candidate lost more laps than a fair coin would explain, but for once in 40.
 
-        Of n fair coins about half come up, give or take the root of n, two standard deviations.
+        Of n tosses of a fair coin about n / 2 are heads, plus or minus the square root of n, which
+        is two standard deviations.
         """
-        laps = [lap for lap in self._laps[1:] if way in lap and to in lap]
-        beaten = sum(lap[way] < NEAR * lap[to] for lap in laps)
-        return len(laps) >= LAPS and beaten >= len(laps) / 2 + math.sqrt(len(laps))
+        laps = [lap for lap in self._laps[1:] if candidate in lap and to in lap]
+        lost = sum(lap[candidate] < TIE * lap[to] for lap in laps)
+        return len(laps) >= MIN_LAPS and lost >= len(laps) / 2 + math.sqrt(len(laps))
 
 
 def run(
-    ways: Mapping[T, Callable[[], object]],
+    candidates: Mapping[T, Callable[[], object]],
     *,
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[T, float]:
-    """Let ways race that are called to do the work; how fast those left are, relative to the first.
+    """Let candidates race, each a call that does the work; the speeds of those that remain.
 
-    After so many ``seconds`` no lap begins. A race that was too short to know is empty.
+    Speeds are relative to the first. No lap begins after ``seconds``. A race that was too short to
+    decide returns nothing.
     """
-    race, began = Race(list(ways)), clock()
+    race, began = Race(list(candidates)), clock()
     while not race.over and clock() - began < seconds:
-        for _ in list(race.racing):
-            way = race.next()
+        for _ in list(race.remaining):
+            candidate = race.next()
             start = clock()
-            ways[way]()
-            race.note(way, 1 / max(clock() - start, 1e-9))
+            candidates[candidate]()
+            race.record(candidate, 1 / max(clock() - start, 1e-9))
     return race.speeds()
 
 
 def winner(speeds: Mapping[T, float], *, default: T) -> T:
-    """The first of those that are as fast as the fastest; the default if nothing is known."""
+    """The first of those that tie for the fastest; the default if there are no speeds."""
     if not speeds:
         return default
     fastest = max(speeds.values())
-    return next(way for way, speed in speeds.items() if speed >= NEAR * fastest)
+    return next(candidate for candidate, speed in speeds.items() if speed >= TIE * fastest)

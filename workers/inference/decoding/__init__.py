@@ -1,1 +1,1 @@
-"""How text is generated: sampling, stop sequences, continuous batching."""
+"""Text generation: sampling, stop sequences, continuous batching."""

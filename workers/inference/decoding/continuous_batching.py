@@ -1,8 +1,8 @@
-"""Prompts flow through a causal model: a row that has ended makes room for the next.
+"""Continuous batching: a row that has ended makes room for the next prompt.
 
-That is continuous batching (Yu et al. 2022, Orca), in steps of more than one token: rows are
-written together until some of them have ended. Those leave, and as many of the next prompts are
-read as there is room for, the longest first.
+As in Orca (Yu et al. 2022), but in steps of more than one token: rows are decoded together until
+some of them have ended. Those leave the batch, and as many of the next prompts are prefilled as
+there is room for, the longest first (decision 0017).
 """
 
 from __future__ import annotations
@@ -12,98 +12,107 @@ from collections.abc import Callable, Sequence
 
 from workers.inference.batching.batcher import MAX_PADDING, SMALL_PADDING
 from workers.inference.batching.forward import Beat
-from workers.inference.decoding.decoder import Group, Line, Prompt, Stepper
+from workers.inference.decoding.decoder import Decoder
+from workers.inference.decoding.decoding_batch import DecodingBatch, Prompt, SequenceState
 
 PAUSE = 0.25
-"""Share of the rows that must have ended before others take their places: each time costs a copy of
-all keys and values."""
+"""Share of the rows that must have ended before others take their places: each change of the batch
+costs a copy of the whole KV cache."""
 
 LAST_PAUSE = 0.5
-"""The same when no other waits, and rows only leave."""
+"""The same when no prompt is waiting, and rows only leave."""
 
 
-class Flow:
-    """Prompts on their way through a model, the longest first."""
+class ContinuousBatcher:
+    """Waiting prompts, the longest first, and the batch that is being decoded."""
 
-    def __init__(self, prompts: Sequence[Prompt], *, stepper: Stepper) -> None:
-        ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), -prompt.steps, prompt.row))
+    def __init__(self, prompts: Sequence[Prompt], *, decoder: Decoder) -> None:
+        ordered = sorted(
+            prompts, key=lambda prompt: (-len(prompt.ids), -prompt.max_new_tokens, prompt.row)
+        )
         self._waiting = deque(ordered)
-        self._stepper = stepper
-        self._group: Group | None = None
-        self._reading: list[Prompt] = []
+        self._decoder = decoder
+        self._batch: DecodingBatch | None = None
+        self._prefilling: list[Prompt] = []
 
     @property
-    def under_way(self) -> list[Prompt]:
-        """Those that are being written."""
-        lines = [] if self._group is None else self._group.lines
-        return [*(line.prompt for line in lines), *self._reading]
+    def running(self) -> list[Prompt]:
+        """Prompts that have been admitted and have not ended."""
+        sequences = [] if self._batch is None else self._batch.sequences
+        return [*(sequence.prompt for sequence in sequences), *self._prefilling]
 
-    def put_back(self) -> list[Prompt]:
-        """Forget what was written for those under way, and let them wait again; they are told."""
-        found = self.take_out()
-        self._waiting.extendleft(reversed(found))
-        return found
+    def preempt(self) -> list[Prompt]:
+        """Discard the output of all running prompts, and let them wait again; those prompts."""
+        prompts = self.evict()
+        self._waiting.extendleft(reversed(prompts))
+        return prompts
 
-    def take_out(self) -> list[Prompt]:
-        """Forget those under way and what was written for them; they are told."""
-        found = self.under_way
-        self._group, self._reading = None, []
-        return found
+    def evict(self) -> list[Prompt]:
+        """Remove all running prompts and their output; those prompts."""
+        prompts = self.running
+        self._batch, self._prefilling = None, []
+        return prompts
 
-    def drop(self) -> Prompt:
-        """Forget the first of those that wait."""
+    def drop_next(self) -> Prompt:
+        """Remove the first waiting prompt."""
         return self._waiting.popleft()
 
-    def run(self, budget: Callable[[], int], *, beat: Beat, done: Callable[[Line], None]) -> None:
-        """Write all that wait; ``done`` is told of each line that has ended.
+    def run(
+        self, budget: Callable[[], int], *, beat: Beat, done: Callable[[SequenceState], None]
+    ) -> None:
+        """Generate for all waiting prompts; ``done`` gets each sequence that has ended.
 
-        Those under way may at most come to have so many tokens, and what fills them up.
+        ``budget``: tokens that the running sequences may have at their longest, padding included.
         """
-        while self._waiting or self._group is not None:
+        while self._waiting or self._batch is not None:
             while self._admit(budget()):
-                self._read(beat=beat, done=done)
-            if self._group is not None:
-                most = min(line.left for line in self._group.lines)
+                self._prefill(beat=beat, done=done)
+            if self._batch is not None:
+                most = min(sequence.remaining for sequence in self._batch.sequences)
                 pause = PAUSE if self._waiting else LAST_PAUSE
-                self._stepper.step(self._group, most=most, pause=pause, beat=beat)
-                self._group = _without_ended(self._group, done=done)
+                self._decoder.step(self._batch, most=most, pause=pause, beat=beat)
+                self._batch = _without_ended(self._batch, done=done)
 
     def _admit(self, budget: int) -> bool:
-        """Take from those that wait the ones that fit in beside those under way, if any does."""
-        lines = [] if self._group is None else self._group.lines
-        widest = max((line.prompt.length for line in lines), default=0)
+        """Admit the waiting prompts that fit beside the running ones; whether there are any."""
+        sequences = [] if self._batch is None else self._batch.sequences
+        widest = max((sequence.prompt.max_length for sequence in sequences), default=0)
         shortest = longest = len(self._waiting[0].ids) if self._waiting else 0
         while self._waiting:
             prompt = self._waiting[0]
-            widest = max(widest, prompt.length)
-            count = len(lines) + len(self._reading)
+            widest = max(widest, prompt.max_length)
+            count = len(sequences) + len(self._prefilling)
             if count and (count + 1) * widest > budget:
                 break
             shortest, longest = min(shortest, len(prompt.ids)), max(longest, len(prompt.ids))
             if longest - shortest > max(SMALL_PADDING, MAX_PADDING * longest):
                 break
-            self._reading.append(self._waiting.popleft())
-        return bool(self._reading)
+            self._prefilling.append(self._waiting.popleft())
+        return bool(self._prefilling)
 
-    def _read(self, *, beat: Beat, done: Callable[[Line], None]) -> None:
-        """Read those that were admitted, and write their first token."""
-        new = self._stepper.group(self._reading)
-        self._stepper.step(new, most=1, beat=beat)
-        left = _without_ended(new, done=done)
-        self._reading = [] if left is None else [line.prompt for line in left.lines]
-        if self._group is None:
-            self._group = left
-        elif left is not None:
-            self._group.join(left)
-        self._reading = []
+    def _prefill(self, *, beat: Beat, done: Callable[[SequenceState], None]) -> None:
+        """Prefill the admitted prompts, and generate their first token."""
+        new = self._decoder.batch(self._prefilling)
+        self._decoder.step(new, most=1, beat=beat)
+        unfinished = _without_ended(new, done=done)
+        self._prefilling = (
+            [] if unfinished is None else [each.prompt for each in unfinished.sequences]
+        )
+        if self._batch is None:
+            self._batch = unfinished
+        elif unfinished is not None:
+            self._batch.join(unfinished)
+        self._prefilling = []
 
 
-def _without_ended(group: Group, *, done: Callable[[Line], None]) -> Group | None:
-    """The group, but for lines that have ended; ``None``: all have."""
-    ended = [line for line in group.lines if not line.left]
-    places = [place for place, line in enumerate(group.lines) if line.left]
+def _without_ended(
+    batch: DecodingBatch, *, done: Callable[[SequenceState], None]
+) -> DecodingBatch | None:
+    """The batch without sequences that have ended; ``None``: all have."""
+    ended = [sequence for sequence in batch.sequences if not sequence.remaining]
+    places = [place for place, sequence in enumerate(batch.sequences) if sequence.remaining]
     if ended and places:
-        group.keep(places)
-    for line in ended:
-        done(line)
-    return group if places else None
+        batch.keep(places)
+    for sequence in ended:
+        done(sequence)
+    return batch if places else None

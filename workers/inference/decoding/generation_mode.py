@@ -1,8 +1,8 @@
-"""Ways to generate that the files of a model ask for, and that are not supported here.
+"""Generation modes that a model's files may ask for, and that are not supported here.
 
-The library does them with code from the hub (contrastive search, DoLa, groups of beams,
-constraints), which is never run (promise P10). What is only faster (assisted generation, prompt
-lookup) is left out: the text is the same.
+The library implements them by code from the hub (contrastive search, DoLa, groups of beams,
+constraints), which is never run (promise P10). Modes that are only faster (assisted generation,
+prompt lookup) are left out: the text is the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ONLY_FASTER = ("assistant_early_exit", "prompt_lookup_num_tokens", "use_mtp")
 
 
 def leave_out_speculation(model: PreTrainedModel) -> None:
-    """Unset what is only faster in the model's own config, from which the library fills ours up."""
+    """Unset modes that are only faster in the model's own config, which the library merges in."""
     for name in ONLY_FASTER:
         setattr(model.generation_config, name, None)
 
@@ -37,8 +37,8 @@ def check(config: GenerationConfig) -> None:
     if mode not in UNSUPPORTED:
         return
     name, settings = UNSUPPORTED[mode]
-    found: Any = {each: getattr(config, each, None) for each in settings}
-    named = ", ".join(f"{each} {value}" for each, value in found.items() if value is not None)
+    values: Any = {each: getattr(config, each, None) for each in settings}
+    named = ", ".join(f"{each} {value}" for each, value in values.items() if value is not None)
     raise ModelFailure(
         f"the model's generation_config.json asks for {name} ({named}), which needs code from the "
         "hub and is not supported: take it out of the file",

@@ -1,10 +1,10 @@
-"""Which token a causal model writes next, and whether that hangs on a rounding error.
+"""Sampling of the next token by Gumbel noise, and whether it depends on a rounding error.
 
-The choice of a row's token depends on that row alone: its scores, and, where it samples, on noise
-drawn from the job's seed, the row's place in the corpus, and the step. So a row writes the same
-text in whatever batch it stands, but for the last bits of its scores, which the shape of a batch
-moves. A choice that such a movement could change is in doubt; rows with a doubt are written again,
-alone.
+The choice of a row's token depends on that row alone: on its scores, and, where it samples, on
+noise drawn from the job's seed, the row's number in the corpus, and the step (decision 0018). So a
+row has the same text in every batch, but for the last bits of its scores, which the shape of a
+batch changes. A choice that such a change could alter is in doubt; rows with a choice in doubt are
+generated again, alone (promise P6).
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from torch.nn import functional
 from transformers import LogitsProcessor
 
 NOISE = 1e-4
-"""How far batching may move the difference of two float32 scores, relative to the largest score (at
-least 1): well above what is seen. Of probabilities at the least, as they are."""
-
+"""How far batching may change the difference of two float32 scores, relative to the largest score
+(at least 1): well above what is observed. For probabilities it is absolute, and a minimum."""
 
 COLD = 1e-6
-"""Lower temperatures are the same: the likeliest token. A score divided by less may be infinite."""
+"""Lower temperatures are clamped to this: the likeliest token. A smaller divisor may overflow."""
 
-DOUBLES = frozenset({"cpu", "cuda"})
-"""Kinds of devices that draw float64."""
+FLOAT64_DEVICES = frozenset({"cpu", "cuda"})
+"""Types of devices that can draw float64."""
 
 HEAD = 1_024
-"""The likeliest tokens, among which a nucleus is looked for before all are sorted."""
+"""The number of likeliest tokens in which the nucleus is searched before all tokens are sorted."""
 
 LEAST, MOST = 2.0**-53, 1 - 2.0**-24
-"""Between these a drawn number has finite noise."""
+"""Uniform samples between these have finite Gumbel noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature (above 0), nucleus (Holtzman et al. 2020) and the likeliest ``top_k``; 0: all."""
+    """Temperature (above 0), nucleus ``top_p`` (Holtzman et al. 2020), ``top_k``; 0: all."""
 
     temperature: float
     top_p: float
@@ -46,97 +45,97 @@ class Sampling:
     seed: int
 
     def seeds(self, row: int, *, steps: int) -> list[int]:
-        """What the noise of each of a row's steps is drawn from."""
-        chance = np.random.Generator(np.random.Philox(key=np.array([self.seed, row], np.uint64)))
-        return [int(seed) for seed in chance.integers(2**32, size=steps)]
+        """The seed of the noise of each of a row's steps."""
+        random = np.random.Generator(np.random.Philox(key=np.array([self.seed, row], np.uint64)))
+        return [int(seed) for seed in random.integers(2**32, size=steps)]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Some steps of a row, from the ``first`` to before the ``end``, and how it samples in them."""
+class StepRange:
+    """Steps of a row, from ``first`` up to but not including ``end``, and how they are sampled."""
 
-    row: int  # its place in the corpus
+    row: int  # its number in the corpus
     sampling: Sampling | None
     first: int
     end: int
 
     def seeds(self) -> list[int]:
-        """What the noise of each of these steps is drawn from."""
+        """The seed of the noise of each of these steps."""
         assert self.sampling is not None
         return self.sampling.seeds(self.row, steps=self.end)[self.first :]
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Rows of a batch that sample alike, but for their seeds."""
+class _SampledRows:
+    """Rows of a batch with the same sampling settings, but for their seeds."""
 
     sampling: Sampling
     places: torch.Tensor  # (rows,): in the batch
     seeds: list[list[int]]  # of each row and step
 
 
-def _drawn(rows: Sequence[Span]) -> list[_Drawn]:
-    alike: dict[Sampling, list[int]] = {}
+def _sampled_rows(rows: Sequence[StepRange]) -> list[_SampledRows]:
+    groups: dict[Sampling, list[int]] = {}
     for place, row in enumerate(rows):
         if row.sampling is not None:
-            alike.setdefault(replace(row.sampling, seed=0), []).append(place)
+            groups.setdefault(replace(row.sampling, seed=0), []).append(place)
     return [
-        _Drawn(sampling, torch.tensor(places), [rows[place].seeds() for place in places])
-        for sampling, places in alike.items()
+        _SampledRows(sampling, torch.tensor(places), [rows[place].seeds() for place in places])
+        for sampling, places in groups.items()
     ]
 
 
-class Choosing(LogitsProcessor):
-    """Chooses, step by step, for every row of a batch; remembers which choices are in doubt.
+class TokenChoiceProcessor(LogitsProcessor):
+    """Chooses a token for every row of a batch at each step, and records which are in doubt.
 
-    Of each row there are equally many steps; where it does not sample, the likeliest token is
+    All rows have the same number of steps. Where a row does not sample, its likeliest token is
     chosen.
     """
 
-    def __init__(self, rows: Sequence[Span]) -> None:
-        self._drawn = _drawn(rows)
+    def __init__(self, rows: Sequence[StepRange]) -> None:
+        self._sampled = _sampled_rows(rows)
         self._greedy = any(row.sampling is None for row in rows)
         self._doubts: list[torch.Tensor] = []
-        self._broken: list[torch.Tensor] = []
+        self._not_finite: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Scores (rows, vocabulary) of which only the chosen token's is not minus infinity."""
+        """Scores (rows, vocabulary); a sampled row has minus infinity but for its chosen token."""
         scores = scores.float()
-        self._broken.append(scores.isnan().any(dim=1))
-        doubts = _near_tie(scores) if self._greedy else torch.empty_like(self._broken[-1])
-        said = scores.clone() if self._drawn else scores
-        for each in self._drawn:
-            places, step = each.places.to(scores.device), len(self._doubts)
-            noise = gumbel([seeds[step] for seeds in each.seeds], like=scores)
-            chosen, doubts[places] = draw(scores[places], noise, each.sampling)
-            said[places] = -math.inf
-            said[places, chosen] = 0.0
+        self._not_finite.append(scores.isnan().any(dim=1))
+        doubts = _near_tie(scores) if self._greedy else torch.empty_like(self._not_finite[-1])
+        processed = scores.clone() if self._sampled else scores
+        for rows in self._sampled:
+            places, step = rows.places.to(scores.device), len(self._doubts)
+            noise = gumbel([seeds[step] for seeds in rows.seeds], like=scores)
+            chosen, doubts[places] = draw(scores[places], noise, rows.sampling)
+            processed[places] = -math.inf
+            processed[places, chosen] = 0.0
         self._doubts.append(doubts)
-        return said
+        return processed
 
     def doubts(self) -> torch.Tensor:
         """(rows, steps so far): the choice could have been another."""
         return torch.stack(self._doubts, dim=1).cpu()
 
-    def broken(self) -> torch.Tensor:
-        """(rows, steps so far): there was no choice, the scores were not numbers."""
-        return torch.stack(self._broken, dim=1).cpu()
+    def not_finite(self) -> torch.Tensor:
+        """(rows, steps so far): a score was NaN, so that no token could be chosen."""
+        return torch.stack(self._not_finite, dim=1).cpu()
 
 
 def gumbel(seeds: Sequence[int], *, like: torch.Tensor) -> torch.Tensor:
-    """A row of standard Gumbel noise for each seed, as long as a row of ``like`` and where it is.
+    """A row of standard Gumbel noise for each seed, in the width and on the device of ``like``.
 
-    The same seed gives the same noise on the same model of device, by the same release of torch.
+    The same seed gives the same noise on the same device model, with the same release of torch.
     """
-    where = like.device if like.device.type in DOUBLES else torch.device("cpu")
-    chance = torch.Generator(where)
-    drawn = torch.empty(len(seeds), like.shape[1], device=where)
-    for line, seed in zip(drawn, seeds, strict=True):
-        chance.manual_seed(seed)
-        # In doubles: near 0, where winners come from, floats are dense.
-        numbers = torch.rand(len(line), generator=chance, dtype=torch.float64, device=where)
-        line.copy_(numbers.clamp_(min=LEAST))
-    noise = drawn.clamp_(max=MOST).neg_().log1p_().neg_().log_().neg_()
+    device = like.device if like.device.type in FLOAT64_DEVICES else torch.device("cpu")
+    random = torch.Generator(device)
+    uniform = torch.empty(len(seeds), like.shape[1], device=device)
+    for row, seed in zip(uniform, seeds, strict=True):
+        random.manual_seed(seed)
+        # In float64: the largest noise comes from samples near 0, where float32 values are dense.
+        samples = torch.rand(len(row), generator=random, dtype=torch.float64, device=device)
+        row.copy_(samples.clamp_(min=LEAST))
+    noise = uniform.clamp_(max=MOST).neg_().log1p_().neg_().log_().neg_()
     return noise.to(like.device)
 
 
@@ -145,10 +144,10 @@ def draw(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens (rows,), and which are in doubt, from scores and Gumbel noise (rows, vocabulary).
 
-    The largest sum of score and noise is a draw from the softmax (the Gumbel-max trick: Maddison,
-    Tarlow and Minka 2014, A* Sampling). Small movements of the scores move it only where two sums
-    are nearly equal, however many tokens there are; and which tokens may be sampled matters only
-    for the one that is chosen.
+    The token with the largest sum of score and noise is a sample from the softmax (the Gumbel-max
+    trick: Maddison, Tarlow and Minka 2014, A* Sampling). Small changes of the scores change it only
+    where two sums are nearly equal, however many tokens there are; and the edge of the nucleus
+    matters only for the chosen token.
     """
     temperature = max(sampling.temperature, COLD)
     scores, slack = scores / temperature, _slack(scores) / temperature
@@ -163,15 +162,15 @@ def draw(
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """Between scores of tokens that may be sampled and of those that may not, (rows, 1) each."""
+    """The lowest score that may be sampled, (rows, 1) each."""
 
-    exact: torch.Tensor  # may be sampled from here on, by these very scores
-    low: torch.Tensor  # below it a token may not, however the scores move
-    high: torch.Tensor  # above it a token may
+    exact: torch.Tensor  # by these scores
+    low: torch.Tensor  # a token below it may not be sampled, however the scores change
+    high: torch.Tensor  # a token above it may be sampled, however the scores change
 
 
 def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edge:
-    """By top-k, and in what that leaves by the nucleus."""
+    """By top-k, and by the nucleus within these."""
     size = scores.shape[1]
     count = sampling.top_k if 0 < sampling.top_k < size else size
     if count == size and sampling.top_p >= 1:
@@ -195,9 +194,9 @@ def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edg
 
 
 def _nucleus(share: float, slack: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The share that is kept, the most and the least that it may come to, (rows, 1) each.
+    """The share of the nucleus, and the most and the least that it may be, (rows, 1) each.
 
-    Scores that move multiply the odds of a share by the exponential of their movement.
+    A change of the scores multiplies the odds of a share by the exponential of the change.
     """
     exact = torch.full_like(slack, share)
     if share >= 1:
@@ -209,7 +208,7 @@ def _nucleus(share: float, slack: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
 
 
 def _before(ordered: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """The share of all chances that comes before each, from log chances; ``whole`` is their sum."""
+    """The probability before each token, from log probabilities; ``whole`` is their logsumexp."""
     shares = (ordered - whole).exp()
     return shares.cumsum(dim=1) - shares
 
@@ -220,5 +219,5 @@ def _near_tie(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _slack(scores: torch.Tensor) -> torch.Tensor:
-    """(rows, 1): how far batching may move the differences of each row's scores."""
+    """(rows, 1): how far batching may change the differences of each row's scores."""
     return NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)

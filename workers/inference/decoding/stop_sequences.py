@@ -1,4 +1,4 @@
-"""Where a text that a model writes ends: by a token, by a stop text, or not yet."""
+"""Where a generated text ends: at an end-of-text token, at a stop sequence, or not yet."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 from workers.inference.batching.forward import Beat
 
-BYTES = 4
-"""Tokens that one character of a stop text may take: as many as it has bytes in UTF-8."""
+MAX_TOKENS_PER_CHARACTER = 4
+"""A character of a stop sequence takes at most as many tokens as it has bytes in UTF-8."""
 
 MARGIN = 8
-"""Tokens that are looked at before them: what begins a text may be decoded differently."""
+"""Tokens that are decoded before those: the first tokens of a text may be decoded differently."""
 
 
-class Stops:
-    """Texts that end an output, which may be names of special tokens."""
+class StopStrings:
+    """Stop sequences: texts that end an output. They may be names of special tokens."""
 
     def __init__(self, texts: Sequence[str], *, tokenizer: PreTrainedTokenizerBase) -> None:
         self.texts = tuple(texts)
         self._tokenizer: Any = tokenizer
-        self._tail = BYTES * max(map(len, texts), default=0) + MARGIN
+        self._tail = MAX_TOKENS_PER_CHARACTER * max(map(len, texts), default=0) + MARGIN
 
-    def end(self, new: Sequence[int]) -> bool:
-        """Whether the last of these new tokens says one of them to its end, or has before."""
+    def matches(self, new_tokens: Sequence[int]) -> bool:
+        """Whether the end of the new tokens contains a whole stop sequence."""
         if not self.texts:
             return False
-        tail = list(new[-self._tail :])
+        tail = list(new_tokens[-self._tail :])
         plain, whole = (
             self._tokenizer.decode(tail, skip_special_tokens=skip) for skip in (True, False)
         )
         return any(text in plain or text in whole for text in self.texts)
 
-    def before(self, said: str) -> str:
-        """The text up to the first of them."""
-        places = [place for text in self.texts if (place := said.find(text)) >= 0]
-        return said[: min(places, default=None)]
+    def truncate(self, output: str) -> str:
+        """The output up to the first stop sequence."""
+        places = [place for text in self.texts if (place := output.find(text)) >= 0]
+        return output[: min(places, default=None)]
 
 
-class Ending(StoppingCriteria):
-    """A row is done when it says one of the tokens ``ends``, or a stop text.
+class EndOfTextCriteria(StoppingCriteria):
+    """A row is done at one of the tokens ``ends``, or at a stop sequence.
 
-    Its new tokens begin at its place of ``starts``; each has as many rows as there are beams. With
-    ``pause`` all rows are done as soon as this share of them is.
+    A row's new tokens begin at its column of ``starts``; with beams each entry counts for as many
+    rows as there are beams. With ``pause`` all rows are done as soon as this share of them is.
     """
 
     def __init__(
         self,
         ends: torch.Tensor,
         *,
-        stops: Stops,
+        stops: StopStrings,
         starts: Sequence[int],
         pause: float | None = None,
     ) -> None:
@@ -60,26 +60,26 @@ class Ending(StoppingCriteria):
         self._stops = stops
         self._starts = starts
         self._pause = pause
-        self._done: torch.Tensor | None = None
+        self._ended: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
         """(rows,): which are done now."""
-        said = torch.isin(input_ids[:, -1], self._ends)
+        done = torch.isin(input_ids[:, -1], self._ends)
         if self._stops.texts:
             beams = len(input_ids) // len(self._starts)
             stopped = [
-                self._stops.end(ids[self._starts[row // beams] :])
+                self._stops.matches(ids[self._starts[row // beams] :])
                 for row, ids in enumerate(input_ids.tolist())
             ]
-            said |= torch.tensor(stopped, device=said.device)
+            done |= torch.tensor(stopped, device=done.device)
         if self._pause is None:
-            return said
-        self._done = said if self._done is None else self._done | said
-        return said | (self._done.sum() >= self._pause * len(said))
+            return done
+        self._ended = done if self._ended is None else self._ended | done
+        return done | (self._ended.sum() >= self._pause * len(done))
 
 
-class Beating(StoppingCriteria):
-    """Shows after every token that the work goes on; stops nothing but by what ``beat`` raises."""
+class HeartbeatCriteria(StoppingCriteria):
+    """Calls ``beat`` after every token. It ends the work only by an exception from ``beat``."""
 
     def __init__(self, beat: Beat) -> None:
         self._beat = beat

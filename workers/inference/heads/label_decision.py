@@ -1,14 +1,15 @@
-"""What the numbers of a model mean: which labels a row gets, and whether that is certain.
+"""From a model's outputs to labels: which labels a row gets, and whether that is certain.
 
-The answer must not depend on how rows are cut into chunks and batches. The numbers do, in
-their last bits: a matrix product adds in an order that follows the shape of the batch. That noise
-is far too small to move a clear decision, but it can turn a near-tie. So a row whose decision
-hangs on a difference within the noise is not settled: the engine computes it again alone, in a
-batch of its own length, whose bits no neighbour can change, and what comes out is the answer.
-Labels that are equal even then (two rows of a head with the same weights) keep their order.
+Keeps promise P6 (decision 0006): the answer must not depend on how rows are cut into chunks and
+batches. The outputs do, in their last bits: a matrix product adds in an order that follows the
+shape of the batch. That noise is far too small to change a clear decision, but it can change a near
+tie. So a row whose decision depends on a difference within the noise is not settled: the engine
+computes it again alone, in a batch of its own length, whose bits no neighbour can change, and that
+result is the answer. Labels that are equal even then (two rows of a head with the same weights)
+keep their order.
 
-Differences are compared in units where noise is even: logits (of a mean over windows, the logit
-of the mean), and cosines as they are.
+Differences are compared in units where the noise is even: logits (for a mean over windows, the
+logit of the mean), and cosines as they are.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ Indices = npt.NDArray[np.intp]
 
 TIE = 1 / 256
 """Labels closer than this share of the noise are equal: in float32 three units in the last place of
-the row's largest number. It must be less than what tells labels apart row by row."""
+the row's largest output. It must be less than what distinguishes labels row by row."""
 
 TINY = 1e-300
 NEARLY_ONE = 1 - 2**-53
 
 
 class Activation(StrEnum):
-    """What makes scores of a model's numbers."""
+    """How outputs become scores."""
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
@@ -41,36 +42,36 @@ class Activation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """How numbers become labels."""
+class LabelRule:
+    """How outputs become labels."""
 
     activation: Activation
     multi_label: bool  # every label that reaches the threshold, instead of the best top_k
     all_scores: bool  # every label
-    top_k: int  # of single label
-    threshold: float  # of multi-label, on the score
-    noise: float  # how far batching may move a number, relative to the row's largest (at least 1)
+    top_k: int  # for single-label
+    threshold: float  # for multi-label, on the score
+    noise: float  # how far batching may move an output, relative to the row's largest (at least 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class LabelDecisions:
     """One entry per row."""
 
     order: Indices  # (rows, labels): label indices, best first
     scores: Floats  # (rows, labels): by label index, the mean over the row's windows
-    shown: Indices  # (rows,): how many of the order are the answer
-    finite: Flags  # (rows,): no number was NaN or infinite
+    shown: Indices  # (rows,): how many labels of the order are the answer
+    finite: Flags  # (rows,): no output was NaN or infinite
     settled: Flags  # (rows,): no difference within the noise could change the answer
 
 
-def judge(raw: Floats, *, starts: Sequence[int], rule: Rule) -> Verdicts:
-    """Decide rows from their windows' numbers; ``starts`` is where each row's windows begin."""
+def decide(outputs: Floats, *, starts: Sequence[int], rule: LabelRule) -> LabelDecisions:
+    """Decide rows by their outputs (windows, labels); a row's windows begin at its ``starts``."""
     begins = np.asarray(starts, dtype=np.intp)
-    finite = np.logical_and.reduceat(np.isfinite(raw).all(axis=1), begins)
-    clean = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
+    finite = np.logical_and.reduceat(np.isfinite(outputs).all(axis=1), begins)
+    clean = np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.maximum.reduceat(np.abs(clean).max(axis=1), begins)
     noise = rule.noise * np.maximum(1.0, largest)
-    counts = np.diff(np.append(begins, len(raw)))
+    counts = np.diff(np.append(begins, len(outputs)))
     scores = np.add.reduceat(_scores(clean, rule.activation), begins) / counts[:, None]
     evidence = _evidence(scores, rule.activation)
     order = _ranked(evidence, tie=noise * TIE)
@@ -79,20 +80,20 @@ def judge(raw: Floats, *, starts: Sequence[int], rule: Rule) -> Verdicts:
     settled = finite & _ranks_certain(evidence, order=order, shown=shown, rule=rule, noise=noise)
     if rule.multi_label and not rule.all_scores:
         settled &= (np.abs(margin) > noise[:, None]).all(axis=1)
-    return Verdicts(order=order, scores=scores, shown=shown, finite=finite, settled=settled)
+    return LabelDecisions(order=order, scores=scores, shown=shown, finite=finite, settled=settled)
 
 
-def _scores(raw: Floats, activation: Activation) -> Floats:
+def _scores(outputs: Floats, activation: Activation) -> Floats:
     if activation is Activation.COSINE:
-        return raw
+        return outputs
     if activation is Activation.SIGMOID:
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * raw)))
-    powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * outputs)))
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _evidence(scores: Floats, activation: Activation) -> Floats:
-    """Scores in units where noise is even: a probability near 0 or 1 hides it."""
+    """Scores in units where the noise is even: a probability near 0 or 1 hides it."""
     if activation is Activation.COSINE:
         return scores
     if activation is Activation.SOFTMAX:
@@ -102,14 +103,14 @@ def _evidence(scores: Floats, activation: Activation) -> Floats:
 
 
 def _ranked(evidence: Floats, *, tie: Floats) -> Indices:
-    """Label indices, best first; neighbours that are equal but for a tie keep the labels' order."""
+    """Label indices, best first; neighbours that tie keep the order of the labels."""
     order = np.argsort(-evidence, axis=1, kind="stable")
     steps = -np.diff(np.take_along_axis(evidence, order, axis=1), axis=1) > tie[:, None]
     level = np.concatenate([np.zeros((len(order), 1), np.intp), np.cumsum(steps, axis=1)], axis=1)
     return np.take_along_axis(order, np.lexsort((order, level), axis=1), axis=1)
 
 
-def _shown(margin: Floats, *, rule: Rule, tie: Floats) -> Indices:
+def _shown(margin: Floats, *, rule: LabelRule, tie: Floats) -> Indices:
     rows, labels = margin.shape
     if rule.all_scores:
         return np.full(rows, labels)
@@ -119,7 +120,7 @@ def _shown(margin: Floats, *, rule: Rule, tie: Floats) -> Indices:
 
 
 def _ranks_certain(
-    evidence: Floats, *, order: Indices, shown: Indices, rule: Rule, noise: Floats
+    evidence: Floats, *, order: Indices, shown: Indices, rule: LabelRule, noise: Floats
 ) -> Flags:
     """Whether every label shown is clearly apart from the next one in the order.
 

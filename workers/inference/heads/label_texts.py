@@ -1,7 +1,7 @@
-"""Label texts that a model cannot tell apart are refused, before the first row.
+"""Refuses label texts that a model cannot distinguish, before the first row (promise P6).
 
-Two labels that become the same tokens, or whose embeddings are the same, are one label to the
-model: the first would win every row of the second, and no score would show it.
+Two labels with the same tokens, or with the same embedding, are one label to the model: the first
+would win every row of the second, and no score would show it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,46 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from jobs.errors import ModelFailure
+from workers.inference.batching.tokenization import (
+    HypothesisTokenizer,
+    TokenWindow,
+    WindowTokenizer,
+)
 
 CODE = "labels_indistinguishable"
 _TOKENS, _LETTERS = 12, 60
-"""Of one label, shown in a message."""
+"""The part of a label that a message shows."""
+
+
+def windows(
+    labels: Sequence[str],
+    window_tokenizer: WindowTokenizer | HypothesisTokenizer,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[TokenWindow]:
+    """The window of each label's text; none for labels that are part of a hypothesis.
+
+    Raises ``ModelFailure``: label_without_tokens, labels_indistinguishable.
+    """
+    if isinstance(window_tokenizer, HypothesisTokenizer):
+        check_tokens(labels, window_tokenizer.hypothesis_ids, tokenizer=tokenizer)
+        return []
+    first_windows = []
+    for label, tokenized in zip(labels, window_tokenizer.tokenize(labels), strict=True):
+        if not tokenized.windows:
+            raise ModelFailure(
+                f"the model's tokenizer makes no token of the label {label!r}",
+                code="label_without_tokens",
+            )
+        first_windows.append(tokenized.windows[0])
+    check_tokens(labels, [each.ids for each in first_windows], tokenizer=tokenizer)
+    return first_windows
 
 
 def check_tokens(
     labels: Sequence[str], ids: Sequence[Sequence[int]], *, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Raise ``ModelFailure`` where two labels, or hypotheses with them, are the same tokens."""
+    """Raise ``ModelFailure`` where two labels, or their hypotheses, have the same tokens."""
     groups = _alike([tuple(each) for each in ids])
     if not groups:
         return
@@ -36,14 +66,14 @@ def check_tokens(
     )
 
 
-def check_points(labels: Sequence[str], points: torch.Tensor, *, tie: float) -> None:
-    """The same of embeddings (labels, width), of length one, that are nowhere ``tie`` apart.
+def check_embeddings(labels: Sequence[str], embeddings: torch.Tensor, *, tie: float) -> None:
+    """Raise ``ModelFailure`` where two embeddings (labels, width), of length one, nearly coincide.
 
-    No row's cosines with two such labels differ by more than the distance between them.
+    They do at a distance of at most ``tie``: no row's cosines with the two labels differ by more.
     """
-    exact = points.double()
-    apart = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
-    same = (apart <= tie).fill_diagonal_(fill_value=True)  # also of what is not finite
+    exact = embeddings.double()
+    distances = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
+    same = (distances <= tie).fill_diagonal_(fill_value=True)  # also where one is not finite
     if groups := _alike(same.int().argmax(dim=1).tolist()):
         raise _failure(
             labels,
@@ -54,7 +84,7 @@ def check_points(labels: Sequence[str], points: torch.Tensor, *, tie: float) -> 
 
 
 def _alike(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The places of equal keys, of every key that is there more than once."""
+    """Groups of indices with equal keys, for every key that occurs more than once."""
     places: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
@@ -73,7 +103,7 @@ def _failure(
 
 
 def _counted(labels: Sequence[str], groups: list[list[int]]) -> str:
-    """How many labels are like another, where it is more than the two that are named."""
+    """How many labels equal another, where there are more than the two that are named."""
     alike = sum(map(len, groups))
     if alike == 2:  # noqa: PLR2004 - the pair
         return ""

@@ -11,52 +11,50 @@ from torch.nn import functional
 from jobs.kinds import ClassifyOptions
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
-from workers.inference.batching.collator import Inputs
+from workers.inference.batching.collator import ModelInputs
 from workers.inference.heads import pooling
 from workers.inference.heads.label_decision import Activation
-from workers.inference.heads.pooling import Encoder
+from workers.inference.heads.pooling import PooledEncoder
 
 
-class Nearest:
-    """Label texts as points: cosines between a row's embedding and each label's."""
+class NearestLabelHead:
+    """Cosines between a row's embedding and the embedding of each label's text."""
 
     activation = Activation.COSINE
 
-    def __init__(self, encoder: Encoder, *, labels: tuple[str, ...]) -> None:
+    def __init__(self, encoder: PooledEncoder, *, labels: tuple[str, ...]) -> None:
         self.model = encoder.model
         self.labels = labels
         self.encoder = encoder
-        self._points = torch.empty(0)
+        self._label_embeddings = torch.empty(0)
 
-    def place_labels(self, inputs: Sequence[Inputs]) -> torch.Tensor:
-        """Embed the label texts, each alone: a point must not depend on its neighbours.
+    def embed_labels(self, inputs: Sequence[ModelInputs]) -> torch.Tensor:
+        """Embed the label texts (labels, width), each in a batch of its own.
 
-        Their points (labels, width).
+        So no label's embedding depends on the other labels.
         """
-        with torch.no_grad():  # and no inference mode: explanations take gradients past them
-            self._points = torch.cat([self._direction(each) for each in inputs])
-        return self._points
+        with torch.no_grad():  # not inference mode: explanations need gradients of the cosines
+            self._label_embeddings = torch.cat([self._unit_embeddings(each) for each in inputs])
+        return self._label_embeddings
 
-    def measure(self, inputs: Inputs) -> torch.Tensor:
-        """Cosines, one row per window."""
-        return self._direction(inputs) @ self._points.T
+    def forward(self, inputs: ModelInputs) -> torch.Tensor:
+        """Cosines (windows, labels)."""
+        return self._unit_embeddings(inputs) @ self._label_embeddings.T
 
-    def _direction(self, inputs: Inputs) -> torch.Tensor:
-        """Embeddings of length one, one per window."""
-        return functional.normalize(self.encoder.measure(inputs), dim=1)
+    def _unit_embeddings(self, inputs: ModelInputs) -> torch.Tensor:
+        return functional.normalize(self.encoder.forward(inputs), dim=1)
 
 
 def load(
     folder: Path, *, facts: ModelFacts, options: ClassifyOptions, settings: Settings
-) -> Nearest:
-    """The folder's encoder (of a classifier: its base), its labels not placed yet."""
-    explained = options.explain is not None
-    found = pooling.load(
+) -> NearestLabelHead:
+    """The folder's encoder (of a classifier: its base), its labels not embedded yet."""
+    encoder = pooling.load(
         folder,
         pooling=None,
         facts=facts,
         options=options,
-        gradients=explained,
+        gradients=options.explain is not None,
         settings=settings,
     )
-    return Nearest(found, labels=options.labels or ())
+    return NearestLabelHead(encoder, labels=options.labels or ())

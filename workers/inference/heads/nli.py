@@ -1,8 +1,8 @@
-"""Zero-shot labels: what a text entails, as a model of natural language inference sees it.
+"""Zero-shot classification by a model of natural language inference: which labels a text entails.
 
 For every label the model reads the text with a hypothesis, such as "This text is about sports."
-(Yin et al. 2019, "Benchmarking Zero-shot Text Classification"). A label's number is the logit of
-entailment; where any number of labels may hold, each is a yes or no of its own, entailment against
+(Yin et al. 2019, "Benchmarking Zero-shot Text Classification"). A label's output is the logit of
+entailment; in multi-label classification each label is a decision of its own, entailment against
 contradiction.
 """
 
@@ -16,16 +16,16 @@ from jobs.kinds import ClassifyOptions
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
-from workers.inference.batching.collator import Inputs
+from workers.inference.batching.collator import ModelInputs
 from workers.inference.heads import sequence_head
 from workers.inference.heads.label_decision import Activation
-from workers.inference.heads.sequence_head import Head
+from workers.inference.heads.sequence_head import SequenceHead
 
 
-class Entailing:
-    """One number for each pair of text and hypothesis."""
+class EntailmentHead:
+    """One logit for each pair of text and hypothesis."""
 
-    def __init__(self, head: Head, *, labels: tuple[str, ...], multi_label: bool) -> None:
+    def __init__(self, head: SequenceHead, *, labels: tuple[str, ...], multi_label: bool) -> None:
         self.model = head.model
         self.labels = labels
         self.activation = Activation.SIGMOID if multi_label else Activation.SOFTMAX
@@ -33,24 +33,24 @@ class Entailing:
         self._yes = compatibility.entailment(head.labels)
         self._no = _contradiction(head.labels, yes=self._yes) if multi_label else None
 
-    def measure(self, inputs: Inputs) -> torch.Tensor:
-        """(pairs, 1): logits."""
-        logits = self._head.measure(inputs)
+    def forward(self, inputs: ModelInputs) -> torch.Tensor:
+        """Logits (pairs, 1)."""
+        logits = self._head.forward(inputs)
         yes = logits[:, self._yes]
         return (yes if self._no is None else yes - logits[:, self._no])[:, None]
 
 
 def _contradiction(labels: tuple[str, ...], *, yes: int) -> int:
-    """The output that says no: by its name, or else the one at the other end."""
+    """The output for contradiction: by its name, or else the one at the other end."""
     named = (place for place, label in enumerate(labels) if label.lower().startswith("contra"))
     return next(named, len(labels) - 1 if yes == 0 else 0)
 
 
 def load(
     folder: Path, *, facts: ModelFacts, options: ClassifyOptions, settings: Settings
-) -> Entailing:
+) -> EntailmentHead:
     """The folder's model of natural language inference, on the device. Raises ``ModelFailure``."""
     head = sequence_head.load(folder, facts=facts, options=options, settings=settings)
-    return Entailing(
+    return EntailmentHead(
         head, labels=options.labels or (), multi_label=sequence_head.is_multi_label(facts, options)
     )

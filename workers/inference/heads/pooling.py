@@ -1,4 +1,4 @@
-"""An encoder with its pooling: one vector per window of tokens."""
+"""Pooling: an encoder's token states become one embedding per window."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from jobs.kinds import LoadOptions, Pooling
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
 from workers.inference import model_loader
-from workers.inference.batching.collator import Inputs
+from workers.inference.batching.collator import ModelInputs
 from workers.inference.batching.memory import is_out_of_memory
 from workers.inference.kernels import optimization
 
 
-class Encoder:
-    """A model without a head, and how its tokens' states become one vector."""
+class PooledEncoder:
+    """A model without a head, and the pooling of its token states."""
 
     def __init__(self, model: PreTrainedModel, *, pooling: str) -> None:
         self.model = model
         self.pooling = pooling
 
-    def measure(self, inputs: Inputs) -> torch.Tensor:
-        """Embeddings (windows, width) in float32, of whatever length they come."""
+    def forward(self, inputs: ModelInputs) -> torch.Tensor:
+        """Embeddings (windows, width) in float32, not normalized."""
         states: torch.Tensor = self.model(**inputs).last_hidden_state
         return pool(states.float(), mask=inputs["attention_mask"], pooling=self.pooling)
 
-    def width(self, inputs: Inputs) -> int:
-        """Numbers in an embedding, found by making one. Raises ``ModelFailure`` if it cannot."""
+    def width(self, inputs: ModelInputs) -> int:
+        """The width of an embedding, by a forward pass. Raises ``ModelFailure`` if that fails."""
         try:
             with torch.inference_mode():
-                made = self.measure(inputs)
-        except Exception as error:  # of whatever the model misses: an image, a decoder's text
+                embeddings = self.forward(inputs)
+        except Exception as error:  # the model needs an image, or a decoder's text
             if is_out_of_memory(error):
                 raise
             raise ModelFailure(
                 f"{type(self.model).__name__} makes no embedding of a text alone: {error}",
                 code="model_not_an_encoder",
             ) from error
-        return made.shape[1]
+        return embeddings.shape[1]
 
 
 def pool(states: torch.Tensor, *, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """One vector per window from its tokens' states; padding is at the right and left out.
+    """One vector per window from its token states; padding, at the right, is left out.
 
-    The modes are those of sentence-transformers' module `Pooling`.
+    The modes are those of the module `Pooling` in sentence-transformers.
     """
     if pooling == Pooling.CLS:
         return states[:, 0]
@@ -70,13 +70,18 @@ def load(
     options: LoadOptions,
     settings: Settings,
     gradients: bool = False,
-) -> Encoder:
+) -> PooledEncoder:
     """The folder's encoder (of a classifier: its base) on this process's device.
 
-    Without a pooling it is as the model's files say, else a mean. Raises ``ModelFailure``.
+    Without a pooling it uses the one in the model's files, else the mean. Raises ``ModelFailure``.
     """
     auto: Any = AutoModel
     model = model_loader.model(folder, auto=auto, options=options)
     pooling = pooling or facts.pooling or Pooling.MEAN
-    optimization.tune(model, firsts=pooling == Pooling.CLS, gradients=gradients, settings=settings)
-    return Encoder(model, pooling=pooling)
+    optimization.optimize(
+        model,
+        first_tokens_only=pooling == Pooling.CLS,
+        gradients=gradients,
+        settings=settings,
+    )
+    return PooledEncoder(model, pooling=pooling)

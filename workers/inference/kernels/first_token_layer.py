@@ -1,9 +1,9 @@
-"""The last layer of a packed encoder for the windows' first tokens alone.
+"""The last layer of a packed encoder, computed for the first token of each window only.
 
-A classifier's head reads the state of each window's first token, and so does an embedding pooled
-there. What the last layer says of the others nobody reads, though their keys and values count:
-queries, what is made of the mixed values, and the inner layers are computed for first tokens only.
-What those say is what they say beside all others, but for the order of sums (decision 0022).
+A classification head reads the state of each window's first token, and so does CLS pooling. The
+last layer's output for the other tokens is never read, though their keys and values count. So the
+queries, the attention output and the feed-forward part are computed for first tokens only. Their
+states are those of the full layer, but for the order of sums (decision 0022).
 """
 
 from __future__ import annotations
@@ -18,34 +18,41 @@ from workers.inference.kernels import varlen_attention
 from workers.inference.kernels.varlen_attention import Packing
 
 
-class Firsts(nn.Module):
-    """A layer that, of packed windows, says the first tokens' states alone."""
+class FirstTokenLayer(nn.Module):
+    """A layer that, for packed windows, returns the states of first tokens only."""
 
     def __init__(self, layer: nn.Module, *, heads: int) -> None:
         super().__init__()
         self.layer = layer
         self.heads = heads
 
-    def forward(self, states: torch.Tensor, *args: Any, **given: Any) -> torch.Tensor:
-        """(1, tokens, width) to (1, windows and some idle ones, width); else as the layer does."""
-        if "packing" not in given:
-            return cast("torch.Tensor", self.layer(states, *args, **given))
-        return self._of(states[0], given["packing"])[None]
+    def forward(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(1, tokens, width) to (1, windows and some idle tokens, width).
 
-    def _of(self, row: torch.Tensor, packing: Packing) -> torch.Tensor:
+        Without a ``packing`` the layer computes as usual.
+        """
+        if "packing" not in kwargs:
+            return cast("torch.Tensor", self.layer(states, *args, **kwargs))
+        return self._first_states(states[0], kwargs["packing"])[None]
+
+    def _first_states(self, row: torch.Tensor, packing: Packing) -> torch.Tensor:
         layer: Any = self.layer
-        firsts = row.index_select(0, packing.bounds[:-1])
-        firsts = functional.pad(firsts, (0, 0, 0, -len(firsts) % varlen_attention.STEP))
+        first = row.index_select(0, packing.cu_seqlens[:-1])
+        first = functional.pad(first, (0, 0, 0, -len(first) % varlen_attention.ROW_MULTIPLE))
         if hasattr(layer, "sa_layer_norm"):  # DistilBERT
-            it = layer.attention
-            mixed = self._attended(it.q_lin(firsts), it.k_lin(row), it.v_lin(row), packing=packing)
-            states = layer.sa_layer_norm(it.out_lin(mixed) + firsts)
+            own = layer.attention
+            mixed = self._attention(own.q_lin(first), own.k_lin(row), own.v_lin(row), packing)
+            states = layer.sa_layer_norm(own.out_lin(mixed) + first)
             return cast("torch.Tensor", layer.output_layer_norm(layer.ffn(states) + states))
-        it = layer.attention.self
-        mixed = self._attended(it.query(firsts), it.key(row), it.value(row), packing=packing)
-        states = layer.attention.output(mixed, firsts)
+        own = layer.attention.self
+        mixed = self._attention(own.query(first), own.key(row), own.value(row), packing)
+        states = layer.attention.output(mixed, first)
         return cast("torch.Tensor", layer.output(layer.intermediate(states), states))
 
-    def _attended(self, *projected: torch.Tensor, packing: Packing) -> torch.Tensor:
-        query, key, value = (each.view(len(each), self.heads, -1) for each in projected)
-        return varlen_attention.attended(query, key, value, packing, firsts=True).flatten(1)
+    def _attention(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
+        query, key, value = (each.view(len(each), self.heads, -1) for each in (query, key, value))
+        return varlen_attention.attention(
+            query, key, value, packing, first_tokens_only=True
+        ).flatten(1)

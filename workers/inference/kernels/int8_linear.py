@@ -1,12 +1,12 @@
-"""A linear layer in integers of 8 bits whose rows do not depend on each other, on CPU.
+"""An int8 linear layer on CPU whose rows do not depend on each other.
 
-Weights have a scale for each output channel, and what goes in one for each token: its largest
-number. A sum of products of integers is exact in whatever order, and everything else is done number
-by number, so a token's result is the same bits in every batch (promise P6).
+Weights have one scale per output channel, and inputs one per token, by its largest value
+(quantization per channel and per token). A sum of integer products is exact in any order, and
+everything else is elementwise, so a token's output has the same bits in every batch (promise P6).
 
-AVX2 without VNNI adds two neighbouring products in 16 bits and cuts off what is larger. So no
-two neighbours among a channel's weights are larger together than ``PAIR``, and nothing is cut off
-on any processor (decision 0026).
+AVX2 without VNNI adds two neighbouring products in 16 bits and saturates. So the absolute values of
+two neighbouring weights of a channel add up to at most ``PAIR``, and no sum saturates on any
+processor (decision 0026).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import nn
 from torch.nn import functional
 
 PAIR = 128
-"""255 times this is less than 2^15: the largest sum of two products of 8 bits that 16 bits hold."""
+"""255 times this is less than 2^15, so the sum of two 8-bit products fits into 16 bits."""
 
 ROUNDER = float(2**23)
-"""A number below 2^22 that this is added to is rounded to an integer, in the float's last bits."""
+"""Adding this rounds a value below 2^22 to an integer, which is then in the float's last bits."""
 
 STEPS = 127
-"""From zero to the largest number of a token."""
+"""Integers from zero to the largest value of a token."""
 
 SKEWED_ZERO = 32
-"""The integer for zero where there is much less below it than above, as behind a GELU."""
+"""The zero point where few values are below zero, as after a GELU."""
 
 SKEWED_STEPS = 255 - SKEWED_ZERO
 
@@ -38,10 +38,10 @@ TINY = 1e-20
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How the numbers that go into a layer are moved and scaled, channel by channel.
+    """A shift and a scale for each input channel of a layer.
 
-    Some channels of a layer norm are far larger than others, always: they would take the steps of
-    all.
+    Some output channels of a layer norm are always far larger than the others, and would take
+    almost all integers of the token's scale.
     """
 
     middle: torch.Tensor  # (in,)
@@ -49,10 +49,10 @@ class Spread:
 
     @classmethod
     def of(cls, states: torch.Tensor, weight: torch.Tensor) -> Self:
-        """For states (tokens, in): what is large in them is shared out evenly with the weights.
+        """From calibration states (tokens, in): large channels are scaled down, their weights up.
 
-        After SmoothQuant (Xiao and others, 2022), with the middle of each channel made zero. All is
-        rounded to few digits, so that another order of sums in the states makes nothing else.
+        After SmoothQuant (Xiao and others, 2022), with each channel shifted to its middle. Both are
+        rounded to few digits, so that another order of sums in the states makes no difference.
         """
         low, high = states.amin(0), states.amax(0)
         largest = ((high - low) / 2).clamp_min(TINY)
@@ -64,7 +64,7 @@ class Spread:
 
 @dataclass(slots=True)
 class _LastRead:
-    """The states that were quantized last, what they became, and which layers have it."""
+    """The states that were quantized last, the result, and the layers that have read it."""
 
     states: weakref.ref[torch.Tensor]
     integers: torch.Tensor
@@ -73,11 +73,11 @@ class _LastRead:
 
 
 class TokenQuantizer:
-    """Rounds states to 8 bits with one scale per token.
+    """Quantizes states to 8 bits with one scale per token.
 
-    Input channels may have a ``spread``, or be ``skewed``: most steps are above zero. Layers that
-    read the same states, as the projections to query, key and value do, share one quantizer, which
-    computes once for all of them.
+    Input channels may have a ``spread``, or be ``skewed``: most integers are above zero. Layers
+    that read the same states, as the projections to query, key and value do, share one quantizer,
+    which computes once for all of them.
     """
 
     def __init__(self, width: int, *, spread: Spread | None = None, skewed: bool = False) -> None:
@@ -94,8 +94,7 @@ class TokenQuantizer:
     def read(self, states: torch.Tensor, *, reader: object) -> tuple[torch.Tensor, torch.Tensor]:
         """States (..., in) as integers (tokens, in) of uint8 and the scale of each (tokens, 1).
 
-        A reader that asks twice gets the states quantized again: they may have been changed in
-        place since.
+        A reader's second call quantizes the states again: they may have been changed in place.
         """
         last = self._last
         if last is None or last.states() is not states or id(reader) in last.readers:
@@ -108,23 +107,23 @@ class TokenQuantizer:
         if self.spread is not None:
             tokens = torch.addcmul(self._shift, tokens, self._inverse)
         largest = self._largest(tokens)
-        # The lowest eight bits of a float that was rounded by an addition are the integer.
+        # The lowest eight bits of a float that an addition has rounded are the integer.
         rounded = torch.addcmul(self._rounder, tokens, self._steps / largest)
         return rounded.view(torch.int32).to(torch.uint8), largest / self._steps
 
     def _largest(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(tokens, 1): the value of the last step above zero; no value below is further away."""
+        """(tokens, 1): the value of the largest integer; negative values need no larger one."""
         high = tokens.amax(1, keepdim=True)
         low = tokens.amin(1, keepdim=True)
         return torch.maximum(high, low.mul_(-self._below)).clamp_min_(TINY)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What was read last is not copied with the model."""
+        """A copy of the model starts without the states that were read last."""
         return {**self.__dict__, "_last": None}
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with weights and inputs of 8 bits. ``weight`` is opaque to all but oneDNN.
+    """A linear layer with weights and inputs of 8 bits; only oneDNN can read its ``weight``.
 
     With ``then_gelu`` an exact GELU follows.
     """
@@ -166,7 +165,7 @@ class Int8Linear(nn.Module):
 
 
 def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers (out, in) and the scale of each output channel."""
+    """Quantized weights (out, in) and the scale of each output channel."""
     even = functional.pad(weight.abs(), (0, weight.shape[1] % 2))
     pairs = even.view(len(weight), -1, 2).sum(2).amax(1)
     scales = (torch.maximum(pairs / PAIR, weight.abs().amax(1) / STEPS)).clamp_min(TINY)

@@ -1,9 +1,9 @@
-"""How the linear layers of an encoder lie in memory: as they came, or laid out for oneDNN.
+"""Memory layout of an encoder's linear layers: as in the checkpoint, or prepacked for oneDNN.
 
-Which is faster depends on the processor and its threads, and nobody knows the next processor. So
-the two race when a model is loaded, on the layers of its first block and made-up states, and the
-verdict is remembered for all models of that shape (decision 0025). Answers do not depend on it
-beyond the order of sums (promise P6).
+Which layout is faster depends on the processor and on the number of threads. So the two race when a
+model is loaded, on the layers of its first block and on random states, and the winner is cached for
+all models of that shape (decision 0025). Results do not depend on the layout beyond the order of
+sums (promise P6).
 """
 
 from __future__ import annotations
@@ -20,71 +20,73 @@ from jobs.settings import Settings
 from workers.inference.batching import race
 from workers.inference.batching.autotune_cache import TuningCache
 from workers.inference.kernels import onednn_linear
-from workers.inference.kernels.onednn_linear import Laid
+from workers.inference.kernels.onednn_linear import PrepackedLinear
 
 log = structlog.get_logger()
 
 VERDICT = "layout"
 
 TOKENS = 2_048
-"""Tokens of a raced batch, as in a real one: small batches favour a layout that is made once."""
+"""Tokens of a batch in the race, as many as real batches have. Fewer favour prepacked weights: a
+plain layer reorders its weights once in every call."""
 
-SMALL = 2**18
-"""Of a block with fewer weights nobody would notice how they lie: it keeps them as they came."""
+MIN_WEIGHTS = 2**18
+"""A block with fewer weights keeps its layout: the difference would not be noticeable."""
 
 SECONDS = 10.0
-"""A race takes no longer, but for the lap that it is in."""
+"""Limit on a race; a lap that has begun is finished."""
 
 
-class Layout(StrEnum):
-    """Ways for linear layers to lie in memory, and what computes them."""
+class LinearLayout(StrEnum):
+    """Memory layout of the weights, and what computes with it. Values are stored in the cache."""
 
-    PLAIN = "plain"  # as the checkpoint has them: MKL, which lays them out anew in every call
-    LAID_OUT = "laid_out"  # once, for oneDNN, which computes an exact GELU on the way
+    PLAIN = "plain"  # as in the checkpoint: MKL reorders the weights in every call
+    PREPACKED = "laid_out"  # reordered once for oneDNN, which fuses an exact GELU
 
 
 class InPlaceGELU(nn.Module):
-    """An exact GELU that overwrites what it is given; for inference."""
+    """An exact GELU that overwrites its input; for inference."""
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(...) to the same tensor."""
-        found: torch.Tensor = torch.ops.aten.gelu_(states)
-        return found
+        activated: torch.Tensor = torch.ops.aten.gelu_(states)
+        return activated
 
 
 def install(model: PreTrainedModel, *, settings: Settings) -> None:
-    """Give an encoder that will not be asked for gradients the layout that is fastest here."""
-    if choice(model, settings=settings) is Layout.LAID_OUT:
+    """Give an encoder the layout that is fastest here. It has no gradients after this."""
+    if choice(model, settings=settings) is LinearLayout.PREPACKED:
         onednn_linear.install(model)
     else:
         for module, _, activation in onednn_linear.activated(model):
             setattr(module, activation, InPlaceGELU())
 
 
-def choice(model: PreTrainedModel, *, settings: Settings) -> Layout:
-    """The fastest layout: the only one, the one that is remembered, or the winner of a race."""
-    layers = onednn_linear.block(model)
+def choice(model: PreTrainedModel, *, settings: Settings) -> LinearLayout:
+    """The fastest layout: the only possible one, the cached one, or the winner of a race."""
+    layers = onednn_linear.first_block(model)
     shapes = [[*layer.weight.shape] for layer in layers]
-    if not onednn_linear.fits(model) or sum(rows * columns for rows, columns in shapes) < SMALL:
-        return Layout.PLAIN
-    raced = f"linear, {TOKENS} tokens"
-    cache = TuningCache.of(settings, model=model, digest=None, kind=raced, shapes=shapes)
-    known = cache.get(VERDICT, Layout)
-    if known is not None:
-        return known
-    speeds = race.run(_ways(model, layers), seconds=SECONDS)
-    found = race.winner(speeds, default=Layout.PLAIN)
-    shown = {layout.value: speed for layout, speed in speeds.items()}
-    log.info("linear layers raced", layout=found.value, relative_speeds=shown, shapes=shapes)
+    weights = sum(rows * columns for rows, columns in shapes)
+    if not onednn_linear.supports(model) or weights < MIN_WEIGHTS:
+        return LinearLayout.PLAIN
+    kind = f"linear, {TOKENS} tokens"
+    cache = TuningCache.of(settings, model=model, digest=None, kind=kind, shapes=shapes)
+    cached = cache.get(VERDICT, LinearLayout)
+    if cached is not None:
+        return cached
+    speeds = race.run(_candidates(model, layers), seconds=SECONDS)
+    layout = race.winner(speeds, default=LinearLayout.PLAIN)
+    shown = {each.value: speed for each, speed in speeds.items()}
+    log.info("linear layers raced", layout=layout.value, relative_speeds=shown, shapes=shapes)
     if speeds:
-        cache.keep(VERDICT, found)
-    return found
+        cache.keep(VERDICT, layout)
+    return layout
 
 
-def _ways(
+def _candidates(
     model: PreTrainedModel, layers: Sequence[nn.Linear]
-) -> dict[Layout, Callable[[], object]]:
-    """Every linear layer of a block once, with the activation where it has one of its own."""
+) -> dict[LinearLayout, Callable[[], object]]:
+    """Each computes every linear layer of a block once, with its GELU where one follows."""
     before_gelu = {getattr(module, layer) for module, layer, _ in onednn_linear.activated(model)}
     random = torch.Generator().manual_seed(0)
     states = {
@@ -93,11 +95,17 @@ def _ways(
     }
     gelu = InPlaceGELU()
     plain = [nn.Sequential(each, gelu) if each in before_gelu else each for each in layers]
-    laid = [Laid(each, then="gelu" if each in before_gelu else "none") for each in layers]
+    prepacked = [
+        PrepackedLinear(each, activation="gelu" if each in before_gelu else "none")
+        for each in layers
+    ]
 
     @torch.inference_mode()
-    def all_of(modules: Sequence[nn.Module]) -> None:
+    def compute(modules: Sequence[nn.Module]) -> None:
         for module, layer in zip(modules, layers, strict=True):
             module(states[layer.in_features])
 
-    return {Layout.PLAIN: lambda: all_of(plain), Layout.LAID_OUT: lambda: all_of(laid)}
+    return {
+        LinearLayout.PLAIN: lambda: compute(plain),
+        LinearLayout.PREPACKED: lambda: compute(prepacked),
+    }

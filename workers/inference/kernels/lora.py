@@ -1,4 +1,4 @@
-"""LoRA adapters: a folder that holds what training added, and ``base``, the folder it was added to.
+"""LoRA adapters: a folder with the adapter's weights, and in ``base`` the folder of its base model.
 
     adapter_config.json        as peft writes it
     adapter_model.safetensors  the adapter, and the head where one was trained
@@ -23,7 +23,7 @@ from jobs.errors import ModelFailure
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""What peft puts before the base's own names."""
+"""What peft puts before the base's own tensor names."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -31,27 +31,27 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def base(folder: Path) -> Path:
-    """The folder of the adapter's base. Raises ``ModelFailure`` for one that cannot be used."""
+def base_folder(folder: Path) -> Path:
+    """The folder of the adapter's base. Raises ``ModelFailure`` for an adapter we cannot load."""
     _check_lora(folder)
     if not (folder / WEIGHTS).is_file():
         raise ModelFailure(
             f"the adapter's weights must be safetensors: there is no {WEIGHTS} in {folder}",
             code="model_not_safetensors",
         )
-    found = folder / "base"
-    if not (found / "config.json").is_file():
+    base = folder / "base"
+    if not (base / "config.json").is_file():
         raise ModelFailure(
-            f"the model is an adapter, and its base is not here: {found} must be the base's folder",
+            f"the model is an adapter, and its base is not here: {base} must be the base's folder",
             code="model_missing",
         )
-    return found
+    return base
 
 
-def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The base with the adapter's weights in its own.
+def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with the adapter's weights merged into its own.
 
-    Tensors of the adapter that do not fit are left out: of a chain the last head is the one.
+    Adapter tensors of another shape are left out: in a chain of adapters the last head counts.
     """
     adapted: Any = PeftModel.from_pretrained(
         model, str(folder), torch_device=str(model.device), ignore_mismatched_sizes=True
@@ -59,8 +59,8 @@ def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return cast("PreTrainedModel", adapted.merge_and_unload(safe_merge=True))
 
 
-def given(folder: Path, *, model: PreTrainedModel) -> set[str]:
-    """Names of the model's own tensors that the adapter's file replaces: a trained head."""
+def replaced_tensors(folder: Path, *, model: PreTrainedModel) -> set[str]:
+    """Names of the model's tensors that the adapter's file replaces as a whole: a trained head."""
     own = model.state_dict()
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         names = list(file.keys())

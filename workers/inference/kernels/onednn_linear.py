@@ -1,10 +1,10 @@
-"""Linear layers on CPU whose weights are laid out once as oneDNN reads them.
+"""Linear layers on CPU with weights that are prepacked once for oneDNN (decision 0013).
 
-A plain layer multiplies by weights in rows, which are laid out anew in every call; and the
-activation behind it reads and writes all its numbers once more. Here the layout is made when the
-model is loaded, and an exact GELU is computed on the product while that is in the cache. Sums are
-in another order than in a plain layer, so the last bits differ; there are no gradients. What is
-called here is what ``torch.compile`` calls when it freezes a model's weights.
+A plain layer has its weights in rows and reorders them in every call; and the activation that
+follows reads and writes all of its output once more. Here the weights are reordered when the model
+is loaded, and an exact GELU is computed on the product while that is in the cache. Sums are in
+another order than in a plain layer, so the last bits differ; there are no gradients. The operators
+called here are those that ``torch.compile`` calls when it freezes a model's weights.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from transformers import PreTrainedModel
 from transformers.activations import GELUActivation
 
 ACTIVATED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
-"""Names of a linear layer and of the activation of what it says, and of nothing else."""
+"""Names of a linear layer and of the activation that reads its output, and nothing else."""
 
 
-class Laid(nn.Module):
-    """A linear layer for inference; ``weight`` is opaque to all but oneDNN."""
+class PrepackedLinear(nn.Module):
+    """A linear layer for inference; only oneDNN can read its ``weight``."""
 
-    def __init__(self, plain: nn.Linear, *, then: Literal["none", "gelu"] = "none") -> None:
+    def __init__(self, plain: nn.Linear, *, activation: Literal["none", "gelu"] = "none") -> None:
         super().__init__()
         self.weight = _operators()._reorder_linear_weight(plain.weight.detach(), None)  # noqa: SLF001
         self.bias = plain.bias
-        self.then = then
+        self.activation = activation
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out)."""
-        said: torch.Tensor = _operators()._linear_pointwise(  # noqa: SLF001
-            states, self.weight, self.bias, self.then, [], "none"
+        output: torch.Tensor = _operators()._linear_pointwise(  # noqa: SLF001
+            states, self.weight, self.bias, self.activation, [], "none"
         )
-        return said
+        return output
 
 
-def fits(model: PreTrainedModel) -> bool:
+def supports(model: PreTrainedModel) -> bool:
     """Whether this build of PyTorch has oneDNN, and the model computes in float32 on CPU."""
     backend: Any = torch.backends.mkldnn
     return (
@@ -51,18 +51,18 @@ def fits(model: PreTrainedModel) -> bool:
 
 
 def install(model: PreTrainedModel) -> None:
-    """Lay out the linear layers over the tokens of a model that ``fits``; plain ones are let go.
+    """Replace the linear layers over tokens, in a model that ``supports`` allows.
 
-    Pooler and head stay: what comes there is of another number of rows in every batch, and oneDNN
-    keeps a program for each number.
+    Pooler and head stay plain: the number of their rows differs from batch to batch, and oneDNN
+    keeps a compiled program for each number of rows.
     """
     for module, layer, activation in list(activated(model)):
-        setattr(module, layer, Laid(getattr(module, layer), then="gelu"))
+        setattr(module, layer, PrepackedLinear(getattr(module, layer), activation="gelu"))
         setattr(module, activation, nn.Identity())
     for module in within_stacks(model):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                setattr(module, name, Laid(child))
+                setattr(module, name, PrepackedLinear(child))
 
 
 def activated(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, str]]:
@@ -70,12 +70,12 @@ def activated(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, str]]:
     for module in within_stacks(model):
         for layer, activation in ACTIVATED:
             plain = getattr(module, layer, None)
-            if type(plain) is nn.Linear and _is_exact(getattr(module, activation, None)):
+            if type(plain) is nn.Linear and _is_exact_gelu(getattr(module, activation, None)):
                 yield module, layer, activation
 
 
-def block(model: PreTrainedModel) -> list[nn.Linear]:
-    """The linear layers of a model's first layer; none in a model that is built otherwise."""
+def first_block(model: PreTrainedModel) -> list[nn.Linear]:
+    """The linear layers of a model's first block; empty for a model without a stack of blocks."""
     first = next((stack[0] for stack in _stacks(model) if len(stack)), None)
     if first is None:
         return []
@@ -87,12 +87,12 @@ def _stacks(model: PreTrainedModel) -> list[nn.ModuleList]:
 
 
 def within_stacks(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """All modules of the model's layers, without its embeddings, pooler and head."""
+    """All modules of the model's blocks, without its embeddings, pooler and head."""
     return itertools.chain.from_iterable(stack.modules() for stack in _stacks(model))
 
 
-def _is_exact(activation: Any) -> bool:
-    """Not one of the GELU's approximations."""
+def _is_exact_gelu(activation: Any) -> bool:
+    """False for approximations such as the one by tanh."""
     return type(activation) is GELUActivation and activation.act is nn.functional.gelu
 
 

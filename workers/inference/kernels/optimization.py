@@ -1,4 +1,4 @@
-"""What makes a model faster on its device without changing what it says."""
+"""What makes a model faster on its device and does not change its output."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from jobs.settings import Settings
 from workers.inference.kernels import linear_layouts, unpadding
 
 
-def tune(
-    model: PreTrainedModel, *, firsts: bool, settings: Settings, gradients: bool = False
+def optimize(
+    model: PreTrainedModel, *, first_tokens_only: bool, settings: Settings, gradients: bool = False
 ) -> None:
-    """Rearrange an encoder for inference.
+    """Prepare an encoder for inference, in place.
 
-    ``firsts``: only the states of first tokens are read; ``gradients``: somebody will ask for them.
+    ``first_tokens_only``: only the states of first tokens are read. ``gradients``: explanations
+    will need gradients.
     """
-    if not unpadding.fits(model):
+    if not unpadding.supports(model):
         return
-    unpadding.install(model, firsts=firsts)
+    unpadding.install(model, first_tokens_only=first_tokens_only)
     if not gradients and model.device.type == "cpu":
         linear_layouts.install(model, settings=settings)

@@ -1,8 +1,7 @@
-"""An encoder's linear layers in integers of 8 bits, on CPU; pooler and head stay in float32.
+"""Post-training quantization of an encoder's linear layers to int8, on CPU (decision 0026).
 
-What goes into each layer is looked at once, on made-up tokens that are the same in every process;
-and of the ways to share out the integers among its numbers, the layer takes the one that comes
-nearest to what it computes in float32.
+Pooler and head stay in float32. The inputs of each layer are calibrated once, on random tokens that
+are the same in every process; each layer gets the quantizer whose output is nearest to float32.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from workers.inference.kernels.int8_linear import TINY, Int8Linear, Spread, Toke
 log = structlog.get_logger()
 
 ROWS, TOKENS = 16, 64
-"""Of made-up tokens."""
+"""Of the random calibration tokens."""
 
 
 def quantized(model: PreTrainedModel) -> PreTrainedModel:
-    """The model, linear layers quantized in place. Raises ``ModelFailure`` where that cannot be."""
+    """The model, its linear layers quantized in place. Raises ``ModelFailure`` if unsupported."""
     if model.device.type != "cpu":
         raise ModelFailure(
             f"int8 computes on CPU, and this worker's device is {model.device.type}; "
@@ -42,7 +41,7 @@ def quantized(model: PreTrainedModel) -> PreTrainedModel:
             code="int8_needs_cpu",
         )
     places = list(_linears(model))
-    inputs = _sample_inputs(model, {layer for _, _, layer in places})
+    inputs = _calibration_inputs(model, {layer for _, _, layer in places})
     before_gelu = {id(getattr(module, name)) for module, name, _ in onednn_linear.activated(model)}
     for module, _, activation in list(onednn_linear.activated(model)):
         setattr(module, activation, nn.Identity())
@@ -57,7 +56,7 @@ def quantized(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _linears(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
-    """Each linear layer over the tokens: the module that it is in, its name there, and itself."""
+    """Each linear layer over tokens: its parent module, its name there, and the layer."""
     for module in onednn_linear.within_stacks(model):
         for name, child in module.named_children():
             if type(child) is nn.Linear:
@@ -66,17 +65,17 @@ def _linears(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, nn.Linear
 
 @dataclass(frozen=True)
 class _Input:
-    """The states that a layer read, and the tensor that it was given."""
+    """The input of a layer during calibration."""
 
     states: torch.Tensor  # (tokens, in), a copy
-    given: torch.Tensor
+    tensor: torch.Tensor  # itself, to see which layers share it
 
 
 @torch.inference_mode()
-def _sample_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, _Input]:
-    """What layers read when the model computes made-up tokens, by the layer's id.
+def _calibration_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, _Input]:
+    """The inputs of layers in a forward pass over random tokens, by the layer's id.
 
-    Empty for a model that needs more than tokens: its channels are quantized as they come.
+    Empty for a model that needs more than tokens: its layers get the default quantizer.
     """
     config = model.config
     size = getattr(config, "vocab_size", None) or 2
@@ -85,19 +84,19 @@ def _sample_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, 
     ids = torch.randint(size, (ROWS, tokens), generator=torch.Generator().manual_seed(0))
     inputs: dict[int, _Input] = {}
 
-    def keep(layer: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+    def keep(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         if id(layer) not in inputs:
-            states = given[0].reshape(-1, given[0].shape[-1]).clone()
-            inputs[id(layer)] = _Input(states, given=given[0])
+            states = args[0].reshape(-1, args[0].shape[-1]).clone()
+            inputs[id(layer)] = _Input(states, tensor=args[0])
 
     hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
     base: Any = model.base_model
     try:
         base(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except Exception as error:  # of whatever the model misses
+    except Exception as error:  # the model needs other inputs
         if is_out_of_memory(error):
             raise
-        log.info("int8 without a look at what goes into layers", reason=str(error))
+        log.info("int8 layers are quantized without calibration", reason=str(error))
     finally:
         for hook in hooks:
             hook.remove()
@@ -105,7 +104,7 @@ def _sample_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[int, 
 
 
 def _same_input(layers: list[nn.Linear], inputs: dict[int, _Input]) -> list[list[nn.Linear]]:
-    """Layers in groups that read the same tensor, unchanged between them."""
+    """Groups of layers that read the same tensor, unchanged between them."""
     groups: list[list[nn.Linear]] = []
     for layer in layers:
         group = groups[-1] if groups else []
@@ -113,7 +112,7 @@ def _same_input(layers: list[nn.Linear], inputs: dict[int, _Input]) -> list[list
         if (
             mine is not None
             and theirs is not None
-            and mine.given is theirs.given
+            and mine.tensor is theirs.tensor
             and torch.equal(mine.states, theirs.states)
         ):
             group.append(layer)
@@ -124,9 +123,9 @@ def _same_input(layers: list[nn.Linear], inputs: dict[int, _Input]) -> list[list
 
 @torch.no_grad()
 def _nearest(
-    layers: list[nn.Linear], given: _Input | None, *, before_gelu: set[int]
+    layers: list[nn.Linear], layer_input: _Input | None, *, before_gelu: set[int]
 ) -> list[Int8Linear]:
-    """Layers of one input in 8 bits, their inputs quantized in the way with the least error."""
+    """Layers with one input in int8, with the quantizer that has the least error."""
     width = layers[0].in_features
 
     def build(quantizer: TokenQuantizer) -> list[Int8Linear]:
@@ -135,9 +134,9 @@ def _nearest(
             for layer in layers
         ]
 
-    if given is None or not given.states.isfinite().all():
+    if layer_input is None or not layer_input.states.isfinite().all():
         return build(TokenQuantizer(width))
-    states = given.states
+    states = layer_input.states
     weights = torch.cat([layer.weight for layer in layers])
     candidates = [
         build(TokenQuantizer(width)),

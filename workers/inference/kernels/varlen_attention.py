@@ -1,7 +1,7 @@
-"""Windows that lie end to end in one row of tokens, and attention inside each of them.
+"""Variable-length attention: windows packed end to end in one row, attention inside each of them.
 
-On a GPU that is PyTorch's variable-length flash attention; on CPU windows of equal length, which
-sorting puts side by side, go through SDPA together without a mask.
+On a GPU this is PyTorch's variable-length flash attention. On CPU windows of equal length, which
+sorting makes neighbours, go through SDPA together without a mask.
 """
 
 from __future__ import annotations
@@ -14,42 +14,45 @@ from typing import Self
 import torch
 from torch.nn import functional
 
-STEP = 32
-"""Rows have a multiple of so many tokens. oneDNN makes, and keeps, a program for each number."""
+ROW_MULTIPLE = 32
+"""The number of tokens in a row is a multiple of this: oneDNN compiles a program for each number of
+tokens, and keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Where the tokens of a batch lie."""
+    """Where the tokens of a batch are, padded and packed."""
 
     lengths: tuple[int, ...]  # of each window, in the batch's order
-    places: torch.Tensor  # (tokens,): of each token in the padded batch, laid out flat
-    bounds: torch.Tensor  # (windows + 1,) int32: where each window begins, and the last one ends
+    indices: torch.Tensor  # (tokens,): of each token in the flattened padded batch
+    cu_seqlens: torch.Tensor  # (windows + 1,) int32: cumulative lengths; where each window begins
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Self:
-        """Windows of these lengths, filled up at the right to the longest."""
+        """Windows of these lengths, padded at the right to the longest."""
         longest = max(lengths)
         counts = torch.tensor(lengths)
-        bounds = functional.pad(counts.cumsum(0), (1, 0))
-        # A token moves to the right by what the windows before its own were filled up with.
-        shifts = longest * torch.arange(len(counts)) - bounds[:-1]
-        places = torch.arange(int(bounds[-1])) + shifts.repeat_interleave(counts)
-        return cls(tuple(lengths), places=places, bounds=bounds.int())
+        cu_seqlens = functional.pad(counts.cumsum(0), (1, 0))
+        # A token moves to the right by the padding of all windows before its own.
+        shifts = longest * torch.arange(len(counts)) - cu_seqlens[:-1]
+        indices = torch.arange(int(cu_seqlens[-1])) + shifts.repeat_interleave(counts)
+        return cls(tuple(lengths), indices=indices, cu_seqlens=cu_seqlens.int())
 
     @property
     def idle(self) -> int:
-        """Tokens that a row of these has at its end and that nobody reads, see ``STEP``."""
-        return -len(self.places) % STEP
+        """Tokens at the end of a packed row that are never read, see ``ROW_MULTIPLE``."""
+        return -len(self.indices) % ROW_MULTIPLE
 
-    def on(self, device: torch.device) -> Packing:
-        """The same with its tensors on a device; a GPU is not waited for."""
+    def to(self, device: torch.device) -> Packing:
+        """The same with its tensors on a device; a copy to a GPU is asynchronous."""
         return Packing(
-            self.lengths, places=moved(self.places, device), bounds=moved(self.bounds, device)
+            self.lengths,
+            indices=to_device(self.indices, device),
+            cu_seqlens=to_device(self.cu_seqlens, device),
         )
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Neighbours of equal length: first token, windows, tokens of each."""
+        """Consecutive windows of equal length: first token, number of windows, tokens of each."""
         start = 0
         for length, group in itertools.groupby(self.lengths):
             count = sum(1 for _ in group)
@@ -57,75 +60,83 @@ class Packing:
             start += count * length
 
 
-def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on a device; a copy to a GPU starts from pinned memory and is not waited for."""
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device; a copy to a GPU is asynchronous, from pinned memory."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def attended(
+def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     packing: Packing,
     *,
-    firsts: bool = False,
+    first_tokens_only: bool = False,
 ) -> torch.Tensor:
     """Attention inside each window of a row (tokens, heads, size), in the shape of the queries.
 
-    All tokens ask, or ``firsts``: the first of each window. Idle ones get zeros.
+    There is a query for every token, or with ``first_tokens_only`` for the first token of each
+    window. Idle tokens get zeros.
     """
-    asking = len(packing.lengths) if firsts else len(packing.places)
+    queries = len(packing.lengths) if first_tokens_only else len(packing.indices)
     mixed = torch.empty_like(query)
-    mixed[asking:] = 0
+    mixed[queries:] = 0
     if query.is_cuda:
-        mixed[:asking] = _variable(query[:asking], key, value, packing, firsts=firsts)
+        mixed[:queries] = _flash_attention(
+            query[:queries], key, value, packing, first_tokens_only=first_tokens_only
+        )
     else:
-        _by_runs(query, key, value, packing, firsts=firsts, out=mixed)
+        _sdpa_by_runs(query, key, value, packing, first_tokens_only=first_tokens_only, out=mixed)
     return mixed
 
 
-def _variable(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, *, firsts: bool
+def _flash_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packing: Packing,
+    *,
+    first_tokens_only: bool,
 ) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 (CUDA builds only)
 
-    tokens, longest, bounds = len(packing.places), max(packing.lengths), packing.bounds
-    asking = torch.arange(len(bounds), dtype=bounds.dtype, device=bounds.device)
+    tokens, longest, cu_seqlens = len(packing.indices), max(packing.lengths), packing.cu_seqlens
+    one_each = torch.arange(len(cu_seqlens), dtype=cu_seqlens.dtype, device=cu_seqlens.device)
     mixed = varlen_attn(
         query,
         key[:tokens],
         value[:tokens],
-        asking if firsts else bounds,
-        bounds,
-        1 if firsts else longest,
+        one_each if first_tokens_only else cu_seqlens,
+        cu_seqlens,
+        1 if first_tokens_only else longest,
         longest,
     )
-    assert isinstance(mixed, torch.Tensor)  # nothing beside it was asked for
+    assert isinstance(mixed, torch.Tensor)  # no other output was requested
     return mixed
 
 
-def _by_runs(
+def _sdpa_by_runs(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     packing: Packing,
     *,
-    firsts: bool,
+    first_tokens_only: bool,
     out: torch.Tensor,
 ) -> None:
-    """Windows of equal length together."""
+    """One call for each run of windows of equal length."""
     window = 0
     for start, count, length in packing.runs():
         keys, values = (_windows(each, start, count, length) for each in (key, value))
-        asking = (window, count, 1) if firsts else (start, count, length)
-        queries, mixed = (_windows(each, *asking) for each in (query, out))
+        where = (window, count, 1) if first_tokens_only else (start, count, length)
+        queries, mixed = (_windows(each, *where) for each in (query, out))
         mixed.copy_(functional.scaled_dot_product_attention(queries, keys, values))
         window += count
 
 
 def _windows(row: torch.Tensor, start: int, count: int, length: int) -> torch.Tensor:
-    """(count, heads, length, size) of a row (tokens, heads, size), from a token on."""
+    """(count, heads, length, size) of a row (tokens, heads, size), beginning at a token."""
     tokens = row[start : start + count * length]
     return tokens.view(count, length, *row.shape[1:]).transpose(1, 2)

@@ -1,1 +1,1 @@
-"""What is found out about a loaded model before its first row."""
+"""Checks of a loaded model before its first row."""

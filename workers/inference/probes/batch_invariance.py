@@ -1,9 +1,9 @@
-"""How rows may share a batch: found with a few made-up rows when a model is loaded.
+"""The probe of batch invariance: how rows may share a batch, found when a model is loaded.
 
-No model is trusted to ignore padding, or to compute a row beside others as it does alone. A few
-rows go through it alone and together, and the first way to share a batch that moves no number by
-more than rounding does is taken (promise P6, decision 0028). Right is what the freshly loaded model
-computes for a row alone.
+No model is trusted to ignore padding, or to compute a row the same in a batch as alone. A few
+sample rows go through it alone and together, and the first batch layout that changes no output by
+more than rounding does is used (promise P6, decision 0028). The reference is what the freshly
+loaded model computes for a row alone.
 """
 
 from __future__ import annotations
@@ -16,152 +16,155 @@ import torch
 from torch import nn
 
 from workers.inference.batching.autotune_cache import TuningCache
-from workers.inference.batching.batcher import Fill
+from workers.inference.batching.batcher import BatchLayout
 from workers.inference.probes import sample_rows
-from workers.inference.probes.batch_sharing import Verdict
-from workers.inference.probes.module_snapshot import Snapshot
-from workers.inference.probes.sample_rows import NoMemory, RowFails
+from workers.inference.probes.batch_policy import BatchPolicy
+from workers.inference.probes.module_snapshot import ModuleSnapshot
+from workers.inference.probes.sample_rows import SampleRowFailed, SampleRowsOutOfMemory
 
 log = structlog.get_logger()
 
 VERDICT = "sharing"
 
 NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How far rounding may move a number in a batch, relative to the largest of all rows' numbers."""
+"""How far rounding may move an output in a batch, relative to the largest output of all rows."""
 
-CHANGES = "a forward pass changes the model, which is put back before each"
+Forward = Callable[[Sequence[int]], torch.Tensor]
+"""Outputs (rows, ...) of the model for some sample rows in one batch."""
 
-Measure = Callable[[Sequence[int]], torch.Tensor]
-"""Numbers (rows, ...) that the model outputs for some of the made-up rows together."""
-
-Ways = Mapping[Fill, tuple[Measure, Sequence[Sequence[int]]]]
-"""How rows of each group go through the model together, best way first."""
+Layouts = Mapping[BatchLayout, tuple[Forward, Sequence[Sequence[int]]]]
+"""For each layout, preferred ones first: how rows share a batch, and the groups to try it on."""
 
 
-def remembered(cache: TuningCache, probe: Callable[[], Verdict], *, model: str) -> Verdict:
-    """The verdict of an earlier load on this machine, or that of a probe, which is then kept.
+def cached_policy(
+    cache: TuningCache, probe: Callable[[], BatchPolicy], *, model: str
+) -> BatchPolicy:
+    """The policy from an earlier load on this machine, or that of a probe, which is then cached.
 
-    Where a made-up row fails, no row shares a batch: what is wrong is for the rows to show.
+    Where a sample row fails, every row has a batch of its own: the fault will show in the rows.
     """
-    found = cache.get(VERDICT, Verdict.read)
-    if found is None:
+    policy = cache.get(VERDICT, BatchPolicy.read)
+    if policy is None:
         try:
-            found = probe()
-        except RowFails as failure:
-            found = Verdict(Fill.ALONE, reason=str(failure))
+            policy = probe()
+        except SampleRowFailed as failure:
+            policy = BatchPolicy(BatchLayout.SINGLE, reason=str(failure))
         else:
-            cache.keep(VERDICT, found.fields())
-    log.info("rows share batches", model=model, how=str(found), **found.fields())
-    return found
+            cache.keep(VERDICT, policy.fields())
+    log.info("rows share batches", model=model, how=str(policy), **policy.fields())
+    return policy
 
 
-def steady(model: nn.Module, verdict: Verdict, *, fresh: Snapshot) -> None:
-    """Let every forward pass begin as that of a freshly loaded model."""
-    if verdict.resets:
-        model.register_forward_pre_hook(lambda *_: fresh.restore())
-    if verdict.seeds:
+def begin_fresh(model: nn.Module, policy: BatchPolicy, *, snapshot: ModuleSnapshot) -> None:
+    """Let every forward pass begin as that of a freshly loaded model, where the policy says so."""
+    if policy.resets:
+        model.register_forward_pre_hook(lambda *_: snapshot.restore())
+    if policy.seeds:
         model.register_forward_pre_hook(lambda *_: seed())
 
 
 def seed() -> None:
-    """Let the random numbers that a model draws while it computes be the same each time."""
+    """Let a model that draws random numbers in its forward pass draw the same ones each time."""
     torch.manual_seed(0)
 
 
-class Probe:
-    """A model and what it outputs for a few rows. For one verdict."""
+class InvarianceProbe:
+    """A model and its outputs for a few sample rows. For one policy."""
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        fresh: Snapshot,
+        snapshot: ModuleSnapshot,
         alone: Callable[[int], torch.Tensor],
         rows: int,
     ) -> None:
-        self._loaded = fresh
+        self._snapshot = snapshot
         self._alone = alone
         self._rows = range(rows)
         dtype: Any = model.dtype
         self._noise = NOISE.get(dtype, max(NOISE.values()))
         self._resets = self._seeds = False
-        self._right: list[torch.Tensor] = []
+        self._reference: list[torch.Tensor] = []
 
     @torch.inference_mode()
-    def verdict(self, ways: Ways) -> Verdict:
-        """The first way in which all rows of its groups are together what they are alone.
+    def policy(self, layouts: Layouts) -> BatchPolicy:
+        """The first layout in which all rows of its groups have the outputs that they have alone.
 
-        Raises ``RowFails``.
+        Raises ``SampleRowFailed``.
         """
         try:
-            reason = self._begin()
-            found = None if self._seeds else self._first(ways if not reason else _unpadded(ways))
+            reason = self._compute_reference()
+            allowed = layouts if not reason else _without_padding(layouts)
+            layout = None if self._seeds else self._first_invariant(allowed)
         finally:
-            self._loaded.restore()
-        kept = {"resets": self._resets, "seeds": self._seeds}
+            self._snapshot.restore()
         if self._seeds:
             reason = "the model draws random numbers, which are the same ones for each row"
-        elif found is None:
+        elif layout is None:
             reason = "together they are not computed as alone"
-        elif not reason and found is not next(iter(ways)):
+        elif not reason and layout is not next(iter(layouts)):
             reason = "padding changes the numbers"
-        return Verdict(found or Fill.ALONE, **kept, reason=reason)
-
-    def agrees(self, measure: Measure, rows: Sequence[int]) -> bool:
-        """Whether these rows together are as each is alone."""
-        try:
-            found = sample_rows.tried(lambda: self._fresh(lambda: measure(rows)))
-        except NoMemory:
-            raise
-        except RowFails:  # the model cannot do it with several
-            return False
-        return self._close(found, torch.stack([self._right[row] for row in rows]))
-
-    def _begin(self) -> str:
-        """Measure each row alone; why rows of different lengths must not meet, if that is known."""
-        self._loaded.restore()
-        self._right = [self._measured(row) for row in self._rows]
-        changed, otherwise = self._loaded.changed, self._loaded.behaves_otherwise
-        if changed:
-            self._resets = True
-            self._right = [self._measured(row) for row in self._rows]
-        ends = {self._rows[0], self._rows[-1]}
-        if not all(self._close(self._measured(row), self._right[row]) for row in ends):
-            self._seeds = True
-        return (
-            "a forward pass changes the model, which is put back before each" if otherwise else ""
+        return BatchPolicy(
+            layout or BatchLayout.SINGLE, resets=self._resets, seeds=self._seeds, reason=reason
         )
 
-    def _first(self, ways: Ways) -> Fill | None:
-        for way, (measure, groups) in ways.items():
-            if all(self.agrees(measure, group) for group in groups):
-                return way
+    def is_invariant(self, forward: Forward, rows: Sequence[int]) -> bool:
+        """Whether these rows in one batch have the outputs that each has alone."""
+        try:
+            outputs = sample_rows.attempt(lambda: self._begun_fresh(lambda: forward(rows)))
+        except SampleRowsOutOfMemory:
+            raise
+        except SampleRowFailed:  # the model cannot compute several rows together
+            return False
+        return self._close(outputs, torch.stack([self._reference[row] for row in rows]))
+
+    def _compute_reference(self) -> str:
+        """Compute each row alone; the reason why no layout may mix lengths, if there is one."""
+        self._snapshot.restore()
+        self._reference = [self._output(row) for row in self._rows]
+        changed, behaves_differently = self._snapshot.changed, self._snapshot.behaves_differently
+        if changed:
+            self._resets = True
+            self._reference = [self._output(row) for row in self._rows]
+        ends = {self._rows[0], self._rows[-1]}
+        if not all(self._close(self._output(row), self._reference[row]) for row in ends):
+            self._seeds = True
+        if behaves_differently:
+            return "a forward pass changes the model, which is put back before each"
+        return ""
+
+    def _first_invariant(self, layouts: Layouts) -> BatchLayout | None:
+        for layout, (forward, groups) in layouts.items():
+            if all(self.is_invariant(forward, group) for group in groups):
+                return layout
         return None
 
-    def _measured(self, row: int) -> torch.Tensor:
-        return sample_rows.tried(lambda: self._fresh(lambda: self._alone(row)))
+    def _output(self, row: int) -> torch.Tensor:
+        return sample_rows.attempt(lambda: self._begun_fresh(lambda: self._alone(row)))
 
-    def _fresh(self, measure: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def _begun_fresh(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if self._resets:
-            self._loaded.restore()
+            self._snapshot.restore()
         if self._seeds:
             seed()
-        return measure().float()
+        return forward().float()
 
-    def _close(self, found: torch.Tensor, right: torch.Tensor) -> bool:
-        finite = right.isfinite()
-        if found.shape != right.shape or not torch.equal(found.isfinite(), finite):
+    def _close(self, outputs: torch.Tensor, reference: torch.Tensor) -> bool:
+        finite = reference.isfinite()
+        if outputs.shape != reference.shape or not torch.equal(outputs.isfinite(), finite):
             return False
-        apart = (found - right)[finite].abs()
-        largest = max(map(_largest, self._right))
-        return not apart.numel() or apart.max().item() <= self._noise * largest
+        differences = (outputs - reference)[finite].abs()
+        largest = max(map(_largest, self._reference))
+        return not differences.numel() or differences.max().item() <= self._noise * largest
 
 
-def _largest(numbers: torch.Tensor) -> float:
-    finite = numbers[numbers.isfinite()].abs()
+def _largest(outputs: torch.Tensor) -> float:
+    finite = outputs[outputs.isfinite()].abs()
     return finite.max().item() if finite.numel() else 0.0
 
 
-def _unpadded(ways: Ways) -> Ways:
-    """Those in which all rows of a batch have one length."""
-    return {way: how for way, how in ways.items() if way not in (Fill.PACK, Fill.PAD)}
+def _without_padding(layouts: Layouts) -> Layouts:
+    """The layouts in which all rows of a batch have one length."""
+    mixed = (BatchLayout.PACKED, BatchLayout.PADDED)
+    return {layout: how for layout, how in layouts.items() if layout not in mixed}

@@ -1,8 +1,8 @@
-"""Whether a model is complete: which tensors that no file gave its answers depend on.
+"""Whether a model's files are complete: which missing tensors its outputs depend on.
 
-Such tensors are random numbers, drawn anew at each load. Autograd tells, by one small forward pass,
-whether they reach an output that is read; nothing is judged by a tensor's name. What the pass does
-not call cannot be judged, and counts as needed: an expert that no token chose, a branch for other
+A tensor that no file has is random, and drawn again at each load. Autograd shows, in one small
+forward pass, whether it reaches an output that is read; a tensor's name decides nothing. A module
+that the pass does not call counts as needed: an expert that no token chose, a branch for other
 inputs.
 """
 
@@ -22,13 +22,13 @@ TOKENS = 8
 """Tokens of the small forward pass."""
 
 UNREAD = frozenset({"pooler_output"})
-"""Outputs that no kind of job reads; of an encoder, its last hidden state is read."""
+"""Outputs that no kind of job reads; of an encoder, the last hidden state is read."""
 
 
 def needed(model: PreTrainedModel, missing: set[str]) -> list[str]:
-    """Names of missing tensors that the model's outputs depend on, or may depend on, in order.
+    """Names of missing tensors that the model's outputs depend on, or may depend on, sorted.
 
-    All of them for a model that cannot compute the small pass.
+    All of them for a model that fails in the small forward pass.
     """
     if not missing:
         return []
@@ -42,38 +42,38 @@ def needed(model: PreTrainedModel, missing: set[str]) -> list[str]:
 
 def _unread(model: PreTrainedModel, missing: set[str]) -> set[str]:
     """Missing parameters whose module was called, and that no output depends on."""
-    asked = {
+    parameters = {
         name: each
         for name, each in model.named_parameters(remove_duplicate=False)
         if name in missing and each.is_floating_point()
     }
-    with _tracked(model, asked) as called, torch.enable_grad():
+    with _tracked(model, parameters) as called, torch.enable_grad():
         output = model(**_inputs(model))
-        read = [each.float().sum() for each in _outputs(output) if each.requires_grad]
-        reached = (
-            torch.autograd.grad(read, list(asked.values()), allow_unused=True)
-            if read
-            else [None] * len(asked)
+        sums = [each.float().sum() for each in _outputs(output) if each.requires_grad]
+        gradients = (
+            torch.autograd.grad(sums, list(parameters.values()), allow_unused=True)
+            if sums
+            else [None] * len(parameters)
         )
     return {
         name
-        for name, gradient in zip(asked, reached, strict=True)
+        for name, gradient in zip(parameters, gradients, strict=True)
         if gradient is None and _owner(name) in called
     }
 
 
 @contextmanager
-def _tracked(model: PreTrainedModel, asked: Mapping[str, torch.Tensor]) -> Iterator[set[str]]:
-    """Gradients for these parameters alone; the names of their modules that have been called."""
+def _tracked(model: PreTrainedModel, parameters: Mapping[str, torch.Tensor]) -> Iterator[set[str]]:
+    """Gradients for these parameters only; the names of their modules that have been called."""
     called: set[str] = set()
     before = [(each, each.requires_grad) for each in model.parameters()]
     hooks = [
         model.get_submodule(owner).register_forward_hook(lambda *_, owner=owner: called.add(owner))
-        for owner in {_owner(name) for name in asked}
+        for owner in {_owner(name) for name in parameters}
     ]
     try:
         model.requires_grad_(requires_grad=False)
-        for each in asked.values():
+        for each in parameters.values():
             each.requires_grad_()
         yield called
     finally:
@@ -92,7 +92,7 @@ def _outputs(output: Mapping[str, Any]) -> list[torch.Tensor]:
 
 
 def _inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """One row as the model's class takes it."""
+    """One row, in the inputs that the model's class takes."""
     if model.main_input_name == "pixel_values":
         return {"pixel_values": _image(model.config)}
     names = inspect.signature(model.forward).parameters
@@ -106,11 +106,11 @@ def _inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _ids(model: PreTrainedModel) -> torch.Tensor:
-    """Different tokens, and at the end the one by which heads of encoder-decoders find it."""
-    table: Any = model.get_input_embeddings()
-    ending = getattr(model.config, "eos_token_id", None)
-    ids = [each for each in range(table.num_embeddings) if each != ending][: TOKENS - 1]
-    return torch.tensor([[*ids, ending if isinstance(ending, int) else ids[-1]]])
+    """Different tokens, and last the one that heads of encoder-decoders look for."""
+    embeddings: Any = model.get_input_embeddings()
+    end = getattr(model.config, "eos_token_id", None)
+    ids = [each for each in range(embeddings.num_embeddings) if each != end][: TOKENS - 1]
+    return torch.tensor([[*ids, end if isinstance(end, int) else ids[-1]]])
 
 
 def _image(config: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The probe for models that write: what they output for the next tokens of a few prompts."""
+"""The probe of batch invariance for models that generate text: their scores for the next tokens."""
 
 from __future__ import annotations
 
@@ -12,134 +12,140 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, Pre
 
 from jobs.settings import Settings
 from workers.inference.batching.autotune_cache import TuningCache
-from workers.inference.batching.batcher import Fill
-from workers.inference.batching.tokenization import Window
-from workers.inference.decoding.decoder import Group, Prompt, Stepper
+from workers.inference.batching.batcher import BatchLayout
+from workers.inference.batching.tokenization import TokenWindow
+from workers.inference.decoding.decoder import Decoder
+from workers.inference.decoding.decoding_batch import DecodingBatch, Prompt
 from workers.inference.probes import batch_invariance, sample_rows
-from workers.inference.probes.batch_invariance import Probe, Ways
-from workers.inference.probes.batch_sharing import Verdict
-from workers.inference.probes.sample_rows import NoMemory, RowFails, Rows
+from workers.inference.probes.batch_invariance import InvarianceProbe, Layouts
+from workers.inference.probes.batch_policy import BatchPolicy
+from workers.inference.probes.sample_rows import (
+    SampleRowFailed,
+    SampleRows,
+    SampleRowsOutOfMemory,
+)
 
-STEPS = 2
-"""Tokens written of each prompt: the first as it is read, the second from the cache."""
+NEW_TOKENS = 2
+"""Tokens generated for each prompt: the first by prefill, the second from the KV cache."""
 
 
-def share(
-    stepper: Stepper,
+def apply_policy(
+    decoder: Decoder,
     model: PreTrainedModel,
     *,
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     digest: str,
     room: int | None,
-) -> Verdict:
-    """Let a stepper's prompts share batches as they may; how that is.
+) -> BatchPolicy:
+    """Let a decoder's prompts share batches as the probe allows; the policy.
 
-    A prompt and what is written have ``room`` for this many tokens; ``None``: no limit is known.
+    ``room``: tokens of a prompt and its new tokens together; ``None``: no limit is known.
     """
-    usual = Verdict(stepper.fill, in_pieces=stepper.can_pause)
-    longest = None if room is None else max(1, room - STEPS)
+    usual = BatchPolicy(decoder.layout, in_pieces=decoder.joins_and_leaves)
+    longest = None if room is None else max(1, room - NEW_TOKENS)
 
-    def read(texts: list[str]) -> list[Window | None]:
-        given: Any = tokenizer
-        found = [list(ids)[:longest] for ids in given(texts)["input_ids"]]
-        return [Window(ids=ids, types=[]) if ids else None for ids in found]
+    def tokenize(texts: list[str]) -> list[TokenWindow | None]:
+        own: Any = tokenizer
+        encoded = [list(ids)[:longest] for ids in own(texts)["input_ids"]]
+        return [TokenWindow(ids=ids, type_ids=[]) if ids else None for ids in encoded]
 
-    def probed() -> Verdict:
-        rows = sample_rows.made_up(read, tokenizer=tokenizer, tokens=stepper.tokens)
-        with _plain(model, stepper) as plain:
+    def probe() -> BatchPolicy:
+        rows = sample_rows.build(tokenize, tokenizer=tokenizer, tokens=decoder.tokens)
+        with _plain_decoder(model, decoder) as plain:
             try:
-                return _Trial(plain, rows).verdict(model, usual=usual)
-            except RowFails as failure:
-                if not usual.in_pieces or isinstance(failure, NoMemory):
+                return _DecodingProbe(plain, rows).policy(model, usual=usual)
+            except SampleRowFailed as failure:
+                if not usual.in_pieces or isinstance(failure, SampleRowsOutOfMemory):
                     raise
-                # Perhaps it takes no cache but its own.
+                # Perhaps the model takes no KV cache but its own.
                 whole = replace(usual, in_pieces=False)
-                plain.obey(whole)
-                return _Trial(plain, rows).verdict(model, usual=whole)
+                plain.apply(whole)
+                return _DecodingProbe(plain, rows).policy(model, usual=whole)
 
     cache = TuningCache.of(settings, model=model, digest=digest, kind="write", **usual.fields())
-    found = batch_invariance.remembered(cache, probed, model=digest)
-    stepper.obey(found)
-    return found
+    policy = batch_invariance.cached_policy(cache, probe, model=digest)
+    decoder.apply(policy)
+    return policy
 
 
 @contextmanager
-def _plain(model: PreTrainedModel, stepper: Stepper) -> Iterator[Stepper]:
-    """The stepper without settings that change scores; within, the model has none of its own."""
+def _plain_decoder(model: PreTrainedModel, decoder: Decoder) -> Iterator[Decoder]:
+    """The decoder without settings that change scores; within, the model has none of its own."""
     own = model.generation_config
-    assert own is not None  # of a model that writes
-    start = stepper.tokens.start if model.config.is_encoder_decoder else None
-    made: Any = GenerationConfig
-    config = made(
-        pad_token_id=stepper.tokens.padding, decoder_start_token_id=start, use_cache=own.use_cache
+    assert own is not None  # every model that generates has one
+    start = decoder.tokens.start if model.config.is_encoder_decoder else None
+    make: Any = GenerationConfig
+    config = make(
+        pad_token_id=decoder.tokens.padding, decoder_start_token_id=start, use_cache=own.use_cache
     )
-    model.generation_config = made()
+    model.generation_config = make()
     try:
-        yield stepper.with_config(config)
+        yield decoder.with_config(config)
     finally:
         model.generation_config = own
 
 
-class _Forced(LogitsProcessor):
-    """Keeps the scores of every step, and makes each row go on with a token of its prompt."""
+class _TeacherForcing(LogitsProcessor):
+    """Records the scores of every step, and continues each row with a token of its prompt."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, batch: DecodingBatch) -> None:
         self.scores: list[torch.Tensor] = []
-        self._lines = [(line.prompt.ids, len(line.new)) for line in group.lines]
+        self._sequences = [(each.prompt.ids, len(each.new_tokens)) for each in batch.sequences]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Scores of which only the next token's is not minus infinity."""
+        """Scores that are minus infinity except for the forced token's."""
         step = len(self.scores)
         self.scores.append(scores.float().cpu())
         forced = torch.full_like(scores, float("-inf"))
-        for row, (ids, done) in zip(forced, self._lines, strict=True):
+        for row, (ids, done) in zip(forced, self._sequences, strict=True):
             row[ids[(done + step) % len(ids)] % len(row)] = 0.0
         return forced
 
 
-class _Trial:
-    """Made-up prompts through a stepper."""
+class _DecodingProbe:
+    """Sample prompts through a decoder."""
 
-    def __init__(self, stepper: Stepper, rows: Rows) -> None:
-        self._stepper = stepper
+    def __init__(self, decoder: Decoder, rows: SampleRows) -> None:
+        self._decoder = decoder
         self._rows = rows
         self._prompts = [
-            Prompt(place, window.ids, steps=STEPS) for place, window in enumerate(rows.windows)
+            Prompt(row, window.ids, max_new_tokens=NEW_TOKENS)
+            for row, window in enumerate(rows.windows)
         ]
 
-    def verdict(self, model: Any, *, usual: Verdict) -> Verdict:
-        """The closest way to share batches, no closer than is usual."""
-        trial = Probe(
+    def policy(self, model: Any, *, usual: BatchPolicy) -> BatchPolicy:
+        """The closest layout that the probe allows, no closer than ``usual``."""
+        probe = InvarianceProbe(
             model,
-            fresh=self._stepper.fresh,
+            snapshot=self._decoder.snapshot,
             alone=lambda row: self._together([row])[0],
             rows=len(self._prompts),
         )
-        ways: Ways = {Fill.LENGTH: (self._together, [self._rows.equal])}
-        if usual.fill is Fill.PAD:
-            ways = {Fill.PAD: (self._together, [self._rows.short]), **ways}
-        found = trial.verdict(ways)
-        if not usual.in_pieces or found.fill is not Fill.PAD:
-            return replace(found, in_pieces=False)
-        return replace(found, in_pieces=trial.agrees(self._in_pieces, self._rows.short))
+        layouts: Layouts = {BatchLayout.EQUAL_LENGTH: (self._together, [self._rows.equal])}
+        if usual.layout is BatchLayout.PADDED:
+            layouts = {BatchLayout.PADDED: (self._together, [self._rows.short]), **layouts}
+        policy = probe.policy(layouts)
+        if not usual.in_pieces or policy.layout is not BatchLayout.PADDED:
+            return replace(policy, in_pieces=False)
+        return replace(policy, in_pieces=probe.is_invariant(self._in_pieces, self._rows.short))
 
     def _together(self, rows: Sequence[int]) -> torch.Tensor:
         """Scores (rows, steps, vocabulary)."""
-        return self._stepped(self._group(rows), STEPS)
+        return self._scores(self._batch(rows), NEW_TOKENS)
 
     def _in_pieces(self, rows: Sequence[int]) -> torch.Tensor:
-        """The same where some rows join others whose first token is written."""
+        """The same where some rows join others after their first token."""
         half = len(rows) // 2
-        one, other = self._group(rows[:half]), self._group(rows[half:])
-        firsts = [self._stepped(each, 1) for each in (one, other)]
+        one, other = self._batch(rows[:half]), self._batch(rows[half:])
+        first = [self._scores(each, 1) for each in (one, other)]
         one.join(other)
-        return torch.cat([torch.cat(firsts), self._stepped(one, STEPS - 1)], dim=1)
+        return torch.cat([torch.cat(first), self._scores(one, NEW_TOKENS - 1)], dim=1)
 
-    def _group(self, rows: Sequence[int]) -> Group:
-        return self._stepper.group([self._prompts[row] for row in rows])
+    def _batch(self, rows: Sequence[int]) -> DecodingBatch:
+        return self._decoder.batch([self._prompts[row] for row in rows])
 
-    def _stepped(self, group: Group, steps: int) -> torch.Tensor:
-        forced = _Forced(group)
-        self._stepper.step(group, most=steps, beat=lambda: None, after=[forced])
-        return torch.stack(forced.scores, dim=1)
+    def _scores(self, batch: DecodingBatch, steps: int) -> torch.Tensor:
+        forcing = _TeacherForcing(batch)
+        self._decoder.step(batch, most=steps, beat=lambda: None, after=[forcing])
+        return torch.stack(forcing.scores, dim=1)

@@ -1,4 +1,4 @@
-"""The probe for models that are measured: classifiers and encoders."""
+"""The probe of batch invariance for one forward pass a row: classifiers and encoders."""
 
 from __future__ import annotations
 
@@ -10,92 +10,110 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.settings import Settings
 from workers.inference.batching.autotune_cache import TuningCache
-from workers.inference.batching.batcher import Fill
-from workers.inference.batching.collator import Family, Inputs, Padder
-from workers.inference.batching.tokenization import PairReader, Reader, Window
+from workers.inference.batching.batcher import BatchLayout
+from workers.inference.batching.collator import Collator, Head, ModelInputs
+from workers.inference.batching.tokenization import (
+    HypothesisTokenizer,
+    TokenWindow,
+    WindowTokenizer,
+)
 from workers.inference.kernels import unpadding
 from workers.inference.probes import batch_invariance, sample_rows
-from workers.inference.probes.batch_invariance import Probe, Ways
-from workers.inference.probes.batch_sharing import Verdict
-from workers.inference.probes.sample_rows import Rows
+from workers.inference.probes.batch_invariance import InvarianceProbe, Layouts
+from workers.inference.probes.batch_policy import BatchPolicy
+from workers.inference.probes.sample_rows import SampleRows
 
 LONGEST = 1_100
-"""Tokens of the longest row, for models with an attention of their own: what is known of such
-changes at 64 to 704 tokens."""
+"""Tokens of the longest row, for models with their own attention: such models are known to change
+it at 64 to 704 tokens."""
 
 
-def share(
-    family: Family,
+def apply_policy(
+    head: Head,
     *,
-    padder: Padder,
-    reader: Reader | PairReader,
+    collator: Collator,
+    window_tokenizer: WindowTokenizer | HypothesisTokenizer,
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     digest: str,
     kind: str,
-    known: Verdict | None = None,
-) -> Verdict:
-    """Let batches be cut as the rows of this model may share them; how that is.
+    known: BatchPolicy | None = None,
+) -> BatchPolicy:
+    """Let batches be cut as the rows of this model may share them; the policy.
 
-    ``kind`` tells apart what else is computed differently. A ``known`` verdict is taken as it is.
+    ``kind`` distinguishes what else makes the same model compute differently. A ``known`` policy
+    is used without a probe.
     """
 
-    def probed() -> Verdict:
-        rows = _rows(family, padder, reader, tokenizer)
-        return _probed(family, padder, rows)
+    def probe() -> BatchPolicy:
+        rows = _sample_rows(head, collator, window_tokenizer, tokenizer)
+        return _probe(head, collator, rows)
 
     cache = TuningCache.of(
         settings,
-        model=family.model,
+        model=head.model,
         digest=digest,
         kind=kind,
-        fill=padder.fill,
-        window=reader.window,
+        fill=collator.layout,
+        window=window_tokenizer.window_size,
     )
-    found = known or batch_invariance.remembered(cache, probed, model=digest)
-    if padder.fill is Fill.PACK and found.fill is not Fill.PACK:
-        unpadding.uninstall(family.model)
-    padder.fill = found.fill
-    batch_invariance.steady(family.model, found, fresh=padder.fresh)
-    return found
+    policy = known or batch_invariance.cached_policy(cache, probe, model=digest)
+    if collator.layout is BatchLayout.PACKED and policy.layout is not BatchLayout.PACKED:
+        unpadding.uninstall(head.model)
+    collator.layout = policy.layout
+    batch_invariance.begin_fresh(head.model, policy, snapshot=collator.snapshot)
+    return policy
 
 
-def _rows(
-    family: Family, padder: Padder, reader: Reader | PairReader, tokenizer: PreTrainedTokenizerBase
-) -> Rows:
-    own = not family.model._supports_sdpa  # noqa: SLF001 (no public name)
-    return sample_rows.made_up(
-        lambda texts: _read(reader, texts),
+def _sample_rows(
+    head: Head,
+    collator: Collator,
+    window_tokenizer: WindowTokenizer | HypothesisTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
+) -> SampleRows:
+    own_attention = not head.model._supports_sdpa  # noqa: SLF001 (no public name)
+    return sample_rows.build(
+        lambda texts: _first_windows(window_tokenizer, texts),
         tokenizer=tokenizer,
-        tokens=padder.tokens,
-        longest=min(reader.window, LONGEST) if own else 0,
+        tokens=collator.tokens,
+        longest=min(window_tokenizer.window_size, LONGEST) if own_attention else 0,
     )
 
 
-def _read(reader: Reader | PairReader, texts: list[str]) -> list[Window | None]:
-    return [each.windows[0] if each.windows else None for each in reader.read(texts)]
+def _first_windows(
+    window_tokenizer: WindowTokenizer | HypothesisTokenizer, texts: list[str]
+) -> list[TokenWindow | None]:
+    tokenized = window_tokenizer.tokenize(texts)
+    return [each.windows[0] if each.windows else None for each in tokenized]
 
 
-def _probed(family: Family, padder: Padder, rows: Rows) -> Verdict:
-    model: Any = family.model
+def _probe(head: Head, collator: Collator, rows: SampleRows) -> BatchPolicy:
+    model: Any = head.model
 
-    def some(numbers: Sequence[int]) -> list[Window]:
-        return [rows.windows[number] for number in numbers]
+    def windows(places: Sequence[int]) -> list[TokenWindow]:
+        return [rows.windows[place] for place in places]
 
-    def as_it_came(inputs: Inputs) -> torch.Tensor:
-        with unpadding.unpacked(model):
-            return family.measure(inputs)
+    def by_own_attention(inputs: ModelInputs) -> torch.Tensor:
+        with unpadding.suspended(model):
+            return head.forward(inputs)
 
-    def padded(numbers: Sequence[int]) -> torch.Tensor:
-        return as_it_came(padder.padded(some(numbers)))
+    def padded(places: Sequence[int]) -> torch.Tensor:
+        return by_own_attention(collator.padded(windows(places)))
 
-    def packed(numbers: Sequence[int]) -> torch.Tensor:
-        return family.measure(padder.packed(some(numbers)))
+    def packed(places: Sequence[int]) -> torch.Tensor:
+        return head.forward(collator.packed(windows(places)))
 
-    long = [(0, number) for number in range(len(rows.short), len(rows.windows))]
+    long = [(0, place) for place in range(len(rows.short), len(rows.windows))]
     mixed = [rows.short, *long]
-    ways: Ways = {Fill.PAD: (padded, mixed), Fill.LENGTH: (padded, [rows.equal])}
-    if padder.fill is Fill.PACK:
-        ways = {Fill.PACK: (packed, mixed), **ways}
-    alone = lambda number: padded([number])[0]  # noqa: E731
-    return Probe(model, fresh=padder.fresh, alone=alone, rows=len(rows.windows)).verdict(ways)
+    layouts: Layouts = {
+        BatchLayout.PADDED: (padded, mixed),
+        BatchLayout.EQUAL_LENGTH: (padded, [rows.equal]),
+    }
+    if collator.layout is BatchLayout.PACKED:
+        layouts = {BatchLayout.PACKED: (packed, mixed), **layouts}
+    return InvarianceProbe(
+        model,
+        snapshot=collator.snapshot,
+        alone=lambda place: padded([place])[0],
+        rows=len(rows.windows),
+    ).policy(layouts)

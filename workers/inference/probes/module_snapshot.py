@@ -1,9 +1,9 @@
-"""The attributes of a model's modules at one moment, to see what a forward pass changed for good.
+"""A snapshot of the attributes of a model's modules, to see what a forward pass changes for good.
 
-Most models come out of a forward pass as they went in. Some do not: BigBird exchanges its attention
-for another after the first short batch, Reformer fixes its buckets by the first long one, rotary
-embeddings that grow keep the frequencies of the longest row. Then an answer depends on what was
-computed before it, unless all is put back.
+Most models are the same after a forward pass. Some are not: BigBird exchanges its attention after
+the first short batch, Reformer fixes its buckets by the first long one, rotary embeddings that grow
+keep the frequencies of the longest row. Then an output depends on the rows before it, unless the
+snapshot is restored.
 """
 
 # ruff: noqa: SLF001 (a module's parts have no public names)
@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 CACHES = (torch.Tensor, int, float, list, tuple, dict)
-"""Attributes of these kinds are mostly remembered intermediate results; flags are not."""
+"""Attributes of these types are mostly cached intermediate results; flags are not."""
 
 
-class Snapshot:
-    """What the modules of a model are made of, but for the values of their weights."""
+class ModuleSnapshot:
+    """Submodules, attributes and buffers of all modules of a model, but not its weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = list(model.modules())
@@ -33,29 +33,30 @@ class Snapshot:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is no longer what it was."""
-        return self.behaves_otherwise or any(
+        """Whether anything differs from the snapshot."""
+        return self.behaves_differently or any(
             not _same(_attributes(module), then)
             for module, then in zip(self._modules, self._attributes, strict=True)
         )
 
     @property
-    def behaves_otherwise(self) -> bool:
-        """Whether a module, a flag or a buffer is another, and not only a remembered result."""
-        found = zip(self._modules, self._attributes, self._buffers, strict=True)
+    def behaves_differently(self) -> bool:
+        """Whether a submodule, a flag or a buffer differs, and not only a cached result."""
+        parts = zip(self._modules, self._attributes, self._buffers, strict=True)
         return any(
             not _same(_decisive(_attributes(module)), _decisive(then))
             or any(
                 module._buffers.get(name) is not buffer or _version(buffer) != version
                 for name, (buffer, version, _) in buffers.items()
             )
-            for module, then, buffers in found
+            for module, then, buffers in parts
         )
 
     def restore(self) -> None:
-        """Make everything what it was."""
-        found = zip(self._modules, self._attributes, self._buffers, strict=True)
-        for module, then, buffers in found:
+        """Make everything as it was at the snapshot."""
+        for module, then, buffers in zip(
+            self._modules, self._attributes, self._buffers, strict=True
+        ):
             for place, name in set(_attributes(module)) - set(then):
                 del _holder(module, place)[name]
             for (place, name), value in then.items():
@@ -67,7 +68,7 @@ class Snapshot:
 
 
 Attributes = dict[tuple[str, str], Any]
-"""By where they are kept (directly, or as a submodule) and their names."""
+"""By the place where they are kept (empty, or ``_modules`` for submodules) and by name."""
 
 
 def _attributes(module: nn.Module) -> Attributes:
@@ -80,8 +81,8 @@ def _attributes(module: nn.Module) -> Attributes:
 
 
 def _holder(module: nn.Module, place: str) -> dict[str, Any]:
-    found: dict[str, Any] = module.__dict__ if place == "" else module.__dict__[place]
-    return found
+    holder: dict[str, Any] = module.__dict__ if place == "" else module.__dict__[place]
+    return holder
 
 
 def _decisive(attributes: Attributes) -> Attributes:
@@ -100,7 +101,7 @@ def _same(one: Attributes, other: Attributes) -> bool:
 
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
-        return False  # not the same one
+        return False  # not the same object
     try:
         return bool(one == other)
     except Exception:  # noqa: BLE001 (what cannot be compared is another)
@@ -112,5 +113,5 @@ def _buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _version(tensor: torch.Tensor) -> int:
-    """How often it was written into."""
+    """How often the tensor was written to."""
     return -1 if tensor.is_inference() else tensor._version

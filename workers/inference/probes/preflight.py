@@ -1,8 +1,8 @@
-"""What a loaded model cannot do with a job's options, found by one small pass before its first row.
+"""The preflight check: what a loaded model cannot do with a job's options, before the first row.
 
 A text as long as the model may read, or ``LONGEST`` tokens of it, goes through tokenizer and model
 alone, with the options of the job. What raises there would raise for every row: the job fails once.
-Running out of memory is no fault of the model. Keeps promise P4.
+Running out of memory is not the model's fault. Keeps promise P4.
 """
 
 from __future__ import annotations
@@ -19,127 +19,128 @@ from jobs.models import compatibility
 from workers import time_limits
 from workers.inference import row_isolation, special_tokens
 from workers.inference.batching import memory
-from workers.inference.batching.chunk_pass import Reads
-from workers.inference.batching.collator import Family, Padder
+from workers.inference.batching.chunk_runner import TextTokenizer
+from workers.inference.batching.collator import Collator, Head
 from workers.inference.batching.forward import RowError
-from workers.inference.batching.tokenization import Window
-from workers.inference.decoding.decoder import Prompt, Stepper
+from workers.inference.batching.tokenization import TokenWindow
+from workers.inference.decoding.decoder import Decoder
+from workers.inference.decoding.decoding_batch import Prompt
 from workers.time_limits import TimeLimit
 
 T = TypeVar("T")
 
+BuildPrompt = Callable[[int, Any], Prompt | RowError]
+
 LONGEST = 1_024
-"""Tokens at most: one row, so that a first chunk does not wait for it."""
+"""Tokens at most: one row, so that it does not delay a first chunk."""
 
 PLAIN = "The quick brown fox jumps over the lazy dog. 0123456789 球队赢得了决赛 été"
 PIECES = 32
-"""Tokens of the model's own vocabulary that the text has beside ``PLAIN``."""
+"""Tokens of the model's own vocabulary in the text, beside ``PLAIN``."""
 
-STEPS = 2
-"""Tokens that are written: the first reads the prompt, the second the cache."""
+NEW_TOKENS = 2
+"""Tokens that are generated: the first by prefill, the second from the KV cache."""
 
 
 def check_vocabulary(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, special: bool = False
 ) -> None:
-    """Raise ``ModelFailure`` where the tokenizer has ids that the table of embeddings lacks.
+    """Raise ``ModelFailure`` where the tokenizer has ids that the model has no embedding for.
 
-    Special tokens that were added to it count only on request: many a model is published with such
-    a padding token, and works. A row that spells one out is an error of its own.
+    Added special tokens count only if ``special``: many models are published with such a padding
+    token, and work. A row whose text has one is an error row.
     """
-    known = set(_vocabulary(tokenizer))
+    ids = set(_vocabulary(tokenizer))
     if not special:
-        known -= _added_special(tokenizer)
-    rows = special_tokens.table(model)
-    compatibility.check_vocabulary(rows, largest_token=max(known, default=None))
+        ids -= _added_special(tokenizer)
+    rows = special_tokens.embedding_rows(model)
+    compatibility.check_vocabulary(rows, largest_token=max(ids, default=None))
 
 
-def check_measuring(
-    family: Family,
+def check_forward(
+    head: Head,
     *,
     tokenizer: PreTrainedTokenizerBase,
-    reader: Reads,
-    padder: Padder,
-    numbers: int,
+    window_tokenizer: TextTokenizer,
+    collator: Collator,
+    width: int,
 ) -> None:
-    """Raise ``ModelFailure`` unless the model outputs this many numbers for a long window."""
+    """Raise ``ModelFailure`` unless the model returns ``width`` outputs for a long window."""
     words = text(tokenizer)
     with time_limits.trying(Phase.TOKENIZER):
-        reading = _tried("the tokenizer", lambda: reader.read([words])[0])
-    if reading is None or not reading.windows:
+        tokenized = _attempt("the tokenizer", lambda: window_tokenizer.tokenize([words])[0])
+    if tokenized is None or not tokenized.windows:
         return
-    # As many of the words as make LONGEST tokens; the reader cuts them to the model's own window.
-    long = " ".join([words] * (1 + LONGEST // reading.tokens))
-    reading = _tried("the tokenizer", lambda: reader.read([long])[0]) or reading
-    window = reading.windows[0]
-    found = _tried("the model", lambda: _measured(family, padder, window))
-    if found is not None and found != numbers:
+    # As many of the words as make LONGEST tokens; they are cut to the model's window size.
+    long = " ".join([words] * (1 + LONGEST // tokenized.tokens))
+    tokenized = _attempt("the tokenizer", lambda: window_tokenizer.tokenize([long])[0]) or tokenized
+    window = tokenized.windows[0]
+    actual = _attempt("the model", lambda: _output_width(head, collator, window))
+    if actual is not None and actual != width:
         raise ModelFailure(
-            f"the model must output {numbers} numbers for a text, as its config.json says, "
-            f"and outputs {found}"
+            f"the model must output {width} numbers for a text, as its config.json says, "
+            f"and outputs {actual}"
         )
 
 
-def check_writing(
-    stepper: Stepper,
+def check_generation(
+    decoder: Decoder,
     *,
     tokenizer: PreTrainedTokenizerBase,
-    read: Callable[[int, Any], Prompt | RowError],
+    build_prompt: BuildPrompt,
     room: int | None,
 ) -> None:
-    """Raise ``ModelFailure`` unless the model writes a few tokens after a short and a long prompt.
+    """Raise ``ModelFailure`` unless the model generates tokens after a short and a long prompt.
 
     ``room``: tokens that a prompt may have.
     """
     with time_limits.trying(Phase.TOKENIZER):
-        _tried("the tokenizer", lambda: len(_encoded(tokenizer, text(tokenizer))))
+        _attempt("the tokenizer", lambda: len(_encoded(tokenizer, text(tokenizer))))
     with time_limits.trying(Phase.TEMPLATE):
-        read_text = _tried(
-            "the tokenizer or its chat template", lambda: _bounded(read, text(tokenizer))
+        prompt = _attempt(
+            "the tokenizer or its chat template", lambda: _bounded(build_prompt, text(tokenizer))
         )
-    short = read_text if isinstance(read_text, Prompt) else _prompt(read, tokenizer)
+    short = prompt if isinstance(prompt, Prompt) else _short_prompt(build_prompt, tokenizer)
     if short is None:
         return
-    most = min(STEPS, short.steps)
+    most = min(NEW_TOKENS, short.max_new_tokens)
     longest = max(len(short.ids), min(LONGEST, room or LONGEST))
     ids = (short.ids * (1 + longest // len(short.ids)))[:longest]
-    # The end of a text may stand at its end alone, as heads and decoders ask for it.
-    long = Prompt(1, [*ids[:-1], short.ids[-1]], steps=short.steps)
-    batch = [long, short] if stepper.can_pad else [long]
-    _tried("the model", lambda: stepper.step(stepper.group(batch), most=most, beat=_no_beat))
+    # An end-of-text token may be at the end only, as heads and decoders expect.
+    long = Prompt(1, [*ids[:-1], short.ids[-1]], max_new_tokens=short.max_new_tokens)
+    prompts = [long, short] if decoder.can_pad else [long]
+    _attempt("the model", lambda: decoder.step(decoder.batch(prompts), most=most, beat=_no_beat))
 
 
 def check_decoder(model: PreTrainedModel, *, steps: int, start: int) -> None:
-    """Raise ``ModelFailure`` where a decoder has no position for the last token it may write."""
+    """Raise ``ModelFailure`` where a decoder has no position for the last token it may generate."""
     ids = torch.full((1, min(steps, LONGEST)), start, device=model.device)
-    given = {"input_ids": ids[:, :1], "attention_mask": torch.ones_like(ids[:, :1])}
+    encoder_inputs = {"input_ids": ids[:, :1], "attention_mask": torch.ones_like(ids[:, :1])}
     module: Any = model
-    _tried(
+    _attempt(
         f"the decoder, for the {ids.shape[1]} tokens of max_new_tokens,",
-        lambda: _forward(module, decoder_input_ids=ids, **given),
+        lambda: _forward(module, decoder_input_ids=ids, **encoder_inputs),
     )
 
 
 def text(tokenizer: PreTrainedTokenizerBase) -> str:
     """Plain words, and some of the tokenizer's own."""
-    known: Any = tokenizer
-    special = {*known.all_special_ids, *known.added_tokens_decoder}
+    own: Any = tokenizer
+    special = {*own.all_special_ids, *own.added_tokens_decoder}
     ids = sorted(set(_vocabulary(tokenizer)) - special)
-    own = ids[:: max(1, len(ids) // PIECES)][:PIECES]
-    return f"{PLAIN} {known.decode(own)}"
+    pieces = ids[:: max(1, len(ids) // PIECES)][:PIECES]
+    return f"{PLAIN} {own.decode(pieces)}"
 
 
-def _prompt(
-    read: Callable[[int, Any], Prompt | RowError], tokenizer: PreTrainedTokenizerBase
-) -> Prompt | None:
-    """A prompt for a model with little room."""
+def _short_prompt(build_prompt: BuildPrompt, tokenizer: PreTrainedTokenizerBase) -> Prompt | None:
+    """A prompt of one word, for a model with little room."""
     words = text(tokenizer).split()
-    found = _tried("the tokenizer or its chat template", lambda: read(0, words[-1]))
-    return found if isinstance(found, Prompt) else None
+    prompt = _attempt("the tokenizer or its chat template", lambda: build_prompt(0, words[-1]))
+    return prompt if isinstance(prompt, Prompt) else None
 
 
-def _tried(who: str, work: Callable[[], T]) -> T | None:
-    """What the work returns; ``None`` where memory was not enough."""
+def _attempt(who: str, work: Callable[[], T]) -> T | None:
+    """The result of the work; ``None`` where memory was not enough. Raises ``ModelFailure``."""
     try:
         return work()
     except BaseException as error:
@@ -154,9 +155,9 @@ def _tried(who: str, work: Callable[[], T]) -> T | None:
         ) from error
 
 
-def _bounded(read: Callable[[int, Any], Prompt | RowError], words: str) -> Prompt | RowError:
+def _bounded(build_prompt: BuildPrompt, words: str) -> Prompt | RowError:
     with time_limits.interrupted():
-        return read(0, words)
+        return build_prompt(0, words)
 
 
 def _encoded(tokenizer: Any, words: str) -> list[int]:
@@ -165,8 +166,8 @@ def _encoded(tokenizer: Any, words: str) -> list[int]:
 
 
 @torch.inference_mode()
-def _measured(family: Family, padder: Padder, window: Window) -> int:
-    return family.measure(padder.inputs([window])).shape[-1]
+def _output_width(head: Head, collator: Collator, window: TokenWindow) -> int:
+    return head.forward(collator.collate([window])).shape[-1]
 
 
 @torch.inference_mode()
@@ -175,23 +176,23 @@ def _forward(module: Any, **inputs: torch.Tensor) -> None:
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    known: Any = tokenizer
+    own: Any = tokenizer
     try:
-        return list(known.get_vocab().values())
+        return list(own.get_vocab().values())
     except NotImplementedError:
         return []
 
 
 def _added_special(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of special tokens that stand beside the vocabulary itself."""
-    known: Any = tokenizer
+    """Ids of special tokens beyond the vocabulary itself."""
+    own: Any = tokenizer
     try:
-        own = known.vocab_size
+        size = own.vocab_size
     except NotImplementedError:
         return set()
-    added = getattr(known, "added_tokens_decoder", {})
-    return {place for place, token in added.items() if token.special and place >= own}
+    added = getattr(own, "added_tokens_decoder", {})
+    return {id_ for id_, token in added.items() if token.special and id_ >= size}
 
 
 def _no_beat() -> None:
-    """Nobody waits yet."""
+    """Before the first row there is no chunk whose lease could be lost."""

@@ -1,4 +1,4 @@
-"""Made-up rows for the probe: short texts of a tokenizer's own words, some of one length."""
+"""Sample rows for the probes: short texts of the tokenizer's own words, some of equal length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from workers.inference import row_isolation
 from workers.inference.batching import memory
-from workers.inference.batching.tokenization import Window
+from workers.inference.batching.tokenization import TokenWindow
 from workers.inference.special_tokens import SpecialTokens
 
 T = TypeVar("T")
@@ -18,79 +18,87 @@ T = TypeVar("T")
 SHORT, MEDIUM, LONG = 1, 8, 16
 """Words of the texts."""
 
-LOOKED_AT = 400
-"""Ids of the vocabulary that are tried for a word, evenly spread over it."""
+CANDIDATES = 400
+"""Ids that are tried as words, evenly spread over the vocabulary."""
 
-Read = Callable[[list[str]], list[Window | None]]
-"""What a model reads of texts; ``None``: nothing."""
-
-
-class RowFails(Exception):
-    """A made-up row cannot be computed, even alone: there is nothing to compare with."""
+Tokenize = Callable[[list[str]], list[TokenWindow | None]]
+"""The window of each text; ``None``: the text has no tokens."""
 
 
-class NoMemory(RowFails):
-    """Memory was not enough for a few short rows, which may pass."""
+class SampleRowFailed(Exception):
+    """A sample row cannot be computed, even alone: there is nothing to compare with."""
 
 
-def tried(work: Callable[[], T]) -> T:
-    """What the work on a made-up row returns. Raises ``RowFails`` if it is the row that fails."""
+class SampleRowsOutOfMemory(SampleRowFailed):
+    """Memory was not enough for a few short rows, which may be different next time."""
+
+
+def attempt(work: Callable[[], T]) -> T:
+    """The result of work on sample rows. Raises ``SampleRowFailed`` if it is a row that fails."""
     try:
         return work()
-    except BaseException as error:  # a tokenizer's panic is no ``Exception``
+    except BaseException as error:  # a panic in a tokenizer is no ``Exception``
         if isinstance(error, Exception) and memory.is_out_of_memory(error):
-            raise NoMemory("memory is not enough for a few short rows") from error
+            message = "memory is not enough for a few short rows"
+            raise SampleRowsOutOfMemory(message) from error
         row_isolation.check(error)
-        raise RowFails(f"a made-up row fails: {row_isolation.reason(error)}") from error
+        raise SampleRowFailed(f"a made-up row fails: {row_isolation.reason(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Windows, and which of them have one length."""
+class SampleRows:
+    """Windows, and the indices of some of them."""
 
-    windows: tuple[Window, ...]
-    equal: tuple[int, ...]
+    windows: tuple[TokenWindow, ...]
+    equal: tuple[int, ...]  # windows of one length
     short: tuple[int, ...]  # all but one that is much longer, if there is one
 
 
-def made_up(
-    read: Read, *, tokenizer: PreTrainedTokenizerBase, tokens: SpecialTokens, longest: int = 0
-) -> Rows:
-    """Rows of a few lengths; several of one, two of which are equal. Raises ``RowFails``.
+def build(
+    tokenize: Tokenize,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: SpecialTokens,
+    longest: int = 0,
+) -> SampleRows:
+    """Rows of a few lengths; several of one length, two of them equal. Raises ``SampleRowFailed``.
 
-    Some have the padding token among their own; where it also ends texts none has, for a head
-    that looks for those takes only rows with equally many. One has ``longest`` tokens, if that is
-    more than the others have.
+    Some have the padding token in their text; none has where that is also an end-of-text token, for
+    a head that looks for end-of-text tokens needs equally many in all rows. One row has ``longest``
+    tokens, if that is more than the others have.
     """
-    words = tried(lambda: list(_words(tokenizer, count=LONG))) or ["a"]
-    every = [(words * LONG)[start : start + LONG] for start in range(3)]
-    texts = [every[0][:MEDIUM], every[1][:SHORT], every[2], [words[0]] * MEDIUM]
-    found = _read(read, texts)
-    if not found:
-        raise RowFails("the tokenizer makes no token of its own words")
-    medium, other = found[0], found[-1]
-    equal = [medium, _with(medium, 1, other.ids[min(1, len(other.ids) - 1)])]
+    words = attempt(lambda: list(_words(tokenizer, count=LONG))) or ["a"]
+    shifted = [(words * LONG)[start : start + LONG] for start in range(3)]
+    texts = [shifted[0][:MEDIUM], shifted[1][:SHORT], shifted[2], [words[0]] * MEDIUM]
+    tokenized = _windows(tokenize, texts)
+    if not tokenized:
+        raise SampleRowFailed("the tokenizer makes no token of its own words")
+    medium, other = tokenized[0], tokenized[-1]
+    equal = [medium, _with_token(medium, 1, other.ids[min(1, len(other.ids) - 1)])]
     if tokens.padding not in tokens.ends:
-        equal.append(_with(medium, 1, tokens.padding))
+        equal.append(_with_token(medium, 1, tokens.padding))
         if medium.ids[-1] not in tokenizer.all_special_ids:
-            equal.append(_with(medium, len(medium.ids) - 1, tokens.padding))
-    windows = [*equal, *found]
+            equal.append(_with_token(medium, len(medium.ids) - 1, tokens.padding))
+    windows = [*equal, *tokenized]
     lengths = [len(window.ids) for window in windows]
     short = tuple(range(len(windows)))
     if longest > max(lengths):
-        windows += _read(read, [(words * longest)[:longest]])
-    alike = tuple(place for place in short if lengths[place] == lengths[0])
-    return Rows(tuple(windows), equal=alike, short=short)
+        windows += _windows(tokenize, [(words * longest)[:longest]])
+    return SampleRows(
+        tuple(windows),
+        equal=tuple(place for place in short if lengths[place] == lengths[0]),
+        short=short,
+    )
 
 
-def _read(read: Read, texts: list[list[str]]) -> list[Window]:
-    """The windows of texts of these words, but for those without any."""
-    windows = tried(lambda: read([" ".join(text) for text in texts]))
+def _windows(tokenize: Tokenize, texts: list[list[str]]) -> list[TokenWindow]:
+    """The windows of texts of these words; texts without tokens are left out."""
+    windows = attempt(lambda: tokenize([" ".join(text) for text in texts]))
     return [window for window in windows if window is not None]
 
 
-def _with(window: Window, place: int, token: int) -> Window:
-    """The window with another token in a place, if it has that place."""
+def _with_token(window: TokenWindow, place: int, token: int) -> TokenWindow:
+    """The window with another token at an index, if it is long enough."""
     if place >= len(window.ids):
         return window
     ids = list(window.ids)
@@ -99,13 +107,13 @@ def _with(window: Window, place: int, token: int) -> Window:
 
 
 def _words(tokenizer: PreTrainedTokenizerBase, *, count: int) -> Iterator[str]:
-    """Some texts of one token of the vocabulary each, different ones."""
-    given: Any = tokenizer
-    special, size, seen = set(given.all_special_ids), len(given), 0
-    for place in range(min(LOOKED_AT, size)):
-        # From the middle on: the first ids are often bytes and marks.
-        token = (size // 2 + place * max(1, size // LOOKED_AT)) % size
-        word = "" if token in special else given.decode([token]).strip()
+    """Different texts of one token of the vocabulary each."""
+    own: Any = tokenizer
+    special, size, seen = set(own.all_special_ids), len(own), 0
+    for place in range(min(CANDIDATES, size)):
+        # From the middle on: the first ids are often bytes and punctuation marks.
+        token = (size // 2 + place * max(1, size // CANDIDATES)) % size
+        word = "" if token in special else own.decode([token]).strip()
         if word and word.isprintable() and "\ufffd" not in word:
             yield word
             seen += 1

@@ -1,6 +1,7 @@
 """Classification: the labels of each text.
 
-Every answer that hangs on a near-tie is measured once more, alone (see ``decide``).
+Keeps promise P6: a row whose labels depend on a near tie is computed again, alone (decision 0006,
+``label_decision``). With int8, doubtful rows are computed in float32 (decision 0010).
 """
 
 from __future__ import annotations
@@ -15,49 +16,69 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from jobs.errors import ModelFailure
-from jobs.kinds import ClassifyOptions
+from jobs.kinds import ClassifyOptions, Explain
 from jobs.models.inspection import ModelFacts
-from jobs.results.schemas import RowCode
 from jobs.settings import Settings
-from workers.inference import model_loader, row_isolation
-from workers.inference.batching.batcher import Fill
-from workers.inference.batching.chunk_pass import Reads, Sweep
-from workers.inference.batching.collator import Padder
-from workers.inference.batching.forward import NOT_FINITE, Beat, Meter, Row, RowError
-from workers.inference.batching.tokenization import Item, PairReader, Reader, Reading, Window
+from workers.inference import model_loader
+from workers.inference.batching.batcher import BatchLayout
+from workers.inference.batching.chunk_runner import ChunkRunner, TextTokenizer
+from workers.inference.batching.collator import Collator
+from workers.inference.batching.forward import NOT_FINITE, Beat, ModelRunner, Row, RowError
+from workers.inference.batching.tokenization import (
+    HypothesisTokenizer,
+    RowText,
+    TokenizedText,
+    TokenWindow,
+    WindowTokenizer,
+)
 from workers.inference.heads import label_texts, nearest_label, nli, sequence_head
-from workers.inference.heads.label_decision import TIE, Activation, Rule, Verdicts, judge
-from workers.inference.heads.nearest_label import Nearest
-from workers.inference.heads.nli import Entailing
-from workers.inference.heads.sequence_head import Head
+from workers.inference.heads.label_decision import (
+    TIE,
+    Activation,
+    LabelDecisions,
+    LabelRule,
+    decide,
+)
+from workers.inference.heads.nearest_label import NearestLabelHead
+from workers.inference.heads.nli import EntailmentHead
+from workers.inference.heads.sequence_head import SequenceHead
 from workers.inference.probes import forward_probe, preflight
-from workers.inference.probes.batch_sharing import Verdict
+from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.tasks.explainer import Attribution, Explainer
 
 CHECKED = 100
 """With int8 every hundredth text of a chunk, from the first on, is computed in float32 as well."""
 
 NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-"""How far batching may move a number, relative to the row's largest: well above what is seen."""
-
+"""How far batching may change an output, relative to the row's largest: well above what is
+observed."""
 
 DOUBT = {Activation.COSINE: 6e-3, Activation.SIGMOID: 6e-2, Activation.SOFTMAX: 6e-2}
-"""Answers of int8 that hang on less are left to float32; relative to the row's largest number."""
+"""With int8, rows whose labels depend on a smaller difference than this are computed in float32; it
+is relative to the row's largest output."""
+
+ClassifierHead = SequenceHead | NearestLabelHead | EntailmentHead
+
+CACHE_NAMES = {
+    SequenceHead: "Head",
+    NearestLabelHead: "Nearest",
+    EntailmentHead: "Entailing",
+}
+"""Names of the heads in keys of the autotune cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A row's labels, best first. None at all is an answer: no label reached the threshold."""
+    """A row's labels, best first; empty where no label reached the threshold."""
 
     labels: tuple[str, ...]
     scores: tuple[float, ...]
     tokens: int  # that the model read, special ones included
-    truncated: bool  # the text went on after them
-    explanation: tuple[Attribution, ...] | None = None  # of rows that were chosen for it
-    agrees: bool | None = None  # of int8: float32 has the same labels; None: nobody looked
-    unknown: int = 0  # tokens of those that the tokenizer does not know
-    near_tie: bool = False  # rounding could have changed the labels: they were measured alone
+    truncated: bool  # the text was longer
+    explanation: tuple[Attribution, ...] | None = None  # of rows that the options select
+    agrees: bool | None = None  # with int8: float32 has the same labels; None: not compared
+    unknown: int = 0  # unknown tokens among those
+    near_tie: bool = False  # rounding could have changed the labels: the row was computed alone
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.results.schemas.CLASSIFY_SCHEMA``, with an explanation if there is one."""
@@ -76,35 +97,36 @@ class Prediction:
 class Classifier:
     """A loaded model that classifies. For one thread at a time.
 
-    ``numbers`` is how many the model says of a window: one for each label, or one, where a window
-    is of one label. Some texts of every chunk are given to an ``exact`` one too, if there is one.
+    ``width`` is the number of outputs for a window: one for each label, or one, where a window
+    pairs the text with one label. Some texts of every chunk are computed by ``exact`` as well.
     """
 
     def __init__(
         self,
-        meter: Meter,
+        runner: ModelRunner,
         *,
         labels: Sequence[str],
-        reader: Reads,
-        rule: Rule,
-        numbers: int,
+        window_tokenizer: TextTokenizer,
+        rule: LabelRule,
+        width: int,
         digest: str,
-        sharing: Verdict,
+        sharing: BatchPolicy,
         exact: Classifier | None = None,
         explainer: Explainer | None = None,
     ) -> None:
         self.digest = digest
         self.sharing = sharing
-        self._meter = meter
+        self._runner = runner
         self._labels = tuple(labels)
-        self._sweep = Sweep(meter, reader=reader, numbers=numbers)
+        self._chunk_runner = ChunkRunner(runner, tokenizer=window_tokenizer, width=width)
         self._rule = rule
         self._exact = exact
         self._explainer = explainer
-        self._tally = row_isolation.Tally("the model, when it is explained,")
 
-    def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Prediction | RowError]:
-        """``classify`` for rows by their number; those that were chosen are explained."""
+    def answer(
+        self, texts: Mapping[int, RowText], *, beat: Beat
+    ) -> dict[int, Prediction | RowError]:
+        """``classify`` for rows by their number; those that the options select are explained."""
         answers = dict(zip(texts, self.classify(list(texts.values()), beat=beat), strict=True))
         if self._explainer is not None:
             answers |= self._explained(self._explainer, answers, texts=texts, beat=beat)
@@ -115,42 +137,31 @@ class Classifier:
         explainer: Explainer,
         answers: Mapping[int, Prediction | RowError],
         *,
-        texts: Mapping[int, Item],
+        texts: Mapping[int, RowText],
         beat: Beat,
     ) -> Iterator[tuple[int, Prediction | RowError]]:
-        """Rows that are to be explained, and are; equal texts are explained once."""
+        """The selected rows with their explanations; equal texts are explained once."""
         done: dict[str, tuple[Attribution, ...] | RowError | None] = {}
         for row, answer in answers.items():
             if isinstance(answer, RowError) or not answer.labels:
                 continue
-            if explainer.chooses(row, score=answer.scores[0]):
+            if explainer.selects(row, score=answer.scores[0]):
                 text = texts[row]
                 assert isinstance(text, str)
                 if text not in done:
                     label = self._labels.index(answer.labels[0])
-                    done[text] = self._explanation(explainer, text, label=label)
+                    done[text] = explainer.try_explain(text, label=label)
                     beat()
-                yield row, _with(answer, done[text])
+                yield row, _with_explanation(answer, done[text])
 
-    def _explanation(
-        self, explainer: Explainer, text: str, *, label: int
-    ) -> tuple[Attribution, ...] | RowError | None:
-        try:
-            found = explainer.explain(text, label=label)
-        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
-            row_isolation.check(error)
-            return RowError(RowCode.ROW_FAILED, self._tally.raised(row_isolation.reason(error)))
-        self._tally.answered(1)
-        return found
-
-    def classify(self, texts: Sequence[Item], *, beat: Beat) -> list[Prediction | RowError]:
+    def classify(self, texts: Sequence[RowText], *, beat: Beat) -> list[Prediction | RowError]:
         """One answer per text, or per pair of texts, in order.
 
-        ``beat`` is called after every batch; what it raises ends the work at once and is raised.
+        ``beat`` is called after every batch; an exception from it ends the work and is raised.
         """
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        rows = self._sweep.rows(list(places), beat=beat)
-        answers = self._judged(rows, beat=beat)
+        rows = self._chunk_runner.rows(list(places), beat=beat)
+        answers = self._answers(rows, beat=beat)
         if self._exact is not None:
             doubtful = self._doubtful(rows, beat=beat)
             chosen = sorted({*range(0, len(rows), CHECKED), *doubtful})
@@ -162,9 +173,9 @@ class Classifier:
         return [answers[places[text]] for text in texts]
 
     def _doubtful(self, rows: list[Row], *, beat: Beat) -> set[int]:
-        """Places of rows whose best label, or labels above a threshold, int8 cannot tell for sure.
+        """Indices of rows whose best label, or labels above a threshold, int8 may get wrong.
 
-        Those at the edge of doubt are measured alone, so that the batch does not decide.
+        Those at the edge of doubt are computed alone, so that their batch does not decide.
         """
         rule = replace(self._rule, all_scores=False, top_k=1)
         doubt = DOUBT[rule.activation]
@@ -173,28 +184,30 @@ class Classifier:
         narrow = self._unsettled(rows, wide, rule=replace(rule, noise=doubt - rule.noise))
         edge = sorted(set(wide) - set(narrow))
         for place in edge:
-            self._meter.measure_alone(rows[place], beat=beat)
+            self._runner.run_alone(rows[place], beat=beat)
         return {*narrow, *self._unsettled(rows, edge, rule=replace(rule, noise=doubt))}
 
-    def _unsettled(self, rows: list[Row], places: list[int], *, rule: Rule) -> list[int]:
+    def _unsettled(self, rows: list[Row], places: list[int], *, rule: LabelRule) -> list[int]:
         if not places:
             return []
-        verdicts = self._verdicts([rows[place] for place in places], rule=rule)
+        decisions = self._decide([rows[place] for place in places], rule=rule)
         return [
-            place for place, settled in zip(places, verdicts.settled, strict=True) if not settled
+            place for place, settled in zip(places, decisions.settled, strict=True) if not settled
         ]
 
-    def _judged(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
-        """Every row's answer; those that are not settled are measured alone first."""
-        first = self._decided(rows, final=False)
+    def _answers(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
+        """Every row's answer; rows that are not settled are computed alone first."""
+        first = self._settled_answers(rows, final=False)
         unsettled = [row for row, answer in zip(rows, first, strict=True) if answer is None]
         for row in unsettled:
-            self._meter.measure_alone(row, beat=beat)
-        again = iter(self._decided(unsettled, final=True))
+            self._runner.run_alone(row, beat=beat)
+        again = iter(self._settled_answers(unsettled, final=True))
         answers = (answer or next(again) for answer in first)
         return [answer for answer in answers if answer is not None]
 
-    def _decided(self, rows: list[Row], *, final: bool) -> list[Prediction | RowError | None]:
+    def _settled_answers(
+        self, rows: list[Row], *, final: bool
+    ) -> list[Prediction | RowError | None]:
         sound = [row for row in rows if row.error is None]
         predictions = iter(self._predictions(sound, final=final) if sound else ())
         return [row.error or next(predictions) for row in rows]
@@ -203,34 +216,36 @@ class Classifier:
         self, rows: list[Row], *, final: bool
     ) -> Iterator[Prediction | RowError | None]:
         """Each row's prediction; ``None`` for one that is not settled, unless this is final."""
-        verdicts = self._verdicts(rows, rule=self._rule)
+        decisions = self._decide(rows, rule=self._rule)
         for place, row in enumerate(rows):
-            if verdicts.settled[place] or (final and verdicts.finite[place]):
-                yield self._prediction(verdicts, place=place, reading=row.reading, near_tie=final)
+            if decisions.settled[place] or (final and decisions.finite[place]):
+                yield self._prediction(
+                    decisions, place=place, tokenized=row.tokenized, near_tie=final
+                )
             else:
                 yield NOT_FINITE if final else None
 
-    def _verdicts(self, rows: list[Row], *, rule: Rule) -> Verdicts:
-        # A window has a line of numbers; or, where it is of one label, a place in the row's line.
-        lines = [row.raw.reshape(-1, len(self._labels)) for row in rows]
-        starts = [0, *itertools.accumulate(len(each) for each in lines[:-1])]
-        return judge(np.concatenate(lines), starts=starts, rule=rule)
+    def _decide(self, rows: list[Row], *, rule: LabelRule) -> LabelDecisions:
+        # A window has an output for each label; or, where it is paired with one label, one output.
+        outputs = [row.outputs.reshape(-1, len(self._labels)) for row in rows]
+        starts = [0, *itertools.accumulate(len(each) for each in outputs[:-1])]
+        return decide(np.concatenate(outputs), starts=starts, rule=rule)
 
     def _prediction(
-        self, verdicts: Verdicts, *, place: int, reading: Reading, near_tie: bool
+        self, decisions: LabelDecisions, *, place: int, tokenized: TokenizedText, near_tie: bool
     ) -> Prediction:
-        order = verdicts.order[place, : verdicts.shown[place]]
+        order = decisions.order[place, : decisions.shown[place]]
         return Prediction(
             labels=tuple(self._labels[index] for index in order),
-            scores=tuple(verdicts.scores[place, order].tolist()),
-            tokens=reading.tokens,
-            truncated=reading.truncated,
-            unknown=reading.unknown,
+            scores=tuple(decisions.scores[place, order].tolist()),
+            tokens=tokenized.tokens,
+            truncated=tokenized.truncated,
+            unknown=tokenized.unknown,
             near_tie=near_tie,
         )
 
 
-def _with(
+def _with_explanation(
     answer: Prediction, explanation: tuple[Attribution, ...] | RowError | None
 ) -> Prediction | RowError:
     if isinstance(explanation, RowError):
@@ -249,77 +264,69 @@ def load(
 ) -> Classifier:
     """The folder's classifier on this process's device. Raises ``ModelFailure``."""
     tokenizer = model_loader.tokenizer(folder)
-    reader = _reader(tokenizer, options, facts=facts)
-    windows = _label_windows(options.labels or (), reader, tokenizer=tokenizer)
-    family = _family(folder, options, facts=facts, settings=settings)
-    preflight.check_vocabulary(family.model, tokenizer)
-    padder = Padder(family.model, tokenizer=tokenizer)
+    window_tokenizer = _window_tokenizer(tokenizer, options, facts=facts)
+    windows = label_texts.windows(options.labels or (), window_tokenizer, tokenizer=tokenizer)
+    head = _head(folder, options, facts=facts, settings=settings)
+    preflight.check_vocabulary(head.model, tokenizer)
+    collator = Collator(head.model, tokenizer=tokenizer)
     exact = _exact(folder, options, facts=facts, settings=settings) if options.int8 else None
-    sharing = forward_probe.share(
-        family.encoder if isinstance(family, Nearest) else family,
-        padder=padder,
-        reader=reader,
+    policy = forward_probe.apply_policy(
+        head.encoder if isinstance(head, NearestLabelHead) else head,
+        collator=collator,
+        window_tokenizer=window_tokenizer,
         tokenizer=tokenizer,
         settings=settings,
         digest=facts.digest,
-        kind=_how(family, options),
+        kind=_cache_kind(head, options),
         known=None if exact is None else exact.sharing,  # int8 rounds more than the probe allows
     )
-    if isinstance(family, Nearest):
-        points = family.place_labels([padder.inputs([each]) for each in windows])
-        tie = NOISE[family.model.dtype] * TIE
-        label_texts.check_points(family.labels, points, tie=tie)
-    numbers = 1 if isinstance(family, Entailing) else len(family.labels)
-    preflight.check_measuring(
-        family, tokenizer=tokenizer, reader=reader, padder=padder, numbers=numbers
+    if isinstance(head, NearestLabelHead):
+        _embed_labels(head, windows, collator=collator)
+    width = 1 if isinstance(head, EntailmentHead) else len(head.labels)
+    preflight.check_forward(
+        head,
+        tokenizer=tokenizer,
+        window_tokenizer=window_tokenizer,
+        collator=collator,
+        width=width,
     )
     budget = model_loader.calibrated(
-        settings,
-        model=family.model,
-        digest=facts.digest,
-        kind=_how(family, options),
+        settings, model=head.model, digest=facts.digest, kind=_cache_kind(head, options)
     )
     explainer = None
     if options.explain is not None:
-        assert isinstance(reader, Reader)
-        assert not isinstance(family, Entailing)
-        explainer = Explainer(
-            family,
-            reader=reader,
-            padder=padder,
-            asked=options.explain,
-            # A row that must be alone is so beside the steps of its own way, too.
-            budget=0
-            if sharing.fill is Fill.ALONE
-            else model_loader.budget(settings, device=family.model.device),
-        )
+        # A row that needs a batch of its own needs one for each step of its explanation.
+        single = policy.layout is BatchLayout.SINGLE
+        tokens = 0 if single else model_loader.budget(settings, device=head.model.device)
+        explainer = _explainer(head, window_tokenizer, collator, options.explain, budget=tokens)
+    packed = collator.layout is BatchLayout.PACKED
     return Classifier(
-        Meter(family, padder=padder, budget=budget),
-        labels=family.labels,
-        reader=reader,
-        rule=_rule(facts, options, family=family, packed=padder.fill is Fill.PACK),
-        numbers=numbers,
+        ModelRunner(head, collator=collator, budget=budget),
+        labels=head.labels,
+        window_tokenizer=window_tokenizer,
+        rule=_rule(facts, options, head=head, packed=packed),
+        width=width,
         digest=facts.digest,
-        sharing=sharing,
+        sharing=policy,
         exact=exact,
         explainer=explainer,
     )
 
 
-def _reader(
+def _window_tokenizer(
     tokenizer: PreTrainedTokenizerBase, options: ClassifyOptions, *, facts: ModelFacts
-) -> Reader | PairReader:
+) -> WindowTokenizer | HypothesisTokenizer:
     if options.hypothesis is None:
-        return Reader(tokenizer, max_tokens=facts.max_tokens, options=options)
+        return WindowTokenizer(tokenizer, max_tokens=facts.max_tokens, options=options)
     hypotheses = [options.hypothesis.replace("{}", label) for label in options.labels or ()]
-    return PairReader(
+    return HypothesisTokenizer(
         tokenizer, max_tokens=facts.max_tokens, options=options, hypotheses=hypotheses
     )
 
 
-def _family(
+def _head(
     folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
-) -> Head | Nearest | Entailing:
+) -> ClassifierHead:
     if options.labels is None:
         return sequence_head.load(folder, facts=facts, options=options, settings=settings)
     if options.hypothesis is None:
@@ -330,56 +337,59 @@ def _family(
 def _exact(
     folder: Path, options: ClassifyOptions, *, facts: ModelFacts, settings: Settings
 ) -> Classifier:
-    whole = options.model_copy(update={"int8": False})
-    # A few rows teach the autotuner nothing.
+    """The same classifier in float32."""
+    float32 = options.model_copy(update={"int8": False})
+    # It computes too few rows for a trial of batch sizes.
     budget = model_loader.budget(settings, device=model_loader.device())
     fixed = settings.model_copy(update={"batch_tokens": budget})
-    return load(folder, whole, facts=facts, settings=fixed)
+    return load(folder, float32, facts=facts, settings=fixed)
 
 
-def _how(family: Head | Nearest | Entailing, options: ClassifyOptions) -> str:
-    """What makes the same model faster or slower."""
-    ways = [type(family).__name__]
-    ways += ["int8"] if options.int8 else []
-    ways += ["with gradients"] if options.explain is not None else []
-    return ", ".join(ways)
+def _cache_kind(head: ClassifierHead, options: ClassifyOptions) -> str:
+    """What makes the same model faster or slower, as a key of the autotune cache."""
+    words = [CACHE_NAMES[type(head)]]
+    words += ["int8"] if options.int8 else []
+    words += ["with gradients"] if options.explain is not None else []
+    return ", ".join(words)
 
 
-def _label_windows(
-    labels: Sequence[str], reader: Reader | PairReader, *, tokenizer: PreTrainedTokenizerBase
-) -> list[Window]:
-    """What is read of each label by itself; nothing, where it stands in a hypothesis.
+def _embed_labels(
+    head: NearestLabelHead, windows: Sequence[TokenWindow], *, collator: Collator
+) -> None:
+    """Embed the labels. Raises ``ModelFailure``: labels_indistinguishable."""
+    embeddings = head.embed_labels([collator.collate([each]) for each in windows])
+    tie = NOISE[head.model.dtype] * TIE
+    label_texts.check_embeddings(head.labels, embeddings, tie=tie)
 
-    Raises ``ModelFailure``: label_without_tokens, labels_indistinguishable.
-    """
-    if isinstance(reader, PairReader):
-        label_texts.check_tokens(labels, reader.hypotheses, tokenizer=tokenizer)
-        return []
-    windows = []
-    for label, read in zip(labels, reader.read(labels), strict=True):
-        if not read.windows:
-            raise ModelFailure(
-                f"the model's tokenizer makes no token of the label {label!r}",
-                code="label_without_tokens",
-            )
-        windows.append(read.windows[0])
-    label_texts.check_tokens(labels, [each.ids for each in windows], tokenizer=tokenizer)
-    return windows
+
+def _explainer(
+    head: ClassifierHead,
+    window_tokenizer: WindowTokenizer | HypothesisTokenizer,
+    collator: Collator,
+    options: Explain,
+    *,
+    budget: int,
+) -> Explainer:
+    assert isinstance(window_tokenizer, WindowTokenizer)
+    assert not isinstance(head, EntailmentHead)
+    return Explainer(
+        head,
+        window_tokenizer=window_tokenizer,
+        collator=collator,
+        options=options,
+        budget=budget,
+    )
 
 
 def _rule(
-    facts: ModelFacts,
-    options: ClassifyOptions,
-    *,
-    family: Head | Nearest | Entailing,
-    packed: bool,
-) -> Rule:
-    noise = NOISE[family.model.dtype]
+    facts: ModelFacts, options: ClassifyOptions, *, head: ClassifierHead, packed: bool
+) -> LabelRule:
+    noise = NOISE[head.model.dtype]
     if options.int8 and not packed:
-        # A last bit that padding moved makes another integer here and there.
-        noise = DOUBT[family.activation] / 4
-    return Rule(
-        activation=family.activation,
+        # Where padding changes a last bit, some inputs round to another integer.
+        noise = DOUBT[head.activation] / 4
+    return LabelRule(
+        activation=head.activation,
         multi_label=sequence_head.is_multi_label(facts, options),
         all_scores=options.all_scores,
         top_k=options.top_k,

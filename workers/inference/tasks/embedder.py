@@ -1,4 +1,4 @@
-"""Embeddings: one vector for each text, as the model's own files say it is made."""
+"""Embeddings: one vector for each text, pooled as the model's own files say."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
 from workers.inference import model_loader
-from workers.inference.batching.chunk_pass import Sweep
-from workers.inference.batching.collator import Padder
-from workers.inference.batching.forward import NOT_FINITE, Beat, Meter, Row, RowError
-from workers.inference.batching.tokenization import Reader, Window
+from workers.inference.batching.chunk_runner import ChunkRunner
+from workers.inference.batching.collator import Collator
+from workers.inference.batching.forward import NOT_FINITE, Beat, ModelRunner, Row, RowError
+from workers.inference.batching.tokenization import TokenWindow, WindowTokenizer
 from workers.inference.heads import pooling
-from workers.inference.heads.pooling import Encoder
+from workers.inference.heads.pooling import PooledEncoder
 from workers.inference.probes import forward_probe, preflight
-from workers.inference.probes.batch_sharing import Verdict
+from workers.inference.probes.batch_policy import BatchPolicy
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # arrays are not simply equal
@@ -32,8 +32,8 @@ class Embedding:
 
     vector: npt.NDArray[np.float32]
     tokens: int  # that the model read, the prompt's and special ones included
-    truncated: bool  # the text went on after them
-    unknown: int = 0  # tokens of those that the tokenizer does not know
+    truncated: bool  # the text was longer
+    unknown: int = 0  # unknown tokens among those
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.results.schemas.embed_schema``."""
@@ -41,90 +41,101 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What becomes of a pooled vector."""
+class VectorFormat:
+    """How a pooled vector becomes an embedding."""
 
-    width: int  # numbers that are kept, from the first on
+    width: int  # of the embedding: the vector's first dimensions (Matryoshka)
     normalize: bool  # to length one, after that
     prompt: str  # before every text
 
 
 class Embedder:
-    """A loaded model that embeds. For one thread at a time."""
+    """A loaded embedding model. For one thread at a time."""
 
-    def __init__(self, sweep: Sweep, *, shape: Shape, digest: str, sharing: Verdict) -> None:
+    def __init__(
+        self, runner: ChunkRunner, *, shape: VectorFormat, digest: str, sharing: BatchPolicy
+    ) -> None:
         self.digest = digest
         self.sharing = sharing
-        self._sweep = sweep
+        self._runner = runner
         self._shape = shape
 
     def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Embedding | RowError]:
         """A vector for every row; equal texts have the same one.
 
-        In float32 it does not depend on the other rows by more than 1e-5 of its length.
+        In float32 it does not depend on the other rows by more than 1e-5 of its length (promise
+        P6).
         """
         places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
-        found: dict[int, Embedding | RowError] = {}
-        whole = [self._shape.prompt + text for text in places]
-        for group in self._sweep.groups(whole, beat=beat):  # rows are larger than embeddings
-            found |= {place: self._embedding(row) for place, row in group.items()}
-        return {row: found[places[text]] for row, text in texts.items()}
+        embeddings: dict[int, Embedding | RowError] = {}
+        prompted = [self._shape.prompt + text for text in places]
+        for group in self._runner.groups(prompted, beat=beat):  # rows are larger than embeddings
+            embeddings |= {place: self._embedding(row) for place, row in group.items()}
+        return {row: embeddings[places[text]] for row, text in texts.items()}
 
     def _embedding(self, row: Row) -> Embedding | RowError:
         if row.error is not None:
             return row.error
-        vector = row.raw.mean(axis=0)[: self._shape.width]  # over the windows of a long text
+        vector = row.outputs.mean(axis=0)[: self._shape.width]  # over the windows of a long text
         if not np.isfinite(vector).all():
             return NOT_FINITE
         if self._shape.normalize:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         return Embedding(
             vector.astype(np.float32),
-            tokens=row.reading.tokens,
-            truncated=row.reading.truncated,
-            unknown=row.reading.unknown,
+            tokens=row.tokenized.tokens,
+            truncated=row.tokenized.truncated,
+            unknown=row.tokenized.unknown,
         )
 
 
 def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Settings) -> Embedder:
     """The folder's encoder on this process's device. Raises ``ModelFailure``."""
     tokenizer = model_loader.tokenizer(folder)
-    found = pooling.load(
+    encoder = pooling.load(
         folder, pooling=options.pooling, facts=facts, options=options, settings=settings
     )
-    preflight.check_vocabulary(found.model, tokenizer)
-    padder = Padder(found.model, tokenizer=tokenizer)
+    preflight.check_vocabulary(encoder.model, tokenizer)
+    collator = Collator(encoder.model, tokenizer=tokenizer)
     prompt = compatibility.prompt(facts, options)
-    reader = Reader(
+    window_tokenizer = WindowTokenizer(
         tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowers
     )
-    sharing = forward_probe.share(
-        found,
-        padder=padder,
-        reader=reader,
+    policy = forward_probe.apply_policy(
+        encoder,
+        collator=collator,
+        window_tokenizer=window_tokenizer,
         tokenizer=tokenizer,
         settings=settings,
         digest=facts.digest,
-        kind=f"embed {found.pooling}",
+        kind=f"embed {encoder.pooling}",
     )
-    width = _width(found, padder=padder, facts=facts)
-    preflight.check_measuring(
-        found, tokenizer=tokenizer, reader=reader, padder=padder, numbers=width
+    width = _checked_width(encoder, collator=collator, facts=facts)
+    preflight.check_forward(
+        encoder,
+        tokenizer=tokenizer,
+        window_tokenizer=window_tokenizer,
+        collator=collator,
+        width=width,
     )
-    budget = model_loader.calibrated(settings, model=found.model, digest=facts.digest, kind="embed")
-    meter = Meter(found, padder=padder, budget=budget)
+    budget = model_loader.calibrated(
+        settings, model=encoder.model, digest=facts.digest, kind="embed"
+    )
+    runner = ModelRunner(encoder, collator=collator, budget=budget)
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
     return Embedder(
-        Sweep(meter, reader=reader, numbers=width),
-        shape=Shape(width=compatibility.width(facts, options), normalize=normalize, prompt=prompt),
+        ChunkRunner(runner, tokenizer=window_tokenizer, width=width),
+        shape=VectorFormat(
+            width=compatibility.width(facts, options), normalize=normalize, prompt=prompt
+        ),
         digest=facts.digest,
-        sharing=sharing,
+        sharing=policy,
     )
 
 
-def _width(encoder: Encoder, *, padder: Padder, facts: ModelFacts) -> int:
-    """Numbers that the model makes, which must be as many as the job was planned with."""
-    width = encoder.width(padder.inputs([Window(ids=[0, 0], types=[0, 0])]))
+def _checked_width(encoder: PooledEncoder, *, collator: Collator, facts: ModelFacts) -> int:
+    """The width of the model's vectors, which must be the one that the job was planned with."""
+    width = encoder.width(collator.collate([TokenWindow(ids=[0, 0], type_ids=[0, 0])]))
     if width != facts.width:
         raise ModelFailure(
             f"the model's vectors have {width} numbers, and its config.json says {facts.width}",

@@ -1,8 +1,9 @@
-"""Why a text has its label: what each token adds to the label's number.
+"""Explanations: how much each token adds to the output of a text's label.
 
-Integrated gradients (Sundararajan, Taly and Yan, 2017), as captum computes them: along the way from
-a text of padding to the text, in the space of token embeddings, the gradients of the label's logit,
-or of its cosine, are summed up. A text's weights add up to the difference of the two.
+Integrated gradients (Sundararajan, Taly and Yan, 2017), as captum computes them: along the line
+from a baseline of padding tokens to the text, in the space of token embeddings, the gradients of
+the label's logit, or of its cosine, are summed. A text's weights add up to the difference of the
+output at both ends (decision 0012).
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import torch
 
 from jobs.errors import ModelFailure
 from jobs.kinds import Explain
+from jobs.results.schemas import RowCode
+from workers.inference import row_isolation
 from workers.inference.batching import memory
-from workers.inference.batching.collator import Padder
-from workers.inference.batching.tokenization import Reader, Token, Window
-from workers.inference.heads.nearest_label import Nearest
-from workers.inference.heads.sequence_head import Head
+from workers.inference.batching.collator import Collator
+from workers.inference.batching.forward import RowError
+from workers.inference.batching.tokenization import Token, TokenWindow, WindowTokenizer
+from workers.inference.heads.nearest_label import NearestLabelHead
+from workers.inference.heads.sequence_head import SequenceHead
 from workers.inference.kernels import unpadding
 
 log = structlog.get_logger()
@@ -43,26 +47,27 @@ class Attribution:
 class Explainer:
     """Explains a model's labels, one text at a time. For one thread at a time.
 
-    ``budget`` is how many tokens go through the device at once.
+    ``budget`` is the number of tokens in a batch.
     """
 
     def __init__(
         self,
-        family: Head | Nearest,
+        head: SequenceHead | NearestLabelHead,
         *,
-        reader: Reader,
-        padder: Padder,
-        asked: Explain,
+        window_tokenizer: WindowTokenizer,
+        collator: Collator,
+        options: Explain,
         budget: int,
     ) -> None:
-        self._family = family
-        self._reader = reader
-        self._padder = padder
-        self._asked = asked
-        self._rows = frozenset(asked.rows)
+        self._head = head
+        self._window_tokenizer = window_tokenizer
+        self._collator = collator
+        self._options = options
+        self._rows = frozenset(options.rows)
         self._budget = budget
-        self._baseline = padder.tokens.neutral
+        self._baseline = collator.tokens.neutral
         self._names: Sequence[str] = ()
+        self._tally = row_isolation.FaultTally("the model, when it is explained,")
         try:
             from captum.attr import LayerIntegratedGradients  # noqa: PLC0415 - of the extra `explain`
         except ImportError as error:
@@ -71,65 +76,77 @@ class Explainer:
                 code="explain_unavailable",
             ) from error
         self._method: Any = LayerIntegratedGradients(
-            self._numbers, family.model.get_input_embeddings()
+            self._outputs, head.model.get_input_embeddings()
         )
 
-    def chooses(self, row: int, *, score: float) -> bool:
-        """Whether this row, whose best label has this score, is to be explained."""
-        asked = self._asked
+    def selects(self, row: int, *, score: float) -> bool:
+        """Whether the options select this row, whose best label has this score."""
+        options = self._options
         return (
             row in self._rows
-            or (asked.every is not None and row % asked.every == 0)
-            or (asked.below is not None and score < asked.below)
+            or (options.every is not None and row % options.every == 0)
+            or (options.below is not None and score < options.below)
         )
+
+    def try_explain(self, text: str, *, label: int) -> tuple[Attribution, ...] | RowError | None:
+        """``explain``, or the error of a row for which the model raises (promise P4)."""
+        try:
+            explanation = self.explain(text, label=label)
+        except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
+            row_isolation.check(error)
+            return RowError(RowCode.ROW_FAILED, self._tally.raised(row_isolation.reason(error)))
+        self._tally.succeeded(1)
+        return explanation
 
     def explain(self, text: str, *, label: int) -> tuple[Attribution, ...] | None:
         """A weight for every token; ``None`` where the device's memory cannot hold one step."""
-        tokens = self._reader.tokens(text)
-        at_once = max(1, self._budget // len(tokens))
+        tokens = self._window_tokenizer.first_window(text)
+        batch_size = max(1, self._budget // len(tokens))
         while True:
             try:
-                weights = self._weights(tokens, label=label, at_once=at_once)
+                weights = self._weights(tokens, label=label, batch_size=batch_size)
             except Exception as error:
                 if not memory.is_out_of_memory(error):
                     raise
             else:
                 return tuple(_attributions(text, tokens, weights))
             memory.give_back()
-            if at_once == 1:
+            if batch_size == 1:
                 log.warning("a label is not explained: no memory is left", tokens=len(tokens))
                 return None
-            at_once //= 2
+            batch_size //= 2
 
-    def _weights(self, tokens: list[Token], *, label: int, at_once: int) -> list[float]:
-        window = Window(ids=[each.id for each in tokens], types=[each.type for each in tokens])
-        inputs = self._padder.padded([window])
+    def _weights(self, tokens: list[Token], *, label: int, batch_size: int) -> list[float]:
+        window = TokenWindow(
+            ids=[each.id for each in tokens], type_ids=[each.type_id for each in tokens]
+        )
+        inputs = self._collator.padded([window])
         ids = inputs.pop("input_ids")
-        special = torch.tensor([[each.place is None for each in tokens]], device=ids.device)
+        special = torch.tensor([[each.span is None for each in tokens]], device=ids.device)
         self._names = list(inputs)
-        # cuDNN's recurrent layers have no gradients outside of training; PyTorch's own have.
-        cudnn = torch.backends.cudnn.flags(enabled=False)
-        with unpadding.unpacked(self._family.model), torch.enable_grad(), cudnn:
-            found = self._method.attribute(
+        # cuDNN's recurrent layers have gradients in training mode only; PyTorch's own always.
+        no_cudnn = torch.backends.cudnn.flags(enabled=False)
+        with unpadding.suspended(self._head.model), torch.enable_grad(), no_cudnn:
+            attributions = self._method.attribute(
                 ids,
                 baselines=torch.where(special, ids, self._baseline),
                 target=label,
                 additional_forward_args=tuple(inputs.values()),
-                n_steps=self._asked.steps,
-                internal_batch_size=at_once,
+                n_steps=self._options.steps,
+                internal_batch_size=batch_size,
             )
-        weights: list[float] = found[0].sum(dim=-1).float().tolist()
+        weights: list[float] = attributions[0].sum(dim=-1).float().tolist()
         return weights
 
-    def _numbers(self, ids: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        given = dict(zip(self._names, others, strict=True))
-        return self._family.measure({"input_ids": ids, **given}).float()
+    def _outputs(self, ids: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        inputs = dict(zip(self._names, others, strict=True))
+        return self._head.forward({"input_ids": ids, **inputs}).float()
 
 
 def _attributions(text: str, tokens: list[Token], weights: list[float]) -> Iterator[Attribution]:
     for token, weight in zip(tokens, weights, strict=True):
-        if token.place is None:
-            yield Attribution(token.name, None, None, weight)
+        if token.span is None:
+            yield Attribution(token.text, None, None, weight)
         else:
-            start, end = token.place
+            start, end = token.span
             yield Attribution(text[start:end].replace("\0", "\ufffd"), start, end, weight)

@@ -1,4 +1,4 @@
-"""Generation: a causal language model goes on from each row's prompt, or answers its chat."""
+"""Generation: a causal language model continues each row's prompt, or answers its chat."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching.forward import Beat, RowError
-from workers.inference.batching.tokenization import Item
+from workers.inference.batching.tokenization import RowText
 from workers.inference.decoding import text_generation
-from workers.inference.decoding.decoder import Prompt
+from workers.inference.decoding.decoding_batch import Prompt
 from workers.inference.decoding.sampling import Sampling
-from workers.inference.decoding.text_generation import Writer, Written
+from workers.inference.decoding.text_generation import GeneratedText, TextGenerator
 from workers.inference.probes import preflight
 
 
-class Prompter:
-    """Rows become prompts: plain texts, or chats in the model's own template."""
+class PromptBuilder:
+    """Builds prompts from rows: plain texts, or chats in the model's own template."""
 
     def __init__(
         self,
@@ -43,31 +43,32 @@ class Prompter:
         self._options = options
         self._room = room  # tokens of prompt and output together; None: no limit is known
 
-    def prompt(self, row: int, item: Item) -> Prompt | RowError:
-        """What the model reads of the row's text, or why it cannot."""
-        if isinstance(item, str):
-            return self._prompt(row, item, options=self._options)
+    def prompt(self, row: int, text: RowText) -> Prompt | RowError:
+        """The row's prompt, or why it has none."""
+        if isinstance(text, str):
+            return self._prompt(row, text, options=self._options)
         try:
-            options = self._options.of_row(item.beside)
+            options = self._options.of_row(text.second)
         except ValidationError as error:
-            return RowError(RowCode.BAD_SETTINGS, clipped(f"the row's settings: {_first(error)}"))
-        return self._prompt(row, item.text, options=options)
+            message = f"the row's settings: {_first_problem(error)}"
+            return RowError(RowCode.BAD_SETTINGS, clipped(message))
+        return self._prompt(row, text.text, options=options)
 
     def _prompt(self, row: int, text: str, *, options: GenerateOptions) -> Prompt | RowError:
-        steps = options.max_new_tokens
+        new_tokens = options.max_new_tokens
         ids = self._chat(text) if self._chats else self._tokenizer(text)["input_ids"]
         if isinstance(ids, RowError):
             return ids
         if not ids:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
-        if self._room is not None and len(ids) + steps > self._room:
-            most = self._room - steps
+        if self._room is not None and len(ids) + new_tokens > self._room:
+            most = self._room - new_tokens
             message = (
                 f"the prompt has {len(ids)} tokens; the model's {self._room} leave {most} for it "
-                f"beside max_new_tokens {steps}"
+                f"beside max_new_tokens {new_tokens}"
             )
             return RowError(RowCode.TOO_MANY_TOKENS, message)
-        return Prompt(row, list(ids), steps=steps, sampling=sampling(options))
+        return Prompt(row, list(ids), max_new_tokens=new_tokens, sampling=sampling(options))
 
     def _chat(self, text: str) -> list[int] | RowError:
         try:
@@ -76,15 +77,15 @@ class Prompter:
             whole = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
-        except (ValueError, TypeError, TemplateError) as error:  # whatever a template stumbles over
+        except (ValueError, TypeError, TemplateError) as error:  # a template raises any of these
             message = f"the chat does not fit the model's template: {error}"
             return RowError(RowCode.BAD_CHAT, message)
         ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
         return ids
 
 
-def _first(error: ValidationError) -> str:
-    """The first problem in words, with the field that it is of."""
+def _first_problem(error: ValidationError) -> str:
+    """The first problem in words, with the name of its field."""
     problem = error.errors()[0]
     field = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
@@ -92,15 +93,15 @@ def _first(error: ValidationError) -> str:
 
 
 def conversation(text: str) -> list[dict[str, Any]]:
-    """A row's messages: a JSON array of ``{"role", "content"}``; any other text is one of the user.
+    """A row's messages: a JSON array of ``{"role", "content"}``; other text is a user message.
 
     The content of each is a string, or parts of text, which are joined. Raises ``ValueError`` for
-    an array with objects that are no messages.
+    an array with objects that are not messages.
     """
-    found = _array(text) if text.lstrip().startswith("[") else None
-    if not found or not any(isinstance(message, dict) for message in found):
+    messages = _array(text) if text.lstrip().startswith("[") else None
+    if not messages or not any(isinstance(message, dict) for message in messages):
         return [{"role": "user", "content": text}]
-    return [_message(message) for message in found]
+    return [_message(message) for message in messages]
 
 
 def _message(message: Any) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _message(message: Any) -> dict[str, Any]:
 
 
 def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
-    """The messages after this system message, unless they begin with one or there is none."""
+    """The messages with a system message first, unless they begin with one or it is ``None``."""
     if system is None or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": system}, *messages]
@@ -119,35 +120,40 @@ def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict
 
 def _array(text: str) -> list[Any] | None:
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else None
+    return parsed if isinstance(parsed, list) else None
 
 
 class Generator:
     """A loaded causal language model. For one thread at a time."""
 
-    def __init__(self, writer: Writer, *, prompter: Prompter, sampled: bool, digest: str) -> None:
+    def __init__(
+        self, generator: TextGenerator, *, prompts: PromptBuilder, sampled: bool, digest: str
+    ) -> None:
         self.digest = digest
-        self.sharing = writer.sharing
-        self._writer = writer
-        self._prompter = prompter
+        self.sharing = generator.sharing
+        self._generator = generator
+        self._prompts = prompts
         self._sampled = sampled
 
-    def answer(self, texts: Mapping[int, Item], *, beat: Beat) -> dict[int, Written | RowError]:
+    def answer(
+        self, texts: Mapping[int, RowText], *, beat: Beat
+    ) -> dict[int, GeneratedText | RowError]:
         """A text for every row.
 
-        Equal prompts are written once, unless they are sampled or have settings of their own.
+        Equal prompts have one output, unless they are sampled or have settings of their own.
         """
-        plain = {row: item for row, item in texts.items() if isinstance(item, str)}
+        build = self._prompts.prompt
+        plain = {row: text for row, text in texts.items() if isinstance(text, str)}
         if self._sampled or len(plain) < len(texts):
-            return self._writer.answer(texts, read=self._prompter.prompt, beat=beat)
-        return self._writer.answer_once(plain, read=self._prompter.prompt, beat=beat)
+            return self._generator.answer(texts, build_prompt=build, beat=beat)
+        return self._generator.answer_distinct(plain, build_prompt=build, beat=beat)
 
 
 def sampling(options: GenerateOptions) -> Sampling | None:
-    """How these options sample; at temperature 0 not at all."""
+    """The sampling settings; ``None`` at temperature 0."""
     if not options.temperature:
         return None
     return Sampling(
@@ -166,14 +172,14 @@ def load(
     tokenizer = model_loader.tokenizer(folder)
     model = model_loader.model(folder, auto=auto, options=options)
     preflight.check_vocabulary(model, tokenizer)
-    config = text_generation.config(
+    config = text_generation.generation_config(
         model,
         tokenizer,
         options=options,
         num_beams=1,
         repetition_penalty=options.repetition_penalty,
     )
-    writer = Writer(
+    generator = TextGenerator(
         model,
         tokenizer=tokenizer,
         config=config,
@@ -182,12 +188,12 @@ def load(
         digest=facts.digest,
         room=facts.max_tokens,
     )
-    prompter = Prompter(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens)
+    prompts = PromptBuilder(tokenizer, options=options, chats=facts.chats, room=facts.max_tokens)
     room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
-    writer.check(read=prompter.prompt, room=room)
+    generator.check(build_prompt=prompts.prompt, room=room)
     return Generator(
-        writer,
-        prompter=prompter,
+        generator,
+        prompts=prompts,
         sampled=options.temperature > 0,
         digest=facts.digest,
     )

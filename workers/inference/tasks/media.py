@@ -1,7 +1,7 @@
-"""Files that rows name: images and sounds, read from where corpora may lie too.
+"""Media files that rows name: images and sounds, from the same places as corpora (promise P10).
 
-A file that is not there, or is no image or sound, is its row's error; storage that does not answer
-is nobody's, and passes.
+A file that is missing, or cannot be decoded, is its row's error; storage that does not answer is a
+transient fault.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.inference.batching.forward import RowError
 
 MAX_BYTES = 256 * 2**20
 MAX_SAMPLES = 2**27
-"""Of a sound, all channels counted: half a gibibyte, which a small file of silence can hide."""
+"""Of a sound, in all channels together: half a gibibyte, which a small file of silence can hide."""
 
 RATES = range(1_000, 768_001)
 """Samples a second that a file may claim; resampling others would take any time and memory."""
@@ -45,12 +45,12 @@ def read(uri: str, *, allowed: Sequence[str]) -> bytes | RowError:
 
 
 def image(data: bytes) -> Any | RowError:
-    """An RGB image of Pillow's, turned as its EXIF data says."""
+    """A Pillow image in RGB, rotated by its EXIF orientation."""
     from PIL import Image, ImageOps  # noqa: PLC0415 - of the extra `media`
 
     try:
-        with Image.open(io.BytesIO(data)) as found:
-            return ImageOps.exif_transpose(found).convert("RGB")
+        with Image.open(io.BytesIO(data)) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
     except MemoryError:  # of the device, not of the file: Pillow bounds its pixels
         raise
     except Exception as error:  # noqa: BLE001 - each format's decoder raises its own

@@ -1,6 +1,6 @@
 """Pipelines of the transformers library: each row's text, or the file it names, becomes JSON.
 
-Rows go through the library's own pipeline, whose answer is handed on as it is.
+Rows go through the library's own pipeline, and its output is passed on unchanged (decision 0011).
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from jobs.settings import Settings
 from workers.inference import model_loader, row_isolation
 from workers.inference.batching import memory
 from workers.inference.batching.forward import NOT_FINITE, Beat, RowError
-from workers.inference.batching.tokenization import counted, unknown_token
+from workers.inference.batching.tokenization import count_unknown, unknown_token
 from workers.inference.heads import label_texts
 from workers.inference.kernels import device_map
 from workers.inference.tasks import media
 
 SOUNDS = frozenset({PipelineTask.AUDIO_CLASSIFICATION, PipelineTask.SPEECH_RECOGNITION})
 ACCELERATOR_ROWS = 16
-"""Rows at once by default on a device that is not the CPU, where one at a time is as fast."""
+"""Rows in a batch by default on accelerators; on CPU one row at a time is as fast."""
 
-OF_THE_ROW = (PipelineException, ValueError, TypeError, LookupError)
-"""What pipelines raise where they cannot do a row."""
+ROW_EXCEPTIONS = (PipelineException, ValueError, TypeError, LookupError)
+"""Exceptions that pipelines raise for a row that they cannot process."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piped:
-    """What a pipeline said of a row."""
+class PipelineOutput:
+    """A pipeline's output for a row."""
 
     output: str  # JSON
     tokens: int | None
     truncated: bool | None
-    unknown: int = 0  # tokens of those that the tokenizer does not know
+    unknown: int = 0  # unknown tokens among those
 
     def columns(self) -> dict[str, Any]:
         """As in ``jobs.results.schemas.PIPELINE_SCHEMA``."""
@@ -54,8 +54,8 @@ class Piped:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A row as the pipeline reads it."""
+class PipelineInput:
+    """The pipeline's input for a row."""
 
     value: Any
     tokens: int | None = None
@@ -63,98 +63,103 @@ class Item:
     unknown: int = 0
 
 
-class Reader(Protocol):
-    """From a row's text to what the pipeline reads."""
+class InputReader(Protocol):
+    """Turns a row's text into the pipeline's input."""
 
-    def __call__(self, text: str, /) -> Item | RowError:
-        """The row, or why it cannot be read."""
+    def __call__(self, text: str, /) -> PipelineInput | RowError:
+        """The input, or why the row has none."""
 
 
-class Pipe:
+class PipelineEngine:
     """A loaded pipeline. For one thread at a time."""
 
     def __init__(
         self,
         pipe: Any,
         *,
-        read: Reader,
+        read: InputReader,
         parameters: Mapping[str, Any],
         batch_rows: int,
         digest: str,
     ) -> None:
         self.digest = digest
-        self.sharing = None  # what shares a batch is the pipeline's own
+        self.sharing = None  # the library cuts the batches
         self._pipe = pipe
         self._read = read
         self._parameters = parameters
         self._batch_rows = batch_rows
-        self._tally = row_isolation.Tally("the pipeline")
+        self._tally = row_isolation.FaultTally("the pipeline")
 
-    def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Piped | RowError]:
-        """What the pipeline says of every row; equal rows are done once."""
-        found: dict[str, Piped | RowError] = {}
+    def answer(
+        self, texts: Mapping[int, str], *, beat: Beat
+    ) -> dict[int, PipelineOutput | RowError]:
+        """The pipeline's output for every row; equal rows are computed once."""
+        outputs: dict[str, PipelineOutput | RowError] = {}
         ordered = sorted(set(texts.values()), key=lambda text: (-len(text), text))
         for start in range(0, len(ordered), self._batch_rows):
             batch = ordered[start : start + self._batch_rows]
-            found.update(zip(batch, self._answers(batch), strict=True))
+            outputs.update(zip(batch, self._batch(batch), strict=True))
             beat()
-        return {row: found[text] for row, text in texts.items()}
+        return {row: outputs[text] for row, text in texts.items()}
 
-    def _answers(self, texts: Sequence[str]) -> Iterator[Piped | RowError]:
-        read = [self._item(text) for text in texts]
-        said = iter(self._said([item for item in read if isinstance(item, Item)]))
-        for item in read:
-            yield item if isinstance(item, RowError) else _piped(item, next(said))
+    def _batch(self, texts: Sequence[str]) -> Iterator[PipelineOutput | RowError]:
+        inputs = [self._input(text) for text in texts]
+        readable = [each for each in inputs if isinstance(each, PipelineInput)]
+        outputs = iter(self._outputs(readable))
+        for each in inputs:
+            yield each if isinstance(each, RowError) else _serialized(each, next(outputs))
 
-    def _item(self, text: str) -> Item | RowError:
+    def _input(self, text: str) -> PipelineInput | RowError:
         try:
             return self._read(text)
         except BaseException as error:  # noqa: BLE001 - what is no row's fault is raised by check
             return self._error(error)
 
-    def _said(self, items: list[Item]) -> list[Any]:
-        """An answer or a ``RowError`` for each; rows that fail together are tried apart."""
-        if not items:
+    def _outputs(self, inputs: list[PipelineInput]) -> list[Any]:
+        """An output or a ``RowError`` for each; rows that fail together are halved."""
+        if not inputs:
             return []
         try:
-            # A generator, because some pipelines answer a list of one with no list.
-            values = (_fresh(item.value) for item in items)
-            found = list(self._pipe(values, batch_size=len(items), **self._parameters))
+            # A generator, because some pipelines return no list for a list of one.
+            values = (_copied(each.value) for each in inputs)
+            outputs = list(self._pipe(values, batch_size=len(inputs), **self._parameters))
         except BaseException as fault:  # noqa: BLE001 - what is no row's fault is raised by check
             row_isolation.check(fault)
-            if len(items) == 1:
+            if len(inputs) == 1:
                 return [self._error(fault)]
         else:
-            self._tally.answered(len(items))
-            return found
+            self._tally.succeeded(len(inputs))
+            return outputs
         memory.give_back()
-        half = len(items) // 2
-        return [*self._said(items[:half]), *self._said(items[half:])]
+        half = len(inputs) // 2
+        return [*self._outputs(inputs[:half]), *self._outputs(inputs[half:])]
 
     def _error(self, fault: BaseException) -> RowError:
-        """The error of a row that failed alone; what is no row's fault is raised."""
+        """The error of a row that failed alone; raises what is not the row's fault."""
         row_isolation.check(fault)
         if memory.is_out_of_memory(fault):
             message = "the row does not fit into the device's memory"
             return RowError(RowCode.OUT_OF_MEMORY, message)
-        if isinstance(fault, OF_THE_ROW):
+        if isinstance(fault, ROW_EXCEPTIONS):
             message = f"the pipeline cannot do this row: {type(fault).__name__}: {fault}"
             return RowError(RowCode.PIPELINE_FAILED, clipped(message))
         return RowError(RowCode.ROW_FAILED, self._tally.raised(row_isolation.reason(fault)))
 
 
-def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings: Settings) -> Pipe:
+def load(
+    folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings: Settings
+) -> PipelineEngine:
     """The folder's pipeline on this process's device. Raises ``ModelFailure``."""
     task = compatibility.task(facts, options)
     _check_packages(task)
     model = model_loader.model(folder, auto=_auto(folder, task), options=options)
-    parts = _parts(folder, task, facts=facts)
+    parts = _preprocessors(folder, task, facts=facts)
     try:
         make: Any = pipeline
-        there = None if device_map.is_spread(model) else model.device
-        pipe = make(task.value, model=model, device=there, **parts)
+        device = None if device_map.is_spread(model) else model.device
+        pipe = make(task.value, model=model, device=device, **parts)
         pipe._sanitize_parameters(**options.parameters)  # noqa: SLF001 - which is what checks them
-    except Exception as error:  # nearly anything, for a parameter that is wrong
+    except Exception as error:  # nearly any type, for a wrong parameter
         raise ModelFailure(
             f"the pipeline {task} refuses this model or these parameters: {error}",
             code="pipeline_refused",
@@ -162,9 +167,9 @@ def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings:
     if task is PipelineTask.ZERO_SHOT_IMAGE_CLASSIFICATION:
         _check_labels(pipe.tokenizer, options.parameters)
     default = 1 if model.device.type == "cpu" else ACCELERATOR_ROWS
-    return Pipe(
+    return PipelineEngine(
         pipe,
-        read=_reader(task, pipe, options=options, settings=settings),
+        read=_input_reader(task, pipe, options=options, settings=settings),
         parameters=_parameters(task, options),
         batch_rows=options.batch_rows or default,
         digest=facts.digest,
@@ -172,7 +177,7 @@ def load(folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings:
 
 
 def _check_labels(tokenizer: Any, parameters: Mapping[str, Any]) -> None:
-    """Raise ``ModelFailure`` where the tokenizer reads two candidate labels as one."""
+    """Raise ``ModelFailure`` where two candidate labels have the same tokens."""
     labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", "{}")
     if isinstance(labels, list) and all(isinstance(each, str) for each in [*labels, template]):
         texts = [template.replace("{}", label) for label in labels]
@@ -193,7 +198,7 @@ def _check_packages(task: PipelineTask) -> None:
 
 
 def _auto(folder: Path, task: PipelineTask) -> Any:
-    """The task's auto class that knows this model's configuration."""
+    """The task's auto class that supports this model's configuration."""
     configs: Any = AutoConfig
     try:
         config = configs.from_pretrained(folder, **model_loader.SAFE)
@@ -201,7 +206,7 @@ def _auto(folder: Path, task: PipelineTask) -> Any:
         raise ModelFailure(f"the model's config.json cannot be read: {error}") from error
     tasks: Any = SUPPORTED_TASKS
     for auto in tasks[task.value]["pt"]:
-        if type(config) in auto._model_mapping:  # noqa: SLF001 - as the library itself asks
+        if type(config) in auto._model_mapping:  # noqa: SLF001 - as the library itself does
             return auto
     raise ModelFailure(
         f"the transformers library has no {task} for models of the type {config.model_type}",
@@ -209,8 +214,8 @@ def _auto(folder: Path, task: PipelineTask) -> Any:
     )
 
 
-def _parts(folder: Path, task: PipelineTask, *, facts: ModelFacts) -> dict[str, Any]:
-    """What reads rows and writes answers beside the model."""
+def _preprocessors(folder: Path, task: PipelineTask, *, facts: ModelFacts) -> dict[str, Any]:
+    """The tokenizer, image processor or feature extractor of the pipeline."""
     parts: dict[str, Any] = {}
     if task in compatibility.READS_TEXTS | compatibility.WRITES_TEXTS:
         tokenizer = model_loader.tokenizer(folder)
@@ -237,75 +242,76 @@ def _parts(folder: Path, task: PipelineTask, *, facts: ModelFacts) -> dict[str, 
 def _parameters(task: PipelineTask, options: PipelineOptions) -> dict[str, Any]:
     if task is not PipelineTask.FILL_MASK:
         return options.parameters
-    given = options.parameters.get("tokenizer_kwargs")
-    cut = {"truncation": True, **(given if isinstance(given, dict) else {})}
-    return {**options.parameters, "tokenizer_kwargs": cut}
+    own = options.parameters.get("tokenizer_kwargs")
+    truncating = {"truncation": True, **(own if isinstance(own, dict) else {})}
+    return {**options.parameters, "tokenizer_kwargs": truncating}
 
 
-def _reader(
+def _input_reader(
     task: PipelineTask, pipe: Any, *, options: PipelineOptions, settings: Settings
-) -> Reader:
+) -> InputReader:
     if task in compatibility.READS_TEXTS:
         strides = options.parameters.get("stride") is not None
-        return _Texts(pipe.tokenizer, cuts=not strides)
+        return _TextReader(pipe.tokenizer, truncates=not strides)
     if task in SOUNDS:
-        return _Sounds(settings.allowed_inputs, rate=int(pipe.feature_extractor.sampling_rate))
-    return _Images(settings.allowed_inputs)
+        return _SoundReader(settings.allowed_inputs, rate=int(pipe.feature_extractor.sampling_rate))
+    return _ImageReader(settings.allowed_inputs)
 
 
-class _Texts:
-    def __init__(self, tokenizer: Any, *, cuts: bool) -> None:
+class _TextReader:
+    def __init__(self, tokenizer: Any, *, truncates: bool) -> None:
         self._tokenizer = tokenizer
         self._unknown = unknown_token(tokenizer)
-        self._cuts = cuts
+        self._truncates = truncates
 
-    def __call__(self, text: str, /) -> Item | RowError:
+    def __call__(self, text: str, /) -> PipelineInput | RowError:
         if not self._tokenizer(text, add_special_tokens=False)["input_ids"]:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
         ids, most = self._tokenizer(text)["input_ids"], self._tokenizer.model_max_length
-        cut = self._cuts and len(ids) > most
-        read = ids[:most] if cut else ids
-        return Item(text, tokens=len(read), truncated=cut, unknown=counted(self._unknown, read))
+        truncated = self._truncates and len(ids) > most
+        read = ids[:most] if truncated else ids
+        unknown = count_unknown(self._unknown, read)
+        return PipelineInput(text, tokens=len(read), truncated=truncated, unknown=unknown)
 
 
-class _Images:
+class _ImageReader:
     def __init__(self, allowed: Sequence[str]) -> None:
         self._allowed = allowed
 
-    def __call__(self, uri: str, /) -> Item | RowError:
+    def __call__(self, uri: str, /) -> PipelineInput | RowError:
         data = media.read(uri, allowed=self._allowed)
-        found = data if isinstance(data, RowError) else media.image(data)
-        return found if isinstance(found, RowError) else Item(found)
+        image = data if isinstance(data, RowError) else media.image(data)
+        return image if isinstance(image, RowError) else PipelineInput(image)
 
 
-class _Sounds:
+class _SoundReader:
     def __init__(self, allowed: Sequence[str], *, rate: int) -> None:
         self._allowed = allowed
         self._rate = rate
 
-    def __call__(self, uri: str, /) -> Item | RowError:
+    def __call__(self, uri: str, /) -> PipelineInput | RowError:
         data = media.read(uri, allowed=self._allowed)
-        found = data if isinstance(data, RowError) else media.sound(data, rate=self._rate)
-        if isinstance(found, RowError):
-            return found
-        return Item({"raw": found, "sampling_rate": self._rate})
+        samples = data if isinstance(data, RowError) else media.sound(data, rate=self._rate)
+        if isinstance(samples, RowError):
+            return samples
+        return PipelineInput({"raw": samples, "sampling_rate": self._rate})
 
 
-def _fresh(value: Any) -> Any:
-    """Pipelines take apart the dictionaries they are given."""
+def _copied(value: Any) -> Any:
+    """Pipelines modify the dictionaries that they get."""
     return dict(value) if isinstance(value, dict) else value
 
 
-def _piped(item: Item, said: Any) -> Piped | RowError:
-    if isinstance(said, RowError):
-        return said
+def _serialized(item: PipelineInput, output: Any) -> PipelineOutput | RowError:
+    if isinstance(output, RowError):
+        return output
     try:
-        output = json.dumps(said, ensure_ascii=False, allow_nan=False, default=_plain)
-    except ValueError:  # infinite, or not a number
+        text = json.dumps(output, ensure_ascii=False, allow_nan=False, default=_as_python)
+    except ValueError:  # infinite or NaN
         return NOT_FINITE
-    return Piped(output, tokens=item.tokens, truncated=item.truncated, unknown=item.unknown)
+    return PipelineOutput(text, tokens=item.tokens, truncated=item.truncated, unknown=item.unknown)
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy and torch as Python's."""
+def _as_python(value: Any) -> Any:
+    """Scalars and arrays of numpy and torch as Python's."""
     return value.tolist()

@@ -1,4 +1,4 @@
-"""Verdicts of a machine: kept by name and by all that they depend on, and never in the way."""
+"""The cache of autotuning results: by name and by the facts they depend on, never in the way."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ model name : another, that is not asked
 """
 
 
-class Layout(StrEnum):
+class _Layout(StrEnum):
     PLAIN = "plain"
     LAID_OUT = "laid_out"
 
 
-def test_verdicts_of_several_names_lie_side_by_side(tmp_path: Path) -> None:
+def test_results_of_several_names_are_in_one_file(tmp_path: Path) -> None:
     TuningCache(str(tmp_path), FACTS).keep("batch_tokens", 1_024)
-    TuningCache(str(tmp_path), FACTS).keep("layout", Layout.PLAIN)
+    TuningCache(str(tmp_path), FACTS).keep("layout", _Layout.PLAIN)
     again = TuningCache(str(tmp_path), FACTS)
-    assert (again.get("batch_tokens", int), again.get("layout", Layout)) == (1_024, Layout.PLAIN)
+    assert (again.get("batch_tokens", int), again.get("layout", _Layout)) == (1_024, _Layout.PLAIN)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_later_verdict_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+def test_a_later_result_replaces_an_earlier_one(tmp_path: Path) -> None:
     cache = TuningCache(str(tmp_path), FACTS)
     cache.keep("layout", "plain")
     cache.keep("layout", "laid_out")
-    assert cache.get("layout", Layout) is Layout.LAID_OUT
+    assert cache.get("layout", _Layout) is _Layout.LAID_OUT
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_a_verdict_found_under_another_fact_is_not_taken(tmp_path: Path, name: str) -> None:
+def test_a_result_from_another_fact_is_not_used(tmp_path: Path, name: str) -> None:
     TuningCache(str(tmp_path), FACTS).keep("batch_tokens", 1_024)
     assert TuningCache(str(tmp_path), FACTS | {name: "other"}).get("batch_tokens", int) is None
 
 
-def test_a_value_that_nothing_can_be_made_of_is_no_verdict(tmp_path: Path) -> None:
+def test_a_value_that_cannot_be_parsed_is_no_result(tmp_path: Path) -> None:
     cache = TuningCache(str(tmp_path), FACTS)
     cache.keep("layout", "of a later version")
     cache.keep("batch_tokens", None)
-    assert (cache.get("layout", Layout), cache.get("batch_tokens", int)) == (None, None)
+    assert (cache.get("layout", _Layout), cache.get("batch_tokens", int)) == (None, None)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"verdicts": 1}', '{"verdicts": null}', "", "\0"])
-def test_a_torn_file_is_written_anew(tmp_path: Path, text: str) -> None:
+def test_a_torn_file_is_written_again(tmp_path: Path, text: str) -> None:
     cache = TuningCache(str(tmp_path), FACTS)
     cache.keep("batch_tokens", 512)
     [file] = tmp_path.iterdir()
@@ -71,7 +71,7 @@ def test_a_torn_file_is_written_anew(tmp_path: Path, text: str) -> None:
     assert cache.get("batch_tokens", int) == 2_048
 
 
-def test_without_a_folder_nothing_is_remembered() -> None:
+def test_without_a_folder_nothing_is_cached() -> None:
     cache = TuningCache("", FACTS)
     cache.keep("batch_tokens", 512)
     assert cache.get("batch_tokens", int) is None
@@ -93,18 +93,18 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
         ("AMD EPYC", "AMD EPYC 7763"),
     ],
 )
-def test_processors_of_one_name_and_other_kernels_are_told_apart(there: str, other: str) -> None:
+def test_processors_of_one_name_and_other_kernels_differ(there: str, other: str) -> None:
     assert processor(MILAN) != processor(MILAN.replace(there, other))
 
 
 @pytest.mark.parametrize(
     ("there", "other"), [("fpu", "fpu rdpid"), ("processor : 0", "processor : 9"), ("that", "")]
 )
-def test_what_changes_no_kernel_does_not_tell_processors_apart(there: str, other: str) -> None:
+def test_what_changes_no_kernel_makes_no_other_processor(there: str, other: str) -> None:
     assert processor(MILAN) == processor(MILAN.replace(there, other))
 
 
-def test_a_model_has_its_verdicts_by_digest_kind_and_more(tmp_path: Path) -> None:
+def test_a_models_results_depend_on_digest_kind_and_more(tmp_path: Path) -> None:
     from transformers import BertConfig  # noqa: PLC0415
 
     model = seeded_classifier(BertConfig(num_hidden_layers=1, vocab_size=10), seed=0)

@@ -4,16 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.inference.batching.batcher import MAX_PACKED, MAX_PADDING, SMALL_PADDING, Fill, cut
+from workers.inference.batching.batcher import (
+    MAX_PACKED,
+    MAX_PADDING,
+    SMALL_PADDING,
+    BatchLayout,
+    cut,
+)
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 BUDGETS = st.integers(1, 5_000)
-FILLS = st.sampled_from(Fill)
+LAYOUTS = st.sampled_from(BatchLayout)
 
 
-@given(LENGTHS, BUDGETS, FILLS)
-def test_every_index_is_in_exactly_one_batch(lengths: list[int], budget: int, fill: Fill) -> None:
-    batches = list(cut(lengths, budget=budget, fill=fill))
+@given(LENGTHS, BUDGETS, LAYOUTS)
+def test_every_index_is_in_exactly_one_batch(
+    lengths: list[int], budget: int, layout: BatchLayout
+) -> None:
+    batches = list(cut(lengths, budget=budget, layout=layout))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
 
 
@@ -27,15 +35,15 @@ def test_no_batch_is_over_the_budget_unless_it_is_one_row(lengths: list[int], bu
 def test_packed_rows_are_within_the_budget_and_not_far_from_it_padded(
     lengths: list[int], budget: int
 ) -> None:
-    for batch in cut(lengths, budget=budget, fill=Fill.PACK):
+    for batch in cut(lengths, budget=budget, layout=BatchLayout.PACKED):
         sizes = [lengths[index] for index in batch]
         assert len(batch) == 1 or sum(sizes) <= budget
         assert len(batch) == 1 or len(sizes) * max(sizes) <= MAX_PACKED * budget
 
 
-@given(LENGTHS, BUDGETS, FILLS)
-def test_the_longest_rows_come_first(lengths: list[int], budget: int, fill: Fill) -> None:
-    batches = cut(lengths, budget=budget, fill=fill)
+@given(LENGTHS, BUDGETS, LAYOUTS)
+def test_the_longest_rows_come_first(lengths: list[int], budget: int, layout: BatchLayout) -> None:
+    batches = cut(lengths, budget=budget, layout=layout)
     order = [lengths[index] for batch in batches for index in batch]
     assert order == sorted(lengths, reverse=True)
 
@@ -44,13 +52,13 @@ def test_the_longest_rows_come_first(lengths: list[int], budget: int, fill: Fill
 def test_no_row_is_filled_up_by_much(lengths: list[int], budget: int) -> None:
     for batch in cut(lengths, budget=budget):
         longest = max(lengths[index] for index in batch)
-        fill = longest - min(lengths[index] for index in batch)
-        assert fill <= max(SMALL_PADDING, MAX_PADDING * longest)
+        padding = longest - min(lengths[index] for index in batch)
+        assert padding <= max(SMALL_PADDING, MAX_PADDING * longest)
 
 
 @given(LENGTHS, BUDGETS)
 def test_without_padding_a_batch_has_one_length(lengths: list[int], budget: int) -> None:
-    for batch in cut(lengths, budget=budget, fill=Fill.LENGTH):
+    for batch in cut(lengths, budget=budget, layout=BatchLayout.EQUAL_LENGTH):
         assert len({lengths[index] for index in batch}) == 1
 
 
@@ -64,9 +72,11 @@ def test_rows_of_one_length_fill_the_budget() -> None:
 
 
 def test_packed_rows_of_two_lengths_fill_the_budget() -> None:
-    assert [len(batch) for batch in cut([10] * 8 + [5] * 8, budget=100, fill=Fill.PACK)] == [12, 4]
+    assert [
+        len(batch) for batch in cut([10] * 8 + [5] * 8, budget=100, layout=BatchLayout.PACKED)
+    ] == [12, 4]
 
 
-@pytest.mark.parametrize("fill", Fill)
-def test_no_rows_make_no_batch(fill: Fill) -> None:
-    assert list(cut([], budget=100, fill=fill)) == []
+@pytest.mark.parametrize("layout", BatchLayout)
+def test_no_rows_make_no_batch(layout: BatchLayout) -> None:
+    assert list(cut([], budget=100, layout=layout)) == []

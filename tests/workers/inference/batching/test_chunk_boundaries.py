@@ -1,4 +1,4 @@
-"""P6: the answer does not depend on how rows are cut into chunks and batches."""
+"""Promise P6: an answer does not depend on how rows are cut into chunks and batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from jobs.settings import Settings
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
-from tests.workers.inference.building import loaded, no_beat, some_texts
+from tests.workers.inference.builders import loaded, no_beat, some_texts
 from workers.inference.tasks.classifier import Prediction
 
 HEADS: dict[Family, str] = {"bert": "classifier", "distilbert": "classifier", "gpt2": "score"}
@@ -21,7 +21,7 @@ Answers = dict[str, tuple[str, ...]]
 
 
 def nearly_tied(folder: Path, *, apart: float, family: Family = "bert") -> Path:
-    """A classifier whose labels all have the same weights but for noise of size ``apart``."""
+    """A classifier whose labels have equal weights but for noise of size ``apart``."""
     tiny_classifier(folder, family=family)
     weights = load_file(folder / "model.safetensors")
     head, bias = weights[f"{HEADS[family]}.weight"], weights.get(f"{HEADS[family]}.bias")
@@ -36,16 +36,16 @@ def nearly_tied(folder: Path, *, apart: float, family: Family = "bert") -> Path:
 def classified(
     folder: Path, texts: list[str], *, chunk: int, budget: int, **options: Any
 ) -> Answers:
-    """The labels of each text, when the rows come in chunks and batches of these sizes."""
+    """The labels of each text, for chunks and batches of these sizes."""
     settings = Settings(worker_threads=1, batch_tokens=budget)
     classifier = loaded(folder, settings=settings, **options)
-    found: Answers = {}
+    labels: Answers = {}
     for begin in range(0, len(texts), chunk):
         part = texts[begin : begin + chunk]
         for text, answer in zip(part, classifier.classify(part, beat=no_beat), strict=True):
             assert isinstance(answer, Prediction)
-            found[text] = answer.labels
-    return found
+            labels[text] = answer.labels
+    return labels
 
 
 def assert_the_same_however_cut(folder: Path, **options: Any) -> None:

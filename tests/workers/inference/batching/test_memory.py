@@ -12,8 +12,8 @@ import torch
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import tiny_classifier
-from tests.workers.inference.building import loaded, no_beat, some_texts
-from workers.inference.batching.collator import Family, Inputs
+from tests.workers.inference.builders import loaded, no_beat, some_texts
+from workers.inference.batching.collator import Head, ModelInputs
 from workers.inference.batching.forward import RowError
 from workers.inference.batching.memory import is_out_of_memory
 from workers.inference.tasks.classifier import Classifier, Prediction
@@ -22,20 +22,20 @@ TOO_MUCH = 2**55
 
 
 class Cramped:
-    """A model on a device that holds no more than ``room`` tokens at a time.
+    """A head on a device with memory for at most ``room`` tokens in a batch.
 
-    Beyond that it asks the allocator for more than any machine has, and fails as a device does.
+    Beyond that it allocates more than any machine has, and fails as a device does.
     """
 
-    def __init__(self, inner: Family, *, room: int) -> None:
+    def __init__(self, inner: Head, *, room: int) -> None:
         self.inner = inner
         self.model = inner.model
         self.room = room
 
-    def measure(self, inputs: Inputs) -> torch.Tensor:
+    def forward(self, inputs: ModelInputs) -> torch.Tensor:
         if inputs["attention_mask"].sum() > self.room:
             torch.empty(TOO_MUCH)
-        return self.inner.measure(inputs)
+        return self.inner.forward(inputs)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def cramped(folder: Path, *, room: int) -> Classifier:
     classifier = loaded(folder)
-    classifier._meter.family = Cramped(classifier._meter.family, room=room)
+    classifier._runner.head = Cramped(classifier._runner.head, room=room)
     return classifier
 
 
@@ -69,7 +69,7 @@ print(ask().hblks - before)
 
 
 def mapped(*arguments: str) -> int:
-    """Blocks that a fresh process has from the system, rather than its heap, for one of 30 MiB."""
+    """Blocks that a fresh process gets from the system, not from its heap, for one of 30 MiB."""
     command = [sys.executable, "-c", MAPPED, *arguments]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -104,7 +104,7 @@ def test_out_of_memory_makes_batches_smaller_and_loses_no_row(folder: Path) -> N
 def test_the_smaller_budget_is_kept_for_the_next_chunk(folder: Path) -> None:
     classifier = cramped(folder, room=300)
     classifier.classify(some_texts(200), beat=no_beat)
-    assert 150 < classifier._meter.budget <= 300
+    assert 150 < classifier._runner.budget <= 300
 
 
 def test_a_row_that_does_not_fit_alone_is_an_error_row(folder: Path) -> None:

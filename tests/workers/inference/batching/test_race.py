@@ -1,4 +1,4 @@
-"""Races by made-up clocks: the fastest wins, whatever the noise, and nobody waits for long."""
+"""Races on a simulated clock: the fastest wins, whatever the noise, and a race ends in time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import MappingProxyType
 import pytest
 
 from workers.inference.batching import race
-from workers.inference.batching.race import LAPS, PATIENCE
+from workers.inference.batching.race import MAX_LAPS, MIN_LAPS
 
 ENDLESS = math.inf
 
 
 class Track:
-    """Ways that take so many seconds on a clock of their own, give or take a share of them."""
+    """Candidates that take these seconds on a simulated clock, with log-normal noise."""
 
     def __init__(
         self,
@@ -28,15 +28,15 @@ class Track:
         cold: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.now = 0.0
-        self._cold = dict(cold)  # what a way's first turn takes beside that
+        self._cold = dict(cold)  # additional seconds of a candidate's first turn
         self.turns = Counter[str]()
         self._takes = takes
         self._noise = noise
         self._chance = random.Random(seed)
 
     def run(self, *, seconds: float = ENDLESS) -> dict[str, float]:
-        ways = {name: lambda name=name: self._work(name) for name in self._takes}
-        return race.run(ways, seconds=seconds, clock=lambda: self.now)
+        candidates = {name: lambda name=name: self._work(name) for name in self._takes}
+        return race.run(candidates, seconds=seconds, clock=lambda: self.now)
 
     def _work(self, name: str) -> None:
         self.turns[name] += 1
@@ -58,7 +58,7 @@ def test_the_first_of_the_fastest_wins(takes: dict[str, float], best: str) -> No
     assert race.winner(Track(takes).run(), default="none") == best
 
 
-def test_noise_larger_than_what_ways_differ_by_does_not_decide() -> None:
+def test_noise_larger_than_the_difference_does_not_decide() -> None:
     wins = 0
     for seed in range(100):
         track = Track({"plain": 1.08, "laid_out": 1.0}, noise=0.1, seed=seed)
@@ -66,16 +66,16 @@ def test_noise_larger_than_what_ways_differ_by_does_not_decide() -> None:
     assert wins >= 90
 
 
-def test_a_way_that_loses_every_lap_has_no_more_turns() -> None:
+def test_a_candidate_that_loses_every_lap_has_no_more_turns() -> None:
     track = Track({"a": 2.0, "b": 1.0, "c": 1.0})
     assert set(track.run()) == {"b", "c"}
-    assert track.turns == {"a": LAPS + 1, "b": PATIENCE + 1, "c": PATIENCE + 1}
+    assert track.turns == {"a": MIN_LAPS + 1, "b": MAX_LAPS + 1, "c": MAX_LAPS + 1}
 
 
 def test_a_clear_race_is_over_after_few_laps() -> None:
     track = Track({"plain": 1.0, "laid_out": 2.0})
     assert set(track.run()) == {"plain"}
-    assert track.turns == {"plain": LAPS + 1, "laid_out": LAPS + 1}
+    assert track.turns == {"plain": MIN_LAPS + 1, "laid_out": MIN_LAPS + 1}
 
 
 @pytest.mark.parametrize("seconds", [1.0, 10.0, 25.0])
@@ -92,6 +92,6 @@ def test_a_race_that_was_too_short_to_know_is_won_by_the_default() -> None:
 
 
 def test_the_first_turn_of_all_counts_for_nothing() -> None:
-    """A way's first call lays out, compiles and fetches what later calls find ready."""
+    """A candidate's first call allocates, compiles and fetches what later calls reuse."""
     track = Track({"plain": 1.0, "laid_out": 0.9}, cold={"laid_out": 50.0})
     assert race.winner(track.run(), default="none") == "laid_out"

@@ -10,7 +10,7 @@ from jobs.errors import ModelFailure
 from jobs.kinds import ClassifyOptions
 from tests.support.tiny_models import tiny_classifier
 from workers.inference import model_loader
-from workers.inference.batching.tokenization import BYTES_PER_SLICE, Reader, slices
+from workers.inference.batching.tokenization import BYTES_PER_SLICE, WindowTokenizer, slices
 
 
 @given(st.lists(st.text(max_size=50), max_size=50), st.integers(1, 20))
@@ -33,11 +33,11 @@ def test_a_slice_is_full_before_its_last_text(texts: list[str], budget: int) -> 
 def test_a_window_that_holds_no_text_is_refused(tmp_path: Path) -> None:
     tokenizer = model_loader.tokenizer(tiny_classifier(tmp_path / "model"))
     with pytest.raises(ModelFailure):
-        Reader(tokenizer, max_tokens=2, options=ClassifyOptions())
+        WindowTokenizer(tokenizer, max_tokens=2, options=ClassifyOptions())
 
 
 def test_without_any_limit_a_window_has_512_tokens(tmp_path: Path) -> None:
     tokenizer = model_loader.tokenizer(tiny_classifier(tmp_path / "model"))
-    reader = Reader(tokenizer, max_tokens=None, options=ClassifyOptions())
-    [reading] = reader.read(["the team " * 1_000])
-    assert (reading.tokens, reading.truncated) == (512, True)
+    window_tokenizer = WindowTokenizer(tokenizer, max_tokens=None, options=ClassifyOptions())
+    [tokenized] = window_tokenizer.tokenize(["the team " * 1_000])
+    assert (tokenized.tokens, tokenized.truncated) == (512, True)

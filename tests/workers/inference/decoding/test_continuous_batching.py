@@ -1,4 +1,4 @@
-"""Rows that leave and join a causal model's batch while it is written."""
+"""Continuous batching: rows leave and join a causal model's batch during generation."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from jobs.kinds import GenerateOptions
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_generator
-from tests.workers.inference.building import no_beat, some_texts
+from tests.workers.inference.builders import no_beat, some_texts
 from workers.inference import engine
-from workers.inference.batching.tokenization import Coupled
+from workers.inference.batching.tokenization import PairedText
 from workers.inference.decoding import continuous_batching
-from workers.inference.decoding.decoder import Group, Stepper
+from workers.inference.decoding.decoder import Decoder
+from workers.inference.decoding.decoding_batch import DecodingBatch
 from workers.inference.decoding.text_generation import BUDGETS
 
 STEPS = 24
 BUDGET = 40
 
-STEP = Stepper.step
+STEP = Decoder.step
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +49,34 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Run(NamedTuple):
-    """Rows that went through the model together."""
+    """One call of ``Decoder.step``."""
 
     rows: int
-    longest: int  # tokens that the longest may come to have
-    written: frozenset[int]  # tokens that they had written before
+    longest: int  # tokens that the longest may have at its end
+    new_tokens: frozenset[int]  # tokens that the rows had generated before
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    found: list[Run] = []
+    runs: list[Run] = []
 
-    def step(stepper: Stepper, group: Group, **given: Any) -> None:
-        longest = max(line.prompt.length for line in group.lines)
-        written = frozenset(len(line.new) for line in group.lines)
-        found.append(Run(len(group.lines), longest, written))
-        STEP(stepper, group, **given)
+    def step(decoder: Decoder, batch: DecodingBatch, **kwargs: Any) -> None:
+        longest = max(each.prompt.max_length for each in batch.sequences)
+        new_tokens = frozenset(len(each.new_tokens) for each in batch.sequences)
+        runs.append(Run(len(batch.sequences), longest, new_tokens))
+        STEP(decoder, batch, **kwargs)
 
-    monkeypatch.setattr(Stepper, "step", step)
-    return found
+    monkeypatch.setattr(Decoder, "step", step)
+    return runs
 
 
 def answered(folder: Path, texts: dict[int, Any], **options: Any) -> dict[int, Any]:
     settings = Settings(worker_threads=1, batch_tokens=BUDGET)
-    asked = GenerateOptions(**{"max_new_tokens": STEPS, **options})
-    with pytest.MonkeyPatch.context() as plain:  # what loading tries is not what is looked at
-        plain.setattr(Stepper, "step", STEP)
-        found = engine.load(folder, asked, settings=settings)
-    return dict(found.answer(texts, beat=no_beat))
+    generate = GenerateOptions(**{"max_new_tokens": STEPS, **options})
+    with pytest.MonkeyPatch.context() as plain:  # the probe at load is not recorded
+        plain.setattr(Decoder, "step", STEP)
+        model = engine.load(folder, generate, settings=settings)
+    return dict(model.answer(texts, beat=no_beat))
 
 
 def some(count: int) -> dict[int, str]:
@@ -99,7 +100,7 @@ def test_when_rows_leave_and_join_changes_no_text(
     assert answered(folder, texts, **options) == alone
 
 
-def test_what_is_under_way_stays_within_the_budget(llama: Path, runs: list[Run]) -> None:
+def test_running_rows_stay_within_the_budget(llama: Path, runs: list[Run]) -> None:
     assert len(answered(llama, some(40))) == 40
     assert max(run.rows for run in runs) > 1
     assert all(run.rows * run.longest <= BUDGETS * BUDGET for run in runs if run.rows > 1)
@@ -108,15 +109,17 @@ def test_what_is_under_way_stays_within_the_budget(llama: Path, runs: list[Run])
 def test_rows_leave_when_they_have_ended_and_others_join(llama: Path, runs: list[Run]) -> None:
     found = answered(llama, some(40))
     assert {answer.finish_reason for answer in found.values()} == {"stop", "length"}
-    assert any(len(run.written) > 1 for run in runs)  # some began later
-    pairs = itertools.pairwise(run for run in runs if run.written != {0})
+    assert any(len(run.new_tokens) > 1 for run in runs)  # some began later
+    pairs = itertools.pairwise(run for run in runs if run.new_tokens != {0})
     assert any(after.rows < before.rows for before, after in pairs)
 
 
-def test_rows_with_lengths_of_their_own_are_written_together(llama: Path, runs: list[Run]) -> None:
+def test_rows_with_lengths_of_their_own_share_a_batch(llama: Path, runs: list[Run]) -> None:
     texts = some(30)
     steps = {row: 1 + row % STEPS for row in texts}
-    own = {row: Coupled(text, f'{{"max_new_tokens": {steps[row]}}}') for row, text in texts.items()}
+    own = {
+        row: PairedText(text, f'{{"max_new_tokens": {steps[row]}}}') for row, text in texts.items()
+    }
     found = answered(llama, own)
     assert max(run.rows for run in runs) > 3
     for row, text in texts.items():
@@ -124,18 +127,18 @@ def test_rows_with_lengths_of_their_own_are_written_together(llama: Path, runs: 
 
 
 def small(monkeypatch: pytest.MonkeyPatch, *, rows: int, at: int) -> None:
-    """A device on which more rows at once run out of memory, at this token of a run."""
+    """A device that runs out of memory with more rows in a batch, at this token of a step."""
 
-    def step(stepper: Stepper, group: Group, **given: Any) -> None:
+    def step(decoder: Decoder, batch: DecodingBatch, **kwargs: Any) -> None:
         tokens = iter(range(STEPS))
 
         def beat() -> None:
-            if next(tokens) == at and len(group.lines) > rows:
+            if next(tokens) == at and len(batch.sequences) > rows:
                 raise torch.OutOfMemoryError("out of memory")
 
-        STEP(stepper, group, **{**given, "beat": beat})
+        STEP(decoder, batch, **{**kwargs, "beat": beat})
 
-    monkeypatch.setattr(Stepper, "step", step)
+    monkeypatch.setattr(Decoder, "step", step)
 
 
 @pytest.mark.parametrize("at", [0, 3])
@@ -155,8 +158,8 @@ def test_a_prompt_that_does_not_fit_alone_is_an_error_of_its_row(
     assert [found[row].code for row in range(5)] == 5 * [RowCode.OUT_OF_MEMORY]
 
 
-def test_a_special_token_may_be_a_stop_text(llama: Path) -> None:
-    """It is none of what is said."""
+def test_a_special_token_may_be_a_stop_sequence(llama: Path) -> None:
+    """It is not in the output."""
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModelForCausalLM
     tokenizer, model = tokenizers.from_pretrained(llama), models.from_pretrained(llama).eval()
@@ -174,8 +177,8 @@ def test_a_special_token_may_be_a_stop_text(llama: Path) -> None:
     assert stopped
 
 
-def test_a_stop_text_that_begins_in_the_prompt_is_none(llama: Path) -> None:
-    """It must be written to its end."""
+def test_a_stop_sequence_that_begins_in_the_prompt_does_not_stop(llama: Path) -> None:
+    """All of it must be generated."""
     texts = some(25)
     plain = answered(llama, texts)
     row = next(row for row, answer in plain.items() if len(answer.output) > 4)
@@ -203,11 +206,11 @@ def test_a_models_own_settings_hold_for_each_row_from_its_prompt_on(
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     found = answered(folder, texts)
-    assert any(len(run.written) > 1 for run in runs) is pauses
+    assert any(len(run.new_tokens) > 1 for run in runs) is pauses
     assert found == {row: answered(folder, {row: text})[row] for row, text in texts.items()}
 
 
-def test_a_models_own_stop_texts_end_the_output(tmp_path: Path) -> None:
+def test_a_models_own_stop_sequences_end_the_output(tmp_path: Path) -> None:
     folder, texts = tiny_generator(tmp_path / "model"), some(25)
     plain = answered(folder, texts)
     stop = next(answer.output[3] for answer in plain.values() if len(answer.output) > 6)
@@ -253,7 +256,7 @@ OTHERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_model_writes_each_row_as_alone(kind: str, tmp_path: Path) -> None:
+def test_a_model_generates_for_each_row_as_alone(kind: str, tmp_path: Path) -> None:
     folder, texts = tiny_generator(tmp_path / "model"), some(25)
     build, config, shape = OTHERS[kind]
     tokens = {"vocab_size": 263, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
@@ -267,24 +270,24 @@ def test_a_model_writes_each_row_as_alone(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["keep", "join"])
-def test_memory_that_runs_out_between_two_runs_costs_no_row(
+def test_memory_that_runs_out_between_two_steps_costs_no_row(
     llama: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answered(llama, some(30))
     times = iter(range(10_000))
-    real = getattr(Group, moment)
+    real = getattr(DecodingBatch, moment)
 
-    def scarce(group: Group, given: Any) -> None:
+    def scarce(batch: DecodingBatch, argument: Any) -> None:
         if next(times) == 1:
             raise torch.OutOfMemoryError("out of memory")
-        real(group, given)
+        real(batch, argument)
 
-    monkeypatch.setattr(Group, moment, scarce)
+    monkeypatch.setattr(DecodingBatch, moment, scarce)
     assert answered(llama, some(30)) == expected
     assert next(times) > 2
 
 
 @pytest.mark.parametrize("stop", ["\ufffd", "a\ufffd"])
-def test_bytes_of_no_text_are_no_stop_text(stop: str) -> None:
+def test_bytes_of_no_text_are_no_stop_sequence(stop: str) -> None:
     with pytest.raises(ValidationError, match=r"U\+FFFD"):
         GenerateOptions(stop=(stop,))

@@ -1,4 +1,4 @@
-"""Which token comes next, against the warpers of transformers."""
+"""Sampling of the next token, against the logits warpers of transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from workers.inference.decoding.sampling import HEAD, NOISE, Choosing, Sampling, Span, draw, gumbel
+from workers.inference.decoding.sampling import (
+    HEAD,
+    NOISE,
+    Sampling,
+    StepRange,
+    TokenChoiceProcessor,
+    draw,
+    gumbel,
+)
 
 VOCABULARY = 12
 Line = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -24,7 +32,7 @@ def sampling(**given: float) -> Sampling:
 
 
 def warped(scores: torch.Tensor, how: Sampling) -> torch.Tensor:
-    """Scores as transformers makes them; of tokens that may not be sampled, minus infinity."""
+    """Scores after the warpers; minus infinity for tokens that may not be sampled."""
     scores = TemperatureLogitsWarper(how.temperature)(NO_IDS, scores)
     if how.top_k:
         scores = TopKLogitsWarper(how.top_k)(NO_IDS, scores)
@@ -34,7 +42,7 @@ def warped(scores: torch.Tensor, how: Sampling) -> torch.Tensor:
 
 
 lines = arrays.arrays(np.float32, (3, VOCABULARY), elements=st.floats(-8, 8, width=32), unique=True)
-manners = st.builds(
+settings_of_rows = st.builds(
     Sampling,
     temperature=st.sampled_from([0.3, 1.0, 2.0]),
     top_p=st.sampled_from([0.5, 0.9, 1.0]),
@@ -44,9 +52,9 @@ manners = st.builds(
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3)
 
 
-@given(line=lines, how=manners, drawn=seeds)
+@given(line=lines, how=settings_of_rows, drawn=seeds)
 @settings(max_examples=300)
-def test_a_choice_without_doubt_is_the_largest_sum_of_what_transformers_keeps(
+def test_a_choice_without_doubt_is_the_largest_sum_that_transformers_keeps(
     line: Line, how: Sampling, drawn: list[int]
 ) -> None:
     scores = torch.from_numpy(line)
@@ -61,7 +69,7 @@ near = arrays.arrays(np.float32, (3, VOCABULARY), elements=steps)
 moves = arrays.arrays(np.float32, (3, VOCABULARY), elements=st.floats(-0.5, 0.5, width=32))
 
 
-@given(line=near, how=manners, noise=near, move=moves, offset=st.sampled_from([0.0, 40.0]))
+@given(line=near, how=settings_of_rows, noise=near, move=moves, offset=st.sampled_from([0.0, 40.0]))
 @settings(max_examples=500)
 def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
     line: Line, how: Sampling, noise: Line, move: Line, offset: float
@@ -93,12 +101,12 @@ def test_at_a_low_temperature_small_movements_shift_a_nucleus() -> None:
     assert doubt.tolist() == [True]
 
 
-def test_noise_is_finite_where_a_drawn_number_would_be_rounded_to_one() -> None:
+def test_noise_is_finite_where_a_sample_would_be_rounded_to_one() -> None:
     assert gumbel([6], like=torch.empty(1, 2_000_000)).isfinite().all()
 
 
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.7}])
-def test_tokens_come_as_often_as_transformers_gives_them_chances(how: dict[str, float]) -> None:
+def test_tokens_are_as_frequent_as_their_probability_in_transformers(how: dict[str, float]) -> None:
     scores = torch.randn((1, VOCABULARY), generator=torch.Generator().manual_seed(0))
     many, count = sampling(**how), 20_000
     drawn = torch.cat([gumbel([seed], like=scores) for seed in many.seeds(3, steps=count)])
@@ -148,24 +156,28 @@ def test_most_choices_are_without_doubt() -> None:
 
 
 def test_without_sampling_a_near_tie_is_in_doubt() -> None:
-    choosing = Choosing([Span(0, None, first=0, end=4), Span(1, None, first=0, end=4)])
+    choice = TokenChoiceProcessor(
+        [StepRange(0, None, first=0, end=4), StepRange(1, None, first=0, end=4)]
+    )
     scores = torch.tensor([[1.0, 3.0, 3.0 + 1e-5], [1.0, 3.0, 3.1]])
-    assert choosing(NO_IDS, scores) is scores
-    assert choosing.doubts().tolist() == [[True], [False]]
+    assert choice(NO_IDS, scores) is scores
+    assert choice.doubts().tolist() == [[True], [False]]
 
 
-def test_scores_that_are_no_numbers_are_noticed() -> None:
-    choosing = Choosing([Span(0, None, first=0, end=4), Span(1, None, first=0, end=4)])
-    choosing(NO_IDS, torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
-    assert choosing.broken().tolist() == [[True], [False]]
+def test_scores_that_are_nan_are_noticed() -> None:
+    choice = TokenChoiceProcessor(
+        [StepRange(0, None, first=0, end=4), StepRange(1, None, first=0, end=4)]
+    )
+    choice(NO_IDS, torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
+    assert choice.not_finite().tolist() == [[True], [False]]
 
 
 def test_rows_that_sample_differently_choose_as_each_would_alone() -> None:
     hot, cool = sampling(temperature=2.0, seed=3), sampling(temperature=0.5, top_k=4)
     how = [(4, None), (5, hot), (6, cool), (7, hot), (8, sampling(temperature=2.0, seed=9))]
-    rows = [Span(row, each, first=0, end=6) for row, each in how]
+    rows = [StepRange(row, each, first=0, end=6) for row, each in how]
     steps = torch.randn((6, len(rows), VOCABULARY), generator=torch.Generator().manual_seed(0))
-    together, alone = Choosing(rows), [Choosing([row]) for row in rows]
+    together, alone = TokenChoiceProcessor(rows), [TokenChoiceProcessor([row]) for row in rows]
     for scores in steps:
         chosen = together(NO_IDS, scores).argmax(dim=1)
         each = [one(NO_IDS, scores[place : place + 1]) for place, one in enumerate(alone)]

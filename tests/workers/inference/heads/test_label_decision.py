@@ -7,9 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from workers.inference.heads.label_decision import Activation, Floats, Rule, Verdicts, judge
+from workers.inference.heads.label_decision import (
+    Activation,
+    Floats,
+    LabelDecisions,
+    LabelRule,
+    decide,
+)
 
-SINGLE = Rule(
+SINGLE = LabelRule(
     activation=Activation.SOFTMAX,
     multi_label=False,
     all_scores=False,
@@ -20,13 +26,13 @@ SINGLE = Rule(
 MULTI = replace(SINGLE, activation=Activation.SIGMOID, multi_label=True)
 
 
-def decided(*rows: list[float], rule: Rule = SINGLE) -> Verdicts:
-    """Verdicts on rows of one window each."""
-    return judge(np.array(rows), starts=range(len(rows)), rule=rule)
+def decided(*rows: list[float], rule: LabelRule = SINGLE) -> LabelDecisions:
+    """Decisions for rows of one window each."""
+    return decide(np.array(rows), starts=range(len(rows)), rule=rule)
 
 
-def shown(verdicts: Verdicts, row: int = 0) -> list[int]:
-    return [int(label) for label in verdicts.order[row, : verdicts.shown[row]]]
+def shown(decisions: LabelDecisions, row: int = 0) -> list[int]:
+    return [int(label) for label in decisions.order[row, : decisions.shown[row]]]
 
 
 def test_the_best_label_is_the_largest_logit() -> None:
@@ -54,21 +60,21 @@ def test_all_scores_show_every_label_even_under_the_threshold() -> None:
 
 def test_cosines_are_the_scores() -> None:
     rule = replace(SINGLE, activation=Activation.COSINE)
-    verdicts = decided([0.25, -0.5, 0.5], rule=rule)
-    assert (shown(verdicts), verdicts.scores[0].tolist()) == ([2], [0.25, -0.5, 0.5])
+    decisions = decided([0.25, -0.5, 0.5], rule=rule)
+    assert (shown(decisions), decisions.scores[0].tolist()) == ([2], [0.25, -0.5, 0.5])
 
 
 def test_windows_of_a_row_are_averaged_as_probabilities() -> None:
-    raw = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
-    verdicts = judge(raw, starts=[0, 1, 2], rule=SINGLE)
-    assert verdicts.scores[2] == pytest.approx([0.5, 0.5])
+    logits = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    decisions = decide(logits, starts=[0, 1, 2], rule=SINGLE)
+    assert decisions.scores[2] == pytest.approx([0.5, 0.5])
 
 
 def test_a_near_tie_is_not_settled_and_a_clear_answer_is() -> None:
     assert decided([1.0, 1.0005], [1.0, 1.1]).settled.tolist() == [False, True]
 
 
-def test_noise_grows_with_the_numbers() -> None:
+def test_noise_grows_with_the_logits() -> None:
     assert decided([50.0, 50.03], [1.0, 1.03]).settled.tolist() == [False, True]
 
 
@@ -86,26 +92,26 @@ def test_labels_that_are_equal_to_the_last_places_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(("apart", "best"), [(2**-22, 0), (1.28e-6, 1)])
-def test_what_float32_tells_apart_is_decided_and_only_the_last_places_are_not(
+def test_what_float32_distinguishes_is_decided_and_only_the_last_places_are_not(
     apart: float, best: int
 ) -> None:
     rule = replace(SINGLE, activation=Activation.COSINE, noise=1e-4)
     assert shown(decided([0.5, 0.5 + apart], rule=rule)) == [best]
 
 
-def test_a_number_that_is_not_finite_spoils_its_own_row_only() -> None:
-    verdicts = decided([1.0, float("nan")], [1.0, 2.0], [float("inf"), 0.0])
-    assert verdicts.finite.tolist() == [False, True, False]
-    assert verdicts.settled.tolist() == [False, True, False]
+def test_a_logit_that_is_not_finite_spoils_its_own_row_only() -> None:
+    decisions = decided([1.0, float("nan")], [1.0, 2.0], [float("inf"), 0.0])
+    assert decisions.finite.tolist() == [False, True, False]
+    assert decisions.settled.tolist() == [False, True, False]
 
 
 def test_saturated_scores_still_have_an_order() -> None:
-    verdicts = decided([30.0, 33.0, -700.0], rule=replace(MULTI, all_scores=True))
-    assert shown(verdicts) == [1, 0, 2]
+    decisions = decided([30.0, 33.0, -700.0], rule=replace(MULTI, all_scores=True))
+    assert shown(decisions) == [1, 0, 2]
 
 
 RULES = st.builds(
-    Rule,
+    LabelRule,
     activation=st.sampled_from(Activation),
     multi_label=st.booleans(),
     all_scores=st.booleans(),
@@ -118,11 +124,11 @@ LOGITS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
 
 @given(RULES, st.lists(LOGITS, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
 def test_noise_never_changes_a_settled_answer(
-    rule: Rule, windows: list[list[float]], seed: int
+    rule: LabelRule, windows: list[list[float]], seed: int
 ) -> None:
     assume(not (rule.multi_label and rule.activation is Activation.SOFTMAX))
-    raw: Floats = np.array(windows)
-    shaken = raw + np.random.default_rng(seed).uniform(-1, 1, raw.shape) * rule.noise / 5
-    before = judge(raw, starts=[0], rule=rule)
-    after = judge(shaken, starts=[0], rule=rule)
+    logits: Floats = np.array(windows)
+    shaken = logits + np.random.default_rng(seed).uniform(-1, 1, logits.shape) * rule.noise / 5
+    before = decide(logits, starts=[0], rule=rule)
+    after = decide(shaken, starts=[0], rule=rule)
     assert not before.settled[0] or shown(before) == shown(after)

@@ -1,4 +1,4 @@
-"""Label texts that the model cannot tell apart are refused, whatever makes them the same."""
+"""Label texts that the model cannot distinguish are refused, whatever makes them the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.kinds import PipelineOptions
 from jobs.settings import Settings
 from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from tests.workers.inference.building import loaded, predictions
+from tests.workers.inference.builders import loaded, predictions
 from workers.inference import engine
 from workers.inference.heads import label_texts
 
@@ -60,7 +60,7 @@ def test_labels_of_the_same_tokens_are_refused_and_both_are_named(
         assert "become the same tokens" in message
 
 
-def test_what_the_labels_become_and_how_many_are_alike_is_told(encoder: Path) -> None:
+def test_the_message_names_the_tokens_and_how_many_labels_are_alike(encoder: Path) -> None:
     message = refusal(encoder, *CHINESE, "the team", "The team")
     assert (
         "'体育' and '财经' apart: they become the same tokens, [CLS] [UNK] [UNK] [SEP]" in message
@@ -86,23 +86,23 @@ def test_labels_cut_to_the_same_beginning_are_refused(encoder: Path) -> None:
 def test_labels_of_the_same_embedding_are_refused(tmp_path: Path) -> None:
     folder = tiny_encoder(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    weights["embeddings.word_embeddings.weight"].zero_()  # it reads lengths and nothing else
+    weights["embeddings.word_embeddings.weight"].zero_()  # outputs depend on lengths only
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     message = refusal(folder, "the team", "of the phone", "a phone")
     assert "'the team' and 'a phone' apart: they have the same embedding" in message
 
 
-def test_labels_that_differ_by_a_full_stop_are_told_apart(encoder: Path) -> None:
+def test_labels_that_differ_by_a_full_stop_are_distinguished(encoder: Path) -> None:
     labels = ("the team won the match", "the team won the match.")
     assert [each.labels[0] for each in predictions(encoder, labels, labels=labels)] == [*labels]
 
 
-def test_points_are_the_same_within_the_tie_and_not_beyond() -> None:
-    points = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1e-6], [0.0, 1.0]]))
+def test_embeddings_are_the_same_within_the_tie_and_not_beyond() -> None:
+    vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1e-6], [0.0, 1.0]]))
     with pytest.raises(ModelFailure, match="'a' and 'b' apart"):
-        label_texts.check_points(("a", "b", "c"), points, tie=2e-6)
-    label_texts.check_points(("a", "b", "c"), points, tie=0.5e-6)
+        label_texts.check_embeddings(("a", "b", "c"), vectors, tie=2e-6)
+    label_texts.check_embeddings(("a", "b", "c"), vectors, tie=0.5e-6)
 
 
-def test_points_that_are_not_finite_are_not_called_the_same() -> None:
-    label_texts.check_points(("a", "b"), torch.full((2, 3), float("nan")), tie=1e-6)
+def test_embeddings_that_are_not_finite_are_not_called_the_same() -> None:
+    label_texts.check_embeddings(("a", "b"), torch.full((2, 3), float("nan")), tie=1e-6)

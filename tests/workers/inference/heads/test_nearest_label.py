@@ -9,7 +9,7 @@ import torch
 
 from jobs.errors import ModelFailure
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
-from tests.workers.inference.building import loaded, predictions, some_texts
+from tests.workers.inference.builders import loaded, predictions, some_texts
 from workers.inference.heads.pooling import pool
 
 SUBJECTS = ("sports", "cooking", "astronomy", "money and banks")
@@ -48,12 +48,12 @@ def test_pooling_leaves_padding_out(pooling: str, expected: list[list[float]]) -
 def test_a_label_is_nearest_to_its_own_text(tmp_path: Path, pooling: str) -> None:
     folder = tiny_encoder(tmp_path / "model", pooling=pooling)
     labels = tuple(some_texts(6, longest=5))
-    for label, found in zip(labels, predictions(folder, labels, labels=labels), strict=True):
-        assert found.labels == (label,)
-        assert found.scores[0] == pytest.approx(1, abs=1e-5)
+    for label, prediction in zip(labels, predictions(folder, labels, labels=labels), strict=True):
+        assert prediction.labels == (label,)
+        assert prediction.scores[0] == pytest.approx(1, abs=1e-5)
 
 
-def test_the_models_own_files_say_how_to_pool(tmp_path: Path) -> None:
+def test_the_pooling_is_that_of_the_models_files(tmp_path: Path) -> None:
     texts = some_texts(20)
     scores = {
         pooling: [
@@ -82,9 +82,9 @@ def test_multi_label_gives_every_label_whose_cosine_reaches_the_threshold(tmp_pa
     every = predictions(folder, texts, labels=labels, all_scores=True)
     threshold = sorted(score for each in every for score in each.scores)[90]
     found = predictions(folder, texts, labels=labels, multi_label=True, threshold=threshold)
-    for one, some in zip(every, found, strict=True):
-        assert len(some.labels) == sum(score >= threshold for score in one.scores)
-    assert len({len(some.labels) for some in found}) > 1
+    for whole, shown in zip(every, found, strict=True):
+        assert len(shown.labels) == sum(score >= threshold for score in whole.scores)
+    assert len({len(shown.labels) for shown in found}) > 1
 
 
 def test_a_long_text_by_strides_has_the_mean_of_its_windows_cosines(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_long_text_by_strides_has_the_mean_of_its_windows_cosines(tmp_path: Pa
     assert dict(zip(whole.labels, whole.scores, strict=True)) == pytest.approx(means, abs=1e-5)
 
 
-def test_a_step_of_the_model_that_is_not_followed_is_refused(tmp_path: Path) -> None:
+def test_a_module_of_the_model_that_is_not_supported_is_refused(tmp_path: Path) -> None:
     folder = tiny_encoder(tmp_path / "model")
     modules = [
         {"type": f"sentence_transformers.models.{name}"} for name in ("Transformer", "Dense")

@@ -1,4 +1,4 @@
-"""Zero-shot labels against the pipeline of transformers, with real models of two layers."""
+"""Zero-shot labels by NLI against the pipeline of transformers, with real models of two layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from jobs.errors import ModelFailure
 from jobs.kinds import ClassifyOptions
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier, tiny_encoder
-from tests.workers.inference.building import answers, loaded, no_beat, predictions, some_texts
+from tests.workers.inference.builders import answers, loaded, no_beat, predictions, some_texts
 from workers.inference.tasks.classifier import Classifier, Prediction
 
 OUTPUTS = ("contradiction", "neutral", "entailment")
@@ -29,8 +29,10 @@ def zero_shot(folder: Path, **options: Any) -> Classifier:
     return loaded(folder, labels=LABELS, hypothesis=HYPOTHESIS, **options)
 
 
-def piped(folder: Path, texts: list[str], *, multi_label: bool = False) -> list[dict[str, float]]:
-    """Each label's score as transformers has it, one text at a time."""
+def pipeline_scores(
+    folder: Path, texts: list[str], *, multi_label: bool = False
+) -> list[dict[str, float]]:
+    """Each label's score by the pipeline of transformers, one text at a time."""
     make: Any = pipeline
     auto: Any = AutoModelForSequenceClassification
     tokenizers: Any = AutoTokenizer
@@ -40,8 +42,8 @@ def piped(folder: Path, texts: list[str], *, multi_label: bool = False) -> list[
         tokenizer=tokenizers.from_pretrained(folder),
         device="cpu",
     )
-    given = {"candidate_labels": list(LABELS), "hypothesis_template": HYPOTHESIS}
-    found = [pipe(text, multi_label=multi_label, **given) for text in texts]
+    labels = {"candidate_labels": list(LABELS), "hypothesis_template": HYPOTHESIS}
+    found = [pipe(text, multi_label=multi_label, **labels) for text in texts]
     return [dict(zip(each["labels"], each["scores"], strict=True)) for each in found]
 
 
@@ -57,7 +59,7 @@ def test_labels_and_scores_are_those_of_the_pipeline(
         texts, beat=no_beat
     )
     for prediction, expected in zip(
-        found, piped(folder, texts, multi_label=multi_label), strict=True
+        found, pipeline_scores(folder, texts, multi_label=multi_label), strict=True
     ):
         assert isinstance(prediction, Prediction)
         scores = dict(zip(prediction.labels, prediction.scores, strict=True))
@@ -70,7 +72,9 @@ def test_with_any_number_of_labels_those_over_the_threshold_hold(folder: Path) -
     found = predictions(
         folder, texts, labels=LABELS, hypothesis=HYPOTHESIS, multi_label=True, threshold=0.6
     )
-    for prediction, scores in zip(found, piped(folder, texts, multi_label=True), strict=True):
+    for prediction, scores in zip(
+        found, pipeline_scores(folder, texts, multi_label=True), strict=True
+    ):
         assert set(prediction.labels) == {each for each in LABELS if scores[each] >= 0.6}
     assert len({len(prediction.labels) for prediction in found}) > 1
 
@@ -120,7 +124,7 @@ def test_a_model_without_a_head_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"hypothesis": "about {}"}, "needs labels"),
         ({"hypothesis": "about it", "labels": ("a", "b")}, "{} once"),
@@ -128,6 +132,6 @@ def test_a_model_without_a_head_is_refused(tmp_path: Path) -> None:
         ({"hypothesis": "{}", "labels": ("a", "b"), "long_texts": "stride"}, "stride"),
     ],
 )
-def test_a_hypothesis_that_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_hypothesis_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ClassifyOptions(**options)

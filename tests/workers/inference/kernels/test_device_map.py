@@ -1,4 +1,4 @@
-"""Models over several devices: here the CPU and the disk, which hooks move numbers between."""
+"""Models over several devices: here CPU and disk, between which hooks move weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jobs.settings import Settings
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import entity_finder
 from tests.support.tiny_writers import tiny_generator, tiny_translator
-from tests.workers.inference.building import assert_near, no_beat, some_texts
+from tests.workers.inference.builders import assert_near, no_beat, some_texts
 from workers.inference import engine
 from workers.inference.batching.forward import RowError
 from workers.inference.kernels import device_map
@@ -60,13 +60,16 @@ def test_no_device_is_given_more_than_its_room(llama: Any) -> None:
     places = device_map.device_map(llama, free=free)
     for device, room in free.items():
         parts = [name for name, place in places.items() if place == device]
-        assert sum(size(llama.get_submodule(name)) for name in parts) <= device_map.ROOM * room
+        assert (
+            sum(size(llama.get_submodule(name)) for name in parts)
+            <= device_map.WEIGHTS_SHARE * room
+        )
 
 
 def test_too_little_memory_on_all_devices_together_says_what_to_do(llama: Any) -> None:
     free = dict.fromkeys(range(2), size(llama) // 4)
     with pytest.raises(ModelFailure, match=r"2 accelerators .*NIGHTSHIFT_WORKER_DEVICES") as found:
-        device_map.placed(llama, device=torch.device("cuda", 0), free=free)
+        device_map.place(llama, device=torch.device("cuda", 0), free=free)
     assert found.value.code == "model_needs_devices"
 
 
@@ -74,7 +77,7 @@ def test_too_little_memory_on_all_devices_together_says_what_to_do(llama: Any) -
 def test_a_model_that_fits_or_has_one_device_is_not_spread(
     llama: Any, free: dict[int, int]
 ) -> None:
-    assert not device_map.is_spread(device_map.placed(llama, device=CPU, free=free))
+    assert not device_map.is_spread(device_map.place(llama, device=CPU, free=free))
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Options]] = {
@@ -92,23 +95,23 @@ def test_a_spread_model_answers_as_on_one_device(
 ) -> None:
     build, options = KINDS[kind]
     folder = build(tmp_path / "model")
-    alone = said(folder, options)
+    alone = columns_of(folder, options)
     spread: list[Any] = []
 
-    def placed(model: Any, **_: Any) -> Any:
+    def place(model: Any, **_: Any) -> Any:
         spread.append(halved(model, tmp_path / "disk"))
         return spread[-1]
 
-    monkeypatch.setattr(device_map, "placed", placed)
-    assert_near(said(folder, options), alone)
+    monkeypatch.setattr(device_map, "place", place)
+    assert_near(columns_of(folder, options), alone)
     assert all(map(device_map.is_spread, spread))
     assert spread
 
 
-def said(folder: Path, options: Options) -> list[dict[str, Any]]:
-    """What comes of some texts, numbers as such."""
-    found = engine.load(folder, options, settings=Settings(worker_threads=1))
-    answers = found.answer(dict(enumerate(some_texts(20, longest=8))), beat=no_beat)
+def columns_of(folder: Path, options: Options) -> list[dict[str, Any]]:
+    """The output columns of some texts, vectors and JSON parsed."""
+    model = engine.load(folder, options, settings=Settings(worker_threads=1))
+    answers = model.answer(dict(enumerate(some_texts(20, longest=8))), beat=no_beat)
     columns = []
     for _, answer in sorted(answers.items()):
         assert not isinstance(answer, RowError)
@@ -124,14 +127,14 @@ def halved(model: Any, folder: Path) -> Any:
     """Every second layer on disk, all else on the CPU."""
     names = [name for name, part in model.named_modules() if _is_layer(model, part)]
     places = dict.fromkeys(names, "cpu") | dict.fromkeys(names[1::2], "disk")
-    beside = {
+    others = {
         name: "cpu"
         for name, part in model.named_modules()
         if name
         and not any(name == each or each.startswith(f"{name}.") for each in names)
         and not any(name.startswith(f"{each}.") for each in names)
     }
-    return device_map.dispatched(model, places | beside, offload=str(folder))
+    return device_map.dispatch(model, places | others, offload=str(folder))
 
 
 def _is_layer(model: Any, part: Any) -> bool:

@@ -15,7 +15,7 @@ from jobs.errors import ModelFailure
 from jobs.results.schemas import RowCode
 from tests.support.tiny_models import Family, seeded_classifier, tiny_classifier, tiny_encoder
 from tests.workers.inference.batching.test_chunk_boundaries import nearly_tied
-from tests.workers.inference.building import loaded, no_beat, predictions, some_texts
+from tests.workers.inference.builders import loaded, no_beat, predictions, some_texts
 from workers.inference.batching.forward import RowError
 from workers.inference.kernels import quantization
 from workers.inference.kernels.int8_linear import Int8Linear
@@ -51,7 +51,7 @@ def test_scores_are_near_those_of_float32_and_not_the_same(family: Family, tmp_p
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_are_quantized_and_pooler_and_head_are_not(family: Family, tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", family=family)
-    model = loaded(folder, int8=True)._meter.family.model
+    model = loaded(folder, int8=True)._runner.head.model
     plain = {name for name, each in model.named_modules() if type(each) is nn.Linear}
     assert plain <= {
         "bert.pooler.dense",
@@ -65,7 +65,7 @@ def test_layers_are_quantized_and_pooler_and_head_are_not(family: Family, tmp_pa
 
 
 def test_the_same_model_is_quantized_to_the_same_integers(folder: Path) -> None:
-    first, second = (loaded(folder, int8=True)._meter.family.model for _ in range(2))
+    first, second = (loaded(folder, int8=True)._runner.head.model for _ in range(2))
     for one, other in zip(first.modules(), second.modules(), strict=True):
         if isinstance(one, Int8Linear):
             assert isinstance(other, Int8Linear)
@@ -76,7 +76,7 @@ def test_the_same_model_is_quantized_to_the_same_integers(folder: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_query_key_and_value_share_what_they_read(family: Family, tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", family=family)
-    model = loaded(folder, int8=True)._meter.family.model
+    model = loaded(folder, int8=True)._runner.head.model
     layers = [each for each in model.modules() if type(each) is Int8Linear]
     assert len({each.quantizer for each in layers}) == 4 * model.config.num_hidden_layers
 

@@ -1,4 +1,4 @@
-"""P6: an answer does not depend on its neighbours, whatever the model makes of padding."""
+"""Promise P6: an answer does not depend on its batch, whatever padding does to the model."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from jobs.kinds import ClassifyOptions, GenerateOptions
 from jobs.settings import Settings
 from tests.support.tiny_models import seeded_classifier
 from tests.support.tiny_words import END, PAD, VOCABULARY, word_texts, word_tokenizer
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from workers.inference import engine
-from workers.inference.batching.batcher import Fill
-from workers.inference.decoding.text_generation import Written
+from workers.inference.batching.batcher import BatchLayout
+from workers.inference.decoding.text_generation import GeneratedText
 from workers.inference.tasks.classifier import Classifier, Prediction
 from workers.inference.tasks.generator import Generator
 
@@ -62,22 +62,30 @@ HASHED: dict[str, Any] = {
 }
 
 STEPS = 5
-"""Tokens that are written."""
+"""Tokens that are generated."""
 
-SHARED: list[tuple[str, PreTrainedConfig, Fill]] = [
-    ("packed", BertConfig(**SHAPE), Fill.PACK),
-    ("a convolution", ConvBertConfig(**SHAPE, embedding_size=32, conv_kernel_size=5), Fill.LENGTH),
-    ("a Fourier transform", FNetConfig(**SHAPE), Fill.LENGTH),
-    ("a sparse attention", BigBirdConfig(**SHAPE, **SPARSE, type_vocab_size=2), Fill.LENGTH),
-    ("another padding id", GPT2Config(**GPT2, pad_token_id=0), Fill.PAD),
-    ("no padding id", GPT2Config(**GPT2), Fill.LENGTH),
-    ("hashes", ReformerConfig(**HASHED, hash_seed=None), Fill.ALONE),
+SHARED: list[tuple[str, PreTrainedConfig, BatchLayout]] = [
+    ("packed", BertConfig(**SHAPE), BatchLayout.PACKED),
+    (
+        "a convolution",
+        ConvBertConfig(**SHAPE, embedding_size=32, conv_kernel_size=5),
+        BatchLayout.EQUAL_LENGTH,
+    ),
+    ("a Fourier transform", FNetConfig(**SHAPE), BatchLayout.EQUAL_LENGTH),
+    (
+        "a sparse attention",
+        BigBirdConfig(**SHAPE, **SPARSE, type_vocab_size=2),
+        BatchLayout.EQUAL_LENGTH,
+    ),
+    ("another padding id", GPT2Config(**GPT2, pad_token_id=0), BatchLayout.PADDED),
+    ("no padding id", GPT2Config(**GPT2), BatchLayout.EQUAL_LENGTH),
+    ("hashes", ReformerConfig(**HASHED, hash_seed=None), BatchLayout.SINGLE),
 ]
 
 
-@pytest.mark.parametrize(("name", "config", "fill"), SHARED, ids=[each[0] for each in SHARED])
+@pytest.mark.parametrize(("name", "config", "layout"), SHARED, ids=[each[0] for each in SHARED])
 def test_labels_and_scores_are_those_of_each_text_alone(
-    tmp_path: Path, name: str, config: PreTrainedConfig, fill: Fill
+    tmp_path: Path, name: str, config: PreTrainedConfig, layout: BatchLayout
 ) -> None:
     folder = saved(tmp_path, config, frame=config.model_type != "gpt2")
     texts = [
@@ -88,23 +96,23 @@ def test_labels_and_scores_are_those_of_each_text_alone(
         "w5 <s> <s>",
     ]
     library = Library(folder, AutoModelForSequenceClassification)
-    right = {text: library.scores(text, seed=name == "hashes") for text in texts}
+    expected = {text: library.scores(text, seed=name == "hashes") for text in texts}
     classifier = loaded(folder)
-    assert classifier.sharing.fill is fill
+    assert classifier.sharing.layout is layout
     for some in (texts, texts[::-1], *([text] for text in texts)):
         for text, scores in zip(some, scored(classifier, some), strict=True):
-            assert scores == pytest.approx(right[text], abs=2e-5), text
+            assert scores == pytest.approx(expected[text], abs=2e-5), text
 
 
-def test_a_second_load_takes_the_verdict_of_the_first(tmp_path: Path) -> None:
+def test_a_second_load_uses_the_policy_of_the_first(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", ConvBertConfig(**SHAPE, embedding_size=32))
     settings = Settings(worker_threads=1, calibration_folder=str(tmp_path / "kept"))
-    assert loaded(folder, settings).sharing.fill is Fill.LENGTH
+    assert loaded(folder, settings).sharing.layout is BatchLayout.EQUAL_LENGTH
     (file,) = (path for path in (tmp_path / "kept").iterdir() if "sharing" in path.read_text())
     record = json.loads(file.read_text())
     record["verdicts"]["sharing"]["fill"] = "alone"
     file.write_text(json.dumps(record))
-    assert loaded(folder, settings).sharing.fill is Fill.ALONE
+    assert loaded(folder, settings).sharing.layout is BatchLayout.SINGLE
 
 
 @pytest.mark.parametrize(
@@ -143,12 +151,12 @@ def test_no_written_text_depends_on_what_fills_its_prompt_up(
         file.write_text(json.dumps(json.loads(file.read_text()) | own))
     texts = [*word_texts(12), "w1 <pad> <pad> w2", "<pad> w9"]
     library = Library(folder, LlamaForCausalLM)
-    right = {text: library.written(text) for text in texts}
+    expected = {text: library.generated(text) for text in texts}
     options = GenerateOptions(max_new_tokens=STEPS, chat=False)
-    found: Any = engine.load(folder, options, settings=Settings(worker_threads=1))
-    assert isinstance(found, Generator)
-    assert outputs(found, texts) == [right[text] for text in texts]
-    assert outputs(found, texts[:1]) == [right[texts[0]]]
+    model: Any = engine.load(folder, options, settings=Settings(worker_threads=1))
+    assert isinstance(model, Generator)
+    assert outputs(model, texts) == [expected[text] for text in texts]
+    assert outputs(model, texts[:1]) == [expected[texts[0]]]
 
 
 def saved(folder: Path, config: PreTrainedConfig, *, frame: bool = True) -> Path:
@@ -173,7 +181,7 @@ def scored(classifier: Classifier, texts: Sequence[str]) -> list[dict[str, float
 
 
 class Library:
-    """A model and its tokenizer as transformers has them, one text at a time."""
+    """Plain transformers: a model and its tokenizer, one text at a time."""
 
     def __init__(self, folder: Path, auto: Any) -> None:
         tokenizers: Any = AutoTokenizer
@@ -181,7 +189,7 @@ class Library:
         self._model = auto.from_pretrained(folder).eval()
 
     def scores(self, text: str, *, seed: bool) -> dict[str, float]:
-        """By label, of a model that computed nothing before."""
+        """By label, from a fresh copy of the model."""
         model = copy.deepcopy(self._model)
         if seed:
             torch.manual_seed(0)
@@ -189,8 +197,8 @@ class Library:
             scores = model(**self._inputs(text)).logits.softmax(dim=1)[0].tolist()
         return {model.config.id2label[place]: score for place, score in enumerate(scores)}
 
-    def written(self, text: str) -> str:
-        """What ``generate`` writes, with special tokens as they should be."""
+    def generated(self, text: str) -> str:
+        """The output of ``generate`` with the right special tokens."""
         inputs = self._inputs(text)
         options = {"do_sample": False, "pad_token_id": PAD, "eos_token_id": END}
         ids = self._model.generate(**inputs, max_new_tokens=STEPS, **options)
@@ -201,7 +209,7 @@ class Library:
         return dict(self._tokenizer(text, return_tensors="pt", return_token_type_ids=False))
 
 
-def outputs(found: Generator, texts: Sequence[str]) -> list[str]:
-    answers = found.answer(dict(enumerate(texts)), beat=no_beat)
-    assert all(isinstance(each, Written) for each in answers.values())
-    return [each.output for each in answers.values() if isinstance(each, Written)]
+def outputs(model: Generator, texts: Sequence[str]) -> list[str]:
+    answers = model.answer(dict(enumerate(texts)), beat=no_beat)
+    assert all(isinstance(each, GeneratedText) for each in answers.values())
+    return [each.output for each in answers.values() if isinstance(each, GeneratedText)]

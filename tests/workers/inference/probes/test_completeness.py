@@ -1,4 +1,4 @@
-"""A model that lacks tensors is refused where its answers depend on them, and only there."""
+"""A model that lacks tensors is refused where its outputs depend on them, and only there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def saved(folder: Path, build: str, configure: str, **shape: Any) -> Path:
 
 
 def without(folder: Path, *prefixes: str) -> Path:
-    """The folder, its weights without the tensors whose names begin so."""
+    """The folder, without the tensors whose names have one of these prefixes."""
     path = folder / "model.safetensors"
     weights = load_file(path)
     kept = {name: each for name, each in weights.items() if not name.startswith(prefixes)}

@@ -1,4 +1,4 @@
-"""What a model cannot do with a job's options fails at load, before the first row, with a code."""
+"""Preflight: what a model cannot do with a job's options fails at load, with a code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.kinds import ClassifyOptions, Text2TextOptions
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support import bad_models
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from workers.inference import engine
 from workers.inference.batching.forward import RowError
 
@@ -47,10 +47,10 @@ def test_a_special_token_without_an_embedding_harms_only_the_rows_that_spell_it_
     tokenizer.add_special_tokens({"pad_token": "<filling>"})
     tokenizer.save_pretrained(folder)
     rows = {0: "w1 w2 w3", 1: "w1 <filling> w2", 2: "w4"}
-    found = engine.load(folder, options, settings=ONE).answer(rows, beat=no_beat)
-    assert [row for row, each in found.items() if isinstance(each, RowError)] == [1]
-    assert found[1].code is RowCode.ROW_FAILED
-    assert "has 44 rows" in found[1].message
+    answers = engine.load(folder, options, settings=ONE).answer(rows, beat=no_beat)
+    assert [row for row, each in answers.items() if isinstance(each, RowError)] == [1]
+    assert answers[1].code is RowCode.ROW_FAILED
+    assert "has 44 rows" in answers[1].message
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_only_makes_generation_faster_changes_no_text(
     assert both[0] == both[1]
 
 
-def test_as_many_new_tokens_as_the_decoder_has_positions_are_written(tmp_path: Path) -> None:
+def test_as_many_new_tokens_as_the_decoder_has_positions_are_generated(tmp_path: Path) -> None:
     folder = bad_models.short_decoder(tmp_path / "model")
     options = Text2TextOptions(max_new_tokens=32)
     answer: Any = engine.load(folder, options, settings=ONE).answer({0: "w1 w2"}, beat=no_beat)[0]

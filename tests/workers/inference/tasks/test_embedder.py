@@ -25,8 +25,8 @@ from tests.support.tiny_models import (
     tiny_classifier,
     tiny_encoder,
 )
-from tests.workers.inference.building import no_beat, some_texts
-from tests.workers.inference.embedding import (
+from tests.workers.inference.builders import no_beat, some_texts
+from tests.workers.inference.embedders import (
     POOLED,
     Vector,
     answers,
@@ -46,14 +46,14 @@ FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta", "gpt2")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder whose files name a mean and no more."""
+    """An encoder whose files name mean pooling and nothing else."""
     return tiny_encoder(tmp_path_factory.mktemp("models") / "plain")
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    """An encoder whose files may be added to."""
-    return tiny_encoder(tmp_path / "told")
+def own_folder(tmp_path: Path) -> Path:
+    """An encoder of its own for each test, whose files may be changed."""
+    return tiny_encoder(tmp_path / "own")
 
 
 @pytest.mark.parametrize("pooling", POOLED)
@@ -67,11 +67,13 @@ def test_vectors_are_those_of_plain_transformers(
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken", "max"])
-def test_the_option_overrules_the_pooling_of_the_files(told: Path, pooling: str) -> None:
+def test_the_option_overrules_the_pooling_of_the_files(own_folder: Path, pooling: str) -> None:
     other = "max" if pooling == "mean" else "mean"
-    sentence_files(told, pooling=other)
+    sentence_files(own_folder, pooling=other)
     texts = some_texts(20)
-    assert_near(vectors(told, texts, pooling=pooling), plain(told, texts, pooling=pooling))
+    assert_near(
+        vectors(own_folder, texts, pooling=pooling), plain(own_folder, texts, pooling=pooling)
+    )
 
 
 def test_files_that_name_no_pooling_mean_the_mean(tmp_path: Path) -> None:
@@ -86,19 +88,21 @@ def test_a_classifier_lends_its_encoder(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [None, True, False])
-@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("in_files", [True, False])
 def test_vectors_have_length_one_as_the_option_says_or_else_the_files(
-    told: Path, *, option: bool | None, said: bool
+    own_folder: Path, *, option: bool | None, in_files: bool
 ) -> None:
-    sentence_files(told, modules=("Transformer", "Pooling", *(["Normalize"] if said else [])))
+    sentence_files(
+        own_folder, modules=("Transformer", "Pooling", *(["Normalize"] if in_files else []))
+    )
     texts = some_texts(20)
-    expected = plain(told, texts)
-    if said if option is None else option:
+    expected = plain(own_folder, texts)
+    if in_files if option is None else option:
         expected = [unit(each) for each in expected]
-    assert_near(vectors(told, texts, normalize=option), expected)
+    assert_near(vectors(own_folder, texts, normalize=option), expected)
 
 
-def test_dimensions_are_the_first_numbers_at_length_one_anew(folder: Path) -> None:
+def test_dimensions_are_the_first_ones_normalized_again(folder: Path) -> None:
     texts = some_texts(20)
     first = [each[:5] for each in plain(folder, texts)]
     assert_near(vectors(folder, texts, dimensions=5, normalize=False), first)
@@ -107,12 +111,12 @@ def test_dimensions_are_the_first_numbers_at_length_one_anew(folder: Path) -> No
     )
 
 
-def test_the_files_may_cut_vectors_and_the_option_overrules_them(told: Path) -> None:
-    sentence_files(told, truncate_dim=8)
+def test_the_files_may_cut_vectors_and_the_option_overrules_them(own_folder: Path) -> None:
+    sentence_files(own_folder, truncate_dim=8)
     texts = some_texts(5)
-    whole = plain(told, texts)
-    assert_near(vectors(told, texts), [each[:8] for each in whole])
-    assert_near(vectors(told, texts, dimensions=20), [each[:20] for each in whole])
+    whole = plain(own_folder, texts)
+    assert_near(vectors(own_folder, texts), [each[:8] for each in whole])
+    assert_near(vectors(own_folder, texts, dimensions=20), [each[:20] for each in whole])
 
 
 def test_a_prompt_stands_before_every_text(folder: Path) -> None:
@@ -123,27 +127,29 @@ def test_a_prompt_stands_before_every_text(folder: Path) -> None:
 
 @pytest.mark.parametrize(("option", "prompt"), [(None, "find: "), ("", ""), ("light ", "light ")])
 def test_a_prompt_that_the_files_name_is_used_unless_the_option_names_another(
-    told: Path, option: str | None, prompt: str
+    own_folder: Path, option: str | None, prompt: str
 ) -> None:
-    sentence_files(told, default_prompt_name="query", prompts={"query": "find: ", "document": "x"})
+    sentence_files(
+        own_folder, default_prompt_name="query", prompts={"query": "find: ", "document": "x"}
+    )
     texts = some_texts(20)
-    expected = plain(told, [prompt + text for text in texts])
-    assert_near(vectors(told, texts, prompt=option), expected)
+    expected = plain(own_folder, [prompt + text for text in texts])
+    assert_near(vectors(own_folder, texts, prompt=option), expected)
 
 
-def test_prompts_of_which_none_is_the_default_are_not_used(told: Path) -> None:
-    sentence_files(told, default_prompt_name=None, prompts={"query": "find: "})
+def test_prompts_of_which_none_is_the_default_are_not_used(own_folder: Path) -> None:
+    sentence_files(own_folder, default_prompt_name=None, prompts={"query": "find: "})
     texts = some_texts(5)
-    assert_near(vectors(told, texts), plain(told, texts))
+    assert_near(vectors(own_folder, texts), plain(own_folder, texts))
 
 
-def test_a_model_that_would_not_pool_a_prompt_works_without_one(told: Path) -> None:
-    sentence_files(told, include_prompt=False)
+def test_a_model_that_would_not_pool_a_prompt_works_without_one(own_folder: Path) -> None:
+    sentence_files(own_folder, include_prompt=False)
     texts = some_texts(5)
-    assert_near(vectors(told, texts), plain(told, texts))
+    assert_near(vectors(own_folder, texts), plain(own_folder, texts))
 
 
-def test_texts_are_put_into_lower_case_where_the_files_say_so(tmp_path: Path) -> None:
+def test_texts_are_lower_cased_where_the_files_say_so(tmp_path: Path) -> None:
     folder = tiny_encoder(tmp_path / "model", family="roberta")
     texts = ["The TEAM Won", "ÄRGER in ÅLESUND"]
     assert_near(vectors(folder, texts), plain(folder, texts))
@@ -203,19 +209,21 @@ def test_a_text_without_tokens_is_an_error_row_and_its_neighbours_are_not(
 
 
 def test_numbers_that_are_not_finite_are_an_error_of_their_row_alone(
-    folder: Path, told: Path
+    folder: Path, own_folder: Path
 ) -> None:
     tokenizers: Any = AutoTokenizer
     [bad] = tokenizers.from_pretrained(folder)("galaxy", add_special_tokens=False)["input_ids"]
-    weights = load_file(told / "model.safetensors")
+    weights = load_file(own_folder / "model.safetensors")
     weights["embeddings.word_embeddings.weight"][bad] = float("nan")
-    save_file(weights, told / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, own_folder / "model.safetensors", metadata={"format": "pt"})
     texts = [text for text in some_texts(50) if "galaxy" not in text]
-    found = answers(loaded(told), [*texts[:20], "a galaxy of words", *texts[20:]])
+    found = answers(loaded(own_folder), [*texts[:20], "a galaxy of words", *texts[20:]])
     error = found.pop(20)
     assert isinstance(error, RowError)
     assert error.code is RowCode.NOT_FINITE
-    assert_near([each.vector for each in found if isinstance(each, Embedding)], plain(told, texts))
+    assert_near(
+        [each.vector for each in found if isinstance(each, Embedding)], plain(own_folder, texts)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +237,7 @@ def alone(folder: Path) -> tuple[list[str], list[Vector]]:
 
 @pytest.fixture(scope="module")
 def embedders(folder: Path) -> dict[int, Engine]:
-    """By the tokens that go through the device at once."""
+    """By the token budget of a batch."""
     return {
         budget: loaded(folder, normalize=True, batch_tokens=budget) for budget in (1, 256, 8_192)
     }
@@ -252,7 +260,7 @@ def test_vectors_do_not_depend_on_chunks_and_batches(
     assert_near([each.vector for each in found if isinstance(each, Embedding)], expected)
 
 
-def test_equal_texts_are_measured_once_and_have_the_same_vector(folder: Path) -> None:
+def test_equal_texts_are_computed_once_and_have_the_same_vector(folder: Path) -> None:
     beats: list[None] = []
     texts = some_texts(5, longest=3)
     found = answers(loaded(folder), texts * 400, beat=lambda: beats.append(None))
@@ -275,7 +283,7 @@ def test_what_beat_raises_stops_the_work_at_once(folder: Path) -> None:
 
     def beat() -> None:
         beats.append(None)
-        raise LeaseLost("somebody else has the chunk")
+        raise LeaseLost("another worker has the chunk")
 
     embedder = loaded(folder, batch_tokens=32)
     with pytest.raises(LeaseLost):
@@ -296,7 +304,7 @@ def test_half_precision_is_near_but_not_the_same(folder: Path, dtype: str, near:
     assert 0 < np.abs(exact - rough).max() < near
 
 
-def test_columns_are_numbers_of_four_bytes(folder: Path) -> None:
+def test_columns_are_float32(folder: Path) -> None:
     [found] = embeddings(folder, ["the team"])
     columns = found.columns()
     assert columns["embedding"].dtype == np.float32

@@ -1,4 +1,4 @@
-"""Models that cannot embed, or not as they are asked: refused before the first row."""
+"""Models that cannot embed, or not with the job's options, are refused before the first row."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.support.tiny_models import (
     tiny_encoder,
 )
 from tests.support.tiny_writers import tiny_translator
-from tests.workers.inference.embedding import WIDTH, embeddings, refusal, vectors
-from workers.inference.heads.pooling import Encoder
+from tests.workers.inference.embedders import WIDTH, embeddings, refusal, vectors
+from workers.inference.heads.pooling import PooledEncoder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder whose files name a mean and no more."""
+    """An encoder whose files name mean pooling and nothing else."""
     return tiny_encoder(tmp_path_factory.mktemp("models") / "plain")
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    """An encoder whose files may be added to."""
-    return tiny_encoder(tmp_path / "told")
+def own_folder(tmp_path: Path) -> Path:
+    """An encoder of its own for each test, whose files may be changed."""
+    return tiny_encoder(tmp_path / "own")
 
 
 def test_more_dimensions_than_the_model_has_are_refused(folder: Path) -> None:
@@ -38,11 +38,13 @@ def test_more_dimensions_than_the_model_has_are_refused(folder: Path) -> None:
     assert len(vectors(folder, ["the team"], dimensions=WIDTH)[0]) == WIDTH
 
 
-def test_a_model_that_does_not_pool_its_prompt_is_refused_with_one(told: Path) -> None:
-    sentence_files(told, include_prompt=False)
-    assert refusal(told, prompt="find: ").code == "model_unsupported"
-    sentence_files(told, include_prompt=False, default_prompt_name="a", prompts={"a": "find: "})
-    assert "include_prompt" in refusal(told).message
+def test_a_model_that_does_not_pool_its_prompt_is_refused_with_one(own_folder: Path) -> None:
+    sentence_files(own_folder, include_prompt=False)
+    assert refusal(own_folder, prompt="find: ").code == "model_unsupported"
+    sentence_files(
+        own_folder, include_prompt=False, default_prompt_name="a", prompts={"a": "find: "}
+    )
+    assert "include_prompt" in refusal(own_folder).message
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,10 @@ def test_a_model_that_does_not_pool_its_prompt_is_refused_with_one(told: Path) -
         ("StaticEmbedding",),
     ],
 )
-def test_modules_that_are_not_followed_are_refused(told: Path, modules: tuple[str, ...]) -> None:
-    failure = refusal(sentence_files(told, modules=modules))
+def test_modules_that_are_not_supported_are_refused(
+    own_folder: Path, modules: tuple[str, ...]
+) -> None:
+    failure = refusal(sentence_files(own_folder, modules=modules))
     assert failure.code == "model_unsupported"
     assert ", ".join(modules) in failure.message
 
@@ -89,15 +93,15 @@ def test_a_model_that_needs_more_than_a_text_is_a_failure_of_the_model() -> None
     model: Any = T5Model(T5Config(**shape))
     inputs = dict.fromkeys(("input_ids", "attention_mask"), torch.ones((1, 2), dtype=torch.long))
     with pytest.raises(ModelFailure, match="T5Model") as caught:
-        Encoder(model, pooling="mean").width(inputs)
+        PooledEncoder(model, pooling="mean").width(inputs)
     assert caught.value.code == "model_not_an_encoder"
 
 
-def test_vectors_of_another_width_than_the_config_says_are_refused(told: Path) -> None:
+def test_vectors_of_another_width_than_the_config_says_are_refused(own_folder: Path) -> None:
     shape: dict[str, Any] = {"hidden_size": 32, "word_embed_proj_dim": 16, "ffn_dim": 32}
     shape |= {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 500}
-    OPTModel(OPTConfig(**shape)).save_pretrained(told)
-    failure = refusal(told)
+    OPTModel(OPTConfig(**shape)).save_pretrained(own_folder)
+    failure = refusal(own_folder)
     assert failure.code == "model_unsupported"
     assert "16" in failure.message
     assert "32" in failure.message

@@ -1,4 +1,4 @@
-"""What each token had to do with a label."""
+"""Explanations: the weight of each token for a label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from jobs.errors import LeaseLost
 from jobs.results.schemas import CLASSIFY_SCHEMA, EXPLAINED_SCHEMA, EXPLANATION
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
-from tests.workers.inference.building import loaded, no_beat, some_texts
+from tests.workers.inference.builders import loaded, no_beat, some_texts
 from tests.workers.inference.heads.test_nearest_label import OBVIOUS, SUBJECTS
 from workers.inference.batching.forward import RowError
 from workers.inference.kernels import unpadding
@@ -52,14 +52,14 @@ def plain(folder: Path) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("family", get_args(Family))
-def test_weights_add_up_to_what_the_text_adds_to_the_labels_number(
+def test_weights_add_up_to_what_the_text_adds_to_the_labels_logit(
     tmp_path: Path, family: Family
 ) -> None:
     """The completeness of integrated gradients, against the library's own model."""
     folder = tiny_classifier(tmp_path / "model", family=family)
     classifier = loaded(folder, explain={"every": 1, "steps": 1_000})
     model, tokenizer = plain(folder)
-    nothing = next(
+    baseline_id = next(
         each
         for each in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
         if each is not None
@@ -71,7 +71,7 @@ def test_weights_add_up_to_what_the_text_adds_to_the_labels_number(
         ids = inputs.pop("input_ids")
         ordinary = torch.tensor([[each.start is not None for each in weights]])
         embed = model.get_input_embeddings()
-        baseline = torch.where(ordinary, nothing, ids)
+        baseline = torch.where(ordinary, baseline_id, ids)
         with torch.no_grad():
             logits = model(inputs_embeds=embed(ids), **inputs).logits[0]
             before = model(inputs_embeds=embed(baseline), **inputs).logits[0]
@@ -95,8 +95,8 @@ def test_weights_are_the_integral_of_the_gradients(bert: Path) -> None:
     steps = 1_000
     for step in range(steps):
         here = (begin + (step + 0.5) / steps * (end - begin)).requires_grad_()
-        number = model(inputs_embeds=here, **inputs).logits[0, label]
-        summed += torch.autograd.grad(number, here)[0] / steps
+        logit = model(inputs_embeds=here, **inputs).logits[0, label]
+        summed += torch.autograd.grad(logit, here)[0] / steps
     expected = ((end - begin) * summed).sum(dim=-1)[0].tolist()
     assert [each.weight for each in weights] == pytest.approx(expected, abs=5e-3)
 
@@ -121,11 +121,11 @@ SMALL = frozenset(
         *("he", "she", "his", "be", "has", "must", "will", "before", "after", ",", "."),
     }
 )
-"""Words and marks that name no subject."""
+"""Words and punctuation that name no subject."""
 
 
 @pytest.mark.parametrize("text", [TEXT, "球队在加时赛后赢得了决赛。", "naïve  team\twon"])
-def test_every_token_says_where_it_stands(bert: Path, text: str) -> None:
+def test_every_token_has_its_span(bert: Path, text: str) -> None:
     weights = one(loaded(bert, explain=EVERY), text)
     first, *inner, last = weights
     assert (first.token, first.start, first.end) == ("[CLS]", None, None)
@@ -144,14 +144,14 @@ def test_labels_and_scores_are_those_of_a_job_that_explains_nothing(bert: Path) 
     expected = loaded(bert).answer(texts, beat=no_beat)
     for row, answer in found.items():
         assert isinstance(answer, Prediction)
-        said = answer.columns()
-        assert said.pop("explanation")
+        columns = answer.columns()
+        assert columns.pop("explanation")
         other = expected[row]
         assert isinstance(other, Prediction)
-        other_said = other.columns()
+        other_columns = other.columns()
         for name in ("score", "scores"):  # gradients need plain layers: the last bits differ
-            assert said.pop(name) == pytest.approx(other_said.pop(name), abs=1e-6)
-        assert said == other_said
+            assert columns.pop(name) == pytest.approx(other_columns.pop(name), abs=1e-6)
+        assert columns == other_columns
 
 
 def test_an_explanation_does_not_depend_on_how_the_rows_are_cut(bert: Path) -> None:
@@ -172,7 +172,7 @@ def test_nearest_labels_are_explained_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("options", "expected"),
     [
         ({"rows": (1, 4, 99)}, [1, 4]),
         ({"every": 3}, [0, 3, 6]),
@@ -181,10 +181,10 @@ def test_nearest_labels_are_explained_too(tmp_path: Path) -> None:
         ({"below": 0.01}, []),
     ],
 )
-def test_only_the_chosen_rows_are_explained(
-    bert: Path, asked: dict[str, Any], expected: list[int]
+def test_only_the_selected_rows_are_explained(
+    bert: Path, options: dict[str, Any], expected: list[int]
 ) -> None:
-    found = explained(loaded(bert, explain=asked), some_texts(7))
+    found = explained(loaded(bert, explain=options), some_texts(7))
     assert [row for row, each in enumerate(found) if each is not None] == expected
 
 
@@ -243,7 +243,7 @@ def test_a_worker_that_lost_its_lease_stops_between_explanations(bert: Path) -> 
         nonlocal beats
         beats += 1
         if beats > 3:
-            raise LeaseLost("somebody else has it")
+            raise LeaseLost("another worker has it")
 
     with pytest.raises(LeaseLost):
         loaded(bert, explain=EVERY).answer(dict(enumerate(some_texts(50))), beat=beat)
@@ -252,13 +252,13 @@ def test_a_worker_that_lost_its_lease_stops_between_explanations(bert: Path) -> 
 def test_the_model_computes_packed_again_afterwards(bert: Path) -> None:
     model = loaded(bert, explain=EVERY)
     assert model._explainer is not None
-    assert unpadding.installed(model._explainer._family.model)
+    assert unpadding.installed(model._explainer._head.model)
     one(model, TEXT)
-    assert unpadding.installed(model._explainer._family.model)
+    assert unpadding.installed(model._explainer._head.model)
 
 
 @pytest.mark.parametrize("holds", [0, 3])
-def test_steps_that_do_not_fit_into_memory_are_fewer_at_once(
+def test_steps_that_do_not_fit_into_memory_have_smaller_batches(
     bert: Path, monkeypatch: pytest.MonkeyPatch, holds: int
 ) -> None:
     model = loaded(bert, explain=EVERY)
@@ -267,11 +267,11 @@ def test_steps_that_do_not_fit_into_memory_are_fewer_at_once(
     assert explainer is not None
     weights, sizes = explainer._weights, []
 
-    def small(*arguments: Any, at_once: int, **given: Any) -> Any:
-        sizes.append(at_once)
-        if at_once > holds:
+    def small(*arguments: Any, batch_size: int, **kwargs: Any) -> Any:
+        sizes.append(batch_size)
+        if batch_size > holds:
             raise torch.OutOfMemoryError("out of memory")
-        return weights(*arguments, at_once=at_once, **given)
+        return weights(*arguments, batch_size=batch_size, **kwargs)
 
     monkeypatch.setattr(explainer, "_weights", small)
     (found,) = explained(model, [TEXT])
@@ -296,12 +296,12 @@ def test_a_failure_of_the_device_is_raised(bert: Path, monkeypatch: pytest.Monke
         one(model, TEXT)
 
 
-def test_the_column_holds_what_is_said(bert: Path) -> None:
+def test_the_column_holds_the_explanation(bert: Path) -> None:
     found = loaded(bert, explain={"rows": (0,)}).answer({0: TEXT, 1: TEXT + "!"}, beat=no_beat)
-    said = [each.columns() for each in found.values() if isinstance(each, Prediction)]
-    column = pa.array([each.get("explanation") for each in said], EXPLANATION)
+    rows = [each.columns() for each in found.values() if isinstance(each, Prediction)]
+    column = pa.array([each.get("explanation") for each in rows], EXPLANATION)
     assert column.null_count == 1
     assert [each["token"] for each in column[0].as_py()][:2] == ["[CLS]", "The"]
     names = set(EXPLAINED_SCHEMA.names)
     assert names - set(CLASSIFY_SCHEMA.names) == {"explanation"}
-    assert set(said[0]) <= names
+    assert set(rows[0]) <= names

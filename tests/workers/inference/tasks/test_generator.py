@@ -19,11 +19,11 @@ from jobs.kinds import GenerateOptions
 from jobs.results.schemas import WRITTEN_SCHEMA, RowCode
 from jobs.settings import Settings
 from tests.support.tiny_writers import MAX_TOKENS, tiny_generator
-from tests.workers.inference.building import no_beat, some_texts
+from tests.workers.inference.builders import no_beat, some_texts
 from workers.inference import engine
 from workers.inference.batching.forward import RowError
-from workers.inference.batching.tokenization import Coupled, Item
-from workers.inference.decoding.text_generation import Written
+from workers.inference.batching.tokenization import PairedText, RowText
+from workers.inference.decoding.text_generation import GeneratedText
 from workers.inference.engine import Engine
 from workers.inference.tasks import generator
 
@@ -47,26 +47,26 @@ def loaded(folder: Path, *, settings: Settings = ONE_THREAD, **options: Any) -> 
     )
 
 
-def written(found: Engine, texts: Mapping[int, Item]) -> dict[int, Written]:
+def generated(model: Engine, texts: Mapping[int, RowText]) -> dict[int, GeneratedText]:
     """The answers, none of which may be an error."""
-    answers = found.answer(texts, beat=no_beat)
+    answers = model.answer(texts, beat=no_beat)
     assert not [answer for answer in answers.values() if isinstance(answer, RowError)]
-    return {row: answer for row, answer in answers.items() if isinstance(answer, Written)}
+    return {row: answer for row, answer in answers.items() if isinstance(answer, GeneratedText)}
 
 
 def outputs(folder: Path, texts: Mapping[int, str], **options: Any) -> dict[int, str]:
-    found = written(loaded(folder, **options), texts)
-    return {row: answer.output for row, answer in found.items()}
+    answers = generated(loaded(folder, **options), texts)
+    return {row: answer.output for row, answer in answers.items()}
 
 
-def error(found: Engine, text: str) -> RowError:
-    answer = found.answer({0: text}, beat=no_beat)[0]
+def error(model: Engine, text: str) -> RowError:
+    answer = model.answer({0: text}, beat=no_beat)[0]
     assert isinstance(answer, RowError)
     return answer
 
 
 def plain(folder: Path, prompt: str, *, special: bool = True, **options: Any) -> tuple[str, int]:
-    """What transformers itself writes, and how many tokens."""
+    """The text of plain transformers, and its number of tokens."""
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModelForCausalLM
     tokenizer, model = tokenizers.from_pretrained(folder), models.from_pretrained(folder).eval()
@@ -85,7 +85,7 @@ def numbered(count: int, *, longest: int = 8, seed: int = 0) -> dict[int, str]:
 def test_the_texts_are_those_of_plain_transformers(family: str, tmp_path: Path) -> None:
     folder = tiny_generator(tmp_path / "model", family=family)
     texts = numbered(25)
-    for row, answer in written(loaded(folder), texts).items():
+    for row, answer in generated(loaded(folder), texts).items():
         text, tokens = plain(folder, texts[row])
         assert (answer.output, answer.output_tokens) == (text, tokens)
         ended = tokens < STEPS
@@ -93,7 +93,7 @@ def test_the_texts_are_those_of_plain_transformers(family: str, tmp_path: Path) 
 
 
 def test_some_rows_end_and_others_are_cut(llama: Path) -> None:
-    reasons = {each.finish_reason for each in written(loaded(llama), numbered(60)).values()}
+    reasons = {each.finish_reason for each in generated(loaded(llama), numbered(60)).values()}
     assert reasons == {"stop", "length"}
 
 
@@ -112,7 +112,7 @@ def test_no_text_depends_on_how_the_rows_are_cut(
     cut = data.draw(st.integers(min_value=0, max_value=len(texts)), label="cut")
     found = loaded(llama, settings=Settings(worker_threads=1, batch_tokens=budget), **options)
     rows = list(texts.items())
-    answers = written(found, dict(rows[:cut])) | written(found, dict(rows[cut:]))
+    answers = generated(found, dict(rows[:cut])) | generated(found, dict(rows[cut:]))
     assert {row: answer.output for row, answer in answers.items()} == alone
 
 
@@ -129,19 +129,19 @@ def test_the_seed_decides_what_is_sampled(llama: Path) -> None:
     assert first != outputs(llama, texts, temperature=1.0, seed=2)
 
 
-def test_a_stop_text_ends_the_output_before_itself(llama: Path) -> None:
+def test_a_stop_sequence_ends_the_output_before_itself(llama: Path) -> None:
     texts = numbered(20)
     whole = outputs(llama, texts)
     row = next(row for row, text in whole.items() if len(text) > 6)
     stop = whole[row][4:6]
-    answer = written(loaded(llama, stop=(stop,)), {row: texts[row]})[row]
+    answer = generated(loaded(llama, stop=(stop,)), {row: texts[row]})[row]
     assert answer.output == whole[row].split(stop)[0]
     assert answer.finish_reason == "stop"
     assert answer.output_tokens < STEPS
 
 
 @pytest.mark.parametrize("padding", ["a token of its own", "the end token"])
-def test_an_output_that_a_text_stopped_is_counted_without_what_fills_its_batch(
+def test_an_output_that_was_stopped_is_counted_without_the_padding_of_its_batch(
     padding: str, tmp_path: Path
 ) -> None:
     folder = tiny_generator(tmp_path / "model")
@@ -151,8 +151,8 @@ def test_an_output_that_a_text_stopped_is_counted_without_what_fills_its_batch(
     texts = numbered(20)
     third = {text[2] for text in outputs(folder, texts).values() if len(text) > 6}
     found = loaded(folder, stop=tuple(sorted(third - {"\ufffd"}))[-3:])
-    together = written(found, texts)
-    assert together == {row: written(found, {row: text})[row] for row, text in texts.items()}
+    together = generated(found, texts)
+    assert together == {row: generated(found, {row: text})[row] for row, text in texts.items()}
     assert len({each.output_tokens for each in together.values()}) > 2
 
 
@@ -211,7 +211,7 @@ def test_what_the_beat_raises_ends_the_work_between_two_tokens(llama: Path) -> N
 
 
 def test_answers_fit_the_columns_of_a_part(llama: Path) -> None:
-    (answer,) = written(loaded(llama), {0: "the team"}).values()
+    (answer,) = generated(loaded(llama), {0: "the team"}).values()
     assert set(answer.columns()) < set(WRITTEN_SCHEMA.names)
 
 
@@ -295,22 +295,22 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("job", [{}, {"temperature": 0.6, "top_p": 0.8, "seed": 5}])
-def test_a_row_with_settings_writes_what_a_job_with_them_writes(
+def test_a_row_with_settings_has_the_output_of_a_job_with_them(
     llama: Path, job: dict[str, Any]
 ) -> None:
     texts = numbered(2 * len(SETTINGS))
-    asked = {row: SETTINGS[row % len(SETTINGS)] for row in texts}
-    rows = {row: Coupled(text, json.dumps(asked[row])) for row, text in texts.items()}
-    found = written(loaded(llama, **job), rows)
+    own_settings = {row: SETTINGS[row % len(SETTINGS)] for row in texts}
+    rows = {row: PairedText(text, json.dumps(own_settings[row])) for row, text in texts.items()}
+    found = generated(loaded(llama, **job), rows)
     for row, text in texts.items():
-        own = {name: value for name, value in asked[row].items() if value is not None}
+        own = {name: value for name, value in own_settings[row].items() if value is not None}
         rest = {} if own.get("temperature") == 0 else job
-        assert found[row] == written(loaded(llama, **{**rest, **own}), {row: text})[row]
+        assert found[row] == generated(loaded(llama, **{**rest, **own}), {row: text})[row]
     assert len({answer.output_tokens for answer in found.values()}) > 2
 
 
 @pytest.mark.parametrize(
-    ("settings_", "said"),
+    ("settings_", "message"),
     [
         ("{", "Invalid JSON"),
         ("[1]", "object"),
@@ -321,19 +321,19 @@ def test_a_row_with_settings_writes_what_a_job_with_them_writes(
     ],
 )
 def test_settings_that_are_wrong_are_their_rows_error(
-    llama: Path, settings_: str, said: str
+    llama: Path, settings_: str, message: str
 ) -> None:
-    rows = {0: Coupled("the team", settings_), 1: Coupled("the team", "{}")}
+    rows = {0: PairedText("the team", settings_), 1: PairedText("the team", "{}")}
     bad, good = loaded(llama).answer(rows, beat=no_beat).values()
     assert isinstance(bad, RowError)
     assert bad.code is RowCode.BAD_SETTINGS
     assert bad.message.startswith("the row's settings: ")
-    assert said in bad.message
-    assert isinstance(good, Written)
+    assert message in bad.message
+    assert isinstance(good, GeneratedText)
 
 
 def test_a_rows_own_length_is_held_against_what_the_model_can_hold(llama: Path) -> None:
-    row = Coupled("the team", json.dumps({"max_new_tokens": MAX_TOKENS}))
+    row = PairedText("the team", json.dumps({"max_new_tokens": MAX_TOKENS}))
     answer = loaded(llama).answer({0: row}, beat=no_beat)[0]
     assert isinstance(answer, RowError)
     assert answer.code is RowCode.TOO_MANY_TOKENS
@@ -346,10 +346,10 @@ def test_long_prompts_and_long_outputs_do_not_add_up_over_a_batch(tmp_path: Path
     long, short = "the team " * (MAX_TOKENS // 12), "the team"
     most = MAX_TOKENS - 20
     rows = {
-        0: Coupled(long, '{"max_new_tokens": 4}'),
-        1: Coupled(short, f'{{"max_new_tokens": {most}}}'),
+        0: PairedText(long, '{"max_new_tokens": 4}'),
+        1: PairedText(short, f'{{"max_new_tokens": {most}}}'),
     }
-    found = written(loaded(folder), rows)
+    found = generated(loaded(folder), rows)
     assert found[0].output_tokens <= 4
     for row, item in rows.items():
-        assert found[row] == written(loaded(folder), {row: item})[row]
+        assert found[row] == generated(loaded(folder), {row: item})[row]

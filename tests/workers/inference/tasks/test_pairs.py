@@ -1,4 +1,4 @@
-"""Pairs of texts read together, against plain transformers."""
+"""Pairs of texts in one window, against plain transformers."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from jobs import kinds
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier
-from tests.workers.inference.building import WORDS, loaded, no_beat, some_texts
+from tests.workers.inference.builders import WORDS, loaded, no_beat, some_texts
 from workers.inference.batching.forward import RowError
-from workers.inference.batching.tokenization import Coupled, Reader
+from workers.inference.batching.tokenization import PairedText, WindowTokenizer
 from workers.inference.tasks.classifier import Prediction
 
 LABELS = ("contradiction", "neutral", "entailment")
 
 
-def pairs(count: int, *, longest: int = 20) -> list[Coupled]:
+def pairs(count: int, *, longest: int = 20) -> list[PairedText]:
     texts = some_texts(2 * count, longest=longest)
-    return [Coupled(*both) for both in zip(texts[:count], texts[count:], strict=True)]
+    return [PairedText(*both) for both in zip(texts[:count], texts[count:], strict=True)]
 
 
-def plain_scores(folder: Path, rows: list[Coupled]) -> list[list[float]]:
+def plain_scores(folder: Path, rows: list[PairedText]) -> list[list[float]]:
     auto: Any = AutoModelForSequenceClassification
     tokenizers: Any = AutoTokenizer
     model, tokenizer = auto.from_pretrained(folder).eval(), tokenizers.from_pretrained(folder)
-    given = {"truncation": True, "max_length": MAX_TOKENS, "return_tensors": "pt"}
+    limit = {"truncation": True, "max_length": MAX_TOKENS, "return_tensors": "pt"}
     with torch.inference_mode():
-        logits = [model(**tokenizer(row.text, row.beside, **given)).logits[0] for row in rows]
+        logits = [model(**tokenizer(row.text, row.second, **limit)).logits[0] for row in rows]
     return [each.softmax(dim=0).tolist() for each in logits]
 
 
@@ -64,9 +64,13 @@ def test_labels_do_not_depend_on_how_pairs_are_batched(tmp_path: Path) -> None:
             assert one.labels == together.labels
 
 
-def test_the_second_text_matters_and_equal_pairs_are_measured_once(tmp_path: Path) -> None:
+def test_the_second_text_matters_and_equal_pairs_are_computed_once(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", labels=LABELS)
-    rows = [Coupled("the team", "won"), Coupled("the team", "a phone"), Coupled("the team", "won")]
+    rows = [
+        PairedText("the team", "won"),
+        PairedText("the team", "a phone"),
+        PairedText("the team", "won"),
+    ]
     first, second, again = loaded(folder, all_scores=True).classify(rows, beat=no_beat)
     assert first == again
     assert first != second
@@ -74,14 +78,18 @@ def test_the_second_text_matters_and_equal_pairs_are_measured_once(tmp_path: Pat
 
 def test_a_pair_of_which_one_text_has_no_tokens_is_an_error_row(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model", labels=LABELS)
-    rows = [Coupled("the team", "\x01"), Coupled("\x01", "the team"), Coupled("the team", "won")]
+    rows = [
+        PairedText("the team", "\x01"),
+        PairedText("\x01", "the team"),
+        PairedText("the team", "won"),
+    ]
     found = loaded(folder).classify(rows, beat=no_beat)
     assert [isinstance(answer, RowError) for answer in found] == [True, True, False]
     assert all(answer.code is RowCode.NO_TOKENS for answer in found if isinstance(answer, RowError))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"labels": ["a", "b"]}, "leave labels out"),
         ({"labels": ["a", "b"], "hypothesis": "of {}"}, "leave labels out"),
@@ -89,14 +97,16 @@ def test_a_pair_of_which_one_text_has_no_tokens_is_an_error_row(tmp_path: Path) 
         ({"long_texts": "stride"}, "leave long_texts stride out"),
     ],
 )
-def test_pairs_are_for_a_models_own_labels(options: dict[str, Any], said: str) -> None:
+def test_pairs_are_for_a_models_own_labels(options: dict[str, Any], message: str) -> None:
     corpus = {"file": "file-1", "pair_column": "claim"}
-    with pytest.raises(ValidationError, match=f"pair_column is for a model's own labels: {said}"):
+    with pytest.raises(
+        ValidationError, match=f"pair_column is for a model's own labels: {message}"
+    ):
         kinds.parse({"kind": "classify", "model": "/m", "corpus": corpus, "classify": options})
 
 
 @pytest.mark.parametrize("kind", ["embed", "generate", "text2text", "pipeline"])
-def test_other_kinds_know_no_pairs(kind: str) -> None:
+def test_other_kinds_have_no_pairs(kind: str) -> None:
     corpus = {"file": "file-1", "pair_column": "claim"}
     with pytest.raises(ValidationError, match="pair_column"):
         kinds.parse({"kind": kind, "model": "/m", "corpus": corpus})
@@ -104,23 +114,26 @@ def test_other_kinds_know_no_pairs(kind: str) -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("words", [(3, 4_000), (4_000, 3), (4_000, 4_000), (40, 3_000)])
-def test_texts_of_any_length_are_cut_as_plain_transformers_cuts_them(
+def test_texts_of_any_length_are_truncated_as_by_plain_transformers(
     tmp_path: Path, side: str, words: tuple[int, int]
 ) -> None:
     folder = tiny_classifier(tmp_path / "model", labels=LABELS)
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(folder)
     tokenizer.truncation_side = side
-    pair = Coupled(*(" ".join(chosen(count)) for count in words))
-    reader = Reader(tokenizer, max_tokens=MAX_TOKENS, options=kinds.ClassifyOptions())
-    [reading] = reader.read([pair])
+    pair = PairedText(*(" ".join(random_words(count)) for count in words))
+    window_tokenizer = WindowTokenizer(
+        tokenizer, max_tokens=MAX_TOKENS, options=kinds.ClassifyOptions()
+    )
+    [tokenized] = window_tokenizer.tokenize([pair])
     again = tokenizers.from_pretrained(folder)
     again.truncation_side = side
     expected = again(*pair, truncation=True, max_length=MAX_TOKENS)["input_ids"]
-    assert reading.windows[0].ids == expected
-    assert reading.truncated
-    assert len(reader._backend.encode(*reader._bounded(pair)).overflowing) < 60
+    assert tokenized.windows[0].ids == expected
+    assert tokenized.truncated
+    bounded = window_tokenizer._bounded(pair)
+    assert len(window_tokenizer._backend.encode(*bounded).overflowing) < 60
 
 
-def chosen(count: int) -> list[str]:
+def random_words(count: int) -> list[str]:
     return random.Random(count).choices(WORDS, k=count)

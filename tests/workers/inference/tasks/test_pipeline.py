@@ -1,19 +1,15 @@
-"""Pipelines, against the transformers library's own on the same model."""
+"""Pipelines against the transformers library's own on the same model."""
 
 from __future__ import annotations
 
-import io
 import json
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 import torch
-from PIL import Image
 from transformers import pipeline
 
 from jobs.corpora import sources
@@ -24,44 +20,48 @@ from jobs.settings import Settings
 from tests.support import tiny_pipelines
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import MASK, a_sound, an_image
-from tests.workers.inference.building import assert_near, no_beat, some_texts
+from tests.workers.inference.builders import assert_near, no_beat, some_texts
 from workers.inference import engine
 from workers.inference.batching.forward import RowError
 from workers.inference.row_isolation import DeviceFailed
 from workers.inference.tasks import media
-from workers.inference.tasks.pipeline import Pipe, Piped
+from workers.inference.tasks.pipeline import PipelineEngine, PipelineOutput
 
 LONG = "the team won " * 100
 
 
-def loaded(folder: Path, *, allowed: Path | None = None, **options: Any) -> Pipe:
+def loaded(folder: Path, *, allowed: Path | None = None, **options: Any) -> PipelineEngine:
     inputs = [] if allowed is None else [allowed.as_uri()]
     settings = Settings(worker_threads=1, allowed_inputs=inputs)
     found = engine.load(folder, PipelineOptions(**options), settings=settings)
-    assert isinstance(found, Pipe)
+    assert isinstance(found, PipelineEngine)
     return found
 
 
 def answers(
     folder: Path, texts: Mapping[int, str], *, allowed: Path | None = None, **options: Any
-) -> dict[int, Piped | RowError]:
+) -> dict[int, PipelineOutput | RowError]:
     return loaded(folder, allowed=allowed, **options).answer(texts, beat=no_beat)
 
 
-def outputs(found: Mapping[int, Piped | RowError]) -> dict[int, Any]:
-    """What was said of each row, none of which may be an error."""
+def outputs(found: Mapping[int, PipelineOutput | RowError]) -> dict[int, Any]:
+    """The parsed output of each row, none of which may be an error."""
     assert not [each for each in found.values() if isinstance(each, RowError)]
-    return {row: json.loads(each.output) for row, each in found.items() if isinstance(each, Piped)}
+    return {
+        row: json.loads(each.output)
+        for row, each in found.items()
+        if isinstance(each, PipelineOutput)
+    }
 
 
 def own(folder: Path, task: str, value: Any, **parameters: Any) -> Any:
-    """What the library says of one value, as JSON says it."""
+    """The library's output for one value, as JSON."""
     make: Any = pipeline
     pipe = make(task, model=str(folder))
     return json.loads(json.dumps(pipe(value, **parameters), default=lambda each: each.tolist()))
 
 
-def error(found: Mapping[int, Piped | RowError], row: int) -> RowError:
+def error(found: Mapping[int, PipelineOutput | RowError], row: int) -> RowError:
     each = found[row]
     assert isinstance(each, RowError), each
     return each
@@ -95,7 +95,7 @@ def test_no_answer_depends_on_how_the_rows_are_cut(entities: Path, batch_rows: i
 
 def test_the_columns_are_those_of_the_schema(entities: Path) -> None:
     found = answers(entities, {0: "the team"})[0]
-    assert isinstance(found, Piped)
+    assert isinstance(found, PipelineOutput)
     names = set(PIPELINE_SCHEMA.names)
     assert set(found.columns()) == names - {"row", "line", "id", "text"} - {
         name for name in names if name.startswith("error")
@@ -120,8 +120,8 @@ def test_equal_rows_are_done_once(entities: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_long_text_is_cut_and_says_so(entities: Path) -> None:
     found = answers(entities, {0: LONG, 1: "the team"})
     first, second = found[0], found[1]
-    assert isinstance(first, Piped)
-    assert isinstance(second, Piped)
+    assert isinstance(first, PipelineOutput)
+    assert isinstance(second, PipelineOutput)
     assert (first.tokens, first.truncated) == (128, True)
     assert (second.tokens, second.truncated) == (4, False)
 
@@ -131,7 +131,7 @@ def test_a_long_text_with_a_stride_is_read_to_its_end(entities: Path) -> None:
     found = answers(entities, {0: LONG}, parameters=parameters)
     assert_near(outputs(found)[0], own(entities, "ner", LONG, **parameters))
     first = found[0]
-    assert isinstance(first, Piped)
+    assert isinstance(first, PipelineOutput)
     assert first.truncated is False
     assert first.tokens is not None
     assert first.tokens > 128
@@ -140,7 +140,7 @@ def test_a_long_text_with_a_stride_is_read_to_its_end(entities: Path) -> None:
 def test_a_text_without_tokens_is_an_error_row(entities: Path) -> None:
     found = answers(entities, {0: "\u200b\u0007", 1: "the team"})
     assert error(found, 0).code is RowCode.NO_TOKENS
-    assert isinstance(found[1], Piped)
+    assert isinstance(found[1], PipelineOutput)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 8])
@@ -159,7 +159,7 @@ def test_masks_are_filled_and_a_row_without_one_harms_only_itself(
 
 def test_a_long_text_is_cut_before_its_mask_is_filled(masks: Path) -> None:
     found = answers(masks, {0: f"{MASK} {LONG}", 1: f"{LONG} {MASK}"})
-    assert isinstance(found[0], Piped)
+    assert isinstance(found[0], PipelineOutput)
     assert found[0].truncated is True
     assert error(found, 1).code is RowCode.PIPELINE_FAILED  # its mask was cut off
 
@@ -186,11 +186,11 @@ def test_images_are_read_from_their_uris(
     images = [an_image(tmp_path / f"{seed}.png", seed=seed) for seed in range(3)]
     texts = {row: image.as_uri() for row, image in enumerate(images)}
     found = answers(folder, texts, allowed=tmp_path, parameters=parameters, batch_rows=batch_rows)
-    said = outputs(found)
-    assert any(said.values())
+    parsed = outputs(found)
+    assert any(parsed.values())
     for row, image in enumerate(images):
-        assert_near(said[row], own(folder, task.value, str(image), **parameters))
-    assert {each.tokens for each in found.values() if isinstance(each, Piped)} == {None}
+        assert_near(parsed[row], own(folder, task.value, str(image), **parameters))
+    assert {each.tokens for each in found.values() if isinstance(each, PipelineOutput)} == {None}
 
 
 OF_SOUNDS: dict[PipelineTask, Maker] = {
@@ -208,41 +208,6 @@ def test_sounds_are_read_from_their_uris(tmp_path: Path, task: PipelineTask, end
     samples, rate = soundfile.read(sound, dtype="float32")
     expected = own(folder, task.value, {"raw": samples, "sampling_rate": rate})
     assert_near(found[0], expected)
-
-
-def test_a_sound_of_another_rate_with_two_channels_becomes_one_of_the_models(
-    tmp_path: Path,
-) -> None:
-    """A tone stays the tone it is."""
-    rate, tone = 44_100, 440.0
-    there = np.sin(2 * np.pi * tone * np.arange(rate) / rate)
-    soundfile.write(tmp_path / "tone.wav", np.stack([there, there], axis=1), rate)
-    found = media.sound((tmp_path / "tone.wav").read_bytes(), rate=8_000)
-    assert not isinstance(found, RowError)
-    assert found.dtype == np.float32
-    assert found.shape == (8_000,)
-    spectrum = np.abs(np.fft.rfft(found))
-    assert spectrum.argmax() == tone
-
-
-def test_a_sound_that_is_too_long_is_not_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(media, "MAX_SAMPLES", 8_000)
-    ends = {}
-    for frames in (4_000, 4_001):
-        soundfile.write(tmp_path / "a.flac", np.zeros((frames, 2)), 8_000)
-        ends[frames] = media.sound((tmp_path / "a.flac").read_bytes(), rate=8_000)
-    assert not isinstance(ends[4_000], RowError)
-    assert isinstance(ends[4_001], RowError)
-    assert "at most 8,000 samples" in ends[4_001].message
-
-
-def test_a_file_that_is_no_sound_is_an_error() -> None:
-    for data in (b"", b"no sound", b"RIFF\0\0\0\0WAVE"):
-        found = media.sound(data, rate=8_000)
-        assert isinstance(found, RowError)
-        assert found.code is RowCode.FILE_UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +234,7 @@ def test_a_file_that_cannot_be_read_harms_only_its_row(pictures: Path, tmp_path:
         7: "https://example.org/a.png",
     }
     found = answers(pictures, texts, allowed=allowed, batch_rows=4)
-    assert isinstance(found[0], Piped)
+    assert isinstance(found[0], PipelineOutput)
     codes = {row: error(found, row).code for row in texts if row}
     assert codes == {
         1: RowCode.FILE_UNREADABLE,
@@ -280,72 +245,6 @@ def test_a_file_that_cannot_be_read_harms_only_its_row(pictures: Path, tmp_path:
         6: RowCode.FILE_REFUSED,
         7: RowCode.FILE_REFUSED,
     }
-
-
-def test_a_file_that_may_not_be_read_harms_only_its_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever runs the tests may be root, who may read everything."""
-    image = an_image(tmp_path / "secret.png", seed=0)
-
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refused)
-    found = media.read(image.as_uri(), allowed=[tmp_path.as_uri()])
-    assert isinstance(found, RowError)
-    assert found.code is RowCode.FILE_UNREADABLE
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF"])
-def test_a_damaged_image_is_read_or_is_an_error(kind: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind)
-    found = [media.image(data) for data in damaged(file.getvalue())]
-    errors = [each for each in found if isinstance(each, RowError)]
-    assert errors
-    assert {each.code for each in errors} == {RowCode.FILE_UNREADABLE}
-
-
-@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
-def test_a_damaged_sound_is_read_or_is_an_error(kind: str) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, np.sin(np.arange(8_000) / 5) / 2, 8_000, format=kind)
-    found = [media.sound(data, rate=16_000) for data in damaged(file.getvalue())]
-    errors = [each for each in found if isinstance(each, RowError)]
-    assert errors
-    assert {each.code for each in errors} == {RowCode.FILE_UNREADABLE}
-
-
-def damaged(data: bytes) -> Iterator[bytes]:
-    """Cut short, and with some of its first bytes changed."""
-    chance = random.Random(0)
-    for _ in range(60):
-        yield data[: chance.randrange(len(data))]
-        changed = bytearray(data)
-        for _ in range(chance.randint(1, 16)):
-            changed[chance.randrange(min(len(data), 120))] = chance.randrange(256)
-        yield bytes(changed)
-
-
-@pytest.mark.parametrize(("rate", "fits"), [(999, False), (1_000, True), (768_001, False)])
-def test_a_sound_claims_a_rate_within_bounds(rate: int, *, fits: bool) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(100), rate, format="WAV")
-    found = media.sound(file.getvalue(), rate=16_000)
-    assert fits is not isinstance(found, RowError)
-    if isinstance(found, RowError):
-        assert f"not {rate:,}" in found.message
-
-
-def test_a_sound_that_grows_too_long_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "MAX_SAMPLES", 8_000)
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(4_000), 1_000, format="WAV")
-    assert isinstance(media.sound(file.getvalue(), rate=2_001), RowError)
-    assert not isinstance(media.sound(file.getvalue(), rate=2_000), RowError)
 
 
 def test_a_file_that_is_too_large_is_not_read(
@@ -398,7 +297,7 @@ def test_rows_that_do_not_fit_into_memory_together_are_done_apart(
     texts = dict(enumerate(["galaxy", *some_texts(7)]))
     found = pipe.answer(texts, beat=no_beat)
     assert error(found, 0).code is RowCode.OUT_OF_MEMORY
-    assert sum(isinstance(each, Piped) for each in found.values()) == 7
+    assert sum(isinstance(each, PipelineOutput) for each in found.values()) == 7
     assert max(sizes) == 8
 
 

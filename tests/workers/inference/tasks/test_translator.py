@@ -1,4 +1,4 @@
-"""Encoders with a decoder, of real architectures, against transformers' own ``generate``."""
+"""Encoder-decoders of real architectures, against transformers' own ``generate``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jobs.kinds import Text2TextOptions
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_translator
-from tests.workers.inference.building import no_beat, some_texts
+from tests.workers.inference.builders import no_beat, some_texts
 from workers.inference import engine
 from workers.inference.batching.forward import RowError
-from workers.inference.decoding.text_generation import Written
+from workers.inference.decoding.text_generation import GeneratedText
 
 STEPS = 12
 
@@ -30,16 +30,16 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answers(
     folder: Path, texts: Mapping[int, str], *, budget: int = 0, **options: Any
-) -> dict[int, Written | RowError]:
+) -> dict[int, GeneratedText | RowError]:
     settings = Settings(worker_threads=1, batch_tokens=budget)
-    given = Text2TextOptions(**{"max_new_tokens": STEPS, **options})
-    found = engine.load(folder, given, settings=settings).answer(texts, beat=no_beat)
-    return {row: each for row, each in found.items() if isinstance(each, Written | RowError)}
+    text2text = Text2TextOptions(**{"max_new_tokens": STEPS, **options})
+    found = engine.load(folder, text2text, settings=settings).answer(texts, beat=no_beat)
+    return {row: each for row, each in found.items() if isinstance(each, GeneratedText | RowError)}
 
 
 def outputs(folder: Path, texts: Mapping[int, str], **options: Any) -> dict[int, str]:
     found = answers(folder, texts, **options)
-    return {row: each.output for row, each in found.items() if isinstance(each, Written)}
+    return {row: each.output for row, each in found.items() if isinstance(each, GeneratedText)}
 
 
 def plain(folder: Path, text: str, **options: Any) -> str:
@@ -105,8 +105,8 @@ def test_a_long_text_is_cut_and_marked(t5: Path) -> None:
     long = "the team won " * 40
     found = answers(t5, {0: long, 1: "short"}, max_tokens=64)
     first, second = found[0], found[1]
-    assert isinstance(first, Written)
-    assert isinstance(second, Written)
+    assert isinstance(first, GeneratedText)
+    assert isinstance(second, GeneratedText)
     assert (first.truncated, first.tokens) == (True, 64)
     assert second.truncated is False
     assert answers(t5, {0: long})[0].tokens == MAX_TOKENS  # type: ignore[union-attr]
@@ -116,4 +116,4 @@ def test_a_text_without_tokens_is_an_error_row(t5: Path) -> None:
     found = answers(t5, {0: "", 1: "x"}, prompt="translate: ")
     assert isinstance(found[0], RowError)
     assert found[0].code is RowCode.NO_TOKENS
-    assert isinstance(found[1], Written)
+    assert isinstance(found[1], GeneratedText)

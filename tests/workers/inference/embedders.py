@@ -1,4 +1,4 @@
-"""Embedders for the tests of this room, and what plain transformers says of the same texts."""
+"""Builders for the tests of embeddings: embedders, and the vectors of plain transformers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.errors import ModelFailure
 from jobs.kinds import EmbedOptions
 from jobs.settings import Settings
 from tests.support.tiny_models import MAX_TOKENS
-from tests.workers.inference.building import no_beat
+from tests.workers.inference.builders import no_beat
 from workers.inference import engine
 from workers.inference.batching.forward import Beat, RowError
 from workers.inference.engine import Engine
@@ -62,7 +62,7 @@ def vectors(folder: Path, texts: Sequence[str], **options: Any) -> list[Vector]:
 def plain(
     folder: Path, texts: Sequence[str], *, pooling: str = "mean", window: int = MAX_TOKENS
 ) -> list[Vector]:
-    """What transformers itself says, one text at a time."""
+    """The vectors of plain transformers, one text at a time."""
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModel
     tokenizer, model = tokenizers.from_pretrained(folder), models.from_pretrained(folder).eval()
@@ -77,7 +77,7 @@ def unit(each: Vector) -> Vector:
 
 
 def assert_near(found: Sequence[Vector], expected: Sequence[Vector]) -> None:
-    """Every number within 1e-5 of the vector's length."""
+    """Assert that every element is within 1e-5 of the vector's length."""
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         assert np.abs(one - other).max() <= NEAR * max(1.0, float(np.linalg.norm(other)))

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from jobs.kinds import FROM_SCRATCH, Architecture, Task
 from jobs.models import inspection
-from tests.architectures.building import LABELS, some_rows, untrained
+from tests.architectures.small_models import LABELS, some_rows, untrained
 from workers.training import from_scratch
 
 KINDS = [(each, task) for each, tasks in FROM_SCRATCH.items() for task in tasks]
@@ -32,8 +32,8 @@ def digest(folder: Path) -> dict[str, str]:
 
 def test_the_same_corpus_and_seed_make_the_same_bytes_in_any_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.architectures import test_scratch;"
-        "test_scratch.build_all(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tests.architectures import test_from_scratch;"
+        "test_from_scratch.build_all(Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "other"], check=True)
     build_all(tmp_path / "here")

@@ -1,4 +1,4 @@
-"""P6 for every architecture: answers are the library's for the row alone, whatever the batch."""
+"""Promise P6 for every architecture: answers are the library's for the row alone, in any batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and engines for the tests of this room."""
+"""Builders for the tests of this room: texts, classifiers and their answers."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def predictions(
 
 
 def no_beat() -> None:
-    """A worker that is never stopped."""
+    """The heartbeat of a worker that is never stopped."""
 
 
 def assert_near(found: Any, expected: Any) -> None:
-    """Equal, but for the last digits of numbers."""
+    """Assert that two JSON values are equal, but for the last digits of floats."""
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
         for name, value in expected.items():

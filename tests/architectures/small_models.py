@@ -1,4 +1,4 @@
-"""Small models from scratch, trained on rows whose label is their word, and saved."""
+"""Builders: small models from scratch, trained on rows in which one word decides the label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RATES = {Architecture.TRANSFORMER: 5e-4, Architecture.TEXTCNN: 2e-3, Architectur
 
 
 def some_rows(count: int, *, seed: int = 0, longest: int = 12) -> list[tuple[str, str]]:
-    """Texts of many lengths with one telling word each, and their labels."""
+    """Texts of many lengths, and their labels: each text has one of the label's words."""
     chance = random.Random(seed)
     return [_row(chance, longest=longest) for _ in range(count)]
 
@@ -44,7 +44,7 @@ def untrained(
     multi_label: bool = False,
     max_tokens: int | None = 64,
 ) -> Path:
-    """A folder as ``scratch`` makes it of 500 rows."""
+    """A folder as ``from_scratch`` builds it from 500 rows."""
     from_scratch.build(
         architecture,
         task=task,
@@ -78,7 +78,7 @@ def trained(
 
 
 def loaded(folder: Path, auto: Any) -> tuple[Any, Any]:
-    """The tokenizer and the model, as anybody loads them."""
+    """The tokenizer and the model, loaded by transformers."""
     tokenizers: Any = AutoTokenizer
     return tokenizers.from_pretrained(folder), auto.from_pretrained(folder).eval()
 
