@@ -208,7 +208,7 @@ def _multi_label(
 
 
 def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> bool:
-    has_template = facts is not None and facts.chats
+    has_template = facts is not None and facts.has_chat_template
     wanted = spec.chat or spec.system is not None
     if wanted and not has_template:
         raise ModelFailure(

@@ -18,7 +18,7 @@ from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
 from jobs.lookups import registry
 from jobs.models import bundles
-from jobs.models.bundles import File
+from jobs.models.bundles import BundleFile
 from jobs.models.references import ALIAS, Registered
 from jobs.models.signatures import Signature
 from jobs.states import FINAL
@@ -35,7 +35,7 @@ def register(
     task: str,
     kind: str,
     base: str | None,
-    files: Sequence[File],
+    files: Sequence[BundleFile],
     metrics: Json,
     lineage: Json,
     job_id: str | None,
@@ -191,7 +191,9 @@ def record_promotion(
     return True
 
 
-def delete_version(session: Session, *, project_id: str, name: str, version: int) -> list[File]:
+def delete_version(
+    session: Session, *, project_id: str, name: str, version: int
+) -> list[BundleFile]:
     """Make the version a tombstone; the files whose objects the caller deletes after the commit.
 
     Deleting it again gives the same files again, for a caller that died in between. Raises

@@ -1,8 +1,8 @@
 """Bundles: the files of a folder as objects, each with its size and its hash.
 
-Models and checkpoints are bundles. A bundle is told apart from a torn one by its list of files,
-which is written down (in the ledger, in a manifest) after every object is complete; a download
-compares every byte's hash with that list.
+Models and checkpoints are bundles. A bundle is complete once its list of files is recorded (in the
+ledger, in a manifest), which happens after every object is stored. A download compares the hash of
+each file with that list.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from jobs.errors import Damaged
 from jobs.objects import ObjectStore
 
-File = dict[str, Any]
+BundleFile = dict[str, Any]
 """``path`` within the folder, ``key`` of the object, ``bytes``, ``sha256`` in hex."""
 
 BLOCK = 2**20
 
 
-def _go_on() -> None:
-    """Nobody wants to be told of progress."""
+def _no_beat() -> None:
+    pass
 
 
 def upload(
-    store: ObjectStore, folder: Path, *, prefix: str, beat: Callable[[], None] = _go_on
-) -> list[File]:
-    """Store every file of the folder under the prefix; the list that makes it a bundle.
+    store: ObjectStore, folder: Path, *, prefix: str, beat: Callable[[], None] = _no_beat
+) -> list[BundleFile]:
+    """Store every file of the folder under the prefix; returns the list of the bundle's files.
 
-    Links to folders are left out, links to files are followed. Each file is read once, a block at a
-    time; ``beat`` is called after each, and what it raises ends the upload.
+    Links to folders are left out, links to files are followed. Each file is read once, block by
+    block. ``beat`` is called after each block; an exception from it ends the upload.
     """
     return [
         _upload(store, folder / path, path=path, key=f"{prefix}/{path}", beat=beat)
@@ -41,12 +41,16 @@ def upload(
 
 
 def download(
-    store: ObjectStore, files: Iterable[File], folder: Path, *, beat: Callable[[], None] = _go_on
+    store: ObjectStore,
+    files: Iterable[BundleFile],
+    folder: Path,
+    *,
+    beat: Callable[[], None] = _no_beat,
 ) -> None:
-    """Write the bundle's files into the folder, safe on disk when this returns.
+    """Write the bundle's files into the folder, flushed to disk.
 
-    Raises ``Damaged`` for an object that is gone or is not what was stored; any other trouble of
-    the store is the ``OSError`` that it is.
+    Raises ``Damaged`` for an object that is missing or has changed, ``OSError`` for any other
+    fault of the store.
     """
     for file in files:
         target = folder / inner(file["path"])
@@ -54,7 +58,7 @@ def download(
         _download(store, file, target, beat=beat)
 
 
-def digest(files: Iterable[File]) -> str:
+def digest(files: Iterable[BundleFile]) -> str:
     """The identity of a bundle: sha256 over the paths and hashes of its files."""
     whole = hashlib.sha256()
     for file in sorted(files, key=lambda file: str(file["path"])):
@@ -62,31 +66,29 @@ def digest(files: Iterable[File]) -> str:
     return whole.hexdigest()
 
 
-def size(files: Iterable[File]) -> int:
-    """Bytes of all its files."""
+def size(files: Iterable[BundleFile]) -> int:
     return sum(int(file["bytes"]) for file in files)
 
 
 def inner(path: str) -> PurePosixPath:
     """A path that stays within its folder. Raises ``Damaged`` for any other."""
-    found = PurePosixPath(path)
-    if found.is_absolute() or not found.parts or ".." in found.parts:
+    relative = PurePosixPath(path)
+    if relative.is_absolute() or not relative.parts or ".." in relative.parts:
         raise Damaged(f"a file of a bundle must lie within its folder, not at {path!r}")
-    return found
+    return relative
 
 
 def _paths(folder: Path) -> list[str]:
-    found = [
-        (Path(place) / name).relative_to(folder).as_posix()
-        for place, _, names in os.walk(folder)
+    return sorted(
+        (Path(parent) / name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder)
         for name in names
-    ]
-    return sorted(found)
+    )
 
 
 def _upload(
     store: ObjectStore, source: Path, *, path: str, key: str, beat: Callable[[], None]
-) -> File:
+) -> BundleFile:
     content, count = hashlib.sha256(), 0
     with source.open("rb") as file, store.writer(key) as sink:
         while block := file.read(BLOCK):
@@ -97,7 +99,9 @@ def _upload(
     return {"path": path, "key": key, "bytes": count, "sha256": content.hexdigest()}
 
 
-def _download(store: ObjectStore, file: File, target: Path, *, beat: Callable[[], None]) -> None:
+def _download(
+    store: ObjectStore, file: BundleFile, target: Path, *, beat: Callable[[], None]
+) -> None:
     content = hashlib.sha256()
     try:
         with target.open("wb") as sink:
@@ -108,7 +112,7 @@ def _download(store: ObjectStore, file: File, target: Path, *, beat: Callable[[]
             sink.flush()
             os.fsync(sink.fileno())
     except FileNotFoundError as error:
-        raise Damaged(f"{file['path']} is gone from the object store") from error
+        raise Damaged(f"{file['path']} is missing from the object store") from error
     if content.hexdigest() != file["sha256"]:
         raise Damaged(
             f"{file['path']} is damaged in the object store: its sha256 must be "

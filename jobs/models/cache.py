@@ -1,13 +1,13 @@
-"""Artefacts kept on local disk by hash, up to a size limit; all processes of a machine share them.
+"""Artefacts kept on local disk by hash, up to a size limit, shared by all processes of a machine.
 
-    <key>/       a whole artefact: it appears by a rename
-    <key>.part/  one that is being fetched or removed
-    <key>.lock   locked shared by who uses it, exclusively by who fetches or removes it; holds the
-                 artefact's size, and its time of change is the last use
-    room         locked by who counts and makes room
+    <key>/       a complete artefact: it appears by a rename
+    <key>.part/  an artefact that is being fetched or removed
+    <key>.lock   held shared to use the artefact, exclusively to fetch or remove it; it contains the
+                 artefact's size, and its modification time is the last use
+    room         held to count sizes and make room
 
-The locks are flock's and end with their process, so a crash leaves nothing to be cleaned up: what
-it left half done is removed like anything else. Lock files stay: somebody may be opening them.
+The locks are flock's and end with their process, so a crash needs no clean-up: what it left half
+done is removed like anything else. Lock files stay, because another process may be opening them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = structlog.get_logger()
 
 Beat = Callable[[], None]
 
-LOOK_AGAIN_SECONDS = 0.1
-"""Between two tries at a lock: waiting beats, so a lease is kept meanwhile."""
+LOCK_POLL_SECONDS = 0.1
+"""Between two tries at a lock. Each try calls ``beat``, so a lease is kept meanwhile."""
 
 
-class Cache:
-    """One folder of artefacts, of at most ``limit`` bytes."""
+class ArtefactCache:
+    """A folder of artefacts, of at most ``limit`` bytes."""
 
     def __init__(self, root: Path, *, limit: int) -> None:
         self._root = root
@@ -45,17 +45,18 @@ class Cache:
     def using(
         self, key: str, *, size: int, fill: Callable[[Path], None], beat: Beat
     ) -> Iterator[Path]:
-        """The artefact's folder, which stays for as long as the block runs.
+        """The artefact's folder, kept for as long as the block runs.
 
-        ``fill`` writes the files into an empty folder if they are not here; of several processes
-        that want the same, one does, and the others wait. Raises ``OSError`` while there is no room
-        beside what is in use, ``StorageAway`` where the folder cannot be used.
+        ``fill`` writes the files into an empty folder if they are not here. If several processes
+        need the same artefact, one fetches it and the others wait. Raises ``OSError`` while there
+        is no room beside artefacts in use, ``StorageAway`` if the cache's folder cannot be used.
         """
         folder = self._root / key
         with self._opened(key) as lock:
             _wait(lock, fcntl.LOCK_SH, beat=beat)
             while not folder.is_dir():
-                _wait(lock, fcntl.LOCK_EX, beat=beat)  # gives the shared lock up first: look again
+                # Giving up the shared lock first lets others in: check again.
+                _wait(lock, fcntl.LOCK_EX, beat=beat)
                 if not folder.is_dir():
                     self._fetch(key, lock, size=size, fill=fill, beat=beat)
                 _wait(lock, fcntl.LOCK_SH, beat=beat)
@@ -63,7 +64,7 @@ class Cache:
             yield folder
 
     def _opened(self, key: str) -> IO[str]:
-        """The lock file. A folder that cannot be used is this machine's fault, not the model's."""
+        """The lock file. An unusable folder is this machine's fault, not the model's."""
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             return self._lock(key).open("a+")
@@ -86,10 +87,10 @@ class Cache:
             raise
 
     def _make_room(self, key: str, lock: IO[str], *, size: int, beat: Beat) -> None:
-        """Remove what was used longest ago until the artefact fits, and count it from now on."""
+        """Evict the least recently used artefacts until this one fits, and count its size."""
         with (self._root / "room").open("a+") as room:
             _wait(room, fcntl.LOCK_EX, beat=beat)
-            self._remove(key, lock)  # what a process that died has left of it
+            self._remove(key, lock)  # leftovers of a process that died
             others = sorted(self._root.glob("*.lock"), key=lambda path: path.stat().st_mtime_ns)
             held = sum(_size(path) for path in others)
             for path in others:
@@ -101,18 +102,18 @@ class Cache:
             lock.flush()
 
     def _evict(self, path: Path) -> int:
-        """The bytes that were freed: none while somebody uses or fetches the artefact."""
+        """The bytes freed: 0 while a process uses or fetches the artefact."""
         with path.open("a+") as lock:
             if not _try(lock, fcntl.LOCK_EX):
                 return 0
             freed = _size(path)
             self._remove(path.stem, lock)
         if freed:
-            log.info("an artefact made room", artefact=path.stem, bytes=freed)
+            log.info("an artefact was evicted", artefact=path.stem, bytes=freed)
         return freed
 
     def _remove(self, key: str, lock: IO[str]) -> None:
-        """Under the exclusive lock. The rename comes first: a folder under its key is whole."""
+        """Needs the exclusive lock. The rename comes first: a folder under its key is complete."""
         folder, part = self._root / key, self._part(key)
         shutil.rmtree(part, ignore_errors=True)
         if folder.is_dir():
@@ -124,7 +125,7 @@ class Cache:
         return OSError(
             errno.ENOSPC,
             f"the artefact cache may hold {self._limit} bytes (artefact_cache_bytes), of which "
-            f"{held} are in use, and {size} more are wanted",
+            f"{held} are in use, and {size} more are needed",
             str(self._root),
         )
 
@@ -138,7 +139,7 @@ class Cache:
 def _wait(file: IO[str], kind: int, *, beat: Beat) -> None:
     while not _try(file, kind):
         beat()
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(LOCK_POLL_SECONDS)
 
 
 def _try(file: IO[str], kind: int) -> bool:
@@ -150,6 +151,6 @@ def _try(file: IO[str], kind: int) -> bool:
 
 
 def _size(path: Path) -> int:
-    """What the lock file says; one that is being written counts as nothing yet."""
+    """The size in a lock file; one that is still being written counts as 0."""
     text = path.read_text()
     return int(text) if text.isdecimal() else 0

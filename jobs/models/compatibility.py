@@ -19,7 +19,8 @@ from jobs.kinds import (
     Pooling,
     Text2TextOptions,
 )
-from jobs.models.inspection import POOLING, WIDTHS, ModelFacts
+from jobs.models.inspection import WIDTHS, ModelFacts
+from jobs.models.sentence_transformers import POOLING
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 SEQ2SEQ = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
@@ -118,7 +119,7 @@ def check(facts: ModelFacts, options: Options) -> None:
 
 def check_reads_texts(facts: ModelFacts) -> None:
     """Raise ``ModelFailure`` for a model of images or sounds alone."""
-    if not facts.tokenizes:
+    if not facts.has_tokenizer:
         raise ModelFailure(
             f"the model reads no texts: it has no tokenizer ({_named(facts)})",
             code="model_no_tokenizer",
@@ -142,7 +143,7 @@ def task(facts: ModelFacts, options: PipelineOptions) -> PipelineTask:
     if options.task is not None:
         return options.task
     for found in PIPELINES:
-        if _is_made_for(facts, found) and (found in READS_TEXTS or facts.preprocesses):
+        if _is_made_for(facts, found) and (found in READS_TEXTS or facts.has_preprocessor):
             return found
     raise ModelFailure(
         f"no pipeline is known for this model ({_named(facts)}): classify, embed, generate and "
@@ -187,7 +188,7 @@ def _check_pipeline(facts: ModelFacts, task: PipelineTask, options: PipelineOpti
         )
     if task in READS_TEXTS | WRITES_TEXTS:
         check_reads_texts(facts)
-    if task not in READS_TEXTS and not facts.preprocesses:
+    if task not in READS_TEXTS and not facts.has_preprocessor:
         raise ModelFailure(
             f"{task} needs a preprocessor_config.json in the model's folder, which says how its "
             "images or sounds are read",
@@ -284,7 +285,7 @@ def _check_generator(facts: ModelFacts, options: GenerateOptions) -> None:
             f"this one is {_named(facts)}",
             code="model_not_a_generator",
         )
-    if (options.chat or options.system is not None) and not facts.chats:
+    if (options.chat or options.system is not None) and not facts.has_chat_template:
         raise ModelFailure(
             "the model's tokenizer has no chat template: leave chat and system out, and write the "
             "prompt as the model was trained on it",

@@ -1,6 +1,6 @@
-"""The JSON files of a model's folder, their fields of the types that they must have.
+"""The JSON files of a model's folder, with the types of their fields checked.
 
-A file or a field may be missing; one that is there and of another type is a ``ModelFailure``.
+A file or a field may be missing. One that is present with another type is a ``ModelFailure``.
 """
 
 from __future__ import annotations
@@ -12,93 +12,92 @@ from typing import Any
 
 from jobs.errors import ModelFailure
 
+ADAPTER = "adapter_config.json"
+
 NO_LIMIT = 10**9
-"""Files that know no limit write 1e30."""
+"""From here on a limit is none: files without a limit have 1e30."""
 
 MAX_BYTES = 128 * 2**20
 """Of one file: the largest tokenizers have about 40 MiB."""
 
-LONGEST_SHOWN = 100
+MAX_SHOWN = 100
 """Characters of a wrong value that its error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A JSON object of a model. Fields that are null count as missing, and are ``None``."""
+class ConfigFile:
+    """A JSON object of a model. A field that is null counts as missing: its value is ``None``."""
 
-    name: str  # in the folder, for people
+    name: str  # for error messages
     values: dict[str, Any]
 
     def text(self, name: str) -> str | None:
-        """A field that must be a text."""
         value = self.values.get(name)
         if value is None or isinstance(value, str):
             return value
         raise self.wrong(name, "a text")
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A field that must be a text or an array of texts; empty where it is missing."""
+        """A text or an array of texts; empty where it is missing."""
         value = self.values.get(name)
-        found = [value] if isinstance(value, str) else value
-        if found is None:
+        texts = [value] if isinstance(value, str) else value
+        if texts is None:
             return ()
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise self.wrong(name, "a text or an array of texts")
-        return tuple(found)
+        return tuple(texts)
 
     def flag(self, name: str) -> bool | None:
-        """A field that must be true or false."""
         value = self.values.get(name)
         if value is None or isinstance(value, bool):
             return value
         raise self.wrong(name, "true or false")
 
     def number(self, name: str) -> float | None:
-        """A field that must be a number."""
         value = self.values.get(name)
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             return value
         raise self.wrong(name, "a number")
 
-    def whole(self, name: str) -> int | None:
-        """A field that counts something; ``None`` also where it is no number to count by."""
+    def count(self, name: str) -> int | None:
+        """A whole number of at least 1; ``None`` also for a number that is no count."""
         value = self.number(name)
         return int(value) if value is not None and 1 <= value < NO_LIMIT else None
 
-    def part(self, name: str) -> ModelFile:
-        """A field that must be an object; an empty one where it is missing."""
+    def section(self, name: str) -> ConfigFile:
+        """An object; an empty one where it is missing."""
         value = self.values.get(name)
         if value is None or isinstance(value, dict):
-            return ModelFile(f"{name} in {self.name}", value or {})
+            return ConfigFile(f"{name} in {self.name}", value or {})
         raise self.wrong(name, "an object")
 
     def wrong(self, name: str, must: str) -> ModelFailure:
-        """The error of a field that must be something else."""
+        """The error for a field that must be something else."""
         value = repr(self.values[name])
-        shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
+        shown = value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}..."
         return ModelFailure(f"{name} in {self.name} of the model must be {must}, not {shown}")
 
 
-def read(path: Path) -> ModelFile:
-    """The JSON object in a file that must be there."""
+def read(path: Path) -> ConfigFile:
+    """The JSON object in a file that must exist."""
     value = _json(path)
     if not isinstance(value, dict):
         raise ModelFailure(f"{path.name} of the model must be a JSON object")
-    return ModelFile(path.name, value)
+    return ConfigFile(path.name, value)
 
 
-def optional(folder: Path, name: str) -> ModelFile:
-    """The JSON object in a file; an empty one where there is no such file."""
+def optional(folder: Path, name: str) -> ConfigFile:
+    """The JSON object in a file; an empty one if there is no such file."""
     path = folder / name
-    return read(path) if path.is_file() else ModelFile(name, {})
+    return read(path) if path.is_file() else ConfigFile(name, {})
 
 
-def entries(path: Path) -> list[ModelFile]:
-    """The objects of the JSON array in a file that must be there."""
+def entries(path: Path) -> list[ConfigFile]:
+    """The objects of the JSON array in a file that must exist."""
     values = _json(path)
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise ModelFailure(f"{path.name} of the model must be a JSON array of objects")
-    return [ModelFile(path.name, value) for value in values]
+    return [ConfigFile(path.name, value) for value in values]
 
 
 def _json(path: Path) -> Any:

@@ -1,15 +1,15 @@
-"""What the words of a model reference mean: the one parser of them, and the allow-list.
+"""Model references: their parser, and the allow-list.
 
     news@3                   version 3 of the model `news` in the project's registry
     news@champion            the version that the alias points to
     news                     its newest version
     hf:org/name[@revision]   a model of the hub
     /models/mine             a folder on the worker, also written file:///models/mine
-    s3://bucket/models/mine  a folder of objects
+    s3://bucket/models/mine  a folder of an object store
 
 The first three are the project's own and always allowed; the others must be covered by the
-installation's ``allowed_models``. No text can be read in two ways: names of the registry hold no
-``/`` and no ``:``, versions are digits alone, and aliases begin with a letter.
+installation's ``allowed_models``. No reference is ambiguous: names of the registry contain neither
+``/`` nor ``:``, versions are digits only, and aliases begin with a letter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HUB = "hf:"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-"""As they are written in the registry, and in `jobs.kinds` where a name is made up."""
+"""Names and aliases in the registry; ``jobs.kinds`` makes up names of the same form."""
 
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _REGISTERED = re.compile(
@@ -38,7 +38,7 @@ _REGISTERED = re.compile(
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of the project's registry; neither version nor alias: the newest."""
+    """A version of the project's registry: the newest if it has neither version nor alias."""
 
     name: str
     version: int | None = None
@@ -46,23 +46,21 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A model of the hub."""
-
+class HubModel:
     name: str
     revision: str | None = None
 
 
 @dataclass(frozen=True)
 class Folder:
-    """An absolute folder on the machine that loads it."""
+    """An absolute path on the machine that loads the model."""
 
     path: PurePosixPath
 
 
 @dataclass(frozen=True)
 class Location:
-    """A folder of objects: a bucket and the segments below it."""
+    """A folder of an object store: a bucket and the path segments below it."""
 
     scheme: str
     parts: tuple[str, ...]
@@ -73,11 +71,11 @@ class Location:
         return f"{self.scheme}://{'/'.join(self.parts)}"
 
 
-Reference = Registered | Hub | Folder | Location
+Reference = Registered | HubModel | Folder | Location
 
 
 def parse(reference: str) -> Reference:
-    """What the words mean. Raises ``ModelFailure`` for anything else than a reference."""
+    """Raises ``ModelFailure`` for a text that is not a reference."""
     if reference.startswith(HUB):
         return _hub(reference)
     if "://" in reference:
@@ -88,15 +86,15 @@ def parse(reference: str) -> Reference:
 
 
 def check_allowed(reference: str, allowed: Sequence[str]) -> Reference:
-    """Refuse at submit what no worker would load; raises ``ModelFailure``.
+    """The parsed reference. Raises ``ModelFailure`` for one that no worker would load.
 
-    By the words alone: a folder is on the workers, where links are followed as well, and a name of
-    the registry is looked up when the job is accepted.
+    Only the text is checked. A folder is checked again on the worker, where links are followed; a
+    name of the registry is looked up when the job is accepted.
     """
-    found = parse(reference)
-    if not _is_allowed(found, allowed):
+    parsed = parse(reference)
+    if not _is_allowed(parsed, allowed):
         raise refused(reference, allowed=allowed)
-    return found
+    return parsed
 
 
 def of_spec(spec: AnySpec) -> tuple[str, str] | None:
@@ -110,9 +108,9 @@ def of_spec(spec: AnySpec) -> tuple[str, str] | None:
 
 
 def folders(allowed: Sequence[str]) -> list[PurePosixPath]:
-    """The folders that an allow-list covers, with all that is below them."""
-    found = (parse(entry) for entry in allowed if entry.startswith(("/", "file:///")))
-    return [entry.path for entry in found if isinstance(entry, Folder)]
+    """The folders on an allow-list, each of which covers everything below it."""
+    entries = (parse(entry) for entry in allowed if entry.startswith(("/", "file:///")))
+    return [entry.path for entry in entries if isinstance(entry, Folder)]
 
 
 def refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
@@ -124,14 +122,14 @@ def refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
     )
 
 
-def _hub(reference: str) -> Hub:
+def _hub(reference: str) -> HubModel:
     match = _HUB.fullmatch(reference)
     if match is None:
         raise ModelFailure(
             f"a hub model is written hf:org/name or hf:org/name@revision, not {reference!r}",
             code="model_missing",
         )
-    return Hub(match["name"], match["revision"])
+    return HubModel(match["name"], match["revision"])
 
 
 def _uri(reference: str) -> Folder | Location:
@@ -164,7 +162,7 @@ def _is_allowed(reference: Reference, allowed: Sequence[str]) -> bool:
     match reference:
         case Registered():
             return True
-        case Hub(name=name):
+        case HubModel(name=name):
             return _covers_hub(name, allowed)
         case Folder(path=path):
             covered = any(path.is_relative_to(prefix) for prefix in folders(allowed))

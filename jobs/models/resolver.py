@@ -1,13 +1,8 @@
 """From any model reference to a local folder with its files.
 
-``jobs.models.inspection`` finds hub models and local folders. Versions of the registry and folders
-of objects are fetched into the machine's cache and stay there while they are used. An
-adapter's folder has a link ``base`` to the folder of the model that it adapts, and so on down.
-
-    model_missing   no such version, or it was deleted; no objects under the URI
-    model_damaged   an object is gone or has other bytes than were registered
-    model_changed   the objects changed while they were fetched; the adapter's base is another
-    model_too_large larger than all that the cache may hold
+``jobs.models.folders`` locates hub models and local folders. Versions of the registry and folders
+of an object store are fetched into the machine's cache and stay there while they are used. An
+adapter's folder has a link ``base`` to the folder of the model that it adapts, recursively.
 """
 
 from __future__ import annotations
@@ -22,29 +17,29 @@ from jobs import database, objects
 from jobs.database import Sessions
 from jobs.errors import Damaged, ModelFailure, NotFound
 from jobs.lookups import registry
-from jobs.models import bundles, inspection, references
-from jobs.models.cache import Beat, Cache
+from jobs.models import bundles, folders, inspection, references
+from jobs.models.cache import ArtefactCache, Beat
 from jobs.models.references import Location, Registered
 from jobs.objects import ObjectStore, Stored
 from jobs.settings import Settings
 from jobs.tables import ModelVersion
 
-PATIENCE = 10.0
-"""Seconds that a lookup in the registry waits for Postgres."""
+LOOKUP_SECONDS = 10.0
+"""How long a lookup in the registry waits for Postgres."""
 
 BASE = "base"
 """The link in an adapter's folder."""
 
 
-def _go_on() -> None:
-    """Nobody wants to be told of progress."""
+def _no_beat() -> None:
+    pass
 
 
 class Artefacts:
-    """The models of one installation as folders on this machine; threads may share it."""
+    """The models of one installation as folders on this machine; thread-safe."""
 
     def __init__(
-        self, sessions: Sessions, store: ObjectStore, *, cache: Cache, settings: Settings
+        self, sessions: Sessions, store: ObjectStore, *, cache: ArtefactCache, settings: Settings
     ) -> None:
         self._sessions = sessions
         self._store = store
@@ -53,11 +48,11 @@ class Artefacts:
         self._allowed = settings.allowed_models
 
     @contextmanager
-    def using(self, reference: str, *, project_id: str, beat: Beat = _go_on) -> Iterator[Path]:
-        """The reference's folder, which stays for as long as the block runs.
+    def using(self, reference: str, *, project_id: str, beat: Beat = _no_beat) -> Iterator[Path]:
+        """The reference's folder, kept for as long as the block runs.
 
-        ``beat`` is called while bytes arrive, and what it raises ends the fetching. Raises
-        ``ModelFailure``; ``OSError`` for trouble that may pass.
+        ``beat`` is called while bytes arrive; an exception from it ends the fetching. Raises
+        ``ModelFailure``, and ``OSError`` for faults that may pass.
         """
         match references.check_allowed(reference, self._allowed):
             case Registered() as name:
@@ -68,14 +63,14 @@ class Artefacts:
                 with self._objects(location, beat=beat) as folder:
                     yield folder
             case _:
-                yield inspection.resolve(reference, allowed=self._allowed)
+                yield folders.locate(reference, allowed=self._allowed)
 
     def _version(self, name: Registered, *, project_id: str) -> ModelVersion:
         try:
             return database.patiently(
                 self._sessions,
                 lambda session: registry.version(session, name, project_id=project_id),
-                seconds=PATIENCE,
+                seconds=LOOKUP_SECONDS,
             )
         except NotFound as error:
             raise ModelFailure(error.message, code="model_missing") from error
@@ -86,8 +81,8 @@ class Artefacts:
             base = None
             if version.kind == "adapter":
                 assert version.base is not None, "an adapter is registered with its base"
-                below = self.using(version.base, project_id=version.project_id, beat=beat)
-                base = stack.enter_context(below)
+                base_folder = self.using(version.base, project_id=version.project_id, beat=beat)
+                base = stack.enter_context(base_folder)
                 _check_base(version, base)
             yield stack.enter_context(self._cached(version, base=base, beat=beat))
 
@@ -107,19 +102,19 @@ class Artefacts:
 
     def _objects(self, location: Location, *, beat: Beat) -> _FolderContext:
         store = objects.connect(location.uri)
-        found = _listing(store, location)
+        listing = _listing(store, location)
 
         def fill(folder: Path) -> None:
-            for entry in found:
+            for entry in listing:
                 _fetch(store, entry.key, folder, beat=beat)
-            if _listing(store, location) != found:
+            if _listing(store, location) != listing:
                 raise ModelFailure(
                     f"{location.uri} changed while it was fetched", code="model_changed"
                 )
 
-        facts = (f"{entry.key}:{entry.bytes}:{entry.etag}" for entry in found)
-        size = sum(entry.bytes for entry in found)
-        return self._using(_key(location.uri, *facts), size=size, fill=fill, beat=beat)
+        entries = (f"{entry.key}:{entry.bytes}:{entry.etag}" for entry in listing)
+        size = sum(entry.bytes for entry in listing)
+        return self._using(_key(location.uri, *entries), size=size, fill=fill, beat=beat)
 
     def _using(
         self, key: str, *, size: int, fill: Callable[[Path], None], beat: Beat
@@ -137,9 +132,9 @@ _FolderContext = AbstractContextManager[Path]
 
 
 def open(sessions: Sessions, store: ObjectStore, settings: Settings) -> Artefacts:  # noqa: A001
-    """The models of this installation, with the cache that the settings name."""
+    """The models of this installation, with the cache of its settings."""
     root = Path(settings.artefact_cache) if settings.artefact_cache else default_cache()
-    cache = Cache(root, limit=settings.artefact_cache_bytes)
+    cache = ArtefactCache(root, limit=settings.artefact_cache_bytes)
     return Artefacts(sessions, store, cache=cache, settings=settings)
 
 
@@ -150,15 +145,15 @@ def default_cache() -> Path:
     return cache / "nightshift-artefacts"
 
 
-def _key(*facts: str) -> str:
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+def _key(*identity: str) -> str:
+    return hashlib.sha256("\0".join(identity).encode()).hexdigest()
 
 
 def _listing(store: ObjectStore, location: Location) -> list[Stored]:
-    found = sorted(store.listing(), key=lambda entry: entry.key)
-    if not found:
+    listing = sorted(store.listing(), key=lambda entry: entry.key)
+    if not listing:
         raise ModelFailure(f"there are no objects under {location.uri}", code="model_missing")
-    return found
+    return listing
 
 
 def _fetch(store: ObjectStore, key: str, folder: Path, *, beat: Beat) -> None:
@@ -173,11 +168,11 @@ def _fetch(store: ObjectStore, key: str, folder: Path, *, beat: Beat) -> None:
 
 
 def _check_base(version: ModelVersion, base: Path) -> None:
-    """An adapter on another base than its own would answer, and wrongly."""
-    wanted = (version.lineage.get("base") or {}).get("digest")
-    if wanted is not None and inspection.inspect(base).digest != wanted:
+    """An adapter on a base other than its own would give wrong results without an error."""
+    expected = (version.lineage.get("base") or {}).get("digest")
+    if expected is not None and inspection.inspect(base).digest != expected:
         raise ModelFailure(
             f"{version.name}@{version.version} is an adapter on {version.base}, which has changed: "
-            f"its digest must be {wanted}",
+            f"its digest must be {expected}",
             code="model_changed",
         )

@@ -1,8 +1,8 @@
-"""A version's signature: how it was trained to read a row and what it answers (promise P13).
+"""A version's signature: how it was trained to read a row and what it outputs (promise P13).
 
 It is kept with the version in the registry and, as ``nightshift_signature.json``, in the version's
-folder, so that a folder taken elsewhere keeps it. Answers depend on it, so a model's digest covers
-it. What follows from it for a job is decided in ``jobs.decisions.signature_defaults``.
+folder, so that a copied folder keeps it. Results depend on it, so a model's digest covers it.
+``jobs.decisions.signature_defaults`` decides what follows from it for a job.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class RowForm(StrEnum):
     """What a row of a training corpus is."""
 
     TEXT = "text"  # a plain text
-    PAIR = "pair"  # a text, and what should be answered: a label, or a text to be written
+    PAIR = "pair"  # a text and its target: a label, or the text to generate
     MESSAGES = "messages"  # a conversation
 
 
 class Signature(BaseModel):
-    """How a model was trained, or how the rows of a training job are read."""
+    """How a model was trained, or how a training job reads its rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,16 +47,16 @@ class Signature(BaseModel):
 
     @property
     def words(self) -> str:
-        """What it says in words, such as `no chat template, window 128`."""
+        """In words, such as `no chat template, window 128`."""
         return ", ".join(
-            [*self._reading(), *([f"window {self.max_tokens}"] * bool(self.max_tokens))]
+            [*self._task_words(), *([f"window {self.max_tokens}"] * bool(self.max_tokens))]
         )
 
-    def _reading(self) -> list[str]:
+    def _task_words(self) -> list[str]:
         match self.task:
             case Task.CLASSIFY:
-                several = "any number of labels a row" if self.multi_label else "one label a row"
-                return [f"{several}, of {len(self.labels)}" if self.labels else several]
+                labels = "any number of labels a row" if self.multi_label else "one label a row"
+                return [f"{labels}, of {len(self.labels)}" if self.labels else labels]
             case Task.GENERATE:
                 system = [] if self.system is None else [f"system text {_shown(self.system)}"]
                 return ["chat template" if self.chat else "no chat template", *system]
@@ -65,13 +65,15 @@ class Signature(BaseModel):
 
 
 class Reading(BaseModel):
-    """How a job reads its rows, as its owner is told."""
+    """How a job reads its rows, as shown to its owner."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str = Field(description="The reference, pinned where it can be.")
     trained: Signature
-    warnings: tuple[str, ...] = Field((), description="What the job has otherwise, in words.")
+    warnings: tuple[str, ...] = Field(
+        (), description="Where the job differs from the training, in words."
+    )
 
     @property
     def words(self) -> str:
@@ -80,7 +82,7 @@ class Reading(BaseModel):
 
 
 def read(folder: Path) -> Signature | None:
-    """The signature in a model's folder; ``None`` where there is none. Raises ``ModelFailure``."""
+    """The signature in a model's folder; ``None`` if there is none. Raises ``ModelFailure``."""
     path = folder / FILE
     if not path.is_file():
         return None
@@ -91,12 +93,11 @@ def read(folder: Path) -> Signature | None:
 
 
 def write(folder: Path, signature: Signature) -> None:
-    """Put the signature into a model's folder."""
     (folder / FILE).write_text(signature.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-_SHOWN = 60
+_MAX_SHOWN = 60
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")

@@ -1,7 +1,7 @@
-"""Sizes of a model: numbers of its config beside what its files hold.
+"""Sizes in a model's config, compared with its weights and tokenizer files.
 
-A config that disagrees with its weights file by orders of magnitude is refused before anything is
-loaded: building millions of layers would not come to its end. Keeps promise P12.
+A config that disagrees with the weights by orders of magnitude is refused before anything is
+loaded: building millions of layers would never finish (promise P12).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.errors import ModelFailure
 from jobs.models import config_files
-from jobs.models.config_files import ModelFile
+from jobs.models.config_files import ConfigFile
 
 DECODER_TABLES = frozenset(
     {
@@ -28,7 +28,7 @@ DECODER_TABLES = frozenset(
         "plbart",
     }
 )
-"""Model types whose decoder has a table of ``max_position_embeddings`` positions."""
+"""Model types whose decoder has a position table of length ``max_position_embeddings``."""
 
 LAYERS = (
     "num_hidden_layers",
@@ -39,20 +39,20 @@ LAYERS = (
     "decoder_layers",
     "num_decoder_layers",
 )
-"""What configs call the number of layers."""
+"""Config fields for the number of layers."""
 
 MANY_LAYERS = 1_000
-"""So many are loaded in seconds. Layers may share their tensors, or a file have more layers."""
+"""This many are always accepted: they load in seconds, and layers may share their tensors."""
 
 LARGE_SIZE = 2_000_000
-"""Vocabularies are smaller."""
+"""Sizes up to this are always accepted; vocabularies are smaller."""
 
 DIMENSIONS = ("vocab_size", "intermediate_size", "hidden_size", "d_model", "dim", "n_embd")
-"""What configs call sizes that are a dimension of some tensor."""
+"""Config fields that are a dimension of some tensor."""
 
 
-def check(config: ModelFile, *, tensors: Mapping[str, Any]) -> None:
-    """Refuse numbers that no loading would come to the end of, before it begins."""
+def check(config: ConfigFile, *, tensors: Mapping[str, Any]) -> None:
+    """Raise ``ModelFailure`` for sizes with which loading would never finish."""
     if "base_model.model" in next(iter(tensors), ""):  # an adapter: its base has the sizes
         return
     for name in LAYERS:
@@ -62,7 +62,7 @@ def check(config: ModelFile, *, tensors: Mapping[str, Any]) -> None:
                 f"{name} in config.json of the model is {layers:,.0f}, and its weights file has "
                 f"{len(tensors):,} tensors"
             )
-    longest = max((_longest(entry) for entry in tensors.values()), default=0)
+    longest = max((_longest_dimension(entry) for entry in tensors.values()), default=0)
     for name in DIMENSIONS:
         size = config.number(name) or 0
         if size > max(LARGE_SIZE, 2 * longest):
@@ -72,16 +72,16 @@ def check(config: ModelFile, *, tensors: Mapping[str, Any]) -> None:
             )
 
 
-def _longest(entry: Any) -> int:
+def _longest_dimension(entry: Any) -> int:
     shape = entry.get("shape") if isinstance(entry, dict) else None
-    whole = [size for size in shape if isinstance(size, int)] if isinstance(shape, list) else []
-    return max(whole, default=0)
+    sizes = [size for size in shape if isinstance(size, int)] if isinstance(shape, list) else []
+    return max(sizes, default=0)
 
 
 def largest_token(folder: Path) -> int | None:
-    """The largest id of a token of texts in a folder's tokenizer.json; ``None``: it names none.
+    """The largest token id in a folder's tokenizer.json; ``None``: the file names no ids.
 
-    Special tokens that were added later do not count: a text has them only if it spells them out.
+    Added special tokens do not count: a text has them only if it spells them out.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -94,11 +94,10 @@ def largest_token(folder: Path) -> int | None:
 def _largest_id(path: Path, *, size: int, changed: int) -> int | None:  # noqa: ARG001 (a key)
     try:
         file = config_files.read(path)
-        vocabulary: Any = file.part("model").values.get("vocab")
+        vocabulary: Any = file.section("model").values.get("vocab")
         added: Any = file.values.get("added_tokens") or []
-        known = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        return max(
-            (*known, *(each["id"] for each in added if not each.get("special"))), default=None
-        )
-    except (ModelFailure, TypeError, LookupError):  # loading it says what is wrong
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        added_ids = (token["id"] for token in added if not token.get("special"))
+        return max((*ids, *added_ids), default=None)
+    except (ModelFailure, TypeError, LookupError):  # loading the tokenizer reports what is wrong
         return None

@@ -29,7 +29,7 @@ from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
 from jobs.lookups import registry
 from jobs.models import bundles, inspection, signatures
-from jobs.models.bundles import File
+from jobs.models.bundles import BundleFile
 from jobs.models.references import Registered
 from jobs.models.signatures import Signature
 from jobs.queries import chunks
@@ -141,7 +141,7 @@ def _commit(
     session: Session,
     lease: RankLease,
     *,
-    files: list[File],
+    files: list[BundleFile],
     report: EvaluationReport,
     steps: dict[str, int | None],
     lineage: dict[str, Any],

@@ -239,7 +239,7 @@ def _own(facts: ModelFacts, *, order: Order) -> Signature:
     return Signature(
         task=order.task,
         multi_label=order.multi_label,
-        chat=order.task is Task.GENERATE and facts.chats,
+        chat=order.task is Task.GENERATE and facts.has_chat_template,
         max_tokens=order.max_tokens,
     )
 

@@ -58,14 +58,16 @@ def test_the_digest_covers_the_base(adapter: Path, tmp_path: Path) -> None:
     assert digest(adapter) != before
 
 
-def test_it_does_not_matter_where_the_base_lies(adapter: Path, base: Path, tmp_path: Path) -> None:
+def test_the_location_of_the_base_does_not_change_the_digest(
+    adapter: Path, base: Path, tmp_path: Path
+) -> None:
     before = digest(adapter)
     (adapter / "base").unlink()
     (adapter / "base").symlink_to(shutil.copytree(base, tmp_path / "copy"))
     assert digest(adapter) == before
 
 
-def test_an_adapter_without_its_base_is_refused_with_the_way_out(adapter: Path) -> None:
+def test_an_adapter_without_its_base_is_refused_with_advice(adapter: Path) -> None:
     (adapter / "base").unlink()
     failure = refusal(adapter)
     assert failure.code == "model_missing"
@@ -77,6 +79,6 @@ def test_an_adapter_as_pickle_is_refused(adapter: Path) -> None:
     assert refusal(adapter).code == "model_not_safetensors"
 
 
-def test_a_base_that_cannot_be_used_is_refused(adapter: Path, base: Path) -> None:
+def test_an_adapter_with_an_unusable_base_is_refused(adapter: Path, base: Path) -> None:
     (base / "model.safetensors").unlink()
     assert refusal(adapter).code == "model_not_safetensors"

@@ -1,4 +1,4 @@
-"""Files of a model that are wrong or odd: a failure in clear words, never a traceback."""
+"""A wrong file of a model is a clear failure, never a traceback."""
 
 from __future__ import annotations
 
@@ -79,20 +79,20 @@ def facts(folder: Path, file: str, **fields: Any) -> ModelFacts:
 
 @pytest.mark.parametrize("content", NOT_JSON, ids=["empty", "cut", "binary", "deep", "comma"])
 @pytest.mark.parametrize("file", [*FILES, "modules.json"])
-def test_a_file_that_is_no_json_is_named(folder: Path, file: str, content: str) -> None:
+def test_a_file_that_is_not_json_is_named(folder: Path, file: str, content: str) -> None:
     (folder / file).write_text(content)
     assert f"{Path(file).name} of the model is not readable JSON" in refusal(folder).message
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"mean"', "null", "true"])
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_that_holds_no_object_is_named(folder: Path, file: str, content: str) -> None:
+def test_a_file_without_an_object_is_named(folder: Path, file: str, content: str) -> None:
     (folder / file).write_text(content)
     assert f"{Path(file).name} of the model must be a JSON object" in refusal(folder).message
 
 
 @pytest.mark.parametrize("content", ["{}", "3", "null", '["Transformer"]', "[{}, 3]"])
-def test_modules_that_are_no_list_of_objects_are_refused(folder: Path, content: str) -> None:
+def test_modules_that_are_not_a_list_of_objects_are_refused(folder: Path, content: str) -> None:
     (folder / "modules.json").write_text(content)
     assert "must be a JSON array of objects" in refusal(folder).message
 
@@ -134,12 +134,12 @@ def test_a_field_of_a_wrong_type_is_named_with_what_it_must_be(
     assert message.startswith(f"{field} in {Path(file).name} of the model must be {must}, not ")
 
 
-def test_an_old_spelling_of_pooling_must_be_true_or_false(folder: Path) -> None:
+def test_an_older_pooling_flag_must_be_true_or_false(folder: Path) -> None:
     change(folder, POOLING, pooling_mode=None, pooling_mode_mean_tokens="yes")
     assert "must be true or false" in refusal(folder).message
 
 
-def test_a_prompt_that_is_no_text_is_refused(folder: Path) -> None:
+def test_a_prompt_that_is_not_a_text_is_refused(folder: Path) -> None:
     change(folder, SENTENCES, default_prompt_name="query", prompts={"query": 3})
     assert refusal(folder).message == (
         "query in prompts in config_sentence_transformers.json of the model must be a text, not 3"
@@ -149,7 +149,7 @@ def test_a_prompt_that_is_no_text_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "must"), [({"type": 3}, "type in"), ({"type": "a", "path": []}, "path in")]
 )
-def test_a_module_of_wrong_fields_is_refused(
+def test_a_module_with_wrong_fields_is_refused(
     folder: Path, entry: dict[str, Any], must: str
 ) -> None:
     (folder / "modules.json").write_text(json.dumps([entry]))
@@ -174,14 +174,14 @@ def test_an_index_of_weights_names_files_of_its_folder(folder: Path, weight_map:
     "header",
     ["[]", '{"a": 3}', '{"a": {"data_offsets": [0]}}', '{"a": {"data_offsets": "ab"}}', DEEP],
 )
-def test_weights_with_an_odd_header_are_unreadable(folder: Path, header: str) -> None:
+def test_weights_with_a_wrong_header_are_unreadable(folder: Path, header: str) -> None:
     content = struct.pack("<Q", len(header)) + header.encode()
     (folder / "model.safetensors").write_bytes(content)
     assert "header cannot be read" in refusal(folder).message
 
 
 @pytest.mark.parametrize(
-    ("said", "pooling"),
+    ("config", "pooling"),
     [
         ({"pooling_mode": "cls"}, "cls"),
         ({"pooling_mode": ["cls"]}, "cls"),
@@ -195,10 +195,10 @@ def test_weights_with_an_odd_header_are_unreadable(folder: Path, header: str) ->
         ({}, None),
     ],
 )
-def test_poolings_are_read_in_both_spellings(
-    folder: Path, said: dict[str, Any], pooling: str | None
+def test_pooling_is_read_from_the_current_field_and_from_the_older_flags(
+    folder: Path, config: dict[str, Any], pooling: str | None
 ) -> None:
-    (folder / POOLING).write_text(json.dumps(said))
+    (folder / POOLING).write_text(json.dumps(config))
     assert inspection.inspect(folder).pooling == pooling
 
 
@@ -215,7 +215,7 @@ def test_poolings_are_read_in_both_spellings(
         (None, None, "a module without a type"),
     ],
 )
-def test_only_the_librarys_own_modules_in_their_places_have_their_short_names(
+def test_only_the_librarys_own_modules_in_their_folders_have_short_names(
     folder: Path, kind: str | None, path: str | None, name: str
 ) -> None:
     (folder / "modules.json").write_text(json.dumps([{"type": kind, "path": path}]))
@@ -223,7 +223,7 @@ def test_only_the_librarys_own_modules_in_their_places_have_their_short_names(
 
 
 @pytest.mark.parametrize(
-    ("said", "prompt"),
+    ("fields", "prompt"),
     [
         ({"default_prompt_name": "query"}, "find: "),
         ({"default_prompt_name": None}, ""),
@@ -233,14 +233,12 @@ def test_only_the_librarys_own_modules_in_their_places_have_their_short_names(
         ({"prompts": None}, ""),
     ],
 )
-def test_the_default_prompt_is_the_one_that_is_named(
-    folder: Path, said: dict[str, Any], prompt: str
-) -> None:
-    assert facts(folder, SENTENCES, **said).prompt == prompt
+def test_the_prompt_is_the_default_one(folder: Path, fields: dict[str, Any], prompt: str) -> None:
+    assert facts(folder, SENTENCES, **fields).prompt == prompt
 
 
 @pytest.mark.parametrize(
-    ("said", "width"),
+    ("fields", "width"),
     [
         ({"hidden_size": 32}, 32),
         ({"hidden_size": None, "d_model": 16}, 16),
@@ -252,14 +250,14 @@ def test_the_default_prompt_is_the_one_that_is_named(
         ({"hidden_size": 0.5, "n_embd": 16}, 16),
     ],
 )
-def test_the_width_is_found_by_each_of_its_names(
-    folder: Path, said: dict[str, Any], width: int | None
+def test_the_width_is_read_from_each_of_its_fields(
+    folder: Path, fields: dict[str, Any], width: int | None
 ) -> None:
-    assert facts(folder, "config.json", **said).width == width
+    assert facts(folder, "config.json", **fields).width == width
 
 
 @pytest.mark.parametrize(
-    ("template", "chats"),
+    ("template", "has_template"),
     [
         ("{{ messages }}", True),
         ("", False),
@@ -270,40 +268,40 @@ def test_the_width_is_found_by_each_of_its_names(
         ([3], False),
     ],
 )
-def test_a_template_that_nobody_needs_to_name_makes_a_chat(
-    folder: Path, template: object, *, chats: bool
+def test_a_default_template_is_a_chat_template(
+    folder: Path, template: object, *, has_template: bool
 ) -> None:
-    assert facts(folder, TOKENIZER, chat_template=template).chats is chats
+    assert facts(folder, TOKENIZER, chat_template=template).has_chat_template is has_template
 
 
-def test_a_template_in_a_file_of_its_own_makes_a_chat(folder: Path) -> None:
+def test_a_template_in_its_own_file_is_a_chat_template(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    assert inspection.inspect(folder).chats
+    assert inspection.inspect(folder).has_chat_template
 
 
-def test_limits_that_are_none_are_passed_over(folder: Path) -> None:
+def test_missing_and_infinite_limits_are_ignored(folder: Path) -> None:
     change(folder, TOKENIZER, model_max_length=float("inf"))
     change(folder, "sentence_bert_config.json", max_seq_length=None)
     assert facts(folder, "config.json", max_position_embeddings=-1).max_tokens is None
 
 
 @pytest.mark.parametrize("limit", [0, 0.5, -1])
-def test_a_limit_below_one_token_is_none(folder: Path, limit: float) -> None:
+def test_a_limit_below_one_token_is_ignored(folder: Path, limit: float) -> None:
     change(folder, "sentence_bert_config.json", max_seq_length=limit)
     assert inspection.inspect(folder).max_tokens == MAX_TOKENS
 
 
-def test_a_file_named_after_another_model_says_how_sentences_are_read(folder: Path) -> None:
+def test_the_sentence_config_may_be_named_after_another_model(folder: Path) -> None:
     (folder / "sentence_bert_config.json").rename(folder / "sentence_roberta_config.json")
-    found = facts(folder, "sentence_roberta_config.json", max_seq_length=40, do_lower_case=True)
-    assert (found.max_tokens, found.lowers) == (40, True)
+    model = facts(folder, "sentence_roberta_config.json", max_seq_length=40, do_lower_case=True)
+    assert (model.max_tokens, model.lowercases) == (40, True)
 
 
-def test_an_architecture_may_be_named_without_an_array(folder: Path) -> None:
+def test_architectures_may_be_one_text_instead_of_an_array(folder: Path) -> None:
     assert facts(folder, "config.json", architectures="BertModel").architectures == ("BertModel",)
 
 
-def test_how_an_adapter_embeds_is_as_its_base_says(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_embeds_like_its_base(folder: Path, tmp_path: Path) -> None:
     adapter = tiny_encoder(tmp_path / "adapter", pooling=None)
     (adapter / "model.safetensors").rename(adapter / "adapter_model.safetensors")
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
@@ -318,14 +316,14 @@ def test_how_an_adapter_embeds_is_as_its_base_says(folder: Path, tmp_path: Path)
     )
     change(folder, "sentence_bert_config.json", do_lower_case=True)
     (adapter / "base").symlink_to(folder)
-    found = inspection.inspect(adapter)
-    assert (found.pooling, found.modules[-1], found.prompt) == ("cls", "Normalize", "find: ")
-    assert (found.pools_prompt, found.dimensions, found.lowers) == (False, 8, True)
+    model = inspection.inspect(adapter)
+    assert (model.pooling, model.modules[-1], model.prompt) == ("cls", "Normalize", "find: ")
+    assert (model.pools_prompt, model.dimensions, model.lowercases) == (False, 8, True)
 
 
 @given(data=st.data(), value=anything)
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_a_field_holds_is_read_or_refused(
+def test_any_value_of_a_field_is_read_or_refused(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: object
 ) -> None:
     folder = tmp_path_factory.mktemp("odd") / "model"
@@ -333,13 +331,13 @@ def test_whatever_a_field_holds_is_read_or_refused(
     field = data.draw(st.sampled_from(FIELDS[file]))
     shutil.copytree(saved, folder)
     change(folder, file, **{field: value})
-    found = facts_or_refusal(folder)
-    if isinstance(found, ModelFailure):
-        assert found.code == "model_unreadable"
-        assert field in found.message
+    result = facts_or_refusal(folder)
+    if isinstance(result, ModelFailure):
+        assert result.code == "model_unreadable"
+        assert field in result.message
     else:
-        assert found.width is None or found.width > 0
-        assert found.max_tokens is None or found.max_tokens > 0
+        assert result.width is None or result.width > 0
+        assert result.max_tokens is None or result.max_tokens > 0
 
 
 def facts_or_refusal(folder: Path) -> ModelFacts | ModelFailure:

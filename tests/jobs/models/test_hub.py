@@ -1,3 +1,5 @@
+"""Models of a hub are downloaded, found again, or refused; a local server stands in for the hub."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,19 +20,19 @@ from jobs.models import inspection
 from tests.support.tiny_models import tiny_classifier
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-RESOLVE = """
+LOCATE = """
 import sys
-from jobs.models import inspection
+from jobs.models import folders
 from jobs.errors import ModelFailure
 try:
-    print(inspection.resolve(sys.argv[1], allowed=["hf:org/"]))
+    print(folders.locate(sys.argv[1], allowed=["hf:org/"]))
 except ModelFailure as error:
     print(error.code)
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The few routes of the hub that a download asks: one repository, org/name, at main."""
+class HubServer(BaseHTTPRequestHandler):
+    """The few routes of the hub that a download calls, for one repository, org/name, at main."""
 
     def __init__(self, folder: Path, *args: object, **kwargs: object) -> None:
         self.folder = folder
@@ -93,7 +95,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(repository: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, repository))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(HubServer, repository))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -102,44 +104,44 @@ def endpoint(repository: Path) -> Iterator[str]:
     server.server_close()
 
 
-def resolved(reference: str, *, endpoint: str, home: Path, offline: bool = False) -> str:
+def located(reference: str, *, endpoint: str, home: Path, offline: bool = False) -> str:
     """What another process prints: the hub's client reads its settings once, when imported."""
     hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = own | hub | ({"HF_HUB_OFFLINE": "1"} if offline else {})
-    done = subprocess.run(
-        [sys.executable, "-c", RESOLVE, reference],
+    process = subprocess.run(
+        [sys.executable, "-c", LOCATE, reference],
         env=environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip().splitlines()[-1]
 
 
 def test_a_hub_model_is_downloaded_without_pickle_or_code(
     endpoint: str, repository: Path, tmp_path: Path
 ) -> None:
-    folder = Path(resolved("hf:org/name", endpoint=endpoint, home=tmp_path))
+    folder = Path(located("hf:org/name", endpoint=endpoint, home=tmp_path))
     kept = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert kept == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert inspection.inspect(folder).digest == inspection.inspect(repository).digest
 
 
 def test_a_downloaded_model_is_found_again_offline(endpoint: str, tmp_path: Path) -> None:
-    first = resolved("hf:org/name", endpoint=endpoint, home=tmp_path)
-    assert resolved("hf:org/name", endpoint=endpoint, home=tmp_path, offline=True) == first
+    first = located("hf:org/name", endpoint=endpoint, home=tmp_path)
+    assert located("hf:org/name", endpoint=endpoint, home=tmp_path, offline=True) == first
 
 
 @pytest.mark.parametrize("reference", ["hf:org/none", "hf:org/name@v9", "hf:org/.."])
-def test_what_the_hub_does_not_have_is_missing(
+def test_a_model_that_the_hub_does_not_have_is_missing(
     endpoint: str, tmp_path: Path, reference: str
 ) -> None:
-    assert resolved(reference, endpoint=endpoint, home=tmp_path) == "model_missing"
+    assert located(reference, endpoint=endpoint, home=tmp_path) == "model_missing"
 
 
 def test_offline_without_a_copy_the_hub_is_unreachable(endpoint: str, tmp_path: Path) -> None:
-    code = resolved("hf:org/name", endpoint=endpoint, home=tmp_path, offline=True)
+    code = located("hf:org/name", endpoint=endpoint, home=tmp_path, offline=True)
     assert code == "model_hub_unreachable"

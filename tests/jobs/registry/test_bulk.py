@@ -61,7 +61,7 @@ def labels(installation: Installation, job_id: str) -> list[str | None]:
     return [row["label"] for row in installation.results(job_id)]
 
 
-def test_a_bulk_job_uses_the_version_that_its_alias_meant_when_it_was_accepted(
+def test_a_bulk_job_uses_the_version_that_its_alias_pointed_to_when_it_was_accepted(
     installation: Installation, tmp_path: Path
 ) -> None:
     register(installation, installation.model, champion=True)
@@ -71,7 +71,7 @@ def test_a_bulk_job_uses_the_version_that_its_alias_meant_when_it_was_accepted(
     by_folder = installation.submit(CORPUS, chunk_rows=150)
     assert labels(installation, job_id) == labels(installation, by_folder)
     assert labels(installation, later) != labels(installation, job_id)
-    pinned = [installation.job(one).job.model_pinned for one in (job_id, later, by_folder)]
+    pinned = [installation.job(each).job.model_pinned for each in (job_id, later, by_folder)]
     assert pinned == ["news@1", "news@2", None]
     cached = [path for path in (tmp_path / "artefacts").iterdir() if path.is_dir()]
     assert len(cached) == 2

@@ -1,4 +1,4 @@
-"""Every kind of reference becomes a folder; registered ones come out of the store, checked."""
+"""Every kind of reference becomes a folder; registered versions are fetched and verified."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_classifier(tmp_path_factory.mktemp("saved") / "model")
 
 
-class Opened:
-    """Artefacts whose folders are used until the test lets them go."""
+class HeldArtefacts:
+    """Artefacts whose folders are held until the test releases them."""
 
     def __init__(self, artefacts: Artefacts) -> None:
         self._artefacts = artefacts
-        self._used = ExitStack()
+        self._held = ExitStack()
 
     def folder(self, reference: str, *, project: str = PROJECT, beat: Beat = lambda: None) -> Path:
-        found = self._artefacts.using(reference, project_id=project, beat=beat)
-        return self._used.enter_context(found)
+        artefact = self._artefacts.using(reference, project_id=project, beat=beat)
+        return self._held.enter_context(artefact)
 
-    def let_go(self) -> None:
-        self._used.close()
+    def release(self) -> None:
+        self._held.close()
 
 
 @pytest.fixture
-def opened(made: Registry, tmp_path: Path, saved: Path) -> Iterator[Opened]:
+def opened(made: Registry, tmp_path: Path, saved: Path) -> Iterator[HeldArtefacts]:
     opened = opened_with(made, tmp_path, allowed=[str(saved.parent)])
     yield opened
-    opened.let_go()
+    opened.release()
 
 
 def opened_with(
     made: Registry, tmp_path: Path, *, allowed: list[str], limit: int = 10**9
-) -> Opened:
+) -> HeldArtefacts:
     settings = Settings(
         artefact_cache=str(tmp_path / "cache"),
         artefact_cache_bytes=limit,
         allowed_models=allowed,
     )
-    return Opened(resolver.open(made.ledger.sessions, made.store, settings))
+    return HeldArtefacts(resolver.open(made.ledger.sessions, made.store, settings))
 
 
 @pytest.fixture
 def adapter(saved: Path, tmp_path: Path) -> Path:
-    """An adapter's files as training writes them: everything but a base and full weights."""
+    """An adapter's files as training writes them, without the base."""
     folder = shutil.copytree(saved, tmp_path / "adapter")
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     return folder
 
 
-def refusal(opened: Opened, reference: str, *, project: str = PROJECT) -> ModelFailure:
+def refusal(opened: HeldArtefacts, reference: str, *, project: str = PROJECT) -> ModelFailure:
     with pytest.raises(ModelFailure) as caught:
         opened.folder(reference, project=project)
     return caught.value
@@ -79,17 +79,21 @@ def kept(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
-def test_an_allowed_folder_is_where_it_is(opened: Opened, saved: Path, tmp_path: Path) -> None:
+def test_an_allowed_folder_is_used_in_place(
+    opened: HeldArtefacts, saved: Path, tmp_path: Path
+) -> None:
     assert opened.folder(str(saved)) == saved.resolve()
     assert opened.folder(saved.as_uri()) == saved.resolve()
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_folder_off_the_allow_list_is_refused(opened: Opened) -> None:
+def test_a_folder_off_the_allow_list_is_refused(opened: HeldArtefacts) -> None:
     assert refusal(opened, "/etc").code == "model_refused"
 
 
-def test_a_registered_version_is_fetched_whole(made: Registry, opened: Opened, saved: Path) -> None:
+def test_a_registered_version_is_fetched_whole(
+    made: Registry, opened: HeldArtefacts, saved: Path
+) -> None:
     version = made.register("whole", folder=saved)
     made.point("whole", "champion", version)
     folder = opened.folder("whole@champion")
@@ -97,8 +101,8 @@ def test_a_registered_version_is_fetched_whole(made: Registry, opened: Opened, s
     assert inspection.inspect(folder).digest == inspection.inspect(saved).digest
 
 
-def test_it_is_fetched_once_and_under_its_hash(
-    made: Registry, opened: Opened, saved: Path, tmp_path: Path
+def test_a_version_is_fetched_once_under_its_hash(
+    made: Registry, opened: HeldArtefacts, saved: Path, tmp_path: Path
 ) -> None:
     made.register("cached", folder=saved)
     first = opened.folder("cached@1")
@@ -111,8 +115,8 @@ def test_it_is_fetched_once_and_under_its_hash(
     assert len(first.name) == 64
 
 
-def test_an_alias_that_moved_means_another_folder(
-    made: Registry, opened: Opened, saved: Path, adapter: Path
+def test_a_moved_alias_resolves_to_another_folder(
+    made: Registry, opened: HeldArtefacts, saved: Path, adapter: Path
 ) -> None:
     made.register("moving", folder=saved)
     made.register("moving", folder=adapter)
@@ -123,17 +127,19 @@ def test_an_alias_that_moved_means_another_folder(
 
 
 @pytest.mark.parametrize("reference", ["unheard-of", "unheard-of@1", "unheard-of@best"])
-def test_a_name_that_is_not_registered_is_missing(opened: Opened, reference: str) -> None:
+def test_a_name_that_is_not_registered_is_missing(opened: HeldArtefacts, reference: str) -> None:
     assert refusal(opened, reference).code == "model_missing"
 
 
-def test_another_projects_model_is_missing(made: Registry, opened: Opened, saved: Path) -> None:
+def test_another_projects_model_is_missing(
+    made: Registry, opened: HeldArtefacts, saved: Path
+) -> None:
     made.register("private", folder=saved)
     assert refusal(opened, "private@1", project=OTHER).code == "model_missing"
 
 
-def test_a_damaged_object_is_named_and_nothing_is_kept_of_it(
-    made: Registry, opened: Opened, saved: Path, tmp_path: Path
+def test_a_damaged_object_is_named_and_nothing_of_the_version_is_kept(
+    made: Registry, opened: HeldArtefacts, saved: Path, tmp_path: Path
 ) -> None:
     made.register("damaged", folder=saved)
     (path,) = Path(made.store_path).rglob("models/ours/damaged/*/model.safetensors")
@@ -145,15 +151,15 @@ def test_a_damaged_object_is_named_and_nothing_is_kept_of_it(
     assert kept(tmp_path) == []
 
 
-def test_a_version_whose_objects_are_gone_is_damaged(
-    made: Registry, opened: Opened, saved: Path
+def test_a_version_with_missing_objects_is_damaged(
+    made: Registry, opened: HeldArtefacts, saved: Path
 ) -> None:
     made.register("emptied", folder=saved)
     shutil.rmtree(Path(made.store_path) / "models" / "ours" / "emptied")
     assert refusal(opened, "emptied@1").code == "model_damaged"
 
 
-def test_a_model_larger_than_the_whole_cache_is_refused_with_both_numbers(
+def test_a_model_larger_than_the_whole_cache_is_refused_with_both_sizes(
     made: Registry, saved: Path, tmp_path: Path
 ) -> None:
     made.register("huge", folder=saved)
@@ -173,7 +179,7 @@ def test_a_folder_stays_while_it_is_used_and_no_longer(
     first = opened.folder("first@1")
     with pytest.raises(OSError, match="are in use"):
         opened.folder("second@1")
-    opened.let_go()
+    opened.release()
     opened.folder("second@1")
     assert not first.exists()
 
@@ -187,8 +193,8 @@ def test_the_cache_is_in_the_users_cache_folder_unless_it_is_set(
     assert resolver.default_cache() == Path.home() / ".cache" / "nightshift-artefacts"
 
 
-def test_an_adapter_comes_with_its_base_in_it(
-    made: Registry, opened: Opened, saved: Path, adapter: Path
+def test_the_folder_of_an_adapter_links_to_its_base(
+    made: Registry, opened: HeldArtefacts, saved: Path, adapter: Path
 ) -> None:
     made.register("ground", folder=saved)
     made.register("tuned", folder=adapter, kind="adapter", base="ground@1")
@@ -198,8 +204,8 @@ def test_an_adapter_comes_with_its_base_in_it(
     assert (facts.id2label, facts.has_head) == (LABELS, True)
 
 
-def test_an_adapter_on_an_adapter_goes_all_the_way_down(
-    made: Registry, opened: Opened, saved: Path, adapter: Path
+def test_an_adapter_on_an_adapter_links_down_to_the_model(
+    made: Registry, opened: HeldArtefacts, saved: Path, adapter: Path
 ) -> None:
     made.register("upper", folder=adapter, kind="adapter", base=str(saved))
     made.register("upper", folder=adapter, kind="adapter", base="upper@1")
@@ -209,19 +215,19 @@ def test_an_adapter_on_an_adapter_goes_all_the_way_down(
 
 
 def test_the_same_adapter_on_another_base_is_another_folder(
-    made: Registry, opened: Opened, saved: Path, adapter: Path
+    made: Registry, opened: HeldArtefacts, saved: Path, adapter: Path
 ) -> None:
     other = tiny_classifier(saved.parent / "other", seed=1)
     made.register("twin", folder=adapter, kind="adapter", base=str(saved))
     made.register("twin", folder=adapter, kind="adapter", base=str(other))
-    folders = [opened.folder(f"twin@{number}") for number in (1, 2)]
+    folders = [opened.folder(f"twin@{version}") for version in (1, 2)]
     assert [(folder / "base").resolve() for folder in folders] == [saved, other]
     digests = {inspection.inspect(folder).digest for folder in folders}
     assert len(digests) == 2
 
 
-def test_an_adapter_whose_base_was_exchanged_is_refused(
-    made: Registry, opened: Opened, saved: Path, adapter: Path
+def test_an_adapter_whose_base_was_replaced_is_refused(
+    made: Registry, opened: HeldArtefacts, saved: Path, adapter: Path
 ) -> None:
     base = shutil.copytree(saved, saved.parent / "exchanged")
     lineage = {"base": {"digest": inspection.inspect(base).digest}}
@@ -232,7 +238,7 @@ def test_an_adapter_whose_base_was_exchanged_is_refused(
 
 
 class Bucket:
-    """A model in an S3 bucket, and the way there."""
+    """A model in an S3 bucket."""
 
     def __init__(self, folder: Path) -> None:
         self.uri = f"s3://{BUCKET}/{secrets.token_hex(4)}/model"
@@ -256,7 +262,7 @@ def test_a_folder_in_a_bucket_is_fetched(
     assert inspection.inspect(folder).digest == inspection.inspect(saved).digest
 
 
-def test_a_bucket_that_changed_is_another_folder(
+def test_a_changed_bucket_resolves_to_another_folder(
     made: Registry, tmp_path: Path, bucket: Bucket
 ) -> None:
     opened = opened_with(made, tmp_path, allowed=["s3://"])
@@ -281,10 +287,10 @@ def test_a_bucket_that_changes_while_it_is_fetched_is_refused(
 
 
 @pytest.mark.usefixtures("bucket")
-def test_an_empty_place_in_a_bucket_is_missing(made: Registry, tmp_path: Path) -> None:
+def test_an_empty_folder_of_a_bucket_is_missing(made: Registry, tmp_path: Path) -> None:
     opened = opened_with(made, tmp_path, allowed=["s3://"])
     assert refusal(opened, f"s3://{BUCKET}/nowhere").code == "model_missing"
 
 
-def test_a_bucket_off_the_allow_list_is_refused(opened: Opened) -> None:
+def test_a_bucket_off_the_allow_list_is_refused(opened: HeldArtefacts) -> None:
     assert refusal(opened, f"s3://{BUCKET}/model").code == "model_refused"

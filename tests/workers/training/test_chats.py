@@ -95,7 +95,7 @@ def test_plain_prompts_stay_plain_whatever_the_bases_template(
 ) -> None:
     plain = Signature(task=Task.GENERATE)
     folder = trained(tmp_path, nursery, signature=plain).folder / "result"
-    assert inspection.inspect(folder).chats
+    assert inspection.inspect(folder).has_chat_template
     assert answers(folder, list(ANSWERS)) == list(ANSWERS.values())
     assert answers(folder, list(ANSWERS), chat=True) != list(ANSWERS.values())
 

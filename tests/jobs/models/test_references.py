@@ -1,3 +1,5 @@
+"""Model references: each form has one meaning, and the allow-list decides on the text alone."""
+
 from __future__ import annotations
 
 import contextlib
@@ -10,32 +12,32 @@ from hypothesis import strategies as st
 from jobs.errors import ModelFailure
 from jobs.kinds import ClassifySpec, EvaluateSpec, FinetuneSpec
 from jobs.models import references
-from jobs.models.references import Folder, Hub, Location, Reference, Registered
+from jobs.models.references import Folder, HubModel, Location, Reference, Registered
 
 CORPUS = {"uri": "file:///corpus.jsonl"}
 
 
 @pytest.mark.parametrize(
-    ("words", "meaning"),
+    ("reference", "meaning"),
     [
         ("news", Registered("news")),
         ("news@3", Registered("news", version=3)),
         ("news@champion", Registered("news", alias="champion")),
         ("News.v2_a-b@a1", Registered("News.v2_a-b", alias="a1")),
-        ("hf:org/name", Hub("org/name")),
-        ("hf:org/name@refs/pr/1", Hub("org/name", "refs/pr/1")),
+        ("hf:org/name", HubModel("org/name")),
+        ("hf:org/name@refs/pr/1", HubModel("org/name", "refs/pr/1")),
         ("/models/mine", Folder(PurePosixPath("/models/mine"))),
         ("file:///models/my%20own", Folder(PurePosixPath("/models/my own"))),
         ("s3://bucket/models/mine/", Location("s3", ("bucket", "models", "mine"))),
         ("s3://bucket", Location("s3", ("bucket",))),
     ],
 )
-def test_each_form_means_one_thing(words: str, meaning: Reference) -> None:
-    assert references.parse(words) == meaning
+def test_each_form_means_one_thing(reference: str, meaning: Reference) -> None:
+    assert references.parse(reference) == meaning
 
 
 @pytest.mark.parametrize(
-    "words",
+    "reference",
     [
         "",
         "news@",
@@ -58,16 +60,16 @@ def test_each_form_means_one_thing(words: str, meaning: Reference) -> None:
         "s3://bucket/../other",
     ],
 )
-def test_anything_else_is_refused_in_words(words: str) -> None:
+def test_anything_else_is_refused_and_quoted(reference: str) -> None:
     with pytest.raises(ModelFailure) as caught:
-        references.parse(words)
-    assert repr(words) in caught.value.message
+        references.parse(reference)
+    assert repr(reference) in caught.value.message
 
 
 @given(st.text(max_size=40))
-def test_every_text_is_a_reference_or_a_refusal(words: str) -> None:
+def test_every_text_is_a_reference_or_a_refusal(reference: str) -> None:
     with contextlib.suppress(ModelFailure):
-        references.parse(words)
+        references.parse(reference)
 
 
 @given(
@@ -78,7 +80,7 @@ def test_a_name_with_an_alias_is_read_back_as_it_was_written(name: str, alias: s
 
 
 @pytest.mark.parametrize(
-    ("words", "allowed"),
+    ("reference", "allowed"),
     [
         ("news@3", []),
         ("/models/mine", ["/models"]),
@@ -90,12 +92,12 @@ def test_a_name_with_an_alias_is_read_back_as_it_was_written(name: str, alias: s
         ("hf:org/name@main", ["hf:org/"]),
     ],
 )
-def test_what_a_prefix_covers_is_allowed(words: str, allowed: list[str]) -> None:
-    assert references.check_allowed(words, allowed) == references.parse(words)
+def test_a_reference_under_an_allowed_prefix_is_allowed(reference: str, allowed: list[str]) -> None:
+    assert references.check_allowed(reference, allowed) == references.parse(reference)
 
 
 @pytest.mark.parametrize(
-    ("words", "allowed"),
+    ("reference", "allowed"),
     [
         ("/models-2/mine", ["/models"]),
         ("/models/../etc", ["/models"]),
@@ -106,13 +108,13 @@ def test_what_a_prefix_covers_is_allowed(words: str, allowed: list[str]) -> None
         ("hf:other/name", ["hf:org/"]),
     ],
 )
-def test_what_no_prefix_covers_is_refused(words: str, allowed: list[str]) -> None:
+def test_a_reference_under_no_allowed_prefix_is_refused(reference: str, allowed: list[str]) -> None:
     with pytest.raises(ModelFailure) as caught:
-        references.check_allowed(words, allowed)
+        references.check_allowed(reference, allowed)
     assert caught.value.code == "model_refused"
 
 
-def test_the_model_that_a_spec_starts_from_is_found_with_its_field() -> None:
+def test_the_model_of_a_spec_comes_with_its_field() -> None:
     classify = ClassifySpec.model_validate({"corpus": CORPUS, "model": "news"})
     evaluate = EvaluateSpec.model_validate({"corpus": CORPUS, "model": "news@1"})
     tuned = FinetuneSpec.model_validate({"corpus": CORPUS, "model": "new", "base": "hf:a/b"})

@@ -1,4 +1,4 @@
-"""The same bundles on both kinds of store."""
+"""Bundles on both kinds of store."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_each_file_is_listed_with_key_size_and_hash(store: ObjectStore, folder: 
     }
 
 
-def test_an_object_with_another_byte_is_damaged(
+def test_an_object_with_a_changed_byte_is_damaged(
     store: ObjectStore, folder: Path, tmp_path: Path
 ) -> None:
     files = bundles.upload(store, folder, prefix="models/1")
@@ -80,16 +80,14 @@ def test_an_object_with_another_byte_is_damaged(
         bundles.download(store, files, tmp_path / "back")
 
 
-def test_an_object_that_is_gone_is_damaged(
-    store: ObjectStore, folder: Path, tmp_path: Path
-) -> None:
+def test_a_missing_object_is_damaged(store: ObjectStore, folder: Path, tmp_path: Path) -> None:
     files = bundles.upload(store, folder, prefix="models/1")
     store.delete("models/1/weights")
-    with pytest.raises(Damaged, match="weights is gone from the object store"):
+    with pytest.raises(Damaged, match="weights is missing from the object store"):
         bundles.download(store, files, tmp_path / "back")
 
 
-def test_an_upload_that_is_stopped_by_its_beat_stores_no_half_file(
+def test_an_upload_that_its_beat_stops_stores_no_partial_file(
     store: ObjectStore, folder: Path
 ) -> None:
     def stop() -> None:
@@ -108,9 +106,7 @@ def test_links_to_folders_are_left_out(store: ObjectStore, folder: Path, tmp_pat
     assert bundles.upload(store, folder, prefix="models/1") == before
 
 
-def test_the_digest_is_of_paths_and_contents_and_nothing_else(
-    store: ObjectStore, folder: Path
-) -> None:
+def test_the_digest_depends_only_on_paths_and_contents(store: ObjectStore, folder: Path) -> None:
     first = bundles.upload(store, folder, prefix="models/1")
     second = bundles.upload(store, folder, prefix="models/2")
     assert bundles.digest(first) == bundles.digest(reversed(second))

@@ -1,4 +1,4 @@
-"""What the registry's writer promises, with several writers at once where it matters."""
+"""Versions and aliases of the registry, with concurrent writers where that matters."""
 
 from __future__ import annotations
 
@@ -13,28 +13,12 @@ import sqlalchemy as sa
 from jobs import kinds
 from jobs.errors import BadRequest, BadSpec, Conflict, JobFailure, NotFound
 from jobs.ledger import registry, submission
-from jobs.lookups import registry as lookups
-from jobs.models import references
-from jobs.models.references import Registered
-from jobs.queries import registry as queries
 from jobs.states import JobState
-from jobs.tables import ModelVersion, Promotion
 from tests.jobs.ledger.building import OTHER, PROJECT
 from tests.jobs.registry.conftest import Registry
 from tests.support.waiting import wait_until
 
 CORPUS = {"uri": "file:///corpus.jsonl"}
-
-
-def lookup(made: Registry, words: str, *, project: str = PROJECT) -> ModelVersion:
-    name = references.parse(words)
-    assert isinstance(name, Registered)
-    with made.ledger.sessions.begin() as session:
-        return lookups.version(session, name, project_id=project)
-
-
-def number(made: Registry, words: str) -> int:
-    return lookup(made, words).version
 
 
 def submit(made: Registry, *, key: str | None = None, **fields: Any) -> str:
@@ -69,17 +53,17 @@ def test_each_project_counts_for_itself(made: Registry) -> None:
     assert made.register("own", project=OTHER) == 1
 
 
-def test_eight_at_once_get_eight_numbers(made: Registry) -> None:
+def test_eight_concurrent_registrations_get_eight_versions(made: Registry) -> None:
     with ThreadPoolExecutor(8) as pool:
-        numbers = list(pool.map(lambda _: made.register("crowd"), range(8)))
-    assert sorted(numbers) == list(range(1, 9))
+        versions = list(pool.map(lambda _: made.register("crowd"), range(8)))
+    assert sorted(versions) == list(range(1, 9))
 
 
-def test_a_job_registers_once_however_often_it_is_told_to(made: Registry) -> None:
+def test_a_job_registers_one_version_however_often_it_tries(made: Registry) -> None:
     job_id = made.ledger.accept()
     with ThreadPoolExecutor(4) as pool:
-        numbers = list(pool.map(lambda _: made.register("once", job_id=job_id), range(4)))
-    assert numbers == [1, 1, 1, 1]
+        versions = list(pool.map(lambda _: made.register("once", job_id=job_id), range(4)))
+    assert versions == [1, 1, 1, 1]
     assert made.register("once") == 2
     assert [event.type for event in made.ledger.events(job_id)].count("registered") == 1
 
@@ -89,54 +73,60 @@ def test_a_version_knows_its_size_hash_and_origin(made: Registry, tmp_path: Path
     lineage = {"code_version": "1"}
     report = {"test": {"accuracy": 0.5, "loss": float("nan")}}
     made.register("whole", folder=tmp_path, metrics=report, lineage=lineage, base="hf:org/name")
-    version = lookup(made, "whole@1")
+    version = made.lookup("whole@1")
     assert (version.bytes, len(version.sha256), version.base) == (2, 64, "hf:org/name")
     assert version.lineage == lineage
     assert version.metrics == {"test": {"accuracy": 0.5, "loss": None}}
 
 
-def test_a_reference_means_a_number_an_alias_or_the_newest(made: Registry) -> None:
+def test_a_reference_names_a_version_an_alias_or_the_newest(made: Registry) -> None:
     for _ in range(3):
         made.register("meant")
     made.point("meant", "champion", 2)
-    assert [number(made, words) for words in ("meant@1", "meant@champion", "meant")] == [1, 2, 3]
+    assert [made.lookup(words).version for words in ("meant@1", "meant@champion", "meant")] == [
+        1,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("nobody", "no model 'nobody' in this project's registry"),
-        ("nobody@1", "no model 'nobody' in this project's registry"),
-        ("someone@7", "the model 'someone' has no version 7"),
-        ("someone@best", "the model 'someone' has no alias 'best'; it has champion"),
+        ("missing", "no model 'missing' in this project's registry"),
+        ("missing@1", "no model 'missing' in this project's registry"),
+        ("present@7", "the model 'present' has no version 7"),
+        ("present@best", "the model 'present' has no alias 'best'; it has champion"),
     ],
 )
-def test_what_is_not_there_is_not_found_in_words(made: Registry, words: str, message: str) -> None:
-    made.point("someone", "champion", made.register("someone"))
+def test_a_missing_version_is_not_found_with_a_reason(
+    made: Registry, words: str, message: str
+) -> None:
+    made.point("present", "champion", made.register("present"))
     with pytest.raises(NotFound) as caught:
-        lookup(made, words)
+        made.lookup(words)
     assert caught.value.message == message
 
 
 def test_another_projects_model_is_not_found(made: Registry) -> None:
     made.register("mine")
     with pytest.raises(NotFound):
-        lookup(made, "mine@1", project=OTHER)
+        made.lookup("mine@1", project=OTHER)
 
 
-def test_an_alias_moves_and_can_be_forgotten(made: Registry) -> None:
+def test_an_alias_moves_and_can_be_removed(made: Registry) -> None:
     made.register("moved")
     made.register("moved")
     made.point("moved", "champion", 1)
     made.point("moved", "champion", 2)
-    assert number(made, "moved@champion") == 2
+    assert made.lookup("moved@champion").version == 2
     with made.ledger.sessions.begin() as session:
         registry.remove_alias(session, project_id=PROJECT, name="moved", alias="champion")
     with pytest.raises(NotFound):
-        lookup(made, "moved@champion")
+        made.lookup("moved@champion")
 
 
-def test_an_alias_points_only_to_what_is_there(made: Registry) -> None:
+def test_an_alias_points_only_to_an_existing_version(made: Registry) -> None:
     made.register("aimed")
     made.delete("aimed", 1)
     for version in (1, 2):
@@ -145,106 +135,13 @@ def test_an_alias_points_only_to_what_is_there(made: Registry) -> None:
 
 
 @pytest.mark.parametrize("alias", ["", "7", "Champion", "a b", "a" * 41])
-def test_an_alias_that_could_be_misread_is_refused(made: Registry, alias: str) -> None:
+def test_an_ambiguous_alias_is_refused(made: Registry, alias: str) -> None:
     made.register("misread")
     with pytest.raises(BadRequest):
         made.point("misread", alias, 1)
 
 
-class Contest:
-    """A name with an incumbent, and decisions about it."""
-
-    def __init__(self, made: Registry, name: str) -> None:
-        self._made, self._name = made, name
-        made.register(name)
-        made.point(name, "champion", 1)
-
-    def decide(self, version: int, *, promoted: bool, expected: int | None = 1) -> bool:
-        with self._made.ledger.sessions.begin() as session:
-            return registry.record_promotion(
-                session,
-                project_id=PROJECT,
-                name=self._name,
-                alias="champion",
-                version=version,
-                value=0.9,
-                expected_incumbent=expected,
-                incumbent_value=None if expected is None else 0.8,
-                metric="accuracy",
-                margin=0.01,
-                promoted=promoted,
-                reason="because",
-                job_id=self._made.ledger.accept(),
-            )
-
-    def kept(self) -> list[Promotion]:
-        with self._made.ledger.sessions.begin() as session:
-            found, _ = queries.promotions(session, self._name, project_id=PROJECT, limit=10)
-            return found
-
-
-def test_a_better_version_takes_the_alias_and_both_numbers_are_kept(made: Registry) -> None:
-    contest = Contest(made, "better")
-    assert contest.decide(made.register("better"), promoted=True)
-    assert number(made, "better@champion") == 2
-    (kept,) = contest.kept()
-    assert (kept.value, kept.incumbent, kept.incumbent_value, kept.promoted) == (0.9, 1, 0.8, True)
-
-
-def test_a_worse_version_does_not_and_both_numbers_are_kept(made: Registry) -> None:
-    contest = Contest(made, "worse")
-    assert contest.decide(made.register("worse"), promoted=False)
-    assert number(made, "worse@champion") == 1
-    (kept,) = contest.kept()
-    assert (kept.value, kept.incumbent_value, kept.promoted) == (0.9, 0.8, False)
-
-
-def test_a_decision_about_an_alias_that_has_moved_is_void(made: Registry) -> None:
-    contest = Contest(made, "overtaken")
-    second, third = made.register("overtaken"), made.register("overtaken")
-    made.point("overtaken", "champion", second)
-    assert not contest.decide(third, promoted=True, expected=1)
-    assert not contest.decide(third, promoted=False, expected=None)
-    assert (number(made, "overtaken@champion"), contest.kept()) == (second, [])
-    assert contest.decide(third, promoted=True, expected=second)
-
-
-def test_of_two_that_beat_the_same_incumbent_at_once_one_has_to_compare_again(
-    made: Registry,
-) -> None:
-    contest = Contest(made, "race")
-    candidates = [made.register("race") for _ in range(2)]
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda one: contest.decide(one, promoted=True), candidates))
-    assert sorted(done) == [False, True]
-
-
-def test_a_decision_is_written_once_for_a_job_that_is_told_to_twice(made: Registry) -> None:
-    job_id = made.ledger.accept()
-    made.register("repeated")
-    for _ in range(2):
-        with made.ledger.sessions.begin() as session:
-            assert registry.record_promotion(
-                session,
-                project_id=PROJECT,
-                name="repeated",
-                alias="champion",
-                version=1,
-                value=float("nan"),
-                expected_incumbent=None,
-                incumbent_value=None,
-                promoted=True,
-                metric="loss",
-                margin=0.0,
-                reason="first",
-                job_id=job_id,
-            )
-    with made.ledger.sessions.begin() as session:
-        found, _ = queries.promotions(session, "repeated", project_id=PROJECT, limit=10)
-    assert len(found) == 1
-
-
-def test_a_deleted_version_is_a_tombstone_and_its_number_is_not_given_again(
+def test_a_deleted_version_is_a_tombstone_and_its_number_is_not_reused(
     made: Registry, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
@@ -253,13 +150,13 @@ def test_a_deleted_version_is_a_tombstone_and_its_number_is_not_given_again(
     assert [file["path"] for file in files] == ["config.json"]
     assert made.delete("gone", 1) == files
     with pytest.raises(NotFound, match="gone@1 was deleted"):
-        lookup(made, "gone@1")
+        made.lookup("gone@1")
     with pytest.raises(NotFound, match="every version of the model 'gone' was deleted"):
-        lookup(made, "gone")
+        made.lookup("gone")
     assert made.register("gone") == 2
 
 
-def test_deleting_what_was_never_there_is_not_found(made: Registry) -> None:
+def test_deleting_a_version_that_never_existed_is_not_found(made: Registry) -> None:
     made.register("little")
     with pytest.raises(NotFound):
         made.delete("little", 2)
@@ -288,13 +185,13 @@ def test_the_base_of_an_adapter_is_deleted_after_the_adapter(made: Registry) -> 
     made.delete("ground", 1)
 
 
-def test_the_base_of_full_weights_may_go(made: Registry) -> None:
+def test_the_base_of_full_weights_can_be_deleted(made: Registry) -> None:
     made.register("origin")
     made.register("heir", base="origin@1")
     made.delete("origin", 1)
 
 
-def test_an_alias_is_pinned_to_the_version_of_the_moment_of_accepting(made: Registry) -> None:
+def test_an_alias_is_pinned_to_its_version_when_the_job_is_accepted(made: Registry) -> None:
     made.point("pinned", "champion", made.register("pinned"))
     job_id = submit(made, model="pinned@champion")
     made.point("pinned", "champion", made.register("pinned"))
@@ -343,7 +240,7 @@ def test_an_unknown_name_is_a_bad_spec_with_its_field(
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
-def test_a_submit_sent_again_is_the_same_job_though_its_model_is_gone(made: Registry) -> None:
+def test_a_repeated_submit_is_the_same_job_even_if_its_model_was_deleted(made: Registry) -> None:
     made.register("fleeting")
     job_id = submit(made, model="fleeting@1", key="again")
     end(made, job_id)
@@ -351,7 +248,7 @@ def test_a_submit_sent_again_is_the_same_job_though_its_model_is_gone(made: Regi
     assert submit(made, model="fleeting@1", key="again") == job_id
 
 
-def test_a_deletion_waits_for_a_job_that_is_just_being_accepted(made: Registry) -> None:
+def test_a_deletion_waits_for_a_job_that_is_being_accepted(made: Registry) -> None:
     made.register("contended")
     outcome: list[str] = []
 

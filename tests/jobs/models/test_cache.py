@@ -1,3 +1,5 @@
+"""The cache of artefacts: fetched once, evicted by last use, safe under kills."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -10,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import StorageAway
-from jobs.models.cache import Cache
+from jobs.models.cache import ArtefactCache
 from tests.support.waiting import wait_until
 
 Fill = Callable[[Path], None]
 
 
 def beat() -> None:
-    """Nothing waits for this."""
+    pass
 
 
 def writing(size: int) -> Fill:
@@ -27,7 +29,7 @@ def writing(size: int) -> Fill:
     return fill
 
 
-def use(cache: Cache, key: str, *, size: int = 10) -> None:
+def use(cache: ArtefactCache, key: str, *, size: int = 10) -> None:
     with cache.using(key, size=size, fill=writing(size), beat=beat) as folder:
         assert (folder / "data").stat().st_size == size
 
@@ -37,7 +39,7 @@ def kept(root: Path) -> set[str]:
 
 
 def test_an_artefact_is_fetched_once(tmp_path: Path) -> None:
-    cache, fetched = Cache(tmp_path, limit=100), []
+    cache, fetched = ArtefactCache(tmp_path, limit=100), []
 
     def fill(folder: Path) -> None:
         fetched.append(folder)
@@ -48,31 +50,33 @@ def test_an_artefact_is_fetched_once(tmp_path: Path) -> None:
     assert len(fetched) == 1
 
 
-def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=30)
+def test_the_least_recently_used_artefact_is_evicted(tmp_path: Path) -> None:
+    cache = ArtefactCache(tmp_path, limit=30)
     for key in ("a", "b", "c", "a", "d"):
         use(cache, key)
     assert kept(tmp_path) == {"a", "c", "d"}
 
 
-def test_as_much_goes_as_must_and_no_more(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=30)
+def test_no_more_is_evicted_than_necessary(tmp_path: Path) -> None:
+    cache = ArtefactCache(tmp_path, limit=30)
     for key in ("a", "b", "c"):
         use(cache, key)
     use(cache, "d", size=15)
     assert kept(tmp_path) == {"c", "d"}
 
 
-def test_what_is_in_use_stays_and_something_younger_goes(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=20)
+def test_an_artefact_in_use_is_not_evicted(tmp_path: Path) -> None:
+    cache = ArtefactCache(tmp_path, limit=20)
     with cache.using("a", size=10, fill=writing(10), beat=beat):
         use(cache, "b")
         use(cache, "c")
         assert kept(tmp_path) == {"a", "c"}
 
 
-def test_with_everything_in_use_there_is_no_room_until_somebody_lets_go(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=15)
+def test_with_everything_in_use_there_is_no_room_until_an_artefact_is_released(
+    tmp_path: Path,
+) -> None:
+    cache = ArtefactCache(tmp_path, limit=15)
     with (
         cache.using("a", size=10, fill=writing(10), beat=beat),
         pytest.raises(OSError, match=r"may hold 15 bytes .*, of which 10 are in use, and 10 more"),
@@ -82,8 +86,8 @@ def test_with_everything_in_use_there_is_no_room_until_somebody_lets_go(tmp_path
     assert kept(tmp_path) == {"b"}
 
 
-def test_a_fetch_that_failed_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=10)
+def test_a_failed_fetch_leaves_nothing_and_can_be_retried(tmp_path: Path) -> None:
+    cache = ArtefactCache(tmp_path, limit=10)
 
     def broken(folder: Path) -> None:
         (folder / "half").touch()
@@ -103,7 +107,7 @@ def test_a_file_that_a_folder_links_to_is_not_removed_with_it(tmp_path: Path) ->
     base = tmp_path / "base"
     base.mkdir()
     (base / "weights").touch()
-    cache = Cache(tmp_path / "cache", limit=10)
+    cache = ArtefactCache(tmp_path / "cache", limit=10)
     with cache.using("a", size=10, fill=lambda at: (at / "base").symlink_to(base), beat=beat):
         pass
     use(cache, "b")
@@ -111,20 +115,20 @@ def test_a_file_that_a_folder_links_to_is_not_removed_with_it(tmp_path: Path) ->
     assert (base / "weights").exists()
 
 
-def test_of_two_that_want_the_same_one_fetches_and_the_other_waits_and_beats(
+def test_of_several_threads_one_fetches_and_the_others_wait_and_beat(
     tmp_path: Path,
 ) -> None:
-    cache, go, beats, fetched = Cache(tmp_path, limit=10), threading.Event(), [], []
+    cache, go, beats, fetched = ArtefactCache(tmp_path, limit=10), threading.Event(), [], []
 
     def fill(folder: Path) -> None:
         fetched.append(folder)
         assert go.wait(20)
 
-    def want() -> None:
+    def use_it() -> None:
         with cache.using("a", size=10, fill=fill, beat=lambda: beats.append(1)):
             pass
 
-    threads = [threading.Thread(target=want) for _ in range(3)]
+    threads = [threading.Thread(target=use_it) for _ in range(3)]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(beats) >= 4, seconds=20)
@@ -135,7 +139,7 @@ def test_of_two_that_want_the_same_one_fetches_and_the_other_waits_and_beats(
 
 
 def _hold(root: Path, ready: Path) -> None:
-    with Cache(root, limit=20).using("a", size=10, fill=writing(10), beat=beat):
+    with ArtefactCache(root, limit=20).using("a", size=10, fill=writing(10), beat=beat):
         ready.touch()
         signal.pause()
 
@@ -146,12 +150,12 @@ def _fetch_half(root: Path, ready: Path) -> None:
         ready.touch()
         signal.pause()
 
-    with Cache(root, limit=20).using("a", size=10, fill=fill, beat=beat):
+    with ArtefactCache(root, limit=20).using("a", size=10, fill=fill, beat=beat):
         pass
 
 
-class Other:
-    """Another process that does something with the cache, until it is killed."""
+class OtherProcess:
+    """Another process that uses the cache until it is killed."""
 
     def __init__(self, target: Callable[[Path, Path], None], root: Path, ready: Path) -> None:
         self._process = multiprocessing.get_context("spawn").Process(
@@ -166,10 +170,12 @@ class Other:
         self._process.join()
 
 
-def test_what_another_process_uses_stays_until_it_is_dead(tmp_path: Path) -> None:
+def test_an_artefact_used_by_another_process_stays_until_that_process_is_dead(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "cache"
-    other = Other(_hold, root, tmp_path / "ready")
-    cache = Cache(root, limit=20)
+    other = OtherProcess(_hold, root, tmp_path / "ready")
+    cache = ArtefactCache(root, limit=20)
     use(cache, "b")
     use(cache, "c")
     assert kept(root) == {"a", "c"}
@@ -178,26 +184,28 @@ def test_what_another_process_uses_stays_until_it_is_dead(tmp_path: Path) -> Non
     assert kept(root) == {"d"}
 
 
-def test_what_a_killed_process_fetched_half_is_fetched_again(tmp_path: Path) -> None:
+def test_a_half_fetched_artefact_of_a_killed_process_is_fetched_again(tmp_path: Path) -> None:
     root = tmp_path / "cache"
-    Other(_fetch_half, root, tmp_path / "ready").kill()
+    OtherProcess(_fetch_half, root, tmp_path / "ready").kill()
     assert kept(root) == {"a.part"}
-    use(Cache(root, limit=20), "a")
+    use(ArtefactCache(root, limit=20), "a")
     assert kept(root) == {"a"}
 
 
-def test_what_a_killed_process_fetched_half_makes_room_like_anything_else(tmp_path: Path) -> None:
+def test_a_half_fetched_artefact_of_a_killed_process_is_evicted_like_any_other(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "cache"
-    Other(_fetch_half, root, tmp_path / "ready").kill()
-    use(Cache(root, limit=20), "b", size=15)
+    OtherProcess(_fetch_half, root, tmp_path / "ready").kill()
+    use(ArtefactCache(root, limit=20), "b", size=15)
     assert kept(root) == {"b"}
 
 
-def test_a_folder_that_cannot_be_used_is_this_machines_fault(tmp_path: Path) -> None:
+def test_an_unusable_cache_folder_is_a_fault_of_the_machine(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("no folder")
-    broken = Cache(tmp_path / "cache", limit=100)
+    broken = ArtefactCache(tmp_path / "cache", limit=100)
     with (
         pytest.raises(StorageAway, match=r"\(artefact_cache\): (File exists|Not a directory)"),
         broken.using("a", size=1, fill=lambda _: None, beat=lambda: None),
     ):
-        raise AssertionError("it must not be given")
+        raise AssertionError("it must not be yielded")
