@@ -1,1 +1,1 @@
-"""Corpora: where the rows of a bulk job come from and how each format is read."""
+"""Corpora: where the rows of a job come from, and how each format is read."""

@@ -1,7 +1,7 @@
-"""What the values of a Parquet column become as ids, texts and labels, by their Arrow type.
+"""The values of a Parquet column as ids, texts and labels, by their Arrow type.
 
-``KINDS`` says it for every type, the first that fits; ``jobs.corpora.conversions`` shows examples
-of each. Nothing passes through Python's dates, which know neither the year 10000 nor every zone.
+The first entry of ``KINDS`` that fits a type decides; ``jobs.corpora.conversions`` has examples of
+each. No value passes through Python's dates, which support neither the year 10000 nor every zone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 class Role(Enum):
-    """What a type may be beside an id."""
+    """What a value of this type can be, apart from an id."""
 
     TEXT = "a text, a label, settings"
     SCALAR = "a label"
@@ -34,8 +34,8 @@ class Role(Enum):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Types whose values are spelled alike; without ``texts`` a column of ids is refused."""
+class ValueKind:
+    """Types whose values are written alike; without ``texts`` they cannot be ids."""
 
     name: str
     holds: Callable[[pa.DataType], bool]
@@ -43,45 +43,48 @@ class Kind:
     role: Role = Role.OTHER
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether the column may hold texts."""
-    return of(kind).role is Role.TEXT
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Whether the values can be texts."""
+    return kind_of(arrow_type).role is Role.TEXT
 
 
-def is_label(kind: pa.DataType) -> bool:
-    """Whether each value may be a label, or a text to be written."""
-    return of(kind).role in (Role.TEXT, Role.SCALAR)
+def is_label(arrow_type: pa.DataType) -> bool:
+    """Whether each value can be a label, or a text to generate."""
+    return kind_of(arrow_type).role in (Role.TEXT, Role.SCALAR)
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """Whether each value is a list of any of Arrow's kinds."""
-    return of(kind).role is Role.LIST
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Whether each value is a list of any of Arrow's list types."""
+    return kind_of(arrow_type).role is Role.LIST
 
 
-def is_labels(kind: pa.DataType) -> bool:
-    """Whether each value may be several labels."""
-    return is_label(kind) or (is_list(kind) and is_label(stored_type(kind).value_type))
+def is_labels(arrow_type: pa.DataType) -> bool:
+    """Whether each value can be several labels."""
+    return is_label(arrow_type) or (
+        is_list(arrow_type) and is_label(stored_type(arrow_type).value_type)
+    )
 
 
-def unspelled(kind: pa.DataType) -> pa.DataType | None:
-    """The type, of this one and those within it, for whose values there is no text."""
-    kind = stored_type(kind)
-    if of(kind).texts is None:
-        return kind
-    within = (unspelled(kind.field(place).type) for place in range(kind.num_fields))
-    return next((each for each in within if each is not None), None)
+def type_without_text(arrow_type: pa.DataType) -> pa.DataType | None:
+    """The first type, of this one and those within it, whose values cannot be written as text."""
+    arrow_type = stored_type(arrow_type)
+    if kind_of(arrow_type).texts is None:
+        return arrow_type
+    fields = (arrow_type.field(index) for index in range(arrow_type.num_fields))
+    inner = (type_without_text(field.type) for field in fields)
+    return next((found for found in inner if found is not None), None)
 
 
 def texts(values: pa.Array) -> pa.Array:
-    """Ids as strings; null stays null. The type must be one that is spelled."""
+    """Ids as strings; null stays null. The type must have texts."""
     values = stored(values)
-    made = of(values.type).texts
-    assert made is not None, "columns of such types are refused before"
-    return made(values)
+    convert = kind_of(values.type).texts
+    assert convert is not None, "columns of such types were refused before"
+    return convert(values)
 
 
 def labels(values: pa.Array) -> Sequence[Label | list[Label]]:
-    """Labels as strings, or lists of them; bytes that are no UTF-8 as half surrogate pairs."""
+    """Labels as strings, or lists of them; bytes that are not UTF-8 become lone surrogates."""
     values = stored(values)
     if is_list(values.type):
         return _grouped(values, lambda entries: _labels(stored(entries)))
@@ -91,63 +94,69 @@ def labels(values: pa.Array) -> Sequence[Label | list[Label]]:
 def _labels(values: pa.Array) -> list[Label]:
     if is_text(values.type):
         raw = values.cast(pa.large_binary()).to_pylist()
-        return [None if each is None else each.decode("utf-8", "surrogateescape") for each in raw]
-    found: list[Label] = texts(values).to_pylist()
-    if pa.types.is_floating(values.type):  # what is no number is a missing one, as pandas means it
-        found = [None if each == "nan" else each for each in found]
-    return found
+        return [
+            None if value is None else value.decode("utf-8", "surrogateescape") for value in raw
+        ]
+    names: list[Label] = texts(values).to_pylist()
+    if pa.types.is_floating(values.type):  # NaN is a missing label, as in pandas
+        names = [None if name == "nan" else name for name in names]
+    return names
 
 
-def stored_type(kind: pa.DataType) -> pa.DataType:
-    """The type itself, without encodings and extensions that say nothing here."""
+def stored_type(arrow_type: pa.DataType) -> pa.DataType:
+    """The type without encodings and extensions that do not change how values are written."""
     while True:
-        if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-            kind = kind.value_type
-        elif isinstance(kind, pa.BaseExtensionType) and not _is_uuid(kind) and not _is_bool8(kind):
-            kind = kind.storage_type
+        if pa.types.is_dictionary(arrow_type) or pa.types.is_run_end_encoded(arrow_type):
+            arrow_type = arrow_type.value_type
+        elif (
+            isinstance(arrow_type, pa.BaseExtensionType)
+            and not _is_uuid(arrow_type)
+            and not _is_bool8(arrow_type)
+        ):
+            arrow_type = arrow_type.storage_type
         else:
-            return kind
+            return arrow_type
 
 
 def stored(values: pa.Array) -> pa.Array:
     """The values in their ``stored_type``."""
     while True:
-        kind = values.type
-        if pa.types.is_dictionary(kind):
+        arrow_type = values.type
+        if pa.types.is_dictionary(arrow_type):
             values = values.dictionary_decode()
-        elif pa.types.is_run_end_encoded(kind):
+        elif pa.types.is_run_end_encoded(arrow_type):
             values = pc.run_end_decode(values)
-        elif kind != stored_type(kind):
+        elif arrow_type != stored_type(arrow_type):
             values = values.storage
         else:
             return values
 
 
-def of(kind: pa.DataType) -> Kind:
-    """The kind that the type is of."""
-    kind = stored_type(kind)
-    return next(each for each in KINDS if each.holds(kind))
+def kind_of(arrow_type: pa.DataType) -> ValueKind:
+    """The first kind that the type belongs to."""
+    arrow_type = stored_type(arrow_type)
+    return next(kind for kind in KINDS if kind.holds(arrow_type))
 
 
-def _is_uuid(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.UuidType)
+def _is_uuid(arrow_type: pa.DataType) -> bool:
+    return isinstance(arrow_type, pa.UuidType)
 
 
-def _is_bool8(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.Bool8Type)
+def _is_bool8(arrow_type: pa.DataType) -> bool:
+    return isinstance(arrow_type, pa.Bool8Type)
 
 
-def _is_string(kind: pa.DataType) -> bool:
+def _is_string(arrow_type: pa.DataType) -> bool:
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(kind) for check in checks)
+    return any(check(arrow_type) for check in checks)
 
 
-def _is_binary(kind: pa.DataType) -> bool:
+def _is_binary(arrow_type: pa.DataType) -> bool:
     checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(check(kind) for check in checks)
+    return any(check(arrow_type) for check in checks)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_list(arrow_type: pa.DataType) -> bool:
     is_ = pa.types
     checks = (
         is_.is_list,
@@ -156,7 +165,7 @@ def _is_list(kind: pa.DataType) -> bool:
         is_.is_list_view,
         is_.is_large_list_view,
     )
-    return any(check(kind) for check in checks)
+    return any(check(arrow_type) for check in checks)
 
 
 def _cast(values: pa.Array) -> pa.Array:
@@ -164,44 +173,44 @@ def _cast(values: pa.Array) -> pa.Array:
 
 
 def _strings(values: pa.Array) -> pa.Array:
-    """As they are; bytes that are no UTF-8 are replaced."""
+    """Unchanged; bytes that are not UTF-8 are replaced."""
     strings = values.cast(pa.string())
     try:
         strings.validate(full=True)
     except pa.ArrowInvalid:
         raw = strings.cast(pa.binary()).to_pylist()
-        return _made(raw, lambda each: each.decode(errors="replace"))
+        return _converted(raw, lambda value: value.decode(errors="replace"))
     return strings
 
 
 def _floats(values: pa.Array) -> pa.Array:
-    """The shortest digits that mean the number in its own width, and always a point: ``1.0``."""
+    """The shortest digits that round-trip in the number's own width, always with a point."""
     if pa.types.is_float32(values.type):
-        return _made(_cast(values).to_pylist(), lambda digits: repr(float(digits)))
-    return _made(values.to_pylist(), repr)
+        return _converted(_cast(values).to_pylist(), lambda digits: repr(float(digits)))
+    return _converted(values.to_pylist(), repr)
 
 
 def _decimals(values: pa.Array) -> pa.Array:
-    return _made(values.to_pylist(), lambda number: format(number, "f"))
+    return _converted(values.to_pylist(), lambda number: format(number, "f"))
 
 
-def _truths(values: pa.Array) -> pa.Array:
+def _booleans(values: pa.Array) -> pa.Array:
     return _cast(values.storage.cast(pa.bool_()))
 
 
 def _uuids(values: pa.Array) -> pa.Array:
-    return _made(values.storage.to_pylist(), lambda raw: str(uuid.UUID(bytes=raw)))
+    return _converted(values.storage.to_pylist(), lambda raw: str(uuid.UUID(bytes=raw)))
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _bytes(values: pa.Array) -> pa.Array:
-    return _made(values.to_pylist(), _of_bytes)
+    return _converted(values.to_pylist(), _text_or_hex)
 
 
-def _of_bytes(raw: bytes) -> str:
-    """The text that the bytes are, which many writers store so; any other bytes in hex digits."""
+def _text_or_hex(raw: bytes) -> str:
+    """The bytes as text, which many writers store as binary; any other bytes in hex digits."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -210,41 +219,41 @@ def _of_bytes(raw: bytes) -> str:
 
 
 def _digits(values: pa.Array) -> pa.Array:
-    return _made(values.to_pylist(), bytes.hex)
+    return _converted(values.to_pylist(), bytes.hex)
 
 
 _OUT_OF_RANGE = "<"
-"""How Arrow begins what it says of a year that it does not write."""
+"""How Arrow's text for a year that it does not write begins."""
 _DAY = 24 * 60 * 60
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _ERA_DAYS, _ERA_YEARS = 146_097, 400
-"""Days after which the Gregorian calendar repeats itself."""
+"""The Gregorian calendar repeats after this many days, or years."""
 
 
 def _dates(values: pa.Array) -> pa.Array:
     if pa.types.is_date64(values.type):
-        return _made(
+        return _converted(
             values.cast(pa.int64()).to_pylist(), lambda count: _day(count // (_DAY * 1000))
         )
-    return _ranged(_cast(values), values.cast(pa.int32()), _day)
+    return _with_far_years(_cast(values), values.cast(pa.int32()), _day)
 
 
 def _times(values: pa.Array) -> pa.Array:
-    """In UTC where there is a zone, whichever it is: an instant needs no table of zones."""
+    """In UTC if there is a zone, whichever it is: an instant needs no table of zones."""
     unit, zone = values.type.unit, values.type.tz
-    numbers = values.cast(pa.int64())
-    made = _cast(numbers.cast(pa.timestamp(unit)))
-    made = _ranged(made, numbers, lambda count: _instant(count, unit))
-    return made if zone is None else pc.binary_join_element_wise(made, "Z", "")
+    counts = values.cast(pa.int64())
+    written = _cast(counts.cast(pa.timestamp(unit)))
+    written = _with_far_years(written, counts, lambda count: _instant(count, unit))
+    return written if zone is None else pc.binary_join_element_wise(written, "Z", "")
 
 
-def _ranged(made: pa.Array, numbers: pa.Array, write: Callable[[int], str]) -> pa.Array:
-    """What Arrow wrote, and where it does not write such years, what we do."""
-    far = pc.starts_with(made, _OUT_OF_RANGE)
+def _with_far_years(written: pa.Array, counts: pa.Array, write: Callable[[int], str]) -> pa.Array:
+    """Arrow's texts, with our own for years that Arrow does not write."""
+    far = pc.starts_with(written, _OUT_OF_RANGE)
     if not pc.any(far).as_py():
-        return made
-    pairs = zip(made.to_pylist(), numbers.to_pylist(), far.to_pylist(), strict=True)
-    return pa.array([write(count) if is_far else text for text, count, is_far in pairs])
+        return written
+    rows = zip(written.to_pylist(), counts.to_pylist(), far.to_pylist(), strict=True)
+    return pa.array([write(count) if is_far else text for text, count, is_far in rows])
 
 
 def _day(days: int) -> str:
@@ -268,11 +277,11 @@ def _fraction(count: int, unit: str) -> str:
 
 def _durations(values: pa.Array) -> pa.Array:
     unit = values.type.unit
-    return _made(values.cast(pa.int64()).to_pylist(), lambda count: _duration(count, unit))
+    return _converted(values.cast(pa.int64()).to_pylist(), lambda count: _duration(count, unit))
 
 
 def _duration(count: int, unit: str) -> str:
-    """ISO 8601, in seconds alone: days are of no fixed length there."""
+    """ISO 8601, only in seconds: days have no fixed length there."""
     seconds, fraction = divmod(abs(count), _PER_SECOND[unit])
     return f"{'-' if count < 0 else ''}PT{seconds}{_fraction(fraction, unit)}S"
 
@@ -286,21 +295,20 @@ def _nested(values: pa.Array) -> pa.Array:
 
 
 def _json(values: pa.Array) -> list[str]:
-    """Each value as JSON."""
     values = stored(values)
-    kind = values.type
-    if pa.types.is_struct(kind):
+    arrow_type = values.type
+    if pa.types.is_struct(arrow_type):
         return _objects(values)
-    if pa.types.is_map(kind):
+    if pa.types.is_map(arrow_type):
         return _maps(values)
-    if is_list(kind):
+    if is_list(arrow_type):
         return _arrays(_grouped(values, _json))
-    if pa.types.is_floating(kind):
-        return [json.dumps(each and float(each)) for each in texts(values).to_pylist()]
-    found = texts(values).to_pylist()
-    if is_label(kind) and not is_text(kind):  # a number, or true or false
-        return ["null" if each is None else each for each in found]
-    return [json.dumps(each, ensure_ascii=False) for each in found]
+    if pa.types.is_floating(arrow_type):
+        return [json.dumps(text and float(text)) for text in texts(values).to_pylist()]
+    strings = texts(values).to_pylist()
+    if is_label(arrow_type) and not is_text(arrow_type):  # a number, or true or false
+        return ["null" if text is None else text for text in strings]
+    return [json.dumps(text, ensure_ascii=False) for text in strings]
 
 
 def _objects(values: pa.Array) -> list[str]:
@@ -308,7 +316,7 @@ def _objects(values: pa.Array) -> list[str]:
     columns = [_json(column) for column in values.flatten()]
     rows: Iterable[tuple[str, ...]] = zip(*columns, strict=True) if columns else [()] * len(values)
     return [
-        "{" + ", ".join(f"{name}: {each}" for name, each in zip(names, row, strict=True)) + "}"
+        "{" + ", ".join(f"{name}: {value}" for name, value in zip(names, row, strict=True)) + "}"
         if valid
         else "null"
         for row, valid in zip(rows, values.is_valid().to_pylist(), strict=True)
@@ -316,7 +324,7 @@ def _objects(values: pa.Array) -> list[str]:
 
 
 def _maps(values: pa.Array) -> list[str]:
-    """Arrays of pairs: keys need be neither strings nor different."""
+    """Arrays of pairs: keys may be of any type, and may repeat."""
     spans = _spans(values)
     keys, items = (_json(_within(column, spans)) for column in (values.keys, values.items))
     pairs = [_array(pair) for pair in zip(keys, items, strict=True)]
@@ -324,7 +332,7 @@ def _maps(values: pa.Array) -> list[str]:
 
 
 def _arrays(lists: Iterable[list[str] | None]) -> list[str]:
-    return ["null" if each is None else _array(each) for each in lists]
+    return ["null" if entries is None else _array(entries) for entries in lists]
 
 
 def _array(entries: Iterable[str]) -> str:
@@ -334,19 +342,19 @@ def _array(entries: Iterable[str]) -> str:
 def _grouped(
     values: pa.Array, convert: Callable[[pa.Array], list[Entry]]
 ) -> list[list[Entry] | None]:
-    """What the entries of all lists are converted to, list by list."""
+    """The converted entries, list by list."""
     spans = _spans(values)
     return _cut(convert(_within(values.values, spans)), spans)
 
 
 def _spans(values: pa.Array) -> list[Span | None]:
-    """Where the entries of each list begin and end among those of all; ``None`` is a null."""
-    kind = values.type
-    if pa.types.is_fixed_size_list(kind):
-        size = kind.list_size
-        begins = [(values.offset + place) * size for place in range(len(values))]
+    """Where each list's entries begin and end among all entries; ``None`` for a null list."""
+    arrow_type = values.type
+    if pa.types.is_fixed_size_list(arrow_type):
+        size = arrow_type.list_size
+        begins = [(values.offset + index) * size for index in range(len(values))]
         ends = [begin + size for begin in begins]
-    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+    elif pa.types.is_list_view(arrow_type) or pa.types.is_large_list_view(arrow_type):
         begins = values.offsets.to_pylist()
         sizes = values.sizes.to_pylist()
         ends = [begin + size for begin, size in zip(begins, sizes, strict=True)]
@@ -358,12 +366,12 @@ def _spans(values: pa.Array) -> list[Span | None]:
 
 
 def _bounds(spans: Iterable[Span | None]) -> Span:
-    found = [span for span in spans if span is not None]
-    return min((begin for begin, _ in found), default=0), max((end for _, end in found), default=0)
+    valid = [span for span in spans if span is not None]
+    return min((begin for begin, _ in valid), default=0), max((end for _, end in valid), default=0)
 
 
 def _within(entries: pa.Array, spans: list[Span | None]) -> pa.Array:
-    """No more of the entries than the spans need: a slice of lists has those of all."""
+    """Only the entries that the spans need: a slice of lists has those of the whole array."""
     begin, end = _bounds(spans)
     return entries[begin:end]
 
@@ -373,28 +381,28 @@ def _cut(entries: list[Entry], spans: list[Span | None]) -> list[list[Entry] | N
     return [None if span is None else entries[span[0] - first : span[1] - first] for span in spans]
 
 
-def _made(found: Iterable[object], write: Callable[..., str]) -> pa.Array:
-    return pa.array([None if each is None else write(each) for each in found], pa.string())
+def _converted(values: Iterable[object], write: Callable[..., str]) -> pa.Array:
+    return pa.array([None if value is None else write(value) for value in values], pa.string())
 
 
 KINDS = (
-    Kind("string", _is_string, _strings, Role.TEXT),
-    Kind("whole number", pa.types.is_integer, _cast, Role.SCALAR),
-    Kind("floating point", pa.types.is_floating, _floats, Role.SCALAR),
-    Kind("decimal", pa.types.is_decimal, _decimals, Role.SCALAR),
-    Kind("boolean", pa.types.is_boolean, _cast, Role.SCALAR),
-    Kind("boolean of 8 bits", _is_bool8, _truths, Role.SCALAR),
-    Kind("null", pa.types.is_null, _cast, Role.SCALAR),
-    Kind("uuid", _is_uuid, _uuids),
-    Kind("binary", _is_binary, _bytes),
-    Kind("binary of a fixed size", pa.types.is_fixed_size_binary, _digits),
-    Kind("date", pa.types.is_date, _dates),
-    Kind("time", pa.types.is_time, _cast),
-    Kind("timestamp", pa.types.is_timestamp, _times),
-    Kind("duration", pa.types.is_duration, _durations),
-    Kind("list", _is_list, _nested, Role.LIST),
-    Kind("struct", pa.types.is_struct, _nested),
-    Kind("map", pa.types.is_map, _nested),
-    Kind("union, interval, and whatever Arrow adds", lambda _: True, None),
+    ValueKind("string", _is_string, _strings, Role.TEXT),
+    ValueKind("whole number", pa.types.is_integer, _cast, Role.SCALAR),
+    ValueKind("floating point", pa.types.is_floating, _floats, Role.SCALAR),
+    ValueKind("decimal", pa.types.is_decimal, _decimals, Role.SCALAR),
+    ValueKind("boolean", pa.types.is_boolean, _cast, Role.SCALAR),
+    ValueKind("boolean of 8 bits", _is_bool8, _booleans, Role.SCALAR),
+    ValueKind("null", pa.types.is_null, _cast, Role.SCALAR),
+    ValueKind("uuid", _is_uuid, _uuids),
+    ValueKind("binary", _is_binary, _bytes),
+    ValueKind("binary of a fixed size", pa.types.is_fixed_size_binary, _digits),
+    ValueKind("date", pa.types.is_date, _dates),
+    ValueKind("time", pa.types.is_time, _cast),
+    ValueKind("timestamp", pa.types.is_timestamp, _times),
+    ValueKind("duration", pa.types.is_duration, _durations),
+    ValueKind("list", _is_list, _nested, Role.LIST),
+    ValueKind("struct", pa.types.is_struct, _nested),
+    ValueKind("map", pa.types.is_map, _nested),
+    ValueKind("union, interval, and whatever Arrow adds", lambda _: True, None),
 )
-"""Every type, after ``stored_type``, is of the first that holds it."""
+"""Every type, after ``stored_type``, belongs to the first kind that holds it."""

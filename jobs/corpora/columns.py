@@ -1,4 +1,4 @@
-"""Which columns hold the text and what stands beside it; failures name the columns there are."""
+"""Which columns hold the text and its target; failures list the columns of the corpus."""
 
 from __future__ import annotations
 
@@ -6,81 +6,81 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from jobs.corpora import messages
-from jobs.corpora.targets import Target, Targets
+from jobs.corpora.targets import Target, TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
 
-USUAL = ("text", "content", "sentence", "body", "document", "title")
+USUAL_TEXT_COLUMNS = ("text", "content", "sentence", "body", "document", "title")
 _LABELS = ("label", "labels")
-_WRITTEN = ("target", "completion", "summary", "translation")
-USUAL_TARGETS = {
-    Targets.LABEL: _LABELS + _WRITTEN,
-    Targets.LABELS: _LABELS + _WRITTEN,
-    Targets.TEXT: _WRITTEN + _LABELS,
-    Targets.COMPLETION: _WRITTEN,  # a corpus of texts may well have labels that nobody asked for
-    Targets.PAIR: (),  # never guessed
-    Targets.SETTINGS: (),
+_TEXTS = ("target", "completion", "summary", "translation")
+USUAL_TARGET_COLUMNS = {
+    TargetKind.LABEL: _LABELS + _TEXTS,
+    TargetKind.LABELS: _LABELS + _TEXTS,
+    TargetKind.TEXT: _TEXTS + _LABELS,
+    TargetKind.COMPLETION: _TEXTS,  # a corpus of texts may have labels that the job does not use
+    TargetKind.PAIR: (),  # never guessed
+    TargetKind.SETTINGS: (),
 }
-PARAMS = {Targets.PAIR: "pair_column", Targets.SETTINGS: "settings_column"}
-_LISTED = 30
+PARAMS = {TargetKind.PAIR: "pair_column", TargetKind.SETTINGS: "settings_column"}
+_MAX_LISTED = 30
 
 
-class Chosen(NamedTuple):
-    """The columns to read; without a target the rows are plain text."""
+class ChosenColumns(NamedTuple):
+    """The columns to read; ``target`` is ``None`` for rows of plain text."""
 
     text: str
     target: Target | None
 
 
 def choose(
-    found: Sequence[str], corpus: Corpus, *, strings: Sequence[str], targets: Targets | None
-) -> Chosen:
+    names: Sequence[str], corpus: Corpus, *, strings: Sequence[str], targets: TargetKind | None
+) -> ChosenColumns:
     """The columns of a corpus whose rows have targets of this kind, or none.
 
-    The target is the column given, else the first usual one, else the only one beside text and ids;
-    the last not for completions. Raises ``column_missing``.
+    The target is the given column, else the first usual one, else (but not for completions) the
+    only one that is neither text nor id. Raises ``column_missing``.
     """
     if targets is None:
-        return Chosen(choose_text(found, corpus, strings=strings), None)
-    talks = messages_column(found, corpus, targets)
-    if talks is not None:
-        return Chosen(talks, Target(talks, Targets.MESSAGES))
-    target = _named_target(found, corpus, targets)
-    rest = [name for name in found if name != target]
+        return ChosenColumns(choose_text(names, corpus, strings=strings), None)
+    conversations = messages_column(names, corpus, targets)
+    if conversations is not None:
+        return ChosenColumns(conversations, Target(conversations, TargetKind.MESSAGES))
+    target = _named_target(names, corpus, targets)
+    rest = [name for name in names if name != target]
     strings = [name for name in strings if name != target]
     text = choose_text(rest, corpus, strings=strings)
-    if target is None and targets is not Targets.COMPLETION:
-        target = _only_other(found, corpus, text=text)
-    return Chosen(text, None if target is None else Target(target, targets))
+    if target is None and targets is not TargetKind.COMPLETION:
+        target = _only_other(names, corpus, text=text)
+    return ChosenColumns(text, None if target is None else Target(target, targets))
 
 
-def messages_column(found: Sequence[str], corpus: Corpus, targets: Targets | None) -> str | None:
-    """The column of conversations, of a training corpus for the task generate that has one."""
+def messages_column(names: Sequence[str], corpus: Corpus, targets: TargetKind | None) -> str | None:
+    """The column of conversations, if this is a training corpus for generate that has one."""
     if not isinstance(corpus, LabelledCorpus):
         return None
-    if corpus.messages_column is not None and targets is not Targets.COMPLETION:
+    if corpus.messages_column is not None and targets is not TargetKind.COMPLETION:
         raise missing("messages_column is for the task generate: leave it out")
     if corpus.messages_column is not None:
-        return require(corpus.messages_column, found, param="messages_column")
-    named = corpus.text_column or corpus.target_column
-    is_there = messages.COLUMN in found and targets is Targets.COMPLETION
-    return messages.COLUMN if is_there and not named else None
+        return require(corpus.messages_column, names, param="messages_column")
+    has_named = corpus.text_column or corpus.target_column
+    has_messages = messages.COLUMN in names and targets is TargetKind.COMPLETION
+    return messages.COLUMN if has_messages and not has_named else None
 
 
-def beside(corpus: Corpus) -> Targets | None:
-    """What the spec of a bulk job's corpus names beside the texts."""
+def named_target_kind(corpus: Corpus) -> TargetKind | None:
+    """The kind of the second column that a bulk job's corpus names."""
     if given_target(corpus) is None:
         return None
     match corpus:
         case PairCorpus():
-            return Targets.PAIR
+            return TargetKind.PAIR
         case PromptCorpus():
-            return Targets.SETTINGS
+            return TargetKind.SETTINGS
     return None
 
 
 def given_target(corpus: Corpus) -> str | None:
-    """The column beside the texts that the corpus's spec names."""
+    """The target column that the corpus's spec names."""
     match corpus:
         case LabelledCorpus():
             return corpus.target_column
@@ -91,63 +91,64 @@ def given_target(corpus: Corpus) -> str | None:
     return None
 
 
-def _named_target(found: Sequence[str], corpus: Corpus, targets: Targets) -> str | None:
+def _named_target(names: Sequence[str], corpus: Corpus, targets: TargetKind) -> str | None:
     given = given_target(corpus)
     if given is not None and given == corpus.text_column:
         raise missing(f"the text and the {_word(targets)} must be two columns, not both {given!r}")
     if given is not None:
-        return require(given, found, param=PARAMS.get(targets, "target_column"))
+        return require(given, names, param=PARAMS.get(targets, "target_column"))
     others = (corpus.text_column, corpus.id_column)
-    by_lower = {name.lower(): name for name in reversed(found) if name not in others}
-    return next((by_lower[usual] for usual in USUAL_TARGETS[targets] if usual in by_lower), None)
-
-
-def _word(targets: Targets) -> str:
-    return targets.value if targets in PARAMS else "target"
-
-
-def _only_other(found: Sequence[str], corpus: Corpus, *, text: str) -> str:
-    others = list(dict.fromkeys(name for name in found if name not in (text, corpus.id_column)))
-    if len(others) == 1:
-        return others[0]
-    raise missing(
-        "which column holds the target (the label, or the text to be written) is not clear; "
-        f"pass target_column; {listed(found)}"
+    by_lower = {name.lower(): name for name in reversed(names) if name not in others}
+    return next(
+        (by_lower[usual] for usual in USUAL_TARGET_COLUMNS[targets] if usual in by_lower), None
     )
 
 
-def choose_text(found: Sequence[str], corpus: Corpus, *, strings: Sequence[str]) -> str:
-    """The column given, else the first usual one, else the only one of text beside the ids.
+def _word(targets: TargetKind) -> str:
+    return targets.value if targets in PARAMS else "target"
 
-    ``strings`` are those columns of ``found`` that hold text. Raises ``column_missing``.
+
+def _only_other(names: Sequence[str], corpus: Corpus, *, text: str) -> str:
+    others = list(dict.fromkeys(name for name in names if name not in (text, corpus.id_column)))
+    if len(others) == 1:
+        return others[0]
+    raise missing(
+        "it is not clear which column holds the target (the label, or the text to generate); "
+        f"pass target_column; {listed(names)}"
+    )
+
+
+def choose_text(names: Sequence[str], corpus: Corpus, *, strings: Sequence[str]) -> str:
+    """The given column, else the first usual one, else the only one of text beside the ids.
+
+    ``strings`` are those columns of ``names`` that hold text. Raises ``column_missing``.
     """
     if corpus.text_column is not None:
-        return require(corpus.text_column, found, param="text_column")
-    by_lower = {name.lower(): name for name in reversed(found) if name != corpus.id_column}
-    for usual in USUAL:
+        return require(corpus.text_column, names, param="text_column")
+    by_lower = {name.lower(): name for name in reversed(names) if name != corpus.id_column}
+    for usual in USUAL_TEXT_COLUMNS:
         if usual in by_lower:
             return by_lower[usual]
     candidates = [name for name in strings if name != corpus.id_column]
     if len(candidates) == 1:
         return candidates[0]
-    raise missing(f"which column holds the text is not clear; pass text_column; {listed(found)}")
+    raise missing(f"it is not clear which column holds the text; pass text_column; {listed(names)}")
 
 
-def require(name: str, found: Collection[str], *, param: str) -> str:
-    """The name, which must be among the columns. Raises ``column_missing``."""
-    if name not in found:
-        raise missing(f"there is no column {name!r}; pass {param} as one of them; {listed(found)}")
+def require(name: str, names: Collection[str], *, param: str) -> str:
+    """The name, which must be one of the columns. Raises ``column_missing``."""
+    if name not in names:
+        raise missing(f"there is no column {name!r}; pass {param} as one of them; {listed(names)}")
     return name
 
 
 def missing(message: str) -> CorpusFailure:
-    """A failure with code ``column_missing``."""
     return CorpusFailure(message, code="column_missing")
 
 
-def listed(found: Collection[str]) -> str:
-    """The columns in words, the first of very many."""
-    names = [repr(name[:100]) for name in list(found)[:_LISTED]]
-    if len(found) > _LISTED:
-        names.append(f"and {len(found) - _LISTED:,} more")
-    return f"columns found: {', '.join(names) or 'none'}"
+def listed(names: Collection[str]) -> str:
+    """The columns in words, at most the first 30."""
+    shown = [repr(name[:100]) for name in list(names)[:_MAX_LISTED]]
+    if len(names) > _MAX_LISTED:
+        shown.append(f"and {len(names) - _MAX_LISTED:,} more")
+    return f"columns found: {', '.join(shown) or 'none'}"

@@ -1,8 +1,8 @@
-"""What a value of each type becomes as an id, a text, a label, several labels, a part of a chat.
+"""The table of conversions: a value of each type as id, text, label, labels and message content.
 
-The table consists of examples: ``tests/jobs/corpora/test_conversions.py`` reads each from a file of
-its format and compares, and docs/values.md shows them. The code is in ``values`` (JSON and CSV) and
-``arrow_values`` (Parquet).
+The table consists of examples. ``tests/jobs/corpora/test_conversions.py`` reads each from a file of
+its format and compares; docs/values.md shows them. ``values`` converts JSON and CSV,
+``arrow_values`` Parquet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.results.schemas import RowCode
 
 
 class Refused(StrEnum):
-    """Codes of a corpus that is refused as a whole, before its first row."""
+    """Codes of a corpus that is refused before its first row."""
 
     COLUMN_WRONG_TYPE = "column_wrong_type"
 
@@ -32,15 +32,15 @@ WRONG = RowCode.WRONG_TYPE
 BAD_CHAT = RowCode.BAD_CHAT
 
 Outcome = str | RowCode | Refused | None
-"""The text that it becomes, ``None`` for a null id, or the code of the row or corpus refused."""
+"""The text, ``None`` for a null id, or the code of the refused row or corpus."""
 Labels = tuple[str, ...] | RowCode | Refused
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """One value and what it becomes."""
+    """One value and its conversions."""
 
-    given: str  # in a JSONL file or a CSV cell; of Arrow, in words
+    given: str  # as in a JSONL file or a CSV cell; of Arrow, in words
     id: Outcome
     text: Outcome
     label: Outcome
@@ -49,17 +49,17 @@ class Conversion:
 
 @dataclass(frozen=True)
 class JsonConversion(Conversion):
-    """Of a value of JSON; ``chat`` is the content of a message."""
+    """A value of JSON; ``chat`` is the content of a message."""
 
     chat: Outcome = BAD_CHAT
 
 
 @dataclass(frozen=True)
 class ArrowConversion(Conversion):
-    """Of a value in an Arrow array of one."""
+    """A value in an Arrow array of length one."""
 
     array: Callable[[], pa.Array]
-    in_parquet: bool = True  # a file keeps the type as it is; others come from nowhere but Arrow
+    in_parquet: bool = True  # whether a Parquet file keeps the type
 
 
 _LONG = "12345678901234567890123"
@@ -105,7 +105,7 @@ JSON = (
     JsonConversion('[{"type": "image"}]', '[{"type": "image"}]', WRONG, WRONG, WRONG),
     JsonConversion('{"a": 1}', '{"a": 1}', WRONG, WRONG, WRONG),
 )
-"""Values of a JSONL row; one that is not given at all is an empty string here."""
+"""Values of a JSONL row; a missing value is an empty string here."""
 
 CSV = (
     Conversion("a", "a", "a", "a", ("a",)),
@@ -126,50 +126,50 @@ CSV = (
     Conversion("['a', 'b']", "['a', 'b']", "['a', 'b']", "['a', 'b']", WRONG),
     Conversion("[a]", "[a]", "[a]", "[a]", ("[a]",)),
 )
-"""Cells of CSV and TSV, which are texts and nothing else."""
+"""Cells of CSV and TSV, which are always texts."""
 
 
 def _arrow(  # noqa: PLR0917 - a line of a table
     given: str,
-    kind: pa.DataType,
+    arrow_type: pa.DataType,
     value: Any,
     id_: Outcome,
     label: Outcome = COLUMN,
     labels: Labels | None = None,
     **others: Any,
 ) -> ArrowConversion:
-    """Of a type that is no text; several labels are that one, unless told."""
+    """A value of a type other than text; ``labels`` defaults to the one label."""
     if labels is None:
         assert label is not None, "a label is never null"
         labels = label if isinstance(label, RowCode | Refused) else (label,)
     text = others.pop("text", COLUMN)
     return ArrowConversion(
-        given, id_, text, label, labels, array=lambda: _array(value, kind), **others
+        given, id_, text, label, labels, array=lambda: _array(value, arrow_type), **others
     )
 
 
-def _text(given: str, kind: pa.DataType, **others: Any) -> ArrowConversion:
-    return _arrow(given, kind, "a", "a", "a", text="a", **others)
+def _text(given: str, arrow_type: pa.DataType, **others: Any) -> ArrowConversion:
+    return _arrow(given, arrow_type, "a", "a", "a", text="a", **others)
 
 
-def _array(value: Any, kind: pa.DataType) -> pa.Array:
-    if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, _array(value, kind.storage_type))
-    if pa.types.is_run_end_encoded(kind):
-        return pc.run_end_encode(pa.array([value], kind.value_type))
-    if pa.types.is_dictionary(kind):
-        return pa.array([value], kind.value_type).dictionary_encode().cast(kind)
-    if pa.types.is_union(kind):
-        children = [pa.array([value], kind.field(0).type)]
+def _array(value: Any, arrow_type: pa.DataType) -> pa.Array:
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(arrow_type, _array(value, arrow_type.storage_type))
+    if pa.types.is_run_end_encoded(arrow_type):
+        return pc.run_end_encode(pa.array([value], arrow_type.value_type))
+    if pa.types.is_dictionary(arrow_type):
+        return pa.array([value], arrow_type.value_type).dictionary_encode().cast(arrow_type)
+    if pa.types.is_union(arrow_type):
+        children = [pa.array([value], arrow_type.field(0).type)]
         return pa.UnionArray.from_sparse(pa.array([0], pa.int8()), children)
-    if pa.types.is_temporal(kind) and isinstance(value, int):
-        width = pa.int32() if kind.bit_width == 32 else pa.int64()  # noqa: PLR2004
-        return pa.array([value], width).cast(kind)
-    return pa.array([value], kind)
+    if pa.types.is_temporal(arrow_type) and isinstance(value, int):
+        width = pa.int32() if arrow_type.bit_width == 32 else pa.int64()  # noqa: PLR2004
+        return pa.array([value], width).cast(arrow_type)
+    return pa.array([value], arrow_type)
 
 
 class _Point(pa.ExtensionType):  # type: ignore[misc]  # pyarrow's is untyped
-    """An extension type that nobody here knows."""
+    """An extension type that no code here handles."""
 
     def __init__(self) -> None:
         super().__init__(pa.list_(pa.int32(), 2), "nightshift.example")
@@ -201,7 +201,7 @@ _LISTS = [
     pa.list_view(pa.string()),
     pa.large_list_view(pa.string()),
 ]
-_NOON = dt.datetime(2024, 2, 29, 12, 30)  # noqa: DTZ001 - of a column without a zone
+_NOON = dt.datetime(2024, 2, 29, 12, 30)  # noqa: DTZ001 - for a column without a zone
 _SECONDS = 1_709_209_800  # the same instant, if that is UTC
 _UNKNOWN = "W. Europe Standard Time"
 _BERLIN = "Europe/Berlin"
@@ -327,4 +327,4 @@ ARROW = (
         in_parquet=False,
     ),
 )
-"""Values of a column of a Parquet file, and of types of Arrow that no such file has."""
+"""Values of Parquet columns, and of Arrow types that no Parquet file has."""

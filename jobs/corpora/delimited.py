@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then one row a record, quoted as ``jobs.corpora.records`` says."""
+"""CSV and TSV: a header, then one record per row, quoted as in ``jobs.corpora.records``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.corpora import columns, fast_path, lines, text_stream
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS
 from jobs.corpora.records import Broken, Parser, Record
 from jobs.corpora.sources import Source
-from jobs.corpora.targets import Target, Targets, no_rows
+from jobs.corpora.targets import Target, TargetKind, batch_builder
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus
 from jobs.results.schemas import RowCode
@@ -21,8 +21,8 @@ _OTHER_DELIMITERS = (";", "\t", "|", ",")
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where in a record the values are that are read; ``width`` is the header's."""
+class _Fields:
+    """Indexes of the fields that are read from a record, and the number of fields."""
 
     text: int
     row_id: int | None
@@ -36,24 +36,24 @@ def _read(
     *,
     max_row_bytes: int,
     delimiter: str,
-    targets: Targets | None = None,
+    targets: TargetKind | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    with text_stream.text(source, corpus) as stream:
+    with text_stream.open_text(source, corpus) as stream:
         parser = Parser(delimiter=delimiter, max_row_bytes=max_row_bytes)
-        found = parser.read(lines.blocks(stream, max_row_bytes=max_row_bytes))
-        header = _header(next(found, None), source.name)
+        records = parser.read(lines.blocks(stream, max_row_bytes=max_row_bytes))
+        header = _header(next(records, None), source.name)
         chosen = columns.choose(header, corpus, strings=_strings(header), targets=targets)
-        places = _places(header, corpus, chosen)
-        if targets is None:  # from the second block on: the first is under way
+        fields = _fields(header, corpus, chosen)
+        if targets is None:  # from the second block on: the first is already being parsed
             parser.clean = functools.partial(
                 fast_path.records,
                 delimiter=delimiter,
                 max_row_bytes=max_row_bytes,
-                width=places.width,
-                text=places.text,
-                row_id=places.row_id,
+                width=fields.width,
+                text=fields.text,
+                row_id=fields.row_id,
             )
-        yield from _batches(found, places, target=chosen.target, targets=targets)
+        yield from _batches(records, fields, target=chosen.target, targets=targets)
 
 
 read_csv = functools.partial(_read, delimiter=",")
@@ -61,45 +61,45 @@ read_tsv = functools.partial(_read, delimiter="\t")
 
 
 def _batches(
-    found: Iterator[Record | pa.RecordBatch],
-    places: _Places,
+    records: Iterator[Record | pa.RecordBatch],
+    fields: _Fields,
     *,
     target: Target | None,
-    targets: Targets | None,
+    targets: TargetKind | None,
 ) -> Iterator[pa.RecordBatch]:
-    rows, size = no_rows(targets), 0
-    text, row_id, width = places.text, places.row_id, places.width
-    for record in found:
+    rows, size = batch_builder(targets), 0
+    text, row_id, width = fields.text, fields.row_id, fields.width
+    for record in records:
         if isinstance(record, pa.RecordBatch):
             if rows:
-                yield rows.batch()
-                rows, size = no_rows(targets), 0
+                yield rows.build()
+                rows, size = batch_builder(targets), 0
             yield from fast_path.pages(record)
             continue
-        line, fields = record
-        if isinstance(fields, Broken):
-            rows.fail(line, fields.code, fields.message)
-        elif len(fields) != width:
-            message = f"{len(fields)} fields where the header has {width}"
-            rows.fail(line, RowCode.BAD_CSV, message)
+        line, values = record
+        if isinstance(values, Broken):
+            rows.add_error(line, values.code, values.message)
+        elif len(values) != width:
+            message = f"{len(values)} fields where the header has {width}"
+            rows.add_error(line, RowCode.BAD_CSV, message)
         else:
-            value = fields[text]
-            answer = "" if places.target is None else fields[places.target]
+            value = values[text]
+            answer = "" if fields.target is None else values[fields.target]
             length = len(value) + len(answer)
             if size + length > MAX_BYTES and rows:
-                yield rows.batch()
-                rows, size = no_rows(targets), 0
-            name = None if row_id is None else fields[row_id]
+                yield rows.build()
+                rows, size = batch_builder(targets), 0
+            name = None if row_id is None else values[row_id]
             if target is None:
                 rows.add(line, value, name)
             else:
                 target.add(rows, line, value, answer, name)
             size += length
         if len(rows) == MAX_ROWS:
-            yield rows.batch()
-            rows, size = no_rows(targets), 0
+            yield rows.build()
+            rows, size = batch_builder(targets), 0
     if rows:
-        yield rows.batch()
+        yield rows.build()
 
 
 def _header(record: Record | pa.RecordBatch | None, name: str) -> list[str]:
@@ -113,17 +113,17 @@ def _header(record: Record | pa.RecordBatch | None, name: str) -> list[str]:
 
 
 def _strings(header: list[str]) -> list[str]:
-    """All columns; but one column named `a;b` says that the file has another delimiter."""
+    """All columns. A single column named like `a;b` means that the file has another delimiter."""
     alone = len(header) == 1 and any(mark in header[0] for mark in _OTHER_DELIMITERS)
     return [] if alone else header
 
 
-def _places(header: list[str], corpus: Corpus, chosen: columns.Chosen) -> _Places:
-    """The places of what is read; the first of several columns of one name."""
+def _fields(header: list[str], corpus: Corpus, chosen: columns.ChosenColumns) -> _Fields:
+    """Of several columns with the same name the first is read."""
     row_id = corpus.id_column
     if row_id is not None:
         columns.require(row_id, header, param="id_column")
-    return _Places(
+    return _Fields(
         text=header.index(chosen.text),
         row_id=None if row_id is None else header.index(row_id),
         target=None if chosen.target is None else header.index(chosen.target.column),

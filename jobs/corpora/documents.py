@@ -1,8 +1,8 @@
-"""Whether JSON that should be one row a line is a document over many lines instead.
+"""Whether a file that should have one JSON row per line is a multi-line JSON document instead.
 
-An array over lines, an object over lines, and lines that all end in a comma are no JSONL, however
-their last line looks: one row of them would be right, and every other one wrong. Decided on the
-first rows, by their structure; a few bad lines among good ones change nothing.
+An array over several lines, an object over several lines, and lines that all end in a comma are not
+JSONL, whatever their last line looks like: one row would be right and every other one wrong. The
+structure of the first rows decides; a few bad lines among good ones change nothing.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import json
 from dataclasses import dataclass
 
 KEPT = 256 * 2**10
-"""Bytes of the first rows that are kept; the first is kept whole."""
+"""Bytes of the first rows that are kept; the first row is kept in full."""
 
 _OPENING = (b"[", b"{")
 _raw_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass
-class Shape:
-    """What the first rows say of the file's structure."""
+class DocumentDetector:
+    """Is fed the first rows and decides whether they are parts of a document."""
 
     rows: int = 0
     good: int = 0  # objects and strings
-    commas: int = 0  # rows of JSON but for a comma at one of their ends, the last row left out
-    begins: bytes = b""  # the first rows, as long as they fit
+    commas: int = 0  # rows that are JSON except for a comma at an end, without the last row
+    begins: bytes = b""  # the first rows, as far as they fit
     _cut: bool = False  # there were rows that did not fit
-    _comma: bool = False  # the last row is such a one
+    _comma: bool = False  # the last row has such a comma
     _first_is_json: bool = False
 
     def add(self, raw: bytes, *, good: bool, parsed: bool) -> None:
-        """A row that is not blank; ``parsed``: it is JSON as it stands."""
+        """Add a row that is not blank; ``parsed``: it is valid JSON as it is."""
         if not self.rows:
             self._first_is_json = parsed
         self.rows += 1
@@ -40,7 +40,7 @@ class Shape:
         self._keep(raw)
 
     def add_long(self, begin: bytes) -> None:
-        """A row over the limit, of which the first character alone is known."""
+        """Add a row over the limit, of which only the first character is known."""
         self.rows += 1
         self.commas += self._comma
         self._comma = False
@@ -50,7 +50,6 @@ class Shape:
 
     @property
     def is_document(self) -> bool:
-        """Whether the rows are parts of something else."""
         if self.rows == 1:
             return self._comma or self._opens()
         if self.commas * 2 > self.rows - 1 > 0:
@@ -64,7 +63,7 @@ class Shape:
             self.begins += raw.strip() + b"\n"
 
     def _opens(self) -> bool:
-        """Whether a value begins in the first row and goes on in the next."""
+        """Whether a value begins in the first row and continues in the next."""
         text = self.begins.decode("utf-8", "replace")
         if self._first_is_json or not self.begins.startswith(_OPENING):
             return False
@@ -75,7 +74,7 @@ class Shape:
         try:
             _, end = _raw_decode(inner)
         except (ValueError, RecursionError):
-            return self._cut and not self.good  # it may well end beyond what was kept
+            return self._cut and not self.good  # it may end after the part that was kept
         rest = inner[end:].lstrip()
         return rest.startswith((",", "]")) if array else "\n" in inner[:end]
 

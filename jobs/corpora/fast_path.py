@@ -1,9 +1,9 @@
-"""Blocks without any flaw, read by Arrow at once; every other block is read row by row.
+"""The fast path: Arrow reads clean blocks at once; every other block is read row by row.
 
-Arrow is more lenient than `jsonl` and `records`, and does not say which row it dislikes. So a block
-is taken only where nothing in it could be read differently there: its lines are whole rows, its
-quotes stand where RFC 4180 wants them, and every row comes out, each with a text. ``None`` says
-that the block is not such a one.
+Arrow is more lenient than ``jsonl`` and ``records``, and does not report which row it refuses. So a
+block counts as clean only if neither could read it differently: its lines are whole rows, its
+quotes are where RFC 4180 requires them, and every row comes out with a text. ``None`` means that
+the block is not clean.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ import pyarrow.json
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, encodable
 from jobs.results.schemas import CORPUS_SCHEMA
 
-_NO_NUMBERS = (re.compile(rb"Inf[\s,}\]]"), re.compile(rb"-NaN[\s,}\]]"))
-"""What Arrow takes for numbers, beside those that Python takes too."""
+_ARROW_NUMBERS = (re.compile(rb"Inf[\s,}\]]"), re.compile(rb"-NaN[\s,}\]]"))
+"""Numbers that only Arrow accepts, not Python."""
 
-WORTH_IT = 32 * 2**10
-"""Bytes of a block; for a smaller one Python is faster."""
+MIN_BLOCK = 32 * 2**10
+"""Bytes; for a smaller block Python is faster."""
 
-_MOST_FIELDS = 1_000
-"""Of a record: each costs Arrow something in every block, wanted or not."""
+_MAX_FIELDS = 1_000
+"""Of a record: each field costs Arrow time in every block, even if it is not read."""
 
-_SOME_DIGITS = re.compile(rb"\d{10}")
+_TEN_DIGITS = re.compile(rb"\d{10}")
 _BRACKETS = 400
-"""Of one line; so many cannot be within each other as deep as Python refuses them."""
+"""Of one line; this many cannot be nested so deep that Python refuses them."""
 _SHORT = 2 * _BRACKETS
-"""Bytes of a line that has no room for more brackets than those, each closed again."""
+"""Bytes; a line up to this length has no room for more brackets, each with its closing one."""
 
-_ID_KINDS = (pa.string(), pa.int64())
+_ID_TYPES = (pa.string(), pa.int64())
 
 
 def batch(lines: pa.Array, ids: pa.Array, texts: pa.Array) -> pa.RecordBatch | None:
-    """Rows in the corpus's schema; ``None`` where a text is missing, blank or no Unicode."""
+    """Rows in the corpus's schema; ``None`` if a text is missing, blank or not Unicode."""
     if texts.null_count or not _is_valid(texts) or _has_blank(texts):
         return None
-    nothing = pa.nulls(len(texts), pa.string())
-    columns = [lines, ids, texts.cast(pa.string()), nothing, nothing]
+    no_errors = pa.nulls(len(texts), pa.string())
+    columns = [lines, ids, texts.cast(pa.string()), no_errors, no_errors]
     return pa.RecordBatch.from_arrays(columns, schema=CORPUS_SCHEMA)
 
 
@@ -69,31 +69,33 @@ def _has_blank(texts: pa.Array) -> bool:
 
 
 def objects(block: bytes, line: int, *, text: str, row_id: str | None) -> pa.RecordBatch | None:
-    """Lines of JSON objects, the first of which is ``line``; ids are strings or whole numbers."""
+    """Lines of JSON objects, the first of which is ``line``; ids are strings or integers."""
     names = [text] if row_id is None else [text, row_id]
-    if len(block) < WORTH_IT or len(set(names)) < len(names) or not all(map(encodable, names)):
+    if len(block) < MIN_BLOCK or len(set(names)) < len(names) or not all(map(encodable, names)):
         return None
     rows = block.removesuffix(b"\n").split(b"\n")
     if not _are_objects(rows) or not _is_unicode(block):
         return None
-    for others in ("error", "ignore"):  # what no other field could hide need not be looked for
+    # Without other fields, nothing can hide in them: the checks are needed only with "ignore".
+    for others in ("error", "ignore"):
         if others == "ignore" and _may_be_refused(block, rows):
             return None
-        for kind in (None,) if row_id is None else _ID_KINDS:
-            fields = [(text, pa.string())] + ([] if kind is None else [(row_id, kind)])
+        for id_type in (None,) if row_id is None else _ID_TYPES:
+            fields = [(text, pa.string())] + ([] if id_type is None else [(row_id, id_type)])
             table = _json(block, pa.schema(fields), others=others)
             if table is not None and table.num_rows == len(rows):
-                ids = pa.nulls(len(rows)) if kind is None else table[row_id].combine_chunks()
+                ids = pa.nulls(len(rows)) if id_type is None else table[row_id].combine_chunks()
                 lines = pa.arange(line, line + len(rows))
                 return batch(lines, ids.cast(pa.string()), table[text].combine_chunks())
     return None
 
 
 def _are_objects(lines: Sequence[bytes]) -> bool:
-    """Whether each line is one object or broken, in a way that Arrow sees as well.
+    """Whether each line is one object, or broken in a way that Arrow notices too.
 
-    A brace that closes before a line's end, and one that opens after it, cannot stand within an
-    object or a string: so no row goes over a line's end, and as many rows as lines are one each.
+    A closing brace before the line's end and an opening brace after it cannot both be inside one
+    object or string. So no row crosses a line's end, and if rows and lines are equal in number,
+    each line is one row.
     """
     if not min(map(len, lines)) or set(map(itemgetter(0), lines)) != set(b"{"):
         return False
@@ -112,14 +114,14 @@ def _is_unicode(block: bytes) -> bool:
 
 
 def _may_be_refused(block: bytes, lines: Sequence[bytes]) -> bool:
-    """Whether a line may have what Arrow takes and Python does not.
+    """Whether a line may contain something that Arrow accepts and Python does not.
 
-    That is a number of 4,300 digits, of which every 400th byte shows ten, or 1,000 brackets within
-    each other, or another name of infinity.
+    That is a number of 4,300 digits (every 400th byte of it gives ten digits), 1,000 nested
+    brackets, or another name of infinity.
     """
     return (
-        bool(_SOME_DIGITS.search(block[::400]))
-        or any(number.search(block) for number in _NO_NUMBERS)
+        bool(_TEN_DIGITS.search(block[::400]))
+        or any(number.search(block) for number in _ARROW_NUMBERS)
         or any(
             line.count(b"[") + line.count(b"{") > _BRACKETS
             for line in (lines if max(map(len, lines)) > _SHORT else ())
@@ -138,11 +140,11 @@ def _json(block: bytes, schema: pa.Schema, *, others: str) -> pa.Table | None:
 
 
 class Records(NamedTuple):
-    """What was taken of a block."""
+    """The records that were read from a block."""
 
     batch: pa.RecordBatch
     lines: int
-    rest: bytes  # from the beginning of the last record, where that is not whole
+    rest: bytes  # the last record, if it is not complete
 
 
 def records(
@@ -157,35 +159,35 @@ def records(
 ) -> Records | None:
     """Records of a CSV file, the first of which begins on ``line``.
 
-    ``width`` is how many fields each has; the columns wanted are those in places ``text`` and
-    ``row_id``. A line is known to be of at most ``max_row_bytes``, a record of several is not.
+    Each record has ``width`` fields; those with the indexes ``text`` and ``row_id`` are read. Each
+    line is known to have at most ``max_row_bytes``; a record of several lines may have more.
     """
-    if not WORTH_IT <= len(block) <= MAX_BYTES or width > _MOST_FIELDS:
+    if not MIN_BLOCK <= len(block) <= MAX_BYTES or width > _MAX_FIELDS:
         return None
-    if block.startswith(b"\xef\xbb\xbf"):  # which Arrow would pass over
+    if block.startswith(b"\xef\xbb\xbf"):  # Arrow would skip it
         return None
-    whole, pieces = block, block.split(b'"')  # every other one is within quotes
+    whole, pieces = block, block.split(b'"')  # every second piece is inside quotes
     if len(pieces) % 2 == 0 or not block.endswith(b"\n"):
         whole = block[: _whole_bytes(pieces)]
         pieces = whole.split(b'"')
     outside = b'"'.join(pieces[::2])
     if not _is_quoted_well(pieces, delimiter.encode()):
         return None
-    table = _csv(whole, delimiter=delimiter, width=width, places=(text, row_id))
+    table = _csv(whole, delimiter=delimiter, width=width, fields=(text, row_id))
     count = outside.count(b"\n")
     lines = whole.count(b"\n")
     if table is None or table.num_rows != count or (lines > count and len(whole) > max_row_bytes):
         return None
-    begins = pa.arange(line, line + count)
+    first_lines = pa.arange(line, line + count)
     if lines > count:
-        begins = pa.array([line + begin for begin in _begins(pieces)], pa.int64())
+        first_lines = pa.array([line + before for before in _lines_before(pieces)], pa.int64())
     ids = pa.nulls(count, pa.string()) if row_id is None else table[str(row_id)].combine_chunks()
-    made = batch(begins, ids, table[str(text)].combine_chunks())
-    return None if made is None else Records(made, lines, block[len(whole) :])
+    rows = batch(first_lines, ids, table[str(text)].combine_chunks())
+    return None if rows is None else Records(rows, lines, block[len(whole) :])
 
 
 def _is_quoted_well(pieces: Sequence[bytes], delimiter: bytes) -> bool:
-    """Whether quotes open where a field begins, close where it ends, and are doubled within."""
+    """Whether quotes open at the beginning of a field, close at its end, and double inside."""
     if len(pieces) == 1:
         return True
     before, after = (delimiter, b"\n"), (delimiter, b"\n", b"\r\n")
@@ -193,14 +195,14 @@ def _is_quoted_well(pieces: Sequence[bytes], delimiter: bytes) -> bool:
         (not pieces[0] or pieces[0].endswith(before))
         and pieces[-1].startswith(after)
         and all(
-            not each or (each.startswith(after) and each.endswith(before))
-            for each in set(pieces[2:-1:2])
+            not piece or (piece.startswith(after) and piece.endswith(before))
+            for piece in set(pieces[2:-1:2])
         )
     )
 
 
 def _whole_bytes(pieces: Sequence[bytes]) -> int:
-    """How many bytes lie before the end of the last line that ends outside quotes."""
+    """Bytes up to the end of the last line that ends outside quotes."""
     beyond = 0
     for index in range(len(pieces) - 1, -1, -1):
         piece = pieces[index]
@@ -213,10 +215,10 @@ def _whole_bytes(pieces: Sequence[bytes]) -> int:
 
 
 def _csv(
-    block: bytes, *, delimiter: str, width: int, places: tuple[int, int | None]
+    block: bytes, *, delimiter: str, width: int, fields: tuple[int, int | None]
 ) -> pa.Table | None:
-    names = [str(place) for place in range(width)]
-    wanted = [str(place) for place in dict.fromkeys(places) if place is not None]
+    names = [str(index) for index in range(width)]
+    wanted = [str(index) for index in dict.fromkeys(fields) if index is not None]
     try:
         return pa.csv.read_csv(
             pa.BufferReader(block),
@@ -232,13 +234,13 @@ def _csv(
         return None
 
 
-def _begins(pieces: Sequence[bytes]) -> Iterator[int]:
-    """Of each record, how many lines lie before it."""
+def _lines_before(pieces: Sequence[bytes]) -> list[int]:
+    """The number of lines before each record."""
     lines = 0
-    begins = [0]
-    for piece, inside in zip(pieces, itertools.cycle((False, True)), strict=False):
+    before = [0]
+    for piece, is_inside in zip(pieces, itertools.cycle((False, True)), strict=False):
         for _ in range(piece.count(b"\n")):
             lines += 1
-            if not inside:
-                begins.append(lines)
-    return iter(begins[:-1])
+            if not is_inside:
+                before.append(lines)
+    return before[:-1]

@@ -1,7 +1,7 @@
-"""INT96, the timestamps of older Parquet writers, whose range is wider than that of any unit.
+"""INT96, the timestamps of older Parquet writers, whose range is wider than that of finer units.
 
-Arrow reads a time outside of what its unit can tell as another one, in silence. So it is read in
-seconds first, which can tell them all.
+Arrow silently reads a time outside the range of its unit as another time. So the column is read in
+seconds first, which can represent every time.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 _SECONDS = {"ns": 2**63 // 10**9 - 1, "us": 2**63 // 10**6 - 1}
-"""Before and after 1970, that a unit can tell; the finest first."""
+"""How far from 1970 a unit reaches; the finest unit first."""
 
 
-def is_in(schema: pq.ParquetSchema, name: str) -> bool:
+def has_int96(schema: pq.ParquetSchema, name: str) -> bool:
     """Whether the column, or a field within it, is of this type."""
-    leaves = (schema.column(place) for place in range(len(schema)))
+    leaves = (schema.column(index) for index in range(len(schema)))
     return any(
         leaf.physical_type == "INT96" and (leaf.path == name or leaf.path.startswith(f"{name}."))
         for leaf in leaves
     )
 
 
-def unit(columns: Iterable[pa.Array]) -> str | None:
-    """The finest unit that can tell each time of the columns, which were read in seconds."""
-    furthest = max((each for column in columns for each in _seconds(column)), default=0)
-    return next((unit for unit, most in _SECONDS.items() if furthest <= most), None)
+def finest_unit(columns: Iterable[pa.Array]) -> str | None:
+    """The finest unit that can represent all times of the columns, which were read in seconds."""
+    furthest = max((bound for column in columns for bound in _bounds(column)), default=0)
+    return next((unit for unit, reach in _SECONDS.items() if furthest <= reach), None)
 
 
-def _seconds(values: pa.Array) -> Iterator[int]:
-    """How far from 1970 the times within the column lie, at most."""
+def _bounds(values: pa.Array) -> Iterator[int]:
+    """Distances from 1970, in seconds, of the earliest and latest times within the column."""
     if pa.types.is_timestamp(values.type):
         seconds = values.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-        found = pc.min_max(seconds).as_py()
-        yield from (abs(each) for each in found.values() if each is not None)
+        bounds = pc.min_max(seconds).as_py().values()
+        yield from (abs(bound) for bound in bounds if bound is not None)
     elif pa.types.is_map(values.type):
-        yield from _seconds(values.keys)
-        yield from _seconds(values.items)
+        yield from _bounds(values.keys)
+        yield from _bounds(values.items)
     elif pa.types.is_nested(values.type):
         parts = values.flatten()
         for part in parts if isinstance(parts, list) else [parts]:
-            yield from _seconds(part)
+            yield from _bounds(part)

@@ -1,4 +1,4 @@
-"""Lines of a stream, a page at a time, in bounded memory even when one line is a gigabyte.
+"""Lines of a stream, page by page, in bounded memory even if one line is a gigabyte.
 
 A line ends with LF; a CR before it belongs to the ending. Nothing else ends a line.
 """
@@ -16,23 +16,23 @@ PAGE_ROWS = 4096
 
 @dataclass(frozen=True)
 class LongLine:
-    """A line over the limit, not kept."""
+    """A line over the limit, whose content was dropped."""
 
-    quotes: int  # how many double quotes it held
-    begin: bytes  # its first character that is no white space
+    quotes: int  # double quotes in it
+    begin: bytes  # its first character that is not white space
 
 
 @dataclass(frozen=True)
 class Page:
-    """Up to ``PAGE_ROWS`` neighbouring lines; none stands for one line over the limit."""
+    """Up to ``PAGE_ROWS`` consecutive lines; ``None`` stands for one line over the limit."""
 
     first_line: int
     lines: tuple[bytes, ...] | None
 
 
 def pages(stream: Readable, *, max_row_bytes: int) -> Iterator[Page]:
-    """All lines in order, about ``BLOCK`` bytes a page."""
-    for number, block in numbered(stream, max_row_bytes=max_row_bytes):
+    """All lines in order, in pages of about ``BLOCK`` bytes."""
+    for number, block in numbered_blocks(stream, max_row_bytes=max_row_bytes):
         if isinstance(block, LongLine):
             yield Page(number, None)
         else:
@@ -40,7 +40,7 @@ def pages(stream: Readable, *, max_row_bytes: int) -> Iterator[Page]:
 
 
 def split(number: int, block: bytes) -> Iterator[Page]:
-    """The lines of a block, the first of which is ``number``."""
+    """The lines of a block whose first line has this number."""
     lines = block.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -48,44 +48,47 @@ def split(number: int, block: bytes) -> Iterator[Page]:
         yield Page(number + start, tuple(lines[start : start + PAGE_ROWS]))
 
 
-def numbered(stream: Readable, *, max_row_bytes: int) -> Iterator[tuple[int, bytes | LongLine]]:
+def numbered_blocks(
+    stream: Readable, *, max_row_bytes: int
+) -> Iterator[tuple[int, bytes | LongLine]]:
     """Blocks, each with the number of its first line."""
     number = 1
     for block in blocks(stream, max_row_bytes=max_row_bytes):
         yield number, block
         if isinstance(block, LongLine):
             number += 1
-        else:  # a last line may have no end, but then nothing follows
+        else:  # the last line may have no end, but then nothing follows
             number += block.count(b"\n")
 
 
 def blocks(stream: Readable, *, max_row_bytes: int) -> Iterator[bytes | LongLine]:
     """Runs of whole lines, each at most ``max_row_bytes`` long without its LF.
 
-    All but the last end with LF. No more than one line and one block are held.
+    All but the last end with LF. At most one line and one block are held.
     """
-    begun = _Begun(max_row_bytes)
-    while data := stream.read(min(BLOCK, max_row_bytes)):  # so only a begun line can be too long
+    open_line = _OpenLine(max_row_bytes)
+    # No more than max_row_bytes are read at once, so only the open line can be too long.
+    while data := stream.read(min(BLOCK, max_row_bytes)):
         end = data.find(b"\n") + 1
         if not end:
-            begun.add(data)
+            open_line.add(data)
             continue
-        begun.add(data[: end - 1])
+        open_line.add(data[: end - 1])
         cut = data.rfind(b"\n") + 1
-        if begun.too_long:
-            yield begun.long()
+        if open_line.too_long:
+            yield open_line.long()
             if cut > end:
                 yield data[end:cut]
         else:
-            yield begun.joined(data[end - 1 : cut])
-        begun = _Begun(max_row_bytes)
-        begun.add(data[cut:])
-    if begun.length:
-        yield begun.long() if begun.too_long else begun.joined(b"")
+            yield open_line.joined(data[end - 1 : cut])
+        open_line = _OpenLine(max_row_bytes)
+        open_line.add(data[cut:])
+    if open_line.length:
+        yield open_line.long() if open_line.too_long else open_line.joined(b"")
 
 
-class _Begun:
-    """A line whose end has not been read yet; lets go of it once it is too long."""
+class _OpenLine:
+    """A line whose end has not been read yet; its content is dropped once it is too long."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -2,8 +2,8 @@
 
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 
-An assistant's message may have a ``weight``: 0 means that it is not learned. A row is kept as one
-JSON text; whether the model's chat template can render it is found out when it is trained on.
+An assistant's message may have a ``weight``; 0 means that it is not learned. A row is kept as one
+JSON text. Whether the model's chat template can render it shows only in training.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from jobs.corpora.records import Broken
 from jobs.results.schemas import RowCode
 
 COLUMN = "messages"
-"""Where conversations stand when nobody says where."""
+"""The default column of conversations."""
 
-WHOLE = "\n"
-"""The target of a row whose text is a whole conversation; others are never white space alone."""
+CONVERSATION = "\n"
+"""The target of a row whose text is a whole conversation. No other target is only white space."""
 
 ASSISTANT = "assistant"
 
 
 def read(value: object, *, column: str) -> str | Broken:
-    """The conversation as JSON, from a list of messages or the same as a JSON text."""
+    """The conversation as JSON, from a list of messages or from the JSON of one."""
     name = repr(column[:100])
     if value is None:
         return Broken(RowCode.MISSING_TEXT, f"{name} is null")
@@ -47,14 +47,14 @@ def read(value: object, *, column: str) -> str | Broken:
 def _message(value: object) -> dict[str, object]:
     """A message with its content as one text. Raises ``ValueError``.
 
-    Arrow has null for fields that only other messages have.
+    Null fields are dropped: Arrow has null for fields that only other messages have.
     """
-    known = value if isinstance(value, dict) else {}
-    found = {name: field for name, field in known.items() if field is not None}
-    if not isinstance(found.get("role"), str) or "content" not in found:
+    fields = value.items() if isinstance(value, dict) else ()
+    message = {name: field for name, field in fields if field is not None}
+    if not isinstance(message.get("role"), str) or "content" not in message:
         raise ValueError('each message must be {"role": "...", "content": "..."}')
-    _check_weight(found)
-    return {**found, "content": values.content(found["content"])}
+    _check_weight(message)
+    return {**message, "content": values.message_text(message["content"])}
 
 
 def _check_weight(message: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """Parquet: a row is a row, its ``line`` its 1-based number. Only the needed columns are read.
 
-Values are decoded ``STEP`` rows at a time, and over-long ones dropped at once, because neither the
-footer nor a page tells how long its values are once decoded: that is what bounds the memory, beside
+Values are decoded ``STEP`` rows at a time, and values over the limit are dropped at once: neither
+the footer nor a page states how long its values are once decoded. Memory is bounded by this and by
 the largest page of the file.
 """
 
@@ -16,42 +16,42 @@ import pyarrow.parquet as pq
 
 from jobs.corpora import arrow_values, columns, fast_path, int96, text_stream
 from jobs.corpora.arrow_values import is_text
-from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, Rows
+from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, BatchBuilder
 from jobs.corpora.sources import Source
-from jobs.corpora.targets import Target, Targets, no_rows
+from jobs.corpora.targets import Target, TargetKind, batch_builder
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus
 from jobs.results.schemas import RowCode
 
 STEP = 128
 _BUFFER = 2**20
-_WHAT = "Parquet file"
+_FILE = "Parquet file"
 
 
 def read(
-    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: TargetKind | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Every row, row group by row group."""
     with source.open() as raw:
-        watched = text_stream.Watched(raw, source.name)
+        watched = text_stream.WatchedFile(raw, source.name)
         file = _opened(watched)
         chosen = _choose(file.schema_arrow, corpus, targets)
-        if corpus.id_column is not None and int96.is_in(file.schema, corpus.id_column):
+        if corpus.id_column is not None and int96.has_int96(file.schema, corpus.id_column):
             unit = _int96_unit(watched, corpus.id_column)
             file = _opened(watched, unit=unit)
         steps = _steps(file, watched, chosen, corpus.id_column)
         line = 1
-        for part in _parts(steps, max_row_bytes):
+        for piece in _pieces(steps, max_row_bytes):
             if targets is None:
-                yield _batch(part, line, max_row_bytes)
+                yield _batch(piece, line, max_row_bytes)
             else:
-                rows = no_rows(targets)
-                yield _row_by_row(part, line, max_row_bytes, rows=rows, target=chosen.target)
-            line += part.num_rows
+                rows = batch_builder(targets)
+                yield _row_by_row(piece, line, max_row_bytes, rows=rows, target=chosen.target)
+            line += piece.num_rows
 
 
-def _opened(watched: text_stream.Watched, *, unit: str = "ns") -> pq.ParquetFile:
-    with watched.blamed(_WHAT):
+def _opened(watched: text_stream.WatchedFile, *, unit: str = "ns") -> pq.ParquetFile:
+    with watched.content_errors_as_failures(_FILE):
         return pq.ParquetFile(
             watched,
             pre_buffer=False,
@@ -61,32 +61,32 @@ def _opened(watched: text_stream.Watched, *, unit: str = "ns") -> pq.ParquetFile
         )
 
 
-def _int96_unit(watched: text_stream.Watched, name: str) -> str:
-    """The finest unit that holds every time of the column, which is read for that once more."""
+def _int96_unit(watched: text_stream.WatchedFile, name: str) -> str:
+    """The finest unit for every time of the column; reads the whole column to find it."""
     batches = _opened(watched, unit="s").iter_batches(STEP * 32, columns=[name], use_threads=False)
-    with watched.blamed(_WHAT):
-        unit = int96.unit(_first_column(batch, name) for batch in batches)
+    with watched.content_errors_as_failures(_FILE):
+        unit = int96.finest_unit(_first_column(batch, name) for batch in batches)
     if unit is None:
         raise CorpusFailure(
-            f"column {name!r} has times (INT96) beyond the years that microseconds since 1970 can "
-            "tell; write it as strings, or pass another id_column"
+            f"column {name!r} has times (INT96) beyond the range of microseconds since 1970; "
+            "write it as strings, or pass another id_column"
         )
     return unit
 
 
-def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> columns.Chosen:
+def _choose(schema: pa.Schema, corpus: Corpus, targets: TargetKind | None) -> columns.ChosenColumns:
     strings = [field.name for field in schema if is_text(field.type)]
     chosen = columns.choose(schema.names, corpus, strings=strings, targets=targets)
     if corpus.id_column is not None:
         columns.require(corpus.id_column, schema.names, param="id_column")
-        _check_spelled(corpus.id_column, schema, what="ids", param="id_column")
-    if _is_of_messages(chosen):
-        _check_spelled(chosen.text, schema, what="messages", param="messages_column")
+        _check_has_text(corpus.id_column, schema, what="ids", param="id_column")
+    if _has_messages(chosen):
+        _check_has_text(chosen.text, schema, what="messages", param="messages_column")
         return chosen
-    kind = _first_field(schema, chosen.text).type
-    if not is_text(kind):
+    text_type = _first_field(schema, chosen.text).type
+    if not is_text(text_type):
         raise CorpusFailure(
-            f"column {chosen.text!r} must hold strings, not {kind}; pass text_column; "
+            f"column {chosen.text!r} must hold strings, not {text_type}; pass text_column; "
             f"columns of strings: {', '.join(map(repr, strings)) or 'none'}",
             code="column_wrong_type",
         )
@@ -95,36 +95,37 @@ def _choose(schema: pa.Schema, corpus: Corpus, targets: Targets | None) -> colum
     return chosen
 
 
-def _check_spelled(name: str, schema: pa.Schema, *, what: str, param: str) -> None:
-    unspelled = arrow_values.unspelled(_first_field(schema, name).type)
-    if unspelled is not None:
+def _check_has_text(name: str, schema: pa.Schema, *, what: str, param: str) -> None:
+    without_text = arrow_values.type_without_text(_first_field(schema, name).type)
+    if without_text is not None:
         raise CorpusFailure(
             f"column {name!r} must hold {what} that can be written as text, and there is no text "
-            f"for {unspelled}; pass {param}",
+            f"for {without_text}; pass {param}",
             code="column_wrong_type",
         )
 
 
-def _is_of_messages(chosen: columns.Chosen) -> bool:
-    return chosen.target is not None and chosen.target.kind is Targets.MESSAGES
+def _has_messages(chosen: columns.ChosenColumns) -> bool:
+    return chosen.target is not None and chosen.target.kind is TargetKind.MESSAGES
 
 
-def _check_target(target: Target, kind: pa.DataType) -> None:
-    several = target.kind is Targets.LABELS
-    if target.kind is Targets.SETTINGS and not is_text(kind) and not pa.types.is_null(kind):
+def _check_target(target: Target, arrow_type: pa.DataType) -> None:
+    is_settings = target.kind is TargetKind.SETTINGS
+    if is_settings and not is_text(arrow_type) and not pa.types.is_null(arrow_type):
         raise CorpusFailure(
-            f"column {target.column!r} must hold JSON objects as strings, not {kind}; "
+            f"column {target.column!r} must hold JSON objects as strings, not {arrow_type}; "
             "pass settings_column",
             code="column_wrong_type",
         )
-    if arrow_values.is_labels(kind) if several else arrow_values.is_label(kind):
+    several = target.kind is TargetKind.LABELS
+    if arrow_values.is_labels(arrow_type) if several else arrow_values.is_label(arrow_type):
         return
     param = columns.PARAMS.get(target.kind, "target_column")
-    wanted = "strings or numbers" + (", or lists of them" if several else "")
-    alone = arrow_values.is_list(kind) and target.kind is Targets.LABEL
-    hint = "; several labels need multi_label" if alone else ""
+    must = "strings or numbers" + (", or lists of them" if several else "")
+    needs_multi_label = arrow_values.is_list(arrow_type) and target.kind is TargetKind.LABEL
+    hint = "; several labels need multi_label" if needs_multi_label else ""
     raise CorpusFailure(
-        f"column {target.column!r} must hold {wanted}, not {kind}; pass {param}{hint}",
+        f"column {target.column!r} must hold {must}, not {arrow_type}; pass {param}{hint}",
         code="column_wrong_type",
     )
 
@@ -134,35 +135,38 @@ def _first_field(schema: pa.Schema, name: str) -> pa.Field:
 
 
 def _steps(
-    file: pq.ParquetFile, watched: text_stream.Watched, chosen: columns.Chosen, row_id: str | None
+    file: pq.ParquetFile,
+    watched: text_stream.WatchedFile,
+    chosen: columns.ChosenColumns,
+    row_id: str | None,
 ) -> Iterator[pa.RecordBatch]:
-    """Columns ``text``, ``id`` and, of a labelled corpus, ``target``, a few rows at a time."""
-    wanted = {"text": chosen.text}
+    """Columns ``text``, ``id`` and, of a labelled corpus, ``target``, ``STEP`` rows at a time."""
+    names = {"text": chosen.text}
     if row_id is not None:
-        wanted["id"] = row_id
+        names["id"] = row_id
     if chosen.target is not None:
-        wanted["target"] = chosen.target.column
+        names["target"] = chosen.target.column
     text_type = _first_field(file.schema_arrow, chosen.text).type
     is_extension = isinstance(text_type, pa.BaseExtensionType)
-    batches = file.iter_batches(batch_size=STEP, columns=list(wanted.values()), use_threads=False)
+    batches = file.iter_batches(batch_size=STEP, columns=list(names.values()), use_threads=False)
     while True:
-        with watched.blamed(_WHAT):
+        with watched.content_errors_as_failures(_FILE):
             batch = next(batches, None)
         if batch is None:
             return
-        first = {key: _first_column(batch, name) for key, name in wanted.items()}
-        first.setdefault("id", pa.nulls(batch.num_rows))
-        if _is_of_messages(chosen):
-            first["text"] = first["target"] = _as_json(first["text"])
+        step = {key: _first_column(batch, name) for key, name in names.items()}
+        step.setdefault("id", pa.nulls(batch.num_rows))
+        if _has_messages(chosen):
+            step["text"] = step["target"] = _as_json(step["text"])
         if is_extension:
-            first["text"] = arrow_values.stored(first["text"])
-        if "target" in first:
-            first["target"] = arrow_values.stored(first["target"])
-        yield pa.RecordBatch.from_arrays(list(first.values()), names=list(first))
+            step["text"] = arrow_values.stored(step["text"])
+        if "target" in step:
+            step["target"] = arrow_values.stored(step["target"])
+        yield pa.RecordBatch.from_arrays(list(step.values()), names=list(step))
 
 
 def _as_json(messages: pa.Array) -> pa.Array:
-    """Conversations as JSON texts, whatever the types of their fields; texts as they are."""
+    """Conversations as JSON, whatever the types of their fields; texts as they are."""
     return messages if is_text(messages.type) else arrow_values.texts(messages)
 
 
@@ -170,64 +174,64 @@ def _first_column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(batch.schema.get_all_field_indices(name)[0])
 
 
-def _parts(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+def _pieces(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.RecordBatch]:
     """Up to about 1 MiB each; columns ``text``, ``id`` and ``long`` (a value was dropped)."""
     held: list[pa.RecordBatch] = []
     size = 0
     for step in steps:
         if held and (size + step.nbytes > MAX_BYTES or len(held) == MAX_ROWS // STEP):
-            yield from _cut(_fitted(pa.concat_batches(held), max_row_bytes))
+            yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
             held, size = [], 0
         if step.nbytes > MAX_BYTES or pa.types.is_dictionary(step.schema.field("text").type):
-            yield from _cut(_fitted(step, max_row_bytes))
+            yield from _cut(_without_long_values(step, max_row_bytes))
             continue
         held.append(step)
         size += step.nbytes
     if held:
-        yield from _cut(_fitted(pa.concat_batches(held), max_row_bytes))
+        yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
 
 
-def _fitted(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:
-    """Plain strings, over-long ones dropped."""
+def _without_long_values(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:
+    """Plain strings, without those over the limit."""
     text, long = _capped(step.column("text"), max_row_bytes)
     ids, long_ids = _ids(step.column("id"), max_row_bytes)
-    either = pc.or_(long, long_ids)
+    is_long = pc.or_(long, long_ids)
     targets = {}
     if "target" in step.schema.names:
         targets["target"], long_targets = _capped(step.column("target"), max_row_bytes)
-        either = pc.or_(either, long_targets)
-    if either.true_count:
-        text = pc.if_else(either, pa.scalar(None, text.type), text)
-    found = {"text": text, "id": ids, "long": either, **targets}
-    return pa.RecordBatch.from_arrays(list(found.values()), names=list(found))
+        is_long = pc.or_(is_long, long_targets)
+    if is_long.true_count:
+        text = pc.if_else(is_long, pa.scalar(None, text.type), text)
+    fitting = {"text": text, "id": ids, "long": is_long, **targets}
+    return pa.RecordBatch.from_arrays(list(fitting.values()), names=list(fitting))
 
 
-def _cut(part: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The part, or slices of about 1 MiB of text, at least a row each."""
-    if part.nbytes <= MAX_BYTES * 2:
-        yield part
+def _cut(piece: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The piece, or slices of about 1 MiB of text, at least one row each."""
+    if piece.nbytes <= MAX_BYTES * 2:
+        yield piece
         return
     begin = size = 0
-    for index, length in enumerate(_lengths(part)):
+    for index, length in enumerate(_lengths(piece)):
         if index > begin and size + length > MAX_BYTES:
-            yield part.slice(begin, index - begin)
+            yield piece.slice(begin, index - begin)
             begin, size = index, 0
         size += length
-    yield part.slice(begin)
+    yield piece.slice(begin)
 
 
-def _lengths(part: pa.RecordBatch) -> list[int]:
-    """Bytes of each row's text, and of its target where that is a text."""
-    lengths = pc.fill_null(pc.binary_length(part.column("text")), 0)
-    if "target" in part.schema.names and is_text(part.schema.field("target").type):
-        targets = pc.binary_length(part.column("target"))
-        lengths = pc.add(lengths, pc.fill_null(targets, 0))
-    found: list[int] = lengths.to_pylist()
-    return found
+def _lengths(piece: pa.RecordBatch) -> list[int]:
+    """Bytes of each row's text, and of its target if that is a text."""
+    lengths = pc.fill_null(pc.binary_length(piece.column("text")), 0)
+    if "target" in piece.schema.names and is_text(piece.schema.field("target").type):
+        target_lengths = pc.binary_length(piece.column("target"))
+        lengths = pc.add(lengths, pc.fill_null(target_lengths, 0))
+    counts: list[int] = lengths.to_pylist()
+    return counts
 
 
 def _ids(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
-    """The ids as strings, over-long ones dropped, and which those were."""
+    """The ids as strings without those over the limit, and which those were."""
     values, long = _capped(values, max_row_bytes)
     texts = arrow_values.texts(values)
     if is_text(values.type):
@@ -251,41 +255,41 @@ def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     return values, long
 
 
-def _is_binary(kind: pa.DataType) -> bool:
-    return any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary))
+def _is_binary(arrow_type: pa.DataType) -> bool:
+    return any(check(arrow_type) for check in (pa.types.is_binary, pa.types.is_large_binary))
 
 
-def _batch(part: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatch:
-    """The part in the corpus's schema; without a bad row nothing passes through Python."""
-    lines = pa.arange(line, line + part.num_rows)
-    made = fast_path.batch(lines, part.column("id"), part.column("text"))
-    if made is not None:
-        return made
-    return _row_by_row(part, line, max_row_bytes, rows=no_rows(None))
+def _batch(piece: pa.RecordBatch, line: int, max_row_bytes: int) -> pa.RecordBatch:
+    """The piece in the corpus's schema; without a bad row nothing passes through Python."""
+    lines = pa.arange(line, line + piece.num_rows)
+    clean = fast_path.batch(lines, piece.column("id"), piece.column("text"))
+    if clean is not None:
+        return clean
+    return _row_by_row(piece, line, max_row_bytes, rows=batch_builder(None))
 
 
 def _row_by_row(
-    part: pa.RecordBatch,
+    piece: pa.RecordBatch,
     first: int,
     max_row_bytes: int,
     *,
-    rows: Rows,
+    rows: BatchBuilder,
     target: Target | None = None,
 ) -> pa.RecordBatch:
-    raw = part.column("text").cast(pa.large_binary()).to_pylist()
+    raw = piece.column("text").cast(pa.large_binary()).to_pylist()
     answers = (
-        itertools.repeat(None) if target is None else arrow_values.labels(part.column("target"))
+        itertools.repeat(None) if target is None else arrow_values.labels(piece.column("target"))
     )
-    values = zip(raw, part.column("id").to_pylist(), part.column("long").to_pylist(), strict=True)
+    values = zip(raw, piece.column("id").to_pylist(), piece.column("long").to_pylist(), strict=True)
     numbered = zip(itertools.count(first), values, answers, strict=False)
     for line, (value, row_id, long), answer in numbered:
         if long:
-            rows.too_long(line, max_row_bytes=max_row_bytes, row_id=row_id)
+            rows.add_too_long(line, max_row_bytes=max_row_bytes, row_id=row_id)
         elif value is None:
-            rows.fail(line, RowCode.MISSING_TEXT, "the text is null", row_id)
+            rows.add_error(line, RowCode.MISSING_TEXT, "the text is null", row_id)
         elif target is None:
             rows.add(line, value.decode("utf-8", "surrogateescape"), row_id)
         else:
             text = value.decode("utf-8", "surrogateescape")
             target.add(rows, line, text, answer, row_id)
-    return rows.batch()
+    return rows.build()

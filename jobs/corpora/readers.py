@@ -1,10 +1,10 @@
-"""One entry to every format: a corpus as batches of ``rows.CORPUS_SCHEMA``.
+"""The one entry for all formats: a corpus as batches of ``schemas.CORPUS_SCHEMA``.
 
-A labelled corpus is read in batches of ``rows.LABELLED_SCHEMA``, when told which targets to expect;
-so is one whose spec names a column beside its texts.
+A corpus with targets is read in batches of ``schemas.LABELLED_SCHEMA``: a labelled corpus whose
+target kind is passed, and a corpus whose spec names a second column.
 
 Every row of the corpus appears once, in order, the same on every reading, as a text or as an error
-with a code. What makes the corpus as a whole useless raises ``CorpusFailure`` instead.
+with a code. A fault of the whole corpus raises ``CorpusFailure`` instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 from jobs.corpora import columns, delimited, jsonl, parquet, text, text_stream
 from jobs.corpora.batches import clipped
 from jobs.corpora.sources import Source
-from jobs.corpora.targets import Targets
+from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure, StorageFault
 from jobs.kinds import Corpus, CorpusFormat
 
@@ -35,26 +35,26 @@ _READERS: dict[CorpusFormat, Callable[..., Iterator[pa.RecordBatch]]] = {
 
 
 def read(
-    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: Targets | None = None
+    source: Source, corpus: Corpus, *, max_row_bytes: int, targets: TargetKind | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of at most 4,096 rows and about 1 MiB of text (or one row), memory bounded.
+    """Batches of at most 4,096 rows and about 1 MiB of text (or one row), in bounded memory.
 
     Columns are chosen before the first batch. Raises ``CorpusFailure`` with code
     ``format_unknown``, ``column_missing``, ``column_wrong_type``, ``corpus_empty`` or
-    ``corpus_unreadable``; the last one possibly after some batches, where a file is cut short.
+    ``corpus_unreadable``. The last one may come after some batches, if a file is truncated.
     """
     reader = _READERS[text_stream.guess_format(source.name, corpus)]
-    targets = targets or columns.beside(corpus)
-    place = _Place(source.name)
+    targets = targets or columns.named_target_kind(corpus)
+    position = _Position(source.name)
     batches = reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets)
     while True:
-        with _blamed(place):
+        with _library_errors_as_failures(position):
             batch = next(batches, None)
         if batch is None:
             break
-        place.rows += batch.num_rows
+        position.rows += batch.num_rows
         yield batch
-    if not place.rows:
+    if not position.rows:
         raise CorpusFailure(f"{source.name} holds no rows", code="corpus_empty")
 
 
@@ -73,31 +73,31 @@ _FAULTS = (
     struct.error,
     zlib.error,
 )
-"""What a library raises over a corpus that it cannot read, at every try again. Trouble of the
-storage is an ``OSError`` or an error of its client, and may pass."""
+"""Errors that a library raises for a corpus it cannot read, again at every retry. Faults of the
+storage are an ``OSError`` or an error of its client, and may pass."""
 
 
 @dataclass
-class _Place:
+class _Position:
     name: str
-    rows: int = 0  # read before
+    rows: int = 0  # read so far
 
 
 @contextlib.contextmanager
-def _blamed(place: _Place) -> Iterator[None]:
-    """What only the corpus can be the reason of becomes ``corpus_unreadable``."""
+def _library_errors_as_failures(position: _Position) -> Iterator[None]:
+    """Errors that only the corpus can cause become ``corpus_unreadable``."""
     try:
         yield
-    except StorageFault:  # of what holds the corpus: it may pass
+    except StorageFault:  # of the store, not of the corpus: it may pass
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         reason = error.strerror or error
-        raise CorpusFailure(f"{place.name} cannot be read: {reason}") from error
+        raise CorpusFailure(f"{position.name} cannot be read: {reason}") from error
     except pa.ArrowMemoryError:
         raise
     except _FAULTS as error:
         reason = (str(error) or "no reason given").splitlines()[0]
         raise CorpusFailure(
-            f"{place.name} cannot be read after row {place.rows:,}: "
+            f"{position.name} cannot be read after row {position.rows:,}: "
             f"{type(error).__name__}: {clipped(reason)}"
         ) from error

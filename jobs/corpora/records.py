@@ -1,16 +1,16 @@
 """Records of a delimited file, whole or broken, in bounded memory.
 
-Quoting is that of RFC 4180, strictly: a quote opens at the beginning of a field, doubles inside,
-and only a delimiter or the line's end follows it. What happens otherwise:
+Quoting is strictly that of RFC 4180: a quote opens at the beginning of a field, doubles inside it,
+and only a delimiter or the line's end follows the closing one. Otherwise:
 
-- A record whose quoting is wrong costs its first line: that is a broken record, ``bad_csv``. The
-  lines after it are read again, each as a record of its own, up to the line where the mistake
-  showed, which begins a new record.
-- A quoted field that stays open to the end of the file, or for ``PATIENCE`` times the limit, is
-  wrong quoting of that kind.
+- A record with wrong quoting costs its first line, which becomes a broken record, ``bad_csv``. The
+  lines after it are read again, each as its own record, up to the line where the mistake showed,
+  which begins a new record.
+- A quoted field that stays open to the end of the file, or for ``PATIENCE`` times the limit, counts
+  as wrong quoting.
 - A record over the limit that does close is one broken record, ``row_too_long``. After a single
-  line over the limit, the record goes on while the quotes passed are odd in number; if they do not
-  become even within ``PATIENCE`` times the limit, it ends with that line.
+  line over the limit, the record continues while the number of quotes so far is odd. If it does not
+  become even within ``PATIENCE`` times the limit, the record ends with that line.
 
 Every line is read a bounded number of times, whatever the quotes.
 """
@@ -34,60 +34,60 @@ PATIENCE = 4
 
 @dataclass(frozen=True)
 class Broken:
-    """A record that cannot be used, and why."""
+    """A record or value that cannot be used, and why."""
 
     code: RowCode
     message: str
 
 
 Record = tuple[int, list[str] | Broken]
-"""The line on which it begins, and its fields; undecodable bytes are half surrogate pairs."""
+"""The line on which it begins, and its fields; undecodable bytes become lone surrogates."""
 
 
 Clean = Callable[[bytes, int], fast_path.Records | None]
-"""Takes what is clean of bytes that begin with a record, on a line of this number."""
+"""Reads clean records from bytes that begin with a record, on the line of this number."""
 
 
 class Parser:
-    """Reads blocks of whole lines as records."""
+    """Parses blocks of whole lines into records."""
 
     def __init__(self, *, delimiter: str, max_row_bytes: int) -> None:
         self.clean: Clean | None = None
         self._delimiter = delimiter
         self._limit = max_row_bytes
-        self._pending = ""  # from the beginning of the first record that is not whole yet
-        self._line = 1  # on which that begins
-        self._skipping = False  # inside the quotes of a record that is too long already
-        # A process-wide limit, only ever raised: what bounds a field here is the record's size.
+        self._pending = ""  # from the beginning of the first incomplete record
+        self._line = 1  # on which that record begins
+        self._skipping = False  # inside the quotes of a record that is already too long
+        # A process-wide limit that is only ever raised: here the record's size bounds a field.
         csv.field_size_limit(max(csv.field_size_limit(), (PATIENCE + 2) * max_row_bytes))
 
     def read(self, blocks: Iterable[bytes | LongLine]) -> Iterator[Record | pa.RecordBatch]:
-        """All records in order, that of the header too; blank lines are none.
+        """All records in order, the header included; blank lines are skipped.
 
-        Once ``clean`` is set, records that it takes come in batches.
+        Once ``clean`` is set, the records that it reads come in batches.
         """
         for block in blocks:
             if isinstance(block, LongLine):
                 yield from self._long_line(block)
             else:
-                yield from self._cleanly(block)
+                yield from self._read_clean(block)
                 yield from self._advance(final=False)
         yield from self._advance(final=True)
 
-    def _cleanly(self, block: bytes) -> Iterator[pa.RecordBatch]:
-        """Take what is clean of all that is there now; the rest is pending."""
+    def _read_clean(self, block: bytes) -> Iterator[pa.RecordBatch]:
+        """Read the pending text and the block at once if they are clean; else all is pending."""
         if self.clean is not None and not self._skipping:
-            begun = self._pending.encode("utf-8", "surrogateescape")
-            taken = self.clean(begun + block, self._line)
-            if taken is not None:
-                self._pending = taken.rest.decode("utf-8", "surrogateescape")
-                self._line += taken.lines
-                yield taken.batch
+            pending = self._pending.encode("utf-8", "surrogateescape")
+            records = self.clean(pending + block, self._line)
+            if records is not None:
+                self._pending = records.rest.decode("utf-8", "surrogateescape")
+                self._line += records.lines
+                yield records.batch
                 return
         self._pending += block.decode("utf-8", "surrogateescape")
 
     def _long_line(self, long: LongLine) -> Iterator[Record]:
-        """The line belongs to the open record, if one is open, and makes it too long."""
+        """The line belongs to the open record, if there is one, and makes it too long."""
         if not self._skipping:
             yield self._line, Broken(RowCode.ROW_TOO_LONG, too_long_message(self._limit))
         was_open = self._skipping or bool(self._pending)
@@ -122,7 +122,7 @@ class Parser:
             self._line += count
 
     def _keep_open(self, feed: io.StringIO) -> bool:
-        """Keep the rest for later if all that it lacks is the end of a quoted field."""
+        """Keep the rest for later if it only lacks the end of a quoted field."""
         start = feed.tell()
         rest = feed.read()
         feed.seek(start)
@@ -132,7 +132,7 @@ class Parser:
         return True
 
     def _skip(self, *, patient: bool) -> bool:
-        """Drop lines up to the one that closes the quotes; false: it has not come yet."""
+        """Drop lines up to the one that closes the quotes; false if it has not come yet."""
         feed = io.StringIO(self._pending, newline="\n")
         for count, line in enumerate(feed, 1):
             if line.count('"') % 2:
@@ -140,11 +140,11 @@ class Parser:
                 self._line += count
                 self._skipping = False
                 return True
-        self._skipping = patient  # never closed: what was passed over are records after all
+        self._skipping = patient  # never closed: the skipped lines are records after all
         return not patient
 
     def _broken(self, feed: io.StringIO, count: int, reason: str) -> Iterator[Record]:
-        """The first line is lost; those between it and the last are records of their own."""
+        """The first line is lost; each line between it and the last is its own record."""
         for index in range(max(count - 1, 1)):
             line = feed.readline()
             if index == 0:
@@ -161,7 +161,7 @@ class Parser:
             return Broken(RowCode.BAD_CSV, _explained(str(error)))
 
     def _fitting(self, fields: list[str], count: int) -> list[str] | Broken:
-        """A record of one line fits, or it would be a ``LongLine``."""
+        """The fields, or ``Broken`` if a record of several lines exceeds the limit."""
         if count > 1:
             size = sum(len(field.encode("utf-8", "surrogateescape")) for field in fields)
             if size > self._limit:
@@ -173,5 +173,5 @@ def _explained(reason: str) -> str:
     if "unexpected end" in reason:
         return "a quoted field that begins here is never closed"
     if "new-line" in reason:
-        return "a CR stands inside an unquoted field; lines must end with LF or CR LF"
+        return "there is a CR in an unquoted field; lines must end with LF or CR LF"
     return f"{reason}; a quote inside a quoted field must be doubled"

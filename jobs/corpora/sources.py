@@ -1,7 +1,7 @@
 """Where a corpus's bytes come from: an uploaded file, or a URI on the allow-list.
 
-Nothing is read until ``open()``. The allow-list is checked twice: by its words when a job is
-submitted (``check_allowed``), and, for files, by what the path really leads to when it is opened.
+Nothing is read until ``open()``. The allow-list is checked twice: on the URI's text when a job is
+submitted (``check_allowed``) and, for files, on the resolved path when they are opened.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _HF_PARTS = 4  # datasets, organisation, name, and at least one part of a path
 
 @dataclass(frozen=True)
 class Source:
-    """One corpus's bytes.
+    """The bytes of one corpus.
 
     ``name`` is a file name, from which the format is guessed. ``fingerprint()`` changes when the
-    content does. ``open()`` gives a seekable, buffered binary file of bounded memory.
+    content does. ``open()`` returns a seekable binary file that is buffered in bounded memory.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Source:
 
 
 def from_object(store: objects.ObjectStore, key: str, *, name: str) -> Source:
-    """An uploaded file; objects never change, so key and size tell them apart."""
+    """An uploaded file; objects never change, so key and size identify them."""
 
     def fingerprint() -> str:
         with _uploaded(name):
@@ -51,7 +51,7 @@ def from_object(store: objects.ObjectStore, key: str, *, name: str) -> Source:
 
 @contextlib.contextmanager
 def _uploaded(name: str) -> Iterator[None]:
-    """An upload that is gone is the corpus's fault, a store that refuses is not."""
+    """A missing upload is the corpus's fault; a store that refuses access is not."""
     try:
         yield
     except ObjectMissing as error:
@@ -73,10 +73,10 @@ def from_uri(uri: str, *, allowed: Sequence[str]) -> Source:
 
 
 def check_allowed(uri: str, allowed: Sequence[str]) -> None:
-    """Refuse a URI that no prefix covers, path segment by path segment; touches no storage.
+    """Raise ``CorpusRefused`` for a URI that no prefix covers; touches no storage.
 
-    ``file:///data`` covers ``file:///data/a.csv`` but not ``file:///database/a.csv``; a URI with
-    ``.`` or ``..`` in it is covered by nothing.
+    Prefixes are compared by path segments: ``file:///data`` covers ``file:///data/a.csv`` but not
+    ``file:///database/a.csv``. A URI with a segment ``.`` or ``..`` is never covered.
     """
     scheme, parts = _parse(uri)
     if not any(_covers(prefix, scheme, parts) for prefix in allowed):
@@ -96,11 +96,11 @@ def _covers(prefix: str, scheme: str, parts: tuple[str, ...]) -> bool:
 def _parse(uri: str) -> tuple[str, tuple[str, ...]]:
     """The scheme and the non-empty path segments; a bucket is the first segment.
 
-    Only ``file:`` URIs are percent-encoded: in the others ``%`` is a character like any other.
+    Only ``file:`` URIs are percent-encoded; in others ``%`` is an ordinary character.
     """
-    scheme, found, path = uri.partition("://")
+    scheme, separator, path = uri.partition("://")
     scheme = scheme.lower()
-    if not found or scheme not in SCHEMES:
+    if not separator or scheme not in SCHEMES:
         raise _malformed(uri, "it must begin with file:///, s3:// or hf://")
     if scheme == "file":
         if not path.startswith("/"):
@@ -113,7 +113,7 @@ def _parse(uri: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _malformed(uri: str, rule: str) -> CorpusRefused:
-    return CorpusRefused(f"{uri!r} is no URI of a corpus: {rule}", param="corpus.uri")
+    return CorpusRefused(f"{uri!r} is not the URI of a corpus: {rule}", param="corpus.uri")
 
 
 def _file(uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...]) -> Source:
@@ -121,8 +121,8 @@ def _file(uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...]) -> Sour
     _resolved(path, uri, allowed)
 
     def fingerprint() -> str:
-        found = _resolved(path, uri, allowed).stat()
-        return f"{found.st_size}:{found.st_mtime_ns}"
+        state = _resolved(path, uri, allowed).stat()
+        return f"{state.st_size}:{state.st_mtime_ns}"
 
     def open_file() -> BinaryIO:
         return _resolved(path, uri, allowed).open("rb", buffering=BUFFER)
@@ -131,7 +131,7 @@ def _file(uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...]) -> Sour
 
 
 def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
-    """Where the path really leads, which must lie under what an allowed folder really is."""
+    """The path with its links followed; it must lie under an allowed folder, also resolved."""
     try:
         real = path.resolve(strict=True)
         regular = stat.S_ISREG(real.stat().st_mode)
@@ -146,8 +146,8 @@ def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
 
 
 @contextlib.contextmanager
-def _blamed(uri: str) -> Iterator[None]:
-    """What is not there, or not for us, is the corpus's fault; any other trouble may pass."""
+def _missing_as_failure(uri: str) -> Iterator[None]:
+    """A missing or forbidden object is the corpus's fault; any other fault may pass."""
     try:
         yield
     except (FileNotFoundError, PermissionError) as error:
@@ -160,12 +160,12 @@ def _s3(uri: str, parts: tuple[str, ...]) -> Source:
         raise _malformed(uri, "it must name an object: s3://bucket/key")
 
     def fingerprint() -> str:
-        with _blamed(uri):
-            found = objects.connect(f"s3://{bucket}").look(key)
-        return f"{found.bytes}:{found.etag}"
+        with _missing_as_failure(uri):
+            entry = objects.connect(f"s3://{bucket}").look(key)
+        return f"{entry.bytes}:{entry.etag}"
 
     def open_object() -> BinaryIO:
-        with _blamed(uri):
+        with _missing_as_failure(uri):
             return objects.connect(f"s3://{bucket}").reader(key)
 
     return Source(name=PurePosixPath(key).name, fingerprint=fingerprint, open=open_object)
@@ -175,10 +175,10 @@ def _hub(uri: str, parts: tuple[str, ...]) -> Source:
     if len(parts) < _HF_PARTS or parts[0] != "datasets":
         raise _malformed(uri, "it must name a file: hf://datasets/org/name/path")
     path = "/".join(parts)
-    from huggingface_hub import HfFileSystem  # noqa: PLC0415 - only corpora of the hub need it
+    from huggingface_hub import HfFileSystem  # noqa: PLC0415 - only for corpora on the hub
 
     def fingerprint() -> str:
-        with _blamed(uri):
+        with _missing_as_failure(uri):
             info = HfFileSystem().info(path, refresh=True)
         return f"{info['size']}:{info.get('blob_id')}"
 

@@ -1,9 +1,9 @@
-"""What stands beside the text of a row, read from values of any type.
+"""Targets: the value beside the text of a row, converted from any type.
 
-In a labelled corpus it is what a model should answer. A label, and a text to be written, is a
-string or a number; several labels are an array of those, or a string with ``|`` between them. In a
-corpus of pairs it is a second text, in one of prompts it may be settings, a JSON object. Which
-column it is, ``jobs.corpora.columns`` decides.
+In a labelled corpus the target is the expected output of the model. A label, or a text to generate,
+is a string or a number. Several labels are an array of those, or a string with ``|`` between them.
+In a corpus of pairs the target is the second text; in a corpus of prompts it may be settings, a
+JSON object. ``jobs.corpora.columns`` decides which column holds it.
 """
 
 from __future__ import annotations
@@ -14,112 +14,120 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from jobs.corpora import messages, values
-from jobs.corpora.batches import LabelledRows, Rows
+from jobs.corpora.batches import BatchBuilder, LabelledBatchBuilder
 from jobs.corpora.records import Broken
 from jobs.kinds import Task
 from jobs.results.schemas import RowCode
 
-MAX_LABEL = 500
-"""Characters of one label; a longer one is a text in the wrong column."""
+MAX_LABEL_CHARACTERS = 500
+"""A longer label is a text in the wrong column."""
 
-_KINDS: dict[type, str] = {list: "an array", dict: "an object"}
+_TYPE_NAMES: dict[type, str] = {list: "an array", dict: "an object"}
 
 
-class Targets(StrEnum):
-    """What kind of target each row of a corpus has."""
+class TargetKind(StrEnum):
+    """What the target of each row of a corpus is."""
 
     LABEL = "label"  # one label
-    LABELS = "labels"  # any number of labels, none too
-    TEXT = "text"  # a text to be written
+    LABELS = "labels"  # any number of labels, even none
+    TEXT = "text"  # a text to generate
     COMPLETION = "completion"  # the same; a corpus without such a column is plain text
-    PAIR = "second text"  # that is read with the first
+    PAIR = "second text"  # read together with the first
     SETTINGS = "settings"  # of the row's generation; a row may have none
-    MESSAGES = "messages"  # a whole conversation, which stands for the text as well
+    MESSAGES = "messages"  # a whole conversation, which is the text as well
 
 
 @dataclass(frozen=True)
 class Target:
-    """The column that was chosen, and what kind of values it has."""
+    """The target column and its kind."""
 
     column: str
-    kind: Targets
+    kind: TargetKind
 
     def add(
-        self, rows: Rows, line: int, text: str, value: object, row_id: str | None = None
+        self, rows: BatchBuilder, line: int, text: str, value: object, row_id: str | None = None
     ) -> None:
-        """Add a row with its text and this column's value, or the error that it is."""
-        assert isinstance(rows, LabelledRows)
-        if self.kind is Targets.MESSAGES:
+        """Add a row with its text and this column's value, or with the value's error."""
+        assert isinstance(rows, LabelledBatchBuilder)
+        if self.kind is TargetKind.MESSAGES:
             self._add_messages(rows, line, value, row_id)
             return
-        found = read(value, self.kind, column=self.column)
-        if isinstance(found, Broken):
-            rows.fail(line, found.code, found.message, row_id)
+        target = read(value, self.kind, column=self.column)
+        if isinstance(target, Broken):
+            rows.add_error(line, target.code, target.message, row_id)
         else:
-            rows.add_pair(line, text, found, row_id)
+            rows.add_pair(line, text, target, row_id)
 
     def _add_messages(
-        self, rows: LabelledRows, line: int, value: object, row_id: str | None
+        self, rows: LabelledBatchBuilder, line: int, value: object, row_id: str | None
     ) -> None:
-        found = messages.read(value, column=self.column)
-        if isinstance(found, Broken):
-            rows.fail(line, found.code, found.message, row_id)
+        conversation = messages.read(value, column=self.column)
+        if isinstance(conversation, Broken):
+            rows.add_error(line, conversation.code, conversation.message, row_id)
         else:
-            rows.add_pair(line, found, messages.WHOLE, row_id)
+            rows.add_pair(line, conversation, messages.CONVERSATION, row_id)
 
     def add_from(
-        self, rows: Rows, line: int, text: str, row: dict[str, object], row_id: str | None = None
+        self,
+        rows: BatchBuilder,
+        line: int,
+        text: str,
+        row: dict[str, object],
+        row_id: str | None = None,
     ) -> None:
-        """The same for a row with named values, of which this column's may be missing."""
+        """The same for a row of named values, which may lack this column."""
         if self.column in row:
             self.add(rows, line, text, row[self.column], row_id)
         else:
             self.add_absent(rows, line, text, row_id)
 
-    def add_absent(self, rows: Rows, line: int, text: str, row_id: str | None = None) -> None:
-        """Add a row that does not have the column at all: an error, unless it need not."""
-        if self.kind is Targets.SETTINGS:
+    def add_absent(
+        self, rows: BatchBuilder, line: int, text: str, row_id: str | None = None
+    ) -> None:
+        """Add a row without the column: an error row, unless settings are missing."""
+        if self.kind is TargetKind.SETTINGS:
             self.add(rows, line, text, None, row_id)
         else:
-            rows.fail(line, _missing(self.kind), f"the row has no {self.column[:100]!r}", row_id)
+            message = f"the row has no {self.column[:100]!r}"
+            rows.add_error(line, _missing_code(self.kind), message, row_id)
 
 
-def no_rows(targets: Targets | None) -> Rows:
-    """An empty batch, for rows with targets or without."""
-    return Rows() if targets is None else LabelledRows()
+def batch_builder(targets: TargetKind | None) -> BatchBuilder:
+    """A builder for rows with targets or without."""
+    return BatchBuilder() if targets is None else LabelledBatchBuilder()
 
 
-def of(task: Task, *, multi_label: bool) -> Targets:
+def target_kind(task: Task, *, multi_label: bool) -> TargetKind:
     """The kind of target that a task is trained on."""
     if task is Task.CLASSIFY:
-        return Targets.LABELS if multi_label else Targets.LABEL
-    return Targets.COMPLETION if task is Task.GENERATE else Targets.TEXT
+        return TargetKind.LABELS if multi_label else TargetKind.LABEL
+    return TargetKind.COMPLETION if task is Task.GENERATE else TargetKind.TEXT
 
 
-def read(value: object, targets: Targets, *, column: str) -> str | Broken:
-    """The value as a shard keeps it: a string, several labels as a JSON array of strings."""
+def read(value: object, targets: TargetKind, *, column: str) -> str | Broken:
+    """The value as stored in a shard: a string; several labels as a JSON array of strings."""
     name = repr(column[:100])
-    if targets is Targets.SETTINGS:
+    if targets is TargetKind.SETTINGS:
         return _settings(value, name)
     if value is None or _is_nan(value):
-        return Broken(_missing(targets), f"{name} is null")
-    if targets is Targets.LABELS:
+        return Broken(_missing_code(targets), f"{name} is null")
+    if targets is TargetKind.LABELS:
         return _labels(value, name)
-    return _one(value, targets, name)
+    return _scalar(value, targets, name)
 
 
-def _one(value: object, targets: Targets, name: str) -> str | Broken:
-    text = values.scalar(value)
+def _scalar(value: object, targets: TargetKind, name: str) -> str | Broken:
+    text = values.scalar_text(value)
     if text is None:
-        hint = "; several labels need multi_label" if targets is Targets.LABEL else ""
-        kind = _KINDS.get(type(value), "a value of another type")
-        return Broken(RowCode.WRONG_TYPE, f"{name} must be one string or number, not {kind}{hint}")
+        hint = "; several labels need multi_label" if targets is TargetKind.LABEL else ""
+        given = _TYPE_NAMES.get(type(value), "a value of another type")
+        return Broken(RowCode.WRONG_TYPE, f"{name} must be one string or number, not {given}{hint}")
     if not text or text.isspace():
-        code = RowCode.EMPTY_TEXT if targets is Targets.PAIR else RowCode.MISSING_TARGET
+        code = RowCode.EMPTY_TEXT if targets is TargetKind.PAIR else RowCode.MISSING_TARGET
         return Broken(code, f"{name} is empty")
-    if targets is not Targets.LABEL:
+    if targets is not TargetKind.LABEL:
         return text
-    return _problem(text, name) or values.label(text)
+    return _invalid_label(text, name) or values.label_name(text)
 
 
 def _is_nan(value: object) -> bool:
@@ -128,23 +136,23 @@ def _is_nan(value: object) -> bool:
 
 def labels(target: str) -> list[str]:
     """The labels of a target of the kind ``LABELS``."""
-    found: list[str] = json.loads(target)
-    return found
+    names: list[str] = json.loads(target)
+    return names
 
 
-def _missing(targets: Targets) -> RowCode:
-    of_the_text = targets in (Targets.PAIR, Targets.MESSAGES)
-    return RowCode.MISSING_TEXT if of_the_text else RowCode.MISSING_TARGET
+def _missing_code(targets: TargetKind) -> RowCode:
+    is_text = targets in (TargetKind.PAIR, TargetKind.MESSAGES)
+    return RowCode.MISSING_TEXT if is_text else RowCode.MISSING_TARGET
 
 
 def _settings(value: object, name: str) -> str | Broken:
-    """An object as JSON, and a string as it is: whoever generates checks what it says."""
+    """An object as JSON, a string as it is; the engine checks the settings."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return "{}"
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and not any(
-        isinstance(each, dict | list) for each in value.values()
+        isinstance(setting, dict | list) for setting in value.values()
     ):
         return json.dumps(value, ensure_ascii=False)
     return Broken(RowCode.BAD_SETTINGS, f"{name} must be a JSON object of plain values")
@@ -153,27 +161,28 @@ def _settings(value: object, name: str) -> str | Broken:
 def _labels(value: object, name: str) -> str | Broken:
     if isinstance(value, str):
         try:
-            value = values.several(value)
+            value = values.split_labels(value)
         except ValueError as error:
             return Broken(RowCode.WRONG_TYPE, f"{name}: {error}")
     if not isinstance(value, list):
         value = [value]
-    found: dict[str, None] = {}  # in order, each once
+    names: dict[str, None] = {}  # in order, without duplicates
     for entry in value:
-        text = None if _is_nan(entry) else values.scalar(entry)
+        text = None if _is_nan(entry) else values.scalar_text(entry)
         if text is None or not text or text.isspace():
             message = f"each label in {name} must be a string or a number, and not empty"
             return Broken(RowCode.WRONG_TYPE, message)
-        if problem := _problem(text, name):
-            return problem
-        found[values.label(text)] = None
-    return json.dumps(list(found), ensure_ascii=False)
+        if invalid := _invalid_label(text, name):
+            return invalid
+        names[values.label_name(text)] = None
+    return json.dumps(list(names), ensure_ascii=False)
 
 
-def _problem(label: str, name: str) -> Broken | None:
-    """Why a text cannot be a label's name."""
-    if len(label) > MAX_LABEL:
-        message = f"a label in {name} must be at most {MAX_LABEL} characters, not {len(label):,}"
+def _invalid_label(label: str, name: str) -> Broken | None:
+    """Why a text cannot be a label; ``None`` if it can."""
+    if len(label) > MAX_LABEL_CHARACTERS:
+        limit = f"at most {MAX_LABEL_CHARACTERS} characters"
+        message = f"a label in {name} must be {limit}, not {len(label):,}"
         return Broken(RowCode.WRONG_TYPE, message)
     if "\0" in label:
         return Broken(RowCode.WRONG_TYPE, f"a label in {name} must not contain the character NUL")

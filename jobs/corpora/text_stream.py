@@ -1,7 +1,7 @@
 """From a source's bytes to plain UTF-8: format by name, compression by first bytes, encoding.
 
-Whatever the encoding, the readers see UTF-8. A byte that its encoding does not know becomes one
-that UTF-8 does not know (half a surrogate pair), so it spoils its own row and nothing else.
+Whatever the encoding, the readers get UTF-8. A byte that is invalid in its encoding becomes one
+that is invalid in UTF-8 (a lone surrogate), so it makes its own row an error row and no other.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _COMPRESSED_ENDINGS = (".gz", ".zst")
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50 to 0x5f; pzstd begins with such a frame
-_FOREIGN = {  # what people hand in by mistake, by its first bytes
+_FOREIGN = {  # other kinds of files that are uploaded by mistake, by their first bytes
     b"PK\x03\x04": "a zip archive (or an Excel workbook)",
     b"BZh": "bzip2-compressed",
     b"\xfd7zXZ\0": "xz-compressed",
     b"PAR1": "a Parquet file",
 }
-_BZIP2_BLOCK = b"1AY&SY"  # tells bzip2 from a text that begins with "BZh"
+_BZIP2_BLOCK = b"1AY&SY"  # distinguishes bzip2 from a text that begins with "BZh"
 
-_BOMS = {  # the UTF-32 marks first: one begins like that of UTF-16
+_BOMS = {  # the UTF-32 marks first: one of them begins like that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: "utf-8",
@@ -52,23 +52,21 @@ _BOMS = {  # the UTF-32 marks first: one begins like that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _HEAD = 16
-_TOO_MUCH_MEMORY = "Frame requires too much memory"  # as zstd says it
-_NOT_GZIP = "Not a gzipped file"  # as Python says it
-_LOOKED_BACK = 4 * 2**20
+_TOO_MUCH_MEMORY = "Frame requires too much memory"  # zstd's message
+_NOT_GZIP = "Not a gzipped file"  # Python's message
+_LOOK_BACK = 4 * 2**20
 """Bytes; pyarrow reads far less at once."""
 _UNDECODABLE = "nightshift.undecodable"
 
 
 class Readable(Protocol):
-    """Bytes in order; ``read`` gives at most ``size`` of them, and none only at the end."""
+    """Bytes in order; ``read`` returns at most ``size`` of them, and none only at the end."""
 
-    def read(self, size: int, /) -> bytes:
-        """The next bytes."""
-        ...
+    def read(self, size: int, /) -> bytes: ...
 
 
 def guess_format(name: str, corpus: Corpus) -> CorpusFormat:
-    """The format given, else that of the name's ending. Raises ``format_unknown``."""
+    """The given format, else that of the name's suffix. Raises ``format_unknown``."""
     if corpus.format is not None:
         return corpus.format
     path = PurePosixPath(name.lower())
@@ -76,7 +74,7 @@ def guess_format(name: str, corpus: Corpus) -> CorpusFormat:
         path = path.with_suffix("")
     if path.suffix not in _ENDINGS:
         raise CorpusFailure(
-            f"the format cannot be told from the name {name!r}: pass `format` as one of "
+            f"the name {name!r} does not show the format: pass `format` as one of "
             f"{', '.join(CorpusFormat)}, or end the name in one of {', '.join(_ENDINGS)}",
             code="format_unknown",
         )
@@ -84,18 +82,18 @@ def guess_format(name: str, corpus: Corpus) -> CorpusFormat:
 
 
 @contextlib.contextmanager
-def text(source: Source, corpus: Corpus) -> Iterator[Readable]:
-    """The corpus as UTF-8 without compression and without BOM."""
+def open_text(source: Source, corpus: Corpus) -> Iterator[Readable]:
+    """The corpus as UTF-8, decompressed and without BOM."""
     with source.open() as raw:
         plain = _decompressed(raw, source.name, corpus)
         yield _as_utf8(plain, corpus.encoding)
 
 
-class Watched(io.RawIOBase):
+class WatchedFile(io.RawIOBase):
     """A file that remembers its own failure.
 
-    pyarrow says ``OSError`` both when storage fails, which may pass, and when the content is
-    broken, which stays. This tells them apart.
+    pyarrow raises ``OSError`` both for a fault of the storage, which may pass, and for broken
+    content, which stays. This class distinguishes the two.
     """
 
     def __init__(self, inner: BinaryIO, name: str) -> None:
@@ -105,23 +103,19 @@ class Watched(io.RawIOBase):
         self._failure: OSError | None = None
 
     def readable(self) -> bool:
-        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """Always: sources are."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """As the file's own."""
         return self._inner.seek(offset, whence)
 
     def tell(self) -> int:
-        """As the file's own."""
         return self._inner.tell()
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As the file's own; a failure is kept."""
+        """Like the file's own; a failure is remembered."""
         try:
             return self._inner.read(-1 if size is None else size)
         except OSError as error:
@@ -129,8 +123,8 @@ class Watched(io.RawIOBase):
             raise
 
     @contextlib.contextmanager
-    def blamed(self, what: str) -> Iterator[None]:
-        """An error that storage did not cause becomes ``corpus_unreadable``."""
+    def content_errors_as_failures(self, what: str) -> Iterator[None]:
+        """An error that the storage did not cause becomes ``corpus_unreadable``."""
         try:
             yield
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
@@ -143,10 +137,10 @@ class Watched(io.RawIOBase):
     def _explained(self, error: Exception, what: str) -> str:
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         if _TOO_MUCH_MEMORY in reason:
-            end = self.tell()  # what was read last has the frame that was refused
-            return zstd.too_wide(self._bytes(max(0, end - _LOOKED_BACK), end))
+            end = self.tell()  # the refused frame is in the bytes that were read last
+            return zstd.too_wide(self._bytes(max(0, end - _LOOK_BACK), end))
         if _NOT_GZIP in reason and self._bytes(0, len(_GZIP)) == _GZIP:
-            return "what follows its last member is not gzip; cut that off, or compress it again"
+            return "the data after its last member is not gzip; cut it off, or compress it again"
         return f"it is not a whole {what} ({reason})"
 
     def _bytes(self, begin: int, end: int) -> bytes:
@@ -155,18 +149,18 @@ class Watched(io.RawIOBase):
 
 
 class _Decompressed:
-    def __init__(self, inner: Readable, raw: Watched, *, what: str) -> None:
+    def __init__(self, inner: Readable, raw: WatchedFile, *, what: str) -> None:
         self._inner = inner
         self._raw = raw
         self._what = what
 
     def read(self, size: int, /) -> bytes:
-        with self._raw.blamed(self._what):
+        with self._raw.content_errors_as_failures(self._what):
             return self._inner.read(size)
 
 
 class _Prefixed:
-    """What was read ahead, then the rest."""
+    """Bytes that were read ahead, then the rest."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = head
@@ -204,7 +198,7 @@ class _Transcoded:
 
 
 def _decompressed(raw: BinaryIO, name: str, corpus: Corpus) -> Readable:
-    watched = Watched(raw, name)
+    watched = WatchedFile(raw, name)
     compression = corpus.compression or _detected(raw, name)
     if compression == "gzip":
         return _Decompressed(gzip.GzipFile(fileobj=watched), watched, what="gzip file")
@@ -221,10 +215,10 @@ def _detected(raw: BinaryIO, name: str) -> str:
         return "gzip"
     if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):  # noqa: PLR2004
         return "zstd"
-    for magic, what in _FOREIGN.items():
+    for magic, kind in _FOREIGN.items():
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == _BZIP2_BLOCK):
             raise CorpusFailure(
-                f"{name} cannot be read: it is {what}; a corpus must be JSONL, CSV, TSV or text, "
+                f"{name} cannot be read: it is {kind}; a corpus must be JSONL, CSV, TSV or text, "
                 "plain or compressed by gzip or zstd, or Parquet with format `parquet`"
             )
     return "none"
@@ -234,9 +228,9 @@ def _as_utf8(plain: Readable, encoding: str) -> Readable:
     head = b""
     while len(head) < _HEAD and (block := plain.read(_HEAD - len(head))):
         head += block
-    for bom, marked in _BOMS.items():
+    for bom, bom_encoding in _BOMS.items():
         if head.startswith(bom):
-            head, encoding = head[len(bom) :], marked
+            head, encoding = head[len(bom) :], bom_encoding
             break
     whole = _Prefixed(head, plain)
     if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):

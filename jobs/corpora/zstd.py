@@ -1,7 +1,7 @@
-"""Headers of zstd frames (RFC 8878), of which the window decides whether a frame can be read.
+"""Headers of zstd frames (RFC 8878), whose window size decides whether a frame can be read.
 
-The decompressor holds a window of each frame in memory, and refuses one of more than 128 MiB, its
-own default: ``zstd --long=28`` and more, or ``--ultra`` with a long file, ask for that.
+The decompressor keeps a window of each frame in memory and refuses one over 128 MiB, its default.
+``zstd --long=28`` and more, or ``--ultra`` with a long file, need larger windows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW = 128 * 2**20
-"""Bytes that the decompressor holds of a frame at most (``ZSTD_WINDOWLOG_LIMIT_DEFAULT``)."""
+"""Bytes: the decompressor's limit (``ZSTD_WINDOWLOG_LIMIT_DEFAULT``)."""
 
 _MIB = 2**20
 _SINGLE_SEGMENT = 0x20
@@ -21,19 +21,19 @@ def too_wide(data: bytes) -> str:
     wide = next((size for size in _windows(data) if size > MAX_WINDOW), None)
     window = f"a window of {wide / _MIB:,.0f} MiB" if wide else "too large a window"
     return (
-        f"its zstd frame needs {window} in memory, and at most {MAX_WINDOW // _MIB} MiB are held "
-        "here; compress it again without --long (or with --long=27 at most)"
+        f"its zstd frame needs {window} in memory, and the limit is {MAX_WINDOW // _MIB} MiB; "
+        "compress it again without --long (or with --long=27 at most)"
     )
 
 
 def _windows(data: bytes) -> Iterator[int]:
     """The window of each frame whose header is in the data."""
-    place = data.find(MAGIC)
-    while place >= 0:
-        size = _window(data[place + len(MAGIC) :])
+    start = data.find(MAGIC)
+    while start >= 0:
+        size = _window(data[start + len(MAGIC) :])
         if size is not None:
             yield size
-        place = data.find(MAGIC, place + 1)
+        start = data.find(MAGIC, start + 1)
 
 
 def _window(header: bytes) -> int | None:
@@ -51,8 +51,8 @@ def _window(header: bytes) -> int | None:
 
 
 def _content_size(header: bytes) -> int | None:
-    """In a single segment the window is the content."""
-    begin = 1 + (0, 1, 2, 4)[header[0] & 3]  # after the number of the dictionary
+    """The size of the content, which is the window of a single segment."""
+    begin = 1 + (0, 1, 2, 4)[header[0] & 3]  # after the dictionary's id
     width = (1, 2, 4, 8)[header[0] >> 6]
     field = header[begin : begin + width]
     if len(field) < width:

@@ -19,7 +19,7 @@ from jobs import database, datasets, kinds
 from jobs.corpora import readers, resolve, values
 from jobs.corpora import targets as target_values
 from jobs.corpora.sources import Source
-from jobs.corpora.targets import Targets
+from jobs.corpora.targets import TargetKind
 from jobs.datasets import Dataset, Split, SplitFacts
 from jobs.decisions import signature_defaults, validation_split
 from jobs.errors import CorpusFailure
@@ -47,7 +47,7 @@ from workers.step_lease import PATIENCE
 UNNAMED_LABELS = ("LABEL_0", "LABEL_1")
 """Names that transformers gives to the labels of a config without ``id2label``."""
 
-MIN_LABELS = {Targets.LABEL: 2, Targets.LABELS: 1}
+MIN_LABELS = {TargetKind.LABEL: 2, TargetKind.LABELS: 1}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _dataset(
     inputs: _JobInputs, model: ModelFacts | None, signature: Signature, *, writer: _ShardWriter
 ) -> Dataset:
     spec = inputs.spec
-    targets = target_values.of(signature.task, multi_label=signature.multi_label)
+    targets = target_values.target_kind(signature.task, multi_label=signature.multi_label)
     known = _labels_of_model(spec, model, task=signature.task)
     splits: dict[Split, SplitFacts] = {}
     forms: dict[Split, RowForm] = {}
@@ -170,10 +170,10 @@ def _labels_of_model(
     """The labels of an evaluated classifier; those of a fine-tune come from the training rows."""
     if model is None or isinstance(spec, FinetuneSpec) or task is not Task.CLASSIFY:
         return None
-    return KnownLabels(tuple(map(values.label, model.id2label or UNNAMED_LABELS)), "the model")
+    return KnownLabels(tuple(map(values.label_name, model.id2label or UNNAMED_LABELS)), "the model")
 
 
-def _check_labels(train: SplitFacts, targets: Targets) -> None:
+def _check_labels(train: SplitFacts, targets: TargetKind) -> None:
     labels, minimum = train.labels or {}, MIN_LABELS[targets]
     if len(labels) >= minimum:
         return
@@ -218,7 +218,7 @@ class _ShardWriter:
         source: Source,
         *,
         counts: LabelCounts,
-        targets: Targets,
+        targets: TargetKind,
     ) -> SplitFacts:
         """Write a corpus as shards. Raises ``CorpusFailure``."""
         first_shard, fingerprint = len(self.shards), source.fingerprint()

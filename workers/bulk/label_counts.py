@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.corpora import targets as target_values
-from jobs.corpora.messages import WHOLE
-from jobs.corpora.targets import Targets
+from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.targets import TargetKind
 from jobs.datasets import EXAMPLES, MAX_LABELS, Rejected, Split, SplitFacts
 from jobs.errors import CorpusFailure
 from jobs.models.signatures import RowForm
@@ -37,7 +37,7 @@ class KnownLabels:
 class LabelCounts:
     """The counts of one split; ``known`` is ``None`` where every label is allowed."""
 
-    def __init__(self, split: Split, *, targets: Targets, known: KnownLabels | None) -> None:
+    def __init__(self, split: Split, *, targets: TargetKind, known: KnownLabels | None) -> None:
         self._split = split
         self._targets = targets
         self._known = known
@@ -59,7 +59,7 @@ class LabelCounts:
         if batch["error_code"].null_count < batch.num_rows:
             self._reject(batch.filter(batch["error_code"].is_valid()))
             table = table.filter(batch["error_code"].is_null())
-        if self._targets in (Targets.LABEL, Targets.LABELS):
+        if self._targets in (TargetKind.LABEL, TargetKind.LABELS):
             self._count(table)
         self._forms |= _forms(table)
         return table
@@ -80,7 +80,7 @@ class LabelCounts:
                 f"rejected, the first, on line {first.line}, because: {first.message}",
                 code="split_empty",
             )
-        labelled = self._targets in (Targets.LABEL, Targets.LABELS)
+        labelled = self._targets in (TargetKind.LABEL, TargetKind.LABELS)
         return SplitFacts(
             rows=rows,
             rejected=self._rejected,
@@ -113,7 +113,7 @@ class LabelCounts:
             )
 
     def _labels_of(self, target: str) -> list[str]:
-        return target_values.labels(target) if self._targets is Targets.LABELS else [target]
+        return target_values.labels(target) if self._targets is TargetKind.LABELS else [target]
 
     def _unknown(self, label: str, known: KnownLabels, *, line: int) -> CorpusFailure:
         return CorpusFailure(
@@ -127,7 +127,7 @@ class LabelCounts:
 def _forms(table: pa.Table) -> set[RowForm]:
     targets = table["target"]
     texts = targets.null_count
-    conversations = pc.sum(pc.equal(targets, WHOLE)).as_py() or 0
+    conversations = pc.sum(pc.equal(targets, CONVERSATION)).as_py() or 0
     counts = {RowForm.TEXT: texts, RowForm.MESSAGES: conversations}
     counts[RowForm.PAIR] = table.num_rows - texts - conversations
     return {form for form, rows in counts.items() if rows}

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from jobs.corpora.batches import clipped
-from jobs.corpora.messages import WHOLE
+from jobs.corpora.messages import CONVERSATION
 from jobs.errors import ModelFailure
 from jobs.results.schemas import RowCode
 from workers.inference.batching.forward import RowError
@@ -88,10 +88,10 @@ class Conversations:
         Raises ``ValueError``.
         """
         messages = conversation(text)
-        if target != WHOLE:
+        if target != CONVERSATION:
             messages = [*messages, {"role": "assistant", "content": target}]
         messages = with_system(messages, self._system)
-        learned = _learned(messages) if target == WHOLE else [len(messages) - 1]
+        learned = _learned(messages) if target == CONVERSATION else [len(messages) - 1]
         return self._rendered([_unweighted(message) for message in messages], learned)
 
     def _rendered(self, messages: Sequence[Message], learned: Sequence[int]) -> Rendered:

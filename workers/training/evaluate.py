@@ -247,7 +247,7 @@ def _own(facts: ModelFacts, *, order: Order) -> Signature:
 def _labels(module: Any) -> tuple[str, ...]:
     """The labels by id, spelled as those of the corpus are."""
     names = module.config.id2label
-    return tuple(values.label(names[place]) for place in range(len(names)))
+    return tuple(values.label_name(names[place]) for place in range(len(names)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from jobs.corpora.messages import WHOLE
+from jobs.corpora.messages import CONVERSATION
 from jobs.errors import CorpusFailure, ModelFailure
 from jobs.kinds import Task
 from jobs.models.signatures import Signature
@@ -371,7 +371,7 @@ class Generate(_Writing):
         ]
 
     def _plain(self, texts: Sequence[str], targets: Sequence[str | None]) -> list[Row]:
-        if WHOLE in targets:
+        if CONVERSATION in targets:
             raise CorpusFailure(
                 "the rows are messages, which need a chat template, and the model is used without "
                 "one",

@@ -1,4 +1,4 @@
-"""The table of conversions holds, in files of every format."""
+"""The table of conversions is right for files of every format."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from jobs.corpora.conversions import (
     Refused,
 )
 from jobs.corpora.records import Broken
-from jobs.corpora.targets import Targets
+from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus
 from jobs.results.schemas import RowCode
-from tests.jobs.corpora.building import MAX_ROW_BYTES, Row, source
+from tests.jobs.corpora.small_corpora import MAX_ROW_BYTES, Row, source
 
 
 def outcome(read: Callable[[], Any]) -> Any:
@@ -42,7 +42,7 @@ def outcome(read: Callable[[], Any]) -> Any:
         return Refused(failure.code)
 
 
-def first(data: bytes, name: str, corpus: Corpus, targets: Targets | None = None) -> Row:
+def first(data: bytes, name: str, corpus: Corpus, targets: TargetKind | None = None) -> Row:
     """The first row."""
     batches = readers.read(source(data, name), corpus, max_row_bytes=MAX_ROW_BYTES, targets=targets)
     row: Row = next(batches).to_pylist()[0]
@@ -58,8 +58,8 @@ def read(data: bytes, name: str, given: str) -> Conversion:
         given,
         id=outcome(lambda: first(data, name, with_ids)["id"]),
         text=outcome(lambda: value(first(data, name, plain), "text")),
-        label=outcome(lambda: value(first(data, name, labelled, Targets.LABEL), "target")),
-        labels=outcome(lambda: several(first(data, name, labelled, Targets.LABELS))),
+        label=outcome(lambda: value(first(data, name, labelled, TargetKind.LABEL), "target")),
+        labels=outcome(lambda: several(first(data, name, labelled, TargetKind.LABELS))),
     )
 
 
@@ -68,74 +68,74 @@ def value(row: Row, column: str) -> Any:
 
 
 def several(row: Row) -> Any:
-    found = value(row, "target")
-    return found if isinstance(found, RowCode) else tuple(target_values.labels(found))
+    result = value(row, "target")
+    return result if isinstance(result, RowCode) else tuple(target_values.labels(result))
 
 
-def wanted(conversion: Conversion) -> Conversion:
-    """Without what is of one format alone."""
+def common(conversion: Conversion) -> Conversion:
+    """The conversion without fields of one format only."""
     return Conversion(**{each.name: getattr(conversion, each.name) for each in fields(Conversion)})
 
 
 @pytest.mark.parametrize("conversion", JSON, ids=lambda each: each.given or "absent")
-def test_a_value_of_json_becomes_what_the_table_says(conversion: JsonConversion) -> None:
+def test_a_json_value_is_converted_as_in_the_table(conversion: JsonConversion) -> None:
     member = f', "v": {conversion.given}' if conversion.given else ""
     rows = f'{{"text": "x"{member}}}\n{{"text": "x", "v": "so that there is the column"}}\n'
-    assert read(rows.encode(), "a.jsonl", conversion.given) == wanted(conversion)
+    assert read(rows.encode(), "a.jsonl", conversion.given) == common(conversion)
 
 
 @pytest.mark.parametrize("conversion", JSON, ids=lambda each: each.given or "absent")
-def test_the_fast_path_reads_json_as_the_table_says(conversion: JsonConversion) -> None:
+def test_the_fast_path_converts_json_as_in_the_table(conversion: JsonConversion) -> None:
     member = f', "v": {conversion.given}' if conversion.given else ""
-    rows = f'{{"text": "x"{member}}}\n' * (2 * fast_path.WORTH_IT // 20)
+    rows = f'{{"text": "x"{member}}}\n' * (2 * fast_path.MIN_BLOCK // 20)
     corpus = Corpus(file="f", text_column="text", id_column="v")
     if conversion.given:
         assert first(rows.encode(), "a.jsonl", corpus)["id"] == conversion.id
 
 
 @pytest.mark.parametrize("conversion", [each for each in JSON if each.given])
-def test_the_content_of_a_message_becomes_what_the_table_says(conversion: JsonConversion) -> None:
+def test_the_content_of_a_message_is_converted_as_in_the_table(conversion: JsonConversion) -> None:
     content = json.loads(conversion.given)
     if isinstance(conversion.chat, RowCode):
         with pytest.raises(ValueError, match="content must be a string or a list of"):
-            values.content(content)
+            values.message_text(content)
     else:
-        assert values.content(content) == conversion.chat
+        assert values.message_text(content) == conversion.chat
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
 @pytest.mark.parametrize("conversion", CSV, ids=lambda each: each.given or "empty")
-def test_a_cell_becomes_what_the_table_says(conversion: Conversion, kind: str) -> None:
+def test_a_csv_cell_is_converted_as_in_the_table(conversion: Conversion, kind: str) -> None:
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter="," if kind == "csv" else "\t")
     writer.writerows([("text", "v"), ("x", conversion.given)])
     data = file.getvalue().encode()
-    assert read(data, f"a.{kind}", conversion.given) == wanted(conversion)
+    assert read(data, f"a.{kind}", conversion.given) == common(conversion)
 
 
 IN_PARQUET = [each for each in ARROW if each.in_parquet]
 
 
 @pytest.mark.parametrize("conversion", IN_PARQUET, ids=lambda each: each.given)
-def test_a_value_of_parquet_becomes_what_the_table_says(conversion: ArrowConversion) -> None:
+def test_a_parquet_value_is_converted_as_in_the_table(conversion: ArrowConversion) -> None:
     file = io.BytesIO()
     table = pa.table({"text": ["x"], "v": conversion.array()})
     pq.write_table(table, file, version="2.6")
     assert pq.read_schema(file).field("v").type == table.schema.field("v").type
-    assert read(file.getvalue(), "a.parquet", conversion.given) == wanted(conversion)
+    assert read(file.getvalue(), "a.parquet", conversion.given) == common(conversion)
 
 
 @pytest.mark.parametrize("conversion", ARROW, ids=lambda each: each.given)
-def test_a_value_of_arrow_becomes_what_the_table_says(conversion: ArrowConversion) -> None:
+def test_an_arrow_value_is_converted_as_in_the_table(conversion: ArrowConversion) -> None:
     array = conversion.array()
-    is_refused = arrow_values.unspelled(array.type) is not None
+    is_refused = arrow_values.type_without_text(array.type) is not None
     assert is_refused == (conversion.id is Refused.COLUMN_WRONG_TYPE)
     if not is_refused:
         nulls = pa.concat_arrays([pa.nulls(1, array.type), array, pa.nulls(1, array.type)])
         for padded in (nulls, nulls[1:]):
-            found = arrow_values.texts(padded)
-            assert found.type == pa.string()
-            assert found.to_pylist() == [None, conversion.id, None][-len(padded) :]
+            result = arrow_values.texts(padded)
+            assert result.type == pa.string()
+            assert result.to_pylist() == [None, conversion.id, None][-len(padded) :]
     assert arrow_values.is_text(array.type) == (conversion.text == "a")
     assert arrow_values.is_label(array.type) == (conversion.label is not Refused.COLUMN_WRONG_TYPE)
     assert arrow_values.is_labels(array.type) == (
@@ -143,10 +143,10 @@ def test_a_value_of_arrow_becomes_what_the_table_says(conversion: ArrowConversio
     )
     if arrow_values.is_labels(array.type):
         (labels,) = arrow_values.labels(array)
-        kind = Targets.LABELS
+        kind = TargetKind.LABELS
         made = target_values.read(labels, kind, column="v")
-        found = made.code if isinstance(made, Broken) else tuple(target_values.labels(made))
-        assert found == conversion.labels
+        result = made.code if isinstance(made, Broken) else tuple(target_values.labels(made))
+        assert result == conversion.labels
 
 
 INNER = st.none() | st.lists(st.none() | st.integers(-9, 9), min_size=2, max_size=2)
@@ -174,24 +174,24 @@ def test_nested_ids_are_the_json_of_their_values(
     inner = pa.array(made, kind)
     for outer in (pa.array([None, made, []], pa.list_(kind)), inner, inner.slice(begin, length)):
         expected = outer.to_pylist()
-        found = arrow_values.texts(outer).to_pylist()
-        assert [None if each is None else json.loads(each) for each in found] == plain(expected)
+        result = arrow_values.texts(outer).to_pylist()
+        assert [None if each is None else json.loads(each) for each in result] == plain(expected)
 
 
-def plain(found: Any) -> Any:
+def plain(result: Any) -> Any:
     """Pairs of maps as lists, as JSON has them."""
-    if isinstance(found, list | tuple):
-        return [plain(each) for each in found]
-    return {key: plain(each) for key, each in found.items()} if isinstance(found, dict) else found
+    if isinstance(result, list | tuple):
+        return [plain(each) for each in result]
+    return (
+        {key: plain(each) for key, each in result.items()} if isinstance(result, dict) else result
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [(pa.uuid(), '["00010203-0405-0607-0809-0a0b0c0d0e0f"]'), (pa.bool8(), "[true]")],
 )
-def test_extensions_within_lists_are_spelled_as_they_are_alone(
-    kind: pa.DataType, expected: str
-) -> None:
+def test_extensions_inside_lists_are_written_as_outside(kind: pa.DataType, expected: str) -> None:
     alone = next(each.array() for each in ARROW if each.array().type == kind)
     for lists in (
         pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), alone),
@@ -202,10 +202,10 @@ def test_extensions_within_lists_are_spelled_as_they_are_alone(
         assert arrow_values.texts(lists).to_pylist() == [expected]
 
 
-def test_the_table_has_every_type_of_arrow() -> None:
+def test_the_table_has_every_arrow_type() -> None:
     shown = {each.array().type.id for each in ARROW}
-    known = {number for name, number in vars(pa.lib).items() if name.startswith("Type_")}
-    no_arrays = {  # which pyarrow cannot make, but they are refused as the one that it can
+    known = {type_id for name, type_id in vars(pa.lib).items() if name.startswith("Type_")}
+    no_arrays = {  # pyarrow cannot make these; they are refused like their relatives that it can
         pa.lib.Type_INTERVAL_MONTHS,
         pa.lib.Type_INTERVAL_DAY_TIME,
         pa.lib.Type_DENSE_UNION,
@@ -213,6 +213,6 @@ def test_the_table_has_every_type_of_arrow() -> None:
     assert known - shown <= no_arrays
 
 
-def test_every_kind_of_type_has_an_example() -> None:
-    shown = {arrow_values.of(each.array().type).name for each in ARROW}
+def test_every_kind_has_an_example() -> None:
+    shown = {arrow_values.kind_of(each.array().type).name for each in ARROW}
     assert shown == {kind.name for kind in arrow_values.KINDS}

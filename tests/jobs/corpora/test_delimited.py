@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import CorpusFailure
-from tests.jobs.corpora.building import brief, rows, texts
+from tests.jobs.corpora.small_corpora import brief, rows, texts
 
 LIMIT = 200
 
@@ -36,8 +36,8 @@ LIMIT = 200
 )
 def test_a_record_becomes_its_row_and_spares_its_neighbours(record: bytes, expected: str) -> None:
     data = b"text,n\nbefore,1\n\n" + record + b"after,2\n"
-    found = rows(data, "a.csv", max_row_bytes=LIMIT)
-    assert brief(found) == [(2, "before"), (4, expected), (5, "after")]
+    result = rows(data, "a.csv", max_row_bytes=LIMIT)
+    assert brief(result) == [(2, "before"), (4, expected), (5, "after")]
 
 
 def test_line_is_where_a_record_begins() -> None:
@@ -47,8 +47,8 @@ def test_line_is_where_a_record_begins() -> None:
 
 
 def test_tsv_is_delimited_by_tabs() -> None:
-    found = rows(b'id\ttext\n1\ta, b\n2\t"c\td"\n', "a.tsv", id_column="id")
-    assert [(row["id"], row["text"]) for row in found] == [("1", "a, b"), ("2", "c\td")]
+    result = rows(b'id\ttext\n1\ta, b\n2\t"c\td"\n', "a.tsv", id_column="id")
+    assert [(row["id"], row["text"]) for row in result] == [("1", "a, b"), ("2", "c\td")]
 
 
 def test_a_header_may_have_a_bom_spaces_and_quotes() -> None:
@@ -56,16 +56,16 @@ def test_a_header_may_have_a_bom_spaces_and_quotes() -> None:
     assert texts(b"\xef\xbb\xbftext\nx\n", "a.csv", text_column="text") == ["x"]
 
 
-def test_blank_lines_are_no_rows() -> None:
+def test_blank_lines_are_skipped() -> None:
     assert brief(rows(b"\n\ntext\n\nx\n\r\n\ny\n", "a.csv")) == [(5, "x"), (8, "y")]
 
 
-def test_an_id_with_undecodable_bytes_is_mended() -> None:
+def test_undecodable_bytes_in_an_id_are_replaced() -> None:
     assert rows(b"id,text\na\xff,x\n", "a.csv", id_column="id")[0]["id"] == "a?"
 
 
 @pytest.mark.parametrize(
-    ("header", "corpus", "said"),
+    ("header", "corpus", "reason"),
     [
         (b"a,b", {}, "columns found: 'a', 'b'"),
         (b"text,b", {"text_column": "c"}, "pass text_column"),
@@ -74,9 +74,9 @@ def test_an_id_with_undecodable_bytes_is_mended() -> None:
     ],
 )
 def test_a_missing_column_fails_and_lists_the_columns(
-    header: bytes, corpus: dict[str, Any], said: str
+    header: bytes, corpus: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(CorpusFailure, match=said) as caught:
+    with pytest.raises(CorpusFailure, match=reason) as caught:
         rows(header + b"\nx,y\n", "a.csv", **corpus)
     assert caught.value.code == "column_missing"
 
@@ -86,7 +86,7 @@ def test_the_only_column_beside_the_id_is_the_text() -> None:
     assert texts(b"key,review\n1,x\n", "a.csv", id_column="key") == ["x"]
 
 
-def test_of_two_columns_of_one_name_the_first_is_read() -> None:
+def test_of_two_columns_with_the_same_name_the_first_is_read() -> None:
     assert texts(b"text,text\nfirst,second\n", "a.csv") == ["first"]
 
 
@@ -105,22 +105,22 @@ def test_wrong_quoting_costs_one_row() -> None:
 
 def test_a_quote_never_closed_costs_one_row_at_the_end_of_the_file() -> None:
     data = b'text,n\nx,1\n"never closed,2\ny,3\nz,4'
-    found = rows(data, "a.csv")
-    assert brief(found) == [(2, "x"), (3, "<bad_csv>"), (4, "y"), (5, "z")]
-    assert "never closed" in found[1]["error_message"]
+    result = rows(data, "a.csv")
+    assert brief(result) == [(2, "x"), (3, "<bad_csv>"), (4, "y"), (5, "z")]
+    assert "never closed" in result[1]["error_message"]
 
 
 def test_a_quote_never_closed_costs_one_row_in_a_file_over_every_limit() -> None:
     plain = b"".join(b"row %d,1\n" % n for n in range(2000))
-    found = brief(rows(b'text,n\n"stray,0\n' + plain, "a.csv", max_row_bytes=LIMIT))
-    assert found[0] == (2, "<bad_csv>")
-    assert found[1:] == [(n + 3, f"row {n}") for n in range(2000)]
+    result = brief(rows(b'text,n\n"stray,0\n' + plain, "a.csv", max_row_bytes=LIMIT))
+    assert result[0] == (2, "<bad_csv>")
+    assert result[1:] == [(n + 3, f"row {n}") for n in range(2000)]
 
 
 def test_a_row_of_many_lines_over_the_limit_is_one_error_row() -> None:
     long = b'"' + b"a line, of a long text\n" * 20 + b'",1\n'
-    found = rows(b"text,n\nx,1\n" + long + b"y,2\n", "a.csv", max_row_bytes=LIMIT)
-    assert brief(found) == [(2, "x"), (3, "<row_too_long>"), (24, "y")]
+    result = rows(b"text,n\nx,1\n" + long + b"y,2\n", "a.csv", max_row_bytes=LIMIT)
+    assert brief(result) == [(2, "x"), (3, "<row_too_long>"), (24, "y")]
 
 
 @pytest.mark.parametrize(
@@ -134,26 +134,26 @@ def test_a_row_of_many_lines_over_the_limit_is_one_error_row() -> None:
 )
 def test_a_line_over_the_limit_takes_its_whole_record_with_it(record: bytes) -> None:
     data = b"text,n\nx,1\n" + record + b"y,2\n"
-    found = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
-    assert found == [(2, "x"), (3, "<row_too_long>"), (3 + record.count(b"\n"), "y")]
+    result = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
+    assert result == [(2, "x"), (3, "<row_too_long>"), (3 + record.count(b"\n"), "y")]
 
 
-def test_a_bad_row_before_a_line_over_the_limit_is_a_row_of_its_own() -> None:
+def test_a_bad_row_before_a_line_over_the_limit_is_its_own_row() -> None:
     data = b'text,n\n"x"y,1\n' + b"z" * LIMIT * 2 + b"\nafter,2\n"
-    found = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
-    assert found == [(2, "<bad_csv>"), (3, "<row_too_long>"), (4, "after")]
+    result = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
+    assert result == [(2, "<bad_csv>"), (3, "<row_too_long>"), (4, "after")]
 
 
-def test_a_line_over_the_limit_that_opens_a_quote_for_ever_costs_only_itself() -> None:
+def test_a_line_over_the_limit_with_a_quote_that_is_never_closed_costs_only_itself() -> None:
     plain = b"".join(b"row %d,1\n" % n for n in range(2000))
     data = b'text,n\n"' + b"z" * LIMIT * 2 + b"\n" + plain
-    found = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
-    assert found[0] == (2, "<row_too_long>")
-    assert found[1:] == [(n + 3, f"row {n}") for n in range(2000)]
+    result = brief(rows(data, "a.csv", max_row_bytes=LIMIT))
+    assert result[0] == (2, "<row_too_long>")
+    assert result[1:] == [(n + 3, f"row {n}") for n in range(2000)]
 
 
 @pytest.mark.alone
-def test_quotes_made_to_be_read_again_and_again_are_read_in_linear_time() -> None:
+def test_quotes_that_force_rereading_are_read_in_linear_time() -> None:
     data = b"text,n\n" + b'x","""\n' * 200_000  # each line opens a quote, and keeps one open
     assert len(rows(data, "a.csv", max_row_bytes=10_000)) > 100_000
 

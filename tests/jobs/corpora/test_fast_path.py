@@ -1,4 +1,4 @@
-"""What Arrow reads of a block is what the reading row by row would have said, for every row."""
+"""The fast path gives the same rows as reading row by row, whatever the block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.corpora import fast_path, lines
 from jobs.errors import CorpusFailure
-from tests.jobs.corpora.building import rows
+from tests.jobs.corpora.small_corpora import rows
 
 thorough = settings(max_examples=1_000, deadline=None)
 
@@ -74,7 +74,7 @@ json_lines = st.lists(
         st.sampled_from(["\n"] * 12 + ENDS),
     ),
     max_size=6,
-).map(lambda found: "".join(line + end for line, end in found).encode())
+).map(lambda pairs: "".join(line + end for line, end in pairs).encode())
 
 FIELDS = ["a text", "", " ", "7", "中", '"quoted, so"', '"a ""word"" of it"', '""', '"two\nlines"']
 ODD = ['a"b', '"open', 'a""b', '"x"y', '" "" "', '""""', '","', '"\r"', "\r", "\0", '"', "\ufeff"]
@@ -85,7 +85,7 @@ csv_lines = st.lists(
         st.sampled_from(["\n"] * 12 + ["\r\n"] * 4 + ["\n\n", "\r", "\r\r\n"]),
     ),
     max_size=8,
-).map(lambda found: "".join(",".join(fields) + end for fields, end in found).encode())
+).map(lambda pairs: "".join(",".join(fields) + end for fields, end in pairs).encode())
 bad_bytes = st.sampled_from([b""] * 20 + [b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf"])
 
 
@@ -97,7 +97,7 @@ def outcome(data: bytes, name: str, **corpus: object) -> object:
 
 
 def by_rows(data: bytes, name: str, **corpus: object) -> object:
-    """The same, where no block is taken for clean."""
+    """The same without the fast path."""
     with (
         mock.patch.object(fast_path, "objects", return_value=None),
         mock.patch.object(fast_path, "records", return_value=None),
@@ -107,36 +107,38 @@ def by_rows(data: bytes, name: str, **corpus: object) -> object:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
-    with mock.patch.object(lines, "BLOCK", 64), mock.patch.object(fast_path, "WORTH_IT", 0):
+    with mock.patch.object(lines, "BLOCK", 64), mock.patch.object(fast_path, "MIN_BLOCK", 0):
         yield
 
 
 @pytest.mark.slow
 @thorough
 @given(json_lines, bad_bytes, st.integers(0, 200), st.sampled_from([None, "id"]))
-def test_lines_of_json(data: bytes, bad: bytes, at: int, id_column: str | None) -> None:
+def test_the_fast_path_reads_json_like_row_by_row(
+    data: bytes, bad: bytes, at: int, id_column: str | None
+) -> None:
     data = b'{"text": "first", "id": null}\n' + data[:at] + bad + data[at:]
-    found = outcome(data, "a.jsonl", text_column="text", id_column=id_column)
-    assert found == by_rows(data, "a.jsonl", text_column="text", id_column=id_column)
+    result = outcome(data, "a.jsonl", text_column="text", id_column=id_column)
+    assert result == by_rows(data, "a.jsonl", text_column="text", id_column=id_column)
 
 
 @pytest.mark.parametrize("name", [r"\ud83d", r"\u4e2d"])
 @pytest.mark.parametrize("by_default", [True, False])
-def test_odd_names_of_columns(name: str, *, by_default: bool) -> None:
+def test_unusual_column_names(name: str, *, by_default: bool) -> None:
     data = f'{{"{name}": "good"}}\n{{"{name}": "too"}}\n'.encode()
     given_ = {} if by_default else {"text_column": json.loads(f'"{name}"')}
-    found = outcome(data, "a.jsonl", **given_)
-    assert found == by_rows(data, "a.jsonl", **given_)
-    assert isinstance(found, list)
-    assert [row["text"] for row in found] == ["good", "too"]
+    result = outcome(data, "a.jsonl", **given_)
+    assert result == by_rows(data, "a.jsonl", **given_)
+    assert isinstance(result, list)
+    assert [row["text"] for row in result] == ["good", "too"]
 
 
-def test_one_column_may_be_text_and_id() -> None:
+def test_one_column_can_be_text_and_id() -> None:
     data = b'{"text": "a"}\n{"text": "b"}\n'
     for kind, corpus in (("jsonl", data), ("csv", b"text\nx\na\nb\n" + b"long text\n" * 20)):
         given_ = {"text_column": "text", "id_column": "text"}
-        found = outcome(corpus, f"a.{kind}", **given_)
-        assert found == by_rows(corpus, f"a.{kind}", **given_)
+        result = outcome(corpus, f"a.{kind}", **given_)
+        assert result == by_rows(corpus, f"a.{kind}", **given_)
 
 
 @pytest.mark.slow
@@ -149,7 +151,9 @@ def test_one_column_may_be_text_and_id() -> None:
     st.sampled_from([40, 2**20]),
     st.sampled_from(["csv", "tsv"]),
 )
-def test_records(data: bytes, bad: bytes, at: int, header: str, limit: int, kind: str) -> None:
+def test_the_fast_path_reads_csv_like_row_by_row(
+    data: bytes, bad: bytes, at: int, header: str, limit: int, kind: str
+) -> None:
     first = ",".join(["first"] * header.count("text") + ["1"] * header.count("id"))
     data = f"{header}\n{first}\n".encode() + data[:at] + bad + data[at:] + b"last,1\n"
     if kind == "tsv":
@@ -172,13 +176,13 @@ def test_records(data: bytes, bad: bytes, at: int, header: str, limit: int, kind
         '{"text": "a", "n": "' + "long " * 1_000 + '"}\n{"text": "b"}\n',
     ],
 )
-def test_usual_json_is_clean(block: str) -> None:
-    found = fast_path.objects(block.encode(), 7, text="text", row_id="id")
-    assert found is not None
-    assert found["line"].to_pylist() == [7, 8]
-    assert found["text"].to_pylist() == ["a", "b"]
+def test_ordinary_json_is_clean(block: str) -> None:
+    result = fast_path.objects(block.encode(), 7, text="text", row_id="id")
+    assert result is not None
+    assert result["line"].to_pylist() == [7, 8]
+    assert result["text"].to_pylist() == ["a", "b"]
     ids = [json.loads(line).get("id") for line in block.splitlines()]
-    assert found["id"].to_pylist() == [None if each is None else str(each) for each in ids]
+    assert result["id"].to_pylist() == [None if each is None else str(each) for each in ids]
 
 
 @pytest.mark.parametrize(
@@ -243,12 +247,12 @@ def test_csv_that_is_not_clean(block: bytes) -> None:
         ("a,1\nb,2\nc,", [7, 8], "c,"),
     ],
 )
-def test_usual_csv_is_clean(block: str, begins: list[int], rest: str) -> None:
-    found = fast_path.records(
+def test_ordinary_csv_is_clean(block: str, begins: list[int], rest: str) -> None:
+    result = fast_path.records(
         block.encode(), 7, delimiter=",", max_row_bytes=2**20, width=2, text=0, row_id=None
     )
-    assert found is not None
-    assert found.batch["line"].to_pylist() == begins
-    assert found.batch["text"].to_pylist() == ["a", "b"]
-    assert found.rest.decode() == rest
-    assert found.lines == block.removesuffix(rest).count("\n")
+    assert result is not None
+    assert result.batch["line"].to_pylist() == begins
+    assert result.batch["text"].to_pylist() == ["a", "b"]
+    assert result.rest.decode() == rest
+    assert result.lines == block.removesuffix(rest).count("\n")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import CorpusFailure
-from tests.jobs.corpora.building import brief, rows, texts
+from tests.jobs.corpora.small_corpora import brief, rows, texts
 
 GOOD = b'{"text": "good"}\n'
 
@@ -54,15 +54,15 @@ GOOD = b'{"text": "good"}\n'
     ],
 )
 def test_a_line_becomes_its_row_and_spares_its_neighbours(line: bytes, expected: str) -> None:
-    found = rows(GOOD + b"\n" + line + b"\n" + GOOD, "a.jsonl")
-    assert brief(found) == [(1, "good"), (3, expected), (4, "good")]
+    result = rows(GOOD + b"\n" + line + b"\n" + GOOD, "a.jsonl")
+    assert brief(result) == [(1, "good"), (3, expected), (4, "good")]
 
 
-def test_the_last_line_needs_no_end() -> None:
+def test_the_last_line_needs_no_line_end() -> None:
     assert texts(b'"a"\n"b"', "a.jsonl") == ["a", "b"]
 
 
-def test_bad_json_says_where_and_why() -> None:
+def test_the_error_of_bad_json_says_where_and_why() -> None:
     bad = rows(GOOD + b'{"text" "x"}\n', "a.jsonl")[1]
     assert bad["error_message"] == "line 2: Expecting ':' delimiter at column 9"
 
@@ -87,7 +87,7 @@ def test_messages_do_not_repeat_the_text() -> None:
         (r'["half \ud83d"]', '["half ?"]'),
     ],
 )
-def test_ids_are_text_whatever_they_were(value: str, expected: str | None) -> None:
+def test_ids_of_any_type_become_text(value: str, expected: str | None) -> None:
     line = f'{{"id": {value}, "text": "x"}}'.encode()
     assert rows(line, "a.jsonl", id_column="id")[0]["id"] == expected
 
@@ -122,15 +122,15 @@ def test_the_id_column_does_not_compete_with_the_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("corpus", "said"),
+    ("corpus", "reason"),
     [
         ({}, "pass text_column; columns found: 'a', 'b'"),
         ({"text_column": "c"}, "pass text_column as one of them; columns found: 'a', 'b'"),
         ({"text_column": "a", "id_column": "c"}, "pass id_column"),
     ],
 )
-def test_a_missing_column_fails_and_lists_the_keys(corpus: dict[str, Any], said: str) -> None:
-    with pytest.raises(CorpusFailure, match=said) as caught:
+def test_a_missing_column_fails_and_lists_the_keys(corpus: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CorpusFailure, match=reason) as caught:
         rows(b'{"a": "x", "b": "y"}\n', "a.jsonl", **corpus)
     assert caught.value.code == "column_missing"
 
@@ -156,7 +156,7 @@ def test_bad_rows_alone_are_error_rows() -> None:
         b"plain words\n" * 1000,
     ],
 )
-def test_json_of_another_shape_fails_and_says_what_to_do(data: bytes) -> None:
+def test_a_json_document_is_refused_with_advice(data: bytes) -> None:
     with pytest.raises(CorpusFailure, match="not JSONL") as caught:
         rows(data, "a.json")
     assert caught.value.code == "corpus_unreadable"
@@ -195,7 +195,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_a_document_over_lines_is_refused_whatever_its_last_line_is(document: str) -> None:
+def test_a_document_over_several_lines_is_refused_whatever_its_last_line_is(document: str) -> None:
     for data in (document.encode(), gzip.compress(document.encode()), document.encode("utf-16")):
         with pytest.raises(CorpusFailure, match=r"not JSONL.*jq -c '\.\[\]'") as caught:
             rows(data, "a.json")
@@ -222,16 +222,16 @@ def test_a_bad_line_among_good_ones_is_an_error_row(bad: str, place: int) -> Non
 def test_one_row_over_the_limit_is_an_error_row() -> None:
     data = json.dumps({"text": "x" * 1000}).encode()
     assert texts(data, "a.jsonl") != ["<row_too_long>"]
-    found = rows(data, "a.jsonl", max_row_bytes=500)
-    assert brief(found) == [(1, "<row_too_long>")]
+    result = rows(data, "a.jsonl", max_row_bytes=500)
+    assert brief(result) == [(1, "<row_too_long>")]
 
 
-def test_an_id_that_is_nested_too_deep_is_its_rows_error() -> None:
+def test_an_id_that_is_nested_too_deep_makes_an_error_row() -> None:
     deep = ["[" * depth + "]" * depth for depth in range(700, 1001, 10)]
     lines = [f'{{"text": "x", "id": {each}}}' for each in deep]
-    found = rows("\n".join(["{}", *lines]).encode(), "a.jsonl", id_column="id", text_column="text")
-    assert {row["error_code"] for row in found[1:]} <= {None, "bad_json"}
-    assert found[1]["id"] == deep[0]
+    result = rows("\n".join(["{}", *lines]).encode(), "a.jsonl", id_column="id", text_column="text")
+    assert {row["error_code"] for row in result[1:]} <= {None, "bad_json"}
+    assert result[1]["id"] == deep[0]
 
 
 def test_many_columns_are_not_all_listed() -> None:

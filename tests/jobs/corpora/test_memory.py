@@ -1,4 +1,4 @@
-"""Memory is bounded by settings, whatever the corpus: each case runs in a process of its own."""
+"""Memory is bounded by settings, whatever the corpus; each case runs in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations as training data, in every format; bad ones are error rows with a name."""
+"""Conversations as training data, in every format; bad ones are error rows with a code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.corpora import messages, readers, sources
-from jobs.corpora.targets import Targets
+from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import LabelledCorpus
 
@@ -39,7 +39,7 @@ BAD: dict[str, tuple[object, str]] = {
 
 
 def rows(
-    path: Path, *, targets: Targets = Targets.COMPLETION, **corpus: Any
+    path: Path, *, targets: TargetKind = TargetKind.COMPLETION, **corpus: Any
 ) -> list[dict[str, Any]]:
     source = sources.from_uri(path.as_uri(), allowed=[path.parent.as_uri()])
     spec = LabelledCorpus(uri=path.as_uri(), **corpus)
@@ -55,7 +55,7 @@ def jsonl(path: Path, *values: object, column: str = "messages") -> Path:
 def assert_talk(row: dict[str, Any], talk: list[dict[str, Any]]) -> None:
     assert row["error_code"] is None, row["error_message"]
     assert json.loads(row["text"]) == talk
-    assert row["target"] == messages.WHOLE
+    assert row["target"] == messages.CONVERSATION
 
 
 def test_a_row_of_jsonl_is_a_conversation(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_bad_conversation_is_an_error_row_and_harms_no_other(case: str, tmp_pa
     assert_talk(good, TALK)
 
 
-def test_parquet_has_lists_of_structs_of_which_some_fields_are_null(tmp_path: Path) -> None:
+def test_conversations_in_parquet_are_lists_of_structs_with_null_fields(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([{"talk": TALK}, {"talk": WEIGHED}, {"talk": None}])
     pq.write_table(table, tmp_path / "a.parquet")
     first, second, third = rows(tmp_path / "a.parquet", messages_column="talk")
@@ -81,7 +81,7 @@ def test_parquet_has_lists_of_structs_of_which_some_fields_are_null(tmp_path: Pa
     assert third["error_code"] == "missing_text"
 
 
-def test_other_fields_of_a_message_in_parquet_may_be_of_any_type(tmp_path: Path) -> None:
+def test_other_fields_of_a_message_in_parquet_can_have_any_type(tmp_path: Path) -> None:
     zone = pa.timestamp("us", "W. Europe Standard Time")
     kind = pa.struct({"role": pa.string(), "content": pa.string(), "when": zone})
     array = pa.array([[{**message, "when": None} for message in TALK], []], pa.list_(kind))
@@ -91,7 +91,7 @@ def test_other_fields_of_a_message_in_parquet_may_be_of_any_type(tmp_path: Path)
     assert second["error_code"] == "bad_chat"
 
 
-def test_a_conversation_in_parquet_is_as_long_as_a_row_may_be(tmp_path: Path) -> None:
+def test_a_conversation_in_parquet_is_limited_like_any_row(tmp_path: Path) -> None:
     long = [TALK[0], {**TALK[1], "content": "x" * 5_000}]
     pq.write_table(pa.Table.from_pylist([{"messages": long}]), tmp_path / "a.parquet")
     assert [row["error_code"] for row in rows(tmp_path / "a.parquet")] == ["row_too_long"]
@@ -105,18 +105,18 @@ def test_a_cell_of_csv_holds_a_conversation_as_json(tmp_path: Path) -> None:
     assert (bad["id"], bad["error_code"]) == ("2", "bad_chat")
 
 
-def test_a_text_column_that_is_named_goes_before_messages(tmp_path: Path) -> None:
+def test_a_named_text_column_takes_precedence_over_messages(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": TALK, "text": "Hi"}))
     [row] = rows(tmp_path / "a.jsonl", text_column="text")
     assert (row["text"], row["target"]) == ("Hi", None)
 
 
-def test_messages_are_for_models_that_write(tmp_path: Path) -> None:
+def test_messages_are_only_for_generation(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", TALK)
     with pytest.raises(CorpusFailure, match="task generate"):
-        rows(path, targets=Targets.LABEL, messages_column="messages")
+        rows(path, targets=TargetKind.LABEL, messages_column="messages")
 
 
-def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_messages_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusFailure, match="messages_column"):
         rows(jsonl(tmp_path / "a.jsonl", TALK), messages_column="talk")

@@ -13,7 +13,7 @@ from jobs.corpora import arrow_values, readers
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus
-from tests.jobs.corpora.building import brief, rows, source, texts
+from tests.jobs.corpora.small_corpora import brief, rows, source, texts
 from tests.jobs.corpora.test_text_stream import Flaky
 
 
@@ -54,9 +54,9 @@ def test_every_codec_is_read(compression: str) -> None:
 def test_a_value_over_the_limit_is_an_error_row() -> None:
     long = "x" * 101
     data = parquet({"text": ["a", long, "b", "c"], "id": ["1", "2", "3", long]})
-    found = rows(data, "a.parquet", max_row_bytes=100, id_column="id")
-    assert brief(found) == [(1, "a"), (2, "<row_too_long>"), (3, "b"), (4, "<row_too_long>")]
-    assert [row["id"] for row in found] == ["1", "2", "3", None]
+    result = rows(data, "a.parquet", max_row_bytes=100, id_column="id")
+    assert brief(result) == [(1, "a"), (2, "<row_too_long>"), (3, "b"), (4, "<row_too_long>")]
+    assert [row["id"] for row in result] == ["1", "2", "3", None]
 
 
 def test_large_values_come_in_batches_of_about_a_megabyte() -> None:
@@ -69,13 +69,13 @@ def test_large_values_come_in_batches_of_about_a_megabyte() -> None:
     assert len(texts(data, "a.parquet")) == 200
 
 
-def test_bytes_that_are_no_utf_8_hurt_only_their_own_row() -> None:
+def test_bytes_that_are_not_utf_8_spoil_only_their_own_row() -> None:
     raw = pa.array([b"a", b"\xff\xfe", b"b"], pa.binary())
     broken = pa.StringArray.from_buffers(3, *raw.buffers()[1:])
     data = parquet({"text": broken, "id": broken})
-    found = rows(data, "a.parquet", id_column="id")
-    assert brief(found) == [(1, "a"), (2, "<bad_encoding>"), (3, "b")]
-    assert [row["id"] for row in found] == ["a", "\ufffd\ufffd", "b"]
+    result = rows(data, "a.parquet", id_column="id")
+    assert brief(result) == [(1, "a"), (2, "<bad_encoding>"), (3, "b")]
+    assert [row["id"] for row in result] == ["a", "\ufffd\ufffd", "b"]
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_bytes_that_are_no_utf_8_hurt_only_their_own_row() -> None:
         ([None, None], [None, None]),
     ],
 )
-def test_ids_are_text_whatever_they_were(values: list[Any], expected: list[str | None]) -> None:
+def test_ids_of_any_type_become_text(values: list[Any], expected: list[str | None]) -> None:
     data = parquet({"text": ["x", "y"], "id": values})
-    found = rows(data, "a.parquet", id_column="id")
-    assert [row["id"] for row in found] == expected
+    result = rows(data, "a.parquet", id_column="id")
+    assert [row["id"] for row in result] == expected
 
 
 FAR = dt.datetime(9999, 12, 31)  # noqa: DTZ001 - INT96 has no zone
@@ -116,11 +116,11 @@ def test_int96_keeps_its_years(times: list[Any], expected: list[Any], nested: bo
         ids = pa.array([[each] for each in times], pa.list_(pa.timestamp("us")))
         expected = [json.dumps([each]) for each in expected]
     data = parquet({"text": ["x", "y"], "id": ids}, use_deprecated_int96_timestamps=True)
-    found = rows(data, "a.parquet", id_column="id")
-    assert [row["id"] for row in found] == expected
+    result = rows(data, "a.parquet", id_column="id")
+    assert [row["id"] for row in result] == expected
 
 
-def test_int96_beyond_what_microseconds_can_tell_is_refused() -> None:
+def test_int96_beyond_the_range_of_microseconds_is_refused() -> None:
     days = (5_000_000, 2_000_000_000)  # Julian, as little endian in the last four of twelve bytes
     data = parquet(
         {"text": ["x"], "id": pa.array([dt.datetime(5000, 1, 1)], pa.timestamp("us"))},  # noqa: DTZ001
@@ -139,21 +139,21 @@ def test_int96_beyond_what_microseconds_can_tell_is_refused() -> None:
         rows(far, "a.parquet", id_column="id")
 
 
-def test_ids_that_have_no_text_are_refused_before_the_first_row() -> None:
+def test_ids_without_a_text_form_are_refused_before_the_first_row() -> None:
     kind = pa.struct([pa.field("a", pa.list_(pa.month_day_nano_interval()))])
-    assert arrow_values.unspelled(kind) == pa.month_day_nano_interval()
+    assert arrow_values.type_without_text(kind) == pa.month_day_nano_interval()
 
 
 def test_a_nested_id_over_the_limit_is_an_error_row() -> None:
     data = parquet({"text": ["a", "b"], "id": [list(range(1000)), [1]]})
-    found = rows(data, "a.parquet", max_row_bytes=100, id_column="id")
-    assert [(row["id"], row["error_code"]) for row in found] == [
+    result = rows(data, "a.parquet", max_row_bytes=100, id_column="id")
+    assert [(row["id"], row["error_code"]) for row in result] == [
         (None, "row_too_long"),
         ("[1]", None),
     ]
 
 
-def test_categories_of_numbers_are_labels_as_the_numbers_are() -> None:
+def test_categorical_numbers_are_labels_like_plain_numbers() -> None:
     kind = pa.dictionary(pa.int8(), pa.int64())
     assert arrow_values.is_label(kind)
     assert arrow_values.labels(pa.array([7, None, 7]).dictionary_encode().cast(kind)) == [
@@ -173,15 +173,15 @@ def test_a_column_with_dots_in_its_name_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("corpus", "said"),
+    ("corpus", "reason"),
     [
         ({}, "columns found: 'a', 'b', 'n'"),
         ({"text_column": "c"}, "pass text_column"),
         ({"text_column": "a", "id_column": "c"}, "pass id_column"),
     ],
 )
-def test_a_missing_column_fails_and_lists_the_columns(corpus: dict[str, Any], said: str) -> None:
-    with pytest.raises(CorpusFailure, match=said) as caught:
+def test_a_missing_column_fails_and_lists_the_columns(corpus: dict[str, Any], reason: str) -> None:
+    with pytest.raises(CorpusFailure, match=reason) as caught:
         rows(parquet({"a": ["x"], "b": ["y"], "n": [1]}), "a.parquet", **corpus)
     assert caught.value.code == "column_missing"
 
@@ -207,13 +207,13 @@ WHOLE = parquet({"text": [f"row {n}" for n in range(5000)]}, compression="none")
     [b"", b"text\nx\n", b"PAR1", WHOLE[:-100], WHOLE[:4] + b"\xff" * 500 + WHOLE[504:]],
     ids=["empty", "csv", "magic", "cut", "overwritten"],
 )
-def test_what_is_no_parquet_file_is_unreadable(data: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_unreadable(data: bytes) -> None:
     with pytest.raises(CorpusFailure, match="not a whole Parquet file") as caught:
         rows(data, "a.parquet")
     assert caught.value.code == "corpus_unreadable"
 
 
-def test_storage_that_fails_is_not_called_an_unreadable_corpus() -> None:
+def test_a_storage_fault_is_not_reported_as_an_unreadable_corpus() -> None:
     flaky = Source(name="a.parquet", fingerprint=lambda: "", open=lambda: Flaky(WHOLE))
     with pytest.raises(TimeoutError, match="storage"):
         list(readers.read(flaky, Corpus(file="f"), max_row_bytes=1000))

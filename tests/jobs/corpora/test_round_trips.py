@@ -1,4 +1,4 @@
-"""Whatever the standard writers write comes back, and arbitrary bytes do no harm."""
+"""Rows written by the standard writers are read back, and arbitrary bytes do no harm."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from jobs.corpora import readers, values
 from jobs.corpora.sources import Source
-from jobs.corpora.targets import Targets, labels
+from jobs.corpora.targets import TargetKind, labels
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, CorpusFormat, LabelledCorpus
-from tests.jobs.corpora.building import Row, rows, source
+from tests.jobs.corpora.small_corpora import Row, rows, source
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 visible = any_text.filter(lambda text: not text.isspace())
@@ -26,8 +26,8 @@ limits = st.sampled_from([500, 1000, 2**20])  # a small limit cuts the stream in
 quick = settings(max_examples=150, deadline=None)
 
 
-def pairs(found: list[Row]) -> list[tuple[Any, Any]]:
-    return [(row["text"], row["id"]) for row in found]
+def pairs(rows: list[Row]) -> list[tuple[Any, Any]]:
+    return [(row["text"], row["id"]) for row in rows]
 
 
 @quick
@@ -46,8 +46,8 @@ def test_csv_comes_back(content: list[tuple[str, str]], ending: str, kind: str, 
     delimiter = "," if kind == "csv" else "\t"
     writer = csv.writer(file, delimiter=delimiter, lineterminator=ending, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "id"), *content])
-    found = rows(file.getvalue().encode(), f"a.{kind}", max_row_bytes=limit, id_column="id")
-    assert pairs(found) == content
+    result = rows(file.getvalue().encode(), f"a.{kind}", max_row_bytes=limit, id_column="id")
+    assert pairs(result) == content
 
 
 @quick
@@ -56,14 +56,14 @@ def test_parquet_comes_back(content: list[tuple[str, str]], limit: int, group: i
     file = io.BytesIO()
     columns = {"text": [text for text, _ in content], "id": [row_id for _, row_id in content]}
     pq.write_table(pa.table(columns), file, row_group_size=group)
-    found = rows(file.getvalue(), "a.parquet", max_row_bytes=limit, id_column="id")
-    assert pairs(found) == content
+    result = rows(file.getvalue(), "a.parquet", max_row_bytes=limit, id_column="id")
+    assert pairs(result) == content
 
 
 cells = {
     "strings": any_text,
-    "whole numbers": st.integers(-(2**63), 2**63 - 1),
-    "numbers": st.floats(allow_nan=False),
+    "integers": st.integers(-(2**63), 2**63 - 1),
+    "floats": st.floats(allow_nan=False),
     "truth values": st.booleans(),
 }
 typed = st.sampled_from([*cells.values()]).flatmap(lambda kind: st.lists(kind, min_size=1))
@@ -98,7 +98,7 @@ def test_the_same_labels_are_read_from_every_format(data: st.DataObject, column:
         [
             (row["text"], row["target"], row["error_code"])
             for batch in readers.read(
-                source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABEL
+                source(written, name), spec, max_row_bytes=2**20, targets=TargetKind.LABEL
             )
             for row in batch.to_pylist()
         ]
@@ -138,11 +138,11 @@ def test_the_same_lists_of_labels_are_read_from_every_format(column: list[list[s
     made |= {"a.jsonl": "\n".join(lines).encode(), "a.parquet": parquet.getvalue()}
     for name, written in made.items():
         batches = readers.read(
-            source(written, name), spec, max_row_bytes=2**20, targets=Targets.LABELS
+            source(written, name), spec, max_row_bytes=2**20, targets=TargetKind.LABELS
         )
         found = [target for batch in batches for target in batch["target"].to_pylist()]
         assert [labels(target) for target in found] == [
-            list(dict.fromkeys(map(values.label, each))) for each in column
+            list(dict.fromkeys(map(values.label_name, each))) for each in column
         ]
 
 
@@ -151,8 +151,8 @@ def test_the_same_lists_of_labels_are_read_from_every_format(column: list[list[s
 def test_text_comes_back(lines: list[str]) -> None:
     kept = [line for line in lines if line and not line.isspace()]
     if kept:
-        found = rows("\n".join(lines).encode(), "a.txt")
-        assert [row["text"] for row in found] == kept
+        result = rows("\n".join(lines).encode(), "a.txt")
+        assert [row["text"] for row in result] == kept
 
 
 def outcome(data: bytes, name: str, **corpus: Any) -> object:
@@ -182,10 +182,10 @@ def test_arbitrary_bytes_give_the_same_rows_twice(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(pieces | st.binary(max_size=3)).map(b"".join), st.sampled_from([7, 20, 100]))
-def test_lines_of_csv_rows_only_grow(data: bytes, limit: int) -> None:
-    found = outcome(b"text\n" + data + b"\nend\n", "a.csv", max_row_bytes=limit)
-    if isinstance(found, list):
-        lines = [row["line"] for row in found]
+def test_line_numbers_of_csv_rows_increase(data: bytes, limit: int) -> None:
+    result = outcome(b"text\n" + data + b"\nend\n", "a.csv", max_row_bytes=limit)
+    if isinstance(result, list):
+        lines = [row["line"] for row in result]
         assert lines == sorted(set(lines))
         assert lines[-1] <= data.count(b"\n") + 3
 
@@ -199,7 +199,7 @@ class Trickle(io.BytesIO):
 
 @quick
 @given(hostile, st.sampled_from(["csv", "jsonl", "txt"]))
-def test_rows_do_not_depend_on_where_the_stream_is_cut(data: bytes, kind: str) -> None:
+def test_rows_do_not_depend_on_the_sizes_of_reads(data: bytes, kind: str) -> None:
     data = (b"text\n" if kind == "csv" else b'{"text": "a"}\n') + data + b"\nend"
     trickle = Source(name=f"a.{kind}", fingerprint=lambda: "", open=lambda: Trickle(data))
     cut = readers.read(trickle, Corpus(file="f", compression="none"), max_row_bytes=2**20)

@@ -50,7 +50,7 @@ def test_uris_under_an_allowed_prefix_pass(uri: str) -> None:
         "",
     ],
 )
-def test_uris_outside_of_the_allow_list_are_refused(uri: str) -> None:
+def test_uris_outside_the_allow_list_are_refused(uri: str) -> None:
     with pytest.raises(CorpusRefused):
         sources.check_allowed(uri, ALLOWED)
 
@@ -140,13 +140,13 @@ def test_a_uri_must_name_a_file(uri: str) -> None:
         sources.from_uri(uri, allowed=["s3://", "hf://"])
 
 
-def test_making_a_remote_source_contacts_nobody() -> None:
+def test_a_remote_source_makes_no_request_until_it_is_opened() -> None:
     assert sources.from_uri("s3://bucket/in/a.csv", allowed=ALLOWED).name == "a.csv"
     hub = sources.from_uri("hf://datasets/org/name/b/c.csv", allowed=ALLOWED)
     assert hub.name == "c.csv"
 
 
-def test_an_uploaded_file_is_seekable_and_has_the_name_it_was_given(tmp_path: Path) -> None:
+def test_an_uploaded_file_is_seekable_and_keeps_its_name(tmp_path: Path) -> None:
     store = objects.connect(tmp_path.as_uri())
     store.put("files/1", b"text\nhello\n")
     source = sources.from_object(store, "files/1", name="a.csv")
@@ -175,7 +175,7 @@ def test_an_object_in_s3_is_read_and_its_fingerprint_follows_its_content(
     assert source.fingerprint() != before
 
 
-def test_an_object_that_is_not_in_s3_makes_the_corpus_unreadable(
+def test_an_object_missing_from_s3_makes_the_corpus_unreadable(
     s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3.environment.items():
@@ -185,7 +185,7 @@ def test_an_object_that_is_not_in_s3_makes_the_corpus_unreadable(
         list(readers.read(source, Corpus(file="f"), max_row_bytes=1000))
 
 
-def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
+def test_an_object_without_permission_makes_the_corpus_unreadable(
     s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**s3.environment, "AWS_SECRET_ACCESS_KEY": "of another"}.items():
@@ -196,7 +196,7 @@ def test_an_object_that_may_not_be_read_makes_the_corpus_unreadable(
 
 
 @pytest.mark.parametrize("secret", ["nightshift-secret", "of another"])
-def test_what_is_asked_of_a_corpus_first_says_so_too(
+def test_the_fingerprint_of_an_unreadable_corpus_fails_too(
     s3: S3, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
     for name, value in {**s3.environment, "AWS_SECRET_ACCESS_KEY": secret}.items():

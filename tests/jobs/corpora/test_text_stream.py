@@ -15,7 +15,7 @@ from jobs.corpora import readers, text_stream
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, CorpusFormat
-from tests.jobs.corpora.building import brief, rows, source, texts
+from tests.jobs.corpora.small_corpora import brief, rows, source, texts
 
 LINES = b"one\ntwo\nthree\n"
 
@@ -37,18 +37,18 @@ def zstd(data: bytes) -> bytes:
         ("a.parquet", CorpusFormat.PARQUET),
     ],
 )
-def test_the_format_is_told_by_the_ending(name: str, expected: CorpusFormat) -> None:
+def test_the_format_follows_from_the_suffix(name: str, expected: CorpusFormat) -> None:
     assert text_stream.guess_format(name, Corpus(file="f")) is expected
 
 
 @pytest.mark.parametrize("name", ["corpus", "a.xlsx", "a.gz", ".csv"])
-def test_an_unknown_ending_says_to_pass_format(name: str) -> None:
+def test_an_unknown_suffix_is_refused_with_advice_to_pass_format(name: str) -> None:
     with pytest.raises(CorpusFailure, match="pass `format`") as caught:
         rows(b"x", name)
     assert caught.value.code == "format_unknown"
 
 
-def test_a_format_that_is_given_wins_over_the_ending() -> None:
+def test_a_given_format_overrides_the_suffix() -> None:
     assert texts(b"a,b\n", "x.csv", format="text") == ["a,b"]
 
 
@@ -67,11 +67,11 @@ SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
     ],
     ids=["gzip", "two members", "zero padding", "zstd", "two frames", "skippable frame"],
 )
-def test_compression_is_told_by_the_first_bytes(data: bytes) -> None:
+def test_compression_is_detected_by_the_first_bytes(data: bytes) -> None:
     assert texts(data, "a.txt") == ["one", "two", "three"]
 
 
-def test_an_ending_that_promises_compression_is_not_believed() -> None:
+def test_a_suffix_of_compression_is_ignored() -> None:
     assert texts(LINES, "a.txt.gz") == ["one", "two", "three"]
 
 
@@ -84,7 +84,7 @@ def test_every_text_format_reads_every_compression(name: str, compress: object) 
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
-def test_a_compression_that_is_given_must_be_there(kind: str) -> None:
+def test_a_given_compression_must_be_right(kind: str) -> None:
     with pytest.raises(CorpusFailure, match=f"not a whole {kind} file") as caught:
         rows(LINES, "a.txt", compression=kind)
     assert caught.value.code == "corpus_unreadable"
@@ -98,7 +98,7 @@ NOISE = b"".join(b"%d %d\n" % (n, n * n * 7919 % 1_000_003) for n in range(200_0
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd], ids=["gzip", "zstd"])
-def test_a_compressed_file_cut_short_fails_when_that_is_reached(compress: object) -> None:
+def test_a_truncated_compressed_file_fails_at_its_end(compress: object) -> None:
     assert callable(compress)
     packed = compress(NOISE)
     cut = source(packed[: len(packed) // 2], "a.txt")
@@ -126,7 +126,7 @@ def frame(*, window: int | None = None, content: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reason"),
     [
         (frame(window=256 * MIB), "256 MiB"),
         (frame(window=2048 * MIB), "2,048 MiB"),
@@ -136,14 +136,16 @@ def frame(*, window: int | None = None, content: int | None = None) -> bytes:
         (frame(content=300 * MIB), "300 MiB"),
     ],
 )
-def test_a_zstd_window_that_is_too_wide_is_named_with_what_to_do(data: bytes, said: str) -> None:
-    with pytest.raises(CorpusFailure, match=f"needs a window of {said} in memory, .* 128 MiB") as e:
+def test_a_zstd_window_that_is_too_large_is_refused_with_advice(data: bytes, reason: str) -> None:
+    with pytest.raises(
+        CorpusFailure, match=f"needs a window of {reason} in memory, .* 128 MiB"
+    ) as e:
         rows(data, "a.txt.zst")
     assert e.value.code == "corpus_unreadable"
     assert "compress it again without --long" in e.value.message
 
 
-def test_a_wide_window_far_into_a_file_is_named_too() -> None:
+def test_a_large_window_far_into_a_file_is_named_too() -> None:
     data = zstd(NOISE) * 3 + frame(window=256 * MIB)
     with pytest.raises(CorpusFailure, match="needs a window of 256 MiB"):
         rows(data, "a.txt")
@@ -155,13 +157,13 @@ def test_zstd_windows_of_128_mib_are_read() -> None:
 
 
 @pytest.mark.parametrize("data", [frame(window=MIB)[:-1], frame(window=MIB) + b"garbage"])
-def test_other_faults_of_zstd_keep_their_message(data: bytes) -> None:
+def test_other_zstd_faults_keep_their_message(data: bytes) -> None:
     with pytest.raises(CorpusFailure, match="it is not a whole zstd file"):
         rows(data, "a.txt")
 
 
-def test_what_follows_the_last_gzip_member_is_named_as_the_reason() -> None:
-    with pytest.raises(CorpusFailure, match="what follows its last member is not gzip"):
+def test_data_after_the_last_gzip_member_is_named_as_the_reason() -> None:
+    with pytest.raises(CorpusFailure, match="the data after its last member is not gzip"):
         rows(gzip.compress(LINES) + b"garbage", "a.txt")
 
 
@@ -179,7 +181,7 @@ def test_what_follows_the_last_gzip_member_is_named_as_the_reason() -> None:
     ],
     ids=lambda fault: type(fault).__name__,
 )
-def test_whatever_a_library_raises_over_a_corpus_is_its_failure(
+def test_an_error_of_a_library_becomes_a_corpus_failure(
     kind: CorpusFormat, fault: Exception
 ) -> None:
     def opened() -> io.BytesIO:
@@ -192,7 +194,7 @@ def test_whatever_a_library_raises_over_a_corpus_is_its_failure(
     assert "\n" not in caught.value.message
 
 
-def test_a_failure_after_some_rows_says_after_which() -> None:
+def test_a_failure_after_some_rows_names_the_last_good_row() -> None:
     class Breaking(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell():
@@ -216,7 +218,7 @@ def zipped() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reason"),
     [
         (zipped(), "zip archive"),
         (bz2.compress(LINES), "bzip2"),
@@ -224,8 +226,8 @@ def zipped() -> bytes:
         (b"PAR1....", "Parquet"),
     ],
 )
-def test_other_containers_are_named(data: bytes, said: str) -> None:
-    with pytest.raises(CorpusFailure, match=said) as caught:
+def test_other_containers_are_named(data: bytes, reason: str) -> None:
+    with pytest.raises(CorpusFailure, match=reason) as caught:
         rows(data, "a.csv")
     assert caught.value.code == "corpus_unreadable"
 
@@ -250,7 +252,7 @@ def test_a_corpus_without_rows_is_empty(name: str, data: bytes) -> None:
         (codecs.BOM_UTF32_LE, "utf-32-le"),
     ],
 )
-def test_a_bom_is_always_honoured(encoding: str, bom: bytes, written: str) -> None:
+def test_a_bom_overrides_the_encoding(encoding: str, bom: bytes, written: str) -> None:
     data = bom + "text\nnaïve 中文\n".encode(written)
     assert texts(data, "a.csv", encoding=encoding) == ["naïve 中文"]
 
@@ -271,12 +273,12 @@ def test_a_bom_is_always_honoured(encoding: str, bom: bytes, written: str) -> No
         ("utf-7", "中文"),
     ],
 )
-def test_an_encoding_that_is_given_is_used(encoding: str, text: str) -> None:
+def test_a_given_encoding_is_used(encoding: str, text: str) -> None:
     data = f'text,n\r\n"{text}",1\r\nx,2\r\n'.encode(encoding)
     assert texts(data, "a.csv", encoding=encoding) == [text, "x"]
 
 
-def test_long_texts_survive_the_cutting_into_blocks_in_any_encoding() -> None:
+def test_long_texts_are_read_across_blocks_in_any_encoding() -> None:
     written = [f"{n} 中文😀 " * 20 for n in range(5000)]
     data = "\n".join(written).encode("utf-16-le")
     assert texts(data, "a.txt", encoding="utf-16-le") == written
@@ -294,12 +296,12 @@ def test_long_texts_survive_the_cutting_into_blocks_in_any_encoding() -> None:
         ("shift_jis", b"\xa0\xff"),
     ],
 )
-def test_undecodable_bytes_hurt_only_their_own_row(encoding: str, bad: bytes) -> None:
-    found = rows(b"before\n" + bad + b"\nafter\n", "a.txt", encoding=encoding)
-    assert brief(found) == [(1, "before"), (2, "<bad_encoding>"), (3, "after")]
+def test_undecodable_bytes_spoil_only_their_own_row(encoding: str, bad: bytes) -> None:
+    result = rows(b"before\n" + bad + b"\nafter\n", "a.txt", encoding=encoding)
+    assert brief(result) == [(1, "before"), (2, "<bad_encoding>"), (3, "after")]
 
 
-def test_half_a_surrogate_pair_in_utf_16_hurts_only_its_own_row() -> None:
+def test_a_lone_surrogate_in_utf_16_spoils_only_its_own_row() -> None:
     data = "before\nx".encode("utf-16-le") + b"\x00\xd8" + "\nafter\n".encode("utf-16-le")
     assert texts(data, "a.txt", encoding="utf-16-le") == ["before", "<bad_encoding>", "after"]
 
@@ -310,7 +312,7 @@ def test_utf_16_with_half_a_character_at_the_end_keeps_the_other_rows() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "idna"])
-def test_a_codec_that_is_no_text_encoding_is_unreadable(encoding: str) -> None:
+def test_a_codec_that_is_not_a_text_encoding_is_unreadable(encoding: str) -> None:
     with pytest.raises(CorpusFailure) as caught:
         rows(b"caf-\xff\xfe..x\n" * 50, "a.txt", encoding=encoding)
     assert caught.value.code == "corpus_unreadable"
@@ -324,7 +326,7 @@ class Flaky(io.BytesIO):
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd, bytes], ids=["gzip", "zstd", "plain"])
-def test_storage_that_fails_is_not_called_an_unreadable_corpus(compress: object) -> None:
+def test_a_storage_fault_is_not_reported_as_an_unreadable_corpus(compress: object) -> None:
     assert callable(compress)
     data = compress(NOISE)
     flaky = Source(name="a.txt", fingerprint=lambda: "", open=lambda: Flaky(data))

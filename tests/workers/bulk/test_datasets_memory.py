@@ -15,7 +15,7 @@ pytestmark = pytest.mark.alone
 PLAN = """
 from types import SimpleNamespace
 from jobs import objects
-from jobs.corpora.targets import Targets
+from jobs.corpora.targets import TargetKind
 from jobs.datasets import Split
 from jobs.ledger.step_leases import Plan, StepLease
 from jobs.settings import Settings
@@ -41,19 +41,19 @@ def plan(name, open_, targets):
 CASES = {
     "150 MB of labelled JSONL": (
         """row = b'{"text": "' + b"x" * 997 + b'", "label": "a"}\\n'
-plan("a.jsonl", lambda: io.BufferedReader(Endless(b"", row, 150_000, b"")), Targets.LABEL)""",
+plan("a.jsonl", lambda: io.BufferedReader(Endless(b"", row, 150_000, b"")), TargetKind.LABEL)""",
         (150_000, 0),
     ),
     "150 MB of summaries in CSV": (
         """plan("a.csv", lambda: io.BufferedReader(
             Endless(b"text,summary\\n", b"x," + b"y" * 1021 + b"\\n", 150_000, b",\\n")),
-            Targets.TEXT)""",
+            TargetKind.TEXT)""",
         (150_000, 1),
     ),
     "rejected rows without end": (
         """plan("a.csv", lambda: io.BufferedReader(
             Endless(b"text,label\\na,b\\n", b"x" * 62 + b",\\n", 200_000, b"a,b\\n")),
-            Targets.LABEL)""",
+            TargetKind.LABEL)""",
         (2, 200_000),
     ),
     "one long text 1,000 times in Parquet": (
@@ -61,7 +61,7 @@ plan("a.jsonl", lambda: io.BufferedReader(Endless(b"", row, 150_000, b"")), Targ
 long = pa.array(["x" * 300_000] * 1000).dictionary_encode()
 long = long.cast(pa.dictionary(pa.int32(), pa.string()))
 pq.write_table(pa.table({"text": long, "summary": long}), file)
-plan("a.parquet", lambda: io.BytesIO(file.getvalue()), Targets.TEXT)""",
+plan("a.parquet", lambda: io.BytesIO(file.getvalue()), TargetKind.TEXT)""",
         (1_000, 0),
     ),
 }

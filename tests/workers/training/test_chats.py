@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.corpora.messages import WHOLE
+from jobs.corpora.messages import CONVERSATION
 from jobs.kinds import GenerateOptions, Task
 from jobs.models import inspection, signatures
 from jobs.models.signatures import RowForm, Signature
@@ -32,7 +32,7 @@ def messages(*turns: tuple[str, str], **weights: float) -> Row:
     found: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in turns]
     for place, weight in weights.items():
         found[int(place.removeprefix("_"))]["weight"] = weight
-    return json.dumps(found), WHOLE
+    return json.dumps(found), CONVERSATION
 
 
 def trained(folder: Path, nursery: Nursery, *, rows: list[Row] = PAIRS, **spec: Any) -> Work:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.corpora.messages import WHOLE
+from jobs.corpora.messages import CONVERSATION
 from jobs.errors import ModelFailure
 from jobs.results.schemas import RowCode
 from tests.support.tiny_writers import CHAT, tiny_generator
@@ -141,4 +141,4 @@ def test_a_pair_is_a_talk_of_which_the_answer_is_learned(base: Path) -> None:
     assert learned(base, CHAT, ("a", "b")) == ["b</s>"]
     before = messages(("user", "a"), ("assistant", "b"), ("user", "c"))[0]
     assert learned(base, CHAT, (before, "d")) == ["d</s>"]
-    assert WHOLE.isspace()
+    assert CONVERSATION.isspace()

@@ -108,7 +108,7 @@ def _message(message: Any) -> dict[str, Any]:
     is_object = isinstance(message, dict) and "content" in message
     if not is_object or not isinstance(message.get("role"), str):
         raise ValueError('each message must be {"role": "...", "content": "..."}')
-    return {**message, "content": values.content(message["content"])}
+    return {**message, "content": values.message_text(message["content"])}
 
 
 def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:

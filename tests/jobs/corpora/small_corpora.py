@@ -1,4 +1,4 @@
-"""Corpora of a few bytes, read the way the planner reads them."""
+"""Corpora of a few bytes, read as the planner reads them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def source(data: bytes, name: str) -> Source:
 
 
 def rows(data: bytes, name: str, *, max_row_bytes: int = MAX_ROW_BYTES, **corpus: Any) -> list[Row]:
-    """All rows, after a check of what holds for every batch."""
+    """All rows, after checks that hold for every batch."""
     spec = Corpus.model_validate({"file": "file-1", **corpus})
-    found: list[Row] = []
+    result: list[Row] = []
     for batch in readers.read(source(data, name), spec, max_row_bytes=max_row_bytes):
         batch.validate(full=True)
         assert batch.schema.equals(CORPUS_SCHEMA)
         assert 0 < batch.num_rows <= 4096
-        found += batch.to_pylist()
-    for row in found:
+        result += batch.to_pylist()
+    for row in result:
         assert (row["text"] is None) == (row["error_code"] is not None)
         assert (row["error_message"] is None) == (row["error_code"] is None)
         assert len(row["error_message"] or "") <= 200
-    return found
+    return result
 
 
-def brief(found: list[Row]) -> list[tuple[int, str]]:
+def brief(rows: list[Row]) -> list[tuple[int, str]]:
     """Line, and text or error code in angle brackets."""
-    return [(row["line"], row["text"] or f"<{row['error_code']}>") for row in found]
+    return [(row["line"], row["text"] or f"<{row['error_code']}>") for row in rows]
 
 
 def texts(data: bytes, name: str, **corpus: Any) -> list[str]:
