@@ -6,7 +6,6 @@ each. No value passes through Python's dates, which support neither the year 100
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 import uuid
@@ -17,6 +16,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from jobs.corpora import arrow_times
+from jobs.corpora.arrow_times import as_strings, mapped
 
 Entry = TypeVar("Entry")
 Texts = Callable[[pa.Array], pa.Array]
@@ -168,10 +170,6 @@ def _is_list(arrow_type: pa.DataType) -> bool:
     return any(check(arrow_type) for check in checks)
 
 
-def _cast(values: pa.Array) -> pa.Array:
-    return values.cast(pa.string())
-
-
 def _strings(values: pa.Array) -> pa.Array:
     """Unchanged; bytes that are not UTF-8 are replaced."""
     strings = values.cast(pa.string())
@@ -179,34 +177,34 @@ def _strings(values: pa.Array) -> pa.Array:
         strings.validate(full=True)
     except pa.ArrowInvalid:
         raw = strings.cast(pa.binary()).to_pylist()
-        return _converted(raw, lambda value: value.decode(errors="replace"))
+        return mapped(raw, lambda value: value.decode(errors="replace"))
     return strings
 
 
 def _floats(values: pa.Array) -> pa.Array:
     """The shortest digits that round-trip in the number's own width, always with a point."""
     if pa.types.is_float32(values.type):
-        return _converted(_cast(values).to_pylist(), lambda digits: repr(float(digits)))
-    return _converted(values.to_pylist(), repr)
+        return mapped(as_strings(values).to_pylist(), lambda digits: repr(float(digits)))
+    return mapped(values.to_pylist(), repr)
 
 
 def _decimals(values: pa.Array) -> pa.Array:
-    return _converted(values.to_pylist(), lambda number: format(number, "f"))
+    return mapped(values.to_pylist(), lambda number: format(number, "f"))
 
 
 def _booleans(values: pa.Array) -> pa.Array:
-    return _cast(values.storage.cast(pa.bool_()))
+    return as_strings(values.storage.cast(pa.bool_()))
 
 
 def _uuids(values: pa.Array) -> pa.Array:
-    return _converted(values.storage.to_pylist(), lambda raw: str(uuid.UUID(bytes=raw)))
+    return mapped(values.storage.to_pylist(), lambda raw: str(uuid.UUID(bytes=raw)))
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _bytes(values: pa.Array) -> pa.Array:
-    return _converted(values.to_pylist(), _text_or_hex)
+    return mapped(values.to_pylist(), _text_or_hex)
 
 
 def _text_or_hex(raw: bytes) -> str:
@@ -219,71 +217,7 @@ def _text_or_hex(raw: bytes) -> str:
 
 
 def _digits(values: pa.Array) -> pa.Array:
-    return _converted(values.to_pylist(), bytes.hex)
-
-
-_OUT_OF_RANGE = "<"
-"""How Arrow's text for a year that it does not write begins."""
-_DAY = 24 * 60 * 60
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_ERA_DAYS, _ERA_YEARS = 146_097, 400
-"""The Gregorian calendar repeats after this many days, or years."""
-
-
-def _dates(values: pa.Array) -> pa.Array:
-    if pa.types.is_date64(values.type):
-        return _converted(
-            values.cast(pa.int64()).to_pylist(), lambda count: _day(count // (_DAY * 1000))
-        )
-    return _with_far_years(_cast(values), values.cast(pa.int32()), _day)
-
-
-def _times(values: pa.Array) -> pa.Array:
-    """In UTC if there is a zone, whichever it is: an instant needs no table of zones."""
-    unit, zone = values.type.unit, values.type.tz
-    counts = values.cast(pa.int64())
-    written = _cast(counts.cast(pa.timestamp(unit)))
-    written = _with_far_years(written, counts, lambda count: _instant(count, unit))
-    return written if zone is None else pc.binary_join_element_wise(written, "Z", "")
-
-
-def _with_far_years(written: pa.Array, counts: pa.Array, write: Callable[[int], str]) -> pa.Array:
-    """Arrow's texts, with our own for years that Arrow does not write."""
-    far = pc.starts_with(written, _OUT_OF_RANGE)
-    if not pc.any(far).as_py():
-        return written
-    rows = zip(written.to_pylist(), counts.to_pylist(), far.to_pylist(), strict=True)
-    return pa.array([write(count) if is_far else text for text, count, is_far in rows])
-
-
-def _day(days: int) -> str:
-    eras, rest = divmod(days, _ERA_DAYS)
-    day = dt.date(1970, 1, 1) + dt.timedelta(days=rest)
-    year = day.year + eras * _ERA_YEARS
-    return f"{'-' if year < 0 else ''}{abs(year):04d}-{day:%m-%d}"
-
-
-def _instant(count: int, unit: str) -> str:
-    seconds, fraction = divmod(count, _PER_SECOND[unit])
-    days, second = divmod(seconds, _DAY)
-    clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-    return f"{_day(days)} {clock}{_fraction(fraction, unit)}"
-
-
-def _fraction(count: int, unit: str) -> str:
-    width = len(str(_PER_SECOND[unit])) - 1
-    return f".{count:0{width}d}" if width else ""
-
-
-def _durations(values: pa.Array) -> pa.Array:
-    unit = values.type.unit
-    return _converted(values.cast(pa.int64()).to_pylist(), lambda count: _duration(count, unit))
-
-
-def _duration(count: int, unit: str) -> str:
-    """ISO 8601, only in seconds: days have no fixed length there."""
-    seconds, fraction = divmod(abs(count), _PER_SECOND[unit])
-    return f"{'-' if count < 0 else ''}PT{seconds}{_fraction(fraction, unit)}S"
+    return mapped(values.to_pylist(), bytes.hex)
 
 
 def _nested(values: pa.Array) -> pa.Array:
@@ -381,25 +315,21 @@ def _cut(entries: list[Entry], spans: list[Span | None]) -> list[list[Entry] | N
     return [None if span is None else entries[span[0] - first : span[1] - first] for span in spans]
 
 
-def _converted(values: Iterable[object], write: Callable[..., str]) -> pa.Array:
-    return pa.array([None if value is None else write(value) for value in values], pa.string())
-
-
 KINDS = (
     ValueKind("string", _is_string, _strings, Role.TEXT),
-    ValueKind("whole number", pa.types.is_integer, _cast, Role.SCALAR),
+    ValueKind("whole number", pa.types.is_integer, as_strings, Role.SCALAR),
     ValueKind("floating point", pa.types.is_floating, _floats, Role.SCALAR),
     ValueKind("decimal", pa.types.is_decimal, _decimals, Role.SCALAR),
-    ValueKind("boolean", pa.types.is_boolean, _cast, Role.SCALAR),
+    ValueKind("boolean", pa.types.is_boolean, as_strings, Role.SCALAR),
     ValueKind("boolean of 8 bits", _is_bool8, _booleans, Role.SCALAR),
-    ValueKind("null", pa.types.is_null, _cast, Role.SCALAR),
+    ValueKind("null", pa.types.is_null, as_strings, Role.SCALAR),
     ValueKind("uuid", _is_uuid, _uuids),
     ValueKind("binary", _is_binary, _bytes),
     ValueKind("binary of a fixed size", pa.types.is_fixed_size_binary, _digits),
-    ValueKind("date", pa.types.is_date, _dates),
-    ValueKind("time", pa.types.is_time, _cast),
-    ValueKind("timestamp", pa.types.is_timestamp, _times),
-    ValueKind("duration", pa.types.is_duration, _durations),
+    ValueKind("date", pa.types.is_date, arrow_times.dates),
+    ValueKind("time", pa.types.is_time, as_strings),
+    ValueKind("timestamp", pa.types.is_timestamp, arrow_times.timestamps),
+    ValueKind("duration", pa.types.is_duration, arrow_times.durations),
     ValueKind("list", _is_list, _nested, Role.LIST),
     ValueKind("struct", pa.types.is_struct, _nested),
     ValueKind("map", pa.types.is_map, _nested),
