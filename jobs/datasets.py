@@ -1,6 +1,6 @@
-"""What is known of a training job's data: its splits, where their shards lie, what was counted.
+"""The dataset of a training job: its splits, their shards and counts.
 
-The planner writes it down as ``job.dataset``; host agents and the training program read it there.
+The planner stores it as ``job.dataset``; host agents and the training program read it there.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from jobs.kinds import AnyTraining, FinetuneSpec, LabelledCorpus
 from jobs.models.signatures import Signature
 
 MAX_LABELS = 10_000
-"""More different labels are taken for free text in the target column."""
+"""A target column with more different values is free text, not labels."""
 
-EXAMPLES = 20
-"""Rejected rows of a split that are kept with their reasons; the others are counted."""
+MAX_EXAMPLES = 20
+"""Rejected rows of a split that are kept with their reasons; the others are only counted."""
 
 
-class Split(StrEnum):
-    """What the rows of a corpus are for. The corpus of an evaluation is its test rows."""
+class DatasetSplit(StrEnum):
+    """What the rows of a corpus are for. The corpus of an evaluation is its test split."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -30,8 +30,8 @@ class Split(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rejected:
-    """A row that is not in the shards, and why."""
+class RejectedRow:
+    """A row that was left out of the shards, and why."""
 
     line: int
     code: str  # of jobs.results.schemas.RowCode
@@ -40,13 +40,13 @@ class Rejected:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """What the planner found in one corpus."""
+    """One corpus, as the planner read it."""
 
-    rows: int  # usable, and so in the shards
+    rows: int  # usable rows, which are in the shards
     rejected: int
-    examples: tuple[Rejected, ...]  # the first of the rejected rows
-    labels: Mapping[str, int] | None  # rows with each label; None: its targets are texts
-    fingerprint: str  # of the corpus, as its source tells it
+    examples: tuple[RejectedRow, ...]  # the first of the rejected rows
+    labels: Mapping[str, int] | None  # rows by label; None: its targets are texts
+    fingerprint: str  # of the corpus, from its source
     shards: int
 
     def as_json(self) -> dict[str, Any]:
@@ -58,17 +58,17 @@ class SplitFacts:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SplitFacts:
         """The inverse of ``as_json``."""
-        examples = tuple(Rejected(**example) for example in value["examples"])
+        examples = tuple(RejectedRow(**example) for example in value["examples"])
         return cls(**{**value, "examples": examples})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All splits of a job; without a validation split it is a share of train."""
+    """All splits of a job. Without a validation split, a share of train is for validation."""
 
     labels: tuple[str, ...] | None  # of the training rows, sorted; None: targets are texts
-    splits: Mapping[Split, SplitFacts]
-    signature: Signature | None = None  # how rows are read; None: planned before it was decided
+    splits: Mapping[DatasetSplit, SplitFacts]
+    signature: Signature | None = None  # how rows are read; None: an older version planned it
 
     @property
     def rows(self) -> int:
@@ -77,8 +77,8 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Of all corpora together, to be kept with the job."""
-        named = ((name, self.splits.get(name)) for name in Split)
+        """The fingerprints of all corpora, kept with the job."""
+        named = ((name, self.splits.get(name)) for name in DatasetSplit)
         return " ".join(f"{name}={split.fingerprint}" for name, split in named if split)
 
     def as_json(self) -> dict[str, Any]:
@@ -92,7 +92,9 @@ class Dataset:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Dataset:
         """The inverse of ``as_json``."""
-        splits = {Split(name): SplitFacts.from_json(v) for name, v in value["splits"].items()}
+        splits = {
+            DatasetSplit(name): SplitFacts.from_json(v) for name, v in value["splits"].items()
+        }
         labels, signature = value["labels"], value.get("signature")
         return cls(
             labels=None if labels is None else tuple(labels),
@@ -101,23 +103,23 @@ class Dataset:
         )
 
 
-def corpora(spec: AnyTraining) -> dict[Split, LabelledCorpus]:
-    """The corpora that a spec names; train comes first, since the others are checked against it."""
+def corpora(spec: AnyTraining) -> dict[DatasetSplit, LabelledCorpus]:
+    """The corpora of a spec; train comes first, because the others are checked against it."""
     if not isinstance(spec, FinetuneSpec):
-        return {Split.TEST: spec.corpus}
+        return {DatasetSplit.TEST: spec.corpus}
     promotion = None if spec.promote is None else spec.promote.corpus
     named = {
-        Split.TRAIN: spec.corpus,
-        Split.VALIDATION: spec.validation,
-        Split.TEST: spec.test,
-        Split.PROMOTION: promotion,
+        DatasetSplit.TRAIN: spec.corpus,
+        DatasetSplit.VALIDATION: spec.validation,
+        DatasetSplit.TEST: spec.test,
+        DatasetSplit.PROMOTION: promotion,
     }
     return {split: corpus for split, corpus in named.items() if corpus is not None}
 
 
-def shard_key(job_id: str, split: Split, *, index: int, fence: int) -> str:
-    """Where a planner writes a shard; the fence keeps a replaced planner's objects apart.
+def shard_key(job_id: str, split: DatasetSplit, *, index: int, fence: int) -> str:
+    """The object of a shard; the fence separates it from those of a replaced planner.
 
-    ``index`` counts through all splits of the job, as in the ledger.
+    ``index`` counts over all splits of the job, as in the ledger.
     """
     return f"jobs/{job_id}/data/{split}-{index:06d}-{fence}.parquet"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from jobs.datasets import Split
+from jobs.datasets import DatasetSplit
 from jobs.errors import CorpusFailure, ModelFailure
 from jobs.kinds import (
     AnyTraining,
@@ -97,7 +97,7 @@ def training_signature(spec: AnyTraining, facts: ModelFacts | None) -> Signature
 
 
 def with_row_forms(
-    signature: Signature, spec: AnyTraining, forms: Mapping[Split, RowForm]
+    signature: Signature, spec: AnyTraining, forms: Mapping[DatasetSplit, RowForm]
 ) -> Signature:
     """The signature for corpora of these forms; the first form is that of the training rows.
 
@@ -233,7 +233,9 @@ def _window(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _check_form(split: Split, form: RowForm, signature: Signature, spec: AnyTraining) -> None:
+def _check_form(
+    split: DatasetSplit, form: RowForm, signature: Signature, spec: AnyTraining
+) -> None:
     if form is RowForm.MESSAGES and not signature.chat:
         why = "chat is false" if spec.chat is False else "the model is used without a chat template"
         raise CorpusFailure(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.datasets import Dataset, Split
+from jobs.datasets import Dataset, DatasetSplit
 from jobs.errors import CorpusFailure
 from jobs.ledger import events, step_leases, transitions
 from jobs.ledger.step_leases import StepLease
@@ -38,7 +38,7 @@ class PlannedShard:
 class DataShard:
     """A shard of a training job's data, whose object is complete."""
 
-    split: Split
+    split: DatasetSplit
     object_key: str
     sha256: str
     first_row: int  # place in its corpus; rows that were rejected count

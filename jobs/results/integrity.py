@@ -1,4 +1,4 @@
-"""What is found damaged in storage is written down, so that a retry of the job makes it anew."""
+"""Damage found in storage is recorded in the ledger, so that a retry of the job repairs it."""
 
 from __future__ import annotations
 
@@ -11,51 +11,50 @@ from jobs.errors import Damaged, ObjectMissing, PartDamaged
 from jobs.ledger import chunks, finalization
 from jobs.objects import ObjectStore
 from jobs.results import outputs, parts
-from jobs.results.parts import Recorded
+from jobs.results.parts import RecordedPart
 from jobs.tables import Job
 
 
-def read(
+def read_part(
     sessions: Sessions,
     store: ObjectStore,
-    part: Recorded,
+    part: RecordedPart,
     *,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """A whole part, or some of its columns. Raises ``PartDamaged``, which is written down."""
+    """A whole part, or some of its columns. Raises ``PartDamaged`` after recording the damage."""
     try:
         return parts.read(store, part, columns=columns)
     except PartDamaged as damage:
-        record(sessions, damage)
+        record_damage(sessions, damage)
         raise
 
 
-def record(sessions: Sessions, damage: PartDamaged) -> None:
-    """Write down what was found wrong with a part."""
+def record_damage(sessions: Sessions, damage: PartDamaged) -> None:
     with sessions.begin() as session:
         chunks.mark_damaged(session, damage.chunk_id, key=damage.key, reason=damage.message)
 
 
-def check_file(sessions: Sessions, store: ObjectStore, job: Job, *, whole: bool) -> None:
-    """Raise ``Damaged`` where a job's single file is gone or is not what was written.
+def check_output_file(sessions: Sessions, store: ObjectStore, job: Job, *, whole: bool) -> None:
+    """Raise ``Damaged`` if a job's single file is missing or has changed.
 
-    ``whole``: by its hash, which reads all of it; otherwise by its length. Of a file that a version
-    before hashes wrote it is seen only that it is there.
+    ``whole`` compares its hash, which reads all of it; otherwise its length is compared. A file
+    from a version before hashes only has to exist.
     """
     assert job.output is not None
     key, size, sha256 = (job.output.get(name) for name in ("file", "file_bytes", "file_sha256"))
     assert key is not None
     try:
-        found = store.size(key)
-        reason = None if size in (None, found) else f"it must have {size} bytes, and has {found}"
+        stored = store.size(key)
+        reason = None if size in (None, stored) else f"it must have {size} bytes, and has {stored}"
         if reason is None and whole and sha256 is not None:
             content = outputs.sha256(store, key)
             reason = None if content == sha256 else f"its sha256 must be {sha256}, and is {content}"
     except ObjectMissing:
-        reason = "it is gone from the object store"
+        reason = "it is missing from the object store"
     if reason is None:
         return
-    message = f"the file {key} is damaged: {reason}; `nightshift jobs retry` writes it anew"
+    message = f"the file {key} is damaged: {reason}; `nightshift jobs retry` writes it again"
     with sessions.begin() as session:
         finalization.mark_file_damaged(session, job.id, key=key, reason=message)
     raise Damaged(message)

@@ -1,4 +1,4 @@
-"""A job's outputs: the manifest of its parts, and one single file when asked."""
+"""A job's outputs: the manifest of its parts and, on request, one single file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from jobs.objects import ObjectStore
 from jobs.queries.chunks import DonePart
 from jobs.results import parts
 
-ENDINGS = {
+SUFFIXES = {
     OutputFormat.JSONL: "jsonl",
     OutputFormat.CSV: "csv",
     OutputFormat.PARQUET: "parquet",
 }
 
-ROWS_AT_ONCE = 256
-"""Rows of a text file that are objects of Python at one time: a vector is a thousand of them."""
+SLICE_ROWS = 256
+"""Rows of a text file that are Python objects at one time: a vector is a thousand of them."""
 
 GROUP_ROWS = 2**16
 GROUP_BYTES = 2**24
-"""Parts become row groups of so many rows, or bytes in memory, or more by less than one part. Who
-writes or reads a Parquet file holds kilobytes of every row group of it."""
+"""Parts are gathered into a row group until it has this many rows, or bytes in memory. Writers and
+readers of a Parquet file keep kilobytes in memory for each row group."""
 
 
 def tables(
@@ -41,7 +41,7 @@ def tables(
     keep_text: bool,
     beat: Callable[[], None],
 ) -> Iterator[pa.Table]:
-    """Each part's rows in row order, one part in memory at a time; first, the columns alone."""
+    """The parts in row order, one in memory at a time, after an empty table with their columns."""
     dropped = [] if keep_text else ["text"]
     yield schema.empty_table().drop_columns(dropped)
     for part in done:
@@ -50,7 +50,7 @@ def tables(
 
 
 @dataclass(frozen=True)
-class File:
+class OutputFile:
     """A single file that was written."""
 
     rows: int
@@ -60,34 +60,32 @@ class File:
 
 def write_file(
     store: ObjectStore, key: str, rows: Iterable[pa.Table], *, output_format: OutputFormat
-) -> File:
-    """Write one single file."""
+) -> OutputFile:
     write = {
         OutputFormat.JSONL: _write_jsonl,
         OutputFormat.CSV: _write_csv,
         OutputFormat.PARQUET: _write_parquet,
     }[output_format]
     with store.writer(key) as sink:
-        hashed = _Hashed(sink)
+        hashed = _HashedSink(sink)
         count = write(cast("IO[bytes]", hashed), rows)
-        return File(count, hashed.tell(), hashed.sha256.hexdigest())
+        return OutputFile(count, hashed.tell(), hashed.sha256.hexdigest())
 
 
 def write_manifest(store: ObjectStore, key: str, manifest: dict[str, Any]) -> None:
-    """Write the manifest as JSON."""
     store.put(key, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
 
 
 def sha256(store: ObjectStore, key: str) -> str:
-    """The hash of an object, read once more."""
+    """The hash of an object, read from the store."""
     content = hashlib.sha256()
     for block in store.stream(key):
         content.update(block)
     return content.hexdigest()
 
 
-class _Hashed(io.RawIOBase):
-    """Passes on what is written, and hashes it."""
+class _HashedSink(io.RawIOBase):
+    """Hashes what it passes on to the sink."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         super().__init__()
@@ -131,14 +129,14 @@ def _write_csv(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 
 
 def _slices(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, not too many at once; an empty table stays for its columns."""
+    """The same rows in slices; an empty table is kept for its columns."""
     for table in rows:
-        for start in range(0, max(1, table.num_rows), ROWS_AT_ONCE):
-            yield table.slice(start, ROWS_AT_ONCE)
+        for start in range(0, max(1, table.num_rows), SLICE_ROWS):
+            yield table.slice(start, SLICE_ROWS)
 
 
 def _flat(column: pa.ChunkedArray) -> list[Any]:
-    """A column as CSV can hold it: lists become JSON."""
+    """A column for CSV: lists become JSON."""
     values: list[Any] = column.to_pylist()
     if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
         return values
@@ -153,14 +151,14 @@ def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
             count += table.num_rows
-    finally:  # here, and not whenever it is collected: it writes to the sink
+    finally:  # not when it is garbage collected: closing writes to the sink
         if writer is not None:
             writer.close()
     return count
 
 
 def _row_groups(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in larger tables; one without rows comes where there are none at all."""
+    """The same rows in larger tables, at least one, which may be empty."""
     held: list[pa.Table] = []
     size = count = 0
     for table in rows:

@@ -1,4 +1,4 @@
-"""Live results in the order of the corpus, resumable by row."""
+"""Pages of live results in corpus order, resumable by row."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ from jobs.results import integrity
 from jobs.states import FINAL
 
 PAGE_BYTES = 8 * 2**20
-"""A page ends behind the part that brings it over this size, however many rows were asked for."""
+"""A page ends after the part that brings it over this size, even if more rows were requested."""
 
 
 @dataclass(frozen=True)
-class ResultPage:
-    """Consecutive results; they stop before the first row that is not done yet."""
+class ResultRows:
+    """Consecutive results, up to the first row that is not done yet."""
 
     rows: list[dict[str, Any]]
     next_row: int
-    complete: bool  # the job has ended and nothing follows
+    complete: bool  # the job has ended and no row follows
 
 
 @dataclass(frozen=True)
 class _Plan:
-    wanted: list[DonePart]
+    parts: list[DonePart]
     keep_text: bool
-    to_the_end: bool  # the job has ended and no part follows those wanted
+    to_the_end: bool  # the job has ended and no part follows these
 
 
 def page(
     sessions: Sessions, store: ObjectStore, job_id: str, *, from_row: int, limit: int
-) -> ResultPage:
+) -> ResultRows:
     """Results from row ``from_row`` on, at most ``limit``.
 
-    Of a running job the rows up to the first gap; of one that has ended, gaps are passed over. The
-    transaction is over before storage is read. Raises ``PartDamaged``.
+    Rows of a running job end at the first gap; if the job has ended, gaps are skipped. The
+    transaction ends before storage is read. Raises ``PartDamaged``.
     """
     with sessions.begin() as session:
         plan = _plan(session, job_id, from_row=from_row, limit=limit)
     rows: list[dict[str, Any]] = []
     next_row, size = from_row, 0
-    for part in plan.wanted:
+    for part in plan.parts:
         start = max(next_row, part.first_row)
-        whole = integrity.read(sessions, store, part)
+        whole = integrity.read_part(sessions, store, part)
         table = whole.slice(start - part.first_row, limit - len(rows))
         rows += (table if plan.keep_text else table.drop_columns(["text"])).to_pylist()
         next_row, size = start + table.num_rows, size + table.nbytes
         if size > PAGE_BYTES:
             break
-    last = plan.wanted[-1] if plan.wanted else None
+    last = plan.parts[-1] if plan.parts else None
     at_end = last is None or next_row == last.first_row + last.rows
-    return ResultPage(rows, next_row, complete=plan.to_the_end and at_end)
+    return ResultRows(rows, next_row, complete=plan.to_the_end and at_end)
 
 
 def _plan(session: Session, job_id: str, *, from_row: int, limit: int) -> _Plan:
-    """The parts that hold the wanted rows."""
+    """The parts that hold the requested rows."""
     job = job_queries.row(session, job_id)
     ended, keep_text = job.state in FINAL, bool(job.spec["output"]["keep_text"])
-    wanted: list[DonePart] = []
+    parts: list[DonePart] = []
     next_row, missing = from_row, limit
     for part in chunks.done_parts(session, job_id, from_row=from_row):
         if missing <= 0 or (part.first_row > next_row and not ended):
-            return _Plan(wanted, keep_text, to_the_end=False)
-        wanted.append(part)
+            return _Plan(parts, keep_text, to_the_end=False)
+        parts.append(part)
         missing -= part.first_row + part.rows - max(next_row, part.first_row)
         next_row = part.first_row + part.rows
-    return _Plan(wanted, keep_text, to_the_end=ended)
+    return _Plan(parts, keep_text, to_the_end=ended)

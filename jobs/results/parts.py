@@ -1,7 +1,7 @@
-"""Shards and parts as Parquet objects: their names, and reading row ranges of them.
+"""Shards and parts as Parquet objects: their keys, and reading and writing them.
 
-A part is read as a whole and compared with the hash that the ledger has of it. Of a shard only some
-rows are read; each of its pages has a checksum.
+A part is read as a whole and compared with the hash in the ledger. Of a shard only a range of rows
+is read; each of its pages has a checksum.
 """
 
 from __future__ import annotations
@@ -18,71 +18,67 @@ from jobs.errors import Damaged, ObjectMissing, PartDamaged, StorageFault
 from jobs.objects import ObjectStore
 
 ROW_GROUP = 2_000
-"""Rows that are read together; a chunk reads the row groups that it overlaps, and no more."""
+"""Rows that are read together; a chunk reads only the row groups that it overlaps."""
 
-SELDOM_REPEATED = frozenset({"row", "line", "id", "text"})
+UNREPEATED_COLUMNS = frozenset({"row", "line", "id", "text"})
 
 
-class Written(NamedTuple):
-    """What is known of an object that was written."""
+class WrittenObject(NamedTuple):
+    """Size and hash of a shard or part that was written."""
 
     bytes: int
     sha256: str
 
 
-class Recorded(Protocol):
-    """A part as the ledger has it."""
+class RecordedPart(Protocol):
+    """A part as recorded in the ledger."""
 
     @property
-    def chunk_id(self) -> int:
-        """The chunk whose part it is."""
+    def chunk_id(self) -> int: ...
 
     @property
-    def key(self) -> str:
-        """Of its object."""
+    def key(self) -> str: ...
 
     @property
     def sha256(self) -> str | None:
-        """Of its object; null: written before hashes were kept."""
+        """None: written by a version before hashes."""
 
     @property
     def first_row(self) -> int:
-        """Place in the corpus of its first row."""
+        """Index of its first row in the corpus."""
 
     @property
-    def rows(self) -> int:
-        """Rows that it stands for."""
+    def rows(self) -> int: ...
 
 
 def shard_key(job_id: str, *, index: int, fence: int) -> str:
-    """Where a planner writes a shard; the fence keeps a replaced planner's object apart."""
+    """The key of a shard; the fence separates it from that of a replaced planner."""
     return f"jobs/{job_id}/shards/{index:06d}-{fence}.parquet"
 
 
 def folder(job_id: str) -> str:
-    """Under which all parts of a job lie."""
+    """The common prefix of all parts of a job."""
     return f"jobs/{job_id}/parts"
 
 
 def part_key(job_id: str, *, first_row: int, chunk_id: int, fence: int) -> str:
-    """Where a worker writes a part; names sort in row order, the fence keeps late writers apart."""
+    """The key of a part. Keys sort in row order; the fence separates late writers."""
     return f"{folder(job_id)}/{first_row:012d}-{chunk_id}-{fence}.parquet"
 
 
 def output_key(job_id: str, *, name: str, fence: int, ending: str) -> str:
-    """Where the finalizer writes a manifest or a file."""
+    """The key of a manifest or a single file, which the finalizer writes."""
     return f"jobs/{job_id}/output/{name}-{fence}.{ending}"
 
 
-def write(store: ObjectStore, key: str, table: pa.Table) -> Written:
+def write(store: ObjectStore, key: str, table: pa.Table) -> WrittenObject:
     """Write a table of at most a shard's size as one object.
 
-    Texts and ids hardly ever repeat within a row group: a dictionary of them would be made in vain,
-    and nobody asks for the first and the last of them. Into a buffer of Arrow's own it is written
-    without waiting for other threads of Python, page by page.
+    Texts and ids hardly repeat within a row group, so a dictionary of them would be useless;
+    statistics are never read. Arrow's own buffer does not need Python's lock for each page.
     """
     stream = pa.BufferOutputStream()
-    repeating = [name for name in table.column_names if name not in SELDOM_REPEATED]
+    repeating = [name for name in table.column_names if name not in UNREPEATED_COLUMNS]
     pq.write_table(
         table,
         stream,
@@ -94,18 +90,20 @@ def write(store: ObjectStore, key: str, table: pa.Table) -> Written:
     )
     data = memoryview(stream.getvalue()).cast("B")
     store.put(key, data)
-    return Written(len(data), hashlib.sha256(data).hexdigest())
+    return WrittenObject(len(data), hashlib.sha256(data).hexdigest())
 
 
-def read(store: ObjectStore, part: Recorded, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """A whole part, or some of its columns. Raises ``PartDamaged`` where it is not the ledger's."""
+def read(
+    store: ObjectStore, part: RecordedPart, *, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """A whole part, or some of its columns. Raises ``PartDamaged`` if it is missing or changed."""
     try:
         return read_object(store, part.key, sha256=part.sha256, columns=columns)
     except Damaged as damage:
         last = part.first_row + part.rows - 1
         raise PartDamaged(
             f"{damage.message} (rows {part.first_row} to {last}); `nightshift jobs retry` computes "
-            "them anew",
+            "them again",
             chunk_id=part.chunk_id,
             key=part.key,
         ) from damage
@@ -114,22 +112,24 @@ def read(store: ObjectStore, part: Recorded, *, columns: Sequence[str] | None = 
 def read_object(
     store: ObjectStore, key: str, *, sha256: str | None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """The part under this key. Raises ``Damaged``; without a hash only for what is not Parquet."""
-    with _whole("part", key):
+    """The part under this key. Raises ``Damaged``; without a hash only if it is not Parquet."""
+    with _faults_as_damage("part", key):
         data = store.get(key)
-        found = hashlib.sha256(data).hexdigest()
-        if sha256 not in (None, found):
-            raise Damaged(f"the part {key} is damaged: its sha256 must be {sha256}, and is {found}")
+        digest = hashlib.sha256(data).hexdigest()
+        if sha256 not in (None, digest):
+            raise Damaged(
+                f"the part {key} is damaged: its sha256 must be {sha256}, and is {digest}"
+            )
         return pq.read_table(pa.BufferReader(data), columns=columns)
 
 
 def read_rows(store: ObjectStore, key: str, *, offset: int, rows: int) -> pa.Table:
     """``rows`` rows of a shard from ``offset`` on, reading only the row groups that hold them.
 
-    Raises ``Damaged`` where it is not what the planner wrote.
+    Raises ``Damaged`` if the shard is missing or has changed.
     """
     with (
-        _whole("shard", key),
+        _faults_as_damage("shard", key),
         store.reader(key) as file,
         pq.ParquetFile(file, page_checksum_verification=True) as parquet,
     ):
@@ -141,12 +141,12 @@ def read_rows(store: ObjectStore, key: str, *, offset: int, rows: int) -> pa.Tab
 
 
 @contextlib.contextmanager
-def _whole(what: str, key: str) -> Iterator[None]:
-    """Whatever the library raises for an object that is gone or torn is ``Damaged``."""
+def _faults_as_damage(what: str, key: str) -> Iterator[None]:
+    """Errors that the library raises for a missing or torn object become ``Damaged``."""
     try:
         yield
     except ObjectMissing as error:
-        raise Damaged(f"the {what} {key} is gone from the object store") from error
+        raise Damaged(f"the {what} {key} is missing from the object store") from error
     except StorageFault:
         raise
     except (OSError, pa.ArrowException) as error:

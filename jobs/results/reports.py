@@ -1,8 +1,8 @@
-"""Evaluation reports: what is too large for a row of the database lies in the object store.
+"""Evaluation reports: tables too large for a database row are kept in the object store.
 
-A report is of one evaluation, or one for each split by its name (docs/training.md). A confusion
-matrix of thousands of labels is larger than a row may be, so the job's row keeps the numbers, and
-points to an object that has the whole report as JSON.
+A report is that of one evaluation, or one per split by name (docs/training.md). A confusion matrix
+of thousands of labels exceeds the size of a row, so the job's row keeps the metrics and points to
+an object with the whole report as JSON.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 from jobs.objects import ObjectStore
 
-LARGE = 2**16
-"""Bytes of JSON that one table of a report in a row may have."""
+MAX_TABLE_BYTES = 2**16
+"""Bytes of JSON: a larger table of a report is not kept in the row."""
 
-Report = dict[str, Any]
+EvaluationReport = dict[str, Any]
 
 
-def stored(store: ObjectStore, report: Report, *, key: str) -> Report:
-    """What the job's output keeps: ``report``, and where it is not all of it, ``report_object``.
+def stored(store: ObjectStore, report: EvaluationReport, *, key: str) -> EvaluationReport:
+    """The fields of the job's output: ``report`` and, if tables were left out, ``report_object``.
 
-    That has the ``key`` of the whole report, its ``bytes`` and ``sha256``.
+    The latter has the ``key`` of the whole report, its ``bytes`` and ``sha256``.
     """
     small = slim(report)
     if small == report:
@@ -37,14 +37,17 @@ def stored(store: ObjectStore, report: Report, *, key: str) -> Report:
     }
 
 
-def slim(report: Report) -> Report:
-    """The report with null for every table that is large."""
-    return {name: _small(value) for name, value in report.items()}
+def slim(report: EvaluationReport) -> EvaluationReport:
+    """The report with null for every large table."""
+    return {name: _slim_value(value) for name, value in report.items()}
 
 
-def _small(value: Any) -> Any:
+def _slim_value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _small(inner) for name, inner in value.items()}
-    if isinstance(value, list) and len(json.dumps(value, ensure_ascii=False).encode()) > LARGE:
+        return {name: _slim_value(inner) for name, inner in value.items()}
+    if (
+        isinstance(value, list)
+        and len(json.dumps(value, ensure_ascii=False).encode()) > MAX_TABLE_BYTES
+    ):
         return None
     return value

@@ -1,4 +1,4 @@
-"""The proof of promise P2: inputs recounted against outputs, from storage, not from the ledger."""
+"""The proof of promise P2: inputs are recounted against outputs, from storage, not the ledger."""
 
 from __future__ import annotations
 
@@ -26,47 +26,49 @@ from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.tables import Job
 
-MANY = 255
-"""More results for one row than a byte counts are one problem all the same."""
+MAX_COUNT = 255
+"""Results of one row are counted in a byte; more than this make no difference."""
 
-LONGEST_FIELD = 2**30
-"""Characters of one CSV field: a kept text is bounded by `max_row_bytes` of when it was planned."""
+MAX_FIELD = 2**30
+"""Characters of one CSV field: ``max_row_bytes`` bounded a kept text when it was planned."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was counted; ``ok`` if and only if there are no problems."""
+class VerificationReport:
+    """The counts, and the problems that they show."""
 
-    rows_total: int | None  # that the ledger says; null: the job was not planned to the end
+    rows_total: int | None  # in the ledger; None: planning did not finish
     rows_input: int  # counted in the corpus
     rows_output: int  # counted in the parts
     rows_failed: int  # of those, error rows
     missing: int
     duplicated: int
-    unhashed: int = 0  # parts written before hashes were kept: compared by their counts alone
+    unhashed: int = 0  # parts from a version before hashes: only their counts are compared
     problems: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every input row is exactly one output row."""
+        """Whether every input row has exactly one output row."""
         return not self.problems
 
 
 @dataclass
-class _Tally:
-    seen: bytearray
+class _Counts:
+    results: bytearray  # results of each row
     rows: int = 0
     failed: int = 0
     problems: list[str] = field(default_factory=list)
 
 
-def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Settings) -> Report:
-    """Read the corpus, every part and the single file once more, and compare.
+def verify(
+    sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Settings
+) -> VerificationReport:
+    """Read the corpus, every part and the single file again, and compare them.
 
-    Each part and the file must have the hash that the ledger has of it; damage is written down, for
-    a retry. Memory is two bytes per row and one part. A cancelled, expired or failed job may lack
-    rows: they are counted as missing, and are a problem only where the job says that it succeeded.
-    Raises ``BadRequest`` for a job that trains or evaluates.
+    Each part and the file must have the hash in the ledger; damage is recorded for a retry. Memory
+    is two bytes per row and one part. A cancelled, expired or failed job may lack rows: they are
+    counted as missing, but are a problem only if the job succeeded. Raises ``BadRequest`` for a job
+    that trains or evaluates.
     """
     with sessions.begin() as session:
         job = job_queries.row(session, job_id)
@@ -82,16 +84,16 @@ def verify(sessions: Sessions, store: ObjectStore, job_id: str, *, settings: Set
         done = list(chunks.done_parts(session, job_id))
     batches = readers.read(source, spec.corpus, max_row_bytes=settings.max_row_bytes)
     rows_input = sum(batch.num_rows for batch in batches)
-    tally = _tally(sessions, store, done, rows=rows_input)
-    missing = tally.seen.count(0)
-    duplicated = len(tally.seen) - missing - tally.seen.count(1)
-    problems = [*tally.problems, *_differences(job, rows_input, missing, duplicated)]
-    problems += _file_problems(sessions, store, job, parts=tally)
-    return Report(
+    counts = _count(sessions, store, done, rows=rows_input)
+    missing = counts.results.count(0)
+    duplicated = len(counts.results) - missing - counts.results.count(1)
+    problems = [*counts.problems, *_differences(job, rows_input, missing, duplicated)]
+    problems += _file_problems(sessions, store, job, parts=counts)
+    return VerificationReport(
         rows_total=job.rows_total,
         rows_input=rows_input,
-        rows_output=tally.rows,
-        rows_failed=tally.failed,
+        rows_output=counts.rows,
+        rows_failed=counts.failed,
         missing=missing,
         duplicated=duplicated,
         unhashed=sum(part.sha256 is None for part in done),
@@ -103,39 +105,39 @@ def _check_bulk(job: Job) -> None:
     if job.kind not in BULK:
         raise BadRequest(
             f"verify recounts the rows of bulk jobs; {job.id} is of the kind {job.kind}, which "
-            "writes no row for a row",
+            "does not write a row for each row",
             code="not_bulk",
         )
 
 
-def _tally(
+def _count(
     sessions: Sessions, store: ObjectStore, done: Iterable[DonePart], *, rows: int
-) -> _Tally:
-    tally = _Tally(seen=bytearray(rows))
+) -> _Counts:
+    counts = _Counts(results=bytearray(rows))
     for part in done:
         try:
-            table = integrity.read(sessions, store, part, columns=["row", "error_code"])
+            table = integrity.read_part(sessions, store, part, columns=["row", "error_code"])
         except Damaged as damage:
-            tally.problems.append(damage.message)
+            counts.problems.append(damage.message)
             continue
         failed = table.num_rows - table["error_code"].null_count
         if (table.num_rows, failed) != (part.rows, part.rows_failed):
-            tally.problems.append(
+            counts.problems.append(
                 f"part {part.key} holds {table.num_rows} rows, {failed} failed; "
-                f"the ledger says {part.rows}, {part.rows_failed}"
+                f"the ledger has {part.rows}, {part.rows_failed}"
             )
-        tally.rows += table.num_rows
-        tally.failed += failed
-        _mark(tally, table["row"].to_pylist(), key=part.key)
-    return tally
+        counts.rows += table.num_rows
+        counts.failed += failed
+        _add(counts, table["row"].to_pylist(), key=part.key)
+    return counts
 
 
-def _mark(tally: _Tally, rows: Iterable[int], *, key: str) -> None:
+def _add(counts: _Counts, rows: Iterable[int], *, key: str) -> None:
     for row in rows:
-        if not 0 <= row < len(tally.seen):
-            tally.problems.append(f"{key} holds row {row}, which the corpus does not have")
-        elif tally.seen[row] < MANY:
-            tally.seen[row] += 1
+        if not 0 <= row < len(counts.results):
+            counts.problems.append(f"{key} holds row {row}, which the corpus does not have")
+        elif counts.results[row] < MAX_COUNT:
+            counts.results[row] += 1
 
 
 def _differences(job: Job, rows_input: int, missing: int, duplicated: int) -> list[str]:
@@ -149,26 +151,28 @@ def _differences(job: Job, rows_input: int, missing: int, duplicated: int) -> li
     return problems
 
 
-def _file_problems(sessions: Sessions, store: ObjectStore, job: Job, *, parts: _Tally) -> list[str]:
-    """Where the single file and the parts differ, row by row."""
+def _file_problems(
+    sessions: Sessions, store: ObjectStore, job: Job, *, parts: _Counts
+) -> list[str]:
+    """Damage of the single file, and whether its rows differ from those of the parts."""
     if job.output is None or job.output["file"] is None:
         return []
     key = job.output["file"]
     try:
-        integrity.check_file(sessions, store, job, whole=True)
+        integrity.check_output_file(sessions, store, job, whole=True)
     except Damaged as damage:
         return [damage.message]
-    found = _Tally(seen=bytearray(len(parts.seen)))
+    file = _Counts(results=bytearray(len(parts.results)))
     try:
-        _mark(found, _rows_of_file(store, key, OutputFormat(job.output["format"])), key=key)
+        _add(file, _rows_of_file(store, key, OutputFormat(job.output["format"])), key=key)
     except (OSError, pa.ArrowException, ValueError, KeyError, csv.Error) as fault:
         return [f"{key} is damaged: {type(fault).__name__}: {fault}"]
-    if found.seen == parts.seen:
-        return found.problems
-    counts = sum(found.seen), sum(parts.seen)
+    if file.results == parts.results:
+        return file.problems
+    file_rows, part_rows = sum(file.results), sum(parts.results)
     return [
-        *found.problems,
-        f"{key} and the parts differ; they hold {counts[0]} and {counts[1]} rows",
+        *file.problems,
+        f"{key} and the parts differ; they hold {file_rows} and {part_rows} rows",
     ]
 
 
@@ -188,11 +192,13 @@ def _rows_of_parquet(file: IO[bytes]) -> Iterator[int]:
 
 
 def _rows_of_csv(file: IO[bytes]) -> Iterator[int]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     records = csv.reader(text, strict=True)  # a quote that is never closed is an error
     columns = next(records, [])
     for record in records:
         if len(record) != len(columns):
-            raise ValueError(f"a record of {len(record)} fields among those of {len(columns)}")
+            raise ValueError(
+                f"a record has {len(record)} fields where the header has {len(columns)}"
+            )
         yield int(record[columns.index("row")])

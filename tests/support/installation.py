@@ -202,7 +202,7 @@ class Installation:
             done = list(chunks.done_parts(session, job_id))
         return [row for part in done for row in parts.read(self.store, part).to_pylist()]
 
-    def verify(self, job_id: str) -> verification.Report:
+    def verify(self, job_id: str) -> verification.VerificationReport:
         return verification.verify(self.sessions, self.store, job_id, settings=self.settings)
 
     def leased(self, job_id: str) -> list[Chunk]:

@@ -20,7 +20,7 @@ from jobs.corpora import readers, resolve, values
 from jobs.corpora import targets as target_values
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import Dataset, Split, SplitFacts
+from jobs.datasets import Dataset, DatasetSplit, SplitFacts
 from jobs.decisions import signature_defaults, validation_split
 from jobs.errors import CorpusFailure
 from jobs.kinds import (
@@ -55,7 +55,7 @@ class _JobInputs:
     spec: AnyTraining
     project_id: str
     reference: str | None  # the base model's or the evaluated model's; None: from scratch
-    sources: dict[Split, tuple[LabelledCorpus, Source]]
+    sources: dict[DatasetSplit, tuple[LabelledCorpus, Source]]
 
 
 def plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
@@ -145,17 +145,17 @@ def _dataset(
     spec = inputs.spec
     targets = target_values.target_kind(signature.task, multi_label=signature.multi_label)
     known = _labels_of_model(spec, model, task=signature.task)
-    splits: dict[Split, SplitFacts] = {}
-    forms: dict[Split, RowForm] = {}
+    splits: dict[DatasetSplit, SplitFacts] = {}
+    forms: dict[DatasetSplit, RowForm] = {}
     for split, (corpus, source) in inputs.sources.items():
         counts = LabelCounts(split, targets=targets, known=known)
         splits[split] = facts = writer.write(split, corpus, source, counts=counts, targets=targets)
         forms[split] = counts.form
-        if split is Split.TRAIN and facts.labels is not None:
+        if split is DatasetSplit.TRAIN and facts.labels is not None:
             _check_labels(facts, targets)
             known = KnownLabels(facts.labels, "the training corpus")
-    if isinstance(spec, FinetuneSpec) and Split.VALIDATION not in splits:
-        _check_validation_share(spec, splits[Split.TRAIN])
+    if isinstance(spec, FinetuneSpec) and DatasetSplit.VALIDATION not in splits:
+        _check_validation_share(spec, splits[DatasetSplit.TRAIN])
     labels = next(iter(splits.values())).labels
     return Dataset(
         labels=None if labels is None else tuple(labels),
@@ -213,7 +213,7 @@ class _ShardWriter:
 
     def write(
         self,
-        split: Split,
+        split: DatasetSplit,
         corpus: LabelledCorpus,
         source: Source,
         *,
@@ -239,7 +239,7 @@ class _ShardWriter:
             self._beat()
             yield counts.add(batch)
 
-    def _write_shard(self, split: Split, table: pa.Table) -> DataShard:
+    def _write_shard(self, split: DatasetSplit, table: pa.Table) -> DataShard:
         key = datasets.shard_key(
             self._lease.job_id, split, index=len(self.shards), fence=self._lease.fence
         )

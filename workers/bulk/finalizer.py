@@ -33,7 +33,7 @@ def finalize(job_id: str, *, context: Context) -> bool:
         try:
             return _finalize(held.lease, keeper=held.keeper, context=context)
         except PartDamaged as damage:
-            integrity.record(context.sessions, damage)
+            integrity.record_damage(context.sessions, damage)
             raise
     return False
 
@@ -139,7 +139,7 @@ def _write_file(
 ) -> dict[str, Any]:
     if spec.output.format is None:
         return {"file": None}
-    ending = outputs.ENDINGS[spec.output.format]
+    ending = outputs.SUFFIXES[spec.output.format]
     key = parts.output_key(lease.job_id, name="results", fence=lease.fence, ending=ending)
     tables = outputs.tables(
         context.store,

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from jobs.corpora import targets as target_values
 from jobs.corpora.messages import CONVERSATION
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import EXAMPLES, MAX_LABELS, Rejected, Split, SplitFacts
+from jobs.datasets import MAX_EXAMPLES, MAX_LABELS, DatasetSplit, RejectedRow, SplitFacts
 from jobs.errors import CorpusFailure
 from jobs.models.signatures import RowForm
 from jobs.results.schemas import TRAINING_SCHEMA
@@ -37,13 +37,13 @@ class KnownLabels:
 class LabelCounts:
     """The counts of one split; ``known`` is ``None`` where every label is allowed."""
 
-    def __init__(self, split: Split, *, targets: TargetKind, known: KnownLabels | None) -> None:
+    def __init__(self, split: DatasetSplit, *, targets: TargetKind, known: KnownLabels | None) -> None:
         self._split = split
         self._targets = targets
         self._known = known
         self._rows = 0  # usable or not
         self._rejected = 0
-        self._examples: list[Rejected] = []
+        self._examples: list[RejectedRow] = []
         self._labels: Counter[str] = Counter()
         self._forms: set[RowForm] = set()
 
@@ -92,11 +92,11 @@ class LabelCounts:
 
     def _reject(self, bad: pa.RecordBatch) -> None:
         self._rejected += bad.num_rows
-        first = bad.slice(0, EXAMPLES - len(self._examples))
+        first = bad.slice(0, MAX_EXAMPLES - len(self._examples))
         lines, codes, messages = (
             first[name].to_pylist() for name in ("line", "error_code", "error_message")
         )
-        self._examples += map(Rejected, lines, codes, messages)
+        self._examples += map(RejectedRow, lines, codes, messages)
 
     def _count(self, table: pa.Table) -> None:
         for entry in table["target"].value_counts().to_pylist():

@@ -76,7 +76,7 @@ def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
     """The single file that the spec's `output.format` asked for."""
     key, ending = _output_file(job)
     assert job.job.output is not None
-    integrity.check_file(shared.sessions, shared.store, job.job, whole=False)
+    integrity.check_output_file(shared.sessions, shared.store, job.job, whole=False)
     return downloads.stored(
         shared.store,
         key,

@@ -12,7 +12,7 @@ from api.server.schemas.runs import Training
 from jobs import tables
 from jobs.models.signatures import Reading
 from jobs.queries.jobs import Counts, JobView
-from jobs.results.verification import Report
+from jobs.results.verification import VerificationReport
 from jobs.states import ChunkState, JobState
 
 
@@ -304,7 +304,7 @@ class Verification(BaseModel):
     problems: list[str]
 
     @classmethod
-    def of(cls, job_id: str, report: Report) -> Self:
+    def of(cls, job_id: str, report: VerificationReport) -> Self:
         """The report on one job."""
         return cls(
             job=job_id,

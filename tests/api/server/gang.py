@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.database import Sessions
-from jobs.datasets import Dataset, Split, SplitFacts
+from jobs.datasets import Dataset, DatasetSplit, SplitFacts
 from jobs.decisions.run_verdict import Fault, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
 from jobs.ledger.hosts import Presented
@@ -56,13 +56,13 @@ class Gang:
             fingerprint="f",
             shards=1,
         )
-        shard = DataShard(Split.TRAIN, object_key="none", sha256="0", first_row=0, rows=rows)
+        shard = DataShard(DatasetSplit.TRAIN, object_key="none", sha256="0", first_row=0, rows=rows)
         with self._sessions.begin() as session:
             plans.complete_dataset(
                 session,
                 held,
                 shards=[shard],
-                dataset=Dataset(labels=("news", "sport"), splits={Split.TRAIN: facts}),
+                dataset=Dataset(labels=("news", "sport"), splits={DatasetSplit.TRAIN: facts}),
                 model_digest=None,
             )
 

@@ -60,7 +60,7 @@ def test_results_of_a_part_that_is(tenant: Tenant, job_id: str, harm: str) -> No
     assert len(tenant.http.get(path, params={"limit": 3}).json()["data"]) == 3
     message = refused(tenant, path)
     assert f"jobs/{job_id}/parts/" in message
-    assert "`nightshift jobs retry` computes them anew" in message
+    assert "`nightshift jobs retry` computes them again" in message
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -77,7 +77,7 @@ def test_verification_of_a_part_that_is(tenant: Tenant, job_id: str, harm: str) 
 @pytest.mark.parametrize("harm", ["gone", "torn"])
 def test_an_output_file_that_is(tenant: Tenant, job_id: str, harm: str) -> None:
     HARMS[harm](output(tenant.installation, job_id))
-    assert "`nightshift jobs retry` writes it anew" in refused(tenant, f"/v1/jobs/{job_id}/output")
+    assert "`nightshift jobs retry` writes it again" in refused(tenant, f"/v1/jobs/{job_id}/output")
     assert tenant.http.post(f"/v1/jobs/{job_id}/retry").json()["state"] == "running"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.datasets import Split
+from jobs.datasets import DatasetSplit
 from jobs.decisions import signature_defaults
 from jobs.errors import CorpusFailure, JobFailure, ModelFailure
 from jobs.kinds import (
@@ -121,7 +121,9 @@ def signature_for(
     """How a job reads its rows, where its splits have these forms."""
     job = spec(kind, **fields)
     signature = signature_defaults.training_signature(job, model)
-    return signature_defaults.with_row_forms(signature, job, dict(zip(Split, forms, strict=False)))
+    return signature_defaults.with_row_forms(
+        signature, job, dict(zip(DatasetSplit, forms, strict=False))
+    )
 
 
 PAIR, TEXT, MESSAGES = RowForm.PAIR, RowForm.TEXT, RowForm.MESSAGES

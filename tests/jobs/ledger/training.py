@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import kinds
-from jobs.datasets import Dataset, Split, SplitFacts
+from jobs.datasets import Dataset, DatasetSplit, SplitFacts
 from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
 from jobs.ledger.hosts import Presented
@@ -59,8 +59,8 @@ class Training:
             plans.complete_dataset(
                 session,
                 held,
-                shards=[DataShard(Split.TRAIN, "no object", "0", first_row=0, rows=9)],
-                dataset=Dataset(labels=("a", "b"), splits={Split.TRAIN: facts}),
+                shards=[DataShard(DatasetSplit.TRAIN, "no object", "0", first_row=0, rows=9)],
+                dataset=Dataset(labels=("a", "b"), splits={DatasetSplit.TRAIN: facts}),
                 model_digest=None,
             )
 

@@ -95,10 +95,10 @@ class Workshop:
         assert output is not None
         return str(output["file"])
 
-    def page(self, job_id: str, *, from_row: int, limit: int) -> pages.ResultPage:
+    def page(self, job_id: str, *, from_row: int, limit: int) -> pages.ResultRows:
         return pages.page(self.ledger.sessions, self.store, job_id, from_row=from_row, limit=limit)
 
-    def verify(self, job_id: str) -> verification.Report:
+    def verify(self, job_id: str) -> verification.VerificationReport:
         return verification.verify(self.ledger.sessions, self.store, job_id, settings=self.settings)
 
     def training(self, kind: str = "finetune", **fields: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.datasets import Dataset, Rejected, Split, SplitFacts
+from jobs.datasets import Dataset, DatasetSplit, RejectedRow, SplitFacts
 from jobs.errors import BadRequest
 from jobs.ledger import controls, registry
 from jobs.models import bundles, inspection
@@ -75,14 +75,14 @@ def test_the_facts_count_rows_labels_and_rejected_rows(
     job = planned(workshop, context, corpus=[*GOOD[:3], *bad, *GOOD[3:]], test=GOOD[:2])
     found = facts(job)
     assert found.labels == ("sports", "world", "体育")
-    train = found.splits[Split.TRAIN]
+    train = found.splits[DatasetSplit.TRAIN]
     assert (train.rows, train.rejected, train.shards) == (30, 2, 4)
     assert train.labels == {"sports": 10, "world": 10, "体育": 10}
     assert train.examples == (
-        Rejected(4, "missing_target", "the row has no 'label'"),
-        Rejected(5, "empty_text", "the text is empty or only white space"),
+        RejectedRow(4, "missing_target", "the row has no 'label'"),
+        RejectedRow(5, "empty_text", "the text is empty or only white space"),
     )
-    assert found.splits[Split.TEST].labels == {"sports": 1, "体育": 1}
+    assert found.splits[DatasetSplit.TEST].labels == {"sports": 1, "体育": 1}
     assert job.corpus_fingerprint == found.fingerprint
     assert found.fingerprint.startswith(f"train={train.fingerprint} test=files/")
 
@@ -96,7 +96,7 @@ def test_the_first_twenty_rejected_rows_are_kept_and_the_others_counted(
     workshop: Workshop, context: Context
 ) -> None:
     bad: Rows = [{"text": f"no label {n}"} for n in range(9_000)]
-    train = facts(planned(workshop, context, corpus=[*GOOD, *bad])).splits[Split.TRAIN]
+    train = facts(planned(workshop, context, corpus=[*GOOD, *bad])).splits[DatasetSplit.TRAIN]
     assert train.rejected == 9_000
     assert [example.line for example in train.examples] == list(range(31, 51))
 
@@ -104,7 +104,7 @@ def test_the_first_twenty_rejected_rows_are_kept_and_the_others_counted(
 def test_each_of_several_labels_is_counted(workshop: Workshop, context: Context) -> None:
     rows: Rows = [{"text": "a", "labels": labels} for labels in (["x", "y"], ["y"], [], "x|z")]
     job = planned(workshop, context, corpus=rows, multi_label=True)
-    train = facts(job).splits[Split.TRAIN]
+    train = facts(job).splits[DatasetSplit.TRAIN]
     assert train.labels == {"x": 2, "y": 2, "z": 1}
     targets = [row["target"] for row in rows_of(workshop, job.id, "train")]
     assert targets == ['["x", "y"]', '["y"]', "[]", '["x", "z"]']
@@ -115,7 +115,7 @@ def test_texts_have_no_labels(workshop: Workshop, context: Context) -> None:
     base = model(context, labels=("a", "b"))
     job = planned(workshop, context, corpus=rows, task="text2text", base=base)
     found = facts(job)
-    assert (found.labels, found.splits[Split.TRAIN].labels) == (None, None)
+    assert (found.labels, found.splits[DatasetSplit.TRAIN].labels) == (None, None)
     assert rows_of(workshop, job.id, "train")[3]["target"] == "3"
 
 
@@ -132,7 +132,7 @@ def test_the_corpus_of_an_evaluation_is_its_test_split(
     folder = model(context, labels=("sports", "体育", "world", "more"))
     job = planned(workshop, context, "evaluate", corpus=GOOD, model=folder)
     assert job.state is JobState.RUNNING
-    assert list(facts(job).splits) == [Split.TEST]
+    assert list(facts(job).splits) == [DatasetSplit.TEST]
     assert {shard.split for shard in shards(workshop, job.id)} == {"test"}
     assert len(job.model_digest or "") == 64
 
@@ -243,7 +243,7 @@ split_facts = st.builds(
     rows=st.integers(1, 99),
     rejected=st.integers(0, 9),
     examples=st.lists(
-        st.builds(Rejected, line=st.integers(1, 9), code=st.text(), message=st.text())
+        st.builds(RejectedRow, line=st.integers(1, 9), code=st.text(), message=st.text())
     ).map(tuple),
     labels=st.none() | st.dictionaries(st.text(), st.integers(1, 9)),
     fingerprint=st.text(),
@@ -252,10 +252,11 @@ split_facts = st.builds(
 
 
 @given(
-    st.none() | st.lists(st.text()).map(tuple), st.dictionaries(st.sampled_from(Split), split_facts)
+    st.none() | st.lists(st.text()).map(tuple),
+    st.dictionaries(st.sampled_from(DatasetSplit), split_facts),
 )
 def test_the_facts_of_a_data_set_survive_json(
-    names: tuple[str, ...] | None, splits: dict[Split, SplitFacts]
+    names: tuple[str, ...] | None, splits: dict[DatasetSplit, SplitFacts]
 ) -> None:
     dataset = Dataset(labels=names, splits=splits)
     assert Dataset.from_json(json.loads(json.dumps(dataset.as_json()))) == dataset

@@ -16,7 +16,7 @@ PLAN = """
 from types import SimpleNamespace
 from jobs import objects
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import Split
+from jobs.datasets import DatasetSplit
 from jobs.ledger.step_leases import Plan, StepLease
 from jobs.settings import Settings
 from jobs.kinds import LabelledCorpus
@@ -32,9 +32,9 @@ def plan(name, open_, targets):
     lease = StepLease("job", 1, JobState.PLANNING, "finetune", "project", {}, None, plan)
     writer = _ShardWriter(lease, keeper=SimpleNamespace(beat=lambda: None), context=context)
     before = peak()
-    counts = LabelCounts(Split.TRAIN, targets=targets, known=None)
+    counts = LabelCounts(DatasetSplit.TRAIN, targets=targets, known=None)
     corpus = LabelledCorpus(file="f")
-    facts = writer.write(Split.TRAIN, corpus, source, counts=counts, targets=targets)
+    facts = writer.write(DatasetSplit.TRAIN, corpus, source, counts=counts, targets=targets)
     print(facts.rows, facts.rejected, round(peak() - before))
 """
 

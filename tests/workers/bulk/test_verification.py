@@ -77,7 +77,7 @@ def test_a_part_that_is_torn_is_detected(workshop: Workshop) -> None:
         (problem, missing) = workshop.verify(job_id).problems
         assert key in problem
         assert what in problem
-        assert "`nightshift jobs retry` computes them anew" in problem
+        assert "`nightshift jobs retry` computes them again" in problem
         assert missing == "6 rows have no result"
         forget_hashes(workshop, job_id)
 
@@ -183,7 +183,7 @@ def test_a_count_in_the_ledger_that_is_wrong_is_detected(workshop: Workshop) -> 
         session.execute(sa.update(Chunk).where(Chunk.job_id == job_id).values(rows_failed=1))
     problems = workshop.verify(job_id).problems
     assert len(problems) == len(SIZES)
-    assert "holds 4 rows, 0 failed; the ledger says 4, 1" in problems[0]
+    assert "holds 4 rows, 0 failed; the ledger has 4, 1" in problems[0]
 
 
 def test_a_corpus_that_lost_a_row_is_detected(workshop: Workshop) -> None:
