@@ -229,7 +229,7 @@ def _without_objects(
 def _rows(
     blocks: Iterator[tuple[int, bytes | lines.LongLine]],
 ) -> Iterator[bytes | lines.LongLine]:
-    """BatchBuilder that are not blank."""
+    """Rows that are not blank."""
     for number, block in blocks:
         if isinstance(block, lines.LongLine):
             yield block

@@ -82,7 +82,7 @@ _ROW = (
 _ERROR = (("error_code", pa.string()), ("error_message", pa.string()))
 
 OF_THE_ROW = tuple(name for name, _ in _ROW)
-"""The columns of a result that say which row it is of; the others say what came of it."""
+"""The columns of a result that identify its row; the others hold the result."""
 
 CLASSIFY_SCHEMA = pa.schema(
     [

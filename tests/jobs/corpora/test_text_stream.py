@@ -113,7 +113,7 @@ MIB = 2**20
 
 
 def frame(*, window: int | None = None, content: int | None = None) -> bytes:
-    """The lines as one raw block of a zstd frame whose header asks for so much memory.
+    """The lines as one raw block of a zstd frame whose header asks for that much memory.
 
     Of a power of two, or for a single segment: of that much content.
     """

@@ -11,9 +11,9 @@ import pytest
 
 from jobs import objects
 from jobs.ledger import registry
+from jobs.lookups import registry as lookups
 from jobs.models import bundles, references
 from jobs.models.references import Registered
-from jobs.lookups import registry as lookups
 from jobs.tables import ModelVersion
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.support.servers import Databases
