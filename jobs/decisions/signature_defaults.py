@@ -38,7 +38,7 @@ def with_defaults(options: Options, signature: Signature | None) -> Options:
 
 
 def check_labels(options: Options, signature: Signature | None) -> None:
-    """Raise ``ModelFailure`` for options that cannot work with a model of this signature."""
+    """Raise ``ModelFailure`` for labels that the model's own head lacks."""
     if signature is None or not isinstance(options, ClassifyOptions):
         return
     if signature.task is not Task.CLASSIFY or not signature.labels:

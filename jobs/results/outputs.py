@@ -18,12 +18,6 @@ from jobs.objects import ObjectStore
 from jobs.queries.chunks import DonePart
 from jobs.results import parts
 
-SUFFIXES = {
-    OutputFormat.JSONL: "jsonl",
-    OutputFormat.CSV: "csv",
-    OutputFormat.PARQUET: "parquet",
-}
-
 SLICE_ROWS = 256
 """Rows of a text file that are Python objects at one time: a vector is a thousand of them."""
 

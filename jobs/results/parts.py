@@ -66,9 +66,9 @@ def part_key(job_id: str, *, first_row: int, chunk_id: int, fence: int) -> str:
     return f"{folder(job_id)}/{first_row:012d}-{chunk_id}-{fence}.parquet"
 
 
-def output_key(job_id: str, *, name: str, fence: int, ending: str) -> str:
+def output_key(job_id: str, *, name: str, fence: int, suffix: str) -> str:
     """The key of a manifest or a single file, which the finalizer writes."""
-    return f"jobs/{job_id}/output/{name}-{fence}.{ending}"
+    return f"jobs/{job_id}/output/{name}-{fence}.{suffix}"
 
 
 def write(store: ObjectStore, key: str, table: pa.Table) -> WrittenObject:

@@ -98,7 +98,7 @@ def _write(
     context: Context,
 ) -> dict[str, Any]:
     spec = kinds.bulk(lease.spec)
-    manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, ending="json")
+    manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, suffix="json")
     schema = schemas.result_schema(
         lease.kind, width=lease.plan.embedding_width, explained=spec.explained
     )
@@ -139,8 +139,8 @@ def _write_file(
 ) -> dict[str, Any]:
     if spec.output.format is None:
         return {"file": None}
-    ending = outputs.SUFFIXES[spec.output.format]
-    key = parts.output_key(lease.job_id, name="results", fence=lease.fence, ending=ending)
+    suffix = spec.output.format.value
+    key = parts.output_key(lease.job_id, name="results", fence=lease.fence, suffix=suffix)
     tables = outputs.tables(
         context.store,
         finished_parts,

@@ -135,7 +135,7 @@ class Workshop:
         name = session.get_one(Job, job_id).spec["output"]["format"]
         if name is None:
             return {"file": None, "format": None, **totals}
-        key = parts.output_key(job_id, name="results", fence=1, ending=name)
+        key = parts.output_key(job_id, name="results", fence=1, suffix=name)
         tables = outputs.tables(
             self.store, done, schema=CLASSIFY_SCHEMA, keep_text=False, beat=lambda: None
         )
