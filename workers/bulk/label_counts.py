@@ -37,7 +37,9 @@ class KnownLabels:
 class LabelCounts:
     """The counts of one split; ``known`` is ``None`` where every label is allowed."""
 
-    def __init__(self, split: DatasetSplit, *, targets: TargetKind, known: KnownLabels | None) -> None:
+    def __init__(
+        self, split: DatasetSplit, *, targets: TargetKind, known: KnownLabels | None
+    ) -> None:
         self._split = split
         self._targets = targets
         self._known = known

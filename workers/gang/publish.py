@@ -34,6 +34,7 @@ from jobs.models.references import Registered
 from jobs.models.signatures import Signature
 from jobs.queries import chunks
 from jobs.results import reports
+from jobs.results.reports import EvaluationReport
 from workers.context import Context
 from workers.gang import validation_share, workfolder
 from workers.gang.monitor import ProgramUnfinished, RankEnding
@@ -48,7 +49,6 @@ POSTGRES_SECONDS = 120.0
 CANDIDATE, INCUMBENT = "candidate", "incumbent"
 ADAPTER = "adapter_config.json"
 
-EvaluationReport = dict[str, Any]
 """The report of an evaluation, or one for each split; see docs/training.md."""
 
 Evaluate = Callable[[str, dict[str, Path]], dict[str, EvaluationReport]]
