@@ -49,8 +49,6 @@ POSTGRES_SECONDS = 120.0
 CANDIDATE, INCUMBENT = "candidate", "incumbent"
 ADAPTER = "adapter_config.json"
 
-"""The report of an evaluation, or one for each split; see docs/training.md."""
-
 Evaluate = Callable[[str, dict[str, Path]], dict[str, EvaluationReport]]
 """Runs the evaluation program on a split for named model folders; a report for each."""
 
