@@ -112,7 +112,7 @@ def _download(
             sink.flush()
             os.fsync(sink.fileno())
     except FileNotFoundError as error:
-        raise Damaged(f"{file['path']} is missing from the object store") from error
+        raise Damaged(f"{file['path']} is gone from the object store") from error
     if content.hexdigest() != file["sha256"]:
         raise Damaged(
             f"{file['path']} is damaged in the object store: its sha256 must be "

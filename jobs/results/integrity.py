@@ -51,7 +51,7 @@ def check_output_file(sessions: Sessions, store: ObjectStore, job: Job, *, whole
             content = outputs.sha256(store, key)
             reason = None if content == sha256 else f"its sha256 must be {sha256}, and is {content}"
     except ObjectMissing:
-        reason = "it is missing from the object store"
+        reason = "it is gone from the object store"
     if reason is None:
         return
     message = f"the file {key} is damaged: {reason}; `nightshift jobs retry` writes it again"

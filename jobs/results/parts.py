@@ -146,7 +146,7 @@ def _faults_as_damage(what: str, key: str) -> Iterator[None]:
     try:
         yield
     except ObjectMissing as error:
-        raise Damaged(f"the {what} {key} is missing from the object store") from error
+        raise Damaged(f"the {what} {key} is gone from the object store") from error
     except StorageFault:
         raise
     except (OSError, pa.ArrowException) as error:

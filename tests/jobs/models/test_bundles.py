@@ -83,7 +83,7 @@ def test_an_object_with_a_changed_byte_is_damaged(
 def test_a_missing_object_is_damaged(store: ObjectStore, folder: Path, tmp_path: Path) -> None:
     files = bundles.upload(store, folder, prefix="models/1")
     store.delete("models/1/weights")
-    with pytest.raises(Damaged, match="weights is missing from the object store"):
+    with pytest.raises(Damaged, match="weights is gone from the object store"):
         bundles.download(store, files, tmp_path / "back")
 
 
