@@ -99,7 +99,11 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     collator = Collator(encoder.model, tokenizer=tokenizer)
     prompt = compatibility.prompt(facts, options)
     window_tokenizer = WindowTokenizer(
-        tokenizer, max_tokens=facts.max_tokens, options=options, prompt=prompt, lower=facts.lowercases
+        tokenizer,
+        max_tokens=facts.max_tokens,
+        options=options,
+        prompt=prompt,
+        lower=facts.lowercases,
     )
     policy = forward_probe.apply_policy(
         encoder,

@@ -188,7 +188,9 @@ def load(
         digest=facts.digest,
         room=facts.max_tokens,
     )
-    prompts = PromptBuilder(tokenizer, options=options, chats=facts.has_chat_template, room=facts.max_tokens)
+    prompts = PromptBuilder(
+        tokenizer, options=options, chats=facts.has_chat_template, room=facts.max_tokens
+    )
     room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
     generator.check(build_prompt=prompts.prompt, room=room)
     return Generator(
