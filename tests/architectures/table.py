@@ -35,7 +35,7 @@ Made by `python -m tests.architectures.table`: a tiny random model of every type
 those of the library for the row alone, and the last column says how rows share batches ([decision
 0028](decisions/0028-how-rows-share-a-batch-is-probed.md)). *refused*: the job fails with that
 reason before its first row. *not built*: no tiny model could be made, or the library itself
-computes none of these texts.
+cannot compute these texts.
 
 """
 
