@@ -31,7 +31,7 @@ MISSING = RowCode.MISSING_TARGET
 WRONG = RowCode.WRONG_TYPE
 BAD_CHAT = RowCode.BAD_CHAT
 
-Outcome = str | RowCode | Refused | None
+Converted = str | RowCode | Refused | None
 """The text, ``None`` for a null id, or the code of the refused row or corpus."""
 Labels = tuple[str, ...] | RowCode | Refused
 
@@ -41,9 +41,9 @@ class Conversion:
     """One value and its conversions."""
 
     given: str  # as in a JSONL file or a CSV cell; of Arrow, in words
-    id: Outcome
-    text: Outcome
-    label: Outcome
+    id: Converted
+    text: Converted
+    label: Converted
     labels: Labels
 
 
@@ -51,7 +51,7 @@ class Conversion:
 class JsonConversion(Conversion):
     """A value of JSON; ``chat`` is the content of a message."""
 
-    chat: Outcome = BAD_CHAT
+    chat: Converted = BAD_CHAT
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _arrow(  # noqa: PLR0917 - a line of a table
     given: str,
     arrow_type: pa.DataType,
     value: Any,
-    id_: Outcome,
-    label: Outcome = COLUMN,
+    id_: Converted,
+    label: Converted = COLUMN,
     labels: Labels | None = None,
     **others: Any,
 ) -> ArrowConversion:

@@ -39,7 +39,7 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Gang:
+class GangPlacement:
     """A job and the hosts that it gets, in the order of their ranks."""
 
     job_id: str
@@ -50,7 +50,7 @@ class Gang:
 class Formation:
     """What to do in one pool."""
 
-    gangs: tuple[Gang, ...]
+    gangs: tuple[GangPlacement, ...]
     blocked: GangRequest | None  # the first job that lacks hosts
 
 
@@ -66,13 +66,13 @@ def form(
         held[holding.project_id] = held.get(holding.project_id, 0) + holding.machines
     free = list(idle)
     waiting = [request for request in requests if request.min_hosts <= alive]
-    gangs: list[Gang] = []
+    gangs: list[GangPlacement] = []
     while waiting:
         first = min(waiting, key=lambda request: _order(request, held))
         if len(free) < first.min_hosts:
             return Formation(gangs=tuple(gangs), blocked=first)
         taken, free = free[: first.max_hosts], free[first.max_hosts :]
-        gangs.append(Gang(job_id=first.job_id, hosts=tuple(taken)))
+        gangs.append(GangPlacement(job_id=first.job_id, hosts=tuple(taken)))
         held[first.project_id] = held.get(first.project_id, 0) + len(taken)
         waiting.remove(first)
     return Formation(gangs=tuple(gangs), blocked=None)

@@ -16,7 +16,7 @@ from enum import StrEnum
 from jobs.states import RankState, RunState
 
 
-class Outcome(StrEnum):
+class RankOutcome(StrEnum):
     """How a rank ended."""
 
     DONE = "done"  # it finished its work
@@ -44,7 +44,7 @@ class RankFacts:
     rank: int
     host: str
     state: RankState
-    outcome: Outcome | None = None  # set if and only if it has ended
+    outcome: RankOutcome | None = None  # set if and only if it has ended
     exit_code: int | None = None
     error_code: str | None = None
     error: str | None = None
@@ -64,7 +64,7 @@ class RunVerdict:
     fault: Fault | None = None  # of a lost run
 
 
-WELL = frozenset({Outcome.DONE, Outcome.STOPPED, Outcome.ENDED})
+WELL = frozenset({RankOutcome.DONE, RankOutcome.STOPPED, RankOutcome.ENDED})
 
 _PEER = re.compile(
     r"connection (was )?(closed|reset|refused)|connect(ion)? (error|timed? ?out)|broken pipe|gloo|"
@@ -86,12 +86,12 @@ _LAUNCHER = re.compile(
 """Where a launcher's own report about its failed processes begins."""
 
 _MOST_TELLING = (
-    Outcome.FAULT,
-    Outcome.SILENT,
-    Outcome.ABSENT,
-    Outcome.UNREADY,
-    Outcome.STALLED,
-    Outcome.CRASHED,
+    RankOutcome.FAULT,
+    RankOutcome.SILENT,
+    RankOutcome.ABSENT,
+    RankOutcome.UNREADY,
+    RankOutcome.STALLED,
+    RankOutcome.CRASHED,
 )
 TAIL = 400
 """Characters from the end of a rank's error that a reason repeats."""
@@ -99,13 +99,13 @@ TAIL = 400
 
 def overdue(
     rank: RankFacts, *, now: datetime, formed_at: datetime, forming: timedelta
-) -> Outcome | None:
+) -> RankOutcome | None:
     """How a silent rank has ended; ``None`` for one that still has time."""
     if rank.state is RankState.PENDING and now - formed_at > forming:
-        return Outcome.ABSENT
+        return RankOutcome.ABSENT
     expires = rank.lease_expires_at
     if rank.state is RankState.LEASED and expires is not None and expires < now:
-        return Outcome.SILENT
+        return RankOutcome.SILENT
     return None
 
 
@@ -124,7 +124,7 @@ def judge(ranks: Sequence[RankFacts], *, stop_reason: str | None) -> RunVerdict 
         why = "its ranks ended before the work was done, without being asked to"
         return RunVerdict(RunState.LOST, reason=why, fault=Fault.INFRASTRUCTURE)
     culprit = min((rank for rank in ranks if rank.outcome not in WELL), key=_blame_order)
-    if culprit.outcome is Outcome.FAULT:
+    if culprit.outcome is RankOutcome.FAULT:
         return RunVerdict(
             RunState.FAILED, reason=culprit.error, rank=culprit.rank, code=culprit.error_code
         )
@@ -139,7 +139,7 @@ def _blame_order(rank: RankFacts) -> tuple[int, bool, bool, float, int]:
     The error comes before the signal, because a library that loses a peer may abort its process.
     """
     assert rank.outcome is not None
-    last = rank.progress_at if rank.outcome is Outcome.STALLED else rank.ended_at
+    last = rank.progress_at if rank.outcome is RankOutcome.STALLED else rank.ended_at
     return (
         _MOST_TELLING.index(rank.outcome),
         _blames_a_peer(rank),
@@ -151,7 +151,7 @@ def _blame_order(rank: RankFacts) -> tuple[int, bool, bool, float, int]:
 
 def _fault(rank: RankFacts) -> Fault:
     """A crash is the job's own unless a signal, a peer or the network explains it."""
-    own = rank.outcome is Outcome.CRASHED and _signal(rank) is None and not _blames_a_peer(rank)
+    own = rank.outcome is RankOutcome.CRASHED and _signal(rank) is None and not _blames_a_peer(rank)
     return Fault.JOB if own else Fault.INFRASTRUCTURE
 
 
@@ -172,12 +172,12 @@ def _blames_a_peer(rank: RankFacts) -> bool:
 
 def _reason(rank: RankFacts) -> str:
     ending = {
-        Outcome.SILENT: "went silent",
-        Outcome.ABSENT: "did not begin in time",
-        Outcome.UNREADY: "could not be made ready",
-        Outcome.STALLED: "took no step within the limit",
-        Outcome.CRASHED: _exit(rank),
-    }.get(rank.outcome or Outcome.CRASHED, "failed")
+        RankOutcome.SILENT: "went silent",
+        RankOutcome.ABSENT: "did not begin in time",
+        RankOutcome.UNREADY: "could not be made ready",
+        RankOutcome.STALLED: "took no step within the limit",
+        RankOutcome.CRASHED: _exit(rank),
+    }.get(rank.outcome or RankOutcome.CRASHED, "failed")
     error = _without_launcher(rank.error or "")
     last_error = f"; its last output: {error[-TAIL:].strip()}" if error else ""
     return f"rank {rank.rank} on host {rank.host} {ending}{last_error}"

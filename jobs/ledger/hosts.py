@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.ledger import events
 from jobs.lookups import predicates
 from jobs.states import RankState
@@ -72,7 +72,7 @@ def arrive(session: Session, host: Presented) -> None:
         .values(
             state=RankState.ENDED,
             lease_expires_at=None,
-            outcome=Outcome.SILENT,
+            outcome=RankOutcome.SILENT,
             error="the host's agent was started anew",
             ended_at=sa.func.now(),
         )

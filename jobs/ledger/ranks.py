@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import kinds
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import LeaseLost
 from jobs.ledger import events
 from jobs.states import LIVE_RUN, RankState, RunState
@@ -170,7 +170,7 @@ def confirm(session: Session, held: RankLease) -> None:
 def end_rank(
     session: Session,
     held: RankLease,
-    outcome: Outcome,
+    outcome: RankOutcome,
     *,
     exit_code: int | None = None,
     error_code: str | None = None,
@@ -192,10 +192,10 @@ def end_rank(
     return ended is not None
 
 
-def end_overdue(session: Session, run_id: str, rank: int, outcome: Outcome) -> bool:
+def end_overdue(session: Session, run_id: str, rank: int, outcome: RankOutcome) -> bool:
     """End a rank that says nothing; ``False`` if it has renewed or ended since it was looked at."""
-    state = RankState.PENDING if outcome is Outcome.ABSENT else RankState.LEASED
-    still = sa.true() if outcome is Outcome.ABSENT else Rank.lease_expires_at < sa.func.now()
+    state = RankState.PENDING if outcome is RankOutcome.ABSENT else RankState.LEASED
+    still = sa.true() if outcome is RankOutcome.ABSENT else Rank.lease_expires_at < sa.func.now()
     ended = session.scalar(
         sa.update(Rank)
         .where(Rank.run_id == run_id, Rank.rank == rank, Rank.state == state, still)
@@ -210,7 +210,7 @@ def end_unclaimed(session: Session, run_id: str) -> None:
     session.execute(
         sa.update(Rank)
         .where(Rank.run_id == run_id, Rank.state == RankState.PENDING)
-        .values(**ending(Outcome.ENDED))
+        .values(**ending(RankOutcome.ENDED))
     )
 
 
@@ -251,7 +251,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def ending(outcome: Outcome) -> dict[str, Any]:
+def ending(outcome: RankOutcome) -> dict[str, Any]:
     """The columns of a rank that ends so."""
     return {
         "state": RankState.ENDED,

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import ids
-from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
+from jobs.decisions.run_verdict import Fault, RankOutcome, RunVerdict
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints, events, ranks, transitions
 from jobs.ledger.ranks import RankLease
@@ -101,7 +101,7 @@ def succeed(session: Session, held: RankLease, *, output: dict[str, Any]) -> Non
     session.execute(
         sa.update(Rank)
         .where(Rank.run_id == held.run_id, Rank.state != RankState.ENDED)
-        .values(**ranks.ending(Outcome.DONE))
+        .values(**ranks.ending(RankOutcome.DONE))
     )
     if not transitions.move(
         session,

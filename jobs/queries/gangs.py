@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs import kinds
 from jobs.decisions.gang_scheduling import GangRequest, Holding
-from jobs.decisions.run_verdict import Outcome, RankFacts
+from jobs.decisions.run_verdict import RankFacts, RankOutcome
 from jobs.kinds import BULK, TRAINING
 from jobs.lookups import clock, predicates
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
@@ -208,7 +208,7 @@ def _facts(rank: Rank) -> RankFacts:
         rank=rank.rank,
         host=rank.host,
         state=rank.state,
-        outcome=Outcome(rank.outcome) if rank.outcome else None,
+        outcome=RankOutcome(rank.outcome) if rank.outcome else None,
         exit_code=rank.exit_code,
         error_code=rank.error_code,
         error=rank.error,

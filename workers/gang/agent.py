@@ -21,7 +21,7 @@ import structlog
 from jobs import database
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.kinds import FinetuneSpec
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
@@ -43,10 +43,10 @@ POLL_SECONDS = 0.1
 FINISHING = "finishing"
 
 OUTCOMES = {
-    Blame.JOB: Outcome.FAULT,
-    Blame.ENGINE: Outcome.CRASHED,
-    Blame.TRANSIENT: Outcome.UNREADY,
-    Blame.LEASE: Outcome.ENDED,
+    Blame.JOB: RankOutcome.FAULT,
+    Blame.ENGINE: RankOutcome.CRASHED,
+    Blame.TRANSIENT: RankOutcome.UNREADY,
+    Blame.LEASE: RankOutcome.ENDED,
 }
 """The outcome of a rank that raised an exception, by the fault's class."""
 
@@ -101,7 +101,7 @@ def _run_rank(held: HeldRank, *, folder: Path, incarnation: str, context: Contex
     except ProgramUnfinished as unfinished:
         return unfinished.ending
     except RunStopped as stopped:
-        return RankEnding(Outcome.STOPPED, error=stopped.message)
+        return RankEnding(RankOutcome.STOPPED, error=stopped.message)
     except ENDINGS:
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
@@ -110,7 +110,7 @@ def _run_rank(held: HeldRank, *, folder: Path, incarnation: str, context: Contex
             log.exception("a rank could not do its work", job_id=held.lease.job_id)
         code = diagnosis.code if diagnosis.blame is Blame.JOB else None
         return RankEnding(OUTCOMES[diagnosis.blame], code=code, error=diagnosis.message)
-    return RankEnding(Outcome.DONE)
+    return RankEnding(RankOutcome.DONE)
 
 
 @dataclass
@@ -175,13 +175,13 @@ class _RankWork:
         uploader = CheckpointUploader(lease, folder=self.folder, context=self.context)
         try:
             ending = self.monitor(command, environment, log_name="train.log", uploader=uploader)
-            if ending.outcome is Outcome.STOPPED:
+            if ending.outcome is RankOutcome.STOPPED:
                 self._store_last_checkpoint(uploader)
         finally:
             uploader.give_up()
         if ending.code == UNUSABLE:
             self._mark_unusable(ending)
-        if ending.outcome is not Outcome.DONE:
+        if ending.outcome is not RankOutcome.DONE:
             raise ProgramUnfinished(ending)
 
     def evaluate(self, split: str, models: dict[str, Path]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class _RankWork:
         config = workfolder.write_evaluation(self.folder, self.held, split=split, models=models)
         command = [sys.executable, "-m", "workers.training.evaluate", str(config)]
         ending = self.monitor(command, {}, log_name="evaluate.log", uploader=None)
-        if ending.outcome is not Outcome.DONE:
+        if ending.outcome is not RankOutcome.DONE:
             raise ProgramUnfinished(ending)
         reports: dict[str, Any] = json.loads((self.folder / "reports.json").read_bytes())
         return reports

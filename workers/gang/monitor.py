@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from workers.context import Context
 from workers.gang.checkpoint_upload import CheckpointUploader, WrittenCheckpoint
 from workers.gang.program import Message, Program
@@ -23,7 +23,7 @@ UNUSABLE = "checkpoint_unusable"
 class RankEnding:
     """How a rank, or one of its programs, ended."""
 
-    outcome: Outcome
+    outcome: RankOutcome
     exit_code: int | None = None
     code: str | None = None
     error: str | None = None
@@ -81,15 +81,15 @@ class ProgramMonitor:
             return self._ending(code)
         self._held.beat()
         if self._held.orders.stop == "now" or self._is_past_grace():
-            return RankEnding(Outcome.ENDED, error=self._held.orders.stop_reason)
+            return RankEnding(RankOutcome.ENDED, error=self._held.orders.stop_reason)
         if self._held.orders.stop == "checkpoint" and self._kill_at is None:
             if self._uploader is None:
-                return RankEnding(Outcome.STOPPED)
+                return RankEnding(RankOutcome.STOPPED)
             (self._folder / "stop").touch()
             self._kill_at = time.monotonic() + self._settings.train_grace_seconds
         silent_seconds = time.monotonic() - self._progress_at
         if silent_seconds > self._settings.train_stall_seconds:
-            return RankEnding(Outcome.STALLED, error=self._tail())
+            return RankEnding(RankOutcome.STALLED, error=self._tail())
         return None
 
     def _read_messages(self) -> None:
@@ -114,14 +114,14 @@ class ProgramMonitor:
     def _ending(self, code: int) -> RankEnding:
         if self._fault is not None:
             text = str(self._fault["message"])
-            return RankEnding(Outcome.FAULT, code, code=str(self._fault["code"]), error=text)
+            return RankEnding(RankOutcome.FAULT, code, code=str(self._fault["code"]), error=text)
         if self._unusable is not None:
-            return RankEnding(Outcome.UNREADY, code, code=UNUSABLE, error=self._unusable)
+            return RankEnding(RankOutcome.UNREADY, code, code=UNUSABLE, error=self._unusable)
         if code == 0:
-            return RankEnding(Outcome.DONE, code)
+            return RankEnding(RankOutcome.DONE, code)
         if self._stopped:  # by message, because a launcher reports every failure as exit code 1
-            return RankEnding(Outcome.STOPPED, code)
-        return RankEnding(Outcome.CRASHED, code, error=self._tail())
+            return RankEnding(RankOutcome.STOPPED, code)
+        return RankEnding(RankOutcome.CRASHED, code, error=self._tail())
 
     def _is_past_grace(self) -> bool:
         return self._kill_at is not None and time.monotonic() > self._kill_at

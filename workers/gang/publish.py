@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from jobs import database
 from jobs.decisions import promotion
 from jobs.decisions.promotion import RatedVersion, UnratedVersion
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import ModelFailure, NotFound
 from jobs.kinds import FinetuneSpec, Promote
 from jobs.ledger import ranks, runs
@@ -318,11 +318,11 @@ def _evaluate_both(
 
 def _failure_reason(ending: RankEnding) -> str | None:
     """Why the incumbent's evaluation failed; ``None`` if the cause is not the incumbent."""
-    if ending.outcome is Outcome.FAULT:
+    if ending.outcome is RankOutcome.FAULT:
         return ending.error
-    if ending.outcome is Outcome.STALLED:
+    if ending.outcome is RankOutcome.STALLED:
         return "its evaluation stood still"
-    if ending.outcome is Outcome.CRASHED:
+    if ending.outcome is RankOutcome.CRASHED:
         last = (ending.error or "").strip().splitlines()[-1:]
         return f"its evaluation crashed: {last[0] if last else f'exit code {ending.exit_code}'}"
     return None

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.gang_scheduling import Formation, Gang, GangRequest, Holding, form, preempt
+from jobs.decisions.gang_scheduling import (
+    Formation,
+    GangPlacement,
+    GangRequest,
+    Holding,
+    form,
+    preempt,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
@@ -195,7 +202,9 @@ def test_an_elastic_job_takes_all_hosts_up_to_its_maximum(idle: int, taken: int 
 
 
 def test_a_gang_takes_hosts_in_their_order() -> None:
-    assert formed(request("job", machines=2), idle=3).gangs == (Gang("job", tuple(HOSTS[:2])),)
+    assert formed(request("job", machines=2), idle=3).gangs == (
+        GangPlacement("job", tuple(HOSTS[:2])),
+    )
 
 
 # Preemption.

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import run_verdict
-from jobs.decisions.run_verdict import WELL, Fault, Outcome, RankFacts, RunVerdict, judge, overdue
+from jobs.decisions.run_verdict import (
+    WELL,
+    Fault,
+    RankFacts,
+    RankOutcome,
+    RunVerdict,
+    judge,
+    overdue,
+)
 from jobs.states import RankState, RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +63,7 @@ PEER = (
 )
 
 
-def ended(rank: int, outcome: Outcome, *, after: float = 0.0, **facts: Any) -> RankFacts:
+def ended(rank: int, outcome: RankOutcome, *, after: float = 0.0, **facts: Any) -> RankFacts:
     """A rank that ended ``after`` seconds later than the first."""
     at = NOW + timedelta(seconds=after)
     defaults: dict[str, Any] = {"progress_at": NOW, "ended_at": at, "host": f"host-{rank}"}
@@ -63,7 +71,7 @@ def ended(rank: int, outcome: Outcome, *, after: float = 0.0, **facts: Any) -> R
 
 
 def crashed(rank: int, error: str | None = OWN, *, code: int | None = 1, **facts: Any) -> RankFacts:
-    return ended(rank, Outcome.CRASHED, exit_code=code, error=error, **facts)
+    return ended(rank, RankOutcome.CRASHED, exit_code=code, error=error, **facts)
 
 
 def launched(error: str = "", *, code: int = 1) -> str:
@@ -82,14 +90,14 @@ def verdict(
 INFRASTRUCTURE, JOB = Fault.INFRASTRUCTURE, Fault.JOB
 
 CULPRITS = {
-    "a host that went silent": (ended(1, Outcome.SILENT, after=30), INFRASTRUCTURE),
-    "one that never began": (ended(1, Outcome.ABSENT, after=120), INFRASTRUCTURE),
+    "a host that went silent": (ended(1, RankOutcome.SILENT, after=30), INFRASTRUCTURE),
+    "one that never began": (ended(1, RankOutcome.ABSENT, after=120), INFRASTRUCTURE),
     "one that could not be made ready": (
-        ended(1, Outcome.UNREADY, after=9, error="OSError: disk full"),
+        ended(1, RankOutcome.UNREADY, after=9, error="OSError: disk full"),
         INFRASTRUCTURE,
     ),
     "one that hung": (
-        ended(1, Outcome.STALLED, after=9, progress_at=NOW - timedelta(seconds=5)),
+        ended(1, RankOutcome.STALLED, after=9, progress_at=NOW - timedelta(seconds=5)),
         INFRASTRUCTURE,
     ),
     "one that the system killed": (crashed(1, None, code=-9, after=9), INFRASTRUCTURE),
@@ -101,9 +109,9 @@ CULPRITS = {
 VICTIMS = {
     "missed its peer": crashed(0, launched(PEER)),
     "was aborted by its library": crashed(0, launched(PEER, code=-6)),
-    "was ended": ended(0, Outcome.ENDED),
-    "had stopped": ended(0, Outcome.STOPPED),
-    "was done": ended(0, Outcome.DONE),
+    "was ended": ended(0, RankOutcome.ENDED),
+    "had stopped": ended(0, RankOutcome.STOPPED),
+    "was done": ended(0, RankOutcome.DONE),
 }
 
 
@@ -151,7 +159,7 @@ def test_the_order_in_which_ranks_are_read_never_matters(
 
 def test_a_fault_of_the_job_itself_fails_the_run_with_its_own_message() -> None:
     fault = ended(
-        1, Outcome.FAULT, error_code="one_label", error="there is one label only", after=9
+        1, RankOutcome.FAULT, error_code="one_label", error="there is one label only", after=9
     )
     for other in [guilty for guilty, _ in CULPRITS.values()]:
         decision = verdict(dataclasses.replace(other, rank=0), fault)
@@ -161,8 +169,8 @@ def test_a_fault_of_the_job_itself_fails_the_run_with_its_own_message() -> None:
 
 
 def test_of_two_that_hung_the_one_that_hung_first_is_to_blame() -> None:
-    first = ended(1, Outcome.STALLED, after=9, progress_at=NOW - timedelta(seconds=3))
-    assert verdict(ended(0, Outcome.STALLED), first).rank == 1
+    first = ended(1, RankOutcome.STALLED, after=9, progress_at=NOW - timedelta(seconds=3))
+    assert verdict(ended(0, RankOutcome.STALLED), first).rank == 1
 
 
 def test_of_two_with_errors_of_their_own_the_first_is_to_blame() -> None:
@@ -199,13 +207,13 @@ def test_a_crash_that_nothing_explains_is_charged_to_the_job(code: int | None) -
 @pytest.mark.parametrize(
     ("rank", "words"),
     [
-        (ended(1, Outcome.SILENT), "went silent"),
-        (ended(1, Outcome.ABSENT), "did not begin in time"),
+        (ended(1, RankOutcome.SILENT), "went silent"),
+        (ended(1, RankOutcome.ABSENT), "did not begin in time"),
         (
-            ended(1, Outcome.UNREADY, error="disk full"),
+            ended(1, RankOutcome.UNREADY, error="disk full"),
             "could not be made ready; its last output: disk full",
         ),
-        (ended(1, Outcome.STALLED), "took no step within the limit"),
+        (ended(1, RankOutcome.STALLED), "took no step within the limit"),
         (crashed(1, None, code=-9), "was killed by signal 9"),
         (crashed(1, None, code=143), "was killed by signal 15"),
         (crashed(1, launched(code=-9)), "was killed by signal 9"),
@@ -228,55 +236,55 @@ def test_a_reason_keeps_the_end_of_a_long_log() -> None:
     assert len(reason) < 600
 
 
-@pytest.mark.parametrize("outcome", sorted(set(Outcome) - WELL))
+@pytest.mark.parametrize("outcome", sorted(set(RankOutcome) - WELL))
 @pytest.mark.parametrize("stop_reason", [None, "the job was paused"])
 def test_every_failed_rank_leads_to_a_verdict_with_a_reason(
-    outcome: Outcome, stop_reason: str | None
+    outcome: RankOutcome, stop_reason: str | None
 ) -> None:
     decision = verdict(
-        ended(0, outcome, error="words"), ended(1, Outcome.ENDED), stop_reason=stop_reason
+        ended(0, outcome, error="words"), ended(1, RankOutcome.ENDED), stop_reason=stop_reason
     )
-    assert decision.state is (RunState.FAILED if outcome is Outcome.FAULT else RunState.LOST)
+    assert decision.state is (RunState.FAILED if outcome is RankOutcome.FAULT else RunState.LOST)
     assert decision.reason
-    assert (decision.fault is None) == (outcome is Outcome.FAULT)
+    assert (decision.fault is None) == (outcome is RankOutcome.FAULT)
 
 
 @pytest.mark.parametrize("outcomes", list(product(sorted(WELL), repeat=2)))
-def test_a_run_that_stopped_on_request_is_preempted(outcomes: tuple[Outcome, ...]) -> None:
+def test_a_run_that_stopped_on_request_is_preempted(outcomes: tuple[RankOutcome, ...]) -> None:
     ranks = [ended(rank, outcome) for rank, outcome in enumerate(outcomes)]
     decision = verdict(*ranks, stop_reason="the job was paused")
     assert decision == RunVerdict(RunState.PREEMPTED, reason="the job was paused")
 
 
 def test_a_run_that_ended_unasked_and_unfinished_is_lost() -> None:
-    decision = verdict(ended(0, Outcome.DONE), ended(1, Outcome.ENDED), stop_reason=None)
+    decision = verdict(ended(0, RankOutcome.DONE), ended(1, RankOutcome.ENDED), stop_reason=None)
     assert (decision.state, decision.fault) == (RunState.LOST, INFRASTRUCTURE)
 
 
 @pytest.mark.parametrize("state", [RankState.PENDING, RankState.LEASED])
 def test_there_is_no_verdict_while_a_rank_is_alive(state: RankState) -> None:
     alive = RankFacts(rank=1, host="host-1", state=state)
-    assert judge([ended(0, Outcome.SILENT), alive], stop_reason=None) is None
+    assert judge([ended(0, RankOutcome.SILENT), alive], stop_reason=None) is None
 
 
 def test_a_run_has_a_failed_rank_even_if_others_are_alive() -> None:
     alive = RankFacts(rank=1, host="host-1", state=RankState.LEASED)
     assert run_verdict.has_failed_rank([crashed(0), alive])
-    assert not run_verdict.has_failed_rank([ended(0, Outcome.DONE), alive])
+    assert not run_verdict.has_failed_rank([ended(0, RankOutcome.DONE), alive])
 
 
 @pytest.mark.parametrize(
     ("state", "formed", "expires", "outcome"),
     [
         (RankState.PENDING, 119, None, None),
-        (RankState.PENDING, 121, None, Outcome.ABSENT),
+        (RankState.PENDING, 121, None, RankOutcome.ABSENT),
         (RankState.LEASED, 10_000, 1, None),
-        (RankState.LEASED, 1, -1, Outcome.SILENT),
+        (RankState.LEASED, 1, -1, RankOutcome.SILENT),
         (RankState.ENDED, 10_000, None, None),
     ],
 )
 def test_a_rank_that_is_silent_for_too_long_has_ended(
-    state: RankState, formed: int, expires: int | None, outcome: Outcome | None
+    state: RankState, formed: int, expires: int | None, outcome: RankOutcome | None
 ) -> None:
     lease = None if expires is None else NOW + timedelta(seconds=expires)
     rank = RankFacts(rank=0, host="h", state=state, lease_expires_at=lease)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.ledger import hosts, runs
 from jobs.states import RankState
 from tests.jobs.ledger.building import Ledger
@@ -27,7 +27,7 @@ def test_a_host_that_is_started_anew_has_lost_its_rank(training: Training) -> No
     (held,) = training.claimed(training.formed(training.job(), [host]))
     training.host(host.name)
     rank = training.rank(held)
-    assert (rank.outcome, rank.error) == (Outcome.SILENT, "the host's agent was started anew")
+    assert (rank.outcome, rank.error) == (RankOutcome.SILENT, "the host's agent was started anew")
     assert training.renew(held) is None
     assert training.reserved([host]) == {held.run_id}  # until the run is judged
 

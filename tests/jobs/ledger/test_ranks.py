@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints, ranks, runs, telemetry
 from jobs.ledger.ranks import Orders, RankLease
@@ -67,23 +67,23 @@ def test_only_a_renewal_that_tells_of_progress_counts_as_such(training: Training
 def test_a_lease_that_ran_out_but_was_not_judged_is_still_ours(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
     assert training.renew(held) is not None
-    assert not training.end_overdue(held, Outcome.SILENT)
+    assert not training.end_overdue(held, RankOutcome.SILENT)
     assert training.rank(held).state is RankState.LEASED
 
 
 def test_a_rank_that_was_judged_silent_cannot_renew(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
-    assert training.end_overdue(held, Outcome.SILENT)
+    assert training.end_overdue(held, RankOutcome.SILENT)
     assert training.renew(held) is None
-    assert not training.end(held, Outcome.DONE)
-    assert training.rank(held).outcome == Outcome.SILENT
+    assert not training.end(held, RankOutcome.DONE)
+    assert training.rank(held).outcome == RankOutcome.SILENT
 
 
 def test_a_renewal_under_way_saves_the_rank(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
         assert ranks.renew(session, held, lease=LEASE, phase="training", progress=True)
-        overdue = pool.submit(training.end_overdue, held, Outcome.SILENT)
+        overdue = pool.submit(training.end_overdue, held, RankOutcome.SILENT)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
         assert overdue.result(10) is False
@@ -92,7 +92,7 @@ def test_a_renewal_under_way_saves_the_rank(training: Training) -> None:
 def test_a_judgement_under_way_ends_the_rank_before_it_renews(training: Training) -> None:
     (held,) = training.gang(training.job(), lease=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
-        assert ranks.end_overdue(session, held.run_id, held.rank, Outcome.SILENT)
+        assert ranks.end_overdue(session, held.run_id, held.rank, RankOutcome.SILENT)
         renewal = pool.submit(training.renew, held)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
@@ -101,7 +101,7 @@ def test_a_judgement_under_way_ends_the_rank_before_it_renews(training: Training
 
 def test_a_rank_that_has_claimed_is_not_absent(training: Training) -> None:
     (held,) = training.gang(training.job())
-    assert not training.end_overdue(held, Outcome.ABSENT)
+    assert not training.end_overdue(held, RankOutcome.ABSENT)
 
 
 # Ending.
@@ -109,16 +109,16 @@ def test_a_rank_that_has_claimed_is_not_absent(training: Training) -> None:
 
 def test_a_rank_ends_once(training: Training) -> None:
     (held,) = training.gang(training.job())
-    assert training.end(held, Outcome.CRASHED, exit_code=1, error="a\0b")
-    assert not training.end(held, Outcome.DONE)
+    assert training.end(held, RankOutcome.CRASHED, exit_code=1, error="a\0b")
+    assert not training.end(held, RankOutcome.DONE)
     rank = training.rank(held)
-    assert (rank.outcome, rank.exit_code, rank.error) == (Outcome.CRASHED, 1, "a\ufffdb")
+    assert (rank.outcome, rank.exit_code, rank.error) == (RankOutcome.CRASHED, 1, "a\ufffdb")
 
 
 @pytest.mark.parametrize("error", ["half a pair: \ud83d", "nothing: \0", "x" * 100_000])
 def test_whatever_a_rank_says_at_its_end_can_be_stored(training: Training, error: str) -> None:
     (held,) = training.gang(training.job())
-    assert training.end(held, Outcome.FAULT, error_code="bad", error=error)
+    assert training.end(held, RankOutcome.FAULT, error_code="bad", error=error)
     assert len(training.rank(held).error or "") <= 8_000
 
 
@@ -155,7 +155,7 @@ def test_a_stale_rank_changes_nothing(training: Training, name: str, stale: str)
         training.lose(held)
         training.gang(job_id)
     elif stale == "its rank ended":
-        training.end(held, Outcome.CRASHED)
+        training.end(held, RankOutcome.CRASHED)
     else:
         training.succeed(held)
     before = _everything(training, job_id)
@@ -170,7 +170,7 @@ def test_a_stale_rank_cannot_end_renew_or_be_judged_again(training: Training) ->
     training.lose(held)
     training.gang(job_id)
     before = _everything(training, job_id)
-    assert not training.end(held, Outcome.DONE)
+    assert not training.end(held, RankOutcome.DONE)
     assert training.renew(held) is None
     assert not training.conclude(held.run_id, LOST)
     assert not training.stop(held.run_id, "now")
@@ -179,7 +179,7 @@ def test_a_stale_rank_cannot_end_renew_or_be_judged_again(training: Training) ->
 
 def test_a_writer_that_meets_the_end_of_its_run_comes_too_late(training: Training) -> None:
     (held,) = training.gang(training.job())
-    training.end(held, Outcome.ENDED)
+    training.end(held, RankOutcome.ENDED)
     other = training.gang(training.job())[0]
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
         assert runs.conclude(
@@ -233,7 +233,7 @@ def test_success_ends_run_ranks_and_job_and_frees_the_hosts(training: Training) 
     job = training.ledger.job(job_id)
     assert (job.state, job.output) == (JobState.SUCCEEDED, {"rows": 1})
     assert training.run(held.run_id).state is RunState.SUCCEEDED
-    assert {rank.outcome for rank in training.ranks(held.run_id)} == {Outcome.DONE}
+    assert {rank.outcome for rank in training.ranks(held.run_id)} == {RankOutcome.DONE}
     assert training.reserved(gang) == {None}
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
+from jobs.decisions.run_verdict import Fault, RankOutcome, RunVerdict
 from jobs.errors import Conflict
 from jobs.ledger import checkpoints, controls, hosts
 from jobs.lookups import clock
@@ -158,7 +158,7 @@ def test_a_rank_of_a_run_that_was_asked_to_stop_is_not_to_be_had(training: Train
     run_id = training.formed(training.job(), [host])
     training.stop(run_id)
     assert training.claim(run_id, 0, host.incarnation) is None
-    assert training.ranks(run_id)[0].outcome == Outcome.ENDED
+    assert training.ranks(run_id)[0].outcome == RankOutcome.ENDED
 
 
 def test_there_is_no_rank_to_claim_beyond_the_gang(training: Training) -> None:

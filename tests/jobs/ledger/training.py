@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobs import kinds
 from jobs.datasets import Dataset, DatasetSplit, SplitFacts
-from jobs.decisions.run_verdict import Fault, Outcome, RunVerdict
+from jobs.decisions.run_verdict import Fault, RankOutcome, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
 from jobs.ledger.hosts import Presented
 from jobs.ledger.plans import DataShard
@@ -124,7 +124,7 @@ class Training:
         """The leases of a new run on new hosts."""
         return self.claimed(self.formed(job_id, self.hosts(machines)), lease=lease)
 
-    def end(self, held: RankLease, outcome: Outcome, **facts: Any) -> bool:
+    def end(self, held: RankLease, outcome: RankOutcome, **facts: Any) -> bool:
         with self.sessions.begin() as session:
             return ranks.end_rank(session, held, outcome, **facts)
 
@@ -218,13 +218,13 @@ class Training:
         with self.sessions.begin() as session:
             return ranks.renew(session, held, lease=LEASE, phase=phase, progress=progress)
 
-    def end_overdue(self, held: RankLease, outcome: Outcome) -> bool:
+    def end_overdue(self, held: RankLease, outcome: RankOutcome) -> bool:
         with self.sessions.begin() as session:
             return ranks.end_overdue(session, held.run_id, held.rank, outcome)
 
     def lose(self, held: RankLease) -> None:
         """End a run as control does when its rank has died."""
-        self.end(held, Outcome.CRASHED)
+        self.end(held, RankOutcome.CRASHED)
         assert self.conclude(held.run_id, LOST)
 
     def succeed(self, held: RankLease) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.ledger import hosts, runs
 from jobs.ledger.hosts import Presented
 from jobs.ledger.ranks import RankLease
@@ -58,14 +58,14 @@ class Cluster:
         self.turn()
         return self.take(job_id)
 
-    def stop_all(self, held: list[RankLease], outcome: Outcome = Outcome.STOPPED) -> None:
+    def stop_all(self, held: list[RankLease], outcome: RankOutcome = RankOutcome.STOPPED) -> None:
         """End every rank, and let control conclude the run."""
         for lease in held:
             self.training.end(lease, outcome)
         self.turn()
 
     def crash(self, held: RankLease, *, error: str | None = None, exit_code: int = 1) -> None:
-        self.training.end(held, Outcome.CRASHED, exit_code=exit_code, error=error)
+        self.training.end(held, RankOutcome.CRASHED, exit_code=exit_code, error=error)
 
     def lose_a_run(self, job_id: str, *, error: str | None = None, exit_code: int = 1) -> None:
         """Start a run of one host, whose rank crashes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.ledger import controls
 from jobs.ledger.ranks import RankLease
 from jobs.states import JobState, RankState, RunState
@@ -24,13 +24,13 @@ def silenced(cluster: Cluster, job_id: str, *, step: int = 40) -> tuple[RankLeas
 def test_a_silent_rank_ends_and_its_run_stops_at_once(cluster: Cluster) -> None:
     job_id = cluster.training.job(machines=2)
     _, silent = silenced(cluster, job_id)
-    assert cluster.training.rank(silent).outcome == Outcome.SILENT
+    assert cluster.training.rank(silent).outcome == RankOutcome.SILENT
     assert (cluster.live(job_id).stop, cluster.live(job_id).id) == ("now", silent.run_id)
 
 
 def test_the_run_of_a_silent_rank_is_lost_with_the_reason(cluster: Cluster) -> None:
     alive, silent = silenced(cluster, cluster.training.job(machines=2))
-    cluster.stop_all([alive], Outcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ENDED)
     run = cluster.training.run(silent.run_id)
     assert (run.state, run.failing_rank) == (RunState.LOST, 1)
     assert run.reason == "rank 1 on host b went silent"
@@ -39,7 +39,7 @@ def test_the_run_of_a_silent_rank_is_lost_with_the_reason(cluster: Cluster) -> N
 def test_a_silent_host_gets_no_rank_before_its_next_heartbeat(cluster: Cluster) -> None:
     job_id = cluster.training.job(machines=2)
     alive, _ = silenced(cluster, job_id)
-    cluster.stop_all([alive], Outcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ENDED)
     cluster.turn()
     assert cluster.training.live_run(job_id) is None
 
@@ -47,7 +47,7 @@ def test_a_silent_host_gets_no_rank_before_its_next_heartbeat(cluster: Cluster) 
 def test_the_next_run_goes_on_at_the_checkpoint_with_a_higher_fence(cluster: Cluster) -> None:
     job_id = cluster.training.job(machines=2)
     alive, _ = silenced(cluster, job_id, step=40)
-    cluster.stop_all([alive], Outcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ENDED)
     cluster.hosts("b")
     cluster.turn()
     run = cluster.live(job_id)
@@ -62,7 +62,7 @@ def test_a_host_that_left_is_replaced_by_another(cluster: Cluster) -> None:
     cluster.leave("a")
     cluster.training.run_out(first.run_id, 0)
     cluster.turn()
-    cluster.stop_all([second], Outcome.ENDED)
+    cluster.stop_all([second], RankOutcome.ENDED)
     ranks = cluster.training.ranks(cluster.live(job_id).id)
     assert [rank.host for rank in ranks] == ["b", "c"]
 
@@ -76,7 +76,7 @@ def test_a_rank_that_does_not_begin_in_time_ends_the_run(cluster: Cluster) -> No
     assert held is not None
     cluster.make_older(Run, "created_at", cluster.plane.settings.train_forming_seconds + 1)
     cluster.turn()
-    cluster.stop_all([held], Outcome.ENDED)
+    cluster.stop_all([held], RankOutcome.ENDED)
     assert cluster.training.run(run.id).reason == "rank 1 on host b did not begin in time"
 
 
@@ -137,7 +137,7 @@ def test_a_fault_of_the_job_fails_it_with_its_own_code_and_message(cluster: Clus
     job_id = cluster.training.job()
     (held,) = cluster.started(job_id)
     cluster.training.end(
-        held, Outcome.FAULT, exit_code=65, error_code="bad_base", error="no tokenizer"
+        held, RankOutcome.FAULT, exit_code=65, error_code="bad_base", error="no tokenizer"
     )
     cluster.turn(2)
     job = cluster.training.ledger.job(job_id)
@@ -152,7 +152,7 @@ def test_a_new_leader_leaves_ranks_half_a_lease_to_renew(cluster: Cluster) -> No
     cluster.plane.control.turn(led_for=cluster.plane.settings.lease_seconds / 2)
     assert cluster.training.rank(held).state is RankState.LEASED
     cluster.turn()
-    assert cluster.training.rank(held).outcome == Outcome.SILENT
+    assert cluster.training.rank(held).outcome == RankOutcome.SILENT
 
 
 def test_a_run_that_is_asked_to_stop_during_the_verdict_is_preempted(cluster: Cluster) -> None:
@@ -163,6 +163,6 @@ def test_a_run_that_is_asked_to_stop_during_the_verdict_is_preempted(cluster: Cl
     before = cluster.live(job_id)
     cluster.do(controls.pause, job_id)
     gangs.stop_runs(cluster.training.sessions)
-    cluster.training.end(held, Outcome.STOPPED)
+    cluster.training.end(held, RankOutcome.STOPPED)
     gangs._judge(cluster.training.sessions, before, [], settings=cluster.plane.settings)
     assert cluster.states(job_id) == [RunState.PREEMPTED]

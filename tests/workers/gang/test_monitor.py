@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import LeaseLost
 from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
@@ -123,21 +123,21 @@ def lease(setup: GangSetup) -> RankLease:
 @pytest.mark.parametrize(
     ("source", "ending"),
     [
-        ("message('done')", RankEnding(Outcome.DONE, 0)),
-        ("", RankEnding(Outcome.DONE, 0)),
-        ("print('odd data'); sys.exit(3)", RankEnding(Outcome.CRASHED, 3, error="odd data")),
-        ("sys.exit('odd data')", RankEnding(Outcome.CRASHED, 1, error="odd data")),
-        ("os.kill(os.getpid(), 9)", RankEnding(Outcome.CRASHED, -9, error="")),
+        ("message('done')", RankEnding(RankOutcome.DONE, 0)),
+        ("", RankEnding(RankOutcome.DONE, 0)),
+        ("print('odd data'); sys.exit(3)", RankEnding(RankOutcome.CRASHED, 3, error="odd data")),
+        ("sys.exit('odd data')", RankEnding(RankOutcome.CRASHED, 1, error="odd data")),
+        ("os.kill(os.getpid(), 9)", RankEnding(RankOutcome.CRASHED, -9, error="")),
         (
             "message('fault', code='one_label', message='one label only'); sys.exit(65)",
-            RankEnding(Outcome.FAULT, 65, code="one_label", error="one label only"),
+            RankEnding(RankOutcome.FAULT, 65, code="one_label", error="one label only"),
         ),
         (  # as through a launcher, which exits with 1 for every failure
             "message('fault', code='one_label', message='one label only'); sys.exit(1)",
-            RankEnding(Outcome.FAULT, 1, code="one_label", error="one label only"),
+            RankEnding(RankOutcome.FAULT, 1, code="one_label", error="one label only"),
         ),
-        ("message('stopped', step=3); sys.exit(75)", RankEnding(Outcome.STOPPED, 75)),
-        ("message('stopped', step=3); sys.exit(1)", RankEnding(Outcome.STOPPED, 1)),
+        ("message('stopped', step=3); sys.exit(75)", RankEnding(RankOutcome.STOPPED, 75)),
+        ("message('stopped', step=3); sys.exit(1)", RankEnding(RankOutcome.STOPPED, 1)),
     ],
 )
 def test_the_end_of_a_program_is_read_as_an_outcome(
@@ -173,7 +173,7 @@ def test_a_stop_is_asked_for_by_a_file_and_waited_for(
         """,
     )
     setup.training.stop(lease.run_id, "checkpoint")
-    assert monitored.finish() == RankEnding(Outcome.STOPPED, 75)
+    assert monitored.finish() == RankEnding(RankOutcome.STOPPED, 75)
 
 
 def test_a_program_that_does_not_stop_within_the_grace_is_ended(
@@ -181,7 +181,7 @@ def test_a_program_that_does_not_stop_within_the_grace_is_ended(
 ) -> None:
     monitored = start(lease, "time.sleep(600)", train_grace_seconds=0.5)
     setup.training.stop(lease.run_id, "checkpoint", "the job was paused")
-    assert monitored.finish() == RankEnding(Outcome.ENDED, error="the job was paused")
+    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="the job was paused")
     assert (monitored.folder / "stop").exists()
     assert monitored.program.ended() == -9
 
@@ -191,7 +191,7 @@ def test_a_stop_now_kills_the_program_without_asking_it_to_stop(
 ) -> None:
     monitored = start(lease, "time.sleep(600)")
     setup.training.stop(lease.run_id, "now", "another rank failed")
-    assert monitored.finish() == RankEnding(Outcome.ENDED, error="another rank failed")
+    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="another rank failed")
     assert not (monitored.folder / "stop").exists()
     assert monitored.program.ended() == -9
 
@@ -201,7 +201,7 @@ def test_a_stop_now_cuts_the_grace_short(setup: GangSetup, start: Start, lease: 
     setup.training.stop(lease.run_id, "checkpoint", "paused")
     wait_until((monitored.folder / "stop").exists)
     setup.training.stop(lease.run_id, "now", "cancelled")
-    assert monitored.finish() == RankEnding(Outcome.ENDED, error="cancelled")
+    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="cancelled")
 
 
 def test_a_program_that_makes_no_checkpoints_is_stopped_at_once(
@@ -209,7 +209,7 @@ def test_a_program_that_makes_no_checkpoints_is_stopped_at_once(
 ) -> None:
     monitored = start(lease, "time.sleep(600)", uploads=False)
     setup.training.stop(lease.run_id, "checkpoint")
-    assert monitored.finish() == RankEnding(Outcome.STOPPED)
+    assert monitored.finish() == RankEnding(RankOutcome.STOPPED)
 
 
 def test_a_program_without_messages_for_too_long_is_stalled(start: Start, lease: RankLease) -> None:
@@ -217,7 +217,7 @@ def test_a_program_without_messages_for_too_long_is_stalled(start: Start, lease:
         "print('about to hang', flush=True); message('phase', phase='loading'); time.sleep(600)"
     )
     monitored = start(lease, source, train_stall_seconds=1)
-    assert monitored.finish() == RankEnding(Outcome.STALLED, error="about to hang")
+    assert monitored.finish() == RankEnding(RankOutcome.STALLED, error="about to hang")
     assert monitored.program.ended() == -9
 
 
@@ -228,7 +228,7 @@ def test_a_program_that_only_writes_to_its_log_is_stalled(start: Start, lease: R
             time.sleep(0.1)
         """
     ending = start(lease, source, train_stall_seconds=1).finish()
-    assert ending.outcome is Outcome.STALLED
+    assert ending.outcome is RankOutcome.STALLED
 
 
 def test_a_program_that_reports_progress_goes_on(start: Start, lease: RankLease) -> None:
@@ -237,14 +237,14 @@ def test_a_program_that_reports_progress_goes_on(start: Start, lease: RankLease)
             message("progress", step=step, steps_total=12)
             time.sleep(0.2)
         """
-    assert start(lease, source, train_stall_seconds=1.5).finish().outcome is Outcome.DONE
+    assert start(lease, source, train_stall_seconds=1.5).finish().outcome is RankOutcome.DONE
 
 
 def test_a_rank_that_has_lost_its_lease_ends_its_program(
     setup: GangSetup, start: Start, lease: RankLease
 ) -> None:
     monitored = start(lease, "time.sleep(600)")
-    setup.training.end(lease, Outcome.SILENT)
+    setup.training.end(lease, RankOutcome.SILENT)
     setup.training.conclude(lease.run_id, LOST)
     with pytest.raises(LeaseLost):
         monitored.finish()
@@ -300,7 +300,7 @@ def test_the_last_log_lines_of_a_rank_that_is_over_are_kept(
         time.sleep(600)
         """,
     )
-    setup.training.end(lease, Outcome.SILENT)
+    setup.training.end(lease, RankOutcome.SILENT)
     (monitored.folder / "go").touch()
     with pytest.raises(LeaseLost):
         monitored.finish()
@@ -334,7 +334,7 @@ def test_checkpoints_are_stored_while_the_program_runs(
     wait_until(lambda: setup.training.newest(lease.job_id) == 20, seconds=20)
     assert monitored.program.ended() is None
     (monitored.folder / "go").touch()
-    assert monitored.finish().outcome is Outcome.DONE
+    assert monitored.finish().outcome is RankOutcome.DONE
 
 
 def test_messages_of_a_second_program_are_not_those_of_the_first(
@@ -346,7 +346,7 @@ def test_messages_of_a_second_program_are_not_those_of_the_first(
     )
     start(lease, f"{first}; sys.exit(1)").finish()
     ending = start(lease, "print('two'); sys.exit(1)", uploads=False).finish()
-    assert ending == RankEnding(Outcome.CRASHED, 1, error="two")
+    assert ending == RankEnding(RankOutcome.CRASHED, 1, error="two")
     assert len(setup.training.told(lease.job_id, "evaluation")) == 1
     assert _lines(setup, lease) == ["one", "two"]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.decisions.run_verdict import Outcome
+from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import registry
 from jobs.ledger.ranks import RankLease
@@ -144,13 +144,13 @@ def test_the_alias_moves_only_to_a_candidate_with_a_better_value(
     [
         (
             RankEnding(
-                Outcome.FAULT, 65, code="unknown_label", error="it lacks the label 'poetry'"
+                RankOutcome.FAULT, 65, code="unknown_label", error="it lacks the label 'poetry'"
             ),
             "it lacks the label 'poetry'",
         ),
-        (RankEnding(Outcome.CRASHED, 1, error="Traceback\nIndexError: 7\n"), "IndexError: 7"),
-        (RankEnding(Outcome.CRASHED, -9), "exit code -9"),
-        (RankEnding(Outcome.STALLED), "stood still"),
+        (RankEnding(RankOutcome.CRASHED, 1, error="Traceback\nIndexError: 7\n"), "IndexError: 7"),
+        (RankEnding(RankOutcome.CRASHED, -9), "exit code -9"),
+        (RankEnding(RankOutcome.STALLED), "stood still"),
     ],
 )
 def test_an_incumbent_that_cannot_be_evaluated_keeps_the_alias(
@@ -186,9 +186,9 @@ def test_an_incumbent_for_several_labels_is_not_compared_with_one_for_one(
     assert "any number of labels" in promotion["reason"]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.STOPPED, Outcome.ENDED])
+@pytest.mark.parametrize("outcome", [RankOutcome.STOPPED, RankOutcome.ENDED])
 def test_an_evaluation_that_was_stopped_is_no_fault_of_the_incumbent(
-    setup: GangSetup, outcome: Outcome
+    setup: GangSetup, outcome: RankOutcome
 ) -> None:
     incumbent(setup)
     with pytest.raises(ProgramUnfinished):
@@ -198,7 +198,7 @@ def test_an_evaluation_that_was_stopped_is_no_fault_of_the_incumbent(
 
 def test_a_candidate_that_cannot_be_evaluated_is_not_registered(setup: GangSetup) -> None:
     def evaluate(_: str, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
-        raise ProgramUnfinished(RankEnding(Outcome.CRASHED, 1, error=f"{len(models)} models"))
+        raise ProgramUnfinished(RankEnding(RankOutcome.CRASHED, 1, error=f"{len(models)} models"))
 
     incumbent(setup)
     with pytest.raises(ProgramUnfinished):
