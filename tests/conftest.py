@@ -1,3 +1,8 @@
 """Fixtures that every test may ask for; each starts its server only when asked."""
 
-pytest_plugins = ("tests.support.seaweed", "tests.support.servers", "tests.support.unit")
+pytest_plugins = (
+    "tests.support.parallel",
+    "tests.support.seaweed",
+    "tests.support.servers",
+    "tests.support.unit",
+)
