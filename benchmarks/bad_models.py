@@ -1,8 +1,8 @@
-"""What models that cannot do their job cost: ``python -m benchmarks.bad_models``.
+"""The cost of models that cannot do their job: ``python -m benchmarks.bad_models``.
 
-Each is submitted to an installation with one worker process, and a good job right after it. Printed
-for each: seconds until its job had failed (or ended) with its reason, chunks with crashes, and how
-long the first row of the good job took, beside what it takes alone.
+Each is submitted to an installation with one worker process, and a good job right after it. The
+table has the seconds until the bad job had failed (or ended) with its reason, the crashes of its
+chunks, and the seconds to the first row of the good job, beside those of a good job alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FINAL = ("succeeded", "failed", "cancelled", "expired")
 
 
 def main(names: list[str]) -> None:
-    """Run the named ones, or all."""
+    """Run the named models, or all."""
     from tests.support import bad_models  # noqa: PLC0415 - the client has no torch
 
     faults = bad_models.FAULTS | bad_models.ENDLESS
@@ -34,7 +34,7 @@ def main(names: list[str]) -> None:
     with TemporaryDirectory(prefix="nightshift-models-") as home, stack.fresh() as up:
         client = stack.client(up)
         good = str(bad_models.bert(Path(home) / "good"))
-        told(client, good, rows)  # warms up: the worker loads torch and the model
+        run_to_the_end(client, good, rows)  # warms up: the worker loads torch and the model
         print(f"| model | seconds | state | code | crashes | good job's first row |\n|{'---|' * 6}")
         alone = first_row(client, submitted(client, "classify", good, rows, {}))
         print(f"| the good job alone | | | | | {alone:.1f} s |")
@@ -55,7 +55,7 @@ def main(names: list[str]) -> None:
 
 
 def report(client: Client, name: str, job: str, good: str, rows: list[str]) -> None:
-    """Print what became of the job, and of a good one beside it."""
+    """Print how the job ended, and how long a good one beside it waited."""
     began = time.monotonic()
     other = submitted(client, "classify", good, rows, {})
     ended = first = None
@@ -65,14 +65,14 @@ def report(client: Client, name: str, job: str, good: str, rows: list[str]) -> N
         if first is None and _begun(client.get(other)):
             first = time.monotonic() - began
         time.sleep(EVERY)
-    found = client.get(job)
+    seen = client.get(job)
     chunks = client.chunks(job)
     crashes = sum(chunk["crashes"] for chunk in chunks)
-    error: Any = found.get("error") or {}
-    failed = found["rows"].get("failed")
+    error: Any = seen.get("error") or {}
+    failed = seen["rows"].get("failed")
     code = error.get("code") or f"{failed} rows failed"
     print(
-        f"| {name} | {_seconds(ended)} | {found['state']} | {code} | {crashes} "
+        f"| {name} | {_seconds(ended)} | {seen['state']} | {code} | {crashes} "
         f"| {_seconds(first)} s |",
         flush=True,
     )
@@ -93,8 +93,8 @@ def submitted(
     return str(client.submit(spec | {kind: options})["id"])
 
 
-def told(client: Client, model: str, texts: list[str]) -> None:
-    """A job to its end."""
+def run_to_the_end(client: Client, model: str, texts: list[str]) -> None:
+    """Run a good job, and wait until it has succeeded."""
     job = client.wait(submitted(client, "classify", model, texts, {}))
     assert job["state"] == "succeeded", job
 
@@ -111,8 +111,8 @@ def _begun(job: dict[str, Any]) -> bool:
     return bool(job["rows"].get("done")) or job["state"] in FINAL
 
 
-def _seconds(found: float | None) -> str:
-    return f"more than {MOST:.0f}" if found is None else f"{found:.1f}"
+def _seconds(duration: float | None) -> str:
+    return f"more than {MOST:.0f}" if duration is None else f"{duration:.1f}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.chinese TRAIN TEST [--rows N] [--only NAME]``. Both files are JSONL with the
 columns `text` and `label`; a tenth of TRAIN decides which epoch is kept. The recipes below were
-found by trying a few on the first 3,000 rows of the set that then became TEST. Each is trained by
+chosen from a few on the first 3,000 rows of the set that then became TEST. Each is trained by
 the training program as a host would start it, and classifies TEST with the engine of bulk jobs.
 """
 
@@ -110,16 +110,16 @@ def _bulk(folder: Path, test: Sequence[Row]) -> tuple[float, float]:
     texts = [text for text, _ in test]
     classifier.classify(texts[:CHUNK_ROWS], beat=_no_beat)
     began = time.perf_counter()
-    found: list[Any] = []
+    answers: list[Any] = []
     for start in range(0, len(texts), CHUNK_ROWS):
-        found += classifier.classify(texts[start : start + CHUNK_ROWS], beat=_no_beat)
+        answers += classifier.classify(texts[start : start + CHUNK_ROWS], beat=_no_beat)
     seconds = time.perf_counter() - began
-    right = sum(each.labels[0] == label for each, (_, label) in zip(found, test, strict=True))
+    right = sum(each.labels[0] == label for each, (_, label) in zip(answers, test, strict=True))
     return len(texts) / seconds, right / len(texts)
 
 
 def _no_beat() -> None:
-    """Nobody stops a benchmark."""
+    """A benchmark is never stopped."""
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Texts for benchmarks: news as it comes, and the same words cut to lengths of every size."""
+"""Texts for benchmarks: news, and texts of every length from the same words."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 def news(corpus: Path, *, rows: int) -> tuple[list[str], list[str]]:
-    """Texts and labels of so many rows of a CSV file with columns ``text`` and ``label``, drawn."""
+    """Texts and labels of random rows of a CSV file with columns ``text`` and ``label``."""
     with corpus.open(newline="") as file:
-        found = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    chosen = random.Random(0).sample(found, k=min(rows, len(found)))
+        labelled = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    chosen = random.Random(0).sample(labelled, k=min(rows, len(labelled)))
     return [text for text, _ in chosen], [label for _, label in chosen]
 
 
 def mixed(texts: Sequence[str], *, rows: int, shortest: int = 3, longest: int = 400) -> list[str]:
-    """So many texts of the given ones' words, their numbers of words even on a logarithmic scale.
+    """Texts from the words of the given ones, their lengths uniform on a logarithmic scale.
 
     English of this kind has about five tokens in four words: 5 to 512 tokens.
     """

@@ -1,13 +1,13 @@
-"""The engine against what people would run instead, and against the limit of the device.
+"""The engine against the alternatives, and against the limit of the device.
 
 ``python -m benchmarks.engine CORPUS [--rows N] [--rounds N] [--threads N]
 [--shape SHAPE --tokenizer FOLDER]``. CORPUS is a CSV file with columns ``text`` and ``label``.
-Every peer, in a process of its own, classifies the same rows with the same model and takes turns
-with the others: news as it comes, and rows of 5 to 512 tokens. The model is all-MiniLM-L6-v2 with a
+Every peer, in a process of its own, classifies the same rows with the same model in turns with the
+others: news, and rows of 5 to 512 tokens. The model is all-MiniLM-L6-v2 with a
 head trained on other rows of the corpus, or a SHAPE with random weights. On a GPU everything
 computes in bfloat16. Useful work counts real tokens only; the limit is a large matrix product in
-the same numbers, measured between the rounds, on CPU by whichever is faster of MKL and oneDNN.
-Figures of one processor are kept apart from others'.
+the same dtype, measured between the rounds, on CPU by the faster of MKL and oneDNN. Every processor
+has figures of its own.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def main() -> None:
             if given.peers is None or name in given.peers
         }
         figures = {}
-        for name, some in rows.items():
+        for name, corpus in rows.items():
             for peer_name, peer in made.items():
-                peer.warm(_few(peer_name, some, device=device), seconds=given.warm_seconds)
-            figures[name] = _compare(made, some, model=model, device=device, rounds=given.rounds)
+                peer.warm(_few(peer_name, corpus, device=device), seconds=given.warm_seconds)
+            figures[name] = _compare(made, corpus, model=model, device=device, rounds=given.rounds)
             _show(name, figures[name])
     name = "_".join(
         ["engine", given.shape or "minilm_trained", device.type]
@@ -91,18 +91,18 @@ def _compare(
 ) -> dict[str, Any]:
     """Every peer on the same texts: real tokens per second, share of the limit, labels equal."""
     few = {name: _few(name, texts, device=device) for name in made}
-    lengths = {name: _lengths(model, some) for name, some in few.items()}
+    lengths = {name: _lengths(model, sample) for name, sample in few.items()}
     rates: dict[str, list[float]] = {name: [] for name in made}
     limits: list[float] = []
-    said: dict[str, list[str]] = {}
+    predicted: dict[str, list[str]] = {}
     for turn in range(rounds):
         limits.append(_limit(device))
         for name in list(made)[:: -1 if turn % 2 else 1]:
-            seconds, said[name] = made[name].timed(few[name])
+            seconds, predicted[name] = made[name].timed(few[name])
             rates[name].append(sum(lengths[name]) / seconds)
             print(f"round {turn + 1}: {name:32} {rates[name][-1]:>12,.0f} tokens/s", flush=True)
     limit = statistics.median(limits)
-    ours = dict(zip(texts, said["engine"], strict=True))
+    ours = dict(zip(texts, predicted["engine"], strict=True))
     return {
         "rows": len(texts),
         "tokens": sum(lengths["engine"]),
@@ -118,7 +118,8 @@ def _compare(
                 / sum(lengths[name])
                 / limit,
                 "labels_equal": statistics.mean(
-                    ours[text] == label for text, label in zip(few[name], said[name], strict=True)
+                    ours[text] == label
+                    for text, label in zip(few[name], predicted[name], strict=True)
                 ),
             }
             for name in made
@@ -134,12 +135,12 @@ def _few(peer: str, texts: list[str], *, device: torch.device) -> list[str]:
 def _show(name: str, figures: dict[str, Any]) -> None:
     limit = figures["limit_tflops"]
     print(f"{name}: {figures['rows']:,} rows, {figures['tokens']:,} tokens, {limit:.3f} TFLOP/s")
-    for peer, found in figures["peers"].items():
+    for peer, figure in figures["peers"].items():
         print(
-            f"  {peer:32} {found['tokens_per_second']:>12,.0f} tokens/s"
-            f"  engine over it {found['engine_over_it']:6.2f}"
-            f"  {found['share_of_limit']:6.1%} of the limit"
-            f"  {found['labels_equal']:6.1%} of labels equal",
+            f"  {peer:32} {figure['tokens_per_second']:>12,.0f} tokens/s"
+            f"  engine over it {figure['engine_over_it']:6.2f}"
+            f"  {figure['share_of_limit']:6.1%} of the limit"
+            f"  {figure['labels_equal']:6.1%} of labels equal",
             flush=True,
         )
 
@@ -152,7 +153,7 @@ def _peers(
     budgets: Sequence[int],
     exported: Sequence[str],
 ) -> dict[str, Callable[[], Peer]]:
-    """What makes each peer, in the process that will be its own."""
+    """A maker of each peer, to be called in the peer's own process."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     engine = partial(peers.Engine, model, threads=threads)
     made: dict[str, Callable[[], Peer]] = {"engine": engine}
@@ -183,21 +184,21 @@ def _peers(
 
 
 def _limit(device: torch.device) -> float:
-    """Operations per second of a large matrix product, the median of some."""
+    """Operations per second of a large matrix product, the median of eight."""
     size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     left, right = (torch.randn((size, size), device=device).to(dtype) for _ in range(2))
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    ways: list[Callable[[], object]] = [lambda: left @ right]
+    products: list[Callable[[], object]] = [lambda: left @ right]
     if device.type == "cpu":
-        laid = PrepackedLinear(torch.nn.Linear(size, size))
-        ways.append(lambda: laid(left))
-    seconds: list[list[float]] = [[] for _ in ways]
+        prepacked = PrepackedLinear(torch.nn.Linear(size, size))
+        products.append(lambda: prepacked(left))
+    seconds: list[list[float]] = [[] for _ in products]
     with torch.inference_mode():
         for _ in range(10):
-            for way, each in zip(ways, seconds, strict=True):
+            for product, each in zip(products, seconds, strict=True):
                 wait()
                 began = time.perf_counter()
-                way()
+                product()
                 wait()
                 each.append(time.perf_counter() - began)
     return 2 * size**3 / min(statistics.median(each[2:]) for each in seconds)
@@ -206,8 +207,8 @@ def _limit(device: torch.device) -> float:
 def _work(model: Path, lengths: Sequence[int]) -> float:
     """Operations that real tokens need: the layers' matrix products and attention.
 
-    A head's share and the embeddings' is left out: less than one in a hundred. Of a last layer of
-    which nobody reads all (decision 0022) all is counted, for the engine as for the others.
+    The head and the embeddings are left out: less than a hundredth. The last layer counts whole,
+    for the engine too, which computes only the states that are read (decision 0022).
     """
     config = BertConfig.from_pretrained(model)
     width, inner = config.hidden_size, config.intermediate_size
@@ -229,9 +230,9 @@ def _lengths(model: Path, texts: Sequence[str]) -> list[int]:
 def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:
     layers, width, heads, inner = SHAPES[shape]
     tokenizers: Any = AutoTokenizer
-    found = tokenizers.from_pretrained(tokenizer)
+    loaded = tokenizers.from_pretrained(tokenizer)
     config = BertConfig(
-        vocab_size=len(found),
+        vocab_size=len(loaded),
         num_hidden_layers=layers,
         hidden_size=width,
         num_attention_heads=heads,
@@ -241,8 +242,8 @@ def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:
     torch.manual_seed(0)
     auto: Any = AutoModelForSequenceClassification
     auto.from_config(config).save_pretrained(folder)
-    found.model_max_length = trained.MAX_TOKENS
-    found.save_pretrained(folder)
+    loaded.model_max_length = trained.MAX_TOKENS
+    loaded.save_pretrained(folder)
 
 
 def _arguments() -> argparse.Namespace:
@@ -258,7 +259,7 @@ def _arguments() -> argparse.Namespace:
         "--budgets", type=int, nargs="*", default=[], help="also with these budgets"
     )
     parser.add_argument(
-        "--warm-seconds", type=float, default=600, help="an engine may take to calibrate itself"
+        "--warm-seconds", type=float, default=600, help="an engine may take for its warm-up"
     )
     parser.add_argument(
         "--peers", nargs="*", help="only these, of which `engine` must be one; default: all"

@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.finetune CSV [ROWS [ROUNDS]]``: all-MiniLM-L6-v2 on ROWS rows of a CSV file
 with the columns ``text`` and ``label``, tested on a quarter as many others. The three take turns,
-each in a process of its own. A rate is rows a second of the training loop: without loading,
-tokenizing and evaluating, which nobody does alike.
+each in a process of its own. A rate is rows a second of the training loop, without loading,
+tokenizing and evaluating, which each does in its own way.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ Figures = dict[str, float]
 
 
 def main(corpus: Path, rows: int = ROWS, rounds: int = ROUNDS) -> None:
-    found: dict[str, list[Figures]] = {name: [] for name in CONTENDERS}
+    runs: dict[str, list[Figures]] = {name: [] for name in CONTENDERS}
     for turn in range(rounds):
         for name in CONTENDERS[turn % 3 :] + CONTENDERS[: turn % 3]:
-            found[name].append(_in_process(name, corpus, rows=rows, seed=turn))
-            print(f"round {turn + 1}: {name} {found[name][-1]}", flush=True)
-    ours = [each["rate"] for each in found["nightshift"]]
+            runs[name].append(_in_process(name, corpus, rows=rows, seed=turn))
+            print(f"round {turn + 1}: {name} {runs[name][-1]}", flush=True)
+    ours = [each["rate"] for each in runs["nightshift"]]
     figures: dict[str, Any] = {"rows": rows, "test_rows": rows // 4, "rounds": rounds}
     for name in CONTENDERS:
         for figure in ("rate", "accuracy"):
-            values = [each[figure] for each in found[name]]
+            values = [each[figure] for each in runs[name]]
             figures[f"{name}_{figure}_median"] = statistics.median(values)
     for name in CONTENDERS[1:]:
-        pairs = zip(ours, (each["rate"] for each in found[name]), strict=True)
+        pairs = zip(ours, (each["rate"] for each in runs[name]), strict=True)
         figures[f"rate_over_{name}_median"] = statistics.median(a / b for a, b in pairs)
-    machine.keep("finetune", figures | {"recipe": RECIPE, "each": found})
+    machine.keep("finetune", figures | {"recipe": RECIPE, "each": runs})
 
 
 def _in_process(name: str, corpus: Path, *, rows: int, seed: int) -> Figures:
@@ -83,9 +83,9 @@ def _one(name: str, corpus: Path, *, rows: int, seed: int) -> Figures:
 
 def _split(corpus: Path, *, rows: int) -> tuple[Rows, Rows]:
     with corpus.open(newline="", encoding="utf-8") as file:
-        found = [(row["text"], row["label"]) for row in csv.DictReader(file)]
-    assert len(found) >= rows + rows // 4, "the file has too few rows"
-    return found[:rows], found[rows : rows + rows // 4]
+        labelled = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    assert len(labelled) >= rows + rows // 4, "the file has too few rows"
+    return labelled[:rows], labelled[rows : rows + rows // 4]
 
 
 def _labels(rows: Rows) -> list[str]:
@@ -114,10 +114,10 @@ def _nightshift(train: Rows, test: Rows, *, seed: int) -> Figures:
         return {"rate": len(train) / seconds, "accuracy": report["test"]["accuracy"]}
 
 
-def _seconds(told: Path, *, rows: int) -> Iterator[float]:
-    """What each stretch between two points of the curve took."""
+def _seconds(reports: Path, *, rows: int) -> Iterator[float]:
+    """The seconds between each two points of the curve."""
     done = 0
-    for line in map(json.loads, told.read_text().splitlines()):
+    for line in map(json.loads, reports.read_text().splitlines()):
         rate = line.get("values", {}).get("samples_per_second")
         if rate is not None:
             step_rows = min(line["step"] * RECIPE["batch_rows"], rows) - done
@@ -242,9 +242,9 @@ def _accuracy(model: Any, batches: Any, device: Any) -> float:
     with torch.no_grad():
         for batch in batches:
             there = {name: value.to(device) for name, value in batch.items()}
-            found = model(**there).logits.argmax(dim=1)
-            right += int((found == there["labels"]).sum())
-            total += len(found)
+            predicted = model(**there).logits.argmax(dim=1)
+            right += int((predicted == there["labels"]).sum())
+            total += len(predicted)
     return right / total
 
 
@@ -252,7 +252,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["one", name, corpus, rows, seed]:
             print(json.dumps(_one(name, Path(corpus), rows=int(rows), seed=int(seed))))
-        case [corpus, *numbers]:
-            main(Path(corpus), *map(int, numbers))
+        case [corpus, *sizes]:
+            main(Path(corpus), *map(int, sizes))
         case _:
             sys.exit(__doc__)

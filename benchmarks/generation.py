@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.generation CORPUS --tokenizer FOLDER [--shape SHAPE] [--rows N] [--threads
 N]``. Prompts of 5 to 512 tokens are made of the corpus's words, and each may write 8 to 128 new
-tokens, both even on a logarithmic scale. The model has a SHAPE and random weights, and a part of
-its vocabulary ends a text. It writes the likeliest tokens, and then samples at temperature 1. New
-tokens per second count those that a prompt asked for, up to its end; texts are compared where they
-are the likeliest. On a GPU everything computes in bfloat16.
+tokens, both uniform on a logarithmic scale. The model has a SHAPE and random weights, and a part
+of its vocabulary ends a text. It decodes greedily, and then samples at temperature 1. New tokens
+per second count those that a prompt asked for, up to its end; greedy texts are compared. On a GPU
+everything computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEAST, MOST = 8, 128
 """New tokens of a prompt."""
 
 ENDS = 64
-"""One token in so many ends a text."""
+"""Every nth token of the vocabulary ends a text."""
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4}
@@ -51,7 +51,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Work:
-    """Prompts, how many tokens each may write, and at which temperature; 0: the likeliest."""
+    """Prompts, the most new tokens of each, and the temperature; 0 decodes greedily."""
 
     prompts: list[str]
     steps: list[int]
@@ -59,7 +59,7 @@ class Work:
 
 
 Peer = Callable[[Work], list[tuple[str, int]]]
-"""What makes a text of each prompt, and counts its tokens, the one that ends it included."""
+"""Gives each prompt its text and the number of its tokens, with the one that ends it."""
 
 
 def main() -> None:
@@ -91,26 +91,26 @@ def _compare(
     }
     rates: dict[tuple[str, str], list[float]] = {(how, name): [] for how in works for name in made}
     for work in works.values():
-        for peer in made.values():  # the first time is not counted
+        for peer in made.values():  # warm-up
             peer(Work(work.prompts[:8], work.steps[:8], work.temperature))
-    said: dict[str, list[str]] = {}
+    greedy: dict[str, list[str]] = {}
     for _ in range(ROUNDS):
         for (how, name), each in rates.items():
             began = time.perf_counter()
-            found = made[name](works[how])
+            texts = made[name](works[how])
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            each.append(sum(count for _, count in found) / (time.perf_counter() - began))
+            each.append(sum(count for _, count in texts) / (time.perf_counter() - began))
             print(f"{how}, {name}: {each[-1]:,.0f} new tokens/s", flush=True)
             if how == "likeliest":
-                said[name] = [text for text, _ in found]
-    return {name: _figures(name, rates, said=said) for name in made}
+                greedy[name] = [text for text, _ in texts]
+    return {name: _figures(name, rates, greedy=greedy) for name in made}
 
 
 def _figures(
-    name: str, rates: dict[tuple[str, str], list[float]], *, said: dict[str, list[str]]
+    name: str, rates: dict[tuple[str, str], list[float]], *, greedy: dict[str, list[str]]
 ) -> dict[str, float]:
-    pairs = zip(said["engine"], said[name], strict=True)
+    pairs = zip(greedy["engine"], greedy[name], strict=True)
     figures = {"texts_equal": statistics.mean(ours == theirs for ours, theirs in pairs)}
     for how, each in rates:
         if each == name:
@@ -122,7 +122,7 @@ def _figures(
 
 
 class _Peers:
-    """A model, once for each of those that are compared."""
+    """One model, loaded once for each way to generate."""
 
     def __init__(self, folder: Path, *, prompts: list[str], device: torch.device) -> None:
         auto: Any = AutoModelForCausalLM
@@ -139,7 +139,7 @@ class _Peers:
         self._ends = set(self._model.generation_config.eos_token_id)
 
     def all(self) -> dict[str, Peer]:
-        """By the names that they have in the figures."""
+        """By their names in the figures."""
         return {
             "engine": self.ours,
             f"generate, batches of {BATCH}": self.fixed,
@@ -154,14 +154,14 @@ class _Peers:
             )
             for row, (prompt, steps) in enumerate(zip(work.prompts, work.steps, strict=True))
         }
-        found = self._engine.answer(items, beat=lambda: None)
-        texts = [found[row] for row in items]
+        answers = self._engine.answer(items, beat=lambda: None)
+        texts = [answers[row] for row in items]
         return [
             (each.output, each.output_tokens) for each in texts if isinstance(each, GeneratedText)
         ]
 
     def fixed(self, work: Work) -> list[tuple[str, int]]:
-        """In the order of the corpus; each batch up to the most that any of its prompts may."""
+        """In the order of the corpus; each batch runs to the largest limit of its prompts."""
         new: list[list[int]] = []
         for start in range(0, len(work.prompts), BATCH):
             texts, steps = (each[start:][:BATCH] for each in (work.prompts, work.steps))
@@ -170,18 +170,18 @@ class _Peers:
                 self._model.device
             )
             with torch.inference_mode():
-                found = self._model.generate(**inputs, max_new_tokens=max(steps), **_how(work))
-            written = found[:, inputs["input_ids"].shape[1] :].tolist()
+                tokens = self._model.generate(**inputs, max_new_tokens=max(steps), **_how(work))
+            written = tokens[:, inputs["input_ids"].shape[1] :].tolist()
             new += [row[:most] for row, most in zip(written, steps, strict=True)]
         return [self._read(row) for row in new]
 
     def continuous(self, work: Work) -> list[tuple[str, int]]:
-        """As ``generate_batch`` does, but that each prompt has its own length."""
+        """As ``generate_batch`` does, with a limit of new tokens for each prompt."""
         model = self._paged[work.temperature]
         config = copy.deepcopy(model.generation_config)
         config.update(max_new_tokens=MOST, **_how(work))
         rows = [self._tokenizer(text)["input_ids"] for text in work.prompts]
-        found: dict[str, list[int]] = {}
+        generated: dict[str, list[int]] = {}
         with (
             torch.no_grad(),  # its thread writes to tensors that this one makes
             model.continuous_batching_context_manager(
@@ -192,13 +192,13 @@ class _Peers:
                 manager.add_request(ids, max_new_tokens=steps, eos_token_id=sorted(self._ends))
                 for ids, steps in zip(rows, work.steps, strict=True)
             ]
-            while len(found) < len(names):
+            while len(generated) < len(names):
                 result = manager.get_result(timeout=1)
                 if result is not None and result.is_finished():
-                    found[result.request_id] = result.generated_tokens
+                    generated[result.request_id] = result.generated_tokens
                 elif result is None and not manager.is_running():
                     raise RuntimeError("transformers' continuous batching ended before its time")
-        return [self._read(found[name]) for name in names]
+        return [self._read(generated[name]) for name in names]
 
     def _read(self, new: list[int]) -> tuple[str, int]:
         end = next((place for place, token in enumerate(new) if token in self._ends), len(new))
@@ -213,16 +213,16 @@ def _how(work: Work) -> dict[str, Any]:
 
 def _random_model(folder: Path, *, shape: str, tokenizer: Path) -> None:
     tokenizers: Any = AutoTokenizer
-    found = tokenizers.from_pretrained(tokenizer)
-    given: dict[str, Any] = {"vocab_size": len(found), **SHAPES[shape]}
+    loaded = tokenizers.from_pretrained(tokenizer)
+    given: dict[str, Any] = {"vocab_size": len(loaded), **SHAPES[shape]}
     torch.manual_seed(0)
     auto: Any = AutoModelForCausalLM
     model = auto.from_config(Qwen2Config(**given))
     model.generation_config.eos_token_id = list(range(1, given["vocab_size"], ENDS))
     model.generation_config.pad_token_id = 0
     model.save_pretrained(folder)
-    found.model_max_length = 4096
-    found.save_pretrained(folder)
+    loaded.model_max_length = 4096
+    loaded.save_pretrained(folder)
 
 
 def _arguments() -> argparse.Namespace:

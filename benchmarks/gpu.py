@@ -5,10 +5,10 @@ kind against the library (``gpu_kinds``); the engine beside sentence-transformer
 attention where it is installed, and the limit of a matrix product, in the shapes of MiniLM and
 BERT-base (``engine``); a causal model of 0.5 billion parameters beside transformers in fixed and in
 continuous batches (``generation``); a fine-tune that is killed and resumed (``gpu_training``). Each
-part has a limit of time and a process of its own, and the next one comes whatever became of it: six
-minutes in all. The figures land in ``benchmarks/results/``, with ``gpu_*.json`` for what came of
-each part. Without a GPU everything runs in small, which shows that the script works, and nothing
-is kept.
+part has a time limit and a process of its own, and the next one starts however it ended: six
+minutes in all. The figures land in ``benchmarks/results/``, with the outcome of each part in
+``gpu_*.json``. Without a GPU every part runs in small, which shows that the script works, and
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CORPUS_ROWS = 12_000
 VOCABULARY = 30_000
 MAX_TOKENS = 512
 SLOWER = 10
-"""The times that a part may take on a CPU, even in small."""
+"""A part may take its time limit this many times on a CPU, even in small."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,22 @@ def main() -> None:
         corpus = given.corpus or _corpus(folder / "corpus.csv")
         tokenizer = given.tokenizer or _tokenizer(folder / "tokenizer", corpus)
         began = time.perf_counter()
-        found = {
+        outcomes = {
             part.name: _run(part, environment=environment)
             for part in _parts(corpus, tokenizer, gpu=gpu)
         }
         seconds = time.perf_counter() - began
-    for part, outcome in found.items():
+    for part, outcome in outcomes.items():
         print(f"{part:28} {outcome['outcome']:10} {outcome['seconds']:7.1f} s")
     print(f"{seconds:.0f} s in all")
     if gpu:
         device = torch.cuda.get_device_name()
         label = "_".join(device.lower().split())
         versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
-        machine.keep(f"gpu_{label}", {"gpu": device, **versions, "seconds": seconds, **found})
+        machine.keep(f"gpu_{label}", {"gpu": device, **versions, "seconds": seconds, **outcomes})
     else:
         print("there is no GPU here: this was the script in small, and no figure was kept")
-    sys.exit(0 if all(each["outcome"] == "ok" for each in found.values()) else 1)
+    sys.exit(0 if all(each["outcome"] == "ok" for each in outcomes.values()) else 1)
 
 
 def _parts(corpus: Path, tokenizer: Path, *, gpu: bool) -> Iterator[Part]:
@@ -136,7 +136,7 @@ def _corpus(path: Path) -> Path:
 
 
 def _tokenizer(folder: Path, corpus: Path) -> Path:
-    """Word pieces of the corpus: what a row has of tokens is as with a real model."""
+    """Word pieces of the corpus, so that a row has as many tokens as with a real model."""
     with corpus.open(newline="", encoding="utf-8") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
     trained = BertWordPieceTokenizer(lowercase=True)

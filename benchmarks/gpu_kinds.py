@@ -1,9 +1,9 @@
-"""Every kind once on this process's device, against the library, row by row, alone.
+"""Every kind once on this process's device, against the library, one row at a time.
 
 ``python -m benchmarks.gpu_kinds``. Tiny random models of real architectures, in float32 and in the
-numbers that the engine would take by itself. In float32 labels, vectors and texts must be the
+dtype that the engine would choose by itself. In float32 labels, vectors and texts must be the
 library's; in half precision labels must be where the library's two best scores are further apart
-than its noise, vectors within it, and the share of equal texts is reported. Sampled texts, and
+than its noise, vectors within it, and the share of equal texts is reported. Sampled texts and
 explanations, which the library does not have, are compared with those of each row alone. Exits with
 1 if anything differs.
 """
@@ -47,25 +47,25 @@ from workers.inference import engine, model_loader
 ROWS = 48
 STEPS = 12
 BOUND = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
-"""How far a score, or a vector as a share of its length, may lie from the library's."""
+"""The most that a score, or a vector as a share of its length, may differ from the library's."""
 
 Answers = Mapping[int, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of one check."""
+class Comparison:
+    """The result of one check."""
 
     kind: str
     model: str
     dtype: str
     rows: int
-    wrong: int  # rows whose answer differs by more than numbers of this dtype may
+    wrong: int  # rows whose answer differs by more than this dtype allows
     equal: float  # share of rows whose label or text is the same; of vectors: within the bound
     largest_difference: float | None  # of scores, or of vectors as a share of their length
 
 
-Check = Callable[[torch.dtype], Found]
+Check = Callable[[torch.dtype], Comparison]
 
 
 def main() -> None:
@@ -76,9 +76,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for dtype in dict.fromkeys((torch.float32, own)):
             for check in _checks(Path(folder) / _name(dtype)):
-                found = check(dtype)
-                wrong += found.wrong
-                print(json.dumps(asdict(found)), flush=True)
+                comparison = check(dtype)
+                wrong += comparison.wrong
+                print(json.dumps(asdict(comparison)), flush=True)
     sys.exit(1 if wrong else 0)
 
 
@@ -113,13 +113,13 @@ def _engine(model: Path, options: Options) -> engine.Engine:
 
 
 def _answers(model: Path, options: Options, rows: Mapping[int, Any]) -> Answers:
-    found = _engine(model, options).answer(rows, beat=lambda: None)
-    errors = [each for each in found.values() if isinstance(each, engine.RowError)]
+    answers = _engine(model, options).answer(rows, beat=lambda: None)
+    errors = [each for each in answers.values() if isinstance(each, engine.RowError)]
     assert not errors, errors
-    return found
+    return answers
 
 
-class _Library:
+class _Reference:
     """The folder's model as transformers loads it, one row at a time."""
 
     def __init__(self, folder: Path, *, auto: Any, dtype: torch.dtype) -> None:
@@ -139,12 +139,12 @@ class _Library:
         return str(self.tokenizer.decode(new, skip_special_tokens=True))
 
     def _inputs(self, *texts: str, window: int = tiny_models.MAX_TOKENS) -> Any:
-        found = self.tokenizer(*texts, return_tensors="pt", truncation=True, max_length=window)
-        return found.to(model_loader.device())
+        inputs = self.tokenizer(*texts, return_tensors="pt", truncation=True, max_length=window)
+        return inputs.to(model_loader.device())
 
 
-def _classify(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
-    library = _Library(model, auto=AutoModelForSequenceClassification, dtype=dtype)
+def _classify(model: Path, dtype: torch.dtype, *, model_name: str) -> Comparison:
+    library = _Reference(model, auto=AutoModelForSequenceClassification, dtype=dtype)
     scores = {
         row: library.called(text).logits.float().softmax(dim=1)[0] for row, text in _texts().items()
     }
@@ -152,17 +152,17 @@ def _classify(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
     return _labelled("classify", model_name, _answers(model, options, _texts()), scores, dtype)
 
 
-def _nearest(model: Path, dtype: torch.dtype) -> Found:
-    library = _Library(model, auto=AutoModel, dtype=dtype)
+def _nearest(model: Path, dtype: torch.dtype) -> Comparison:
+    library = _Reference(model, auto=AutoModel, dtype=dtype)
     points = torch.cat([_mean(library, label) for label in tiny_models.LABELS])
     scores = {row: (_mean(library, text) @ points.T)[0] for row, text in _texts().items()}
     options = ClassifyOptions(dtype=_name(dtype), all_scores=True, labels=tiny_models.LABELS)
-    found = _answers(model, options, _texts())
-    return _labelled("classify by label texts", "bert", found, scores, dtype)
+    answers = _answers(model, options, _texts())
+    return _labelled("classify by label texts", "bert", answers, scores, dtype)
 
 
-def _entailed(model: Path, dtype: torch.dtype) -> Found:
-    library = _Library(model, auto=AutoModelForSequenceClassification, dtype=dtype)
+def _entailed(model: Path, dtype: torch.dtype) -> Comparison:
+    library = _Reference(model, auto=AutoModelForSequenceClassification, dtype=dtype)
     hypotheses = [f"this is {label}." for label in tiny_models.LABELS]
     scores = {
         row: torch.stack(
@@ -182,11 +182,11 @@ def _entailed(model: Path, dtype: torch.dtype) -> Found:
 
 
 def _labelled(
-    kind: str, model: str, found: Answers, scores: Mapping[int, torch.Tensor], dtype: torch.dtype
-) -> Found:
+    kind: str, model: str, answers: Answers, scores: Mapping[int, torch.Tensor], dtype: torch.dtype
+) -> Comparison:
     """Labels and scores against the library's scores, in the order of ``tiny_models.LABELS``."""
     bound, wrong, equal, differences = BOUND[dtype], 0, 0, []
-    for row, answer in found.items():
+    for row, answer in answers.items():
         theirs = dict(zip(tiny_models.LABELS, scores[row].tolist(), strict=True))
         ours = dict(zip(answer.labels, answer.scores, strict=True))
         differences.append(max(abs(ours[label] - theirs[label]) for label in theirs))
@@ -194,16 +194,18 @@ def _labelled(
         same = answer.labels[0] == max(theirs, key=theirs.__getitem__)
         equal += same
         wrong += int(differences[-1] > bound or (not same and best - second > bound))
-    return Found(kind, model, _name(dtype), len(found), wrong, equal / len(found), max(differences))
+    return Comparison(
+        kind, model, _name(dtype), len(answers), wrong, equal / len(answers), max(differences)
+    )
 
 
-def _mean(library: _Library, text: str) -> torch.Tensor:
+def _mean(library: _Reference, text: str) -> torch.Tensor:
     states = library.called(text).last_hidden_state.float().mean(dim=1)
     return torch.nn.functional.normalize(states, dim=1)
 
 
-def _embed(model: Path, dtype: torch.dtype) -> Found:
-    library = _Library(model, auto=AutoModel, dtype=dtype)
+def _embed(model: Path, dtype: torch.dtype) -> Comparison:
+    library = _Reference(model, auto=AutoModel, dtype=dtype)
     options = EmbedOptions(dtype=_name(dtype), normalize=True)
     differences = [
         float((torch.from_numpy(answer.vector) - _mean(library, _texts()[row])[0].cpu()).norm())
@@ -211,10 +213,10 @@ def _embed(model: Path, dtype: torch.dtype) -> Found:
     ]
     wrong = sum(each > BOUND[dtype] for each in differences)
     share = 1 - wrong / len(differences)
-    return Found("embed", "bert", _name(dtype), ROWS, wrong, share, max(differences))
+    return Comparison("embed", "bert", _name(dtype), ROWS, wrong, share, max(differences))
 
 
-def _explained(model: Path, dtype: torch.dtype) -> Found:
+def _explained(model: Path, dtype: torch.dtype) -> Comparison:
     options = ClassifyOptions(dtype=_name(dtype), explain=Explain(every=1, steps=16))
     texts = dict(list(_texts().items())[:8])
     loaded = _engine(model, options)
@@ -227,7 +229,7 @@ def _explained(model: Path, dtype: torch.dtype) -> Found:
     ]
     wrong = sum(each > BOUND[dtype] for each in differences)
     share = 1 - wrong / len(differences)
-    return Found("explain", "bert", _name(dtype), len(texts), wrong, share, max(differences))
+    return Comparison("explain", "bert", _name(dtype), len(texts), wrong, share, max(differences))
 
 
 def _why(answer: Any) -> Sequence[Any]:
@@ -235,37 +237,37 @@ def _why(answer: Any) -> Sequence[Any]:
     return tuple(answer.explanation)
 
 
-def _generated(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
-    library = _Library(model, auto=AutoModelForCausalLM, dtype=dtype)
+def _generated(model: Path, dtype: torch.dtype, *, model_name: str) -> Comparison:
+    library = _Reference(model, auto=AutoModelForCausalLM, dtype=dtype)
     theirs = {row: library.written(text, decoder_alone=True) for row, text in _texts().items()}
     options = GenerateOptions(dtype=_name(dtype), max_new_tokens=STEPS)
     return _written("generate", model_name, _answers(model, options, _texts()), theirs, dtype)
 
 
-def _sampled(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
+def _sampled(model: Path, dtype: torch.dtype, *, model_name: str) -> Comparison:
     options = GenerateOptions(dtype=_name(dtype), max_new_tokens=STEPS, temperature=1.0, seed=3)
     loaded = _engine(model, options)
     theirs = {
         row: loaded.answer({row: text}, beat=lambda: None)[row] for row, text in _texts().items()
     }
     texts = {row: _text_of(answer) for row, answer in theirs.items()}
-    found = loaded.answer(_texts(), beat=lambda: None)
-    return _written("generate, sampled, against alone", model_name, found, texts, dtype)
+    answers = loaded.answer(_texts(), beat=lambda: None)
+    return _written("generate, sampled, against alone", model_name, answers, texts, dtype)
 
 
-def _translated(model: Path, dtype: torch.dtype, *, model_name: str) -> Found:
-    library = _Library(model, auto=AutoModelForSeq2SeqLM, dtype=dtype)
+def _translated(model: Path, dtype: torch.dtype, *, model_name: str) -> Comparison:
+    library = _Reference(model, auto=AutoModelForSeq2SeqLM, dtype=dtype)
     theirs = {row: library.written(text, decoder_alone=False) for row, text in _texts().items()}
     options = Text2TextOptions(dtype=_name(dtype), max_new_tokens=STEPS)
     return _written("text2text", model_name, _answers(model, options, _texts()), theirs, dtype)
 
 
 def _written(
-    kind: str, model: str, found: Answers, theirs: Mapping[int, str], dtype: torch.dtype
-) -> Found:
-    equal = statistics.mean(_text_of(found[row]) == text for row, text in theirs.items())
+    kind: str, model: str, answers: Answers, theirs: Mapping[int, str], dtype: torch.dtype
+) -> Comparison:
+    equal = statistics.mean(_text_of(answers[row]) == text for row, text in theirs.items())
     wrong = round((1 - equal) * len(theirs)) if dtype is torch.float32 else 0
-    return Found(kind, model, _name(dtype), len(theirs), wrong, equal, None)
+    return Comparison(kind, model, _name(dtype), len(theirs), wrong, equal, None)
 
 
 def _text_of(answer: Any) -> str:
@@ -273,11 +275,11 @@ def _text_of(answer: Any) -> str:
     return str(answer.output)
 
 
-def _entities(model: Path, dtype: torch.dtype) -> Found:
+def _entities(model: Path, dtype: torch.dtype) -> Comparison:
     return _piped("token-classification", model, dtype, rows=_texts(), architecture="bert")
 
 
-def _images(model: Path, dtype: torch.dtype) -> Found:
+def _images(model: Path, dtype: torch.dtype) -> Comparison:
     rows = {
         row: tiny_pipelines.an_image(model / f"{row}.png", seed=row).resolve().as_uri()
         for row in range(8)
@@ -287,7 +289,7 @@ def _images(model: Path, dtype: torch.dtype) -> Found:
 
 def _piped(
     task: str, model: Path, dtype: torch.dtype, *, rows: Mapping[int, str], architecture: str
-) -> Found:
+) -> Comparison:
     """Labels in order, and the first score of each."""
     make: Any = pipeline
     theirs = make(task, model=str(model), device=model_loader.device(), dtype=dtype)
@@ -298,13 +300,13 @@ def _piped(
     for row, value in rows.items():
         mine = json.loads(_text_of(ours[row]))
         wanted = theirs(value.removeprefix("file://"))
-        names = [[_label(each) for each in some] for some in (mine, wanted)]
+        names = [[_label(each) for each in rows] for rows in (mine, wanted)]
         equal += names[0] == names[1]
-        pairs = zip(mine, wanted, strict=False)  # where their numbers differ, so do the names
+        pairs = zip(mine, wanted, strict=False)  # where their lengths differ, so do the names
         differences += [abs(float(one["score"]) - float(other["score"])) for one, other in pairs]
     far = sum(each > BOUND[dtype] for each in differences)
     wrong = len(rows) - equal + far if dtype is torch.float32 else 0
-    return Found(
+    return Comparison(
         f"pipeline, {task}",
         architecture,
         _name(dtype),

@@ -1,10 +1,10 @@
-"""One short fine-tune on this process's device, left alone, and once more killed and resumed.
+"""One short fine-tune on this process's device: undisturbed, and then killed and resumed.
 
 ``python -m benchmarks.gpu_training [ROWS]``. It runs the training program as a host starts it, with
 a BERT of MiniLM's shape and random weights; on a CPU with a tiny one. The second run is ended with
-SIGKILL once it has written a checkpoint and gone on, and resumes from there. On a GPU the bits of
-the two may differ (promise P7 is of CPUs), so the resumed run must end at the same step, its last
-losses within a hundredth of the other's. Exits with 1 if not.
+SIGKILL after it has written a checkpoint and gone on, and resumes from there. On a GPU the bits of
+the two may differ (promise P7 is about CPUs), so the resumed run must end at the same step, with
+last losses within a hundredth of the other run's. Exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def main(rows: int = ROWS) -> None:
         resumed_at = _kill_behind_a_checkpoint(killed)
         last_before = max(_losses(killed))
         _end(_start(killed))
-        found = _compared(alone, killed) | {
+        comparison = _compared(alone, killed) | {
             "seconds_alone": seconds,
             "killed_behind_step": last_before,
             "resumed_at_step": resumed_at,
         }
-    print(json.dumps(found), flush=True)
-    sound = found["last_step"] == found["last_step_resumed"]
-    sys.exit(0 if sound and found["largest_difference_of_losses"] <= NEAR else 1)
+    print(json.dumps(comparison), flush=True)
+    sound = comparison["last_step"] == comparison["last_step_resumed"]
+    sys.exit(0 if sound and comparison["largest_difference_of_losses"] <= NEAR else 1)
 
 
 def _base(folder: Path) -> None:
@@ -87,11 +87,11 @@ def _work(folder: Path, *, base: Path, rows: int) -> Path:
         "validation": labelled(64, seed=2),
         "test": labelled(200, seed=1),
     }
-    for split, some in splits.items():
+    for split, examples in splits.items():
         shard = folder / "data" / split / "000000.parquet"
         shard.parent.mkdir(parents=True)
-        texts, labels = zip(*some, strict=True)
-        places = list(range(len(some)))
+        texts, labels = zip(*examples, strict=True)
+        places = list(range(len(examples)))
         table = pa.table({"row": places, "line": places, "text": texts, "target": labels})
         pq.write_table(table, shard)
     (folder / "base").symlink_to(base)
@@ -121,7 +121,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_behind_a_checkpoint(work: Path) -> int:
-    """Kill the program behind its first checkpoint, which the next one finds; its step."""
+    """Kill the program after its first checkpoint, from which it resumes; the checkpoint's step."""
     process = _start(work)
     try:
         deadline = time.monotonic() + PATIENCE
@@ -138,11 +138,11 @@ def _kill_behind_a_checkpoint(work: Path) -> int:
 
 
 def _losses(work: Path) -> dict[int, float]:
-    """The curve by step; a step that was done again counts as it was last reported."""
+    """The curve by step; of a step that was done twice, the last report counts."""
     file = work / "told" / "0.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    told = (json.loads(line) for line in lines if line.endswith("\n"))
-    points = (each for each in told if each["type"] == "points")
+    reports = (json.loads(line) for line in lines if line.endswith("\n"))
+    points = (each for each in reports if each["type"] == "points")
     return {each["step"]: each["values"]["loss"] for each in points if "loss" in each["values"]}
 
 

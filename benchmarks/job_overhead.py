@@ -1,4 +1,4 @@
-"""What the queue costs: time to the first row, overhead per chunk, a job against the engine alone.
+"""The cost of the queue: time to the first row, overhead per chunk, a job against the bare engine.
 
 ``python -m benchmarks.job_overhead [ROWS] [--words N] [--chunk-rows N] [--rounds N]``. A job and a
 loop that gives the same chunks of rows to the same engine, with the same model, budget and threads,
@@ -30,7 +30,7 @@ from benchmarks import machine, stack
 ROWS = 2_000
 ROUNDS = 5
 CHUNK_ROWS = 250
-BATCH_TOKENS = "1024"  # of both, so that none is still trying for the best
+BATCH_TOKENS = "1024"  # of both, so that neither is still autotuning
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def _round(
 ) -> tuple[float, float, float, float]:
     """Seconds of one job (submit to last row committed) and of one loop, overhead per chunk.
 
-    Last the share of the job's time that was spent outside the engine.
+    The last value is the share of the job's time that was spent outside the engine.
     """
     begun = time.time()
     job = stack.classified(client, file_id, chunk_rows=chunk_rows)

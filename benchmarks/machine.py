@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and where its figures go."""
+"""The machine that a benchmark runs on, and the file for its figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def describe() -> dict[str, Any]:
-    """The machine, for whoever reads the figures later."""
+    """The machine, for readers of the figures."""
     lines = (each.partition(":") for each in Path("/proc/cpuinfo").read_text().splitlines())
     facts = {name.strip(): value.strip() for name, _, value in lines}
     flags = facts.get("flags", "").split()
@@ -36,17 +36,17 @@ def describe() -> dict[str, Any]:
 
 
 def short_name() -> str:
-    """The processor's, for the name of a file: what depends on it is kept for each apart."""
-    found = describe()
-    facts = (found["processor"], found["family"], found["vectors"].replace("-", ""))
+    """The processor's, for the name of a file: such figures have a file for each processor."""
+    here = describe()
+    facts = (here["processor"], here["family"], here["vectors"].replace("-", ""))
     words = " ".join(facts).lower().replace("(r)", " ")
     return "_".join(re.findall(r"[a-z0-9-]+", words))
 
 
 def use_threads(count: int) -> None:
-    """Begin this command anew with so many CPU threads, if it has others; 0: with any number.
+    """Restart this command with ``count`` CPU threads, if it has others; 0 leaves them as they are.
 
-    PyTorch must find the number when it comes, as in a worker; a peer that computes with it, too.
+    PyTorch reads the number when it is imported, as in a worker; so do the peers that use it.
     """
     if count and os.environ.get(threads.OPENMP) != str(count):
         environment = {**os.environ, threads.OPENMP: str(count)}
@@ -56,7 +56,7 @@ def use_threads(count: int) -> None:
 def keep(name: str, figures: dict[str, Any]) -> None:
     """Write the figures, with machine and command, to ``RESULTS``, and print them.
 
-    Figures within figures are in the file alone; a benchmark prints those as it goes.
+    Nested figures are only in the file; a benchmark prints those as it goes.
     """
     program = Path(sys.argv[0])
     given = [Path(each).name if "/" in each else each for each in sys.argv[1:]]

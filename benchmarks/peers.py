@@ -1,9 +1,9 @@
 """What people would run instead of the engine: each a function from texts to labels.
 
 Every peer loads the same folder, a BERT-like classifier, and cuts texts at the same length. It
-lives in a process of its own, as it would with whoever uses it: threads that wait for work by
-spinning, and memory that another has left in pieces, are its own. Those that are not installed are
-left out; ``pip install nightshift[bench]`` brings them all.
+runs in a process of its own, as it would for its users: it shares neither spinning threads nor
+fragmented memory with the others. Peers that are not installed are left out; ``pip install
+nightshift[bench]`` installs them all.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from workers.inference.kernels.linear_layouts import LinearLayout
 Peer = Callable[[Sequence[str]], list[str]]
 
 SLOW = {"pipeline, row by row": 10, "pipeline, batches of 32": 3}
-"""On a GPU these get one text in so many: what takes others a second would take them minutes."""
+"""Peers that get every nth text on a GPU: they take minutes where others take a second."""
 
 
 class Apart:
-    """A peer in a process of its own, which makes it and keeps it until this is closed."""
+    """A peer in a process of its own, which builds it and ends with :meth:`close`."""
 
     def __init__(self, make: Callable[[], Peer]) -> None:
         self._pool = ProcessPoolExecutor(
@@ -49,11 +49,11 @@ class Apart:
         )
 
     def warm(self, texts: Sequence[str], *, seconds: float) -> None:
-        """Get ready on these: ``Engine.warm``, or all of them classified."""
+        """Warm up on these texts: ``Engine.warm``, or classify all of them."""
         self._pool.submit(_warm, texts, seconds).result()
 
     def timed(self, texts: Sequence[str]) -> tuple[float, list[str]]:
-        """The seconds that it took over these, and their labels."""
+        """The seconds that these texts took, and their labels."""
         return self._pool.submit(_timed, texts).result()
 
     def close(self) -> None:
@@ -80,12 +80,12 @@ def _warm(texts: Sequence[str], seconds: float) -> None:
 def _timed(texts: Sequence[str]) -> tuple[float, list[str]]:
     [peer] = _here
     began = time.perf_counter()
-    found = peer(texts)
-    return time.perf_counter() - began, found
+    labels = peer(texts)
+    return time.perf_counter() - began, labels
 
 
 class Engine:
-    """The engine with a budget of tokens, 0: of its own choice; and a layout, or its own choice."""
+    """The engine with a token budget and a layout of its layers; it chooses those not given."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Engine:
         return [answer.labels[0] for answer in answers if not isinstance(answer, engine.RowError)]
 
     def warm(self, texts: Sequence[str], *, seconds: float) -> None:
-        """Classify these until the size of a batch is known, or no time is left for it."""
+        """Classify these until autotuning has settled on a batch size, or its time is over."""
         end = time.monotonic() + seconds
         for _ in range(self._laps):
             self(texts)
@@ -123,7 +123,7 @@ class Engine:
 
 
 def pipeline_of(folder: Path, *, batch: int, device: torch.device, dtype: torch.dtype) -> Peer:
-    """The pipeline of transformers, with batches of so many rows in the order they come."""
+    """The pipeline of transformers, in batches of ``batch`` rows, in the order of the corpus."""
     auto: Any = AutoModelForSequenceClassification
     tokenizers: Any = AutoTokenizer
     make: Any = pipeline
@@ -210,7 +210,7 @@ def is_there(name: str) -> bool:
 
 
 def export(folder: Path, onnx: Path) -> None:
-    """Write the folder's classifier as ONNX, rows and tokens of any number."""
+    """Write the folder's classifier as ONNX, with dynamic axes for rows and tokens."""
     auto: Any = AutoModelForSequenceClassification
     model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     names = ["input_ids", "attention_mask", "token_type_ids"]

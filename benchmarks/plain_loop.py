@@ -1,4 +1,4 @@
-"""The plain loop that the engine is held against: transformers, one sort, one pass, no frills.
+"""The plain loop that the engine is compared with: transformers, one sort, one pass.
 
 It shares no code with the engine. Texts are tokenized up front, sorted by length, cut into batches
 by a budget of padded tokens, and given the best label: of the head, or, with label texts, the
@@ -30,7 +30,7 @@ def run(
     threads: int = 0,
     max_tokens: int = 256,
 ) -> tuple[list[str], float]:
-    """The best label of each text, and the seconds they took, the model's loading left out.
+    """The best label of each text, and the seconds that they took without loading the model.
 
     ``threads`` 0 leaves torch's number of threads as it is.
     """
@@ -73,8 +73,8 @@ def _best(
     for batch in batches([len(each) for each in ids], budget=budget):
         rows = {"input_ids": [ids[index] for index in batch]}
         inputs = tokenizer.pad(rows, return_tensors="pt")
-        found = model(**inputs).logits if points is None else _embed(model, inputs) @ points.T
-        for index, label in zip(batch, found.argmax(dim=1).tolist(), strict=True):
+        scores = model(**inputs).logits if points is None else _embed(model, inputs) @ points.T
+        for index, label in zip(batch, scores.argmax(dim=1).tolist(), strict=True):
             best[index] = label
     return best
 

@@ -4,8 +4,8 @@
 ``label``. Its texts, each with a number before it, are repeated until there are N rows, and written
 as JSONL, CSV and Parquet. The planner checks every row, numbers it, cuts chunks and writes shards
 into a store. The bare stream reads the same file with pyarrow and writes the texts as Parquet files
-of as many rows, compressed alike. Both read in one thread, and take turns; the planner writes in
-another. Of the time of the processor, both threads together, there is a ratio of its own.
+with as many rows and the same compression. Both read in one thread, and take turns; the planner
+writes in another. A second ratio compares the CPU time of all threads.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _ratio(seconds: dict[str, list[float]]) -> float:
 
 
 def _plan(corpus: Path, out: Path) -> int:
-    """What the planner does with a corpus, but for its rows in the ledger; the rows it wrote."""
+    """Do what the planner does with a corpus, without the ledger; the rows that it wrote."""
     settings = Settings()
     limits = ChunkLimits(
         chunk_rows=settings.chunk_rows,
@@ -111,7 +111,7 @@ def _plan(corpus: Path, out: Path) -> int:
 
 
 def _bare(corpus: Path, out: Path) -> int:
-    """The texts as pyarrow streams them, written in files of a shard's rows."""
+    """Stream the texts with pyarrow, and write them in files of a shard's rows."""
     waiting: list[pa.Table] = []
     rows = written = 0
     shard = Settings().shard_rows
@@ -154,8 +154,8 @@ READERS: dict[str, Callable[[Path], Iterator[pa.RecordBatch]]] = {
 
 def _tables(texts: list[str], *, rows: int) -> Iterator[pa.Table]:
     numbered = enumerate(itertools.islice(itertools.cycle(texts), rows))
-    while some := [f"{number} {text}" for number, text in itertools.islice(numbered, BATCH_ROWS)]:
-        yield pa.table({"text": some})
+    while texts := [f"{number} {text}" for number, text in itertools.islice(numbered, BATCH_ROWS)]:
+        yield pa.table({"text": texts})
 
 
 def _write_jsonl(path: Path, texts: list[str], *, rows: int) -> Path:

@@ -3,10 +3,9 @@
 ``python -m benchmarks.same_labels CORPUS... [--column NAME]``. Each CORPUS, CSV or JSONL, is
 classified by all-MiniLM-L6-v2 with label texts and embedded, and classified by the same model with
 a head, by plain transformers one row at a time, and by the engine in chunks of several sizes, in
-int8 as well. The
-head is trained on what the label texts said of the first rows. Kept, for each corpus in a file of
-its own: rows whose label differs (in int8 also from those of other chunks), and the largest
-difference of a number in an embedding of length one.
+int8 as well. The head is trained on the labels that the label texts gave the first rows. Each
+corpus has a file of figures: the rows whose label differs (in int8 also between chunk sizes), and
+the largest difference of a component of an embedding of length one.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def _compare(corpus: Path, column: str | None) -> dict[str, Any]:
                 _labels(stack.minilm(), ClassifyOptions(labels=LABELS, int8=True), texts, size),
                 _labels(model, ClassifyOptions(int8=True), texts, size),
             ]
-            found = figures[f"chunks of {size}"] = {
+            differences = figures[f"chunks of {size}"] = {
                 "labels_differing": _differing(labels, by_texts),
                 "heads_labels_differing": _differing(heads, by_head),
                 "int8_labels_differing": _differing(labels, by_int8[size][0]),
@@ -72,12 +71,14 @@ def _compare(corpus: Path, column: str | None) -> dict[str, Any]:
                 ),
                 "embedding_difference": float(np.abs(vectors - _vectors(texts, size)).max()),
             }
-            print(f"{corpus.stem}: {len(texts):,} rows, chunks of {size}: {found}", flush=True)
+            print(
+                f"{corpus.stem}: {len(texts):,} rows, chunks of {size}: {differences}", flush=True
+            )
     return figures
 
 
-def _differing(expected: Sequence[str], found: Sequence[str]) -> int:
-    return sum(one != other for one, other in zip(expected, found, strict=True))
+def _differing(expected: Sequence[str], labels: Sequence[str]) -> int:
+    return sum(one != other for one, other in zip(expected, labels, strict=True))
 
 
 def _texts(corpus: Path, column: str | None) -> Iterator[str]:
@@ -98,9 +99,9 @@ def _row_by_row(texts: Sequence[str]) -> tuple[list[str], Vectors]:
         return functional.normalize(model(**inputs).last_hidden_state.mean(dim=1), dim=1)
 
     points = torch.cat([vector(label) for label in LABELS])
-    found = torch.cat([vector(text) for text in texts])
-    best = (found @ points.T).argmax(dim=1).tolist()
-    return [LABELS[place] for place in best], found.numpy()
+    vectors = torch.cat([vector(text) for text in texts])
+    best = (vectors @ points.T).argmax(dim=1).tolist()
+    return [LABELS[place] for place in best], vectors.numpy()
 
 
 @torch.inference_mode()
@@ -121,23 +122,23 @@ def _heads_row_by_row(folder: Path, texts: Sequence[str]) -> list[str]:
 
 def _labels(folder: Path, options: ClassifyOptions, texts: Sequence[str], size: int) -> list[str]:
     model = engine.load(folder, options, settings=Settings())
-    found: list[str] = []
+    labels: list[str] = []
     for start in range(0, len(texts), size):
         for answer in model.classify(texts[start : start + size], beat=lambda: None):
             assert isinstance(answer, Prediction)
-            found.append(answer.labels[0])
-    return found
+            labels.append(answer.labels[0])
+    return labels
 
 
 def _vectors(texts: Sequence[str], size: int) -> Vectors:
     model = engine.load(stack.minilm(), EmbedOptions(normalize=True), settings=Settings())
-    found: list[Vectors] = []
+    vectors: list[Vectors] = []
     for start in range(0, len(texts), size):
         chunk = dict(enumerate(texts[start : start + size]))
         for answer in model.answer(chunk, beat=lambda: None).values():
             assert isinstance(answer, Embedding)
-            found.append(answer.vector)
-    return np.stack(found)
+            vectors.append(answer.vector)
+    return np.stack(vectors)
 
 
 def _arguments() -> argparse.Namespace:

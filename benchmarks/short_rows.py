@@ -34,8 +34,8 @@ def main(rows: int) -> None:
         alone = _measured_child("alone", str(model))
         client = _started_child("client", running.api_url, running.key, str(corpus), str(model))
         longest = _longest_queue(running.redis_url, until=client)
-        told = json.loads(client.communicate()[0])
-        report = stack.client(running).verification(told["job"])
+        timed = json.loads(client.communicate()[0])
+        report = stack.client(running).verification(timed["job"])
         peaks = {
             name: stack.peak_bytes(running, name) / MIB
             for name in ("api", "planner", "control", "pool")
@@ -45,13 +45,13 @@ def main(rows: int) -> None:
         {
             "rows": rows,
             "verified": report["ok"] and report["rows_output"] == rows,
-            "upload_seconds": told["upload_seconds"],
-            "submit_seconds": told["submit_seconds"],
-            "job_seconds": told["job_seconds"],
-            "rows_per_second": rows / told["job_seconds"],
+            "upload_seconds": timed["upload_seconds"],
+            "submit_seconds": timed["submit_seconds"],
+            "job_seconds": timed["job_seconds"],
+            "rows_per_second": rows / timed["job_seconds"],
             "queue_longest_messages": longest,
             **{f"{name}_peak_mib": peak for name, peak in peaks.items() if name != "pool"},
-            "client_peak_mib": told["peak_mib"],
+            "client_peak_mib": timed["peak_mib"],
             "worker_peak_mib": peaks["pool"],
             "model_alone_peak_mib": alone["peak_mib"],
             "worker_above_model_mib": peaks["pool"] - alone["peak_mib"],
@@ -81,12 +81,12 @@ def _started_child(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _measured_child(*arguments: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(_started_child(*arguments).communicate()[0])
-    return told
+    figures: dict[str, Any] = json.loads(_started_child(*arguments).communicate()[0])
+    return figures
 
 
 def _client(api_url: str, key: str, corpus: str, model: str) -> None:
-    """What ``nightshift classify --watch`` does, timed."""
+    """Do what ``nightshift classify --watch`` does, and time it."""
     client, begun = Client(api_url, key), time.perf_counter()
     file_id = client.upload(Path(corpus))["id"]
     uploaded = time.perf_counter()
@@ -113,7 +113,7 @@ def _client(api_url: str, key: str, corpus: str, model: str) -> None:
 
 
 def _alone(model: str) -> None:
-    """The model loaded and used once, and nothing else."""
+    """Load the model and use it once, and nothing else."""
     from jobs.kinds import ClassifyOptions  # noqa: PLC0415
     from jobs.settings import Settings  # noqa: PLC0415 - the client must not bring torch
     from workers.inference import engine  # noqa: PLC0415
@@ -124,7 +124,7 @@ def _alone(model: str) -> None:
 
 
 def _tell(**figures: object) -> None:
-    # Not getrusage: its maximum begins with that of the process that started this one.
+    # Not getrusage: its maximum starts at that of the parent process.
     print(json.dumps({"peak_mib": stack.peak_of(os.getpid()) / MIB, **figures}))
 
 

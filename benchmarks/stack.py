@@ -1,4 +1,4 @@
-"""An embedded stack of its own for one benchmark, on a fresh state folder, and a job to give it."""
+"""An embedded stack for one benchmark, on a fresh state folder, and a job for it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def peak_bytes(stack: StackInfo, service: str) -> int:
 
 
 def cpu_seconds(stack: StackInfo, *, without: str) -> float:
-    """CPU time so far of all services but one: of the processes they have, and had."""
+    """CPU time so far of all services but one: of their processes that run, and that have ended."""
     pids = [each.pid for each in stack.services if each.name != without]
     services = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
     return sum(

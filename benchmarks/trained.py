@@ -15,7 +15,7 @@ MAX_TOKENS = 512
 
 
 def classifier(folder: Path, *, texts: Sequence[str], labels: Sequence[str]) -> None:
-    """Write all-MiniLM-L6-v2 with a head: a logistic regression on what its pooler says."""
+    """Write all-MiniLM-L6-v2 with a head: a logistic regression on the output of its pooler."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     base = stack.minilm()

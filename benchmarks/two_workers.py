@@ -1,12 +1,12 @@
-"""Two workers of one thread against one: the same job on each, by turns.
+"""Two workers of one thread against one: the same job on each, in turns.
 
 ``python -m benchmarks.two_workers [ROWS]``. One installation, whose worker has one thread; in every
 round a second such worker joins it and leaves again. Rows are documentation strings of the
-installed packages, the model is all-MiniLM-L6-v2 with label texts. Chunks are many and small, or
-the ratio would tell how long one worker has nothing to do while the other ends the last chunk.
-Bare matrix products in one process and in two take turns with the jobs: they are what the machine
-itself has to give. On two cores the rest of the installation has no core of its own beside two
-workers; what it takes of one is measured too.
+installed packages, the model is all-MiniLM-L6-v2 with label texts. Chunks are many and small;
+otherwise the ratio would measure how long one worker idles during the last chunk of the other.
+Bare matrix products in one process and in two take turns with the jobs: they show what the machine
+itself can do. On two cores the rest of the installation has no core of its own beside two workers;
+its share of a core is measured too.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main(rows: int = ROWS) -> None:
 
 @contextmanager
 def _second_worker(running: StackInfo) -> Iterator[None]:
-    """Another worker beside the installation's own, which ends with the block."""
+    """A second worker beside the installation's own, for the block."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "workers.processes", "pool"],
         env=os.environ | environment(running),
@@ -103,14 +103,14 @@ def _second_worker(running: StackInfo) -> Iterator[None]:
 
 
 def _workers(ledger: psycopg.Connection) -> int:
-    """Workers of the pool that are there."""
+    """The number of workers that are alive in the pool."""
     row = ledger.execute("SELECT count(*) FROM workers WHERE pool = 'cpu'").fetchone()
     assert row is not None
     return int(row[0])
 
 
 def _products(pool: ProcessPoolExecutor, *, processes: int) -> float:
-    """Matrix products a second of so many processes of one thread each, together."""
+    """Matrix products a second of ``count`` processes of one thread each, together."""
     return sum(each.result() for each in [pool.submit(_multiply) for _ in range(processes)])
 
 
@@ -125,7 +125,7 @@ def _multiply() -> float:
 
 
 def _seconds(running: StackInfo, file_id: str) -> float:
-    """From where a job's first chunk begins to its last row committed."""
+    """Seconds from the start of a job's first chunk to the commit of its last row."""
     job = stack.classified(stack.client(running), file_id, chunk_rows=CHUNK_ROWS)
     with psycopg.connect(running.database_url) as ledger:
         row = ledger.execute(

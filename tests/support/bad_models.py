@@ -69,16 +69,17 @@ def changed(folder: Path, *files: str, **fields: Any) -> Path:
     """With fields of its JSON files (default: config.json) set to these values, or left out."""
     for name in files or ("config.json",):
         path = folder / name
-        found = json.loads(path.read_text()) | fields
-        path.write_text(json.dumps(found))
+        config = json.loads(path.read_text()) | fields
+        path.write_text(json.dumps(config))
     return folder
 
 
 def without(folder: Path, *fields: str) -> Path:
     """With fields left out of config.json."""
     path = folder / "config.json"
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps({key: found[key] for key in found if key not in fields}))
+    config = json.loads(path.read_text())
+    kept = {key: value for key, value in config.items() if key not in fields}
+    path.write_text(json.dumps(kept))
     return folder
 
 
@@ -159,7 +160,7 @@ def bart(folder: Path, *, head: Any = BartForConditionalGeneration, **shape: Any
 
 
 def bart_classifier(folder: Path) -> Path:
-    """A head that finds its token by the last ``</s>``: rows must have equally many of them."""
+    """A head that reads the last ``</s>``: all rows of a batch must have as many of them."""
     return bart(folder, head=BartForSequenceClassification)
 
 
@@ -204,7 +205,7 @@ def few_labels(folder: Path) -> Path:
 
 
 def no_start(folder: Path) -> Path:
-    """No file says how a text begins."""
+    """No file names the token that begins a text."""
     return changed(bart(folder), *BOTH, **NULLS)
 
 

@@ -1,4 +1,4 @@
-"""A whole installation in real processes: what a test starts, feeds, kills and looks into."""
+"""A whole installation in real processes, which a test starts, uses, kills and inspects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Process:
     def __init__(
         self, arguments: list[str], *, env: dict[str, str], log: Path, before: Sequence[str] = ()
     ) -> None:
-        """``before``: words of a command that becomes Python, such as `ip netns exec`."""
+        """``before``: a command that runs Python, such as `ip netns exec`."""
         self.log = log
         with log.open("ab") as sink:
             self._popen = subprocess.Popen(
@@ -59,7 +59,7 @@ class Process:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to this process alone; its children find out by themselves."""
+        """SIGKILL to this process alone; its children notice by themselves."""
         self.send(signal.SIGKILL)
         self._popen.wait()
 
@@ -169,10 +169,10 @@ class Installation:
         corpus_fields: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> str:
-        """Accept a job over these bytes; a classification with this model unless said otherwise."""
+        """Accept a job over these bytes; by default a classification with this model."""
         usual = {"model": str(self.model)} if fields.get("kind") in (None, "classify") else {}
-        of_corpus = {"file": self.upload(corpus, filename=filename), **(corpus_fields or {})}
-        spec = kinds.parse({"corpus": of_corpus, **usual, **fields})
+        corpus_spec = {"file": self.upload(corpus, filename=filename), **(corpus_fields or {})}
+        spec = kinds.parse({"corpus": corpus_spec, **usual, **fields})
         with self.sessions.begin() as session:
             job_id, _ = submission.accept(
                 session, project_id=PROJECT, spec=spec, idempotency_key=None
@@ -193,7 +193,7 @@ class Installation:
         return self.job(job_id)
 
     def wait_for_chunks(self, job_id: str, count: int, *, seconds: float = 120) -> None:
-        """Return once so many chunks are done."""
+        """Return once ``count`` chunks are done."""
         wait_until(lambda: self.job(job_id).counts.done >= count, seconds=seconds)
 
     def results(self, job_id: str) -> list[dict[str, Any]]:
@@ -229,7 +229,7 @@ def _env_value(value: object) -> str:
 
 
 def sentences(count: int) -> Iterator[str]:
-    """So many different short texts."""
+    """``count`` different short texts."""
     words = ["good", "bad", "great", "awful", "film", "book", "news", "goal", "bank", "rain"]
     for number in range(count):
         first, second = words[number % 10], words[(number // 10) % 10]

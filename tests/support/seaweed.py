@@ -1,6 +1,6 @@
 """A real S3 server for the tests: SeaweedFS from its wheel, on free ports, in a folder of its own.
 
-Use it with ``pytest_plugins = ("tests.support.seaweed",)`` and the fixture ``s3``.
+Tests use it by the fixture ``s3``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class S3:
         }
 
     def unfinished_uploads(self) -> list[str]:
-        """Multipart uploads that nobody completed or aborted."""
+        """Multipart uploads that were neither completed nor aborted."""
         answer = httpx.get(
             f"http://127.0.0.1:{self.filer_port}/buckets/{BUCKET}/.uploads/",
             headers={"Accept": "application/json"},
@@ -77,12 +77,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 def _command(folder: Path) -> tuple[list[str], dict[str, int]]:
     names = ("master", "volume", "filer", "s3", "admin")
-    numbers = iter(ports.several(2 * len(names)))
-    chosen = {name: next(numbers) for name in names}
+    free = iter(ports.several(2 * len(names)))
+    chosen = {name: next(free) for name in names}
     listening = [
         part
         for name in names
-        for part in (f"-{name}.port={chosen[name]}", f"-{name}.port.grpc={next(numbers)}")
+        for part in (f"-{name}.port={chosen[name]}", f"-{name}.port.grpc={next(free)}")
     ]
     off = ("webdav", "admin.ui", "master.telemetry")
     return [

@@ -70,7 +70,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server_home() -> Iterator[Path]:
-    """A state folder that the user nobody can reach: pytest's own folders are closed to others."""
+    """A state folder that other users can reach: those of pytest are closed to them."""
     home = Path(tempfile.mkdtemp(prefix="nightshift-test-"))
     home.chmod(0o711)
     yield home
@@ -101,11 +101,11 @@ def valkey(server_home: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def fresh_database(postgres: Server) -> Databases:
     """Make new databases, each a copy of one that was migrated once."""
-    numbers = count(1)
+    sequence = count(1)
     server = postgres.url.rpartition("/")[0]
 
     def create() -> str:
-        number = next(numbers)
+        number = next(sequence)
         if number == 1:
             _create(postgres.url, TEMPLATE, template="template1")
             database.migrate(f"{server}/{TEMPLATE}")

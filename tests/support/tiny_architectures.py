@@ -104,7 +104,7 @@ OWN: dict[str, dict[str, Any]] = {
     "prophetnet": {"pad_token_id": PAD},
     "convbert": {"conv_kernel_size": 5},
 }
-"""What some architectures need beside the usual sizes."""
+"""Fields that an architecture needs beside the usual sizes."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -188,7 +188,7 @@ def _has(config: Any, name: str, value: Any) -> bool:
     try:
         getattr(config, name)
         setattr(copy.copy(config), name, value)
-    except Exception:  # noqa: BLE001 (some raise NotImplementedError)
+    except Exception:  # noqa: BLE001 (NotImplementedError among others)
         return False
     return True
 
@@ -228,9 +228,9 @@ def _compared(
         "generate": GenerateOptions(max_new_tokens=STEPS, chat=False),
         "text2text": Text2TextOptions(max_new_tokens=STEPS, beams=1),
     }[kind]
-    found: Any = engine.load(folder, options, settings=Settings(worker_threads=1))
+    model: Any = engine.load(folder, options, settings=Settings(worker_threads=1))
     for rows in _cuts(len(texts)):
-        answers = found.answer({row: texts[row] for row in rows}, beat=lambda: None)
+        answers = model.answer({row: texts[row] for row in rows}, beat=lambda: None)
         for row in rows:
             if isinstance(answers[row], RowError):
                 return Outcome(kind, model_type, "wrong", f"{texts[row]!r}: {answers[row]}")
@@ -238,7 +238,7 @@ def _compared(
                 return Outcome(
                     kind, model_type, "wrong", f"{texts[row]!r} in a batch of {len(rows)}"
                 )
-    return Outcome(kind, model_type, "right", str(found.sharing))
+    return Outcome(kind, model_type, "right", str(model.sharing))
 
 
 def _cuts(count: int) -> Iterator[list[int]]:
@@ -252,12 +252,12 @@ def _same(answer: Any, right: Any) -> bool:
     if isinstance(right, str):
         return bool(answer.output == right)
     if hasattr(answer, "vector"):
-        found = torch.from_numpy(answer.vector)
+        output = torch.from_numpy(answer.vector)
     else:
         scores = dict(zip(answer.labels, answer.scores, strict=True))
-        found = torch.tensor([scores[label] for label in sorted(scores)])
+        output = torch.tensor([scores[label] for label in sorted(scores)])
     limit = 1e-5 * max(1.0, float(right.norm())) if hasattr(answer, "vector") else 1e-4
-    return bool((found - right).abs().max() <= limit)
+    return bool((output - right).abs().max() <= limit)
 
 
 def _line(error: BaseException) -> str:

@@ -56,7 +56,7 @@ def tiny_classifier(
     seed: int = 0,
     family: Family = "bert",
 ) -> Path:
-    """A saved sequence classifier (2 layers, hidden size 32, 128 tokens); gives the folder back."""
+    """A saved sequence classifier (2 layers, hidden size 32, 128 tokens); returns its folder."""
     tokenizer = _tokenizer(family)
     config = _config(family, vocabulary=len(tokenizer))
     config.id2label = dict(enumerate(labels))
@@ -90,7 +90,7 @@ def sentence_files(
     include_prompt: bool = True,
     **config: Any,
 ) -> Path:
-    """Beside a model, the files that sentence-transformers saves; gives the folder back.
+    """Beside a model, the files that sentence-transformers saves; returns the folder.
 
     ``config`` is its own config: prompts, default_prompt_name, truncate_dim.
     """
@@ -108,8 +108,8 @@ def sentence_files(
     (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
     if pooling is not None:
         (folder / "1_Pooling").mkdir(exist_ok=True)
-        said = {"pooling_mode": pooling, "include_prompt": include_prompt}
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
+        module = {"pooling_mode": pooling, "include_prompt": include_prompt}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(module))
     return folder
 
 

@@ -83,7 +83,7 @@ def object_finder(folder: Path) -> Path:
 
 
 def image_matcher(folder: Path) -> Path:
-    """CLIP, which says how well texts fit an image."""
+    """CLIP, which scores how well texts fit an image."""
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(tiny_encoder(folder))
     texts = {**_SHAPE, "vocab_size": len(tokenizer), "eos_token_id": tokenizer.sep_token_id}
@@ -153,8 +153,8 @@ def _listener(folder: Path) -> None:
 
 def _processor(folder: Path, kind: str, **config: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"image_processor_type": kind, "do_resize": True, **config}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    processor = {"image_processor_type": kind, "do_resize": True, **config}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
 def _saved(auto: Any, config: Any, folder: Path, *, of_class: bool = False) -> Path:
