@@ -24,7 +24,7 @@ test: check ## set up and run every check and test
 	$(BIN)/python -m pytest
 
 unit: $(VENV)/.dev ## the fast tests: those that need neither a server nor torch
-	$(BIN)/python -m pytest --unit
+	$(BIN)/python -m pytest --unit -n logical
 
 long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
 	$(BIN)/python -m pytest -m long

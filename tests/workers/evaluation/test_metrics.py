@@ -82,6 +82,7 @@ def test_a_loss_that_is_not_finite_is_null(loss: float) -> None:
     assert metrics.language(loss_sum=loss, tokens=1, rows=1, task=Task.GENERATE)["loss"] is None
 
 
+@pytest.mark.slow
 @few
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40),
@@ -97,6 +98,7 @@ def test_single_label_reports_agree_with_sklearn(pairs: list[tuple[int, int]]) -
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@pytest.mark.slow
 @few
 @given(arrays.arrays(bool, (6, 3)), arrays.arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
 def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None:
