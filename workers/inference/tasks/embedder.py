@@ -53,11 +53,11 @@ class Embedder:
     """A loaded embedding model. For one thread at a time."""
 
     def __init__(
-        self, runner: ChunkRunner, *, shape: VectorFormat, digest: str, sharing: BatchPolicy
+        self, chunk_runner: ChunkRunner, *, shape: VectorFormat, digest: str, sharing: BatchPolicy
     ) -> None:
         self.digest = digest
         self.sharing = sharing
-        self._runner = runner
+        self._chunk_runner = chunk_runner
         self._shape = shape
 
     def answer(self, texts: Mapping[int, str], *, beat: Beat) -> dict[int, Embedding | RowError]:
@@ -69,7 +69,9 @@ class Embedder:
         places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
         embeddings: dict[int, Embedding | RowError] = {}
         prompted = [self._shape.prompt + text for text in places]
-        for group in self._runner.groups(prompted, beat=beat):  # rows are larger than embeddings
+        for group in self._chunk_runner.groups(
+            prompted, beat=beat
+        ):  # rows are larger than embeddings
             embeddings |= {place: self._embedding(row) for place, row in group.items()}
         return {row: embeddings[places[text]] for row, text in texts.items()}
 
