@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import TypeVar
 
 import psycopg
 import sqlalchemy as sa
+import tenacity
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import settings
+from jobs import backoff, settings
 from jobs.decisions import faults
 
 Sessions = sessionmaker[Session]
@@ -90,16 +90,17 @@ def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: floa
     Only for work that may be repeated: guarded by a fence, or changing nothing. An answer that was
     lost after the commit looks like a failure here.
     """
-    deadline, pause = time.monotonic() + seconds, 0.05
-    while True:
-        try:
-            with sessions.begin() as session:
-                return work(session)
-        except MAY_PASS as error:
-            if not faults.is_transient(error) or time.monotonic() + pause > deadline:
-                raise
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
+
+    def once() -> T:
+        with sessions.begin() as session:
+            return work(session)
+
+    again = tenacity.retry_if_exception(_is_transient)
+    return backoff.retry(once, again=again, first=0.05, longest=1.0, seconds=seconds)
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, MAY_PASS) and faults.is_transient(error)
 
 
 def migrate(url: str) -> None:

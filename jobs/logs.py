@@ -1,4 +1,4 @@
-"""Logging: one JSON object a line on standard error, a sentence with fields."""
+"""Log set-up of every process: one JSON object a line on standard error, a sentence with fields."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
 
 def configure() -> None:
     """Send structlog's and the standard library's records through one JSON renderer."""
-    shared: list[structlog.types.Processor] = [
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -23,7 +26,7 @@ def configure() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
@@ -33,3 +36,9 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+
+
+def _without_colours(_: object, __: str, event: EventDict) -> EventDict:
+    """Uvicorn's records have their message a second time, for terminals."""
+    event.pop("color_message", None)
+    return event

@@ -26,7 +26,6 @@ log = structlog.get_logger()
 BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 HUNG = 72
-ORPHANED = 73
 
 
 class Record(Protocol):
@@ -161,15 +160,3 @@ def show_engines(here: Context, engines: Sequence[Mapping[str, str]]) -> None:
             workers.show_engines(session, name=name, slot=slot, engines=engines)
     except SQLAlchemyError as error:
         log.warning("the ledger could not be told what is loaded", error=str(error))
-
-
-def end_with_parent() -> None:
-    """Make this pool process end when its parent is gone: the device must be free for the next."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(ORPHANED)
-
-    threading.Thread(target=watch, name="orphan-watch", daemon=True).start()

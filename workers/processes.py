@@ -12,7 +12,7 @@ import structlog
 from billiard import current_process
 from celery import signals
 
-from jobs import database, logs, settings
+from jobs import database, logs, parent_death, settings
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
 from workers import context, devices, heartbeat, threads, time_limits
@@ -100,7 +100,7 @@ def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, 
 @signals.worker_process_init.connect
 def _prepare_process(**_: object) -> None:
     logs.configure()
-    heartbeat.end_with_parent()
+    parent_death.watch_parent()  # the device must be free for the next
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index, count=settings.get().worker_devices)
         threads.take(settings.get())
@@ -118,7 +118,7 @@ def flower(arguments: list[str]) -> None:
     password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
     if password:
         os.environ["FLOWER_BASIC_AUTH"] = password
-    config = Path(__file__).with_name("flowerconfig.py")
+    config = Path(__file__).with_name("flower_config.py")
     app.start(["flower", f"--conf={config}", *arguments])
 
 

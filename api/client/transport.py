@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +17,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import httpx
+import tenacity
+from httpx_sse import EventSource, ServerSentEvent
+from tenacity import RetryCallState
+
+from jobs import backoff
 
 Answer = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -27,10 +30,15 @@ Progress = Callable[[int, int], None]
 PASSING = frozenset({429, 502, 503, 504})
 """Statuses of an API, or a proxy before it, that may answer a moment later."""
 
+_PASSES = tenacity.retry_any(
+    tenacity.retry_if_exception_type(httpx.TransportError),
+    tenacity.retry_if_result(lambda answer: answer.status_code in PASSING),
+)
+
 _SHA256 = re.compile(r"sha-256=:([^:]+):")
 
 PAGE = 500
-LONGEST_PAUSE = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 UNREACHABLE = 0
 """The status of an error for which there was no answer at all."""
 
@@ -103,18 +111,18 @@ class Transport:
 
     def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """The answer; asked again with growing pauses while there is none, or a passing one."""
-        end, pause = time.monotonic() + self.patience_seconds, 0.2
-        while True:
-            late = time.monotonic() + pause > end
-            try:
-                answer = send()
-                if late or answer.status_code not in PASSING:
-                    return _checked(answer)
-            except httpx.TransportError as error:
-                if late:
-                    raise self._unreachable(error) from error
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            answer = backoff.retry(
+                send,
+                again=_PASSES,
+                first=FIRST_PAUSE,
+                longest=LONGEST_PAUSE,
+                seconds=self.patience_seconds,
+                give_up=_last_answer,
+            )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return _checked(answer)
 
     def _pages(self, path: str, query: dict[str, str]) -> Iterator[Answer]:
         """Entries of a listing that is paged by the id of its last entry."""
@@ -150,7 +158,9 @@ class Transport:
                 raise httpx.ReadError("no stream at the moment")
             if not answer.is_success:
                 answer.read()
-            yield from _parse(_checked(answer).iter_lines())
+            for event in EventSource(_checked(answer)).iter_sse():
+                if event.data:  # else it is the server's word on reconnecting
+                    yield _event(event)
 
     def _stream(self, path: str, **options: Any) -> AbstractContextManager[httpx.Response]:
         return self._http.stream("GET", path, **options)
@@ -257,16 +267,14 @@ def _error_of(answer: httpx.Response) -> Answer:
     return error if isinstance(error, dict) else {}
 
 
-def _parse(lines: Iterator[str]) -> Iterator[JobEvent]:
-    """Server-sent events as the standard has them, of which we use event, data and id."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-        elif "data" in fields:
-            data = json.loads(fields["data"])
-            yield JobEvent(type=fields.get("event", "message"), data=data, id=fields.get("id"))
-            fields = {}
-        else:
-            fields = {}
+def _event(event: ServerSentEvent) -> JobEvent:
+    """An event without an id has the last one's by the standard; ``progress`` is none to resume."""
+    known = None if event.event == "progress" else event.id or None
+    return JobEvent(type=event.event, data=event.json(), id=known)
+
+
+def _last_answer(state: RetryCallState) -> httpx.Response:
+    """What was answered last; an exception is raised again."""
+    assert state.outcome is not None
+    answer: httpx.Response = state.outcome.result()
+    return answer

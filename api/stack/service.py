@@ -6,23 +6,19 @@ a parent-death signal, so that it ends with a supervisor that was killed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import psutil
 
 from api.stack.account import Account
+from jobs import parent_death
 
-PR_SET_PDEATHSIG = 1
 SETTLED = 1.0
 """Seconds after which a child without a probe counts as started."""
 
@@ -124,28 +120,5 @@ def _spawn(service: Service) -> subprocess.Popen[bytes]:
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=_last_will(service.orphan_signal),  # noqa: PLW1509 - two system calls
+            preexec_fn=parent_death.in_child(service.orphan_signal),  # noqa: PLW1509 - two system calls
         )
-
-
-def _last_will(sig: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before its program: ask the kernel for ``sig`` when its parent dies.
-
-    It runs after the change of user, which would clear the request. The kernel means the parent
-    *thread*: a child started elsewhere than in the main thread gets none.
-    """
-    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
-        return None
-    libc, parent = _libc(), os.getpid()
-
-    def last_will() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, sig)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return last_will
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)

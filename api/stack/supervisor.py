@@ -16,6 +16,7 @@ from types import FrameType
 from api.stack import logs
 from api.stack.failure import StackFailure
 from api.stack.service import Child, Service
+from jobs import backoff
 
 TURN = 0.05
 """Seconds between two looks at the children."""
@@ -34,7 +35,7 @@ class Stopped(Exception):
 
 def pause(deaths: int) -> float:
     """Seconds to wait before the start that follows so many deaths in a row."""
-    return min(FIRST_PAUSE * 2.0 ** (max(deaths, 1) - 1), LONGEST_PAUSE)
+    return backoff.delay(deaths, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
 
 
 def is_hopeless(faults: int, *, proven: bool) -> bool:

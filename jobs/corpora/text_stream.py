@@ -20,18 +20,8 @@ import pyarrow as pa
 from jobs.corpora import zstd
 from jobs.corpora.sources import Source
 from jobs.errors import CorpusFailure
-from jobs.kinds import Corpus, CorpusFormat
-
-_ENDINGS = {
-    ".jsonl": CorpusFormat.JSONL,
-    ".ndjson": CorpusFormat.JSONL,
-    ".json": CorpusFormat.JSONL,
-    ".csv": CorpusFormat.CSV,
-    ".tsv": CorpusFormat.TSV,
-    ".parquet": CorpusFormat.PARQUET,
-    ".txt": CorpusFormat.TEXT,
-}
-_COMPRESSED_ENDINGS = (".gz", ".zst")
+from jobs.formats import COMPRESSED_ENDINGS, CORPUS_ENDINGS, CorpusFormat
+from jobs.kinds import Corpus
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -70,15 +60,15 @@ def guess_format(name: str, corpus: Corpus) -> CorpusFormat:
     if corpus.format is not None:
         return corpus.format
     path = PurePosixPath(name.lower())
-    if path.suffix in _COMPRESSED_ENDINGS:
+    if path.suffix in COMPRESSED_ENDINGS:
         path = path.with_suffix("")
-    if path.suffix not in _ENDINGS:
+    if path.suffix not in CORPUS_ENDINGS:
         raise CorpusFailure(
             f"the name {name!r} does not show the format: pass `format` as one of "
-            f"{', '.join(CorpusFormat)}, or end the name in one of {', '.join(_ENDINGS)}",
+            f"{', '.join(CorpusFormat)}, or end the name in one of {', '.join(CORPUS_ENDINGS)}",
             code="format_unknown",
         )
-    return _ENDINGS[path.suffix]
+    return CORPUS_ENDINGS[path.suffix]
 
 
 @contextlib.contextmanager

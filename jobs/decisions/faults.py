@@ -15,6 +15,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from jobs import errors
+from jobs.backoff import delay
 from jobs.errors import NightshiftError
 
 
@@ -325,7 +326,7 @@ def describe(error: BaseException) -> str:
 
 def backoff(tries: int) -> timedelta:
     """How long to wait after the ``tries``-th failure: 1, 2, 4 … at most 60 seconds."""
-    return min(timedelta(seconds=2 ** min(tries - 1, 10)), MAX_BACKOFF)
+    return timedelta(seconds=delay(tries, first=1, longest=MAX_BACKOFF.total_seconds()))
 
 
 def gives_up(blame: Blame, *, tries: int, failing_for: timedelta, limits: RetryLimits) -> bool:

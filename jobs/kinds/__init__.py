@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
-from jobs.kinds.base import Corpus, CorpusFormat, JobSpec, Output, OutputFormat, Strict
+from jobs.formats import CorpusFormat, OutputFormat
+from jobs.kinds.base import Corpus, JobSpec, Output, Strict
 from jobs.kinds.bulk import (
     AnyBulk,
     BulkSpec,

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-
-class CorpusFormat(StrEnum):
-    """How rows are written in a corpus."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    TSV = "tsv"
-    PARQUET = "parquet"
-    TEXT = "text"
-
-
-class OutputFormat(StrEnum):
-    """How results are written to a single file."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
+from jobs.formats import CorpusFormat, OutputFormat
 
 
 class Strict(BaseModel):

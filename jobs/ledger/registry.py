@@ -6,14 +6,13 @@ another; ``pin`` alone takes the version's, which a deletion has to wait for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs import numbers
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
 from jobs.lookups import registry
@@ -69,8 +68,8 @@ def register(
             files=list(files),
             bytes=bundles.size(files),
             sha256=bundles.digest(files),
-            metrics=_storable(metrics),
-            lineage=_storable(lineage),
+            metrics=numbers.storable(metrics),
+            lineage=numbers.storable(lineage),
             signature=None if signature is None else signature.model_dump(mode="json"),
             job_id=job_id,
         )
@@ -172,7 +171,7 @@ def record_promotion(
     place = session.get(ModelAlias, (project_id, name, alias), populate_existing=True)
     if (place.version if place else None) != expected_incumbent:
         return False
-    numbers = {
+    decision = {
         "alias": alias,
         "version": version,
         "value": value,
@@ -183,8 +182,10 @@ def record_promotion(
         "promoted": promoted,
         "reason": reason,
     }
-    session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **numbers))
-    events.record(session, job_id=job_id, type="promotion", model=name, **_storable(numbers))
+    session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **decision))
+    events.record(
+        session, job_id=job_id, type="promotion", model=name, **numbers.storable(decision)
+    )
     if promoted:
         _move_alias(session, project_id=project_id, name=name, alias=alias, version=version)
     session.flush()
@@ -283,14 +284,3 @@ def _adapters(session: Session, found: ModelVersion) -> Sequence[str]:
         ModelVersion.deleted_at.is_(None),
     )
     return session.scalars(query).all()
-
-
-def _storable(value: Any) -> Any:
-    """The value without the numbers that JSON lacks."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _storable(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(inner) for inner in value]
-    return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs import numbers
 from jobs.ledger import events, ranks
 from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
@@ -74,9 +74,8 @@ def _record_evaluations(
     by_step: dict[int, dict[str, object]] = {}
     for (name, step), row in rows.items():
         if name.startswith(EVALUATION):
-            value = row["value"]  # JSON knows no NaN and no infinity
-            shown = value if isinstance(value, float) and math.isfinite(value) else None
-            by_step.setdefault(step, {})[name.removeprefix(EVALUATION)] = shown
+            metric = name.removeprefix(EVALUATION)
+            by_step.setdefault(step, {})[metric] = numbers.storable(row["value"])
     for step, values in sorted(by_step.items()):
         events.record(
             session, job_id=held.job_id, type="evaluation", run=held.fence, step=step, values=values

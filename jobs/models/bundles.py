@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jobs.errors import Damaged
 from jobs.objects import ObjectStore
+from jobs.progress import Beat, no_beat
 
 BundleFile = dict[str, Any]
 """``path`` within the folder, ``key`` of the object, ``bytes``, ``sha256`` in hex."""
@@ -22,12 +23,8 @@ BundleFile = dict[str, Any]
 BLOCK = 2**20
 
 
-def _no_beat() -> None:
-    pass
-
-
 def upload(
-    store: ObjectStore, folder: Path, *, prefix: str, beat: Callable[[], None] = _no_beat
+    store: ObjectStore, folder: Path, *, prefix: str, beat: Beat = no_beat
 ) -> list[BundleFile]:
     """Store every file of the folder under the prefix; returns the list of the bundle's files.
 
@@ -45,7 +42,7 @@ def download(
     files: Iterable[BundleFile],
     folder: Path,
     *,
-    beat: Callable[[], None] = _no_beat,
+    beat: Beat = no_beat,
 ) -> None:
     """Write the bundle's files into the folder, flushed to disk.
 
@@ -86,9 +83,7 @@ def _paths(folder: Path) -> list[str]:
     )
 
 
-def _upload(
-    store: ObjectStore, source: Path, *, path: str, key: str, beat: Callable[[], None]
-) -> BundleFile:
+def _upload(store: ObjectStore, source: Path, *, path: str, key: str, beat: Beat) -> BundleFile:
     content, count = hashlib.sha256(), 0
     with source.open("rb") as file, store.writer(key) as sink:
         while block := file.read(BLOCK):
@@ -99,9 +94,7 @@ def _upload(
     return {"path": path, "key": key, "bytes": count, "sha256": content.hexdigest()}
 
 
-def _download(
-    store: ObjectStore, file: BundleFile, target: Path, *, beat: Callable[[], None]
-) -> None:
+def _download(store: ObjectStore, file: BundleFile, target: Path, *, beat: Beat) -> None:
     content = hashlib.sha256()
     try:
         with target.open("wb") as sink:

@@ -25,10 +25,10 @@ from typing import IO
 import structlog
 
 from jobs.errors import StorageAway
+from jobs.progress import Beat
 
 log = structlog.get_logger()
 
-Beat = Callable[[], None]
 
 LOCK_POLL_SECONDS = 0.1
 """Between two tries at a lock. Each try calls ``beat``, so a lease is kept meanwhile."""

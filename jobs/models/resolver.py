@@ -18,9 +18,10 @@ from jobs.database import Sessions
 from jobs.errors import Damaged, ModelFailure, NotFound
 from jobs.lookups import registry
 from jobs.models import bundles, folders, inspection, references
-from jobs.models.cache import ArtefactCache, Beat
+from jobs.models.cache import ArtefactCache
 from jobs.models.references import Location, Registered
 from jobs.objects import ObjectStore, Stored
+from jobs.progress import Beat, no_beat
 from jobs.settings import Settings
 from jobs.tables import ModelVersion
 
@@ -29,10 +30,6 @@ LOOKUP_SECONDS = 10.0
 
 BASE = "base"
 """The link in an adapter's folder."""
-
-
-def _no_beat() -> None:
-    pass
 
 
 class Artefacts:
@@ -48,7 +45,7 @@ class Artefacts:
         self._allowed = settings.allowed_models
 
     @contextmanager
-    def using(self, reference: str, *, project_id: str, beat: Beat = _no_beat) -> Iterator[Path]:
+    def using(self, reference: str, *, project_id: str, beat: Beat = no_beat) -> Iterator[Path]:
         """The reference's folder, kept for as long as the block runs.
 
         ``beat`` is called while bytes arrive; an exception from it ends the fetching. Raises

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs.queries import paging
 from jobs.states import ChunkState
 from jobs.tables import Chunk, Shard
 
@@ -57,12 +58,11 @@ def shards(session: Session, job_id: str) -> list[Shard]:
     )
 
 
-def listing(session: Session, job_id: str, *, limit: int, after: int = -1) -> list[Chunk]:
-    """Chunks that were not split, in row order, behind the row ``after``."""
+def page(session: Session, job_id: str, *, limit: int, after: int = -1) -> tuple[list[Chunk], bool]:
+    """Chunks not split, in row order, after the row ``after``, and whether more follow."""
     query = (
         sa.select(Chunk)
         .where(Chunk.job_id == job_id, Chunk.state != ChunkState.SPLIT, Chunk.first_row > after)
         .order_by(Chunk.first_row)
-        .limit(limit)
     )
-    return list(session.scalars(query))
+    return paging.page(session, query, limit=limit)

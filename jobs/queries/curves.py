@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs.queries import paging
 from jobs.tables import Point
 
 LATELY = 500
@@ -62,15 +63,16 @@ class Pace:
     at: datetime
 
 
-def series(session: Session, job_id: str, *, name: str, limit: int, after: int = -1) -> list[Point]:
-    """The points of one curve behind the step ``after``, in order."""
+def page(
+    session: Session, job_id: str, *, name: str, limit: int, after: int = -1
+) -> tuple[list[Point], bool]:
+    """The points of one curve after the step ``after``, in order; and whether more follow."""
     query = (
         sa.select(Point)
         .where(Point.job_id == job_id, Point.name == name, Point.step > after)
         .order_by(Point.step)
-        .limit(limit)
     )
-    return list(session.scalars(query))
+    return paging.page(session, query, limit=limit)
 
 
 def last(session: Session, wanted: Mapping[str, int | None]) -> dict[str, list[LastPoint]]:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.errors import NotFound
+from jobs.queries import paging
 from jobs.tables import File
 
 
@@ -27,6 +28,5 @@ def page(
         query = query.where(
             sa.tuple_(File.created_at, File.id) < sa.tuple_(place.created_at, place.id)
         )
-    query = query.order_by(File.created_at.desc(), File.id.desc()).limit(limit + 1)
-    files = list(session.scalars(query))
-    return files[:limit], len(files) > limit
+    query = query.order_by(File.created_at.desc(), File.id.desc())
+    return paging.page(session, query, limit=limit)

@@ -18,7 +18,7 @@ from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
-from jobs.queries import capacity, gang_waits, training_progress
+from jobs.queries import capacity, gang_waits, paging, training_progress
 from jobs.queries.training_progress import Training
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -152,9 +152,9 @@ def page(
         if place is None:
             raise NotFound(f"no job {after!r} in this project to list after", param="after")
         query = query.where(sa.tuple_(Job.created_at, Job.id) < sa.tuple_(*place))
-    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
-    jobs = session.scalars(query).all()
-    return _views(session, jobs[:limit], histograms=False), len(jobs) > limit
+    query = query.order_by(Job.created_at.desc(), Job.id.desc())
+    jobs, more = paging.page(session, query, limit=limit)
+    return _views(session, jobs, histograms=False), more
 
 
 def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs.lookups import registry
 from jobs.models.references import Registered
+from jobs.queries import paging
 from jobs.tables import ModelAlias, ModelVersion, Promotion
 
 
@@ -50,8 +51,9 @@ def versions(
     )
     if after is not None:
         query = query.where(ModelVersion.version < after)
-    found = session.scalars(query.order_by(ModelVersion.version.desc()).limit(limit + 1)).all()
-    return _views(session, found[:limit], project_id=project_id), len(found) > limit
+    query = query.order_by(ModelVersion.version.desc())
+    rows, more = paging.page(session, query, limit=limit)
+    return _views(session, rows, project_id=project_id), more
 
 
 def promotions(
@@ -65,8 +67,7 @@ def promotions(
     query = sa.select(Promotion).where(Promotion.project_id == project_id, Promotion.name == name)
     if after is not None:
         query = query.where(Promotion.id < after)
-    found = session.scalars(query.order_by(Promotion.id.desc()).limit(limit + 1)).all()
-    return list(found[:limit]), len(found) > limit
+    return paging.page(session, query.order_by(Promotion.id.desc()), limit=limit)
 
 
 def _views(

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
+from jobs.queries import paging
 from jobs.tables import Checkpoint, Rank, Run
 
 
@@ -21,14 +22,15 @@ class RunView:
     ranks: list[Rank]  # in order
 
 
-def listing(
+def page(
     session: Session, job_id: str, *, limit: int, before: int | None = None
-) -> list[RunView]:
-    """Runs of a job, newest first, older than the run number ``before``."""
-    query = sa.select(Run).where(Run.job_id == job_id).order_by(Run.number.desc()).limit(limit)
+) -> tuple[list[RunView], bool]:
+    """Runs of a job, newest first, older than the run ``before``; and whether more follow."""
+    query = sa.select(Run).where(Run.job_id == job_id).order_by(Run.number.desc())
     if before is not None:
         query = query.where(Run.number < before)
-    return _views(session, session.scalars(query).all())
+    rows, more = paging.page(session, query, limit=limit)
+    return _views(session, rows), more
 
 
 def latest(session: Session, job_ids: Iterable[str]) -> dict[str, RunView]:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from jobs.kinds import OutputFormat
 from jobs.objects import ObjectStore
+from jobs.progress import Beat
 from jobs.queries.chunks import DonePart
 from jobs.results import parts
 
@@ -33,7 +34,7 @@ def tables(
     *,
     schema: pa.Schema,
     keep_text: bool,
-    beat: Callable[[], None],
+    beat: Beat,
 ) -> Iterator[pa.Table]:
     """The parts in row order, one in memory at a time, after an empty table with their columns."""
     dropped = [] if keep_text else ["text"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.corpora.text_stream import _ENDINGS
+from jobs.formats import CORPUS_ENDINGS
 from jobs.kinds import CorpusFormat
 from jobs.results.schemas import RowCode
 
@@ -21,6 +21,6 @@ def test_the_page_on_rows_explains_every_format(kind: CorpusFormat) -> None:
     assert f"\n| `{kind}` | " in PAGE
 
 
-@pytest.mark.parametrize("ending", _ENDINGS)
+@pytest.mark.parametrize("ending", CORPUS_ENDINGS)
 def test_the_page_on_rows_names_every_ending(ending: str) -> None:
     assert f"`{ending}`" in PAGE

@@ -24,6 +24,7 @@ from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
+from jobs.progress import Beat
 from jobs.results import parts
 from jobs.results.schemas import RowCode, result_schema
 from jobs.states import JobState
@@ -39,7 +40,6 @@ from workers.step_lease import ENDINGS
 
 log = structlog.get_logger()
 
-Beat = Callable[[], None]
 
 CLAIM_PATIENCE = 10.0
 COMMIT_PATIENCE = 120.0

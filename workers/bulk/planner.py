@@ -8,7 +8,7 @@ the ledger has already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -35,6 +35,7 @@ from jobs.ledger.step_leases import StepLease
 from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading
+from jobs.progress import Beat
 from jobs.results import parts
 from jobs.results.schemas import SHARD_SCHEMA
 from jobs.settings import Settings
@@ -165,9 +166,7 @@ def _write(lease: StepLease, draft: ShardDraft, *, context: Context) -> None:
         plans.add_shard(session, lease, shard)
 
 
-def _with_heartbeat(
-    batches: Iterable[pa.RecordBatch], beat: Callable[[], None]
-) -> Iterator[pa.RecordBatch]:
+def _with_heartbeat(batches: Iterable[pa.RecordBatch], beat: Beat) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         beat()
         yield batch

@@ -8,20 +8,19 @@ agent dies, and the program asks for the same. Its messages come through files
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import subprocess
-import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import structlog
+
+from jobs import parent_death
 
 log = structlog.get_logger()
 
@@ -32,7 +31,6 @@ HOST = "NIGHTSHIFT_HOST_NAME"
 TAIL_LINES = 80
 """Lines of log kept for an error message; a launcher alone writes forty when a process fails."""
 READ_BYTES = 2**20
-_PR_SET_PDEATHSIG = 1
 
 Message = dict[str, Any]
 
@@ -61,7 +59,7 @@ class Program:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_last_will(),  # noqa: PLW1509 - one system call
+                preexec_fn=parent_death.in_child(),  # noqa: PLW1509 - one system call
             )
 
     @property
@@ -183,17 +181,3 @@ def _is_of_another(process: psutil.Process, host: str, incarnation: str) -> bool
     return (
         environment.get(HOST) == host and environment.get(INCARNATION, incarnation) != incarnation
     )
-
-
-def _last_will() -> Callable[[], None] | None:
-    """Ask the kernel for SIGKILL when the agent's thread dies; only the main thread lives long."""
-    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def last_will() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return last_will

@@ -21,10 +21,11 @@ from jobs.kinds import (
     Text2TextOptions,
 )
 from jobs.models import compatibility, inspection
+from jobs.progress import Beat
 from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching import memory
-from workers.inference.batching.forward import Beat, RowError
+from workers.inference.batching.forward import RowError
 from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.tasks import classifier, embedder, generator, pipeline, translator
 from workers.inference.tasks.classifier import Classifier

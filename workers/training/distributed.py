@@ -11,6 +11,8 @@ import torch
 import torch.distributed
 from accelerate import Accelerator
 
+from jobs.progress import Beat
+
 AGREE_SECONDS = 1.0
 """About so often the ranks ask each other whether to stop or to save."""
 
@@ -63,7 +65,7 @@ class Agreement:
         return found
 
 
-def wait(accelerator: Accelerator, *, alive: Callable[[], None]) -> None:
+def wait(accelerator: Accelerator, *, alive: Beat) -> None:
     """Until every rank is here; a sign of life meanwhile, for it is the others who take long."""
     if accelerator.num_processes == 1:
         return
@@ -83,7 +85,7 @@ def once_per_host(
     work: Callable[[], None],
     *,
     made: Callable[[], bool],
-    alive: Callable[[], None],
+    alive: Beat,
 ) -> None:
     """Let one process of each host do what is not done; all go on when all hosts have it."""
     if accelerator.is_local_main_process and not made():

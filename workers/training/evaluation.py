@@ -6,7 +6,7 @@ training measure a share each, the evaluate program piece after piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +17,13 @@ import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteriaList
 
 from jobs.kinds import Task
+from jobs.progress import Beat
 from workers.inference.batching import batcher
 from workers.inference.decoding.stop_sequences import HeartbeatCriteria
 from workers.training import faults, metrics
 from workers.training.metrics import Report
 from workers.training.tasks import Batch, Classify, Family
 from workers.training.tokenized_dataset import Tokens
-
-Beat = Callable[[], None]
 
 TOO_LONG = 2
 """A text that is this many times as long as the one wanted is wrong wherever it ends: it is cut."""

@@ -23,6 +23,7 @@ from sklearn.metrics import (
 )
 
 from jobs.kinds import Task
+from jobs.numbers import finite
 
 Report = dict[str, Any]
 Truth = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
@@ -56,7 +57,7 @@ def decisions(labels: Sequence[str], *, truth: Truth, predicted: Truth, loss: fl
     return {
         "task": str(Task.CLASSIFY),
         "rows": len(truth),
-        "loss": _finite(loss),
+        "loss": finite(loss),
         "accuracy": float(accuracy_score(truth, predicted)),
         **_averages(truth, predicted, labels=len(labels)),
         "labels": list(labels),
@@ -71,7 +72,7 @@ def language(*, loss_sum: float, tokens: int, rows: int, task: Task) -> Report:
     return {
         "task": str(task),
         "rows": rows,
-        "loss": _finite(loss),
+        "loss": finite(loss),
         "perplexity": _perplexity(loss),
         "tokens": tokens,
     }
@@ -139,10 +140,6 @@ def _confusion(truth: Truth, predicted: Truth, *, labels: int) -> list[list[int]
 
 def _perplexity(loss: float) -> float | None:
     try:
-        return _finite(math.exp(loss))
+        return finite(math.exp(loss))
     except OverflowError:
         return None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -6,11 +6,12 @@ it. Token ids beyond the table of embeddings are found before, as for bulk jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from jobs.progress import Beat
 from workers.training import evaluation
 from workers.training.tasks import Family
 from workers.training.tokenized_dataset import Tokens
@@ -22,7 +23,7 @@ def check(
     splits: Sequence[Tokens],
     *,
     budget: int,
-    beat: Callable[[], None],
+    beat: Beat,
 ) -> None:
     """Raise ``ModelFailure`` or ``CorpusFailure`` for rows that this model cannot compute."""
     for rows in splits:

@@ -21,6 +21,7 @@ import torch
 from jobs.errors import JobFailure
 from jobs.kinds import Task
 from jobs.models import inspection, signatures
+from jobs.progress import Beat
 from workers.inference import model_loader
 from workers.inference.batching import memory
 from workers.inference.batching.forward import RowError
@@ -70,7 +71,7 @@ class Means:
     autocast: Callable[[], AbstractContextManager[Any]]
     budget: int
     max_tokens: int
-    beat: Callable[[], None]
+    beat: Beat
 
 
 def check(order: Order, sample: Sample, *, losses: Losses, means: Means) -> None:

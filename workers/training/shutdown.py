@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from jobs import parent_death
 
 DONE = 0
 CRASHED = 1
@@ -22,22 +23,14 @@ STOPPED = 75
 LAUNCHED = "NIGHTSHIFT_LAUNCHED"
 """Set where the process was started by a launcher: then a parent of 1 means that it is dead."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 class Stopped(Exception):
     """Asked to: what is worth saving is saved, and the process ends."""
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies; Linux only."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    orphan = os.getppid() != parent or (parent == 1 and LAUNCHED in os.environ)
-    if orphan:
-        os._exit(1)
+    """Let this process be killed when its parent dies; Linux only."""
+    parent_death.kill_with_parent(orphan_has_parent_one=LAUNCHED in os.environ)
 
 
 def leave(status: int) -> NoReturn:

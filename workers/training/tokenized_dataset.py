@@ -22,6 +22,7 @@ from jobs.decisions import validation_split
 from jobs.decisions.validation_split import Selector
 from jobs.errors import CorpusFailure, NightshiftError
 from jobs.kinds import FinetuneSpec, Task
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from workers.inference.batching.forward import RowError
 from workers.training import faults
@@ -93,9 +94,7 @@ class Held(Ragged):
         self.offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
 
 
-def write(
-    data: Path, *, to: Path, encoder: Encoder, spec: FinetuneSpec, alive: Callable[[], None]
-) -> None:
+def write(data: Path, *, to: Path, encoder: Encoder, spec: FinetuneSpec, alive: Beat) -> None:
     """Tokenize every split under ``data``; the folder ``to`` appears when all are complete."""
     draft = to.with_name(f"{to.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -151,7 +150,7 @@ def _stratum(target: str | None, *, stratified: bool) -> str:
 
 
 def _write_split(
-    shards: Path, choose: Choose, *, encoder: Encoder, draft: Path, alive: Callable[[], None]
+    shards: Path, choose: Choose, *, encoder: Encoder, draft: Path, alive: Beat
 ) -> None:
     left_out = LeftOut(shards.name)
     with ExitStack() as stack:

@@ -6,7 +6,6 @@ on the number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedTokenizerBase
 
 from jobs.kinds import Task
+from jobs.progress import Beat
 from workers.training import distributed, evaluation
 from workers.training.checkpoint import TrainState
 from workers.training.evaluation import Part, Writer
@@ -36,7 +36,7 @@ class Judge:
     tokenizer: PreTrainedTokenizerBase
     budget: int
     max_tokens: int
-    alive: Callable[[], None]
+    alive: Beat
 
     def report(self, state: TrainState, tokens: Tokens, *, writes: bool) -> Report:
         """The report on the model as it is; every rank calls it and gets the same.

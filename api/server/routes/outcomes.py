@@ -12,18 +12,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.server import downloads, schemas, sse
 from api.server.dependencies import Bulk, Existing, Limit, ProjectId, Shared, Transaction
 from jobs.errors import NotFound
+from jobs.formats import MEDIA_TYPES, OutputFormat
 from jobs.queries import chunks
 from jobs.queries.jobs import JobView
 from jobs.results import integrity, pages, verification
 from jobs.states import FINAL
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
-
-MEDIA_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-}
 
 RowCursor = Annotated[
     int | None, Query(ge=0, le=2**62, description="A row; the page begins behind it.")
@@ -51,10 +46,10 @@ def list_chunks(
 ) -> schemas.ChunkPage:
     """The job's chunks in row order."""
     begin = -1 if after is None else after
-    found = chunks.listing(session, job.job.id, limit=limit + 1, after=begin)
-    shown = [schemas.Chunk.of(chunk) for chunk in found[:limit]]
+    found, more = chunks.page(session, job.job.id, limit=limit, after=begin)
+    shown = [schemas.Chunk.of(chunk) for chunk in found]
     last = shown[-1].first_row if shown else after
-    return schemas.ChunkPage(data=shown, has_more=len(found) > limit, next=last)
+    return schemas.ChunkPage(data=shown, has_more=more, next=last)
 
 
 @router.get("/results")
@@ -83,7 +78,7 @@ def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
         what=f"the output file of {job.job.id}",
         size=job.job.output.get("file_bytes"),
         sha256=job.job.output.get("file_sha256"),
-        media_type=MEDIA_TYPES[ending],
+        media_type=MEDIA_TYPES[OutputFormat(ending)],
         disposition=f'attachment; filename="{job.job.id}.{ending}"',
     )
 

@@ -30,10 +30,10 @@ def list_runs(
     view: Training, session: Transaction, limit: Limit = 20, after: Cursor = None
 ) -> schemas.RunPage:
     """The job's runs with their ranks, newest first."""
-    found = runs.listing(session, view.job.id, limit=limit + 1, before=after)
-    shown = [schemas.Run.of(run) for run in found[:limit]]
+    found, more = runs.page(session, view.job.id, limit=limit, before=after)
+    shown = [schemas.Run.of(run) for run in found]
     last = shown[-1].number if shown else after
-    return schemas.RunPage(data=shown, has_more=len(found) > limit, next=last)
+    return schemas.RunPage(data=shown, has_more=more, next=last)
 
 
 @router.get("/checkpoints")
@@ -57,10 +57,10 @@ def list_points(
         newest = [schemas.Point.of(point) for point in view.training.last]
         return schemas.PointPage(data=newest, has_more=False, next=None)
     begin = -1 if after is None else after
-    found = curves.series(session, view.job.id, name=name, after=begin, limit=limit + 1)
-    shown = [schemas.Point.of(point) for point in found[:limit]]
+    found, more = curves.page(session, view.job.id, name=name, after=begin, limit=limit)
+    shown = [schemas.Point.of(point) for point in found]
     last = shown[-1].step if shown else after
-    return schemas.PointPage(data=shown, has_more=len(found) > limit, next=last)
+    return schemas.PointPage(data=shown, has_more=more, next=last)
 
 
 @router.get("/logs")

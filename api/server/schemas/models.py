@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -10,15 +9,10 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from jobs import tables
 from jobs.models.signatures import Signature
+from jobs.numbers import finite
 from jobs.queries.registry import VersionView
 
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if value is None or math.isfinite(value) else None
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
+Number = Annotated[float | None, BeforeValidator(finite)]
 
 
 class ModelFile(BaseModel):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel
 
 from jobs import tables
+from jobs.numbers import finite
 from jobs.queries import training_progress
 from jobs.queries.curves import LastPoint
 from jobs.queries.hosts import HostView
@@ -56,10 +56,10 @@ class Training(BaseModel):
             machines=run.machines if run else None,
             rate=found.rate,
             eta_seconds=found.eta_seconds,
-            loss=_finite(found.value("loss")),
+            loss=finite(found.value("loss")),
             learning_rate=found.value("learning_rate"),
             samples_per_second=found.value("samples_per_second"),
-            evaluation={name: _finite(value) for name, value in found.evaluation.items()},
+            evaluation={name: finite(value) for name, value in found.evaluation.items()},
             faults=found.job.faults,
             errors=found.job.errors,
             run_error=found.job.run_error,
@@ -175,7 +175,7 @@ class Checkpoint(BaseModel):
             id=checkpoint.id,
             step=checkpoint.step,
             run=checkpoint.run_id,
-            metric=_finite(checkpoint.metric),
+            metric=finite(checkpoint.metric),
             best=checkpoint.best,
             bytes=checkpoint.bytes,
             created_at=checkpoint.created_at,
@@ -207,7 +207,7 @@ class Point(BaseModel):
         return cls(
             name=point.name,
             step=point.step,
-            value=_finite(point.value),
+            value=finite(point.value),
             run=point.run_number,
             at=point.at,
         )
@@ -303,8 +303,3 @@ class HostList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Host]
     has_more: Literal[False] = False
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no word for infinity or for what is not a number."""
-    return value if value is not None and math.isfinite(value) else None

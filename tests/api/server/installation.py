@@ -196,7 +196,7 @@ class Hands:
     ) -> None:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
-            chunk_id = chunk_queries.listing(session, self._job_id, limit=place + 1)[place].id
+            chunk_id = chunk_queries.page(session, self._job_id, limit=place + 1)[0][place].id
             held = chunks.claim(session, chunk_id, owner="hands", lease=LEASE)
         assert held is not None
         key = parts.part_key(

@@ -13,8 +13,8 @@ import pytest
 from jobs import objects
 from jobs.errors import ModelFailure
 from jobs.models import inspection, resolver
-from jobs.models.cache import Beat
 from jobs.models.resolver import Artefacts
+from jobs.progress import Beat
 from jobs.settings import Settings
 from tests.jobs.ledger.building import OTHER, PROJECT
 from tests.jobs.registry.conftest import Registry

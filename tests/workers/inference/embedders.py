@@ -14,11 +14,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from jobs.errors import ModelFailure
 from jobs.kinds import EmbedOptions
+from jobs.progress import Beat
 from jobs.settings import Settings
 from tests.support.tiny_models import MAX_TOKENS
 from tests.workers.inference.builders import no_beat
 from workers.inference import engine
-from workers.inference.batching.forward import Beat, RowError
+from workers.inference.batching.forward import RowError
 from workers.inference.engine import Engine
 from workers.inference.tasks.embedder import Embedding
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from workers.inference.batching.collator import Collator, Head
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
 from workers.inference.batching.tokenization import TokenizedText, TokenWindow
 from workers.inference.heads.label_decision import Floats
-
-Beat = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from jobs.progress import Beat
 from workers.inference.batching.batcher import MAX_PADDING, SMALL_PADDING
-from workers.inference.batching.forward import Beat
 from workers.inference.decoding.decoder import Decoder
 from workers.inference.decoding.decoding_batch import DecodingBatch, Prompt, SequenceState
 

@@ -24,10 +24,10 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
+from jobs.progress import Beat
 from workers.architectures import LSTMConfig
 from workers.inference import special_tokens
 from workers.inference.batching.batcher import BatchLayout
-from workers.inference.batching.forward import Beat
 from workers.inference.decoding.decoding_batch import DecodingBatch, Prompt, SequenceState
 from workers.inference.decoding.generation_settings import (
     BESIDE_AN_ENCODER,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from workers.inference.batching.forward import Beat
+from jobs.progress import Beat
 
 MAX_TOKENS_PER_CHARACTER = 4
 """A character of a stop sequence takes at most as many tokens as it has bytes in UTF-8."""

@@ -16,12 +16,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from jobs.kinds import WriteOptions
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from workers import time_limits
 from workers.inference import model_loader, row_isolation
 from workers.inference.batching.batcher import BatchLayout
-from workers.inference.batching.forward import NOT_FINITE, Beat, RowError
+from workers.inference.batching.forward import NOT_FINITE, RowError
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
 from workers.inference.batching.tokenization import RowText, count_unknown, unknown_token
 from workers.inference.decoding import generation_mode

@@ -18,12 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from jobs.kinds import ClassifyOptions, Explain
 from jobs.models.inspection import ModelFacts
+from jobs.progress import Beat
 from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching.batcher import BatchLayout
 from workers.inference.batching.chunk_runner import ChunkRunner, TextTokenizer
 from workers.inference.batching.collator import Collator
-from workers.inference.batching.forward import NOT_FINITE, Beat, ModelRunner, Row, RowError
+from workers.inference.batching.forward import NOT_FINITE, ModelRunner, Row, RowError
 from workers.inference.batching.tokenization import (
     HypothesisTokenizer,
     RowText,

@@ -14,11 +14,12 @@ from jobs.errors import ModelFailure
 from jobs.kinds import EmbedOptions
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
+from jobs.progress import Beat
 from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching.chunk_runner import ChunkRunner
 from workers.inference.batching.collator import Collator
-from workers.inference.batching.forward import NOT_FINITE, Beat, ModelRunner, Row, RowError
+from workers.inference.batching.forward import NOT_FINITE, ModelRunner, Row, RowError
 from workers.inference.batching.tokenization import TokenWindow, WindowTokenizer
 from workers.inference.heads import pooling
 from workers.inference.heads.pooling import PooledEncoder

@@ -15,10 +15,11 @@ from jobs.corpora import values
 from jobs.corpora.batches import clipped
 from jobs.kinds import GenerateOptions
 from jobs.models.inspection import ModelFacts
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader
-from workers.inference.batching.forward import Beat, RowError
+from workers.inference.batching.forward import RowError
 from workers.inference.batching.tokenization import RowText
 from workers.inference.decoding import text_generation
 from workers.inference.decoding.decoding_batch import Prompt

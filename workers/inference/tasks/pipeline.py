@@ -21,11 +21,12 @@ from jobs.errors import ModelFailure
 from jobs.kinds import PipelineOptions, PipelineTask
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader, row_isolation
 from workers.inference.batching import memory
-from workers.inference.batching.forward import NOT_FINITE, Beat, RowError
+from workers.inference.batching.forward import NOT_FINITE, RowError
 from workers.inference.batching.tokenization import count_unknown, unknown_token
 from workers.inference.heads import label_texts
 from workers.inference.kernels import device_map

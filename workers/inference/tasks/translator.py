@@ -11,10 +11,11 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedToke
 from jobs.errors import ModelFailure
 from jobs.kinds import Text2TextOptions
 from jobs.models.inspection import ModelFacts
+from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader
-from workers.inference.batching.forward import Beat, RowError
+from workers.inference.batching.forward import RowError
 from workers.inference.batching.tokenization import DEFAULT_WINDOW
 from workers.inference.decoding import text_generation
 from workers.inference.decoding.decoding_batch import Prompt
