@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_a_file_that_a_picture_names_exists(path: str) -> None:
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
-def test_every_picture_is_shown(picture: Path) -> None:
+def test_every_picture_is_well_formed_and_shown(picture: Path) -> None:
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert f"(pictures/{picture.name})" in PAGE
 
 

@@ -33,6 +33,11 @@ def test_links_into_a_page_lead_to_a_heading(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_readme_leads_to_every_page(page: Path) -> None:
+    assert f"(docs/{page.name})" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a page as GitHub spells them in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
