@@ -18,9 +18,26 @@ NightshiftError
 ├── StorageFault          503  the object store did not do what it must; an OSError too
 │   ├── StorageAway       503  it does not answer, or is full
 │   └── StorageRefused    503  it does not let this be read or written; a PermissionError too
+├── AliasContended             an alias that others moved during every comparison
+├── ApiError                   of the client: what the API refused, or that it does not answer
+├── StackFailure               a service of ``nightshift up`` that cannot be started
 └── LeaseLost                  somebody else owns this work now: stop, write nothing
 
-Each leaf has a stable ``code``; a message says what must be, and what was given.
+ControlFlow                    caught where it is meant to be; no user ever sees one
+├── AliasMoved                 an alias has moved since it was compared: compare again
+├── BrokerAway                 Redis does not answer: this turn of control sends nothing more
+├── CheckpointUnusable         this program cannot resume from it: try the one before
+├── Failure                    ends a command of the command line with a line and an exit code
+├── DeviceFailed               no row of this process can be computed any more
+├── ProgramUnfinished          a program of a rank failed, stalled or was stopped
+├── SampleRowFailed            a sample row cannot be computed, even alone
+├── StackStopped               a signal while the stack was starting
+├── TimeLimit                  Python code of a model took too long
+├── TrainingStopped            asked to stop: save, and leave
+└── Unfit                      a conversation that the template cannot render; a ValueError too
+
+Each leaf of the first tree has a stable ``code``; a message says what must be, and what was given.
+Leaves with one place that raises them are defined there.
 """
 
 from __future__ import annotations
@@ -119,7 +136,15 @@ class StorageRefused(StorageFault, PermissionError):
     code = "storage_refused"
 
 
+class AliasContended(NightshiftError):
+    code = "alias_contended"
+
+
 class LeaseLost(NightshiftError):
     """The fence moved on: whatever this process holds for that work is void."""
 
     code = "lease_lost"
+
+
+class ControlFlow(Exception):
+    """The root of what only directs a process: not an error, and never shown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,3 +94,25 @@ def test_the_contract_on_torch_names_every_other_module_of_workers() -> None:
     }
     rooms = {"workers.architectures", "workers.inference", "workers.training"}
     assert named == modules - rooms - {"workers.__init__"}
+
+
+def test_every_exception_is_in_the_tree_of_errors() -> None:
+    """A class of ours has a base in ``jobs.errors``; a built-in one may stand beside it."""
+    ours = {"NightshiftError", "ControlFlow"}
+    lonely: dict[str, str] = {}
+    for path in (
+        path for folder in ("api", "jobs", "workers") for path in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+                if any(_is_exception(base) for base in bases) and not bases & ours:
+                    lonely[node.name] = path.relative_to(ROOT).as_posix()
+    assert lonely == dict.fromkeys(sorted(ours), "jobs/errors.py") | dict.fromkeys(
+        ("ObjectMissing", "StorageRefused"), "jobs/errors.py"
+    )
+
+
+def _is_exception(name: str) -> bool:
+    found = getattr(builtins, name, None)
+    return isinstance(found, type) and issubclass(found, BaseException)

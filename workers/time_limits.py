@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.decisions.crash_policy import Phase
+from jobs.errors import ControlFlow
 
 LOAD_SECONDS = 120.0
 """For any model, beside its size."""
@@ -48,7 +49,7 @@ class Stop(StrEnum):
     CPU = "SIGPROF"
 
 
-class TimeLimit(Exception):
+class TimeLimit(ControlFlow):
     """Python code, such as a template's, took too long."""
 
 

@@ -9,7 +9,7 @@ import httpx
 import typer
 
 from api.client import ApiError
-from jobs.errors import NightshiftError
+from jobs.errors import ControlFlow, NightshiftError
 
 FAILED = 1
 BAD_INPUT = 2
@@ -17,7 +17,7 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 
-class Failure(Exception):
+class Failure(ControlFlow):
     """Ends the command with this line and this exit code."""
 
     def __init__(self, message: str, *, code: int = BAD_INPUT) -> None:

@@ -22,6 +22,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from tenacity import RetryCallState
 
 from jobs import backoff
+from jobs.errors import NightshiftError
 
 Answer = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -43,7 +44,7 @@ UNREACHABLE = 0
 """The status of an error for which there was no answer at all."""
 
 
-class ApiError(Exception):
+class ApiError(NightshiftError):
     """What the API refused, or that it could not be reached (``status`` 0)."""
 
     def __init__(self, status: int, *, code: str, message: str, param: str | None = None) -> None:

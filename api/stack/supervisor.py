@@ -17,6 +17,7 @@ from api.stack import logs
 from api.stack.failure import StackFailure
 from api.stack.service import Child, Service
 from jobs import backoff
+from jobs.errors import ControlFlow
 
 TURN = 0.05
 """Seconds between two looks at the children."""
@@ -29,7 +30,7 @@ TRIES = 5
 STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(Exception):
+class StackStopped(ControlFlow):
     """Somebody asked the stack to stop while it was starting."""
 
 
@@ -89,7 +90,7 @@ class Supervisor:
     def start(self, services: Sequence[Service]) -> None:
         """Start services side by side; return when all are ready.
 
-        Raises ``StackFailure`` when one is hopeless, ``Stopped`` when the stack shall stop.
+        Raises ``StackFailure`` when one is hopeless, ``StackStopped`` when the stack shall stop.
         """
         group = [Slot(service) for service in services]
         self._groups.append(group)
@@ -101,7 +102,7 @@ class Supervisor:
         try:
             while True:
                 self.turn()
-        except Stopped:
+        except StackStopped:
             return
 
     def turn(self) -> None:
@@ -109,7 +110,7 @@ class Supervisor:
         for slot in self.slots:
             self._tend(slot)
         if self._must_stop:
-            raise Stopped
+            raise StackStopped
         time.sleep(TURN)
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ from api.stack.failure import StackFailure
 from api.stack.record import Process, StackInfo
 from api.stack.service import Service
 from api.stack.services import FLOWER_USER
-from api.stack.supervisor import Slot, Stopped, Supervisor
+from api.stack.supervisor import Slot, StackStopped, Supervisor
 from jobs import settings
 
 API_PORT = 8750
@@ -118,7 +118,7 @@ class _Stack:
                 if on_ready:
                     on_ready(self._info)
                 self._supervisor.watch()
-            except Stopped:
+            except StackStopped:
                 pass
             except StackFailure as failure:
                 _say(f"the stack cannot start: {failure.message}")

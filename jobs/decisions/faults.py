@@ -166,6 +166,11 @@ RULES = (
         Blame.JOB,
     ),
     FaultRule(
+        "an alias that others moved during every comparison",
+        (_qualified_name(errors.AliasContended),),
+        Blame.TRANSIENT,
+    ),
+    FaultRule(
         "a damaged checkpoint: it is marked, and the next run skips it",
         (_qualified_name(errors.CheckpointDamaged),),
         Blame.TRANSIENT,

@@ -9,6 +9,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from jobs.errors import ControlFlow
 from jobs.ledger.dispatch_marks import Sent
 from jobs.queries.gangs import RankMessage
 from jobs.states import JobStep
@@ -17,7 +18,7 @@ from workers.app import PLAN_QUEUE, host_queue, pool_queue
 Arguments = tuple[int | str, ...]
 
 
-class BrokerAway(Exception):
+class BrokerAway(ControlFlow):
     """Redis did not answer; what was to be sent may or may not have been."""
 
 

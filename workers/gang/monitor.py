@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.decisions.run_verdict import RankOutcome
+from jobs.errors import ControlFlow
 from workers.context import Context
 from workers.gang.checkpoint_upload import CheckpointUploader, WrittenCheckpoint
 from workers.gang.program import Message, Program
@@ -29,7 +30,7 @@ class RankEnding:
     error: str | None = None
 
 
-class ProgramUnfinished(Exception):
+class ProgramUnfinished(ControlFlow):
     """A program of a rank failed, stalled or was stopped."""
 
     def __init__(self, ending: RankEnding) -> None:

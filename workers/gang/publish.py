@@ -22,7 +22,7 @@ from jobs import database
 from jobs.decisions import promotion
 from jobs.decisions.promotion import RatedVersion, UnratedVersion
 from jobs.decisions.run_verdict import RankOutcome
-from jobs.errors import ModelFailure, NotFound
+from jobs.errors import AliasContended, ControlFlow, ModelFailure, NotFound
 from jobs.kinds import FinetuneSpec, Promote
 from jobs.ledger import ranks, runs
 from jobs.ledger import registry as ledger
@@ -65,7 +65,7 @@ class Comparison:
     incumbent_fault: str | None = None  # why the incumbent has no value
 
 
-class AliasMoved(Exception):
+class AliasMoved(ControlFlow):
     """The alias has moved between the comparison and the commit."""
 
 
@@ -77,7 +77,7 @@ def check_name(lease: RankLease, *, context: Context) -> None:
 
 
 def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context: Context) -> None:
-    """Store and register the result, and end the job. Raises ``LeaseLost``, ``OSError``."""
+    """Store and register the result, and end the job. Raises ``LeaseLost``, ``AliasContended``."""
     lease = held.lease
     spec = _finetune(lease)
     prefix = f"models/{lease.project_id}/{spec.model}/{lease.job_id}-{lease.fence}"
@@ -107,7 +107,9 @@ def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context
         except AliasMoved:
             continue
         return
-    raise OSError(f"the alias of {spec.model} was moved {MAX_COMPARISONS} times during comparisons")
+    raise AliasContended(
+        f"the alias of {spec.model} was moved {MAX_COMPARISONS} times during comparisons"
+    )
 
 
 def finish_evaluation(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from jobs.corpora.batches import clipped
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
-from jobs.errors import ModelFailure, NightshiftError
+from jobs.errors import ControlFlow, ModelFailure, NightshiftError
 
 ALIKE = 16
 """Rows that may raise the same error, each alone, before the fault can be the model's."""
@@ -25,7 +25,7 @@ DEVICE_ERRORS = ("CUDA error", "HIP error", "device-side assert", "illegal memor
 """In the messages of exceptions after which the process cannot use its accelerator."""
 
 
-class DeviceFailed(Exception):
+class DeviceFailed(ControlFlow):
     """The accelerator's context is lost: only a new process can use the device again."""
 
 

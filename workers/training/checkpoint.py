@@ -23,6 +23,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
+from jobs.errors import ControlFlow
+
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 COUNTERS = "state.json"
 WEIGHTS = "weights.pt"
@@ -30,7 +32,7 @@ OPTIMIZER = "optimizer.pt"
 SHARDED = "sharded"
 
 
-class CheckpointUnusable(Exception):
+class CheckpointUnusable(ControlFlow):
     """The checkpoint lacks something without which going on would not be exact."""
 
 

@@ -18,7 +18,7 @@ from transformers.utils import chat_template_utils
 
 from jobs.corpora.batches import clipped
 from jobs.corpora.messages import CONVERSATION
-from jobs.errors import ModelFailure
+from jobs.errors import ControlFlow, ModelFailure
 from jobs.results.schemas import RowCode
 from workers.inference.batching.forward import RowError
 from workers.inference.tasks.generator import conversation, with_system
@@ -49,7 +49,7 @@ class Rendered:
             yield from (self.text[:place] for place in span)
 
 
-class Unfit(ValueError):
+class Unfit(ControlFlow, ValueError):
     """A conversation that the template cannot render, or not so that answers are found in it."""
 
 

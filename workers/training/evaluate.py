@@ -32,7 +32,7 @@ from workers.training.evaluation import Writer
 from workers.training.messages import Teller
 from workers.training.metrics import Report
 from workers.training.model_init import AUTO
-from workers.training.shutdown import Stopped, StopRequest
+from workers.training.shutdown import StopRequest, TrainingStopped
 from workers.training.tasks import Family
 from workers.training.tokenized_dataset import InMemory, LeftOut, Tokens
 
@@ -46,7 +46,7 @@ def main(path: Path) -> int:
     watch = Watch(teller, stopping=lambda: request.made)
     try:
         write(order, watch=watch)
-    except Stopped:
+    except TrainingStopped:
         teller.stopped()
         return shutdown.STOPPED
     except NightshiftError as error:
@@ -57,7 +57,7 @@ def main(path: Path) -> int:
 
 
 def write(order: Order, *, watch: Watch) -> None:
-    """Write ``reports.json``, whole or not at all. Raises ``JobFailure`` and ``Stopped``."""
+    """Write ``reports.json``, whole or not at all. Raises ``JobFailure``, ``TrainingStopped``."""
     reports = {model.name: evaluated(model, order=order, watch=watch) for model in order.models}
     draft = order.folder / "reports.tmp"
     draft.write_text(json.dumps(reports, ensure_ascii=False, allow_nan=False) + "\n")
@@ -120,10 +120,10 @@ class Watch:
         self._stopping = stopping
 
     def beat(self) -> None:
-        """A sign of life. Raises ``Stopped``."""
+        """A sign of life. Raises ``TrainingStopped``."""
         self.teller.alive()
         if self._stopping():
-            raise Stopped
+            raise TrainingStopped
 
     def advance(self, rows: int) -> None:
         """So many rows more are done."""

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from jobs import parent_death
+from jobs.errors import ControlFlow
 
 DONE = 0
 CRASHED = 1
@@ -24,7 +25,7 @@ LAUNCHED = "NIGHTSHIFT_LAUNCHED"
 """Set where the process was started by a launcher: then a parent of 1 means that it is dead."""
 
 
-class Stopped(Exception):
+class TrainingStopped(ControlFlow):
     """Asked to: what is worth saving is saved, and the process ends."""
 
 

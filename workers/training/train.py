@@ -52,7 +52,7 @@ from workers.training.messages import Teller
 from workers.training.optim import Plan
 from workers.training.reload_check import Means, Sample
 from workers.training.run_config import Order
-from workers.training.shutdown import Stopped, StopRequest
+from workers.training.shutdown import StopRequest, TrainingStopped
 from workers.training.tasks import Family
 from workers.training.tokenized_dataset import Tokens
 from workers.training.trackers import Curve
@@ -83,7 +83,7 @@ def main(path: Path) -> NoReturn:
             teller.fault(fault)
             log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
             shutdown.leave(shutdown.FAULT)
-        except Stopped:  # the checkpoint, if there was a step to save, is written
+        except TrainingStopped:  # the checkpoint, if there was a step to save, is written
             teller.stopped()
             shutdown.leave(shutdown.STOPPED)
         shutdown.leave(shutdown.DONE)
@@ -98,7 +98,7 @@ def train(training: Training) -> None:
         fit(training)
         take_best(training)
         evaluate_and_save(training)
-    except Stopped:  # all ranks are here, as at the end; after a crash nobody waits for anybody
+    except TrainingStopped:  # all ranks are here, as at the end; after a crash none waits
         training.state.accelerator.end_training()
         raise
     training.state.accelerator.end_training()
@@ -130,7 +130,7 @@ def setup(order: Order, *, teller: Teller, stop: StopRequest) -> Training:
         """Before the first step there is nothing to save: a stop ends the program at once."""
         teller.alive()
         if stop.made:
-            raise Stopped
+            raise TrainingStopped
 
     teller.phase("loading")
     accelerator = start_accelerator(order)
@@ -304,7 +304,7 @@ def fit(training: Training) -> None:
                 training.curve.leave_out(time.monotonic() - begun)
                 save_at = time.monotonic() + CHECKPOINT_SECONDS
             if wish.stop:
-                raise Stopped
+                raise TrainingStopped
 
 
 def optimize(training: Training, step: Step) -> torch.Tensor | None:

@@ -262,6 +262,7 @@ def test_errors_of_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_rule_matches_one_of_these_exceptions() -> None:
     samples = [caught(raised) for raised, _, _ in CASES.values()]
     samples += [errors.StorageAway("silent"), sa.exc.TimeoutError("no connection is free")]
+    samples.append(errors.AliasContended("moved three times"))
     samples.append(psycopg.errors.ProgramLimitExceeded("too large"))
     assert {rule.what for rule in RULES} == {faults.rule_for(error).what for error in samples}
 

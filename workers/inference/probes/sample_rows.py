@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from jobs.errors import ControlFlow
 from workers.inference import row_isolation
 from workers.inference.batching import memory
 from workers.inference.batching.tokenization import TokenWindow
@@ -25,7 +26,7 @@ Tokenize = Callable[[list[str]], list[TokenWindow | None]]
 """The window of each text; ``None``: the text has no tokens."""
 
 
-class SampleRowFailed(Exception):
+class SampleRowFailed(ControlFlow):
     """A sample row cannot be computed, even alone: there is nothing to compare with."""
 
 
