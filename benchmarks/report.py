@@ -30,12 +30,12 @@ FORMATS = ("jsonl", "csv", "parquet")
 HEAD = """\
 # Benchmarks
 
-Every table is made of the file named below it, by `python -m benchmarks.report`; every file by the
-command under it. What is compared takes turns within one run. A ratio is the median over the rounds
-of that run, and says more than the rates, which are of one machine and of the tree of that day. No
-GPU was to be had so far: all figures are of CPUs. Up to 2026-11-27 the engine and its peers shared
-a process, and since then each has one of its own. Since 2026-11-29 the engine keeps memory from
-batch to batch, and its last layer says only what is read (decisions
+`python -m benchmarks.report` makes every table from the file named below it, and the command there
+makes the file. Everything that is compared takes turns within one run. A ratio is the median over
+the rounds of that run; it means more than the rates, which depend on the machine and on the code of
+that day. All figures are from CPUs: no GPU was available so far. Until 2026-11-27 the engine and
+its peers shared a process; since then each has its own. Since 2026-11-29 the engine keeps memory
+from batch to batch, and its last layer computes only what is read (decisions
 [0021](decisions/0021-what-a-batch-frees-is-kept.md) and
 [0022](decisions/0022-the-last-layer-says-what-is-read.md)); the limit is the faster one of MKL and
 oneDNN.
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def read() -> dict[str, Record]:
-    """The figures that were kept, by the benchmark's name."""
+    """The figures in ``RESULTS``, by the benchmark's name."""
     files = sorted(machine.RESULTS.glob("*.json"))
     return {file.stem: json.loads(file.read_bytes()) for file in files}
 
@@ -78,8 +78,8 @@ def page(records: Mapping[str, Record]) -> str:
 
 def short_rows(records: Mapping[str, Record]) -> list[tuple[int, Record]]:
     """The sizes that were measured, smallest first."""
-    found = (record for name, record in records.items() if name.startswith("short_rows_"))
-    return sorted(((record["rows"], record) for record in found), key=lambda each: each[0])
+    measured = (record for name, record in records.items() if name.startswith("short_rows_"))
+    return sorted(((record["rows"], record) for record in measured), key=lambda each: each[0])
 
 
 def _origin(name: str, record: Record) -> str:
@@ -105,18 +105,18 @@ def _engine(record: Record) -> Iterator[str]:
     yield f"## The engine against what people would run instead, {words}"
     yield ""
     yield (
-        "Real tokens per second; how many times as fast the engine is; the share of what a large "
-        "matrix product reaches on the same device, in useful work, which is all that the model's "
-        "layers do with real tokens; labels equal to the engine's."
+        "Real tokens per second; the engine's rate over the peer's; useful work as a share of a "
+        "large matrix product on the same device, where useful work is what the model's layers "
+        "compute for real tokens; labels equal to the engine's."
     )
     for corpus, described in CORPORA.items():
-        found = record[corpus]
+        figures = record[corpus]
         yield ""
-        yield f"{found['rows']:,} rows, {found['tokens']:,} tokens: {described}."
+        yield f"{figures['rows']:,} rows, {figures['tokens']:,} tokens: {described}."
         yield ""
         yield "| | tokens/s | engine over it | of the limit | labels equal |"
         yield "|---|---:|---:|---:|---:|"
-        for peer, each in found["peers"].items():
+        for peer, each in figures["peers"].items():
             yield (
                 f"| {peer} | {each['tokens_per_second']:,.0f} | {each['engine_over_it']:.2f} | "
                 f"{each['share_of_limit']:.0%} | {each['labels_equal']:.1%} |"
@@ -130,12 +130,12 @@ def _generation(record: Record) -> Iterator[str]:
     yield ""
     yield (
         f"{record['prompts']} prompts of 5 to 512 tokens, each with 8 to 128 new tokens at most; "
-        f"{record['threads']} threads; random weights. The likeliest tokens, and sampled at "
+        f"{record['threads']} threads; random weights. Greedy decoding, and sampling at "
         "temperature 1."
     )
     yield ""
     yield (
-        "| | likeliest, new tokens/s | engine over it | texts equal | sampled, new tokens/s | "
+        "| | greedy, new tokens/s | engine over it | texts equal | sampled, new tokens/s | "
         "engine over it |"
     )
     yield "|---|---:|---:|---:|---:|---:|"
@@ -218,7 +218,7 @@ def _two_workers(record: Record) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Bare matrix products, by turns with the jobs: two processes made "
+        "Bare matrix products, in turns with the jobs: two processes made "
         f"{record['matrix_products_two_over_one_median']:.2f} times as many as one. Beside two "
         "workers the rest of the installation took "
         f"{record['share_of_a_core_for_the_rest_median']:.1%} of a core."
@@ -226,7 +226,7 @@ def _two_workers(record: Record) -> Iterator[str]:
 
 
 def _same_labels(record: Record) -> Iterator[str]:
-    corpora = [name for name, found in _dicts(record) if any(_dicts(found))]
+    corpora = [name for name, figures in _dicts(record) if any(_dicts(figures))]
     yield f"## The engine's answers against the model row by row: {', '.join(corpora)}"
     yield ""
     yield (
@@ -236,13 +236,13 @@ def _same_labels(record: Record) -> Iterator[str]:
     yield ""
     yield (
         "| | rows | labels that differ | a head's that differ | largest difference of an "
-        "embedding's number |"
+        "embedding's component |"
     )
     yield "|---|---:|---:|---:|---:|"
-    for corpus, found in record.items():
-        for chunks, each in _dicts(found):
+    for corpus, figures in record.items():
+        for chunks, each in _dicts(figures):
             yield (
-                f"| {corpus}, {chunks} | {found['rows']:,} | {each['labels_differing']} | "
+                f"| {corpus}, {chunks} | {figures['rows']:,} | {each['labels_differing']} | "
                 f"{each['heads_labels_differing']} | {each['embedding_difference']:.1e} |"
             )
 
@@ -261,7 +261,7 @@ SECTIONS = {
     "same_labels": _same_labels,
     "two_workers": _two_workers,
 }
-"""What writes about a record, by how its name begins."""
+"""The writer of a section, by the prefix of the record's name."""
 
 
 def _draw_memory(sizes: Sequence[tuple[int, Record]], file: Path) -> None:
@@ -283,9 +283,9 @@ def _draw_rates(record: Record, file: Path) -> None:
     """Bars of real tokens per second, a panel for each corpus."""
     figure, panels = _figure(record["benchmark"], size=(10, 3.6), panels=len(CORPORA))
     for panel, (corpus, words) in zip(panels, CORPORA.items(), strict=True):
-        found = record[corpus]["peers"]
-        names = list(found)[::-1]
-        rates = [found[name]["tokens_per_second"] for name in names]
+        by_peer = record[corpus]["peers"]
+        names = list(by_peer)[::-1]
+        rates = [by_peer[name]["tokens_per_second"] for name in names]
         colors = ["#1f6f8b" if name.startswith("engine") else "#b9c4c9" for name in names]
         panel.bar_label(panel.barh(names, rates, color=colors), fmt="{:,.0f}", padding=3)
         panel.set_title(words)
