@@ -54,7 +54,7 @@ class SpecialTokens:
         )
 
 
-def settle(model: PreTrainedModel) -> None:
+def set_missing_padding_id(model: PreTrainedModel) -> None:
     """Give a config without a padding id ``NONE``, for heads that find a row's last token by it.
 
     Without an id they refuse more than one row; with ``NONE`` the last token is the batch's last,

@@ -118,6 +118,6 @@ def test_a_head_without_an_id_takes_rows_of_one_length() -> None:
     ids = torch.tensor([[5, 6, 7], [7, 6, 5]])
     with pytest.raises(ValueError, match="batch sizes > 1"):
         model(input_ids=ids)
-    special_tokens.settle(model)
+    special_tokens.set_missing_padding_id(model)
     together = model(input_ids=ids).logits
     assert torch.allclose(together[1], model(input_ids=ids[1:]).logits[0], atol=1e-6)

@@ -41,7 +41,7 @@ class Collator:
     def __init__(self, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase) -> None:
         self.snapshot = ModuleSnapshot(model)  # before the first forward pass
         self.tokens = SpecialTokens.of(model, tokenizer)
-        special_tokens.settle(model)
+        special_tokens.set_missing_padding_id(model)
         packs = unpadding.installed(model)
         self.layout = BatchLayout.PACKED if packs else BatchLayout.PADDED  # until the probe
         self._device = model.device

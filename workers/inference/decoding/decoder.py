@@ -84,7 +84,7 @@ class Decoder:
         return self.layout is BatchLayout.PADDED
 
     @property
-    def joins_and_leaves(self) -> bool:
+    def supports_continuous_batching(self) -> bool:
         """Whether rows can leave a batch and join it between two calls of ``step``."""
         return self._in_pieces and self.can_pad
 

@@ -179,7 +179,7 @@ class TextGenerator:
         keep: Callable[[SequenceState], None],
         beat: Beat,
     ) -> None:
-        if len(prompts) == 1 or not self._decoder.joins_and_leaves:
+        if len(prompts) == 1 or not self._decoder.supports_continuous_batching:
             self._generate_in_fixed_batches(prompts, work)
             return
         batcher = ContinuousBatcher(prompts, decoder=self._decoder)

@@ -42,7 +42,7 @@ def apply_policy(
 
     ``room``: tokens of a prompt and its new tokens together; ``None``: no limit is known.
     """
-    usual = BatchPolicy(decoder.layout, in_pieces=decoder.joins_and_leaves)
+    usual = BatchPolicy(decoder.layout, in_pieces=decoder.supports_continuous_batching)
     longest = None if room is None else max(1, room - NEW_TOKENS)
 
     def tokenize(texts: list[str]) -> list[TokenWindow | None]:

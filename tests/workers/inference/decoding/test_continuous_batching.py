@@ -48,7 +48,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_generator(tmp_path_factory.mktemp("models") / "llama")
 
 
-class Run(NamedTuple):
+class DecodingStep(NamedTuple):
     """One call of ``Decoder.step``."""
 
     rows: int
@@ -57,17 +57,17 @@ class Run(NamedTuple):
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
-    runs: list[Run] = []
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[DecodingStep]:
+    steps: list[DecodingStep] = []
 
     def step(decoder: Decoder, batch: DecodingBatch, **kwargs: Any) -> None:
         longest = max(each.prompt.max_length for each in batch.sequences)
         new_tokens = frozenset(len(each.new_tokens) for each in batch.sequences)
-        runs.append(Run(len(batch.sequences), longest, new_tokens))
+        steps.append(DecodingStep(len(batch.sequences), longest, new_tokens))
         STEP(decoder, batch, **kwargs)
 
     monkeypatch.setattr(Decoder, "step", step)
-    return runs
+    return steps
 
 
 def answered(folder: Path, texts: dict[int, Any], **options: Any) -> dict[int, Any]:
@@ -100,30 +100,35 @@ def test_when_rows_leave_and_join_changes_no_text(
     assert answered(folder, texts, **options) == alone
 
 
-def test_running_rows_stay_within_the_budget(llama: Path, runs: list[Run]) -> None:
+def test_running_rows_stay_within_the_budget(llama: Path, steps: list[DecodingStep]) -> None:
     assert len(answered(llama, some(40))) == 40
-    assert max(run.rows for run in runs) > 1
-    assert all(run.rows * run.longest <= BUDGETS * BUDGET for run in runs if run.rows > 1)
+    assert max(step.rows for step in steps) > 1
+    assert all(step.rows * step.longest <= BUDGETS * BUDGET for step in steps if step.rows > 1)
 
 
-def test_rows_leave_when_they_have_ended_and_others_join(llama: Path, runs: list[Run]) -> None:
+def test_rows_leave_when_they_have_ended_and_others_join(
+    llama: Path, steps: list[DecodingStep]
+) -> None:
     found = answered(llama, some(40))
     assert {answer.finish_reason for answer in found.values()} == {"stop", "length"}
-    assert any(len(run.new_tokens) > 1 for run in runs)  # some began later
-    pairs = itertools.pairwise(run for run in runs if run.new_tokens != {0})
+    assert any(len(step.new_tokens) > 1 for step in steps)  # some began later
+    pairs = itertools.pairwise(step for step in steps if step.new_tokens != {0})
     assert any(after.rows < before.rows for before, after in pairs)
 
 
-def test_rows_with_lengths_of_their_own_share_a_batch(llama: Path, runs: list[Run]) -> None:
+def test_rows_with_lengths_of_their_own_share_a_batch(
+    llama: Path, steps: list[DecodingStep]
+) -> None:
     texts = some(30)
-    steps = {row: 1 + row % STEPS for row in texts}
+    lengths = {row: 1 + row % STEPS for row in texts}
     own = {
-        row: PairedText(text, f'{{"max_new_tokens": {steps[row]}}}') for row, text in texts.items()
+        row: PairedText(text, f'{{"max_new_tokens": {lengths[row]}}}')
+        for row, text in texts.items()
     }
     found = answered(llama, own)
-    assert max(run.rows for run in runs) > 3
+    assert max(step.rows for step in steps) > 3
     for row, text in texts.items():
-        assert found[row] == answered(llama, {row: text}, max_new_tokens=steps[row])[row]
+        assert found[row] == answered(llama, {row: text}, max_new_tokens=lengths[row])[row]
 
 
 def small(monkeypatch: pytest.MonkeyPatch, *, rows: int, at: int) -> None:
@@ -200,13 +205,13 @@ def test_a_models_own_settings_hold_for_each_row_from_its_prompt_on(
     own: dict[str, Any],
     pauses: bool,  # noqa: FBT001
     tmp_path: Path,
-    runs: list[Run],
+    steps: list[DecodingStep],
 ) -> None:
     folder, texts = tiny_generator(tmp_path / "model"), some(25)
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     found = answered(folder, texts)
-    assert any(len(run.new_tokens) > 1 for run in runs) is pauses
+    assert any(len(step.new_tokens) > 1 for step in steps) is pauses
     assert found == {row: answered(folder, {row: text})[row] for row, text in texts.items()}
 
 
