@@ -26,14 +26,14 @@ Sessions = sessionmaker[Session]
 T = TypeVar("T")
 
 MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalError)
-"""Postgres away, a lock not to be had, a deadlock; psycopg's own comes out of COPY."""
+"""Postgres away, a lock timeout, a deadlock; COPY raises psycopg's own."""
 
 _TIMEOUTS = (
     "-c statement_timeout=60s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"
 )
 _GONE = ("08", "57P")
 """Classes of SQLSTATE: connection exceptions, and a server that shuts down or is starting."""
-_MIGRATION_LOCK = 0x6E69676874  # "night", any number that nobody else uses
+_MIGRATION_LOCK = 0x6E69676874  # "night", any number that nothing else uses
 
 
 def connect(url: str, *, pool_size: int = 5, name: str = "nightshift") -> sa.Engine:
@@ -75,7 +75,7 @@ def plain_url(url: str) -> str:
 def is_away(error: BaseException) -> bool:
     """Whether Postgres is gone or going, and not merely against what was asked.
 
-    A lock that was not to be had in time and a deadlock are ``OperationalError`` as well, but they
+    A lock timeout and a deadlock are ``OperationalError`` as well, but they
     come with a code of their own.
     """
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
@@ -85,7 +85,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def patiently(sessions: Sessions, work: Callable[[Session], T], *, seconds: float) -> T:
-    """Do the work in one transaction; while Postgres is away, again, for so many seconds.
+    """Do the work in one transaction; while Postgres is away, retry for ``seconds``.
 
     Only for work that may be repeated: guarded by a fence, or changing nothing. An answer that was
     lost after the commit looks like a failure here.

@@ -68,7 +68,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 @dataclass(frozen=True)
 class Stored:
-    """An object as the store tells of it; ``etag`` changes when the content does."""
+    """An object as the store lists it; ``etag`` changes when the content does."""
 
     key: str
     bytes: int
@@ -91,7 +91,7 @@ class ObjectStore:
     def create(self, key: str, data: bytes) -> bool:
         """Write an object unless the key exists; of concurrent creators at most one gets ``True``.
 
-        After a lost answer the retry finds the object of the first try and says ``False``.
+        After a lost answer the retry finds the object of the first try and returns ``False``.
         """
         with _faults(key):
             try:

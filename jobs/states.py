@@ -70,7 +70,7 @@ STEP_STATES = {
     JobStep.PLAN: (JobState.QUEUED, JobState.PLANNING),
     JobStep.FINALIZE: (JobState.FINALIZING, JobState.CANCELLING),
 }
-"""The states of a job in which a step is to be done."""
+"""The states of a job in which a step is next."""
 
 JOB_MOVES: dict[JobState, dict[JobState, str]] = {
     JobState.QUEUED: {

@@ -15,7 +15,7 @@ from jobs.objects import ObjectStore
 from jobs.settings import Settings
 
 WORKER = "NIGHTSHIFT_WORKER"
-"""Tells a worker's processes its name on record."""
+"""The worker's name on record, for its processes."""
 
 
 @dataclass(frozen=True, eq=False)

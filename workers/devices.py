@@ -12,7 +12,7 @@ _DEVICE = re.compile(r"nvidia(\d+)")
 
 
 def visible(environment: Mapping[str, str], *, names: list[str]) -> list[str]:
-    """CUDA devices that a process may take: as the variable says, else all that the host has.
+    """CUDA devices that a process may take: those in the variable, else all that the host has.
 
     ``names`` are the entries of ``/dev``.
     """
@@ -27,7 +27,7 @@ def here() -> list[str]:
 
 
 def take(index: int, *, count: int) -> None:
-    """Show this process so many devices only, by its place among its siblings.
+    """Show this process ``count`` devices only, by its place among its siblings.
 
     That must be before torch is there. Where there are fewer, it is shown all.
     """

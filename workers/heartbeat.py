@@ -1,4 +1,4 @@
-"""Being seen: a worker beats in the ledger, and ends itself when its event loop hangs."""
+"""Heartbeats: a worker renews its record in the ledger, and ends when its event loop hangs."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ HUNG = 72
 
 
 class Record(Protocol):
-    """Who is there, in the ledger; each call is one short transaction of the caller's."""
+    """A record in the ledger; each call is one short transaction of the caller's."""
 
     def arrive(self, session: Session) -> None:
-        """Say so for the first time."""
+        """Make the record."""
 
     def beat(self, session: Session) -> None:
-        """Say so again."""
+        """Renew it."""
 
     def drain(self, session: Session) -> None:
-        """Say that no more work is taken."""
+        """Record that no more work is taken."""
 
     def leave(self, session: Session) -> None:
         """Leave the record."""
@@ -62,7 +62,7 @@ class WorkerRecord:
         workers.beat(session, name=self.name, pool=self.pool, slots=self.slots, device=self.device)
 
     def drain(self, session: Session) -> None:
-        """Nothing to say: chunks go to whoever takes them."""
+        """Nothing to record: another worker takes the chunks."""
 
     def leave(self, session: Session) -> None:
         """Drop the record."""
@@ -70,7 +70,7 @@ class WorkerRecord:
 
 
 class Presence:
-    """A thread that says that this worker is alive, as long as its event loop is."""
+    """A thread that renews the record of this worker as long as its event loop turns."""
 
     def __init__(self, record: Record, *, redis_url: str) -> None:
         self._record = record
@@ -83,7 +83,7 @@ class Presence:
     def start(self) -> None:
         """Begin to beat."""
         self.touch()
-        self._arrived = self._tell(self._record.arrive)
+        self._arrived = self._record_in_ledger(self._record.arrive)
         self._thread.start()
 
     def touch(self) -> None:
@@ -91,13 +91,13 @@ class Presence:
         self._touched_at = time.monotonic()
 
     def drain(self) -> None:
-        """Say that this worker is about to end."""
-        self._tell(self._record.drain)
+        """Record that this worker is about to end."""
+        self._record_in_ledger(self._record.drain)
 
     def stop(self) -> None:
         """Stop beating and leave the record."""
         self._stop.set()
-        self._tell(self._record.leave)
+        self._record_in_ledger(self._record.leave)
 
     def _run(self) -> None:
         while True:
@@ -107,17 +107,17 @@ class Presence:
             if self._stop.wait(BEAT_SECONDS):
                 return
             if self._arrived:
-                self._tell(self._record.beat)
+                self._record_in_ledger(self._record.beat)
             else:
-                self._arrived = self._tell(self._record.arrive)
+                self._arrived = self._record_in_ledger(self._record.arrive)
 
-    def _tell(self, what: Callable[[Session], None]) -> bool:
-        """Whether the ledger was told."""
+    def _record_in_ledger(self, what: Callable[[Session], None]) -> bool:
+        """Whether the ledger was reached."""
         try:
             with context.get().sessions.begin() as session:
                 what(session)
         except SQLAlchemyError as error:
-            log.warning("the ledger could not be told, the record will age", error=str(error))
+            log.warning("the ledger cannot be reached, the record will age", error=str(error))
             return False
         return True
 
@@ -159,4 +159,4 @@ def show_engines(here: Context, engines: Sequence[Mapping[str, str]]) -> None:
         with here.sessions.begin() as session:
             workers.show_engines(session, name=name, slot=slot, engines=engines)
     except SQLAlchemyError as error:
-        log.warning("the ledger could not be told what is loaded", error=str(error))
+        log.warning("the ledger cannot be reached to record what is loaded", error=str(error))

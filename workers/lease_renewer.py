@@ -1,7 +1,7 @@
 """Keeping a lease while work goes on, and stopping the work once the lease is lost.
 
 A thread renews at a third of the lease, or more often. It is tied to progress: work that has not
-called ``beat`` for the stall limit is taken for hung, and its process ends, since nothing else ends
+called ``beat`` for the stall limit counts as hung, and its process ends, since nothing else ends
 a device call that does not return.
 """
 
@@ -25,10 +25,10 @@ STALLED = 70
 
 
 class Keeper:
-    """Renews a lease in the background; ``beat`` tells of progress and raises ``LeaseLost``.
+    """Renews a lease in the background; ``beat`` reports progress and raises ``LeaseLost``.
 
     ``renew`` returns why the lease is void, or ``None`` when it was renewed. While Postgres is away
-    nobody can take the lease; the keeper gives up by its own clock, a tenth before the lease ends.
+    the lease cannot be taken; the keeper gives up by its own clock, a tenth before the lease ends.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Keeper:
         self._thread.join()
 
     def beat(self) -> None:
-        """Say that the work moves. Raises ``LeaseLost`` once there is no more reason to go on."""
+        """Report progress. Raises ``LeaseLost`` once there is no more reason to go on."""
         self._beat_at = time.monotonic()
         if self._lost is not None:
             raise LeaseLost(self._lost)

@@ -20,11 +20,11 @@ from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.heartbeat import Record, WorkerRecord
 
 QUEUE = "NIGHTSHIFT_QUEUE"
-"""Tells spawned pool processes whose children they are."""
+"""The queue of a worker, for its spawned pool processes."""
 
 
 def control(current: Settings) -> None:
-    """Decide, until told to stop."""
+    """Decide, until a signal to stop."""
     from workers.control import loop  # noqa: PLC0415 - the other processes do without
     from workers.control.publisher import Publisher  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The Celery tasks: each looks at a row of the ledger and does what it says, or nothing."""
+"""The Celery tasks: each reads a row of the ledger and does the work that is due, or nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finalize(_: Task, job_id: str) -> None:
 
 @app.task(name="chunk", bind=True, base=ChunkTask)
 def chunk(_: Task, chunk_id: int) -> Any:
-    """Do a chunk, if it is to be had."""
+    """Compute a chunk, if it can be claimed."""
     from workers.bulk import chunks  # noqa: PLC0415 - brings torch, which planners do without
 
     return chunks.run(chunk_id, context=context.get())

@@ -1,4 +1,4 @@
-"""How many CPU threads a process computes with, told to PyTorch before it comes.
+"""How many CPU threads a process computes with; set before PyTorch is imported.
 
 A number that ``torch.set_num_threads`` sets later reaches MKL in another way, which then may not
 choose fewer for small products: attention with two threads takes up to 1.4 times as long (decision

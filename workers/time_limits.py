@@ -1,9 +1,9 @@
 """Limits on what the files of a model make a worker do, in a process that can be ended.
 
 A timer of the kernel ends the process, also while native code holds the interpreter's lock and no
-thread runs. What the process was doing stands in a small file, so that its parent can tell a model
-that does not load from a row that kills. Keeps promise P12. Without ``enable`` nothing is limited,
-but for ``interrupted``.
+thread runs. What the process was doing is in a small file, so that its parent can distinguish a
+model that does not load from a row that kills. Keeps promise P12. Without ``enable`` only
+``interrupted`` limits anything.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def interrupted(seconds: float | None = None) -> Iterator[None]:
 
 
 def last_phase(pid: int) -> Phase | None:
-    """What a process that has died was doing, if a model was being loaded; told once."""
+    """What a process that has died was doing, if a model was being loaded; read once."""
     path = _path(pid)
     try:
         found = Phase(path.read_text())

@@ -1,6 +1,7 @@
-"""Talking to the API over HTTP: patience, paging, streams, files. ``api.client`` says what for.
+"""HTTP access to the API: retries, paging, event streams, files. ``api.client`` builds on it.
 
-An API that restarts, and a proxy before it that says so, are asked again with growing pauses.
+While the API restarts, or a proxy in front of it answers 502 to 504, requests are retried with
+backoff.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Transport:
         return _json(self._patiently(lambda: self._http.request(method, path, **options)))
 
     def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        """The answer; asked again with growing pauses while there is none, or a passing one."""
+        """The response; retried with backoff while there is none, or one of ``PASSING``."""
         try:
             answer = backoff.retry(
                 send,
@@ -194,7 +195,7 @@ class Transport:
 
 
 class _Reported:
-    """A file that tells how much of it has been read; httpx reads it block by block."""
+    """A file that reports how much of it has been read; httpx reads it block by block."""
 
     def __init__(self, file: IO[bytes], *, size: int, progress: Progress | None) -> None:
         self._file = file
@@ -275,7 +276,7 @@ def _event(event: ServerSentEvent) -> JobEvent:
 
 
 def _last_answer(state: RetryCallState) -> httpx.Response:
-    """What was answered last; an exception is raised again."""
+    """The last response; an exception is raised again."""
     assert state.outcome is not None
     answer: httpx.Response = state.outcome.result()
     return answer

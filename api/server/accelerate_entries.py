@@ -1,7 +1,7 @@
 """Which entries of an Accelerate config file a recipe may have, and why it may not have the others.
 
-What machines, ranks and addresses there are is the gang's to say, and what the recipe has a field
-for is said there, or one of the two would be ignored.
+The gang sets machines, ranks and addresses. What the recipe has a field for is set in that field:
+of two values one would be ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHARDING = ("deepspeed_config", "fsdp_config")
 
 _GANG = "which machines, ranks, processes and addresses take part is the gang's to decide"
 _TPU = "no host here is a TPU pod"
-_PRECISION = "say it as `train.mixed_precision`"
+_PRECISION = "set `train.mixed_precision`"
 
 REFUSED = {
     "command_file": _TPU,
@@ -54,8 +54,8 @@ REFUSED_OF_DEEPSPEED = {
     "deepspeed_inclusion_filter": _GANG,
     "deepspeed_multinode_launcher": _GANG,
     "fp16": _PRECISION,
-    "gradient_accumulation_steps": "say it as `train.batch_rows` and `train.batch_tokens`",
-    "gradient_clipping": "say it as `train.max_grad_norm`",
+    "gradient_accumulation_steps": "set `train.batch_rows` and `train.batch_tokens`",
+    "gradient_clipping": "set `train.max_grad_norm`",
     "mixed_precision": _PRECISION,
 }
 

@@ -1,4 +1,4 @@
-"""What is refused at the door, so that nobody waits for a planner or a host to say it.
+"""Specs that are refused at submission, before a planner or a host would find the mistake.
 
 Fields alone are checked in ``jobs.kinds``; here stands what needs the project's files and the
 installation's settings.
@@ -20,7 +20,7 @@ from jobs.settings import Settings
 
 
 def check(session: Session, spec: AnySpec, *, project_id: str, settings: Settings) -> None:
-    """Raise what the client should be told of this spec."""
+    """Raise ``BadSpec`` or another error for a spec that cannot succeed."""
     for param, corpus in corpora(spec):
         _check_corpus(session, corpus, param=param, project_id=project_id, settings=settings)
     if isinstance(spec, FinetuneSpec):

@@ -1,7 +1,7 @@
 """Every error in the one shape that the official client reads.
 
 ``{"error": {"message", "type", "param", "code"}}``. A message says what must be and what was
-given; nothing of the inside (stack, SQL, paths) is told.
+given, and shows nothing of the inside (stack, SQL, paths).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def answer(error: NightshiftError, *, status: int | None = None) -> JSONResponse
 
 
 def unexpected(request_id: str) -> JSONResponse:
-    """The response for an error that nobody expected: an id to look for in the log."""
+    """The response for an unexpected error: an id to look for in the log."""
     return _response(
         500,
         f"something went wrong here; the server's log has the details under {request_id}",

@@ -35,7 +35,7 @@ def boundary(content_type: str) -> bytes:
 
 
 def too_large(max_bytes: int) -> str:
-    """What is said of a file over the limit."""
+    """The error for a file over the limit."""
     return f"a file must have at most {max_bytes:,} bytes, and this one has more"
 
 
@@ -79,7 +79,7 @@ class Upload:
 
     @property
     def purpose(self) -> str:
-        """As the client says."""
+        """As the client names it."""
         return self._fields.get("purpose", bytearray(DEFAULT_PURPOSE, "ascii")).decode()
 
     def feed(self, block: bytes) -> None:

@@ -40,7 +40,7 @@ class _Look:
 
     @property
     def last(self) -> bool:
-        """Nothing will follow: the job has ended and its history is told."""
+        """Nothing will follow: the job has ended and its history is sent."""
         return self.view.job.state in FINAL and len(self.history) < BATCH
 
 
@@ -56,7 +56,7 @@ async def follow(
                 _look, sessions, job_id, project_id=project_id, after=after
             )
         except errors.DATABASE_DOWN:
-            return  # the client comes back, and is told by the first look's 503
+            return  # the client comes back, and its first look answers 503
         for event in look.history:
             after = event.id
             yield _past(event)
@@ -69,7 +69,7 @@ async def follow(
 
 
 def pause(chunks: int) -> float:
-    """Seconds between two looks at a job of so many chunks."""
+    """Seconds between two looks at a job with this many chunks."""
     return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, chunks / CHUNKS_PER_SECOND))
 
 

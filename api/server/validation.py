@@ -43,7 +43,7 @@ def _sentence(problem: Any) -> str:
             return "must be given"
         case "json_invalid":
             return f"must be JSON ({problem.get('ctx', {}).get('error', 'it cannot be read')})"
-        case "value_error":  # a validator of ours, which says it all
+        case "value_error":  # a validator of ours: its message is complete
             return str(problem["msg"]).removeprefix("Value error, ")
         case "unknown_kind":
             return _unknown_kind(problem)
@@ -82,7 +82,7 @@ def _path(problem: Any) -> str:
 def _names(problem: Any) -> list[str]:
     """The path without the place of the request and the kind of spec that it stands in.
 
-    Of a field in a spec pydantic's path begins with the kind, which nobody wrote there.
+    Of a field in a spec pydantic's path begins with the kind, which the client did not write there.
     """
     names = _located(problem)
     return names[1:] if _kind(names) else names

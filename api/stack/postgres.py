@@ -200,7 +200,7 @@ def _package() -> Path:
 
 
 def _initialize(place: Place, *, password: str, log: Path) -> None:
-    """Make an empty cluster; killed half-way, the next start makes it anew."""
+    """Make an empty cluster; killed half-way, the next start begins again."""
     draft = place.folder / "data.new"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

@@ -101,7 +101,7 @@ def alive(pid: int, *, started: float) -> psutil.Process | None:
 
 
 def end_leftovers(processes: Sequence[Process], *, grace_seconds: float = 10.0) -> list[int]:
-    """End what a killed supervisor left behind, and say which pids that was.
+    """End what a killed supervisor left behind; returns the pids.
 
     Each child leads its own session: members of a session whose leader is dead are found by it.
     """

@@ -37,7 +37,7 @@ class Service:
     probe: Callable[[], bool] | None = None
     """Whether it answers; without one, being alive is enough."""
     account: Account | None = None
-    """Who it runs as; ``None``: whoever started the stack."""
+    """The account it runs as; ``None``: that of the supervisor."""
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks for a clean end."""
     orphan_signal: signal.Signals = signal.SIGKILL
@@ -102,7 +102,7 @@ def kill_group(leader: int) -> None:
     """SIGKILL to a process group; one that is gone is no error."""
     try:
         os.killpg(leader, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of zombies
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
         return
 
 

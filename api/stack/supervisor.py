@@ -35,7 +35,7 @@ class StackStopped(ControlFlow):
 
 
 def pause(deaths: int) -> float:
-    """Seconds to wait before the start that follows so many deaths in a row."""
+    """Seconds to wait before the start that follows this many deaths in a row."""
     return backoff.delay(deaths, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
 
 
@@ -62,7 +62,7 @@ class Slot:
 
 
 class Supervisor:
-    """The services it was told to start, in that order; ``changed`` is called at every start."""
+    """The services to start, in this order; ``changed`` is called at every start."""
 
     def __init__(
         self, *, report: Callable[[str], None], changed: Callable[[Sequence[Slot]], None]

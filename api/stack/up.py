@@ -189,20 +189,18 @@ def _process(slot: Slot) -> Process:
 def _plan(home: Path) -> tuple[list[Service], StackInfo]:
     """The servers to start, and the stack as it will be."""
     given = settings.Settings()
-    numbers = ports.several(2)
+    free = ports.several(2)
     servers: list[Service] = []
     database_url, redis_url = given.database_url, given.redis_url
     if not _is_given("DATABASE_URL"):
-        server, database_url = postgres.service(
-            home, port=numbers[0], log=logs.path(home, "postgres")
-        )
+        server, database_url = postgres.service(home, port=free[0], log=logs.path(home, "postgres"))
         servers.append(server)
     if not _is_given("REDIS_URL"):
-        server, redis_url = valkey.service(home, port=numbers[1], log=logs.path(home, "valkey"))
+        server, redis_url = valkey.service(home, port=free[1], log=logs.path(home, "valkey"))
         servers.append(server)
     key = secret.keep(home / "key", prefix="ns_")
-    api_port = ports.choose(API_PORT, taken=frozenset(numbers))
-    flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*numbers, api_port)))
+    api_port = ports.choose(API_PORT, taken=frozenset(free))
+    flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*free, api_port)))
     store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)
     return servers, StackInfo(
         home=home,

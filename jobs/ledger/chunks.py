@@ -1,7 +1,7 @@
 """Leases on chunks: claim, renew, commit, release. All moves of a chunk but rescue stand here.
 
 Load, work, apply: ``claim`` is one short transaction, the work is none, ``commit`` is another,
-guarded by id, state and fence. What a worker holds under an old fence changes nothing.
+guarded by id, state and fence. A worker with an old fence changes nothing.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class Part:
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
-    """The lease, or ``None`` if the chunk is not to be had: done, held, paused, cancelled.
+    """The lease; ``None``: the chunk is done or leased, or its job is paused or cancelled.
 
-    A process works on one chunk at a time: one that it claims and holds already is one whose
-    claim's answer was lost, and is its own under a new fence.
+    A process works on one chunk at a time. If it claims one that it holds already, the answer to
+    its first claim was lost: it gets the chunk under a new fence.
     """
     row = session.execute(
         sa.update(Chunk)
@@ -132,9 +132,9 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
 
 
 def renew(session: Session, held: ChunkLease, *, lease: timedelta) -> JobState | None:
-    """Hold on to the chunk: the job's state, or ``None`` when the lease is no longer ours.
+    """Renew the lease; returns the job's state, or ``None`` when the lease is lost.
 
-    A lease that ran out but that nobody took is still ours: the fence decides, not the clock.
+    A lease that expired but was not taken is still ours: the fence decides, not the clock.
     """
     return session.scalar(
         sa.update(Chunk)
@@ -147,7 +147,7 @@ def renew(session: Session, held: ChunkLease, *, lease: timedelta) -> JobState |
 def commit(
     session: Session, held: ChunkLease, part: Part, *, results: Iterable[tuple[Any, ...]] = ()
 ) -> None:
-    """Make the part the chunk's result. Raises ``LeaseLost`` when that is not ours to do.
+    """Make the part the chunk's result. Raises ``LeaseLost`` under an old fence.
 
     Repeating a commit that went through (its answer was lost) is no error. ``results`` are rows of
     ``result_rows`` that land in the same transaction.
@@ -169,7 +169,7 @@ def commit(
 
 
 def release(session: Session, held: ChunkLease) -> bool:
-    """Give the chunk back unharmed."""
+    """Release the lease; the chunk is pending again."""
     return _give_back(session, held)
 
 
@@ -178,7 +178,7 @@ def give_up(
 ) -> bool:
     """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
 
-    No death is counted: the process that says this lives.
+    No death is counted: the process that calls this is alive.
     """
     chunk = session.scalar(sa.select(Chunk).where(*_ours(held)).with_for_update())
     if chunk is None:
@@ -216,7 +216,7 @@ def _give_back(session: Session, held: ChunkLease, **values: Any) -> bool:
 
 
 def mark_damaged(session: Session, chunk_id: int, *, key: str, reason: str) -> None:
-    """Write down that a part cannot be read: a retry of the job computes it anew."""
+    """Record that a part cannot be read: a retry of the job computes it again."""
     session.execute(
         sa.update(Chunk)
         .where(Chunk.id == chunk_id, Chunk.state == ChunkState.DONE, Chunk.part_key == key)

@@ -27,7 +27,7 @@ _AFRESH: dict[str, Any] = {
     "not_before": None,
     "run_error": None,
 }
-"""What a job that is retried has of its former end."""
+"""Fields that a retry resets."""
 
 _CHUNK_WELL: dict[str, Any] = {
     "failures": 0,
@@ -84,7 +84,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     target = _resumed(job)
     states.check_move(job.state, target)
     if job.kind in TRAINING and job.state is JobState.SUCCEEDED:
-        raise Conflict(f"{job_id} has succeeded: submit it anew", code="nothing_to_retry")
+        raise Conflict(f"{job_id} has succeeded: submit it again", code="nothing_to_retry")
     _reopen_failed_chunks(session, job_id)
     waiting = _pending(session, job_id)
     whole = not (job.output or {}).get("damage")

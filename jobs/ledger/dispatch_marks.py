@@ -35,8 +35,8 @@ def mark_chunks(
 ) -> list[Sent]:
     """Take the job's next chunks in row order and mark them as sent.
 
-    The choice is made once: as a plain subquery it could be made anew for every chunk it is joined
-    to, passing over what this statement has just marked, until every chunk was.
+    The chunks are chosen once. A plain subquery could be evaluated again for every chunk that it is
+    joined to, skip those just marked, and so mark all of them.
     """
     chosen = (
         sa.select(Chunk.id)
@@ -62,7 +62,7 @@ def mark_step(session: Session, job_id: str) -> None:
 
 
 def begin_finalizing(session: Session, job_id: str) -> bool:
-    """Every chunk is done: the job's outputs are to be written."""
+    """Every chunk is done: let a planner write the job's outputs."""
     return transitions.move(
         session, job_id, JobState.FINALIZING, only_from=(JobState.RUNNING,), step_dispatched_at=None
     )

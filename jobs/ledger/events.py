@@ -1,4 +1,4 @@
-"""What happened to a job, and the bell that wakes control."""
+"""The history of a job, and the notification that wakes control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTROL_CHANNEL = "nightshift_control"
 
 
 def record(session: Session, *, job_id: str, type: str, **data: Any) -> None:  # noqa: A002
-    """Append to the job's history, in the transaction of what it tells of."""
+    """Append to the job's history, in the transaction of the change itself."""
     session.add(Event(job_id=job_id, type=type, data=data))
 
 

@@ -1,4 +1,4 @@
-"""Hosts as their agents beat: who can take a rank."""
+"""Hosts, kept on record by the heartbeats of their agents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs.tables import Host, Rank
 
 @dataclass(frozen=True)
 class Presented:
-    """What an agent says of its host."""
+    """A host as its agent reports it."""
 
     name: str
     incarnation: str  # new at every start of the agent
@@ -31,9 +31,9 @@ class Presented:
 
 
 def beat(session: Session, host: Presented) -> bool:
-    """Say that this host is there; ``False`` when another agent beats under its name.
+    """Renew the host's heartbeat; ``False`` when another agent uses its name.
 
-    An agent that was started anew takes its name over, and what its predecessor held is over.
+    An agent that was restarted takes the name over, and the ranks of the earlier one end.
     """
     values = {**asdict(host), "beat_at": sa.func.now()}
     ours = session.scalar(
@@ -73,7 +73,7 @@ def arrive(session: Session, host: Presented) -> None:
             state=RankState.ENDED,
             lease_expires_at=None,
             outcome=RankOutcome.SILENT,
-            error="the host's agent was started anew",
+            error="the host's agent was restarted",
             ended_at=sa.func.now(),
         )
     )
@@ -100,12 +100,12 @@ def doubt(session: Session, name: str) -> None:
 
 
 def leave(session: Session, *, name: str, incarnation: str) -> None:
-    """Say that this host ends."""
+    """Remove the host from the record."""
     session.execute(sa.delete(Host).where(Host.name == name, Host.incarnation == incarnation))
 
 
 def forget_silent(session: Session, *, seconds: float) -> list[str]:
-    """Drop hosts that have been silent for so long and hold nothing; their names."""
+    """Remove hosts that have been silent for ``seconds`` and hold nothing; returns their names."""
     silent = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     return list(
         session.scalars(

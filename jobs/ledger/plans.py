@@ -74,15 +74,15 @@ def begin(
     job.model_digest = job.model_digest or model_digest
     job.embedding_width = job.embedding_width or embedding_width
     if reading is not None and job.reading is None:
-        job.reading = _told(session, held, reading)
+        job.reading = _recorded(session, held, reading)
     shards = session.scalar(
         sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
     )
     return Progress(shards=shards or 0, rows=job.rows_planned)
 
 
-def _told(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:
-    """The reading as the job keeps it, told of in an event."""
+def _recorded(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:
+    """The reading as the job stores it; records it as an event."""
     warnings = list(reading.warnings)
     events.record(
         session, job_id=held.job_id, type="reading", words=reading.words, warnings=warnings
@@ -117,7 +117,7 @@ def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
 
 
 def complete(session: Session, held: StepLease) -> None:
-    """Every row is in a chunk: the job runs. Raises ``LeaseLost`` if that is not ours to say."""
+    """Every row is in a chunk: the job runs. Raises ``LeaseLost``."""
     step_leases.confirm(session, held)
     _run(session, held, rows_total=Job.rows_planned)
 
@@ -131,7 +131,7 @@ def complete_dataset(
     model_digest: str | None,
     reading: Reading | None = None,
 ) -> None:
-    """All of a training job's data is written: the job runs. Nothing of it was said before.
+    """All of a training job's data is written: the job runs. Until now the ledger had none of it.
 
     Shards are numbered in this order. Raises ``LeaseLost`` for a planner that was replaced.
     """
@@ -144,7 +144,7 @@ def complete_dataset(
         dataset=dataset.as_json(),
         corpus_fingerprint=dataset.fingerprint,
         model_digest=model_digest,
-        reading=None if reading is None else _told(session, held, reading),
+        reading=None if reading is None else _recorded(session, held, reading),
         rows_planned=dataset.rows,
         rows_total=dataset.rows,
     )

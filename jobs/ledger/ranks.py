@@ -45,7 +45,7 @@ class RankLease:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a rank is told when it renews its lease."""
+    """The answer to a rank that renews its lease."""
 
     stop: str | None  # `checkpoint` or `now`
     stop_reason: str | None
@@ -65,7 +65,7 @@ def mark_dispatched(session: Session, run_id: str, rank: int) -> None:
 def claim(
     session: Session, run_id: str, rank: int, *, incarnation: str, lease: timedelta
 ) -> RankLease | None:
-    """The rank's lease, or ``None`` if it is not to be had: claimed, ended, or of another agent."""
+    """The rank's lease; ``None``: it is claimed or has ended, or belongs to another agent."""
     # Of two that claim at once each must see the other: the second waits for the first here.
     session.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
     row = session.execute(
@@ -113,9 +113,9 @@ def claim(
 def renew(
     session: Session, held: RankLease, *, lease: timedelta, phase: str, progress: bool
 ) -> Orders | None:
-    """Hold on to the rank, and say what it does; ``None`` when it is no longer ours.
+    """Renew the lease and record the phase; ``None`` when the lease is lost.
 
-    A lease that ran out but that nobody has judged is still ours: the row decides, not the clock.
+    A lease that expired but was not ended is still ours: the row decides, not the clock.
     """
     values: dict[str, Any] = {"lease_expires_at": sa.func.now() + lease, "phase": phase}
     if progress:
@@ -137,7 +137,7 @@ def renew(
 
 
 def choose_port(session: Session, held: RankLease, port: int) -> None:
-    """Say where the gang meets; rank 0's to say, once per run."""
+    """Record the port of the rendezvous; rank 0 does so, once per run."""
     confirm(session, held)
     session.execute(sa.update(Run).where(Run.id == held.run_id).values(port=port))
 
@@ -176,7 +176,7 @@ def end_rank(
     error_code: str | None = None,
     error: str | None = None,
 ) -> bool:
-    """Say how the rank ended; ``False`` if that was said already, or judged."""
+    """Record how the rank ended; ``False`` if it had ended already."""
     ended = session.scalar(
         sa.update(Rank)
         .where(*ours(held))
@@ -193,7 +193,7 @@ def end_rank(
 
 
 def end_overdue(session: Session, run_id: str, rank: int, outcome: RankOutcome) -> bool:
-    """End a rank that says nothing; ``False`` if it has renewed or ended since it was looked at."""
+    """End a silent rank; ``False`` if it has renewed or ended since it was read."""
     state = RankState.PENDING if outcome is RankOutcome.ABSENT else RankState.LEASED
     still = sa.true() if outcome is RankOutcome.ABSENT else Rank.lease_expires_at < sa.func.now()
     ended = session.scalar(
@@ -238,7 +238,7 @@ def _unready(session: Session, run_id: str) -> bool:
 
 
 def ours(held: RankLease) -> tuple[sa.ColumnElement[bool], ...]:
-    """That the rank's row is still the holder's."""
+    """That the rank is still leased to the holder."""
     return (
         Rank.run_id == held.run_id,
         Rank.rank == held.rank,
@@ -252,7 +252,7 @@ def _storable(text: str) -> str:
 
 
 def ending(outcome: RankOutcome) -> dict[str, Any]:
-    """The columns of a rank that ends so."""
+    """The columns of a rank that ends with this outcome."""
     return {
         "state": RankState.ENDED,
         "outcome": outcome,

@@ -91,7 +91,7 @@ def check_task(session: Session, name: str, *, task: str, project_id: str) -> No
 def other_task(session: Session, name: str, *, task: str, project_id: str) -> str | None:
     """Why the name cannot have a version of this task, in words; ``None``: it can.
 
-    A name has one task, so that whoever uses an alias of it gets what they expect.
+    A name has one task, so that its aliases never change the task of a job that uses them.
     """
     found = session.scalars(
         sa.select(ModelVersion.task)
@@ -159,7 +159,7 @@ def record_promotion(
     reason: str,
     job_id: str,
 ) -> bool:
-    """Keep a decision and do as it says; ``False`` if the alias is not where it was.
+    """Record a decision and carry it out; ``False`` if the alias has moved.
 
     The candidate was compared with ``expected_incumbent`` (``None``: the alias pointed nowhere).
     When somebody has moved the alias meanwhile nothing is written: compare again. A decision of

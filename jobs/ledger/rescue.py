@@ -33,7 +33,7 @@ class Rescued:
 
 
 def rescue_expired(session: Session) -> Rescued:
-    """Judge every chunk whose lease has run out, some hundred at a time."""
+    """Apply the crash policy to chunks whose lease has expired, at most ``BATCH`` at a time."""
     chunks = session.scalars(
         sa.select(Chunk)
         .where(predicates.chunk_lease_expired())

@@ -29,7 +29,7 @@ BACKOFF_CAP = 300
 def form(session: Session, job_id: str, hosts: Sequence[str]) -> str | None:
     """Reserve the hosts for a new run of the job, all or none; the run's id.
 
-    ``None`` if the job does not want a gang any more, or one of the hosts is not to be had.
+    ``None``: the job needs no gang any more, or one of the hosts is taken or gone.
     """
     job = session.scalar(sa.select(Job).where(Job.id == job_id).with_for_update())
     if job is None or job.state is not JobState.RUNNING or _live(session, job_id):
@@ -72,7 +72,7 @@ def request_stop(session: Session, run_id: str, *, how: str, reason: str) -> boo
 def conclude(
     session: Session, run_id: str, verdict: RunVerdict, *, most_faults: int, most_errors: int
 ) -> bool:
-    """End a live run that did not succeed; its hosts are free, its job waits anew or fails."""
+    """End a live run that did not succeed: its hosts are free, its job waits again or fails."""
     run = session.scalar(
         sa.select(Run).where(Run.id == run_id, Run.state.in_(LIVE_RUN)).with_for_update()
     )
@@ -92,9 +92,9 @@ def conclude(
 
 
 def succeed(session: Session, held: RankLease, *, output: dict[str, Any]) -> None:
-    """End the run and its job well. Raises ``LeaseLost`` if that is not ours to do.
+    """End the run and its job well. Raises ``LeaseLost``.
 
-    Rank 0 says so, with the result that it has committed in the same transaction.
+    Rank 0 calls this, in the transaction that commits the result.
     """
     ranks.confirm(session, held)
     _finish(session, session.get_one(Run, held.run_id), RunVerdict(RunState.SUCCEEDED))

@@ -23,7 +23,7 @@ MAX_CRASHES = 5
 
 @dataclass(frozen=True)
 class StepLease:
-    """The right to do one step of one job while nobody holds a higher fence, and what it takes."""
+    """The right to do one step of a job, until a higher fence exists, with what the step needs."""
 
     job_id: str
     fence: int
@@ -48,9 +48,10 @@ class Plan:
 def claim(
     session: Session, job_id: str, *, step: JobStep, owner: str, lease: timedelta
 ) -> StepLease | None:
-    """Take the step if nobody holds it and it is due. A lease that ran out counts as a death.
+    """Claim the step if it is free and due. A lease that expired counts as a crash.
 
-    So does one in the owner's own name: the answer to its claim was lost, or it is a dead namesake.
+    So does one of the same owner: the answer to its claim was lost, or an earlier process of that
+    name died.
     """
     died = Job.step_lease_expires_at.is_not(None)
     row = session.execute(
@@ -102,7 +103,7 @@ def claim(
 
 
 def renew(session: Session, held: StepLease, *, lease: timedelta) -> bool:
-    """Hold on to the step; ``False`` when it is no longer ours, or the job has moved on."""
+    """Renew the lease; ``False`` when it is lost, or the job has moved on."""
     return _update(session, held, step_lease_expires_at=sa.func.now() + lease)
 
 
@@ -118,7 +119,7 @@ def confirm(session: Session, held: StepLease) -> None:
 
 
 def release(session: Session, held: StepLease) -> None:
-    """Give the step back, if it is still ours; the job may have moved on."""
+    """Release the lease, if it is still ours; the job may have moved on."""
     _give_back(session, held)
     events.wake_control(session)
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: points of its curves, lines of its logs."""
+"""What a run reports while it trains: points of its curves, lines of its logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVALUATION = "validation/"
 def add_points(
     session: Session, held: RankLease, points: Iterable[tuple[int, Mapping[str, float]]]
 ) -> None:
-    """Write numbers of some steps; those of an earlier run at the same step go.
+    """Write the metrics of steps; those of an earlier run at the same step are replaced.
 
     Raises ``LeaseLost``.
     """
@@ -52,7 +52,7 @@ def add_points(
 
 
 def add_log_lines(session: Session, held: RankLease, lines: Sequence[str]) -> None:
-    """Append to the rank's log; whoever wrote them, they were written."""
+    """Append to the rank's log, under any fence: the lines were written in any case."""
     if lines:
         session.execute(
             insert(LogLine),

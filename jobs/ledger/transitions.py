@@ -19,7 +19,7 @@ STEP_VOID: dict[str, Any] = {
     "step_dispatched_at": None,
     "step_not_before": None,
 }
-"""Whoever holds the job's step has lost it, even if the job comes back to the same state."""
+"""The lease on the job's step is void, even if the job comes back to the same state."""
 
 STEP_WELL: dict[str, Any] = {
     "step_crashes": 0,
@@ -28,7 +28,7 @@ STEP_WELL: dict[str, Any] = {
     "step_failing_since": None,
     "step_not_before": None,
 }
-"""Nothing is held against the job's step."""
+"""The step has no failures or crashes on record."""
 
 
 def move(

@@ -1,4 +1,4 @@
-"""Beats of workers and of control: who is there."""
+"""Heartbeats of workers and of control."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.tables import ControlStatus, Worker
 
 
 def beat(session: Session, *, name: str, pool: str, slots: int, device: str) -> None:
-    """Say that this worker is alive."""
+    """Renew the worker's heartbeat."""
     values = {"pool": pool, "slots": slots, "device": device, "beat_at": sa.func.now()}
     session.execute(
         insert(Worker)
@@ -33,12 +33,12 @@ def show_engines(
 
 
 def leave(session: Session, *, name: str) -> None:
-    """Say that this worker ends."""
+    """Remove the worker from the record."""
     session.execute(sa.delete(Worker).where(Worker.name == name))
 
 
 def forget_silent(session: Session, *, seconds: float) -> int:
-    """Drop workers that have been silent for so long; their number."""
+    """Remove workers that have been silent for ``seconds``; returns how many."""
     gone = session.scalars(
         sa.delete(Worker)
         .where(Worker.beat_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds))

@@ -1,4 +1,4 @@
-"""The curves of a training job: series of numbers by name."""
+"""The curves of a training job: series of values by name."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def last(session: Session, wanted: Mapping[str, int | None]) -> dict[str, list[L
 def pace(
     session: Session, job_id: str, *, run_number: int, now: datetime, window: timedelta
 ) -> Pace | None:
-    """The last step of the oldest points that a run told within the window."""
+    """The last step of the oldest points that a run reported within the window."""
     newest = (
         sa.select(Point.step, Point.at)
         .where(Point.job_id == job_id, Point.name == "loss", Point.run_number == run_number)

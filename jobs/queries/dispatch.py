@@ -76,7 +76,7 @@ def candidates(
 def step_candidates(
     session: Session, *, step: JobStep, limit: int, resend_before: datetime
 ) -> list[Candidate]:
-    """Jobs whose next step nobody holds, each with one message to send at most."""
+    """Jobs whose next step is free, each with one message to send at most."""
     leased = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
     query = (
         sa.select(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at)

@@ -32,7 +32,7 @@ class Hosts:
 
 @dataclass(frozen=True)
 class RankMessage:
-    """A rank whose host is to be told, with words for people who watch the queue."""
+    """A message to the host of a rank, with words for people who watch the queue."""
 
     run_id: str
     rank: int
@@ -56,7 +56,7 @@ def pools(session: Session) -> list[str]:
 
 
 def requests(session: Session, *, pool: str) -> list[GangRequest]:
-    """The pool's jobs that want a gang, the first some hundred by priority and age."""
+    """The pool's jobs that want a gang, the first ``BATCH`` by priority and age."""
     query = (
         _wanting(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at, Job.spec)
         .join(Project, Project.id == Job.project_id)
@@ -155,7 +155,7 @@ def unwanted(session: Session) -> list[tuple[str, str, str]]:
 
 
 def to_tell(session: Session, *, resend_after: timedelta) -> list[RankMessage]:
-    """Ranks whose hosts have not claimed them: never told, or told so long ago."""
+    """Ranks that their hosts have not claimed: never sent, or sent too long ago."""
     query = (
         sa.select(Rank, Run.number, Run.job_id)
         .join(Run, Run.id == Rank.run_id)

@@ -58,7 +58,7 @@ class Counts:
 
     @property
     def quality(self) -> QualityCounts:
-        """How well the model could read the rows and tell their labels apart."""
+        """Counts of truncated rows, unknown tokens and near-ties."""
         return QualityCounts(
             rows=self.rows_answered,
             rows_truncated=self.rows_truncated,

@@ -12,7 +12,7 @@ from jobs.lookups import clock
 from jobs.tables import LogLine
 
 SETTLED = timedelta(seconds=1)
-"""Ranks write at once, and ids are given before the commit: a line is told this long after it was
+"""Ranks write at once, and ids are given before the commit: a line is shown this long after it was
 written, so that none with a smaller id comes behind the reader's back."""
 
 

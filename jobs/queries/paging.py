@@ -1,4 +1,4 @@
-"""One page of a listing: one row more is read than is shown, which tells whether more follow."""
+"""One page of a listing: one row more is read than is shown, to know whether more follow."""
 
 from __future__ import annotations
 

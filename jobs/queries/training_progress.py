@@ -1,4 +1,4 @@
-"""How far a training job is: its newest run, its newest numbers, its pace."""
+"""How far a training job is: its newest run, its newest metrics, its pace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVALUATION = "validation/"
 
 PACE_WINDOW = timedelta(minutes=2)
 LEAST_SPAN = 0.5
-"""Seconds of a live run from which a pace can be told."""
+"""Seconds of a live run from which a pace can be measured."""
 
 
 @dataclass(frozen=True)

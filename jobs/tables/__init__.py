@@ -1,4 +1,4 @@
-"""The tables of the ledger, each field explained: what it means, who writes it, what null says."""
+"""The tables of the ledger, each field explained: what it means, who writes it, what null means."""
 
 from jobs.tables.base import Base, Json
 from jobs.tables.bulk import (

@@ -1,4 +1,4 @@
-"""The tables of jobs and bulk work, each field explained: meaning, writer, what null says.
+"""The tables of jobs and bulk work, each field explained: meaning, writer, what null means.
 
 Counts of a running job are sums over its chunks: no row is written by every worker, so commits of
 different chunks never wait for each other. Times are the database's clock.
@@ -58,8 +58,8 @@ class File(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    filename: Mapped[str]  # as the client named it; its ending tells the format
-    purpose: Mapped[str]  # as the client said; `batch` by default
+    filename: Mapped[str]  # as the client named it; its ending gives the format
+    purpose: Mapped[str]  # as the client gave it; `batch` by default
     bytes: Mapped[int]
     sha256: Mapped[str]
     object_key: Mapped[str]
@@ -81,17 +81,17 @@ class Job(Base):
     pool: Mapped[str]  # of the spec, for the dispatcher's index
     priority: Mapped[int] = mapped_column(Integer)  # of the spec; higher goes first
     idempotency_key: Mapped[str | None]  # the client's; null: none given
-    request_sha256: Mapped[str]  # of the spec: tells a repeated submit from a reused key
+    request_sha256: Mapped[str]  # of the spec: distinguishes a repeated submit from a reused key
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]  # null: no deadline
-    started_at: Mapped[datetime | None]  # a planner first claimed it; null: nobody has yet
+    started_at: Mapped[datetime | None]  # a planner first claimed it; null: none has yet
     planned_at: Mapped[datetime | None]  # every row is in a chunk; null: planning goes on
     finished_at: Mapped[datetime | None]  # set if and only if the state is final
 
     # The lease on the job's own steps, planning and finalizing; written by who claims them.
     step_fence: Mapped[int] = mapped_column(server_default=text("0"))  # only grows
-    step_owner: Mapped[str | None]  # null: nobody holds it
-    step_lease_expires_at: Mapped[datetime | None]  # null: nobody holds it
+    step_owner: Mapped[str | None]  # null: it is not leased
+    step_lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     step_dispatched_at: Mapped[datetime | None]  # a message was sent; null: none since the claim
     step_crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     step_error: Mapped[str | None]  # why the last try at it was given back; null: it was not
@@ -114,7 +114,7 @@ class Job(Base):
 
     embedding_width: Mapped[int | None]  # by the planner, of an embed job; null: of other kinds
     reading: Mapped[Json | None]  # by the planner: how the model was trained to read rows, and what
-    # the job has otherwise (jobs.models.signatures.Reading); null: the model's folder does not say
+    # the job has otherwise (jobs.models.signatures.Reading); null: the model has no signature
 
     # Of training and evaluation.
     dataset: Mapped[Json | None]  # by the planner: rows, labels, rejected rows by split
@@ -176,8 +176,8 @@ class Chunk(Base):
     state: Mapped[ChunkState] = mapped_column(server_default=text("'pending'"))
 
     fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows by one at every claim
-    owner: Mapped[str | None]  # worker and process that hold it; null: nobody
-    lease_expires_at: Mapped[datetime | None]  # null: nobody holds it
+    owner: Mapped[str | None]  # worker and process that hold it; null: it is not leased
+    lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     dispatched_at: Mapped[datetime | None]  # a message is out; null: none since it became pending
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
     crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # workers it killed
@@ -190,20 +190,20 @@ class Chunk(Base):
     condemned: Mapped[bool] = mapped_column(  # a single row that kills: to be written as an error
         Boolean, server_default=text("false")
     )
-    retried_part: Mapped[str | None]  # the part whose error rows are to be done again
+    retried_part: Mapped[str | None]  # the part whose error rows a retry computes again
 
     # Written by the commit, under the fence.
     part_key: Mapped[str | None]  # null: not done yet
     part_bytes: Mapped[int | None]
     part_sha256: Mapped[str | None]  # of the object; null: not done, or by a version before hashes
     damage: Mapped[str | None]  # why the part cannot be read, by who last tried; null: not known to
-    # be damaged. A retry computes the chunk anew
+    # be damaged. A retry computes the chunk again
     rows_failed: Mapped[int | None]
     tokens: Mapped[int | None]
     seconds: Mapped[float | None]  # the engine's time
     histogram: Mapped[Json | None]  # label -> rows
     rows_checked: Mapped[int | None]  # of an int8 job: whose text was computed in float32 as well
-    # by this commit: a retry counts the rows that it did anew, and no others
+    # by this commit: a retry counts the rows that it computed, and no others
     rows_agreeing: Mapped[int | None]  # of those, with the same labels both times
     errors: Mapped[Json | None]  # of the part's error rows: code -> rows, and of the first of them
     # row, line, id, message; null: not done, or by a worker that did not count them

@@ -63,7 +63,7 @@ class ModelVersion(Base):
         ),
         CheckConstraint("version > 0", name="version_positive"),
         CheckConstraint("kind IN ('full', 'adapter')", name="kind"),
-        Index(None, "job_id", unique=True),  # a job registers once, however often it is told to
+        Index(None, "job_id", unique=True),  # a job registers once, however often it tries
     )
 
 
@@ -88,7 +88,7 @@ class ModelAlias(Base):
 
 
 class Promotion(Base):
-    """A decision about an alias, with both numbers."""
+    """A decision about an alias, with both values of the metric."""
 
     __tablename__ = "promotions"
 

@@ -73,7 +73,7 @@ class Run(Base):
     )
     stop: Mapped[str | None]  # `checkpoint` or `now`: how its ranks should end; null: go on
     stop_reason: Mapped[str | None]  # in words; null if and only if `stop` is
-    step: Mapped[int] = mapped_column(server_default=text("0"))  # optimizer steps, as last told
+    step: Mapped[int] = mapped_column(server_default=text("0"))  # optimizer steps, as last reported
     steps_total: Mapped[int | None]  # null: not known yet
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]  # every rank had claimed; null: still forming
@@ -108,7 +108,7 @@ class Rank(Base):
     claimed_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]  # set if and only if it is leased
     phase: Mapped[str | None]  # what its processes do, in a word; null: not begun
-    progress_at: Mapped[datetime | None]  # when they last told of progress
+    progress_at: Mapped[datetime | None]  # when they last reported progress
     outcome: Mapped[str | None]  # set if and only if it has ended: see decisions.run_verdict
     exit_code: Mapped[int | None] = mapped_column(Integer)  # of the launcher; null: none was seen
     error_code: Mapped[str | None]  # of a fault of the job's own; null: not one of those
@@ -155,7 +155,7 @@ class Checkpoint(Base):
     manifest_sha256: Mapped[str]
     bytes: Mapped[int]  # of all its files
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    damaged_at: Mapped[datetime | None]  # a rank found it unusable; null: nobody did
+    damaged_at: Mapped[datetime | None]  # a rank found it unusable; null: none did
     deleted_at: Mapped[datetime | None]  # its objects are gone, or going; null: it is kept
 
     __table_args__ = (

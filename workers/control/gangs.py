@@ -24,7 +24,7 @@ PEER_FAILED = "another rank of the run failed"
 
 
 def judge_runs(sessions: Sessions, *, settings: Settings) -> int:
-    """End ranks that say nothing, and runs whose ranks have ended."""
+    """End silent ranks, and runs whose ranks have ended."""
     with sessions.begin() as session:
         live = facts.live_runs(session)
         found = facts.ranks(session, [run.id for run in live])
@@ -115,8 +115,8 @@ def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settin
         most_errors=settings.train_errors,
     )
     if concluded:  # else it has succeeded since its ranks were looked at
-        told = {"state": verdict.state, "reason": verdict.reason, "rank": verdict.rank}
-        log.info("a run has ended", run=run.id, job_id=run.job_id, **told)
+        fields = {"state": verdict.state, "reason": verdict.reason, "rank": verdict.rank}
+        log.info("a run has ended", run=run.id, job_id=run.job_id, **fields)
     return int(concluded)
 
 

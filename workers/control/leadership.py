@@ -1,4 +1,4 @@
-"""Leadership: a Postgres advisory lock on a connection of its own, which also hears the bell.
+"""Leadership: a Postgres advisory lock on a connection that also listens for notifications.
 
 The lock ends with its connection, so a leader that dies is replaced as soon as Postgres notices.
 Two leaders for a moment are harmless: every move is guarded in the ledger.
@@ -54,7 +54,7 @@ class Leadership:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Sleep until the bell rings, or so many seconds; of many rings at once all are heard."""
+        """Sleep until a notification, at most ``seconds``; several wake it once."""
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             pass
 

@@ -1,4 +1,4 @@
-"""The control loop: lead or wait, turn, sleep until the bell or the interval."""
+"""The control loop: lead or wait, turn, sleep until a notification or the interval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Control:
         self._stopping.set()
 
     def run(self) -> None:
-        """Lead whenever nobody else does, through outages of Postgres and Redis."""
+        """Lead whenever no other process does, through outages of Postgres and Redis."""
         while not self._stopping.is_set():
             try:
                 with Leadership(self._settings.database_url) as leadership:
@@ -74,7 +74,7 @@ class Control:
             turned_at = now
 
     def _pause(self, did: int, *, over: float) -> float:
-        """Seconds to the next turn, after one that did so much, so long behind the one before."""
+        """Seconds to the next turn, after one that did ``did`` things and ended an interval of ``over``."""
         return dispatch_window.pause(
             sent=did,
             elapsed=over,

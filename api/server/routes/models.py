@@ -112,7 +112,7 @@ def remove_alias(
 def list_promotions(
     name: str, session: Transaction, project: ProjectId, limit: Limit = 20, after: Below = None
 ) -> schemas.PromotionPage:
-    """Decisions about a name's aliases, newest first, each with both numbers."""
+    """Decisions about a name's aliases, newest first, each with both values of the metric."""
     found, more = registry.promotions(session, name, project_id=project, limit=limit, after=after)
     return schemas.PromotionPage(
         data=[schemas.PromotionDecision.of(promotion) for promotion in found],

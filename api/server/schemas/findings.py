@@ -33,7 +33,7 @@ class RowErrors(BaseModel):
 
 
 class Quality(BaseModel):
-    """Counts over the rows that the model answered; rows done anew count each time."""
+    """Counts over the rows with a result of the model; a retried row counts each time."""
 
     rows: int
     rows_truncated: int

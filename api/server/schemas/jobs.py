@@ -57,7 +57,7 @@ class JobOutput(BaseModel):
 
 
 class Promotion(BaseModel):
-    """Whether a fine-tune's version took an alias, and both numbers."""
+    """Whether a fine-tune's version took an alias, and both values of the metric."""
 
     alias: str
     promoted: bool
@@ -236,7 +236,7 @@ class Chunk(BaseModel):
     crashes: int
     failures: int
     last_error: str | None
-    damage: str | None  # why the part cannot be read; a retry computes the chunk anew
+    damage: str | None  # why the part cannot be read; a retry computes the chunk again
     rows_failed: int | None
     bytes: int | None
     sha256: str | None  # of the part; null too where a version before hashes wrote it

@@ -127,7 +127,7 @@ class Deleted(BaseModel):
 
 
 class PromotionDecision(BaseModel):
-    """A decision about an alias, with both numbers; ``incumbent`` null: it pointed nowhere."""
+    """A decision about an alias, with both values; ``incumbent`` null: it pointed nowhere."""
 
     id: int
     alias: str

@@ -155,7 +155,7 @@ class RunPage(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """A complete checkpoint; one that was deleted or found damaged is told of all the same."""
+    """A complete checkpoint, whether or not it was deleted or found damaged."""
 
     id: int
     object: Literal["checkpoint"] = "checkpoint"

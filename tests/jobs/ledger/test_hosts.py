@@ -27,7 +27,7 @@ def test_a_host_that_is_started_anew_has_lost_its_rank(training: Training) -> No
     (held,) = training.claimed(training.formed(training.job(), [host]))
     training.host(host.name)
     rank = training.rank(held)
-    assert (rank.outcome, rank.error) == (RankOutcome.SILENT, "the host's agent was started anew")
+    assert (rank.outcome, rank.error) == (RankOutcome.SILENT, "the host's agent was restarted")
     assert training.renew(held) is None
     assert training.reserved([host]) == {held.run_id}  # until the run is judged
 

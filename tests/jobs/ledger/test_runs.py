@@ -416,5 +416,5 @@ def test_a_cancelled_job_can_be_taken_up_again(training: Training) -> None:
 def test_a_job_that_has_succeeded_is_not_retried(training: Training) -> None:
     (held,) = training.gang(training.job())
     training.succeed(held)
-    with pytest.raises(Conflict, match="submit it anew"):
+    with pytest.raises(Conflict, match="submit it again"):
         training.control(controls.retry, held.job_id)
