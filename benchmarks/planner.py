@@ -30,7 +30,7 @@ from jobs import objects
 from jobs.corpora import readers, sources
 from jobs.decisions.chunking import ChunkLimits
 from jobs.kinds import Corpus
-from jobs.ledger.plans import Progress
+from jobs.ledger.plans import PlanProgress
 from jobs.results import parts
 from jobs.settings import Settings
 from workers.bulk import planner
@@ -102,7 +102,7 @@ def _plan(corpus: Path, out: Path) -> int:
     batches = readers.read(source, asked, max_row_bytes=settings.max_row_bytes)
     rows = 0
     with prefetch(batches, depth=planner.AHEAD) as coming:
-        start = Progress(shards=0, rows=0)
+        start = PlanProgress(shards=0, rows=0)
         for draft in planner.shard_drafts(coming, limits=limits, progress=start):
             key = parts.shard_key("job", index=draft.index, fence=1)
             parts.write(store, key, draft.table)

@@ -16,7 +16,7 @@ from jobs.tables import Host, Rank
 
 
 @dataclass(frozen=True)
-class Presented:
+class HostDescription:
     """A host as its agent reports it."""
 
     name: str
@@ -30,7 +30,7 @@ class Presented:
     sharing: str | None
 
 
-def beat(session: Session, host: Presented) -> bool:
+def beat(session: Session, host: HostDescription) -> bool:
     """Renew the host's heartbeat; ``False`` when another agent uses its name.
 
     An agent that was restarted takes the name over, and the ranks of the earlier one end.
@@ -49,7 +49,7 @@ def beat(session: Session, host: Presented) -> bool:
     return ours is not None
 
 
-def arrive(session: Session, host: Presented) -> None:
+def arrive(session: Session, host: HostDescription) -> None:
     """Take the name over from an earlier agent, whose ranks end with it.
 
     The host comes first: a gang that is being formed with it is then seen by what follows.

@@ -46,7 +46,7 @@ class DataShard:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PlanProgress:
     """How far an earlier planner came: the next shard's index and first row."""
 
     shards: int
@@ -61,7 +61,7 @@ def begin(
     model_digest: str,
     embedding_width: int | None = None,
     reading: Reading | None = None,
-) -> Progress:
+) -> PlanProgress:
     """Pin what the job reads, or find it changed since an earlier planner began."""
     step_leases.confirm(session, held)
     job = session.get_one(Job, held.job_id)
@@ -78,7 +78,7 @@ def begin(
     shards = session.scalar(
         sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
     )
-    return Progress(shards=shards or 0, rows=job.rows_planned)
+    return PlanProgress(shards=shards or 0, rows=job.rows_planned)
 
 
 def _recorded(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:

@@ -142,7 +142,9 @@ def choose_port(session: Session, held: RankLease, port: int) -> None:
     session.execute(sa.update(Run).where(Run.id == held.run_id).values(port=port))
 
 
-def tell_progress(session: Session, held: RankLease, *, step: int, steps_total: int | None) -> None:
+def record_progress(
+    session: Session, held: RankLease, *, step: int, steps_total: int | None
+) -> None:
     """Record how far the run is. Raises ``LeaseLost``."""
     confirm(session, held)
     session.execute(

@@ -154,7 +154,7 @@ def unwanted(session: Session) -> list[tuple[str, str, str]]:
     return [(run_id, *_why(state, host)) for run_id, state, host in session.execute(query)]
 
 
-def to_tell(session: Session, *, resend_after: timedelta) -> list[RankMessage]:
+def undispatched_ranks(session: Session, *, resend_after: timedelta) -> list[RankMessage]:
     """Ranks that their hosts have not claimed: never sent, or sent too long ago."""
     query = (
         sa.select(Rank, Run.number, Run.job_id)

@@ -19,7 +19,7 @@ from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
 from jobs.queries import capacity, gang_waits, paging, training_progress
-from jobs.queries.training_progress import Training
+from jobs.queries.training_progress import TrainingProgress
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
 
@@ -78,13 +78,13 @@ class JobView:
     row_errors: list[RowErrorGroup]  # empty in listings
     waiting_reason: str | None
     now: datetime
-    training: Training | None  # null: a job of bulk work
+    training: TrainingProgress | None  # null: a job of bulk work
 
     @property
     def rate(self) -> float | None:
         """Rows per second over the last two minutes, or over the whole run once it has ended.
 
-        Training has steps instead, see there.
+        A training job has steps instead, see ``TrainingProgress``.
         """
         if self.training:
             return None

@@ -25,7 +25,7 @@ LEAST_SPAN = 0.5
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingProgress:
     """One training job at one moment."""
 
     job: Job
@@ -95,7 +95,7 @@ class Training:
         return Pace(step=newest.from_step, at=newest.run.started_at)
 
 
-def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, Training]:
+def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, TrainingProgress]:
     """Those of the jobs that train or evaluate, by id."""
     ours = {job.id: job for job in jobs if job.kind in TRAINING}
     if not ours:
@@ -103,7 +103,7 @@ def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, T
     newest = runs.latest(session, ours)
     last = curves.last(session, {job_id: _up_to(newest.get(job_id)) for job_id in ours})
     return {
-        job_id: Training(
+        job_id: TrainingProgress(
             job=job,
             newest=newest.get(job_id),
             last=last[job_id],

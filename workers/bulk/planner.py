@@ -30,7 +30,7 @@ from jobs.kinds import (
     Text2TextSpec,
 )
 from jobs.ledger import plans
-from jobs.ledger.plans import PlannedShard, Progress
+from jobs.ledger.plans import PlannedShard, PlanProgress
 from jobs.ledger.step_leases import StepLease
 from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
@@ -173,7 +173,7 @@ def _with_heartbeat(batches: Iterable[pa.RecordBatch], beat: Beat) -> Iterator[p
 
 
 def shard_drafts(
-    batches: Iterable[pa.RecordBatch], *, limits: ChunkLimits, progress: Progress
+    batches: Iterable[pa.RecordBatch], *, limits: ChunkLimits, progress: PlanProgress
 ) -> Iterator[ShardDraft]:
     """Batches joined into shards, from the first row that no earlier planner has written."""
     index = progress.shards

@@ -67,7 +67,7 @@ def end_cancelled(sessions: Sessions) -> int:
 def dispatch_ranks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
     """Send messages to the hosts of new gangs, and again where one was not acted on."""
     with sessions.begin() as session:
-        messages = facts.to_tell(session, resend_after=settings.redispatch)
+        messages = facts.undispatched_ranks(session, resend_after=settings.redispatch)
         for message in messages:
             ranks.mark_dispatched(session, message.run_id, message.rank)
     for message in messages:

@@ -74,7 +74,7 @@ class Control:
             turned_at = now
 
     def _pause(self, did: int, *, over: float) -> float:
-        """Seconds to the next turn, after one that did ``did`` things and ended an interval of ``over``."""
+        """Seconds to the next turn, after one that did ``did`` things, ``over`` seconds after the last."""
         return dispatch_window.pause(
             sent=did,
             elapsed=over,

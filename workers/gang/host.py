@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs.ledger import hosts
-from jobs.ledger.hosts import Presented
+from jobs.ledger.hosts import HostDescription
 from jobs.settings import Settings
 from workers import devices
 from workers.gang import program
@@ -52,11 +52,11 @@ def folder(settings: Settings) -> Path:
     return Path(settings.host_folder) if settings.host_folder else default
 
 
-def present(settings: Settings) -> Presented:
+def present(settings: Settings) -> HostDescription:
     """The host's record as an agent writes it at its start."""
     accelerator_ids = devices.here()
     shares = settings.host_shares_pool or None
-    return Presented(
+    return HostDescription(
         name=name(settings),
         incarnation=secrets.token_hex(8),
         pool=settings.host_pool,
@@ -80,7 +80,7 @@ def reachable_at(settings: Settings) -> str:
         return str(probe.getsockname()[0])
 
 
-def clean(host: Presented, *, settings: Settings) -> None:
+def clean(host: HostDescription, *, settings: Settings) -> None:
     """End the programs of an earlier agent of this name and remove their work folders."""
     ended = program.end_leftovers(host=host.name, incarnation=host.incarnation)
     if ended:
@@ -92,7 +92,7 @@ def clean(host: Presented, *, settings: Settings) -> None:
 class HostRecord:
     """The host in the ledger; see ``workers.heartbeat``."""
 
-    host: Presented
+    host: HostDescription
 
     def arrive(self, session: Session) -> None:
         """Record the host; takes the name over from an earlier agent."""

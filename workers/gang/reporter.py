@@ -77,5 +77,5 @@ class Reporter:
                 telemetry.add_points(session, self._lease, self._points)
             if self._step is not None:
                 step, total = self._step
-                ranks.tell_progress(session, self._lease, step=step, steps_total=total)
+                ranks.record_progress(session, self._lease, step=step, steps_total=total)
         self._points, self._step = [], None

@@ -44,7 +44,7 @@ class Training(BaseModel):
     splits: dict[str, Split]
 
     @classmethod
-    def of(cls, found: training_progress.Training) -> Self:
+    def of(cls, found: training_progress.TrainingProgress) -> Self:
         """One training job at one moment."""
         run = found.newest.run if found.newest else None
         return cls(

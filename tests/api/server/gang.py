@@ -11,7 +11,7 @@ from jobs.database import Sessions
 from jobs.datasets import Dataset, DatasetSplit, SplitFacts
 from jobs.decisions.run_verdict import Fault, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
-from jobs.ledger.hosts import Presented
+from jobs.ledger.hosts import HostDescription
 from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import RankLease
 from jobs.states import JobStep, RunState
@@ -84,7 +84,7 @@ class Gang:
     def progress(self, step: int, *, total: int = 100, phase: str = "training") -> None:
         with self._sessions.begin() as session:
             ranks.renew(session, self._leases[0], lease=LEASE, phase=phase, progress=True)
-            ranks.tell_progress(session, self._leases[0], step=step, steps_total=total)
+            ranks.record_progress(session, self._leases[0], step=step, steps_total=total)
 
     def measure(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         with self._sessions.begin() as session:
@@ -135,8 +135,8 @@ def trained(**fields: Any) -> dict[str, Any]:
     }
 
 
-def _host() -> Presented:
-    return Presented(
+def _host() -> HostDescription:
+    return HostDescription(
         name=f"host-{secrets.token_hex(4)}",
         incarnation=secrets.token_hex(4),
         pool="train",

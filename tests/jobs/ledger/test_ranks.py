@@ -125,7 +125,7 @@ def test_whatever_a_rank_says_at_its_end_can_be_stored(training: Training, error
 Writer = Callable[[Session, RankLease, int], object]
 
 WRITERS: dict[str, Writer] = {
-    "tell_progress": lambda s, held, _: ranks.tell_progress(s, held, step=9, steps_total=10),
+    "record_progress": lambda s, held, _: ranks.record_progress(s, held, step=9, steps_total=10),
     "choose_port": lambda s, held, _: ranks.choose_port(s, held, 1),
     "add_part": lambda s, held, _: checkpoints.add_part(s, held, step=9, files=[]),
     "complete": lambda s, held, _: checkpoints.complete(

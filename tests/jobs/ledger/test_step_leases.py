@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import CorpusFailure, LeaseLost
 from jobs.ledger import controls, finalization, plans, step_leases
-from jobs.ledger.plans import PlannedShard, Progress
+from jobs.ledger.plans import PlannedShard, PlanProgress
 from jobs.ledger.step_leases import MAX_CRASHES
 from jobs.queries import dispatch
 from jobs.states import JobState, JobStep
@@ -147,7 +147,7 @@ def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> N
         second = step_leases.claim(session, job_id, step=JobStep.PLAN, owner="second", lease=LEASE)
         assert second is not None
         progress = plans.begin(session, second, fingerprint="f", model_digest="m")
-    assert progress == Progress(shards=2, rows=17)
+    assert progress == PlanProgress(shards=2, rows=17)
 
 
 def test_a_corpus_that_changed_between_two_planners_is_noticed(ledger: Ledger) -> None:

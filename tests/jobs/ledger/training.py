@@ -15,7 +15,7 @@ from jobs import kinds
 from jobs.datasets import Dataset, DatasetSplit, SplitFacts
 from jobs.decisions.run_verdict import Fault, RankOutcome, RunVerdict
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
-from jobs.ledger.hosts import Presented
+from jobs.ledger.hosts import HostDescription
 from jobs.ledger.plans import DataShard
 from jobs.ledger.ranks import PREPARING, Orders, RankLease
 from jobs.states import RunState
@@ -70,10 +70,10 @@ class Training:
         self.plan(job_id)
         return job_id
 
-    def host(self, name: str | None = None, **fields: Any) -> Presented:
+    def host(self, name: str | None = None, **fields: Any) -> HostDescription:
         """A host that has just arrived."""
         number = next(_numbers)
-        host = Presented(
+        host = HostDescription(
             **{
                 "name": name or f"host-{number:04d}",
                 "incarnation": f"incarnation-{number}",
@@ -91,15 +91,15 @@ class Training:
             hosts.arrive(session, host)
         return host
 
-    def hosts(self, number: int, **fields: Any) -> list[Presented]:
+    def hosts(self, number: int, **fields: Any) -> list[HostDescription]:
         """So many hosts that have just arrived."""
         return [self.host(**fields) for _ in range(number)]
 
-    def form(self, job_id: str, gang: list[Presented]) -> str | None:
+    def form(self, job_id: str, gang: list[HostDescription]) -> str | None:
         with self.sessions.begin() as session:
             return runs.form(session, job_id, [host.name for host in gang])
 
-    def formed(self, job_id: str, gang: list[Presented] | None = None) -> str:
+    def formed(self, job_id: str, gang: list[HostDescription] | None = None) -> str:
         """A run that no rank has claimed yet."""
         run_id = self.form(job_id, gang or self.hosts(1))
         assert run_id is not None
@@ -192,7 +192,7 @@ class Training:
         with self.sessions.begin() as session:
             return session.get(Host, name)
 
-    def reserved(self, gang: list[Presented]) -> set[str | None]:
+    def reserved(self, gang: list[HostDescription]) -> set[str | None]:
         """The runs that these hosts are reserved for."""
         names = [host.name for host in gang]
         with self.sessions.begin() as session:
@@ -249,7 +249,7 @@ class Training:
         with self.sessions.begin() as session:
             hosts.drain(session, name=name, incarnation=incarnation)
 
-    def beat(self, host: Presented) -> bool:
+    def beat(self, host: HostDescription) -> bool:
         with self.sessions.begin() as session:
             return hosts.beat(session, host)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions.chunking import ChunkLimits
-from jobs.ledger.plans import Progress
+from jobs.ledger.plans import PlanProgress
 from jobs.results.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
 from workers.bulk.planner import ShardDraft, shard_drafts
 
@@ -58,13 +58,13 @@ def assert_follow(made: list[ShardDraft], *, first_row: int, index: int, rows: i
 def test_every_row_is_in_one_shard_and_the_chunks_add_up(
     sizes: list[int], limits: ChunkLimits
 ) -> None:
-    made = list(shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches(sizes), limits=limits, progress=PlanProgress(0, 0)))
     assert_follow(made, first_row=0, index=0, rows=sum(sizes))
 
 
 @given(batch_sizes, limits)
 def test_no_shard_exceeds_its_limit_of_rows(sizes: list[int], limits: ChunkLimits) -> None:
-    for draft in shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
+    for draft in shard_drafts(batches(sizes), limits=limits, progress=PlanProgress(0, 0)):
         assert draft.table.num_rows <= limits.max_rows_of_shard(draft.index)
 
 
@@ -74,7 +74,7 @@ def test_no_shard_exceeds_its_limit_of_bytes_by_more_than_one_batch(
 ) -> None:
     limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=BIG, shard_bytes=shard_bytes)
     largest = max((batch.nbytes + 8 * batch.num_rows for batch in batches(sizes)), default=0)
-    for draft in shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)):
+    for draft in shard_drafts(batches(sizes), limits=limits, progress=PlanProgress(0, 0)):
         assert draft.table.nbytes <= shard_bytes + largest
 
 
@@ -84,18 +84,18 @@ def test_a_second_planner_resumes_where_the_first_stopped(
 ) -> None:
     """Even if its batches have other sizes, as after a change of settings."""
     total = sum(sizes)
-    made = list(shard_drafts(batches(sizes), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches(sizes), limits=limits, progress=PlanProgress(0, 0)))
     kept = made[: data.draw(st.integers(0, len(made)))]
     rows = sum(draft.table.num_rows for draft in kept)
     again = _same_total(others, total)
-    progress = Progress(shards=len(kept), rows=rows)
+    progress = PlanProgress(shards=len(kept), rows=rows)
     rest = list(shard_drafts(batches(again), limits=limits, progress=progress))
     assert_follow(rest, first_row=rows, index=len(kept), rows=total)
 
 
 def test_an_empty_batch_at_the_end_makes_no_empty_shard() -> None:
     limits = ChunkLimits(chunk_rows=5, chunk_bytes=BIG, shard_rows=5, shard_bytes=BIG)
-    made = list(shard_drafts(batches([5, 0]), limits=limits, progress=Progress(0, 0)))
+    made = list(shard_drafts(batches([5, 0]), limits=limits, progress=PlanProgress(0, 0)))
     assert [draft.table.num_rows for draft in made] == [5]
 
 

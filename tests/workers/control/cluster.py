@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from jobs.decisions.run_verdict import RankOutcome
 from jobs.ledger import hosts, runs
-from jobs.ledger.hosts import Presented
+from jobs.ledger.hosts import HostDescription
 from jobs.ledger.ranks import RankLease
 from jobs.queries import jobs as job_queries
 from jobs.states import JobState, RunState
@@ -31,7 +31,7 @@ class Cluster:
         self.training = Training(plane.ledger)
         self.incarnations: dict[str, str] = {}
 
-    def hosts(self, *names: str, **fields: Any) -> list[Presented]:
+    def hosts(self, *names: str, **fields: Any) -> list[HostDescription]:
         made = [self.training.host(name, **fields) for name in names]
         self.incarnations |= {host.name: host.incarnation for host in made}
         return made
