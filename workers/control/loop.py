@@ -74,7 +74,7 @@ class Control:
             turned_at = now
 
     def _pause(self, did: int, *, over: float) -> float:
-        """Seconds to the next turn, after one that did ``did`` things, ``over`` seconds after the last."""
+        """Seconds to the next turn; the last did ``did`` things, ``over`` seconds after the one before."""
         return dispatch_window.pause(
             sent=did,
             elapsed=over,
