@@ -74,7 +74,7 @@ class Control:
             turned_at = now
 
     def _pause(self, did: int, *, over: float) -> float:
-        """Seconds to the next turn; the last did ``did`` things, ``over`` seconds after the one before."""
+        """Seconds to the next turn; the last did ``did`` things, ``over`` seconds after another."""
         return dispatch_window.pause(
             sent=did,
             elapsed=over,
