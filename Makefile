@@ -20,8 +20,8 @@ demo: $(VENV)/.demo ## set up, classify real text, prove it complete, fine-tune,
 up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 	$(BIN)/nightshift up --home $(HOME_DIR)
 
-test: check ## set up and run every check and test
-	$(BIN)/python -m pytest
+test: check ## set up and run every check and test; with WORKERS=2 two tests at a time
+	$(BIN)/python -m pytest $(if $(WORKERS),-n $(WORKERS) --dist loadgroup)
 
 unit: $(VENV)/.dev ## the fast tests: those that need neither a server nor torch
 	$(BIN)/python -m pytest --unit -n logical
