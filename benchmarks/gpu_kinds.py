@@ -33,12 +33,12 @@ from transformers import (
 from jobs.kinds import (
     ClassifyOptions,
     EmbedOptions,
+    Explain,
     GenerateOptions,
     Options,
     PipelineOptions,
     Text2TextOptions,
 )
-from jobs.kinds.bulk import Explain
 from jobs.settings import Settings
 from tests.support import tiny_models, tiny_pipelines, tiny_writers
 from tests.workers.inference.builders import some_texts

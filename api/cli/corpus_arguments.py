@@ -15,7 +15,7 @@ from api.client import Client
 from api.server import accelerate_entries, validation
 from jobs import kinds
 from jobs.errors import BadSpec, ModelFailure
-from jobs.kinds import AnySpec, FinetuneSpec
+from jobs.kinds import AnySpec
 from jobs.models import references
 
 FILE_ID = re.compile(r"file-[0-9a-f]{24}")
@@ -65,8 +65,7 @@ def checked(fields: dict[str, Any]) -> AnySpec:
     """The spec, refused here and now for what the API would refuse."""
     try:
         spec = kinds.parse(fields)
-        if isinstance(spec, FinetuneSpec):
-            accelerate_entries.check(spec.train.accelerate or {})
+        accelerate_entries.check(spec.accelerate)
     except ValidationError as error:
         message, _ = validation.explain(error.errors())
         raise Failure(message) from error

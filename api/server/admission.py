@@ -6,14 +6,12 @@ installation's settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sqlalchemy.orm import Session
 
 from api.server import accelerate_entries
 from jobs.corpora import sources
 from jobs.errors import BadSpec, CorpusRefused, ModelFailure, NotFound
-from jobs.kinds import AnySpec, Corpus, FinetuneSpec
+from jobs.kinds import AnySpec, Corpus
 from jobs.models import references
 from jobs.queries import files
 from jobs.settings import Settings
@@ -21,22 +19,10 @@ from jobs.settings import Settings
 
 def check(session: Session, spec: AnySpec, *, project_id: str, settings: Settings) -> None:
     """Raise ``BadSpec`` or another error for a spec that cannot succeed."""
-    for param, corpus in corpora(spec):
+    for param, corpus in spec.corpora():
         _check_corpus(session, corpus, param=param, project_id=project_id, settings=settings)
-    if isinstance(spec, FinetuneSpec):
-        accelerate_entries.check(spec.train.accelerate or {})
+    accelerate_entries.check(spec.accelerate)
     _check_model(spec, settings=settings)
-
-
-def corpora(spec: AnySpec) -> Iterator[tuple[str, Corpus]]:
-    """Every corpus that a spec names, with its path in the spec."""
-    yield "corpus", spec.corpus
-    if isinstance(spec, FinetuneSpec):
-        for name, corpus in (("validation", spec.validation), ("test", spec.test)):
-            if corpus is not None:
-                yield name, corpus
-        if spec.promote is not None and spec.promote.corpus is not None:
-            yield "promote.corpus", spec.promote.corpus
 
 
 def _check_corpus(
@@ -61,10 +47,9 @@ def _check_uri(uri: str, *, param: str, settings: Settings) -> None:
 
 
 def _check_model(spec: AnySpec, *, settings: Settings) -> None:
-    named = references.of_spec(spec)
-    if named is None:
+    if spec.starts_from is None:
         return
-    param, reference = named
+    param, reference = spec.starts_from
     try:
         references.check_allowed(reference, settings.allowed_models)
     except ModelFailure as failure:

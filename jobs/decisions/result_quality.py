@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs import kinds
+
 UNKNOWN_TOKENS = 0.05
 TRUNCATED_ROWS = 0.10
 NEAR_TIES = 0.05
@@ -46,7 +48,7 @@ def warnings(counts: QualityCounts, *, kind: str) -> list[QualityWarning]:
             )
         )
     if _reaches(counts.rows_truncated, counts.rows, TRUNCATED_ROWS):
-        strides = " read them in windows (long_texts stride), or" * (kind in {"classify", "embed"})
+        strides = " read them in windows (long_texts stride), or" * kinds.KINDS[kind].strides
         warnings.append(
             QualityWarning(
                 "many_truncated_rows",

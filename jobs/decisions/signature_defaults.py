@@ -6,21 +6,17 @@ warning where it is likely a mistake, and refused where it cannot work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from jobs.datasets import DatasetSplit
 from jobs.errors import CorpusFailure, ModelFailure
 from jobs.kinds import (
     AnyTraining,
-    ClassifyOptions,
-    EmbedOptions,
     EvaluateSpec,
     FinetuneSpec,
-    GenerateOptions,
     Options,
     Task,
-    Text2TextOptions,
 )
 from jobs.models.inspection import MULTI_LABEL, ModelFacts
 from jobs.models.signatures import RowForm, Signature
@@ -30,26 +26,12 @@ T = TypeVar("T")
 
 def with_defaults(options: Options, signature: Signature | None) -> Options:
     """The options, with the signature's values for those that are not set."""
-    if signature is None or not _matches_task(options, signature):
+    if signature is None or not options.is_as_trained(signature):
         return options
     given = options.model_dump()
-    missing = {name: value for name, value in _defaults(options, signature) if given[name] is None}
+    values = options.trained_values(signature)
+    missing = {name: value for name, value in values.items() if given[name] is None}
     return options.model_copy(update=missing)
-
-
-def check_labels(options: Options, signature: Signature | None) -> None:
-    """Raise ``ModelFailure`` for labels that the model's own head lacks."""
-    if signature is None or not isinstance(options, ClassifyOptions):
-        return
-    if signature.task is not Task.CLASSIFY or not signature.labels:
-        return
-    if unknown := [label for label in options.labels or () if label not in signature.labels]:
-        raise ModelFailure(
-            f"the model was trained to tell {len(signature.labels)} labels apart "
-            f"({_listed(signature.labels)}), and {unknown[0]!r} is none of them: leave labels out, "
-            "or compare label texts with an encoder that was not trained to classify",
-            code="model_other_labels",
-        )
 
 
 def contradictions(
@@ -61,11 +43,12 @@ def contradictions(
     """
     if signature is None:
         return ()
-    if not _matches_task(options, signature):
-        return _other_use(options, signature)
+    if not options.is_as_trained(signature):
+        warning = options.other_use(signature)
+        return () if warning is None else (warning,)
     sentences = []
     given = options.model_dump()
-    for name, trained in _defaults(options, signature):
+    for name, trained in options.trained_values(signature).items():
         value = given[name]
         if name == "max_tokens" and None not in (value, limit):
             value = min(value, limit)
@@ -133,35 +116,6 @@ def differences(signature: Signature, trained: Signature) -> tuple[str, ...]:
     )
 
 
-_TASKS: dict[type, Task] = {
-    ClassifyOptions: Task.CLASSIFY,
-    GenerateOptions: Task.GENERATE,
-    Text2TextOptions: Task.TEXT2TEXT,
-}
-
-
-def _matches_task(options: Options, signature: Signature) -> bool:
-    """Whether the options ask for what the model was trained for."""
-    labelled = isinstance(options, ClassifyOptions) and options.labels is not None
-    return _TASKS.get(type(options)) is signature.task and not labelled
-
-
-def _defaults(options: Options, signature: Signature) -> Iterator[tuple[str, object]]:
-    """The options that have a default in the signature, with that default."""
-    match options:
-        case ClassifyOptions():
-            yield "multi_label", signature.multi_label
-            yield "max_tokens", signature.max_tokens
-        case GenerateOptions():
-            # A system message implies a chat.
-            yield "chat", signature.chat or options.system is not None
-            # Without a chat there is no place for a system message.
-            yield "system", None if options.chat is False else signature.system
-        case Text2TextOptions():
-            yield "prompt", signature.prompt
-            yield "max_tokens", signature.max_tokens
-
-
 def _contradiction(name: str, value: object, trained: object) -> str:
     return (
         f"{name} is {_value(value)}, and the model was trained with {_value(trained)}: "
@@ -172,18 +126,6 @@ def _contradiction(name: str, value: object, trained: object) -> str:
 def _is_free(name: str, signature: Signature) -> bool:
     """Whether a job may choose freely: conversations have their own system messages."""
     return name == "system" and signature.rows is RowForm.MESSAGES
-
-
-def _other_use(options: Options, signature: Signature) -> tuple[str, ...]:
-    trained = f"the model was trained to {signature.task}"
-    match options:
-        case EmbedOptions():
-            return (f"{trained}, and its vectors were not trained to be compared",)
-        case ClassifyOptions(hypothesis=str()):
-            return (f"{trained}, and a hypothesis needs one of natural language inference",)
-        case ClassifyOptions(labels=tuple()) if signature.labels:
-            return (f"{trained}: without labels its own head chooses, which was trained for that",)
-    return ()
 
 
 def _task(spec: AnyTraining, known: Signature | None) -> Task:
@@ -260,11 +202,3 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else repr(value)
-
-
-_MAX_LISTED = 10
-
-
-def _listed(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - _MAX_LISTED:,} more" if len(labels) > _MAX_LISTED else ""
-    return ", ".join(labels[:_MAX_LISTED]) + more

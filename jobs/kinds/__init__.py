@@ -1,56 +1,43 @@
-"""What a user may ask for: the spec of each kind of job, checked field by field.
+"""The kinds of jobs, and the one registry of them.
 
-A spec is the request and the record: it is stored with the job as it was accepted. Unknown fields
-are refused, so that a misspelt option is an error and not a silent default.
+A kind is a file here: its spec, checked field by field, the columns of its results, how many rows a
+chunk has, and what it asks of a model. A spec is the request and the record: it is stored with the
+job as it was accepted. Unknown fields are refused, so that a misspelt option is an error and not a
+silent default.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union, get_args
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
 from jobs.formats import CorpusFormat, OutputFormat
 from jobs.kinds.base import Corpus, JobSpec, Output, Strict
-from jobs.kinds.bulk import (
-    AnyBulk,
+from jobs.kinds.bulk_spec import (
     BulkSpec,
-    ClassifyOptions,
-    ClassifySpec,
-    EmbedOptions,
-    EmbedSpec,
-    Explain,
-    GenerateOptions,
-    GenerateSpec,
-    LoadOptions,
     LongTexts,
     Options,
     PairCorpus,
-    PipelineOptions,
-    PipelineSpec,
-    PipelineTask,
-    Pooling,
-    PromptCorpus,
-    Text2TextOptions,
-    Text2TextSpec,
     WindowOptions,
     WriteOptions,
 )
-from jobs.kinds.training import (
+from jobs.kinds.classify import ClassifyOptions, ClassifySpec, Explain
+from jobs.kinds.embed import EmbedOptions, EmbedSpec, Pooling
+from jobs.kinds.evaluate import EvaluateSpec
+from jobs.kinds.finetune import (
     FROM_SCRATCH,
-    METRICS,
-    AnyTraining,
     Architecture,
-    EvaluateSpec,
     FinetuneSpec,
-    LabelledCorpus,
     Lora,
-    Machines,
     Promote,
-    Task,
-    TrainingSpec,
     TrainOptions,
 )
+from jobs.kinds.generate import GenerateOptions, GenerateSpec, PromptCorpus
+from jobs.kinds.pipeline import PipelineOptions, PipelineSpec, PipelineTask
+from jobs.kinds.text2text import Text2TextOptions, Text2TextSpec
+from jobs.kinds.training_spec import METRICS, LabelledCorpus, Machines, TrainingSpec
+from jobs.models.signatures import Task
 
 __all__ = [
     "BULK",
@@ -76,7 +63,6 @@ __all__ = [
     "GenerateSpec",
     "JobSpec",
     "LabelledCorpus",
-    "LoadOptions",
     "LongTexts",
     "Lora",
     "Machines",
@@ -104,14 +90,13 @@ __all__ = [
     "training",
 ]
 
+AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | PipelineSpec | Text2TextSpec
+AnyTraining = EvaluateSpec | FinetuneSpec
+AnySpec = AnyBulk | AnyTraining
+"""The kinds that there are; all else reads them from here."""
+
 KINDS: dict[str, type[JobSpec]] = {
-    "classify": ClassifySpec,
-    "embed": EmbedSpec,
-    "evaluate": EvaluateSpec,
-    "finetune": FinetuneSpec,
-    "generate": GenerateSpec,
-    "pipeline": PipelineSpec,
-    "text2text": Text2TextSpec,
+    spec.model_fields["kind"].default: spec for spec in get_args(AnySpec)
 }
 BULK = frozenset(kind for kind, spec in KINDS.items() if issubclass(spec, BulkSpec))
 TRAINING = frozenset(KINDS) - BULK
@@ -123,21 +108,17 @@ def _kind(value: object) -> str:
     return str(found)
 
 
-AnySpec = AnyBulk | AnyTraining
-Spec = Annotated[
-    Annotated[ClassifySpec, Tag("classify")]
-    | Annotated[EmbedSpec, Tag("embed")]
-    | Annotated[EvaluateSpec, Tag("evaluate")]
-    | Annotated[FinetuneSpec, Tag("finetune")]
-    | Annotated[GenerateSpec, Tag("generate")]
-    | Annotated[PipelineSpec, Tag("pipeline")]
-    | Annotated[Text2TextSpec, Tag("text2text")],
-    Discriminator(
-        _kind,
-        custom_error_type="unknown_kind",
-        custom_error_message=f"kind must be one of {', '.join(sorted(KINDS))}",
-    ),
-]
+if TYPE_CHECKING:
+    Spec = AnySpec
+else:
+    Spec = Annotated[
+        Union[tuple(Annotated[spec, Tag(kind)] for kind, spec in KINDS.items())],  # noqa: UP007
+        Discriminator(
+            _kind,
+            custom_error_type="unknown_kind",
+            custom_error_message=f"kind must be one of {', '.join(sorted(KINDS))}",
+        ),
+    ]
 """Any job's spec, told apart by ``kind``."""
 
 _ANY: TypeAdapter[AnySpec] = TypeAdapter(Spec)

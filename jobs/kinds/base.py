@@ -1,14 +1,16 @@
-"""What the specs of all kinds share: where rows come from, what is written, who runs it."""
+"""What the specs of all kinds share: where rows come from, what is written, who runs the job."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal, Self
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs.formats import CorpusFormat, OutputFormat
+from jobs.models.signatures import Task
 
 
 class Strict(BaseModel):
@@ -47,15 +49,17 @@ class Corpus(Strict):
     uri: str | None = Field(
         None, description="`file:///...`, `s3://...` or `hf://datasets/org/name/path`."
     )
-    format: CorpusFormat | None = Field(None, description="Default: by the name's ending.")
+    format: CorpusFormat | None = Field(
+        None, description="How the rows are written. Default: by the name's ending."
+    )
     compression: Literal["gzip", "zstd", "none"] | None = Field(
-        None, description="Default: by the first bytes."
+        None, description="How the file is compressed. Default: by its first bytes."
     )
     encoding: str = Field("utf-8", description="Python codec name; a BOM is always honoured.")
     text_column: str | None = Field(
         None,
-        description="Default: `text`, `content`, `sentence`, `body`, `document`, `title`, "
-        "or the only column of text.",
+        description="The column with the text. Default: `text`, `content`, `sentence`, `body`, "
+        "`document`, `title`, or the only column of text.",
     )
     id_column: str | None = Field(None, description="A column copied to the result as `id`.")
 
@@ -92,6 +96,9 @@ class Output(Strict):
 class JobSpec(Strict):
     """What every kind of job has."""
 
+    strides: ClassVar[bool] = False
+    """Whether a long text can be read in overlapping windows."""
+
     pool: str = Field("cpu", pattern=r"^[a-z0-9_-]{1,40}$", description="Which workers run it.")
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     deadline_seconds: float | None = Field(
@@ -101,3 +108,23 @@ class JobSpec(Strict):
         description="Expires when not finished this long after it was accepted.",
     )
     name: str | None = Field(None, max_length=200, description="For people.")
+    corpus: Corpus
+
+    @property
+    @abstractmethod
+    def starts_from(self) -> tuple[str, str] | None:
+        """The field that refers to an existing model, and the reference; ``None``: from scratch."""
+
+    @property
+    def registers(self) -> tuple[str, Task] | None:
+        """The name and task of the model that the job registers; ``None``: it trains none."""
+        return None
+
+    @property
+    def accelerate(self) -> Mapping[str, Any]:
+        """Entries of an Accelerate config that the job brings."""
+        return {}
+
+    def corpora(self) -> Iterator[tuple[str, Corpus]]:
+        """Every corpus that the spec names, with its path in the spec."""
+        yield "corpus", self.corpus

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs import ids
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
-from jobs.kinds import AnySpec, FinetuneSpec
+from jobs.kinds import AnySpec
 from jobs.ledger import events, registry
 from jobs.models import references
 from jobs.models.references import Registered
@@ -66,10 +66,9 @@ def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> d
 
 def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
     """The spec's registry reference as ``name@version``; ``None`` for any other model."""
-    place = references.of_spec(spec)
-    if place is None:
+    if spec.starts_from is None:
         return None
-    field, reference = place
+    field, reference = spec.starts_from
     try:
         found = references.parse(reference)
         if not isinstance(found, Registered):
@@ -81,9 +80,10 @@ def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
 
 def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:
     """Refuse before the training what could not be registered after it."""
-    if not isinstance(spec, FinetuneSpec):
+    if spec.registers is None:
         return
-    other = registry.other_task(session, spec.model, task=spec.task, project_id=project_id)
+    name, task = spec.registers
+    other = registry.other_task(session, name, task=task, project_id=project_id)
     if other is not None:
         raise Conflict(other, code=registry.ANOTHER_TASK, param="model")
 

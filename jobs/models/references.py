@@ -21,7 +21,6 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from jobs.errors import ModelFailure
-from jobs.kinds import AnySpec, FinetuneSpec
 
 HUB = "hf:"
 
@@ -95,16 +94,6 @@ def check_allowed(reference: str, allowed: Sequence[str]) -> Reference:
     if not _is_allowed(parsed, allowed):
         raise refused(reference, allowed=allowed)
     return parsed
-
-
-def of_spec(spec: AnySpec) -> tuple[str, str] | None:
-    """The field of a spec that names an existing model, and the reference in it.
-
-    ``None`` for a fine-tune from scratch.
-    """
-    if not isinstance(spec, FinetuneSpec):
-        return "model", spec.model
-    return None if spec.base is None else ("base", spec.base)
 
 
 def folders(allowed: Sequence[str]) -> list[PurePosixPath]:

@@ -13,9 +13,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ModelFailure
-from jobs.kinds import Task
 
 FILE = "nightshift_signature.json"
+
+
+class Task(StrEnum):
+    """What a model is trained for, and which head it has."""
+
+    CLASSIFY = "classify"
+    GENERATE = "generate"
+    TEXT2TEXT = "text2text"
 
 
 class RowForm(StrEnum):

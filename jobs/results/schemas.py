@@ -7,9 +7,12 @@ it, and becomes an error row of the part. The shards of a training job hold its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import pyarrow as pa
+
+from jobs.kinds.columns import Column, ColumnType
 
 
 class RowCode(StrEnum):
@@ -84,21 +87,7 @@ _ERROR = (("error_code", pa.string()), ("error_message", pa.string()))
 OF_THE_ROW = tuple(name for name, _ in _ROW)
 """The columns of a result that identify its row; the others hold the result."""
 
-CLASSIFY_SCHEMA = pa.schema(
-    [
-        *_ROW,
-        ("label", pa.string()),  # the best label; null: an error row, or none over the threshold
-        ("score", pa.float32()),
-        ("labels", pa.list_(pa.string())),  # best first; null on an error row
-        ("scores", pa.list_(pa.float32())),
-        ("tokens", pa.int32()),  # tokens of the text that the model read
-        ("truncated", pa.bool_()),  # the text was longer than the model's window
-        *_ERROR,
-    ]
-)
-"""The columns of a classify job's parts and outputs."""
-
-EXPLANATION = pa.list_(
+ATTRIBUTIONS = pa.list_(
     pa.struct(
         [
             ("token", pa.string()),  # the text that the token stands for; special ones by name
@@ -108,66 +97,30 @@ EXPLANATION = pa.list_(
         ]
     )
 )
-"""What each token that the model read had to do with the label, in the order of the text."""
+"""What each token that the model read contributes to the label, in the order of the text."""
 
-EXPLAINED_SCHEMA = pa.schema(
-    [
-        *list(CLASSIFY_SCHEMA)[: -len(_ERROR)],
-        ("explanation", EXPLANATION),  # null unless the row was chosen and has a label
-        *_ERROR,
-    ]
-)
-"""The columns of a classify job that explains some of its rows."""
-
-WRITTEN_SCHEMA = pa.schema(
-    [
-        *_ROW,
-        ("output", pa.string()),  # what the model wrote; null on an error row
-        ("finish_reason", pa.string()),  # stop: it came to an end; length: to max_new_tokens
-        ("tokens", pa.int32()),  # that the model read
-        ("output_tokens", pa.int32()),  # that it wrote, the one that ends the text included
-        ("truncated", pa.bool_()),  # the text was longer than the model can read
-        *_ERROR,
-    ]
-)
-"""The columns of parts and outputs of a job that generates or translates."""
+_TYPES = {
+    ColumnType.TEXT: pa.string(),
+    ColumnType.INTEGER: pa.int32(),
+    ColumnType.NUMBER: pa.float32(),
+    ColumnType.FLAG: pa.bool_(),
+    ColumnType.TEXTS: pa.list_(pa.string()),
+    ColumnType.NUMBERS: pa.list_(pa.float32()),
+    ColumnType.ATTRIBUTIONS: ATTRIBUTIONS,
+}
 
 
-PIPELINE_SCHEMA = pa.schema(
-    [
-        *_ROW,
-        ("output", pa.string()),  # what the pipeline said, as JSON; null on an error row
-        ("tokens", pa.int32()),  # of a text that the model read; null: the row names a file
-        ("truncated", pa.bool_()),  # the text was longer than the model's window
-        *_ERROR,
-    ]
-)
-"""The columns of a pipeline job's parts and outputs."""
+def result_schema(columns: Iterable[Column], *, width: int | None) -> pa.Schema:
+    """The schema of the parts and outputs of a job whose kind has these columns.
+
+    ``width`` is the length of a vector.
+    """
+    own = [(column.name, _type(column.type, width=width)) for column in columns]
+    return pa.schema([*_ROW, *own, *_ERROR])
 
 
-def embed_schema(width: int) -> pa.Schema:
-    """The columns of an embed job's parts and outputs, for vectors of ``width`` numbers."""
-    return pa.schema(
-        [
-            *_ROW,
-            ("embedding", pa.list_(pa.float32(), width)),  # null on an error row
-            ("tokens", pa.int32()),
-            ("truncated", pa.bool_()),
-            *_ERROR,
-        ]
-    )
-
-
-def result_schema(kind: str, *, width: int | None, explained: bool = False) -> pa.Schema:
-    """The columns of the parts of a bulk job of this kind; ``width`` is that of an embedding."""
-    match kind:
-        case "classify":
-            return EXPLAINED_SCHEMA if explained else CLASSIFY_SCHEMA
-        case "embed":
-            assert width is not None, "the planner writes the width down"
-            return embed_schema(width)
-        case "generate" | "text2text":
-            return WRITTEN_SCHEMA
-        case "pipeline":
-            return PIPELINE_SCHEMA
-    raise ValueError(f"a job of the kind {kind!r} has no result rows")
+def _type(type_: ColumnType, *, width: int | None) -> pa.DataType:
+    if type_ is not ColumnType.VECTOR:
+        return _TYPES[type_]
+    assert width is not None, "the planner writes the width down"
+    return pa.list_(pa.float32(), width)

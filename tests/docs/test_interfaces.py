@@ -12,8 +12,8 @@ import typer.main
 from api.cli import app
 from api.server.app import create_app
 from jobs import kinds
-from jobs.results import schemas
 from jobs.settings import Settings
+from tests.support.result_schemas import schema_of
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -81,5 +81,5 @@ def test_every_option_of_a_kind_of_bulk_work_is_documented(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", sorted(kinds.BULK))
 def test_every_column_of_a_result_is_documented(kind: str) -> None:
-    columns = schemas.result_schema(kind, width=1).names
+    columns = schema_of(kind, width=1).names
     assert [name for name in columns if f"`{name}`" not in API] == []

@@ -113,9 +113,7 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
         table = result_table.table(
             rows,
             results,
-            schema=result_schema(
-                lease.spec.kind, width=lease.embedding_width, explained=lease.spec.explained
-            ),
+            schema=result_schema(lease.spec.result_columns, width=lease.embedding_width),
             earlier=good,
             keep_text=lease.spec.output.keep_text,
         )

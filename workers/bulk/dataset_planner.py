@@ -34,7 +34,7 @@ from jobs.kinds import (
 from jobs.ledger import plans
 from jobs.ledger.plans import DataShard
 from jobs.ledger.step_leases import StepLease
-from jobs.models import compatibility, inspection, references
+from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading, RowForm, Signature
 from jobs.results import parts
@@ -86,7 +86,6 @@ def plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
 def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
     with context.sessions.begin() as session:
         spec = kinds.training(lease.spec)
-        model = references.of_spec(spec)
         sources = {
             split: (
                 corpus,
@@ -103,7 +102,7 @@ def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
         return _JobInputs(
             spec=spec,
             project_id=lease.project_id,
-            reference=lease.model_pinned or (None if model is None else model[1]),
+            reference=lease.model_pinned or (spec.starts_from and spec.starts_from[1]),
             sources=sources,
         )
 
@@ -121,7 +120,7 @@ def _inspect_model(inputs: _JobInputs, *, keeper: Keeper, context: Context) -> M
 def _check_model(model: ModelFacts | None, signature: Signature, *, spec: AnyTraining) -> None:
     if isinstance(spec, EvaluateSpec) and signature.task is Task.CLASSIFY:
         assert model is not None
-        compatibility.check(model, ClassifyOptions())
+        ClassifyOptions().check(model)
 
 
 def _signature_use(

@@ -99,9 +99,7 @@ def _write(
 ) -> dict[str, Any]:
     spec = kinds.bulk(lease.spec)
     manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, suffix="json")
-    schema = schemas.result_schema(
-        lease.kind, width=lease.plan.embedding_width, explained=spec.explained
-    )
+    schema = schemas.result_schema(spec.result_columns, width=lease.plan.embedding_width)
     file = _write_file(lease, spec, finished_parts, schema=schema, keeper=keeper, context=context)
     totals = {
         "rows": sum(part.rows for part in finished_parts),

@@ -20,19 +20,11 @@ from jobs.corpora import readers, resolve
 from jobs.corpora.sources import Source
 from jobs.decisions import chunking, signature_defaults
 from jobs.decisions.chunking import ChunkLimits
-from jobs.kinds import (
-    TRAINING,
-    AnyBulk,
-    EmbedSpec,
-    GenerateSpec,
-    PairCorpus,
-    PipelineSpec,
-    Text2TextSpec,
-)
+from jobs.kinds import TRAINING, AnyBulk
 from jobs.ledger import plans
 from jobs.ledger.plans import PlannedShard, PlanProgress
 from jobs.ledger.step_leases import StepLease
-from jobs.models import compatibility, inspection
+from jobs.models import inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading
 from jobs.progress import Beat
@@ -88,7 +80,7 @@ def _plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
             lease,
             fingerprint=source.fingerprint(),
             model_digest=facts.digest,
-            embedding_width=_embedding_width(facts, spec),
+            embedding_width=spec.embedding_width(facts),
             reading=_signature_use(lease, spec, facts),
         )
     batches = readers.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
@@ -116,7 +108,7 @@ def _inspect_model(
     using, reference = context.artefacts.using, lease.model_pinned or spec.model
     with using(reference, project_id=lease.project_id, beat=keeper.beat) as folder:
         facts = inspection.inspect(folder)
-    compatibility.check(facts, signature_defaults.with_defaults(spec.options, facts.signature))
+    signature_defaults.with_defaults(spec.options, facts.signature).check(facts)
     return facts
 
 
@@ -131,22 +123,15 @@ def _signature_use(lease: StepLease, spec: AnyBulk, facts: ModelFacts) -> Readin
             spec.options,
             facts.signature,
             limit=facts.max_tokens,
-            pairs=isinstance(spec.corpus, PairCorpus) and spec.corpus.pair_column is not None,
+            pairs=spec.reads_pairs,
         ),
     )
 
 
-def _embedding_width(facts: ModelFacts, spec: AnyBulk) -> int | None:
-    """Dimensions of an embed job's vectors, on which its result schema depends."""
-    return compatibility.width(facts, spec.embed) if isinstance(spec, EmbedSpec) else None
-
-
 def _limits(spec: AnyBulk, *, settings: Settings) -> ChunkLimits:
     """An explicit chunk size is used as given; otherwise rows and bytes both bound a chunk."""
-    slow = isinstance(spec, GenerateSpec | Text2TextSpec | PipelineSpec)
-    default = settings.written_chunk_rows if slow else settings.chunk_rows
     return ChunkLimits(
-        chunk_rows=spec.chunk_rows or default,
+        chunk_rows=spec.chunk_rows or spec.default_chunk_rows(settings),
         chunk_bytes=settings.shard_bytes if spec.chunk_rows else settings.chunk_bytes,
         shard_rows=settings.shard_rows,
         shard_bytes=settings.shard_bytes,

@@ -115,7 +115,7 @@ def with_base(folder: Path, held: HeldRank, *, context: Context) -> Iterator[Non
 
 def reference_of(spec: kinds.AnyTraining) -> str | None:
     """The spec's base model, or the model that it evaluates; ``None``: from scratch."""
-    return spec.base if isinstance(spec, kinds.FinetuneSpec) else spec.model
+    return spec.starts_from and spec.starts_from[1]
 
 
 def _download_checkpoints(folder: Path, held: HeldRank, *, context: Context) -> None:

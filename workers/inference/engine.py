@@ -1,8 +1,9 @@
-"""The engine: a folder and options in, something that answers rows out, whatever the kind.
+"""The engine: a model's folder and a kind's options in, a loaded model that answers rows out.
 
-One chunk at a time, its longest rows first, in batches of so many tokens; equal rows once where
-their answers are equal. No answer depends on how rows were cut into chunks and batches, within the
-bounds of promise P6 (docs/promises.md).
+A kind's task module is found by its name in ``TASKS``. Each answers one chunk at a time, its
+longest rows first, in batches within a token budget; equal rows once where their answers are equal.
+No answer depends on how rows were cut into chunks and batches, within the bounds of promise P6
+(docs/promises.md).
 """
 
 from __future__ import annotations
@@ -12,15 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, overload
 
 from jobs.decisions import signature_defaults
-from jobs.kinds import (
-    ClassifyOptions,
-    EmbedOptions,
-    GenerateOptions,
-    Options,
-    PipelineOptions,
-    Text2TextOptions,
-)
-from jobs.models import compatibility, inspection
+from jobs.kinds import ClassifyOptions, Options
+from jobs.models import inspection
+from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat
 from jobs.settings import Settings
 from workers.inference import model_loader
@@ -34,22 +29,22 @@ __all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
 
 
 class Answer(Protocol):
-    """What came of a row."""
+    """A row's result."""
 
     @property
     def tokens(self) -> int | None:
-        """That the model read; none of a file."""
+        """Tokens that the model read; ``None``: the row names a file."""
 
     @property
     def truncated(self) -> bool | None:
-        """Whether the text went on after them."""
+        """Whether the text is longer than what the model read of it."""
 
     @property
     def unknown(self) -> int:
-        """Tokens of those that stand for whatever the tokenizer does not know."""
+        """How many of the tokens are the tokenizer's unknown token."""
 
     def columns(self) -> dict[str, Any]:
-        """By the names of the kind's schema in ``jobs.results.schemas``."""
+        """Values by the names of the kind's columns, as in its file of ``jobs.kinds``."""
 
 
 class Engine(Protocol):
@@ -59,7 +54,7 @@ class Engine(Protocol):
 
     @property
     def sharing(self) -> BatchPolicy | None:
-        """How rows share batches; ``None``: that is left to the library."""
+        """How rows share batches; ``None``: the library decides."""
 
     def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:
         """An answer or an error for every row, by its number in the corpus.
@@ -67,6 +62,25 @@ class Engine(Protocol):
         Each is a text; of a corpus of which two columns are read, a ``reading.PairedText``.
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """
+
+
+class Load(Protocol):
+    """A task module's ``load``: the folder's model on this process's device."""
+
+    def __call__(
+        self, folder: Path, options: Any, /, *, facts: ModelFacts, settings: Settings
+    ) -> Engine:
+        """Raises ``ModelFailure``."""
+
+
+TASKS: dict[str, Load] = {
+    "classify": classifier.load,
+    "embed": embedder.load,
+    "generate": generator.load,
+    "pipeline": pipeline.load,
+    "text2text": translator.load,
+}
+"""How each kind loads its model."""
 
 
 @overload
@@ -80,17 +94,7 @@ def load(folder: Path, options: Options, *, settings: Settings) -> Engine:
     """
     facts = inspection.inspect(folder)
     options = signature_defaults.with_defaults(options, facts.signature)
-    compatibility.check(facts, options)
+    options.check(facts)
     model_loader.use_threads(settings)
     memory.keep_freed()
-    match options:
-        case ClassifyOptions():
-            return classifier.load(folder, options, facts=facts, settings=settings)
-        case EmbedOptions():
-            return embedder.load(folder, options, facts=facts, settings=settings)
-        case GenerateOptions():
-            return generator.load(folder, options, facts=facts, settings=settings)
-        case Text2TextOptions():
-            return translator.load(folder, options, facts=facts, settings=settings)
-        case PipelineOptions():
-            return pipeline.load(folder, options, facts=facts, settings=settings)
+    return TASKS[options.kind](folder, options, facts=facts, settings=settings)

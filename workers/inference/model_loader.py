@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from jobs.errors import ModelFailure
-from jobs.kinds import ClassifyOptions, LoadOptions
+from jobs.kinds import ClassifyOptions, Options
 from jobs.models.inspection import HEAD_TENSORS
 from jobs.settings import Settings
 from workers import (
@@ -55,7 +55,7 @@ def device() -> torch.device:
     return cast("torch.device", PartialState().device)
 
 
-def dtype(options: LoadOptions, *, device: torch.device) -> torch.dtype:
+def dtype(options: Options, *, device: torch.device) -> torch.dtype:
     """The dtype to compute in; ``auto`` is float32 on CPU, bfloat16 where the device has it."""
     if options.dtype != "auto":
         return DTYPES[options.dtype]
@@ -99,7 +99,7 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def model(folder: Path, *, auto: Any, options: LoadOptions) -> PreTrainedModel:
+def model(folder: Path, *, auto: Any, options: Options) -> PreTrainedModel:
     """The model for a job: on this process's device or devices, in the options' dtype."""
     own = device()
     whole = _complete(folder, auto=auto, dtype=dtype(options, device=own))

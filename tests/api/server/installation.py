@@ -30,9 +30,10 @@ from jobs.ledger.plans import PlannedShard
 from jobs.ledger.step_leases import StepLease
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
-from jobs.results import outputs, parts, schemas
+from jobs.results import outputs, parts
 from jobs.states import JobState, JobStep
 from jobs.tables import Job
+from tests.support.result_schemas import CLASSIFY_SCHEMA
 from tests.support.waiting import wait_until
 
 LEASE = timedelta(seconds=60)
@@ -234,7 +235,7 @@ class Hands:
             tables = outputs.tables(
                 self._store,
                 done,
-                schema=schemas.CLASSIFY_SCHEMA,
+                schema=CLASSIFY_SCHEMA,
                 keep_text=False,
                 beat=lambda: None,
             )
@@ -292,5 +293,5 @@ def _results(held: ChunkLease, *, failed: int) -> pa.Table:
             "error_code": [None] * good + ["empty_text"] * failed,
             "error_message": [None] * good + ["the text is empty"] * failed,
         },
-        schema=schemas.CLASSIFY_SCHEMA,
+        schema=CLASSIFY_SCHEMA,
     )

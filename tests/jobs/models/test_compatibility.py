@@ -18,7 +18,8 @@ from jobs.kinds import (
     Pooling,
     Text2TextOptions,
 )
-from jobs.models import compatibility, inspection
+from jobs.kinds.pipeline import PARAMETERS, PIPELINES
+from jobs.models import inspection
 from jobs.models.inspection import ModelFacts
 from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import (
@@ -60,7 +61,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFacts]:
 
 def refused(facts: ModelFacts, options: Options) -> ModelFailure | None:
     try:
-        compatibility.check(facts, options)
+        options.check(facts)
     except ModelFailure as failure:
         return failure
     return None
@@ -206,7 +207,7 @@ def test_the_width_of_an_embedding_is_the_options_or_the_files_or_the_models(
     sentence_files(encoder, truncate_dim=kept)
     facts, options = inspection.inspect(encoder), EmbedOptions(dimensions=asked)
     assert code(facts, options) is None
-    assert compatibility.width(facts, options) == width
+    assert options.width(facts) == width
 
 
 def test_files_that_keep_more_numbers_than_there_are_are_refused(encoder: Path) -> None:
@@ -233,9 +234,7 @@ def test_a_model_that_names_no_limit_writes_as_much_as_is_asked(tmp_path: Path) 
 def test_a_pipelines_task_is_the_options_or_the_models(
     found: dict[str, ModelFacts], name: str, task: str | None, expected: str
 ) -> None:
-    assert (
-        compatibility.task(found[name], PipelineOptions.model_validate({"task": task})) == expected
-    )
+    assert PipelineOptions.model_validate({"task": task}).task_of(found[name]) == expected
 
 
 @pytest.mark.parametrize(
@@ -273,12 +272,12 @@ def test_a_pipeline_is_called_with_what_its_task_takes_and_never_with_another_in
     task = "zero-shot-image-classification" if name == "matcher" else None
     options = PipelineOptions.model_validate({"task": task, "parameters": parameters})
     with pytest.raises(ModelFailure, match=f"not {list(parameters)[-1]}$") as caught:
-        compatibility.check(found[name], options)
+        options.check(found[name])
     assert caught.value.code == "pipeline_refused"
 
 
 def test_every_task_of_a_pipeline_says_what_it_takes() -> None:
-    assert set(compatibility.PARAMETERS) == set(compatibility.PIPELINES) == set(PipelineTask)
+    assert set(PARAMETERS) == set(PIPELINES) == set(PipelineTask)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.errors import ModelFailure
 from jobs.kinds import ClassifyOptions
-from jobs.models import compatibility, inspection
+from jobs.models import inspection
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_classifier, tiny_encoder
 
 
@@ -111,7 +111,7 @@ def test_labels_with_a_gap_are_unreadable(folder: Path, labels: object) -> None:
 
 def refused(folder: Path, *, labels: tuple[str, ...] | None = None) -> str | None:
     try:
-        compatibility.check(inspection.inspect(folder), ClassifyOptions(labels=labels))
+        ClassifyOptions(labels=labels).check(inspection.inspect(folder))
     except ModelFailure as error:
         return error.code
     return None

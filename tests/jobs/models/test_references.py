@@ -121,7 +121,7 @@ def test_the_model_of_a_spec_comes_with_its_field() -> None:
     fresh = FinetuneSpec.model_validate(
         {"corpus": CORPUS, "model": "new", "architecture": "textcnn"}
     )
-    assert references.of_spec(classify) == ("model", "news")
-    assert references.of_spec(evaluate) == ("model", "news@1")
-    assert references.of_spec(tuned) == ("base", "hf:a/b")
-    assert references.of_spec(fresh) is None
+    assert classify.starts_from == ("model", "news")
+    assert evaluate.starts_from == ("model", "news@1")
+    assert tuned.starts_from == ("base", "hf:a/b")
+    assert fresh.starts_from is None

@@ -18,11 +18,11 @@ from jobs.ledger import chunks, files, finalization, submission
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.queries import chunks as chunk_queries
 from jobs.results import outputs, pages, parts, verification
-from jobs.results.schemas import CLASSIFY_SCHEMA
 from jobs.settings import Settings
 from jobs.states import ChunkState, JobState, JobStep
 from jobs.tables import Job
 from tests.jobs.ledger.building import PROJECT, Ledger
+from tests.support.result_schemas import CLASSIFY_SCHEMA
 from tests.support.servers import Databases
 from workers.context import Context
 

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from jobs.ledger import controls
 from jobs.queries import chunks
 from jobs.results import parts
-from jobs.results.schemas import EXPLAINED_SCHEMA
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
+from tests.support.result_schemas import EXPLAINED_SCHEMA
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import tiny_classifier
 

@@ -20,12 +20,13 @@ from jobs import kinds as specs
 from jobs.kinds import ClassifyOptions, GenerateOptions
 from jobs.ledger import controls
 from jobs.queries import chunks
-from jobs.results import parts, schemas
+from jobs.results import parts
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
+from tests.support.result_schemas import schema_of
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import sentence_files, tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import entity_finder
@@ -70,7 +71,7 @@ class Kind:
         return {"kind": self.name, "model": str(self.folder), self.name: self.options, **more}
 
     def schema(self) -> pa.Schema:
-        return schemas.result_schema(self.name, width=WIDTH)
+        return schema_of(self.name, width=WIDTH)
 
     def answers(self, texts: Mapping[int, str]) -> dict[int, Record]:
         """What the engine says of each row alone."""

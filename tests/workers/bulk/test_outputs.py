@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.kinds import OutputFormat
 from jobs.results import outputs
-from jobs.results.schemas import CLASSIFY_SCHEMA
+from tests.support.result_schemas import CLASSIFY_SCHEMA
 from tests.workers.bulk.conftest import Record, Workshop
 
 AWKWARD = [

@@ -13,7 +13,7 @@ import pytest
 from jobs import objects
 from jobs.kinds import OutputFormat
 from jobs.results import outputs
-from jobs.results.schemas import embed_schema
+from tests.support.result_schemas import embed_schema
 from workers.bulk import result_table
 
 pytestmark = pytest.mark.alone

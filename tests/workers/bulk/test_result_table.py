@@ -11,13 +11,8 @@ from psycopg.types.json import Jsonb
 
 from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger.result_rows import COLUMNS
-from jobs.results.schemas import (
-    CLASSIFY_SCHEMA,
-    SHARD_SCHEMA,
-    WRITTEN_SCHEMA,
-    RowCode,
-    embed_schema,
-)
+from jobs.results.schemas import SHARD_SCHEMA, RowCode
+from tests.support.result_schemas import CLASSIFY_SCHEMA, WRITTEN_SCHEMA, embed_schema
 from workers.bulk import result_table
 from workers.inference.decoding.text_generation import GeneratedText
 from workers.inference.engine import Answer, RowError

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from jobs.errors import Conflict, PartDamaged
 from jobs.ledger import controls
 from jobs.results import parts
-from jobs.results.schemas import CLASSIFY_SCHEMA
 from jobs.tables import Chunk, Job
 from tests.jobs.ledger.building import PROJECT
+from tests.support.result_schemas import CLASSIFY_SCHEMA
 from tests.workers.bulk.conftest import Workshop
 
 SIZES = (4, 6, 5)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from jobs.kinds import ClassifyOptions
-from jobs.models import compatibility
+from jobs.kinds.classify import entailment
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
 from workers.inference.batching.collator import ModelInputs
@@ -30,7 +30,7 @@ class EntailmentHead:
         self.labels = labels
         self.activation = Activation.SIGMOID if multi_label else Activation.SOFTMAX
         self._head = head
-        self._yes = compatibility.entailment(head.labels)
+        self._yes = entailment(head.labels)
         self._no = _contradiction(head.labels, yes=self._yes) if multi_label else None
 
     def forward(self, inputs: ModelInputs) -> torch.Tensor:

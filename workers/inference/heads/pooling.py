@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from jobs.errors import ModelFailure
-from jobs.kinds import LoadOptions, Pooling
+from jobs.kinds import Options, Pooling
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings
 from workers.inference import model_loader
@@ -67,7 +67,7 @@ def load(
     *,
     pooling: str | None,
     facts: ModelFacts,
-    options: LoadOptions,
+    options: Options,
     settings: Settings,
     gradients: bool = False,
 ) -> PooledEncoder:

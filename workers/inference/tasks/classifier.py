@@ -82,7 +82,7 @@ class Prediction:
     near_tie: bool = False  # rounding could have changed the labels: the row was computed alone
 
     def columns(self) -> dict[str, Any]:
-        """As in ``jobs.results.schemas.CLASSIFY_SCHEMA``, with an explanation if there is one."""
+        """As in ``jobs.kinds.classify``, with an explanation if there is one."""
         why = self.explanation
         explanation = {} if why is None else {"explanation": [each.fields() for each in why]}
         return explanation | {

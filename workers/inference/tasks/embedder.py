@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from jobs.errors import ModelFailure
 from jobs.kinds import EmbedOptions
-from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat
 from jobs.settings import Settings
@@ -37,7 +36,7 @@ class Embedding:
     unknown: int = 0  # unknown tokens among those
 
     def columns(self) -> dict[str, Any]:
-        """As in ``jobs.results.schemas.embed_schema``."""
+        """As in ``jobs.kinds.embed``."""
         return {"embedding": self.vector, "tokens": self.tokens, "truncated": self.truncated}
 
 
@@ -100,7 +99,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     )
     preflight.check_vocabulary(encoder.model, tokenizer)
     collator = Collator(encoder.model, tokenizer=tokenizer)
-    prompt = compatibility.prompt(facts, options)
+    prompt = options.prompt_of(facts)
     window_tokenizer = WindowTokenizer(
         tokenizer,
         max_tokens=facts.max_tokens,
@@ -133,7 +132,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     return Embedder(
         ChunkRunner(runner, tokenizer=window_tokenizer, width=width),
         shape=VectorFormat(
-            width=compatibility.width(facts, options), normalize=normalize, prompt=prompt
+            width=options.width(facts), normalize=normalize, prompt=prompt
         ),
         digest=facts.digest,
         sharing=policy,

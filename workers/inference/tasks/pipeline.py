@@ -19,7 +19,7 @@ from transformers.pipelines.base import PipelineException
 from jobs.corpora.batches import clipped
 from jobs.errors import ModelFailure
 from jobs.kinds import PipelineOptions, PipelineTask
-from jobs.models import compatibility
+from jobs.kinds.pipeline import READS_TEXTS, WRITES_TEXTS
 from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat
 from jobs.results.schemas import RowCode
@@ -50,7 +50,7 @@ class PipelineOutput:
     unknown: int = 0  # unknown tokens among those
 
     def columns(self) -> dict[str, Any]:
-        """As in ``jobs.results.schemas.PIPELINE_SCHEMA``."""
+        """As in ``jobs.kinds.pipeline``."""
         return {"output": self.output, "tokens": self.tokens, "truncated": self.truncated}
 
 
@@ -151,7 +151,7 @@ def load(
     folder: Path, options: PipelineOptions, *, facts: ModelFacts, settings: Settings
 ) -> PipelineEngine:
     """The folder's pipeline on this process's device. Raises ``ModelFailure``."""
-    task = compatibility.task(facts, options)
+    task = options.task_of(facts)
     _check_packages(task)
     model = model_loader.model(folder, auto=_auto(folder, task), options=options)
     parts = _preprocessors(folder, task, facts=facts)
@@ -187,7 +187,7 @@ def _check_labels(tokenizer: Any, parameters: Mapping[str, Any]) -> None:
 
 
 def _check_packages(task: PipelineTask) -> None:
-    if task in compatibility.READS_TEXTS:
+    if task in READS_TEXTS:
         return
     needed = ("soundfile", "scipy") if task in SOUNDS else ("PIL",)
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -218,12 +218,12 @@ def _auto(folder: Path, task: PipelineTask) -> Any:
 def _preprocessors(folder: Path, task: PipelineTask, *, facts: ModelFacts) -> dict[str, Any]:
     """The tokenizer, image processor or feature extractor of the pipeline."""
     parts: dict[str, Any] = {}
-    if task in compatibility.READS_TEXTS | compatibility.WRITES_TEXTS:
+    if task in READS_TEXTS | WRITES_TEXTS:
         tokenizer = model_loader.tokenizer(folder)
         if facts.max_tokens is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, facts.max_tokens)
         parts["tokenizer"] = tokenizer
-    if task in compatibility.READS_TEXTS:
+    if task in READS_TEXTS:
         return parts
     name, auto = (
         ("feature_extractor", AutoFeatureExtractor)
@@ -251,7 +251,7 @@ def _parameters(task: PipelineTask, options: PipelineOptions) -> dict[str, Any]:
 def _input_reader(
     task: PipelineTask, pipe: Any, *, options: PipelineOptions, settings: Settings
 ) -> InputReader:
-    if task in compatibility.READS_TEXTS:
+    if task in READS_TEXTS:
         strides = options.parameters.get("stride") is not None
         return _TextReader(pipe.tokenizer, truncates=not strides)
     if task in SOUNDS:

@@ -13,7 +13,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost
-from jobs.results.schemas import CLASSIFY_SCHEMA, EXPLAINED_SCHEMA, EXPLANATION
+from jobs.results.schemas import ATTRIBUTIONS
+from tests.support.result_schemas import CLASSIFY_SCHEMA, EXPLAINED_SCHEMA
 from tests.support.tiny_models import Family, tiny_classifier, tiny_encoder
 from tests.workers.inference.builders import loaded, no_beat, some_texts
 from tests.workers.inference.heads.test_nearest_label import OBVIOUS, SUBJECTS
@@ -299,7 +300,7 @@ def test_a_failure_of_the_device_is_raised(bert: Path, monkeypatch: pytest.Monke
 def test_the_column_holds_the_explanation(bert: Path) -> None:
     found = loaded(bert, explain={"rows": (0,)}).answer({0: TEXT, 1: TEXT + "!"}, beat=no_beat)
     rows = [each.columns() for each in found.values() if isinstance(each, Prediction)]
-    column = pa.array([each.get("explanation") for each in rows], EXPLANATION)
+    column = pa.array([each.get("explanation") for each in rows], ATTRIBUTIONS)
     assert column.null_count == 1
     assert [each["token"] for each in column[0].as_py()][:2] == ["[CLS]", "The"]
     names = set(EXPLAINED_SCHEMA.names)

@@ -15,9 +15,10 @@ from transformers import pipeline
 from jobs.corpora import sources
 from jobs.errors import ModelFailure, StorageAway
 from jobs.kinds import PipelineOptions, PipelineTask
-from jobs.results.schemas import PIPELINE_SCHEMA, RowCode
+from jobs.results.schemas import RowCode
 from jobs.settings import Settings
 from tests.support import tiny_pipelines
+from tests.support.result_schemas import PIPELINE_SCHEMA
 from tests.support.tiny_models import tiny_classifier, tiny_encoder
 from tests.support.tiny_pipelines import MASK, a_sound, an_image
 from tests.workers.inference.builders import assert_near, no_beat, some_texts
