@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import rooms
+import typer.main
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from jobs import states
+from api.cli import app
+from jobs import kinds, states
 from jobs.corpora import conversions
 from jobs.corpora.conversions import Conversion, JsonConversion, Refused
 from jobs.decisions import faults
@@ -151,12 +153,78 @@ def faults_table() -> str:
     return "\n".join([head, "|---" * (len(stages) + 2) + "|", *rows])
 
 
+def bulk_options() -> str:
+    """The options that every kind of bulk work has."""
+    return _options(_shared(_BULK))
+
+
+def own_options(kind: str) -> Callable[[], str]:
+    """The options of a kind that not every one of its sort has."""
+    return lambda: _options([each for each in _options_of(kind) if each not in _shared(_BULK)])
+
+
+def finetune_options() -> str:
+    """The options of a fine-tune."""
+    return _options(_options_of("finetune"))
+
+
+def evaluate_options() -> str:
+    """The options of an evaluation."""
+    return _options(_options_of("evaluate"))
+
+
+_BULK = sorted(kinds.BULK)
+_Option = tuple[str, str]
+
+
+def _options_of(kind: str) -> list[_Option]:
+    """Each option of a command as it is written, and its help."""
+    root = typer.main.get_command(app)
+    (command,) = [each for name, each in root.commands.items() if name == kind]  # type: ignore[attr-defined]
+    return [
+        (_written(option), f"{option.help}{_default_of(option)}")
+        for option in command.params
+        if option.param_type_name == "option"
+    ]
+
+
+def _written(option: Any) -> str:
+    names = "/".join([option.opts[0], *option.secondary_opts])
+    others = [f"`{name}`" for name in option.opts[1:]]
+    return " or ".join([f"`{names}`", *others])
+
+
+def _default_of(option: Any) -> str:
+    value = getattr(option.default, "value", option.default)
+    return "" if value in (None, False, ()) or option.required else f" Default: `{value}`."
+
+
+def _shared(commands: Iterable[str]) -> list[_Option]:
+    first, *others = map(_options_of, commands)
+    return [option for option in first if all(option in each for each in others)]
+
+
+def _options(options: Iterable[_Option]) -> str:
+    rows = [f"| {name} | {_cell(text)} |" for name, text in options]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "lifecycle.md": {
         "job states": job_chart,
         "chunk states": chunk_chart,
         "run states": run_chart,
         "rank states": rank_chart,
+    },
+    DOCS / "cli.md": {
+        "options of all bulk commands": bulk_options,
+        **{f"options of {kind}": own_options(kind) for kind in _BULK},
+        "options of finetune": finetune_options,
+        "options of evaluate": evaluate_options,
     },
     DOCS / "faults.md": {"faults": faults_table},
     DOCS / "settings.md": {"settings": settings_table},

@@ -12,21 +12,18 @@ from collections.abc import Sequence
 import typer
 
 from api.cli import (
-    classify,
+    bulk,
     demo,
-    embed,
     failures,
     files,
-    finetune,
-    generate,
     hosts,
     jobs,
     models,
-    pipeline,
-    text2text,
+    training,
     up,
     workers,
 )
+from jobs import kinds
 
 app = typer.Typer(
     name="nightshift",
@@ -38,13 +35,11 @@ app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
-app.command("classify")(classify.classify)
-app.command("embed")(embed.embed)
-app.command("generate")(generate.generate)
-app.command("text2text")(text2text.text2text)
-app.command("pipeline")(pipeline.pipeline)
-app.command("finetune")(finetune.finetune)
-app.command("evaluate")(finetune.evaluate)
+for kind, spec in kinds.KINDS.items():
+    if issubclass(spec, kinds.BulkSpec):
+        app.command(kind)(bulk.command(spec))
+app.command("finetune")(training.finetune)
+app.command("evaluate")(training.evaluate)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")

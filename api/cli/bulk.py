@@ -1,7 +1,6 @@
-"""What the commands of bulk work share: corpus, model, output, and the way from one to the other.
+"""The commands of bulk jobs: corpus and model in, a result for every row out.
 
-A command is written as a function from the options of its kind to their part of the spec;
-``command`` adds the fields of ``Request``, submits the job and delivers what came of it.
+Each is made from the spec of its kind.
 """
 
 from __future__ import annotations
@@ -10,15 +9,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, corpus_arguments, progress_bars
+from api.cli import connection, console, corpus_arguments, option_forms, progress_bars, spec_options
 from api.cli.failures import Failure
 from api.client import Client
-from jobs import kinds
-from jobs.kinds import CorpusFormat, OutputFormat
+from jobs.kinds import BulkSpec, OutputFormat
 
 ENDINGS = {
     ".parquet": OutputFormat.PARQUET,
@@ -26,137 +24,68 @@ ENDINGS = {
     ".csv": OutputFormat.CSV,
 }
 
-LongTexts = Annotated[
-    kinds.LongTexts, typer.Option(help="Cut them, or average over overlapping windows.")
-]
-Stride = Annotated[int, typer.Option(help="Tokens that neighbouring windows share.")]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(help="Tokens read of a text. Default: as it was trained, or what the model can."),
-]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(help="Of the weights; auto: float32 on CPU, bfloat16 where a device has it."),
-]
-MaxNewTokens = Annotated[int, typer.Option(help="The longest output.")]
-Stop = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="End before this text. May be given several times."),
-]
-
-Options = Callable[..., dict[str, Any]]
-"""From a kind's own options, as keywords, to their part of the spec."""
-
-OF_THE_CORPUS = frozenset({"pair_column", "settings_column"})
-"""Options of some kinds that say how the corpus is read."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What every kind is asked for beside its own options; each field is an option."""
+class BulkArguments:
+    """What a command takes beside the options of its spec."""
 
-    corpus: Annotated[
-        str, typer.Argument(help="A local file, an uploaded file's id, or a URI (s3://, hf://).")
-    ]
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", "-m", help="name@version, name@alias, hf:org/name, a folder or a URI."
-        ),
-    ]
-    text_column: Annotated[str | None, typer.Option(help="Default: the likeliest.")] = None
-    id_column: Annotated[str | None, typer.Option(help="Copied to each result.")] = None
-    corpus_format: Annotated[
-        CorpusFormat | None, typer.Option("--format", help="Default: by the name's ending.")
-    ] = None
-    encoding: Annotated[str, typer.Option(help="Of a text corpus.")] = "utf-8"
-    chunk_rows: Annotated[int | None, typer.Option(help="Rows that one worker takes.")] = None
-    max_failed: Annotated[
-        str | None,
-        typer.Option(help="Rows that may fail: 10%, 0.1 or 25. Default: all but one."),
-    ] = None
-    pool: Annotated[str, typer.Option(help="Which workers.")] = "cpu"
-    priority: Annotated[int, typer.Option(help="Higher goes first.")] = 0
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Repeat each text.")] = False
-    postgres: Annotated[bool, typer.Option("--postgres", help="Result rows as a table.")] = False
-    name: Annotated[str | None, typer.Option(help="For people.")] = None
+    corpus: corpus_arguments.Argument
     out: Annotated[
-        Path | None, typer.Option(help="Wait, then write results here: .parquet, .jsonl, .csv.")
+        Path | None,
+        typer.Option(
+            help="Wait, then write results here: .parquet, .jsonl, .csv.",
+            rich_help_panel=spec_options.PANELS["output"],
+        ),
     ] = None
-    watch: Annotated[
-        bool | None, typer.Option("--watch/--no-watch", help="Default: on a terminal.")
-    ] = None
+    watch: connection.Watch = None
     json: connection.Json = False
     api: connection.Api = None
 
 
-def command(kind: str) -> Callable[[Options], Callable[..., None]]:
-    """A decorator that makes the command of a kind of job."""
+def command(spec: type[BulkSpec]) -> Callable[..., None]:
+    """The command of a kind, with the spec's words as its help."""
+    options = spec_options.of_spec(spec, option_forms.BULK, overlay=False)
 
-    def made(options: Options) -> Callable[..., None]:
-        def run(**given: Any) -> None:
-            request = Request(**{field.name: given.pop(field.name) for field in fields(Request)})
-            _run(_spec(request, kind=kind, options=options(**given)), request)
+    def run(**given: Any) -> None:
+        own = {field.name: given.pop(field.name) for field in fields(BulkArguments)}
+        arguments = BulkArguments(**own)
+        chosen = spec_options.gathered(options, given)
+        kind = spec.model_fields["kind"].default
+        _run(_spec(chosen, arguments, kind=kind), arguments)
 
-        run.__doc__ = options.__doc__
-        # What typer makes options of: corpus and model, then the kind's own, then the others.
-        shared = list(inspect.signature(Request, eval_str=True).parameters.values())
-        own = inspect.signature(options, eval_str=True).parameters.values()
-        run.__signature__ = inspect.Signature([*shared[:2], *own, *shared[2:]])  # type: ignore[attr-defined]
-        return run
-
-    return made
+    first, *rest = inspect.signature(BulkArguments, eval_str=True).parameters.values()
+    parameters = [first, *(option.parameter for option in options), *rest]
+    run.__doc__ = spec.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
 
 
-def _spec(request: Request, *, kind: str, options: dict[str, Any]) -> dict[str, Any]:
+def _spec(chosen: dict[str, Any], arguments: BulkArguments, *, kind: str) -> dict[str, Any]:
     """The spec as it will be sent. Raises ``Failure`` for what the API would refuse."""
-    corpus = {
-        **corpus_arguments.source(request.corpus),
-        "format": request.corpus_format,
-        "encoding": request.encoding,
-        "text_column": request.text_column,
-        "id_column": request.id_column,
-        **{name: options[name] for name in OF_THE_CORPUS & options.keys()},
-    }
-    options = {name: value for name, value in options.items() if name not in OF_THE_CORPUS}
-    output = {
-        "format": _output_format(request.out),
-        "postgres": request.postgres,
-        "keep_text": request.keep_text,
-    }
-    spec = {
-        "kind": kind,
-        "corpus": corpus,
-        "model": corpus_arguments.model(request.model),
-        kind: options,
-        "output": output,
-        "chunk_rows": request.chunk_rows,
-        "max_failed": request.max_failed,
-        "pool": request.pool,
-        "priority": request.priority,
-        "name": request.name,
-    }
+    corpus = {**corpus_arguments.source(arguments.corpus), **chosen.get("corpus", {})}
+    output = {**chosen.get("output", {}), "format": _output_format(arguments.out)}
+    spec = {**chosen, "kind": kind, "corpus": corpus, "output": output}
     return corpus_arguments.checked(spec).model_dump(mode="json")
 
 
-def _run(spec: dict[str, Any], request: Request) -> None:
-    with connection.connect(request.api) as client:
-        corpus_arguments.upload(client, [(spec["corpus"], request.corpus)])
+def _run(spec: dict[str, Any], arguments: BulkArguments) -> None:
+    with connection.connect(arguments.api) as client:
+        corpus_arguments.upload(client, [(spec["corpus"], arguments.corpus)])
         job = client.submit(spec)
-        if request.watch if request.watch is not None else progress_bars.is_terminal():
+        if progress_bars.is_wanted(arguments.watch):
             console.note(f"{job['id']} submitted")
-            _deliver(client, progress_bars.job(client, job["id"]), request)
-        elif request.out is not None:
-            _deliver(client, progress_bars.wait(client, job["id"]), request)
-        elif request.json:
+            _deliver(client, progress_bars.job(client, job["id"]), arguments)
+        elif arguments.out is not None:
+            _deliver(client, progress_bars.wait(client, job["id"]), arguments)
+        elif arguments.json:
             console.as_json(job)
         else:
             console.line(job["id"])
 
 
-def _deliver(client: Client, job: dict[str, Any], request: Request) -> None:
-    out = request.out
-    if request.json:
+def _deliver(client: Client, job: dict[str, Any], arguments: BulkArguments) -> None:
+    out = arguments.out
+    if arguments.json:
         console.as_json(job)
     else:
         progress_bars.summary(job)
@@ -164,7 +93,7 @@ def _deliver(client: Client, job: dict[str, Any], request: Request) -> None:
     if out is not None:
         with progress_bars.transfer("fetching", out) as progress:
             client.download(job["id"], out, progress=progress)
-    if not request.json:
+    if not arguments.json:
         where = out or f"`nightshift jobs results {job['id']}`"
         console.line(f"results: {where}")
 

@@ -30,6 +30,7 @@ Api = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Watch = Annotated[bool | None, typer.Option("--watch/--no-watch", help="Default: on a terminal.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, `job_...`.")]
 
 

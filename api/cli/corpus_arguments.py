@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import ValidationError
 
 from api.cli import progress_bars
@@ -17,6 +18,10 @@ from jobs import kinds
 from jobs.errors import BadSpec, ModelFailure
 from jobs.kinds import AnySpec
 from jobs.models import references
+
+Argument = Annotated[
+    str, typer.Argument(help="A local file, an uploaded file's id, or a URI (s3://, hf://).")
+]
 
 FILE_ID = re.compile(r"file-[0-9a-f]{24}")
 TO_BE_UPLOADED = "file-to-be-uploaded"

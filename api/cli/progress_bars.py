@@ -26,9 +26,9 @@ from jobs.models.signatures import Reading
 Job = dict[str, Any]
 
 
-def is_terminal() -> bool:
-    """Whether somebody watches."""
-    return Console(stderr=True).is_terminal
+def is_wanted(watch: bool | None) -> bool:  # noqa: FBT001 - as the option has it
+    """Whether a command shows progress: as the option has it, else on a terminal."""
+    return Console(stderr=True).is_terminal if watch is None else watch
 
 
 def job(client: Client, job_id: str) -> Job:

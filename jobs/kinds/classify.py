@@ -165,7 +165,7 @@ class ClassifyOptions(WindowOptions):
 
 
 class ClassifySpec(BulkSpec):
-    """One label, or several, for every row of a corpus."""
+    """Give every row of a corpus its label, or several."""
 
     strides: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = (

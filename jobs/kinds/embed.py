@@ -105,7 +105,7 @@ class EmbedOptions(WindowOptions):
 
 
 class EmbedSpec(BulkSpec):
-    """A vector for every row of a corpus."""
+    """Give every row of a corpus its vector."""
 
     strides: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = (

@@ -11,7 +11,7 @@ from jobs.models.signatures import Task
 
 
 class EvaluateSpec(TrainingSpec):
-    """A report on a model over a labelled corpus."""
+    """Measure a model on a labelled corpus."""
 
     kind: Literal["evaluate"] = "evaluate"
     task: Task | None = Field(

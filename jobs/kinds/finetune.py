@@ -119,7 +119,7 @@ class Promote(Strict):
     alias: str = Field(
         "champion",
         pattern=r"^[a-z][a-z0-9_-]{0,39}$",
-        description="Moves to the new version if that is better.",
+        description="This alias moves to the new version if that is better.",
     )
     metric: str | None = Field(
         None, description="Both versions are compared by it. Default: the recipe's."
@@ -136,7 +136,7 @@ MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 
 
 class FinetuneSpec(TrainingSpec):
-    """A model trained on a corpus; ends as a version in the registry."""
+    """Train a model on a corpus and register it, with its evaluation."""
 
     kind: Literal["finetune"] = "finetune"
     task: Task = Field(Task.CLASSIFY, description="What the model is trained for.")
@@ -167,8 +167,10 @@ class FinetuneSpec(TrainingSpec):
         Machines(), description="Hosts: `2`, or `2..4` for as many as are free."
     )
     train: TrainOptions = TrainOptions()
-    lora: Lora | None = None
-    promote: Promote | None = None
+    lora: Lora | None = Field(None, description="Train low-rank adapters, not all weights.")
+    promote: Promote | None = Field(
+        None, description="Move an alias to the new version if that is better."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

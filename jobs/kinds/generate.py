@@ -119,7 +119,7 @@ class PromptCorpus(Corpus):
 
 
 class GenerateSpec(BulkSpec):
-    """A text that goes on from every row of a corpus."""
+    """Let a language model go on from every row of a corpus, or answer it."""
 
     columns: ClassVar[tuple[Column, ...]] = WRITTEN
 

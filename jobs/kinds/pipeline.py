@@ -185,7 +185,10 @@ class PipelineOptions(Options):
 
 
 class PipelineSpec(BulkSpec):
-    """The answer of a pipeline of the transformers library to every row, as JSON."""
+    """Find entities, fill masks, classify images, transcribe speech: one row, one answer as JSON.
+
+    Of images and sounds each row is a URI that the workers may read.
+    """
 
     columns: ClassVar[tuple[Column, ...]] = (
         Column("output", ColumnType.TEXT),  # JSON

@@ -82,7 +82,7 @@ class Text2TextOptions(WriteOptions):
 
 
 class Text2TextSpec(BulkSpec):
-    """A text made of every row of a corpus: its translation, its summary."""
+    """Translate or summarize every row of a corpus."""
 
     columns: ClassVar[tuple[Column, ...]] = WRITTEN
 

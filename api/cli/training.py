@@ -1,0 +1,163 @@
+"""``nightshift finetune`` and ``nightshift evaluate``: from labels to a model and a report.
+
+Options lie over the spec of ``--spec``, and both over the defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli import (
+    connection,
+    console,
+    corpus_arguments,
+    option_forms,
+    progress_bars,
+    recipes,
+    reports,
+    spec_options,
+)
+from api.cli.failures import Failure
+from api.cli.spec_options import OptionForm, SpecOption
+from api.client import Client
+from jobs.kinds import EvaluateSpec, FinetuneSpec, TrainingSpec
+
+Corpora = Mapping[tuple[str, ...], str]
+"""Corpora as the command line names them, by the path of their field in the spec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments:
+    """What a command takes beside the options of its spec."""
+
+    corpus: corpus_arguments.Argument
+    spec: Annotated[
+        Path | None, typer.Option("--spec", help="JSON with everything else; options overrule it.")
+    ] = None
+    watch: connection.Watch = None
+    json: connection.Json = False
+    api: connection.Api = None
+
+
+def command(
+    spec: type[TrainingSpec], forms: Mapping[str, OptionForm], *, without_model: str
+) -> Callable[..., None]:
+    """The command of a kind; ``without_model`` is what it answers where no model is named."""
+    options = spec_options.of_spec(spec, forms, overlay=True)
+
+    def run(**given: Any) -> None:
+        own = {field.name: given.pop(field.name) for field in fields(TrainingArguments)}
+        arguments = TrainingArguments(**own)
+        kind = spec.model_fields["kind"].default
+        corpora = _corpora(options, given, corpus=arguments.corpus)
+        chosen = _with_corpora(spec_options.gathered(options, given), corpora)
+        _check_promotion(chosen)
+        _bring_accelerate(chosen)
+        whole = _overlaid(chosen, corpora=corpora, file=arguments.spec, kind=kind)
+        if "model" not in whole:
+            raise Failure(without_model)
+        _run(whole, corpora=corpora, arguments=arguments)
+
+    first, *rest = inspect.signature(TrainingArguments, eval_str=True).parameters.values()
+    parameters = [first, *(option.parameter for option in options), *rest]
+    run.__doc__ = spec.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+finetune = command(
+    FinetuneSpec,
+    option_forms.FINETUNE,
+    without_model="--name must say under which name the model is registered",
+)
+evaluate = command(
+    EvaluateSpec,
+    option_forms.EVALUATE,
+    without_model="--model must say which model is evaluated",
+)
+
+
+def _corpora(
+    options: list[SpecOption], given: Mapping[str, Any], *, corpus: str
+) -> dict[tuple[str, ...], str]:
+    others = {
+        option.path: given[option.parameter.name] for option in options if option.names_corpus
+    }
+    return {("corpus",): corpus} | {path: name for path, name in others.items() if name is not None}
+
+
+def _with_corpora(chosen: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
+    """Every corpus that was named, read as the options of the corpus have it."""
+    columns = chosen.get("corpus", {})
+    for (*above, field), name in corpora.items():
+        place = chosen
+        for step in above:
+            place = place[step]
+        place[field] = {**corpus_arguments.source(name), **columns}
+    return chosen
+
+
+def _check_promotion(chosen: Mapping[str, Any]) -> None:
+    if "promote" in chosen and "alias" not in chosen["promote"]:
+        raise Failure("--promote-metric, --promote-margin and --promote-on need --promote ALIAS")
+
+
+def _bring_accelerate(chosen: dict[str, Any]) -> None:
+    """Put the entries of an Accelerate config in the place of its path."""
+    recipe = chosen.get("train", {})
+    entries, precision = recipes.accelerate(recipe.pop("accelerate", None))
+    if entries is not None:
+        recipe["accelerate"] = entries
+    if precision is not None:
+        recipe.setdefault("mixed_precision", precision)
+
+
+def _overlaid(
+    chosen: Mapping[str, Any], *, corpora: Corpora, file: Path | None, kind: str
+) -> dict[str, Any]:
+    """The spec in the file, overruled by what was given; a corpus that was named stands alone."""
+    below = recipes.spec(file, kind=kind)
+    for path in corpora:
+        corpus = _at(below, path)
+        if isinstance(corpus, dict):
+            corpus.pop("file", None)
+            corpus.pop("uri", None)
+    return recipes.overlaid(below, chosen)
+
+
+def _at(spec: Any, path: tuple[str, ...]) -> Any:
+    """What stands in a spec at this path; ``None``: nothing does."""
+    for step in path:
+        spec = spec.get(step) if isinstance(spec, dict) else None
+    return spec
+
+
+def _run(whole: dict[str, Any], *, corpora: Corpora, arguments: TrainingArguments) -> None:
+    spec = corpus_arguments.checked(whole).model_dump(mode="json")
+    with connection.connect(arguments.api) as client:
+        corpus_arguments.upload(client, [(_at(spec, path), name) for path, name in corpora.items()])
+        job = client.submit(spec)
+        if progress_bars.is_wanted(arguments.watch):
+            console.note(f"{job['id']} submitted")
+            _deliver(client, progress_bars.job(client, job["id"]), json=arguments.json)
+        elif arguments.json:
+            console.as_json(job)
+        else:
+            console.line(job["id"])
+
+
+def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:
+    report = client.report(job["id"]) if job["state"] == "succeeded" else None
+    if json:
+        console.as_json({**job, "report": report})
+    else:
+        progress_bars.summary(job)
+    progress_bars.check_succeeded(job)
+    if report is not None and not json:
+        reports.show(job, report)
