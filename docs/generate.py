@@ -8,6 +8,7 @@ fails when one is stale.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import sys
@@ -155,12 +156,12 @@ def faults_table() -> str:
 
 def bulk_options() -> str:
     """The options that every kind of bulk work has."""
-    return _options(_shared(_BULK))
+    return _options(_bulk_options())
 
 
 def own_options(kind: str) -> Callable[[], str]:
     """The options of a kind that not every one of its sort has."""
-    return lambda: _options([each for each in _options_of(kind) if each not in _shared(_BULK)])
+    return lambda: _options(each for each in _options_of(kind) if each not in _bulk_options())
 
 
 def finetune_options() -> str:
@@ -177,6 +178,7 @@ _BULK = sorted(kinds.BULK)
 _Option = tuple[str, str]
 
 
+@functools.cache
 def _options_of(kind: str) -> list[_Option]:
     """Each option of a command as it is written, and its help."""
     root = typer.main.get_command(app)
@@ -199,8 +201,9 @@ def _default_of(option: Any) -> str:
     return "" if value in (None, False, ()) or option.required else f" Default: `{value}`."
 
 
-def _shared(commands: Iterable[str]) -> list[_Option]:
-    first, *others = map(_options_of, commands)
+@functools.cache
+def _bulk_options() -> list[_Option]:
+    first, *others = map(_options_of, _BULK)
     return [option for option in first if all(option in each for each in others)]
 
 
