@@ -131,9 +131,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize
     return Embedder(
         ChunkRunner(runner, tokenizer=window_tokenizer, width=width),
-        shape=VectorFormat(
-            width=options.width(facts), normalize=normalize, prompt=prompt
-        ),
+        shape=VectorFormat(width=options.width(facts), normalize=normalize, prompt=prompt),
         digest=facts.digest,
         sharing=policy,
     )
