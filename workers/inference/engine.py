@@ -59,7 +59,7 @@ class Engine(Protocol):
     def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:
         """An answer or an error for every row, by its number in the corpus.
 
-        Each is a text; of a corpus of which two columns are read, a ``reading.PairedText``.
+        Each is a text; of a corpus of which two columns are read, a ``tokenization.PairedText``.
         ``beat`` is called after every batch; what it raises ends the work at once and is raised.
         """
 
