@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from tests.support import tiny_models
-from tests.workers.training.building import labelled
+from tests.workers.training.work_folder import labelled
 
 ROWS = 1_600
 TRAIN: dict[str, Any] = {

@@ -1,9 +1,10 @@
-"""The state of a training, which is exactly what a checkpoint holds.
+"""``TrainState``, which is exactly what a checkpoint holds (promise P7).
 
-A checkpoint is a folder. Rank 0 writes the weights that are trained, optimizer, schedule, scaler
-and counters; every rank writes its generators. It is written under a temporary name, synced to disk
-and renamed: a folder with its final name is whole on its host. Where Accelerate shards the model
-(FSDP, DeepSpeed), its own format holds weights and optimizer, in files of every rank.
+A checkpoint is a folder. Rank 0 writes the trained weights, optimizer, scheduler, scaler and
+counters; every rank writes the states of its random generators. The folder is written under a
+temporary name, synced to disk and renamed, so that a folder with its final name is complete on its
+host. Where Accelerate shards the model (FSDP, DeepSpeed), weights and optimizer are in its own
+format, in files of every rank.
 """
 
 from __future__ import annotations
@@ -31,25 +32,28 @@ WEIGHTS = "weights.pt"
 OPTIMIZER = "optimizer.pt"
 SHARDED = "sharded"
 
+KEPT = 2
+"""Checkpoints that stay on this disk, besides the best; one may still be uploading."""
+
 
 class CheckpointUnusable(ControlFlow):
-    """The checkpoint lacks something without which going on would not be exact."""
+    """The checkpoint lacks something without which resuming would not be exact."""
 
 
 @dataclass
 class Counters:
-    """Where the training is."""
+    """The position of the training and its best evaluation."""
 
     step: int = 0  # optimizer steps done
     epoch: int = 0  # the epoch of the next step, from 0
-    place: int = 0  # the next step's number within its epoch, from 0
-    best: float | None = None  # the best-so-far rule's metric; null: none yet
+    place: int = 0  # the next step's index within its epoch, from 0
+    best: float | None = None  # the best value of the metric; null: none yet
     best_step: int | None = None
     evaluations_without_better: int = 0
     ended_early: bool = False  # patience ran out: no more steps
 
     def advance(self, *, epoch_steps: int) -> None:
-        """One more step is done."""
+        """Count one step."""
         self.step += 1
         self.place += 1
         if self.place == epoch_steps:
@@ -57,8 +61,8 @@ class Counters:
 
 
 @dataclass
-class Window:
-    """What this rank has summed up since the curve's last point."""
+class MetricWindow:
+    """Sums of this rank since the last point of its metrics."""
 
     loss: torch.Tensor  # on the device: reading it would wait for the device
     steps: int = 0
@@ -66,37 +70,45 @@ class Window:
 
 @dataclass
 class TrainState:
-    """All that a resumed run needs to go on as if nothing had happened."""
+    """Everything that a resumed run needs to continue as if it had not been interrupted."""
 
     accelerator: Accelerator
     model: nn.Module
     optimizer: Any
     scheduler: Any
-    window: Window
+    window: MetricWindow
     counters: Counters = field(default_factory=Counters)
 
+    @staticmethod
+    def begin(
+        accelerator: Accelerator, *, model: nn.Module, optimizer: Any, scheduler: Any
+    ) -> TrainState:
+        """The state before the first step."""
+        window = MetricWindow(torch.zeros((), device=accelerator.device))
+        return TrainState(accelerator, model, optimizer, scheduler, window)
+
     def save(self, folder: Path) -> None:
-        """Write this host's part of a checkpoint; every rank calls it."""
+        """Write this host's part of a checkpoint; a collective call."""
         draft = folder.with_name(f"{folder.name}.tmp")
         draft.mkdir(parents=True, exist_ok=True)
         if self.sharded:
             self.accelerator.save_state(str(draft / SHARDED))
         if self.accelerator.is_main_process:
-            self._save_whole(draft)
-        _write_torch(draft / _rank_file(self.accelerator.process_index), self._of_rank())
+            self._save_shared(draft)
+        _write_torch(draft / _rank_file(self.accelerator.process_index), self._rank_state())
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_local_main_process:
             _commit(draft, folder)
         self.accelerator.wait_for_everyone()
 
     def load(self, folder: Path) -> bool:
-        """Go on from a checkpoint; ``False``: with another number of ranks, so bits may differ.
+        """Resume from a checkpoint; ``False``: with another world size, so that bits may differ.
 
         Raises ``CheckpointUnusable``.
         """
         saved = _read_counters(folder)
         ranks = self.accelerator.num_processes
-        of_ranks = [_load_rank(folder, rank) for rank in range(saved["ranks"])]
+        rank_states = [_load_rank(folder, rank) for rank in range(saved["ranks"])]
         if self.sharded:
             self.accelerator.load_state(str(folder / SHARDED))
         else:
@@ -104,41 +116,40 @@ class TrainState:
             self._load_optimizer(_read_torch(folder / OPTIMIZER))
         self.counters = Counters(**saved["counters"])
         if saved["ranks"] == ranks:
-            self._restore(of_ranks[self.accelerator.process_index])
+            self._restore(rank_states[self.accelerator.process_index])
             return True
-        self._restore_elsewhere(of_ranks)
+        self._restore_resized(rank_states)
         return False
 
     def load_weights(self, folder: Path) -> None:
-        """Take a checkpoint's weights and leave the rest."""
+        """Load the weights of a checkpoint and nothing else."""
         if self.sharded:
             self.accelerator.load_state(str(folder / SHARDED))
             return
         weights = _read_torch(folder / WEIGHTS)
-        lacking, unknown = self.module.load_state_dict(weights, strict=False)
-        wanted = set(_trained(self.module))
-        if unknown or not wanted.isdisjoint(lacking):
+        missing, unexpected = self.module.load_state_dict(weights, strict=False)
+        if unexpected or not set(_trained(self.module)).isdisjoint(missing):
             raise CheckpointUnusable(f"{folder}: its weights are of another model")
 
     @property
     def module(self) -> nn.Module:
-        """The model itself, without what wraps it for several ranks."""
+        """The model itself, without Accelerate's wrappers."""
         return cast("nn.Module", self.accelerator.unwrap_model(self.model))
 
     @property
     def sharded(self) -> bool:
-        """Whether each rank holds a part of the model only."""
+        """Whether each rank holds only a shard of the model."""
         return self.accelerator.distributed_type in SHARDING
 
-    def _save_whole(self, draft: Path) -> None:
+    def _save_shared(self, draft: Path) -> None:
         if not self.sharded:
             _write_torch(draft / WEIGHTS, _trained(self.module))
-            _write_torch(draft / OPTIMIZER, self._of_optimizer())
+            _write_torch(draft / OPTIMIZER, self._optimizer_state())
         ranks = self.accelerator.num_processes
         text = json.dumps({"ranks": ranks, "counters": asdict(self.counters)}, indent=2)
         _write(draft / COUNTERS, lambda path: path.write_text(text))
 
-    def _of_optimizer(self) -> dict[str, Any]:
+    def _optimizer_state(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -152,35 +163,51 @@ class TrainState:
         if self.accelerator.scaler is not None and saved["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
 
-    def _of_rank(self) -> dict[str, Any]:
+    def _rank_state(self) -> dict[str, Any]:
         window = {"loss": self.window.loss.cpu(), "steps": self.window.steps}
         return {"generators": _generators(), "window": window}
 
     def _restore(self, saved: dict[str, Any]) -> None:
         loss = saved["window"]["loss"].to(self.window.loss.device)
-        self.window = Window(loss=loss, steps=saved["window"]["steps"])
+        self.window = MetricWindow(loss=loss, steps=saved["window"]["steps"])
         _set_generators(saved["generators"])
 
-    def _restore_elsewhere(self, of_ranks: list[dict[str, Any]]) -> None:
-        """With another number of ranks: each goes on with generators of some rank of before."""
+    def _restore_resized(self, rank_states: list[dict[str, Any]]) -> None:
+        """With another world size each rank takes the generators of one of the saved ranks."""
         rank = self.accelerator.process_index
-        self._restore(of_ranks[rank % len(of_ranks)])
-        if rank >= len(of_ranks):
+        self._restore(rank_states[rank % len(rank_states)])
+        if rank >= len(rank_states):
             torch.manual_seed(torch.initial_seed() + rank)
-        total = torch.stack([saved["window"]["loss"] for saved in of_ranks]).sum()
+        total = torch.stack([saved["window"]["loss"] for saved in rank_states]).sum()
         share = total if rank == 0 else torch.zeros_like(total)
         self.window = replace(self.window, loss=share.to(self.window.loss.device))
 
 
 def step_of(folder: Path) -> int | None:
-    """The step of a checkpoint; ``None``: there is none in this folder."""
+    """The step of a checkpoint; ``None``: the folder holds none."""
     if not (folder / COUNTERS).is_file():
         return None
     return int(_read_counters(folder)["counters"]["step"])
 
 
+def delete_later(checkpoints: Path, *, step: int) -> None:
+    """Delete checkpoints after the step: an earlier run in this work folder wrote them."""
+    for folder in checkpoints.glob("step-?????????"):
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_old(checkpoints: Path, *, best_step: int | None) -> None:
+    """Delete all checkpoints but the newest ``KEPT`` and the best."""
+    folders = sorted(checkpoints.glob("step-?????????"))
+    best = f"step-{-1 if best_step is None else best_step:09}"
+    for folder in (each for each in folders[:-KEPT] if each.name != best):
+        # Renamed first: an agent that links the files takes all of them or none.
+        shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.tmp")), ignore_errors=True)
+
+
 def _trained(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that training changes; the frozen ones of a base are in the base."""
+    """The tensors that training changes; frozen tensors are in the base model."""
     frozen = {name for name, each in module.named_parameters() if not each.requires_grad}
     return {name: each for name, each in module.state_dict().items() if name not in frozen}
 
@@ -205,14 +232,14 @@ def _load_rank(folder: Path, rank: int) -> dict[str, Any]:
 def _generators() -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - libraries draw from it
     version, words, gauss = random.getstate()
-    found: dict[str, Any] = {
+    states: dict[str, Any] = {
         "python": [version, list(words), gauss],
         "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
 def _set_generators(saved: dict[str, Any]) -> None:
@@ -227,7 +254,7 @@ def _set_generators(saved: dict[str, Any]) -> None:
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
-    """Tensors and plain values only: nothing in the file is executed."""
+    """Load tensors and plain values only, so that nothing in the file is executed (P10)."""
     return cast("dict[str, Any]", torch.load(path, map_location="cpu", weights_only=True))
 
 
@@ -241,7 +268,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _commit(draft: Path, folder: Path) -> None:
-    """Give the draft its name; what a run before this one wrote under it makes way."""
+    """Give the draft its final name, in place of an earlier run's folder of that name."""
     for inner in draft.rglob("*"):
         _sync(inner)
     _sync(draft)

@@ -1,7 +1,7 @@
-"""Conversations as a model learns them: rendered by its chat template, with what is to be written.
+"""Conversations rendered by the model's chat template, with the spans of the answers to learn.
 
-What a bulk job hands to the model for a chat is a beginning of what is learned here, text for text
-and token for token: the turns before an answer are rendered as ``generate`` renders them.
+Promise P13: the text and tokens before an answer are exactly the prompt that a bulk job gives to
+the model, because ``generate`` renders these turns in the same way.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,34 +28,34 @@ from workers.training.tokenized_dataset import Row
 Message = dict[str, Any]
 Span = tuple[int, int]
 Tokenized = tuple[list[int], list[Span]]
-"""Token ids, and spans of them that are to be written."""
+"""Token ids, and the spans of them that are targets."""
 
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""How a template marks what the assistant writes, as transformers reads it."""
+"""How a template marks the assistant's text, as transformers reads it."""
 
 PROBE = [{"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."}]
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A conversation as a text, and where in it the answers stand that are learned."""
+class RenderedConversation:
+    """The text of a conversation, and the spans of the answers to learn."""
 
     text: str
     spans: tuple[Span, ...]  # of characters
 
-    def pieces(self) -> Iterator[str]:
-        """The whole text, and its beginnings up to each end of a span."""
+    def prefixes(self) -> Iterator[str]:
+        """The whole text, and its prefixes up to each edge of a span."""
         yield self.text
         for span in self.spans:
-            yield from (self.text[:place] for place in span)
+            yield from (self.text[:edge] for edge in span)
 
 
-class Unfit(ControlFlow, ValueError):
-    """A conversation that the template cannot render, or not so that answers are found in it."""
+class TemplateMismatch(ControlFlow, ValueError):
+    """The template cannot render the conversation, or its answers cannot be located."""
 
 
-class Conversations:
-    """The chat template of a tokenizer, and how texts become conversations."""
+class ChatEncoder:
+    """Encodes rows as conversations with the chat template of a tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, system: str | None) -> None:
         self._tokenizer: Any = tokenizer
@@ -62,28 +63,28 @@ class Conversations:
         self._end_of_text = int(tokenizer.eos_token_id or 0)
         try:
             probe = self._rendered(PROBE, [1])
-        except Unfit as unfit:
+        except TemplateMismatch as mismatch:
             raise ModelFailure(
-                f"the chat template of the model cannot be trained on: {unfit}; pass --no-chat to "
-                "train on plain texts",
+                f"the chat template of the model cannot be trained on: {mismatch}; "
+                "pass --no-chat to train on plain texts",
                 code="chat_template_unsupported",
-            ) from unfit
-        self.ending = self._ending(probe)
+            ) from mismatch
+        self.end_id = self._end_of_answer(probe)
 
     def row(self, text: str, target: str, *, window: int) -> Row | RowError:
-        """Token ids of a row's conversation, and the edges of what is to be written, in turn."""
+        """Token ids of a row's conversation, and the start and end of each target span."""
         try:
             rendered = self.rendered(text, target)
         except ValueError as error:
             message = f"the conversation does not fit the model's template: {error}"
             return RowError(RowCode.BAD_CHAT, clipped(message))
         ids, spans = self._tokenized(rendered)
-        if self.ending is None and spans[-1][1] == len(ids):  # nothing says where answers end
+        if self.end_id is None and spans[-1][1] == len(ids):  # the template ends no answer
             ids, spans[-1] = [*ids, self._end_of_text], (spans[-1][0], len(ids) + 1)
-        return fitting(ids, spans, window=window)
+        return truncated(ids, spans, window=window)
 
-    def rendered(self, text: str, target: str) -> Rendered:
-        """The text that the model reads of messages, or of a prompt with its answer.
+    def rendered(self, text: str, target: str) -> RenderedConversation:
+        """The rendered text of messages, or of a prompt with its answer.
 
         Raises ``ValueError``.
         """
@@ -91,44 +92,51 @@ class Conversations:
         if target != CONVERSATION:
             messages = [*messages, {"role": "assistant", "content": target}]
         messages = with_system(messages, self._system)
-        learned = _learned(messages) if target == CONVERSATION else [len(messages) - 1]
-        return self._rendered([_unweighted(message) for message in messages], learned)
+        answers = _answers(messages) if target == CONVERSATION else [len(messages) - 1]
+        return self._rendered([_without_weight(message) for message in messages], answers)
 
-    def _rendered(self, messages: Sequence[Message], learned: Sequence[int]) -> Rendered:
+    def _rendered(
+        self, messages: Sequence[Message], answers: Sequence[int]
+    ) -> RenderedConversation:
         if MARKED.search(self._template):
-            return self._by_marks(messages, learned)
+            return self._by_marks(messages, answers)
         whole = self._text(messages)
-        return Rendered(whole, tuple(self._span(messages, place, whole) for place in learned))
+        spans = tuple(self._span(messages, index, whole) for index in answers)
+        return RenderedConversation(whole, spans)
 
-    def _by_marks(self, messages: Sequence[Message], learned: Sequence[int]) -> Rendered:
-        """The template itself says where answers stand, in the order of the assistant's turns."""
+    def _by_marks(
+        self, messages: Sequence[Message], answers: Sequence[int]
+    ) -> RenderedConversation:
+        """The template marks the answers, in the order of the assistant's turns."""
         whole, marks = self._marked(messages)
-        turns = [place for place, each in enumerate(messages) if each["role"] == "assistant"]
+        turns = [index for index, each in enumerate(messages) if each["role"] == "assistant"]
         if len(marks) != len(turns):
-            raise Unfit(f"it marks {len(marks)} of {len(turns)} answers ({{% generation %}})")
+            raise TemplateMismatch(
+                f"it marks {len(marks)} of {len(turns)} answers ({{% generation %}})"
+            )
         spans = dict(zip(turns, marks, strict=True))
-        return Rendered(whole, tuple(spans[place] for place in learned))
+        return RenderedConversation(whole, tuple(spans[index] for index in answers))
 
-    def _span(self, messages: Sequence[Message], place: int, whole: str) -> Span:
-        """From where a bulk job would let the model begin, to where the next turn begins."""
-        before = self._text(messages[:place], asks=True)
-        after = self._text(messages[: place + 1])
+    def _span(self, messages: Sequence[Message], index: int, whole: str) -> Span:
+        """From the end of the generation prompt to the start of the next turn."""
+        before = self._text(messages[:index], generation_prompt=True)
+        after = self._text(messages[: index + 1])
         if not whole.startswith(after) or not after.startswith(before) or after == before:
-            raise Unfit(
+            raise TemplateMismatch(
                 "it does not render the turns before an answer alike with and without the answer, "
                 "and does not mark answers ({% generation %})"
             )
         return len(before), len(after)
 
-    def _text(self, messages: Sequence[Message], *, asks: bool = False) -> str:
-        with _blaming():
-            found: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=asks
+    def _text(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
+        with _template_errors():
+            text: str = self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=generation_prompt
             )
-            return found
+            return text
 
     def _marked(self, messages: Sequence[Message]) -> tuple[str, list[Span]]:
-        with _blaming():
+        with _template_errors():
             render: Any = chat_template_utils.render_jinja_template
             texts, marks = render(
                 conversations=[list(messages)],
@@ -140,89 +148,87 @@ class Conversations:
 
     @property
     def _template(self) -> str:
-        found: str = self._tokenizer.get_chat_template()
-        return found
+        template: str = self._tokenizer.get_chat_template()
+        return template
 
-    def _tokenized(self, rendered: Rendered) -> Tokenized:
-        found = in_tokens([self._ids(piece) for piece in rendered.pieces()])
-        return found or joined([self._ids(piece) for piece in cut(rendered)])
+    def _tokenized(self, rendered: RenderedConversation) -> Tokenized:
+        tokenized = by_prefixes([self._ids(text) for text in rendered.prefixes()])
+        return tokenized or joined([self._ids(text) for text in cut(rendered)])
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    def _ending(self, probe: Rendered) -> int | None:
-        """The special token that ends an answer; ``None``: the template writes none."""
+    def _end_of_answer(self, probe: RenderedConversation) -> int | None:
+        """The special token that ends an answer; ``None``: the template has none."""
         answer = str(PROBE[1]["content"])
         rest = probe.text[probe.text.rfind(answer) + len(answer) :]
         special = set(self._tokenizer.all_special_ids) | set(self._tokenizer.added_tokens_decoder)
         return next((token for token in self._ids(rest) if token in special), None)
 
 
-class _blaming:  # noqa: N801 - used as a function
-    """Whatever a template raises is the conversation's, or the template's own."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | TypeError | TemplateError | KeyError):
-            raise Unfit(str(error)) from error
+@contextmanager
+def _template_errors() -> Iterator[None]:
+    """Any exception of a template is a mismatch of template and conversation."""
+    try:
+        yield
+    except (ValueError, TypeError, TemplateError, KeyError) as error:
+        raise TemplateMismatch(str(error)) from error
 
 
-def in_tokens(encoded: Sequence[list[int]]) -> Tokenized | None:
-    """Token ids and spans of them, by the ids of ``pieces``.
+def by_prefixes(encoded: Sequence[list[int]]) -> Tokenized | None:
+    """Token ids and target spans, from the ids of ``RenderedConversation.prefixes``.
 
-    ``None`` where a token reaches over the edge of a span.
+    ``None`` if a token crosses the edge of a span.
     """
-    whole, *beginnings = encoded
-    if any(whole[: len(ids)] != ids for ids in beginnings):
+    whole, *prefixes = encoded
+    if any(whole[: len(ids)] != ids for ids in prefixes):
         return None
-    places = iter([len(ids) for ids in beginnings])
-    return whole, list(zip(places, places, strict=True))
+    edges = iter([len(ids) for ids in prefixes])
+    return whole, list(zip(edges, edges, strict=True))
 
 
-def cut(rendered: Rendered) -> list[str]:
-    """The text in pieces that begin and end with its spans."""
-    places = [0, *(place for span in rendered.spans for place in span), len(rendered.text)]
-    return [rendered.text[a:b] for a, b in itertools.pairwise(places)]
+def cut(rendered: RenderedConversation) -> list[str]:
+    """The text, cut at the edges of its spans."""
+    edges = [0, *(edge for span in rendered.spans for edge in span), len(rendered.text)]
+    return [rendered.text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def joined(pieces: Sequence[list[int]]) -> Tokenized:
-    """Token ids and spans of them, of a text whose pieces (see ``cut``) were tokenized apart."""
+    """Token ids and target spans of a text whose pieces (see ``cut``) were tokenized apart."""
     edges = [0]
     for ids in pieces:
         edges.append(edges[-1] + len(ids))
-    spans = [(edges[place], edges[place + 1]) for place in range(1, len(pieces), 2)]
+    spans = [(edges[index], edges[index + 1]) for index in range(1, len(pieces), 2)]
     return [token for ids in pieces for token in ids], spans
 
 
-def fitting(ids: list[int], spans: Sequence[Span], *, window: int) -> Row:
-    """As much as the window holds: the end, but with the beginning of the last answer."""
+def truncated(ids: list[int], spans: Sequence[Span], *, window: int) -> Row:
+    """The row truncated to the window: its end, but with the start of the last answer."""
     first = max(min(len(ids) - window, spans[-1][0] - 1), 0)
     kept = ids[first : first + window]
-    return kept, [min(max(place - first, 0), len(kept)) for span in spans for place in span]
+    return kept, [min(max(edge - first, 0), len(kept)) for span in spans for edge in span]
 
 
-def _learned(messages: Sequence[Message]) -> list[int]:
-    """Places of the assistant's messages, but for those of weight 0."""
-    found = [
-        place
-        for place, message in enumerate(messages)
+def _answers(messages: Sequence[Message]) -> list[int]:
+    """Indices of the assistant's messages, without those of weight 0."""
+    answers = [
+        index
+        for index, message in enumerate(messages)
         if message["role"] == "assistant" and message.get("weight", 1)
     ]
-    if not found:
-        raise Unfit("there is no message of the assistant to learn")
-    return found
+    if not answers:
+        raise TemplateMismatch("there is no message of the assistant to learn")
+    return answers
 
 
-def _unweighted(message: Message) -> Message:
+def _without_weight(message: Message) -> Message:
     return {name: value for name, value in message.items() if name != "weight"}
 
 
-def stop_at(model: Any, ending: int | None) -> None:
-    """Let the model's texts end with this token, beside those that end them already."""
+def stop_at(model: Any, end_id: int | None) -> None:
+    """Add a token to those that end the model's generated texts."""
     known = model.generation_config.eos_token_id
-    ends = [] if known is None else [known] if isinstance(known, int) else list(known)
-    if ending is not None and ending not in ends:
-        model.generation_config.eos_token_id = [*ends, ending]
+    end_ids = [] if known is None else [known] if isinstance(known, int) else list(known)
+    if end_id is not None and end_id not in end_ids:
+        model.generation_config.eos_token_id = [*end_ids, end_id]

@@ -1,4 +1,4 @@
-"""The steps of a training from a position on, with their tensors made ahead."""
+"""The batches of each step, from any position of any epoch (promise P7)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.training import sampler
-from workers.training.tasks import Batch, Family
-from workers.training.tokenized_dataset import Tokens
+from workers.training.objectives.batch import Batch
+from workers.training.objectives.objective import Objective
+from workers.training.tokenized_dataset import TokenizedSplit
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One optimizer step of this rank."""
+class TrainingStep:
+    """The part of one optimizer step that is this rank's."""
 
     batches: list[Batch]
-    weight: float  # of all rows of all ranks: what the sum of losses is divided by
-    counts: bool  # False: this rank only keeps the others company
+    weight: float  # of all rows of all ranks; the sum of losses is divided by it
+    counts: bool  # False: no row is left for this rank; its placeholder is not in the loss
     rows: int  # of all ranks
-    tokens: int  # of all ranks, padding left out
+    tokens: int  # of all ranks, without padding
 
 
 @dataclass(frozen=True)
-class Feed:
-    """How a rank's steps are made. Twelve bytes a row are in memory: length, weight, order."""
+class StepLoader:
+    """Makes the steps of a rank. Twelve bytes a row are in memory: length, weight, order."""
 
-    family: Family
-    tokens: Tokens
+    objective: Objective
+    split: TokenizedSplit
     seed: int
     batch_rows: int
     budget: int
@@ -36,10 +37,10 @@ class Feed:
     ranks: int
     pin: bool
 
-    def steps(self, *, epoch: int, place: int) -> Iterator[Step]:
-        """Steps without end, from a place in an epoch."""
-        lengths = self.family.lengths(self.tokens)
-        weights = self.family.weights(self.tokens)
+    def steps(self, *, epoch: int, place: int) -> Iterator[TrainingStep]:
+        """Endless steps, from step ``place`` of an epoch."""
+        lengths = self.objective.lengths(self.split)
+        weights = self.objective.weights(self.split)
         while True:
             order = sampler.epoch_order(
                 lengths, seed=self.seed, epoch=epoch, batch_rows=self.batch_rows
@@ -49,7 +50,7 @@ class Feed:
                 yield self._step(rows, lengths[rows], weight=_sum(weights[rows]))
             epoch, place = epoch + 1, 0
 
-    def _step(self, rows: sampler.Rows, lengths: sampler.Rows, *, weight: float) -> Step:
+    def _step(self, rows: sampler.Rows, lengths: sampler.Rows, *, weight: float) -> TrainingStep:
         share = sampler.share(
             rows.tolist(),
             lengths.tolist(),
@@ -57,13 +58,13 @@ class Feed:
             ranks=self.ranks,
             budget=self.budget,
         )
-        made = [
-            self.family.batch(self.tokens, rows_together)
-            for each in share.batches
-            for rows_together in self.family.together(self.tokens, each)
+        batches = [
+            self.objective.batch(self.split, group)
+            for batch_rows in share.batches
+            for group in self.objective.together(self.split, batch_rows)
         ]
-        return Step(
-            batches=[each.pinned() for each in made] if self.pin else made,
+        return TrainingStep(
+            batches=[batch.pinned() for batch in batches] if self.pin else batches,
             weight=weight,
             counts=share.counts,
             rows=len(rows),
@@ -72,5 +73,5 @@ class Feed:
 
 
 def _sum(weights: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
-    """Never nothing: a step without a token to be written has no loss, and divides by one."""
+    """The sum, or one: a step without a target token has no loss to divide."""
     return float(weights.sum(dtype=np.float64)) or 1.0

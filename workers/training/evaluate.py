@@ -1,8 +1,8 @@
-"""The evaluate program: ``python -m workers.training.evaluate W/evaluate.json``.
+"""The evaluation program: ``python -m workers.training.evaluate W/evaluate.json``.
 
-It measures each model of the list on the same rows, one model in memory at a time, and writes
-``reports.json``. Of a split only a few thousand rows are in memory. Exit status: 0 done; 65 the job
-is at fault, and it was told why; 75 stopped on request; anything else is a crash.
+It evaluates each model of the list on the same rows and writes ``reports.json``. One model and a
+few thousand rows are in memory at a time. Exit status: 0 done; 65 the job is at fault, as a message
+says; 75 stopped on request; anything else is a crash.
 """
 
 from __future__ import annotations
@@ -27,45 +27,47 @@ from jobs.models.signatures import Signature
 from workers.inference import model_loader
 from workers.inference.batching import memory
 from workers.inference.batching.tokenization import DEFAULT_WINDOW
-from workers.training import evaluation, optim, shutdown, tasks, tokenized_dataset
-from workers.training.evaluation import Writer
-from workers.training.messages import Teller
+from workers.training import evaluation, optim, shutdown, tokenized_dataset
+from workers.training.evaluation import EvaluationPart, GreedyDecoder
+from workers.training.messages import MessageWriter
 from workers.training.metrics import Report
 from workers.training.model_init import AUTO
+from workers.training.objectives.objective import Objective, objective_for
 from workers.training.shutdown import StopRequest, TrainingStopped
-from workers.training.tasks import Family
-from workers.training.tokenized_dataset import InMemory, LeftOut, Tokens
+from workers.training.tokenized_dataset import InMemorySplit, SkippedRows, TokenizedSplit
 
 
 def main(path: Path) -> int:
-    """Evaluate as the file says; the process's exit status."""
+    """Evaluate the models of the config; returns the exit status."""
     shutdown.die_with_parent()
-    order = read(path)
-    teller = Teller(order.folder / "told", name="evaluate")
-    request = StopRequest(order.folder / "stop")
-    watch = Watch(teller, stopping=lambda: request.made)
+    config = read(path)
+    messages = MessageWriter(config.folder / "told", name="evaluate")
+    stop = StopRequest(config.folder / "stop")
+    progress = EvaluationProgress(messages, stop_requested=lambda: stop.requested)
     try:
-        write(order, watch=watch)
+        write(config, progress=progress)
     except TrainingStopped:
-        teller.stopped()
+        messages.stopped()
         return shutdown.STOPPED
     except NightshiftError as error:
-        teller.fault(error)
+        messages.fault(error)
         return shutdown.FAULT
-    teller.done()
+    messages.done()
     return shutdown.DONE
 
 
-def write(order: Order, *, watch: Watch) -> None:
-    """Write ``reports.json``, whole or not at all. Raises ``JobFailure``, ``TrainingStopped``."""
-    reports = {model.name: evaluated(model, order=order, watch=watch) for model in order.models}
-    draft = order.folder / "reports.tmp"
+def write(config: EvaluationConfig, *, progress: EvaluationProgress) -> None:
+    """Write ``reports.json`` atomically. Raises ``JobFailure`` and ``TrainingStopped``."""
+    reports = {
+        model.name: evaluated(model, config=config, progress=progress) for model in config.models
+    }
+    draft = config.folder / "reports.tmp"
     draft.write_text(json.dumps(reports, ensure_ascii=False, allow_nan=False) + "\n")
-    draft.rename(order.folder / "reports.json")
+    draft.rename(config.folder / "reports.json")
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedModel:
     """A model of the list."""
 
     name: str
@@ -73,17 +75,17 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What ``evaluate.json`` asks for."""
+class EvaluationConfig:
+    """The content of ``evaluate.json``."""
 
-    folder: Path  # the work folder, where the file lies
+    folder: Path  # the work folder, which holds the file
     task: Task
     multi_label: bool
     split: str
-    batch_tokens: int  # 0: by the device
+    batch_tokens: int  # 0: the default of the device
     max_tokens: int | None
-    signature: Signature | None  # how the models read rows; null: each as its own folder says
-    models: tuple[Named, ...]
+    signature: Signature | None  # how rows are read; null: by each model's own signature
+    models: tuple[NamedModel, ...]
 
     @cached_property
     def shards(self) -> list[Path]:
@@ -92,15 +94,15 @@ class Order:
 
     @cached_property
     def rows(self) -> int:
-        """How many the split has, by its files' own counts."""
+        """The number of rows, from the metadata of the files."""
         return sum(pq.read_metadata(shard).num_rows for shard in self.shards)
 
 
-def read(path: Path) -> Order:
-    """The order in a file; folders of models are absolute, or within the work folder."""
+def read(path: Path) -> EvaluationConfig:
+    """Read the config; model folders are absolute or relative to the work folder."""
     given = json.loads(path.read_bytes())
     folder = path.resolve().parent
-    return Order(
+    return EvaluationConfig(
         folder=folder,
         task=Task(given["task"] or Task.CLASSIFY),
         multi_label=bool(given["multi_label"]),
@@ -108,91 +110,93 @@ def read(path: Path) -> Order:
         batch_tokens=given["batch_tokens"],
         max_tokens=given["max_tokens"],
         signature=given.get("signature") and Signature.model_validate(given["signature"]),
-        models=tuple(Named(each["name"], folder / each["folder"]) for each in given["models"]),
+        models=tuple(NamedModel(each["name"], folder / each["folder"]) for each in given["models"]),
     )
 
 
-class Watch:
-    """Tells how far it is, in rows of all models, and ends the work when a stop is asked for."""
+class EvaluationProgress:
+    """Reports progress, in rows of all models, and checks for a stop request."""
 
-    def __init__(self, teller: Teller, *, stopping: Callable[[], bool]) -> None:
-        self.teller = teller
-        self._stopping = stopping
+    def __init__(self, messages: MessageWriter, *, stop_requested: Callable[[], bool]) -> None:
+        self.messages = messages
+        self._stop_requested = stop_requested
 
     def beat(self) -> None:
-        """A sign of life. Raises ``TrainingStopped``."""
-        self.teller.alive()
-        if self._stopping():
+        """Send a heartbeat. Raises ``TrainingStopped``."""
+        self.messages.heartbeat()
+        if self._stop_requested():
             raise TrainingStopped
 
     def advance(self, rows: int) -> None:
-        """So many rows more are done."""
-        self.teller.step += rows
+        """Count rows. Raises ``TrainingStopped``."""
+        self.messages.step += rows
         self.beat()
 
 
-def evaluated(model: Named, *, order: Order, watch: Watch) -> Report:
+def evaluated(
+    model: NamedModel, *, config: EvaluationConfig, progress: EvaluationProgress
+) -> Report:
     """The report on one model. Raises ``ModelFailure`` and ``CorpusFailure``."""
-    if not order.rows:
+    if not config.rows:
         raise CorpusFailure(
-            f"the {order.split} rows must be one at least, and are none", code="split_empty"
+            f"the {config.split} rows must be one at least, and are none", code="split_empty"
         )
-    watch.teller.steps_total = order.rows * len(order.models)
-    watch.teller.phase("loading")
-    subject = _loaded(model, order=order)
-    watch.teller.phase("evaluating")
+    progress.messages.steps_total = config.rows * len(config.models)
+    progress.messages.phase("loading")
+    loaded = _load(model, config=config)
+    progress.messages.phase("evaluating")
     parts = []
-    left_out = LeftOut(order.split)
-    for lines, texts, targets in tokenized_dataset.rows(order.folder / "data" / order.split):
-        piece = subject.encoded(texts, targets, lines=lines, left_out=left_out)
+    skipped = SkippedRows(config.split)
+    for lines, texts, targets in tokenized_dataset.rows(config.folder / "data" / config.split):
+        piece = loaded.encode(texts, targets, lines=lines, skipped=skipped)
         if len(piece):
-            parts.append(subject.measured(piece, watch=watch))
-        watch.advance(len(texts))
-    left_out.tell()
-    report = evaluation.report(evaluation.joined(parts), family=subject.family)
-    if left_out.count:
-        report["rows_left_out"] = left_out.count
-    del subject
+            parts.append(loaded.measure(piece, progress=progress))
+        progress.advance(len(texts))
+    skipped.report()
+    report = evaluation.report(evaluation.joined(parts), objective=loaded.objective)
+    if skipped.count:
+        report["rows_left_out"] = skipped.count
+    del loaded
     memory.give_back()
     return report
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model on its device, ready to be measured."""
+class LoadedModel:
+    """A model on its device, ready to be evaluated."""
 
     name: str
     module: Any
-    family: Family
+    objective: Objective
     labels: tuple[str, ...]  # of a classifier, by id
     multi_label: bool
-    writer: Writer | None
+    decoder: GreedyDecoder | None
     budget: int
 
-    def encoded(
+    def encode(
         self,
         texts: Sequence[str],
         targets: Sequence[str | None],
         *,
         lines: Sequence[int],
-        left_out: LeftOut,
-    ) -> Tokens:
-        """The rows as this model reads them, without those that it cannot be given."""
+        skipped: SkippedRows,
+    ) -> TokenizedSplit:
+        """The rows that this model can take; the others are counted in ``skipped``."""
         if self.labels:
             self._check_labels(targets)
-        sound = left_out.without(self.family.encode(texts, targets), lines=lines)
-        return InMemory(list(sound.values()), targets=[targets[place] for place in sound])
+        usable = skipped.without(self.objective.encode(texts, targets), lines=lines)
+        return InMemorySplit(list(usable.values()), targets=[targets[index] for index in usable])
 
-    def measured(self, piece: Tokens, *, watch: Watch) -> evaluation.Part:
-        """The numbers of all rows of a piece."""
+    def measure(self, piece: TokenizedSplit, *, progress: EvaluationProgress) -> EvaluationPart:
+        """The measurements of all rows of a piece."""
         return evaluation.measure(
             self.module,
-            self.family,
+            self.objective,
             piece,
             rows=range(len(piece)),
             budget=self.budget,
-            beat=watch.beat,
-            writer=self.writer,
+            beat=progress.beat,
+            decoder=self.decoder,
         )
 
     def _check_labels(self, targets: Sequence[str | None]) -> None:
@@ -207,9 +211,9 @@ class Subject:
                     )
 
 
-def _loaded(model: Named, *, order: Order) -> Subject:
+def _load(model: NamedModel, *, config: EvaluationConfig) -> LoadedModel:
     facts = inspection.inspect(model.folder)
-    signature = order.signature or _own(facts, order=order)
+    signature = config.signature or _signature(facts, config=config)
     limits = (facts.max_tokens, signature.max_tokens)
     window = min((limit for limit in limits if limit is not None), default=DEFAULT_WINDOW)
     device = model_loader.device()
@@ -218,36 +222,36 @@ def _loaded(model: Named, *, order: Order) -> Subject:
         model.folder, auto=AUTO[signature.task], dtype=torch.float32, device=device
     )
     labels = _labels(module) if signature.task is Task.CLASSIFY else ()
-    family = tasks.of(
+    objective = objective_for(
         signature, tokenizer=tokenizer, model=module, labels=labels, max_tokens=window
     )
-    return Subject(
+    return LoadedModel(
         name=model.name,
         module=module,
-        family=family,
+        objective=objective,
         labels=labels,
         multi_label=signature.multi_label,
-        writer=Writer(tokenizer, window) if signature.task is Task.TEXT2TEXT else None,
-        budget=optim.budget(TrainOptions(batch_tokens=order.batch_tokens), device=device),
+        decoder=GreedyDecoder(tokenizer, window) if signature.task is Task.TEXT2TEXT else None,
+        budget=optim.budget(TrainOptions(batch_tokens=config.batch_tokens), device=device),
     )
 
 
-def _own(facts: ModelFacts, *, order: Order) -> Signature:
-    """As the model was trained; where that is not known, as a bulk job would read with it."""
-    if facts.signature is not None and facts.signature.task is order.task:
+def _signature(facts: ModelFacts, *, config: EvaluationConfig) -> Signature:
+    """The model's own signature; without one, the defaults of a bulk job."""
+    if facts.signature is not None and facts.signature.task is config.task:
         return facts.signature
     return Signature(
-        task=order.task,
-        multi_label=order.multi_label,
-        chat=order.task is Task.GENERATE and facts.has_chat_template,
-        max_tokens=order.max_tokens,
+        task=config.task,
+        multi_label=config.multi_label,
+        chat=config.task is Task.GENERATE and facts.has_chat_template,
+        max_tokens=config.max_tokens,
     )
 
 
 def _labels(module: Any) -> tuple[str, ...]:
-    """The labels by id, spelled as those of the corpus are."""
+    """The labels by id, in the spelling of corpus labels."""
     names = module.config.id2label
-    return tuple(values.label_name(names[place]) for place in range(len(names)))
+    return tuple(values.label_name(names[label_id]) for label_id in range(len(names)))
 
 
 if __name__ == "__main__":

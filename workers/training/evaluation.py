@@ -1,7 +1,8 @@
-"""A model's numbers on labelled rows: part by part, joined, and made into a report.
+"""Evaluation of a model on labelled rows: parts are measured, joined and reported.
 
-A part is what remains of its rows: sums, decisions and written texts, no logits. The ranks of a
-training measure a share each, the evaluate program piece after piece.
+A part keeps sums, predictions and generated texts of its rows, but no logits. Each rank of a
+training measures a share of the rows (``validation``); the evaluation program measures piece after
+piece (``evaluate``).
 """
 
 from __future__ import annotations
@@ -22,39 +23,45 @@ from workers.inference.batching import batcher
 from workers.inference.decoding.stop_sequences import HeartbeatCriteria
 from workers.training import faults, metrics
 from workers.training.metrics import Report
-from workers.training.tasks import Batch, Classify, Family
-from workers.training.tokenized_dataset import Tokens
+from workers.training.objectives.batch import Batch
+from workers.training.objectives.classification import Classification
+from workers.training.objectives.objective import Objective
+from workers.training.tokenized_dataset import TokenizedSplit
 
-TOO_LONG = 2
-"""A text that is this many times as long as the one wanted is wrong wherever it ends: it is cut."""
+MAX_LENGTH_RATIO = 2
+"""A generated text is cut at this multiple of its reference's tokens: it is wrong anyway."""
 
-SHORT = 16
-"""Tokens that any text may have besides."""
+EXTRA_TOKENS = 16
+"""Tokens that any generated text may have beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Some rows' numbers."""
+class EvaluationPart:
+    """The measurements of some rows."""
 
     rows: int
-    loss: float  # the sum over rows (classify) or over tokens to be written
-    weight: float  # how many of those there are
+    loss: float  # the sum over rows (classify) or over target tokens
+    weight: float  # the number of those rows or tokens
     truth: npt.NDArray[Any] | None = None  # label ids (rows,), or flags (rows, labels)
     predicted: npt.NDArray[Any] | None = None  # the same
-    written: tuple[str, ...] = ()
-    wanted: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class GreedyDecoder:
     """Greedy generation of texts, for the task text2text."""
 
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int  # of a text
 
-    def write(self, model: Any, batch: Batch, *, lengths: Sequence[int], beat: Beat) -> list[str]:
-        """The batch's texts; ``lengths`` are the tokens of those wanted."""
-        limits = [min(self.max_tokens, TOO_LONG * length + SHORT) for length in lengths]
+    def generate(
+        self, model: Any, batch: Batch, *, lengths: Sequence[int], beat: Beat
+    ) -> list[str]:
+        """The batch's texts; ``lengths`` are the tokens of their references."""
+        limits = [
+            min(self.max_tokens, MAX_LENGTH_RATIO * length + EXTRA_TOKENS) for length in lengths
+        ]
         ids = model.generate(
             input_ids=batch.inputs["input_ids"],
             attention_mask=batch.inputs["attention_mask"],
@@ -63,132 +70,145 @@ class Writer:
             num_beams=1,
             stopping_criteria=StoppingCriteriaList([HeartbeatCriteria(beat)]),
         )
-        # The first token only starts the decoder. Each row has a limit of its own, so that its text
-        # does not depend on its neighbours.
+        # The first token only starts the decoder. Each row has its own limit, so that its text does
+        # not depend on its neighbours.
         kept = [row[1 : 1 + limit].tolist() for row, limit in zip(ids.cpu(), limits, strict=True)]
-        decoder: Any = self.tokenizer
-        return [str(decoder.decode(row, skip_special_tokens=True)).strip() for row in kept]
+        tokenizer: Any = self.tokenizer
+        return [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in kept]
 
 
 def measure(
     model: Any,
-    family: Family,
-    tokens: Tokens,
+    objective: Objective,
+    split: TokenizedSplit,
     *,
     rows: Sequence[int],
     budget: int,
     beat: Beat,
-    writer: Writer | None = None,
-) -> Part:
-    """The numbers of these rows, batch by batch of at most ``budget`` padded tokens.
+    decoder: GreedyDecoder | None = None,
+) -> EvaluationPart:
+    """Measure these rows, in batches of at most ``budget`` padded tokens.
 
-    ``beat`` is called after every batch, and after every token that is written. With a ``writer``
-    the model also writes the texts.
+    ``beat`` is called after every batch and after every generated token. With a ``decoder`` the
+    model also generates texts.
     """
     parts = []
     with _evaluating(model):
-        for batch in _batches(model, family, tokens, rows=rows, budget=budget):
+        for batch in _batches(model, objective, split, rows=rows, budget=budget):
             with faults.of_model():
                 logits = model(**batch.inputs).logits
-            part = _part(logits, batch, family=family, tokens=tokens)
-            parts.append(_with_texts(part, model, batch, tokens, writer=writer, beat=beat))
+            part = _part(logits, batch, objective=objective, split=split)
+            parts.append(_with_texts(part, model, batch, split, decoder=decoder, beat=beat))
             beat()
     return joined(parts)
 
 
 def losses(
-    model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int, beat: Beat
+    model: Any,
+    objective: Objective,
+    split: TokenizedSplit,
+    *,
+    rows: Sequence[int],
+    budget: int,
+    beat: Beat,
 ) -> npt.NDArray[np.float64]:
-    """The loss of each row, of texts to be written a mean over their tokens; as ``measure``."""
-    places = {row: place for place, row in enumerate(rows)}
-    found = np.zeros(len(rows))
+    """The loss of each row; of target texts, the mean over their tokens. Batches as ``measure``."""
+    indices = {row: index for index, row in enumerate(rows)}
+    by_row = np.zeros(len(rows))
     with _evaluating(model):
-        for batch in _batches(model, family, tokens, rows=rows, budget=budget):
+        for batch in _batches(model, objective, split, rows=rows, budget=budget):
             with faults.of_model():
                 logits = model(**batch.inputs).logits
-                losses = family.losses(logits, batch, weighted=False).double()
+                losses = objective.losses(logits, batch, weighted=False).double()
             counts = batch.owners.bincount(minlength=len(batch.rows)).clamp(min=1)
-            found[[places[row] for row in batch.rows]] = (losses / counts).cpu().numpy()
+            by_row[[indices[row] for row in batch.rows]] = (losses / counts).cpu().numpy()
             beat()
-    return found
+    return by_row
 
 
 def _batches(
-    model: Any, family: Family, tokens: Tokens, *, rows: Sequence[int], budget: int
+    model: Any, objective: Objective, split: TokenizedSplit, *, rows: Sequence[int], budget: int
 ) -> Iterator[Batch]:
-    lengths = family.lengths(tokens)[list(rows)].tolist()
-    for places in batcher.cut(lengths, budget=budget):
-        for together in family.together(tokens, [rows[place] for place in places]):
-            yield family.batch(tokens, together).to(model.device)
+    lengths = objective.lengths(split)[list(rows)].tolist()
+    for indices in batcher.cut(lengths, budget=budget):
+        for together in objective.together(split, [rows[index] for index in indices]):
+            yield objective.batch(split, together).to(model.device)
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """One part of many, in their order."""
-    return Part(
+def joined(parts: Sequence[EvaluationPart]) -> EvaluationPart:
+    """Join parts in their order."""
+    return EvaluationPart(
         rows=sum(part.rows for part in parts),
         loss=sum(part.loss for part in parts),
         weight=sum(part.weight for part in parts),
         truth=_stacked([part.truth for part in parts]),
         predicted=_stacked([part.predicted for part in parts]),
-        written=tuple(text for part in parts for text in part.written),
-        wanted=tuple(text for part in parts for text in part.wanted),
+        generated=tuple(text for part in parts for text in part.generated),
+        references=tuple(text for part in parts for text in part.references),
     )
 
 
-def report(part: Part, *, family: Family) -> Report:
-    """The report on all rows; of text2text, BLEU and chrF only where texts were written."""
-    if isinstance(family, Classify):
+def report(part: EvaluationPart, *, objective: Objective) -> Report:
+    """The report on a part; text2text has BLEU and chrF only if texts were generated."""
+    if isinstance(objective, Classification):
         assert part.truth is not None
         assert part.predicted is not None
         return metrics.decisions(
-            family.labels, truth=part.truth, predicted=part.predicted, loss=part.loss / part.rows
+            objective.labels, truth=part.truth, predicted=part.predicted, loss=part.loss / part.rows
         )
-    found = metrics.language(
-        loss_sum=part.loss, tokens=int(part.weight), rows=part.rows, task=family.task
+    result = metrics.language(
+        loss_sum=part.loss, tokens=int(part.weight), rows=part.rows, task=objective.task
     )
-    if family.task is Task.TEXT2TEXT and part.written:
-        found |= metrics.translation(part.written, part.wanted)
-    return found
+    if objective.task is Task.TEXT2TEXT and part.generated:
+        result |= metrics.translation(part.generated, part.references)
+    return result
 
 
-def _part(logits: torch.Tensor, batch: Batch, *, family: Family, tokens: Tokens) -> Part:
-    losses = family.losses(logits, batch, weighted=False).double()
+def _part(
+    logits: torch.Tensor, batch: Batch, *, objective: Objective, split: TokenizedSplit
+) -> EvaluationPart:
+    losses = objective.losses(logits, batch, weighted=False).double()
     loss, rows = float(losses.sum()), len(batch.rows)
-    if not isinstance(family, Classify):
-        return Part(rows=rows, loss=loss, weight=len(batch.answers))
-    numbers = logits.float().cpu().numpy()
-    return Part(
+    if not isinstance(objective, Classification):
+        return EvaluationPart(rows=rows, loss=loss, weight=len(batch.answers))
+    return EvaluationPart(
         rows=rows,
         loss=loss,
         weight=rows,
-        truth=family.truth(tokens, batch.rows),
-        predicted=metrics.decided(numbers, multi_label=family.multi_label),
+        truth=objective.truth(split, batch.rows),
+        predicted=metrics.decided(logits.float().cpu().numpy(), multi_label=objective.multi_label),
     )
 
 
 def _with_texts(
-    part: Part, model: Any, batch: Batch, tokens: Tokens, *, writer: Writer | None, beat: Beat
-) -> Part:
-    if writer is None:
+    part: EvaluationPart,
+    model: Any,
+    batch: Batch,
+    split: TokenizedSplit,
+    *,
+    decoder: GreedyDecoder | None,
+    beat: Beat,
+) -> EvaluationPart:
+    if decoder is None:
         return part
-    lengths = [len(tokens.targets[row]) for row in batch.rows]
-    return Part(
+    lengths = [len(split.targets[row]) for row in batch.rows]
+    return EvaluationPart(
         rows=part.rows,
         loss=part.loss,
         weight=part.weight,
-        written=tuple(writer.write(model, batch, lengths=lengths, beat=beat)),
-        wanted=tuple(tokens.reference(row) for row in batch.rows),
+        generated=tuple(decoder.generate(model, batch, lengths=lengths, beat=beat)),
+        references=tuple(split.reference(row) for row in batch.rows),
     )
 
 
 def _stacked(arrays: Sequence[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
-    known = [array for array in arrays if array is not None]
-    return np.concatenate(known) if known else None
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if present else None
 
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """Without dropout and gradients; the model goes on as it was."""
+    """Evaluation mode without gradients; restores the model's mode afterwards."""
     training = model.training
     model.eval()
     try:

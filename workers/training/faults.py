@@ -1,7 +1,7 @@
-"""Exceptions that would come again at every try: of the model and its rows, not of the machine.
+"""Classification of exceptions in a forward pass: permanent ones become a ``ModelFailure``.
 
-What is told as a fault ends the job after one run. Memory, disks, devices and peers may be better
-the next time, and are left as they are: control judges them (``jobs.decisions.run_verdict``).
+A ``ModelFailure`` ends the job after one run. Faults of memory, disks, devices and peers are
+transient; they are raised unchanged, and control decides (``jobs.decisions.run_verdict``).
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ from workers.inference.batching.memory import is_out_of_memory
 
 RAISES = "model_raises"
 
-PASSING = (OSError, MemoryError, torch.distributed.DistError, torch.AcceleratorError)
-"""Of machines and networks."""
+TRANSIENT = (OSError, MemoryError, torch.distributed.DistError, torch.AcceleratorError)
+"""Exceptions of machines and networks."""
 
 _MACHINE = re.compile(
     r"cuda|cublas|cudnn|nccl|gloo|connection|peer|timed? ?out|memory", re.IGNORECASE
 )
-"""Words of a ``RuntimeError`` that may come from a machine too."""
+"""Words in a ``RuntimeError`` that point to the machine."""
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether the next try may go well."""
-    if isinstance(error, PASSING) or is_out_of_memory(error):
+def is_transient(error: Exception) -> bool:
+    """Whether another try may succeed."""
+    if isinstance(error, TRANSIENT) or is_out_of_memory(error):
         return True
     return isinstance(error, RuntimeError) and _MACHINE.search(str(error)) is not None
 
 
 @contextmanager
 def of_model() -> Iterator[None]:
-    """Raise ``ModelFailure`` for what the block, a forward pass, raises and would raise again."""
+    """Raise ``ModelFailure`` if the block, a forward pass, raises a permanent fault."""
     try:
         yield
     except NightshiftError:
         raise
     except Exception as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         raise ModelFailure(
-            f"the model raises for these rows, and would at every try: {words(error)}", code=RAISES
+            f"the model raises for these rows, and would at every try: {first_line(error)}",
+            code=RAISES,
         ) from error
 
 
-def words(error: BaseException) -> str:
-    """The exception's type and the first line of what it says."""
+def first_line(error: BaseException) -> str:
+    """The exception's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""A model folder made from nothing but a corpus: a tokenizer trained on it, and random weights.
+"""A model folder built from a corpus alone: a tokenizer trained on it, and random weights.
 
-The same texts in the same order and the same seed make the same bytes, on every host.
+Equal texts in equal order and an equal seed make equal bytes, on every host.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from jobs.kinds import Architecture, Task
 from workers.architectures import LSTMConfig, TextCNNConfig
 
 VOCABULARY = 20_000
-"""At most; a small corpus makes less."""
+"""Largest vocabulary; a small corpus makes a smaller one."""
 
 MAX_TOKENS = 512
-"""The window, where the recipe names none."""
+"""The window, if the recipe names none."""
 
 PAD, BEGIN, END = "<pad>", "<s>", "</s>"
 SPECIAL = (PAD, BEGIN, END)
@@ -46,8 +46,8 @@ SPECIAL = (PAD, BEGIN, END)
 HAN = r"[\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\x{20000}-\x{323AF}]"
 PUNCTUATION = r"[^\p{L}\p{M}\p{N}\s]"
 
-Part = Any
-"""A part of a tokenizer; the library's own types say nothing of them."""
+Component = Any
+"""A component of a tokenizer, for which the library has no types."""
 
 
 def build(
@@ -61,10 +61,10 @@ def build(
     max_tokens: int | None,
     folder: Path,
 ) -> None:
-    """Write the untrained model; ``folder`` appears when all of it is there.
+    """Write the untrained model; ``folder`` appears once it is complete.
 
-    ``texts`` is read once and not kept: what grows is the count of different words. ``labels`` are
-    a classifier's, by id.
+    ``texts`` is read once and not kept; memory grows with the number of distinct words. ``labels``
+    are a classifier's, by id.
     """
     tokenizer = train_tokenizer(
         texts, task=task, enclosed=architecture is Architecture.TRANSFORMER, max_tokens=max_tokens
@@ -82,20 +82,20 @@ def build(
 def train_tokenizer(
     texts: Iterable[str], *, task: Task, enclosed: bool, max_tokens: int | None
 ) -> Any:
-    """Byte pairs within words, and every Han character a word of its own.
+    """Byte-pair encoding within words; every Han character is a word.
 
-    No text is unknown to it: a rare character is two or three tokens of bytes. For a classifier,
-    case, width and spaces are levelled; what generates gets its text back as it was. A text that
-    is ``enclosed`` has a mark at either end for a classifier's attention to gather in; without
-    it, a classifier reads the text alone. A language model's text has one at its beginning.
+    It has no unknown token: a rare character becomes two or three byte tokens. A classifier's
+    texts are normalized in case, width and spaces; a language model decodes its texts unchanged.
+    ``enclosed`` adds a special token at both ends of a classifier's text, in which attention can
+    gather. A language model's text always has one at its start.
     """
     backend = Tokenizer(models.BPE())
     if task is Task.CLASSIFY:
-        backend.normalizer, backend.pre_tokenizer = _levelling()
+        backend.normalizer, backend.pre_tokenizer = _normalizing()
     else:
-        backend.normalizer, backend.pre_tokenizer = _faithful()
+        backend.normalizer, backend.pre_tokenizer = _lossless()
     backend.decoder = decoders.ByteLevel()
-    trainer: Part = trainers.BpeTrainer(
+    trainer: Component = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         min_frequency=2,
         special_tokens=list(SPECIAL),
@@ -104,23 +104,25 @@ def train_tokenizer(
     )
     backend.train_from_iterator(texts, trainer)
     template = _template(task, enclosed=enclosed)
-    marks = [(mark, SPECIAL.index(mark)) for mark in (BEGIN, END)]
-    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=marks)
+    special_tokens = [(token, SPECIAL.index(token)) for token in (BEGIN, END)]
+    backend.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=special_tokens
+    )
     return _wrapped(backend, max_tokens=max_tokens or MAX_TOKENS)
 
 
-def _levelling() -> tuple[Part, Part]:
+def _normalizing() -> tuple[Component, Component]:
     split = pre_tokenizers.Split
     pieces = [
         pre_tokenizers.WhitespaceSplit(),
         split(Regex(f"{HAN}|{PUNCTUATION}"), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
-    levels = [normalizers.NFKC(), normalizers.Lowercase()]
-    return normalizers.Sequence(levels), pre_tokenizers.Sequence(pieces)
+    steps = [normalizers.NFKC(), normalizers.Lowercase()]
+    return normalizers.Sequence(steps), pre_tokenizers.Sequence(pieces)
 
 
-def _faithful() -> tuple[Part, Part]:
+def _lossless() -> tuple[Component, Component]:
     pieces = [
         pre_tokenizers.Split(Regex(HAN), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -181,12 +183,14 @@ def _name_labels(config: Any, *, labels: Sequence[str], multi_label: bool) -> No
 
 
 def _seeded(config: PreTrainedConfig, *, task: Task, seed: int) -> Any:
-    """The model with its first weights; torch's own generator stays as it was."""
+    """The model with random weights from the seed; torch's global generator is unchanged."""
     auto: Any = (
         AutoModelForSequenceClassification if task is Task.CLASSIFY else AutoModelForCausalLM
     )
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # orthogonal weights come out of a factorization that adds by thread
+    torch.set_num_threads(
+        1
+    )  # orthogonal weights depend on the number of threads of a factorization
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""How the training program is started on a host, and what a rank sets before it meets the others.
+"""The command that launches the training program on a host, and a rank's network interface.
 
-Knows nothing of torch, so that whoever launches need not load it. The launcher is always
-``accelerate launch`` with a config file of ours, so that no file in somebody's home has a say.
+Imports no torch, so that the agent does not load it. The launcher is always ``accelerate launch``
+with a config file of its own, so that no config in a home folder applies.
 """
 
 from __future__ import annotations
@@ -21,21 +21,25 @@ from workers.training import shutdown
 
 PROGRAM = "workers.training.train"
 
-KNOWN = frozenset(
+ALLOWED = frozenset(
     {"debug", "deepspeed_config", "dynamo_config", "enable_cpu_affinity", "fsdp_config"}
 )
 """Entries of an Accelerate config that a job may give."""
 
-OURS = {
+OWNED = {
     "mixed_precision": "the recipe's (train.mixed_precision)",
     "fp16": "the recipe's (train.mixed_precision)",
     "gradient_accumulation_steps": "the recipe's (train.batch_rows and train.batch_tokens)",
     "gradient_clipping": "the recipe's (train.max_grad_norm)",
     "deepspeed_config_file": "a file of one host: give its entries instead",
 }
-"""Entries that are somebody else's to decide; all others that are not known are the gang's."""
+"""Entries that another part of the spec decides; all others that are not allowed are the gang's."""
 
-ELSEWHERE = ("deepspeed_hostfile", "deepspeed_inclusion_filter", "deepspeed_exclusion_filter")
+LAUNCHER_ENTRIES = (
+    "deepspeed_hostfile",
+    "deepspeed_inclusion_filter",
+    "deepspeed_exclusion_filter",
+)
 
 
 def command(
@@ -50,10 +54,12 @@ def command(
     run: Path,
     cpu: bool,
 ) -> tuple[list[str], dict[str, str]]:
-    """Arguments and additional environment of the launcher on one host; writes its config file.
+    """Arguments and extra environment variables of the launcher on one host; writes its config.
 
-    ``processes`` are this host's, ``rank`` is the host's of ``machines``; ``address`` and ``port``
-    are rank 0's, fresh for each run. Raises ``JobFailure`` for entries that a job may not give.
+    ``processes`` run on this host, which is number ``rank`` of ``machines``; ``address`` and
+    ``port`` are rank 0's, new for each run.
+
+    Raises ``JobFailure`` for entries that a job may not give.
     """
     entries = _checked(accelerate or {}, cpu=cpu)
     total = machines * processes
@@ -71,11 +77,11 @@ def command(
 
 def _checked(entries: dict[str, Any], *, cpu: bool) -> dict[str, Any]:
     nested = entries.get("deepspeed_config") or {}
-    refused = sorted({*(entries.keys() - KNOWN), *(nested.keys() & {*OURS, *ELSEWHERE})})
+    refused = sorted({*(entries.keys() - ALLOWED), *(nested.keys() & {*OWNED, *LAUNCHER_ENTRIES})})
     if refused:
-        reasons = (f"{name} is {OURS.get(name, 'for the gang to decide')}" for name in refused)
+        reasons = (f"{name} is {OWNED.get(name, 'for the gang to decide')}" for name in refused)
         raise JobFailure(
-            f"train.accelerate takes {', '.join(sorted(KNOWN))}; {'; '.join(reasons)}",
+            f"train.accelerate takes {', '.join(sorted(ALLOWED))}; {'; '.join(reasons)}",
             code="accelerate_config",
         )
     sharding = sorted(entries.keys() & {"fsdp_config", "deepspeed_config"})
@@ -99,16 +105,16 @@ def _config(entries: dict[str, Any], *, total: int) -> dict[str, Any]:
         shards |= entries["fsdp_config"]
         return base | entries | {"distributed_type": "FSDP", "fsdp_config": shards}
     if "deepspeed_config" in entries:
-        # Every host starts its own ranks: nobody needs a way into another by ssh.
+        # Every host starts its own ranks, so that no host needs ssh to another.
         stages = entries["deepspeed_config"] | {"deepspeed_multinode_launcher": "standard"}
         return base | entries | {"distributed_type": "DEEPSPEED", "deepspeed_config": stages}
     return base | entries | {"distributed_type": "MULTI_GPU" if total > 1 else "NO"}
 
 
 def use_interface() -> None:
-    """Let this rank's sockets be of the network that leads to rank 0.
+    """Set gloo's and NCCL's network interface to the one that leads to rank 0.
 
-    Otherwise they are of whatever the host's own name resolves to, which may be no way to others.
+    By default they take the interface of the host's own name, which may not reach other hosts.
     """
     address = os.environ.get("MASTER_ADDR")
     if address is None:
@@ -120,26 +126,26 @@ def use_interface() -> None:
 
 
 def _interface(address: str) -> str | None:
-    """The interface whose address a packet to ``address`` would carry."""
+    """The interface that packets to ``address`` leave through."""
     try:
-        found = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)
+        candidates = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)
     except OSError:
         return None
-    for family, kind, protocol, _, target in found:
-        with socket.socket(family, kind, protocol) as probe:
+    for objective, kind, protocol, _, target in candidates:
+        with socket.socket(objective, kind, protocol) as probe:
             try:
                 probe.connect(target)
             except OSError:
                 continue
-            ours = probe.getsockname()[0]
+            source = probe.getsockname()[0]
         for name, addresses in psutil.net_if_addrs().items():
-            if any(each.address.partition("%")[0] == ours for each in addresses):
+            if any(each.address.partition("%")[0] == source for each in addresses):
                 return name
     return None
 
 
 def complete_plugins(accelerator: Any, *, max_grad_norm: float) -> None:
-    """Tell DeepSpeed what it would otherwise look for in a data loader."""
+    """Set what DeepSpeed would otherwise read from a data loader."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is None:
         return

@@ -1,7 +1,7 @@
-"""What an evaluation reports, from plain arrays: no torch, no files, no clock.
+"""Evaluation reports from plain arrays: no torch, no files, no clock.
 
-Every number is finite, so that a report is JSON everywhere. ``None`` is a loss or a perplexity that
-is not (a model that diverged, a perplexity beyond a float).
+Every value is finite, so that a report is valid JSON. ``None`` stands for a loss or a perplexity
+that is not finite (of a model that diverged, or beyond the range of a float).
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def decided(logits: Floats, *, multi_label: bool) -> Truth:
 
 
 def decisions(labels: Sequence[str], *, truth: Truth, predicted: Truth, loss: float) -> Report:
-    """The report on a classifier whose logits are decided; both arrays have one form.
+    """The report on a classifier from its predictions; both arrays have the same form.
 
-    A multi-label accuracy is the exact match. A quotient without a denominator is 0: the recall of
-    a label without rows, the precision of one that was never given. Labels that were neither true
-    nor given have no part in the macro F1.
+    Multi-label accuracy is the exact match. A quotient with denominator 0 is 0: the recall of a
+    label without rows, the precision of a label that was never predicted. Labels that are neither
+    true nor predicted anywhere are not in the macro F1.
     """
     return {
         "task": str(Task.CLASSIFY),
@@ -67,7 +67,7 @@ def decisions(labels: Sequence[str], *, truth: Truth, predicted: Truth, loss: fl
 
 
 def language(*, loss_sum: float, tokens: int, rows: int, task: Task) -> Report:
-    """The report on a model that writes: ``loss_sum`` in nats, over ``tokens`` predicted tokens."""
+    """The report on a language model: ``loss_sum`` in nats, over ``tokens`` predicted tokens."""
     loss = loss_sum / tokens if tokens else 0.0
     return {
         "task": str(task),
@@ -79,10 +79,10 @@ def language(*, loss_sum: float, tokens: int, rows: int, task: Task) -> Report:
 
 
 def translation(hypotheses: Sequence[str], references: Sequence[str]) -> Report:
-    """Corpus BLEU and chrF (0 to 100, sacrebleu's defaults), one reference to a hypothesis.
+    """Corpus BLEU and chrF (0 to 100, sacrebleu's defaults), one reference for each hypothesis.
 
-    BLEU counts words, which Chinese does not divide: where most letters of the references are Han,
-    sacrebleu's tokenizer ``zh`` makes a word of each. The report names the tokenizer.
+    BLEU counts words, which Chinese does not separate: if most letters of the references are Han,
+    sacrebleu's tokenizer ``zh`` makes each a word. The report names the tokenizer.
     """
     tokenizer = "zh" if mostly_han(references) else "13a"
     bleu = BLEU(tokenize=tokenizer).corpus_score(hypotheses, [references])
@@ -97,7 +97,7 @@ def mostly_han(texts: Sequence[str]) -> bool:
 
 
 def _averages(truth: Truth, predicted: Truth, *, labels: int) -> Report:
-    """F1 over labels; of multi-label the micro average too, which is accuracy otherwise."""
+    """F1 averages; micro F1 only for multi-label, because it is the accuracy otherwise."""
     seen = _seen(truth, predicted, labels=labels)
     kinds = ("macro", "weighted", "micro") if truth.ndim > 1 else ("macro", "weighted")
     return {f"{kind}_f1": _f1(truth, predicted, seen=seen, average=kind) for kind in kinds}
@@ -112,8 +112,8 @@ def _f1(truth: Truth, predicted: Truth, *, seen: list[int], average: str) -> flo
 def _seen(truth: Truth, predicted: Truth, *, labels: int) -> list[int]:
     """Indices of the labels that are true or predicted somewhere."""
     if truth.ndim > 1:
-        return [int(each) for each in np.flatnonzero((truth | predicted).any(axis=0))]
-    return [each for each in range(labels) if (truth == each).any() or (predicted == each).any()]
+        return [int(label) for label in np.flatnonzero((truth | predicted).any(axis=0))]
+    return [label for label in range(labels) if np.any((truth == label) | (predicted == label))]
 
 
 def _per_label(labels: Sequence[str], *, truth: Truth, predicted: Truth) -> list[Report]:
@@ -134,8 +134,8 @@ def _per_label(labels: Sequence[str], *, truth: Truth, predicted: Truth) -> list
 
 def _confusion(truth: Truth, predicted: Truth, *, labels: int) -> list[list[int]]:
     """Rows: the true label; columns: the predicted one."""
-    found: list[list[int]] = confusion_matrix(truth, predicted, labels=list(range(labels))).tolist()
-    return found
+    matrix = confusion_matrix(truth, predicted, labels=list(range(labels)))
+    return [[int(count) for count in row] for row in matrix]
 
 
 def _perplexity(loss: float) -> float | None:

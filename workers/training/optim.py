@@ -1,4 +1,4 @@
-"""The recipe's arithmetic: optimizer, schedule, when to look, what is better."""
+"""Optimizer, learning-rate schedule, the plan of steps, and which metric value is better."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CPU_BUDGET = 2_048
 ACCELERATOR_BUDGET = 16_384
 
 POINTS = 500
-"""About so many points make a curve."""
+"""About how many points a metric's curve has."""
 
-WRITTEN = ("bleu", "chrf")
-"""Metrics for which the model has to write texts."""
+GENERATION_METRICS = ("bleu", "chrf")
+"""Metrics for which the model must generate texts."""
 
 
 def better(metric: str, new: float | None, *, than: float | None) -> bool:
-    """Whether a value is better than the best so far; one that is not a number never is."""
+    """Whether a value is better than the best so far; NaN and infinity never are."""
     if new is None or not math.isfinite(new):
         return False
     return than is None or promotion.is_better(metric, new=new, old=than)
@@ -33,7 +33,7 @@ def better(metric: str, new: float | None, *, than: float | None) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps there are, and at which something is done besides."""
+    """The number of steps, and after which of them to evaluate, save and report."""
 
     epoch_steps: int
     total: int
@@ -43,7 +43,7 @@ class Plan:
 
     @staticmethod
     def of(options: TrainOptions, *, rows: int) -> Plan:
-        """The plan of a recipe over so many rows."""
+        """The plan of a recipe over this many rows."""
         epoch_steps = -(-rows // options.batch_rows)
         total = epoch_steps * options.epochs
         if options.max_steps is not None:
@@ -57,7 +57,7 @@ class Plan:
         )
 
     def evaluates(self, step: int) -> bool:
-        """Whether the validation rows are looked at after this step."""
+        """Whether the validation rows are evaluated after this step."""
         return step % self.evaluate_every == 0 or step == self.total
 
     def saves(self, step: int) -> bool:
@@ -65,18 +65,18 @@ class Plan:
         return self.checkpoint_every is not None and step % self.checkpoint_every == 0
 
     def reports(self, step: int) -> bool:
-        """Whether the curve has a point at this step."""
+        """Whether metrics have a point at this step."""
         return step % self.points_every == 0 or step == self.total
 
 
 def budget(options: TrainOptions, *, device: torch.device) -> int:
-    """Tokens that go through the device at once."""
+    """The token budget of a batch: the recipe's, or the device's default."""
     default = CPU_BUDGET if device.type == "cpu" else ACCELERATOR_BUDGET
     return options.batch_tokens or default
 
 
 def optimizer(model: nn.Module, spec: FinetuneSpec, *, device: torch.device) -> AdamW:
-    """AdamW (Loshchilov & Hutter 2019); biases and norms, which are vectors, do not decay."""
+    """AdamW (Loshchilov & Hutter 2019) without weight decay of vectors: biases and norms."""
     trained = [each for each in model.parameters() if each.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [each for each in trained if each.ndim > 1]},
@@ -91,7 +91,7 @@ def optimizer(model: nn.Module, spec: FinetuneSpec, *, device: torch.device) -> 
 
 
 def scheduler(optimizer: AdamW, options: TrainOptions, *, total: int) -> LambdaLR:
-    """The learning rate by step, as a share of the recipe's."""
+    """Warm-up, then the recipe's schedule; factors of its learning rate."""
     warm = math.ceil(options.warmup * total)
 
     def share(step: int) -> float:

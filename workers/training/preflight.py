@@ -1,7 +1,7 @@
-"""What cannot be trained is found before the first step: one forward pass over the longest rows.
+"""A forward pass over the longest and the shortest rows before the first step.
 
-Positions that the model lacks, a head that does not fit: the job fails once, and no run is lost to
-it. Token ids beyond the table of embeddings are found before, as for bulk jobs.
+It finds positions that the model lacks and heads that do not fit: the job fails at once instead of
+at some step. Token ids beyond the embedding table are found when the model is loaded.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from jobs.progress import Beat
 from workers.training import evaluation
-from workers.training.tasks import Family
-from workers.training.tokenized_dataset import Tokens
+from workers.training.objectives.objective import Objective
+from workers.training.tokenized_dataset import TokenizedSplit
 
 
 def check(
     model: Any,
-    family: Family,
-    splits: Sequence[Tokens],
+    objective: Objective,
+    splits: Sequence[TokenizedSplit],
     *,
     budget: int,
     beat: Beat,
 ) -> None:
-    """Raise ``ModelFailure`` or ``CorpusFailure`` for rows that this model cannot compute."""
+    """Raise ``ModelFailure`` or ``CorpusFailure`` for rows that the model cannot compute."""
     for rows in splits:
-        lengths = family.lengths(rows)
+        lengths = objective.lengths(rows)
         extremes = sorted({int(np.argmax(lengths)), int(np.argmin(lengths))})
-        evaluation.losses(model, family, rows, rows=extremes, budget=budget, beat=beat)
+        evaluation.losses(model, objective, rows, rows=extremes, budget=budget, beat=beat)

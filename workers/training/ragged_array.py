@@ -11,11 +11,11 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[Any]
+Values = npt.NDArray[Any]
 
 
-class Ragged:
-    """Row ``i`` is ``values[offsets[i]:offsets[i + 1]]``; nothing is in memory but what is used."""
+class RaggedArray:
+    """Row ``i`` is ``values[offsets[i]:offsets[i + 1]]``; the operating system pages rows in."""
 
     def __init__(self, path: Path, *, dtype: str = "int32") -> None:
         self.values = _mapped(path.with_suffix(".values"), dtype=dtype)
@@ -24,17 +24,17 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> Numbers:
+    def __getitem__(self, row: int) -> Values:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32]:
-        """How long each row is: four bytes a row, in memory."""
+        """The length of each row: four bytes a row, in memory."""
         return np.diff(self.offsets).astype(np.int32)
 
 
-class Writer:
-    """Appends rows to the two files, which are complete when it is left."""
+class RaggedWriter:
+    """Appends rows to the two files, which are complete when the block is left."""
 
     def __init__(self, path: Path, *, dtype: str = "int32") -> None:
         self._dtype = dtype
@@ -56,7 +56,7 @@ class Writer:
         self._offsets.close()
 
     def append(self, rows: Sequence[Sequence[int] | bytes]) -> None:
-        """Write these rows after the others."""
+        """Append rows."""
         if not rows:
             return
         ends = self._end + np.cumsum([len(row) for row in rows], dtype=np.int64)
@@ -66,7 +66,7 @@ class Writer:
         self._end = int(ends[-1])
 
 
-def _mapped(path: Path, *, dtype: str) -> Numbers:
-    if path.stat().st_size == 0:  # which cannot be mapped
+def _mapped(path: Path, *, dtype: str) -> Values:
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
         return np.zeros(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r")

@@ -1,8 +1,8 @@
-"""Whether a result, loaded again from its files, answers as the model did that was evaluated.
+"""Check that the exported files, loaded again, repeat the evaluation (promise P13).
 
-Promise P13. The files are read as a bulk job reads them: the tokenizer reads a sample of the rows
-anew, and the model, an adapter on its base, has a loss of each. What was lost on the way to the
-files, or drawn at random on the way back, shows in these.
+The files are loaded as a bulk job loads them, an adapter on its base. The tokenizer encodes a
+sample of the rows again and the model computes the loss of each row. Weights that were lost on
+export, or drawn at random on loading, change these losses.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from workers.inference.batching import memory
 from workers.inference.batching.forward import RowError
 from workers.inference.batching.memory import is_out_of_memory
 from workers.inference.kernels import lora
-from workers.training import evaluation, tasks, tokenized_dataset
+from workers.training import evaluation, tokenized_dataset
 from workers.training.model_init import AUTO
-from workers.training.run_config import Order
-from workers.training.tasks import Family
-from workers.training.tokenized_dataset import InMemory, Row, Tokens
+from workers.training.objectives.objective import Objective, objective_for
+from workers.training.run_config import RunConfig
+from workers.training.tokenized_dataset import InMemorySplit, Row, TokenizedSplit
 
 Losses = npt.NDArray[np.float64]
 
 NOISE = {"no": 1e-3, "bf16": 5e-2, "fp16": 1e-2}
-"""How far a row's loss may be from its first one, by the numbers that both were computed in: of its
-size plus one."""
+"""Allowed distance of a row's two losses, by mixed precision; see ``distances``."""
 
-REPEATED = 3.0
-"""A model that does not even repeat itself (hashing at random) may be off by so much of that."""
+NOISE_FACTOR = 3.0
+"""A model that is not deterministic (random hashing) may differ by this multiple of its noise."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Rows that are measured twice: the first of a split, some hundred at most."""
+class ReloadSample:
+    """The rows that are evaluated twice: the first of a split."""
 
     split: str
-    rows: Tokens  # as the training read them
+    rows: TokenizedSplit  # as tokenized for the training
     texts: list[str]
     targets: list[str | None]
 
     @staticmethod
-    def of(order: Order) -> Sample:
-        """Of the test rows, else of the validation rows."""
+    def of(run: RunConfig) -> ReloadSample:
+        """The first test rows, else the first validation rows."""
         for split in (tokenized_dataset.TEST, tokenized_dataset.VALIDATION):
-            found = tokenized_dataset.read(order.tokens, split)
-            if found is not None and len(found):
-                kept = tokenized_dataset.sample(order.tokens, split)
-                return Sample(split, found, [row[0] for row in kept], [row[1] for row in kept])
+            rows = tokenized_dataset.read(run.tokens, split)
+            if rows is not None and len(rows):
+                sample = tokenized_dataset.sample(run.tokens, split)
+                texts, targets = [row[0] for row in sample], [row[1] for row in sample]
+                return ReloadSample(split, rows, texts, targets)
         raise RuntimeError("a training has validation rows")
 
 
 @dataclass(frozen=True)
-class Means:
-    """What the second measurement needs of the first one's surroundings."""
+class EvaluationSettings:
+    """How the first evaluation was computed, so that the second repeats it."""
 
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
@@ -74,22 +74,24 @@ class Means:
     beat: Beat
 
 
-def check(order: Order, sample: Sample, *, losses: Losses, means: Means) -> None:
+def check(
+    run: RunConfig, sample: ReloadSample, *, losses: Losses, settings: EvaluationSettings
+) -> None:
     """Raise ``JobFailure`` unless the files of ``result`` give these losses again."""
-    with _beside_its_base(order):
-        inspection.inspect(order.result)
+    with _with_base_linked(run):
+        inspection.inspect(run.result)
         try:
-            again, noise = _losses(order, sample, losses, means=means, device=means.device)
+            again, noise = _losses(run, sample, losses, settings=settings, device=settings.device)
         except Exception as error:
-            if not is_out_of_memory(error) or means.device.type == "cpu":
+            if not is_out_of_memory(error) or settings.device.type == "cpu":
                 raise
             memory.give_back()  # the trained model is still on its device
             cpu = torch.device("cpu")
-            again, noise = _losses(order, sample, losses, means=means, device=cpu)
-    allowed = NOISE[order.spec.train.mixed_precision] + REPEATED * noise
-    apart = distances(losses, again)
-    if not (apart <= allowed).all():
-        worst = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
+            again, noise = _losses(run, sample, losses, settings=settings, device=cpu)
+    allowed = NOISE[run.spec.train.mixed_precision] + NOISE_FACTOR * noise
+    differences = distances(losses, again)
+    if not (differences <= allowed).all():
+        worst = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
         raise _failure(
             f"over the first {len(losses)} {sample.split} rows the loss was {losses.mean():.6g} "
             f"when it was evaluated, and is {again.mean():.6g} loaded again "
@@ -98,87 +100,100 @@ def check(order: Order, sample: Sample, *, losses: Losses, means: Means) -> None
 
 
 def distances(first: Losses, second: Losses) -> Losses:
-    """How far each number is from the first one, of its size plus one; two NaN are alike."""
+    """``|first - second| / (1 + |first|)`` of each pair; two NaN are equal."""
     with np.errstate(invalid="ignore"):
-        found: Losses = np.abs(first - second) / (1 + np.abs(first))
+        relative: Losses = np.abs(first - second) / (1 + np.abs(first))
     same = (first == second) | (np.isnan(first) & np.isnan(second))
-    return np.where(same, 0.0, found)
+    return np.where(same, 0.0, relative)
 
 
 def _losses(
-    order: Order, sample: Sample, first: Losses, *, means: Means, device: torch.device
+    run: RunConfig,
+    sample: ReloadSample,
+    first: Losses,
+    *,
+    settings: EvaluationSettings,
+    device: torch.device,
 ) -> tuple[Losses, float]:
-    """The rows' losses by the files, and how far the same model is from itself where they differ.
+    """The losses of the loaded files, and the noise: the distance of a second computation.
 
-    The second is not asked for where they do not.
+    The noise is 0 and not computed if the losses repeat the first ones.
     """
-    model, family = _loaded(order, means=means, device=device)
-    rows = _read_again(sample, family=family, split=sample.split)
+    model, objective = _loaded(run, settings=settings, device=device)
+    rows = _encode_again(sample, objective=objective, split=sample.split)
 
-    def measured() -> Losses:
-        with means.autocast():
+    def compute() -> Losses:
+        with settings.autocast():
             return evaluation.losses(
-                model, family, rows, rows=range(len(rows)), budget=means.budget, beat=means.beat
+                model,
+                objective,
+                rows,
+                rows=range(len(rows)),
+                budget=settings.budget,
+                beat=settings.beat,
             )
 
-    found = measured()
-    if (distances(first, found) <= NOISE[order.spec.train.mixed_precision]).all():
-        return found, 0.0
-    return found, float(distances(found, measured()).max())
+    losses = compute()
+    if (distances(first, losses) <= NOISE[run.spec.train.mixed_precision]).all():
+        return losses, 0.0
+    return losses, float(distances(losses, compute()).max())
 
 
-def _loaded(order: Order, *, means: Means, device: torch.device) -> tuple[Any, Family]:
-    task = order.spec.task
-    tokenizer = model_loader.tokenizer(order.result)
-    model = model_loader.module(order.result, auto=AUTO[task], dtype=torch.float32, device=device)
+def _loaded(
+    run: RunConfig, *, settings: EvaluationSettings, device: torch.device
+) -> tuple[Any, Objective]:
+    task = run.spec.task
+    tokenizer = model_loader.tokenizer(run.result)
+    model = model_loader.module(run.result, auto=AUTO[task], dtype=torch.float32, device=device)
     labels = _labels(model) if task is Task.CLASSIFY else ()
-    if labels != order.labels:
+    if labels != run.labels:
         raise _failure(
-            f"it was trained for the {len(order.labels)} labels {', '.join(order.labels[:5])} …, "
+            f"it was trained for the {len(run.labels)} labels {', '.join(run.labels[:5])} …, "
             f"and its files have the {len(labels)} labels {', '.join(labels[:5])} …"
         )
-    signature = signatures.read(order.result)
+    signature = signatures.read(run.result)
     assert signature is not None, "it was written just now"
-    family = tasks.of(
-        signature, tokenizer=tokenizer, model=model, labels=labels, max_tokens=means.max_tokens
+    objective = objective_for(
+        signature, tokenizer=tokenizer, model=model, labels=labels, max_tokens=settings.max_tokens
     )
-    return model, family
+    return model, objective
 
 
 def _labels(model: Any) -> tuple[str, ...]:
     names = model.config.id2label
-    return tuple(names[place] for place in range(len(names)))
+    return tuple(names[label_id] for label_id in range(len(names)))
 
 
-def _read_again(sample: Sample, *, family: Family, split: str) -> Tokens:
-    """The rows as the saved tokenizer reads them, which must be as training read them."""
-    read: list[Row] = []
-    for row, found in enumerate(family.encode(sample.texts, sample.targets)):
-        if isinstance(found, RowError):
-            raise _failure(f"row {row} of the {split} rows cannot be read again: {found.message}")
-        inputs, answers = found
-        read.append(found)
-        for then, now in ((sample.rows.inputs[row], inputs), (sample.rows.targets[row], answers)):
+def _encode_again(sample: ReloadSample, *, objective: Objective, split: str) -> TokenizedSplit:
+    """Encode the rows with the saved tokenizer; they must be equal to those of the training."""
+    rows: list[Row] = []
+    for row, encoded in enumerate(objective.encode(sample.texts, sample.targets)):
+        if isinstance(encoded, RowError):
+            raise _failure(f"row {row} of the {split} rows cannot be read again: {encoded.message}")
+        inputs, targets = encoded
+        rows.append(encoded)
+        for then, now in ((sample.rows.inputs[row], inputs), (sample.rows.targets[row], targets)):
             if then.tolist() != list(now):
                 raise _failure(
-                    f"its tokenizer made {len(then)} tokens ({_begin(then)}) of row {row} of the "
-                    f"{split} rows in training, and makes {len(now)} ({_begin(now)}) loaded again"
+                    f"its tokenizer made {len(then)} tokens ({_first_ids(then)}) of row {row} of "
+                    f"the {split} rows in training, and makes {len(now)} ({_first_ids(now)}) "
+                    "loaded again"
                 )
-    return InMemory(read, targets=sample.targets)
+    return InMemorySplit(rows, targets=sample.targets)
 
 
-def _begin(ids: Iterable[int]) -> str:
-    return " ".join(str(each) for each in islice(ids, 8))
+def _first_ids(ids: Iterable[int]) -> str:
+    return " ".join(str(token) for token in islice(ids, 8))
 
 
 @contextmanager
-def _beside_its_base(order: Order) -> Iterator[None]:
-    """An adapter finds its base there, as it will in the cache of a worker."""
-    link: Path = order.result / "base"
-    if not lora.is_adapter(order.result):
+def _with_base_linked(run: RunConfig) -> Iterator[None]:
+    """Link an adapter's base into its folder, where a worker's cache will have it."""
+    link: Path = run.result / "base"
+    if not lora.is_adapter(run.result):
         yield
         return
-    link.symlink_to(order.origin.resolve(), target_is_directory=True)
+    link.symlink_to(run.origin.resolve(), target_is_directory=True)
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""Which rows make up a step, which rank takes which, and what goes through a device at once.
+"""The rows of each step, each rank's share of them, and their batches.
 
-Pure functions of lengths, a seed and a position: every rank computes the plan of all ranks, so that
-nobody has to ask, and a resumed run finds its place without drawing a random number. An epoch is a
-permutation of the rows, four bytes a row in memory.
+Pure functions of lengths, a seed and a position (promise P7): every rank computes the shares of all
+ranks without communication, and a resumed run finds its position without drawing a random number.
+An epoch is a permutation of the rows, four bytes a row in memory.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from workers.inference.batching import batcher
 Rows = npt.NDArray[np.int32]
 
 BLOCK_STEPS = 8
-"""Steps whose rows are dealt out by length: neighbours in length share a step, and padding shrinks.
+"""Steps in a block. Within a block, rows of similar length share a step, which reduces padding.
 
-Blocks are cut from a random permutation and a block's steps come in random order. Where length goes
-with the label a step is not a fair sample, but a block is; it is as short as the memory of Adam's
-mean (0.9), which evens its steps out.
+Blocks are cut from a random permutation, and the steps of a block are in random order. If length
+correlates with the label, a step is no fair sample, but a block is: it is as short as the memory of
+Adam's first moment (0.9), which averages over its steps.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """A rank's part of a step."""
+class RankShare:
+    """A rank's share of a step."""
 
-    batches: list[list[int]]  # rows of the corpus, one list for each pass through the device
-    counts: bool  # False: fewer rows than ranks; its one row has no part in the loss
+    batches: list[list[int]]  # rows of the split, one list for each forward pass
+    counts: bool  # False: fewer rows than ranks; its one row is a placeholder, not in the loss
 
 
 def steps_per_epoch(rows: int, *, batch_rows: int) -> int:
@@ -40,46 +40,50 @@ def steps_per_epoch(rows: int, *, batch_rows: int) -> int:
 
 
 def epoch_order(lengths: npt.NDArray[np.int32], *, seed: int, epoch: int, batch_rows: int) -> Rows:
-    """Every row once: step ``s`` of the epoch is the slice from ``s * batch_rows``."""
-    chance = np.random.Generator(np.random.PCG64((seed, epoch)))
-    order = chance.permutation(np.arange(len(lengths), dtype=np.int32))
+    """Every row once; step ``s`` of the epoch is the slice from ``s * batch_rows``."""
+    generator = np.random.Generator(np.random.PCG64((seed, epoch)))
+    order = generator.permutation(np.arange(len(lengths), dtype=np.int32))
     size = BLOCK_STEPS * batch_rows
     for start in range(0, len(order), size):
         block = order[start : start + size]
-        block[:] = _by_length(block, lengths[block], batch_rows=batch_rows, chance=chance)
+        block[:] = _by_length(block, lengths[block], batch_rows=batch_rows, generator=generator)
     return order
 
 
 def _by_length(
-    block: Rows, lengths: npt.NDArray[np.int32], *, batch_rows: int, chance: np.random.Generator
+    block: Rows,
+    lengths: npt.NDArray[np.int32],
+    *,
+    batch_rows: int,
+    generator: np.random.Generator,
 ) -> Rows:
-    """The block's rows sorted by length, in whole steps of random order; what is left comes last.
+    """The block's rows sorted by length into full steps of random order, then the remainder.
 
-    The rows that are left for a smaller last step are the first of the block, and so random ones.
+    The rows of a smaller last step are the first of the block, so they are random rows.
     """
-    left = len(block) % batch_rows
-    ranked = block[left:][np.argsort(lengths[left:], kind="stable")]
-    steps = ranked.reshape(-1, batch_rows)
-    return np.concatenate([steps[chance.permutation(len(steps))].ravel(), block[:left]])
+    remainder = len(block) % batch_rows
+    by_length = block[remainder:][np.argsort(lengths[remainder:], kind="stable")]
+    steps = by_length.reshape(-1, batch_rows)
+    shuffled = steps[generator.permutation(len(steps))]
+    return np.concatenate([shuffled.ravel(), block[:remainder]])
 
 
 def share(
     rows: Sequence[int], lengths: Sequence[int], *, rank: int, ranks: int, budget: int
-) -> Share:
-    """The rank's part of a step of these rows, cut into batches by a budget of padded tokens."""
-    mine = _dealt(lengths, rank=rank, ranks=ranks)
-    chosen = mine or [0]
-    cut = batcher.cut([lengths[place] for place in chosen], budget=budget)
-    batches = [[int(rows[chosen[place]]) for place in batch] for batch in cut]
-    return Share(batches=batches, counts=bool(mine))
+) -> RankShare:
+    """The rank's share of these rows, in batches of at most ``budget`` padded tokens."""
+    dealt = _dealt(lengths, rank=rank, ranks=ranks)
+    indices = dealt or [0]
+    cut = batcher.cut([lengths[index] for index in indices], budget=budget)
+    batches = [[int(rows[indices[place]]) for place in batch] for batch in cut]
+    return RankShare(batches=batches, counts=bool(dealt))
 
 
 def _dealt(lengths: Sequence[int], *, rank: int, ranks: int) -> list[int]:
-    """Places in the step, dealt to and fro from the longest: like counts, like sums of lengths."""
-    ranked = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
-    turns = (min(turn, 2 * ranks - 1 - turn) for turn in _turns(len(ranked), ranks=ranks))
-    return [place for place, turn in zip(ranked, turns, strict=True) if turn == rank]
+    """Indices of the rank's rows: from the longest on, ranks take turns forwards and backwards.
 
-
-def _turns(count: int, *, ranks: int) -> list[int]:
-    return [place % (2 * ranks) for place in range(count)]
+    All ranks get about equal counts and about equal sums of lengths.
+    """
+    by_length = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    cycle = [*range(ranks), *reversed(range(ranks))]
+    return [index for turn, index in enumerate(by_length) if cycle[turn % len(cycle)] == rank]

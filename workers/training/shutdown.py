@@ -1,4 +1,4 @@
-"""When a training process should end: its parent is gone, or somebody asks it to stop."""
+"""How a training process ends: with its parent, on request, or as finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs.errors import ControlFlow
 DONE = 0
 CRASHED = 1
 FAULT = 65
-"""Exit status: the job itself is at fault, and it was told why (EX_DATAERR)."""
+"""Exit status: the job itself is at fault, as a message says (EX_DATAERR)."""
 STOPPED = 75
 """Exit status: stopped on request after a checkpoint (EX_TEMPFAIL)."""
 
@@ -26,7 +26,7 @@ LAUNCHED = "NIGHTSHIFT_LAUNCHED"
 
 
 class TrainingStopped(ControlFlow):
-    """Asked to: what is worth saving is saved, and the process ends."""
+    """A stop was requested and everything worth saving is saved: the process ends."""
 
 
 def die_with_parent() -> None:
@@ -35,21 +35,23 @@ def die_with_parent() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once, with what was printed; nothing is torn down.
+    """Flush the output and end the process at once, without tearing anything down.
 
-    A model in ranks may never come to an end otherwise: the reducer of torch's DDP, freed last,
-    holds the GIL while it waits for gloo's threads, and one of these may be waiting for the GIL
-    to free a tensor (pytorch issue 56297; 190489 tells of the same at the interpreter's end).
+    A distributed model may hang otherwise: the reducer of torch's DDP, freed last, holds the GIL
+    while it waits for gloo's threads, and one of these may be waiting for the GIL to free a tensor
+    (pytorch issue 56297; issue 190489 describes the same at the interpreter's end).
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the disk may be full: that is no reason to stay
+        with contextlib.suppress(
+            Exception
+        ):  # the disk may be full, which must not keep the process
             stream.flush()
     os._exit(status)
 
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-    """Whatever the block raises is printed, and the process leaves as one that crashed."""
+    """Print any exception of the block and end the process with ``CRASHED``."""
     try:
         yield
     except BaseException:  # noqa: BLE001 - as the interpreter does
@@ -59,7 +61,7 @@ def leaving() -> Iterator[None]:
 
 
 class StopRequest:
-    """Whether a stop is asked for, by the file ``stop`` or by SIGTERM."""
+    """A request to stop: the file ``stop`` exists, or SIGTERM has arrived."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -70,6 +72,6 @@ class StopRequest:
         self._signalled = True
 
     @property
-    def made(self) -> bool:
-        """Whether the process should make a checkpoint and end."""
+    def requested(self) -> bool:
+        """Whether the process should save a checkpoint and end."""
         return self._signalled or self._file.exists()

@@ -1,7 +1,7 @@
-"""A job's splits as the model reads them: flat files of token ids and targets, made once per host.
+"""The tokenized splits of a job: flat files of token ids and targets, written once per host.
 
-Shards are read and tokenized batch by batch and written as they come; nothing of a corpus is held
-in memory. Without a ``validation`` folder its rows are a share of ``train``.
+Shards are read, tokenized and written in batches; no corpus is held in memory (promise P5). Without
+a ``validation`` folder the validation rows are a share of ``train``.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from workers.inference.batching.forward import RowError
 from workers.training import faults
-from workers.training.ragged_array import Ragged, Writer
+from workers.training.ragged_array import RaggedArray, RaggedWriter
 
 log = structlog.get_logger()
 
 BATCH_ROWS = 2_000
-"""Rows that are tokenized in one go."""
+"""Rows that are tokenized at once."""
 
 SAMPLE_ROWS = 256
 SAMPLE_CHARACTERS = 2**19
-"""Bounds on the first rows of each split that are kept as they stood in the corpus."""
+"""Limits of the sample: the first rows of each split, kept as texts."""
 
 Row = tuple[list[int], list[int]]
-"""What the model reads, and what it should answer."""
+"""Token ids of the input, and label ids, token ids or span edges of the target."""
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
-class Encoder(Protocol):
-    """What makes token ids of rows; of a family of models."""
+class RowEncoder(Protocol):
+    """Turns rows into token ids; each ``Objective`` is one."""
 
     def encode(
         self, texts: Sequence[str], targets: Sequence[str | None]
     ) -> Sequence[Row | RowError]:
-        """Of each row: what the model reads, and what it should answer; or why it cannot."""
+        """Input and target of each row, or the reason why the model cannot take it."""
 
 
-class Tokens:
-    """A split's rows, by their place in it."""
+class TokenizedSplit:
+    """The rows of a split, by index."""
 
     def __init__(self, folder: Path) -> None:
-        self.inputs = Ragged(folder / "inputs")
-        self.targets = Ragged(folder / "targets")
-        self._texts = Ragged(folder / "texts", dtype="uint8")
+        self.inputs = RaggedArray(folder / "inputs")
+        self.targets = RaggedArray(folder / "targets")
+        self._texts = RaggedArray(folder / "texts", dtype="uint8")
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def reference(self, row: int) -> str:
-        """The text that should be written, as it stood in the corpus."""
+        """The target text, as it is in the corpus."""
         return bytes(self._texts[row]).decode()
 
 
-class InMemory(Tokens):
-    """Some rows that are in no file."""
+class InMemorySplit(TokenizedSplit):
+    """Rows in memory."""
 
     def __init__(
         self,
@@ -77,16 +77,16 @@ class InMemory(Tokens):
         *,
         targets: Sequence[str | None],
     ) -> None:
-        self.inputs = Held([inputs for inputs, _ in rows])
-        self.targets = Held([answers for _, answers in rows])
+        self.inputs = InMemoryRaggedArray([inputs for inputs, _ in rows])
+        self.targets = InMemoryRaggedArray([answers for _, answers in rows])
         self._references = [target or "" for target in targets]
 
     def reference(self, row: int) -> str:
-        """The text that should be written, as it stood in the corpus."""
+        """The target text, as it is in the corpus."""
         return self._references[row]
 
 
-class Held(Ragged):
+class InMemoryRaggedArray(RaggedArray):
     """Rows of different lengths in memory."""
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
@@ -94,42 +94,42 @@ class Held(Ragged):
         self.offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
 
 
-def write(data: Path, *, to: Path, encoder: Encoder, spec: FinetuneSpec, alive: Beat) -> None:
-    """Tokenize every split under ``data``; the folder ``to`` appears when all are complete."""
+def write(data: Path, *, to: Path, encoder: RowEncoder, spec: FinetuneSpec, beat: Beat) -> None:
+    """Tokenize every split under ``data``; the folder ``to`` appears once all are complete."""
     draft = to.with_name(f"{to.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     for split in sorted(path.name for path in data.iterdir() if path.is_dir()):
-        choose = _chooser(data, split=split, spec=spec)
-        _write_split(data / split, choose, encoder=encoder, draft=draft, alive=alive)
+        assign = _assignment(data, split=split, spec=spec)
+        _write_split(data / split, assign, encoder=encoder, draft=draft, beat=beat)
     draft.rename(to)
 
 
-def read(folder: Path, split: str) -> Tokens | None:
-    """A tokenized split; ``None`` where the job has none of this name."""
-    return Tokens(folder / split) if (folder / split).is_dir() else None
+def read(folder: Path, split: str) -> TokenizedSplit | None:
+    """A tokenized split; ``None`` if the job has none of this name."""
+    return TokenizedSplit(folder / split) if (folder / split).is_dir() else None
 
 
 def sample(folder: Path, split: str) -> list[tuple[str, str | None]]:
-    """Text and target of the first rows of a tokenized split, some hundred at most."""
+    """Text and target of the first rows of a tokenized split, at most ``SAMPLE_ROWS``."""
     with (folder / split / "sample.jsonl").open(encoding="utf-8") as file:
         return [tuple(json.loads(line)) for line in file]
 
 
-def required(folder: Path, split: str) -> Tokens:
+def required(folder: Path, split: str) -> TokenizedSplit:
     """A tokenized split that must have rows. Raises ``CorpusFailure``."""
-    found = read(folder, split)
-    if found is None or not len(found):
+    tokenized = read(folder, split)
+    if tokenized is None or not len(tokenized):
         raise CorpusFailure(
             f"the {split} rows must be one at least, and are none", code="split_empty"
         )
-    return found
+    return tokenized
 
 
-Choose = Callable[[str | None], str]
-"""The split of a row, by its target; asked once for each row, in order."""
+Assign = Callable[[str | None], str]
+"""The split of a row, by its target; called once for each row, in order."""
 
 
-def _chooser(data: Path, *, split: str, spec: FinetuneSpec) -> Choose:
+def _assignment(data: Path, *, split: str, spec: FinetuneSpec) -> Assign:
     if split != TRAIN or (data / VALIDATION).is_dir():
         return lambda _: split
     stratified = spec.task is Task.CLASSIFY and not spec.multi_label
@@ -138,11 +138,11 @@ def _chooser(data: Path, *, split: str, spec: FinetuneSpec) -> Choose:
         counts.update(_stratum(target, stratified=stratified) for target in targets)
     selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
 
-    def choose(target: str | None) -> str:
-        taken = selector.take(_stratum(target, stratified=stratified))
-        return VALIDATION if taken else TRAIN
+    def assign(target: str | None) -> str:
+        selected = selector.take(_stratum(target, stratified=stratified))
+        return VALIDATION if selected else TRAIN
 
-    return choose
+    return assign
 
 
 def _stratum(target: str | None, *, stratified: bool) -> str:
@@ -150,39 +150,41 @@ def _stratum(target: str | None, *, stratified: bool) -> str:
 
 
 def _write_split(
-    shards: Path, choose: Choose, *, encoder: Encoder, draft: Path, alive: Beat
+    shards: Path, assign: Assign, *, encoder: RowEncoder, draft: Path, beat: Beat
 ) -> None:
-    left_out = LeftOut(shards.name)
+    skipped = SkippedRows(shards.name)
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
         for lines, texts, targets in rows(shards):
             encoded = _encoded(encoder, texts, targets)
-            chosen = [choose(target) for target in targets]
-            sound = left_out.without(encoded, lines=lines)
-            for split in sorted(set(chosen)):
+            splits = [assign(target) for target in targets]
+            usable = skipped.without(encoded, lines=lines)
+            for split in sorted(set(splits)):
                 if split not in writers:
                     writers[split] = stack.enter_context(_SplitWriter(draft / split))
-                places = [place for place in sound if chosen[place] == split]
+                indices = [index for index in usable if splits[index] == split]
                 writers[split].append(
-                    [sound[place] for place in places],
-                    texts=[texts[place] for place in places],
-                    targets=[targets[place] for place in places],
+                    [usable[index] for index in indices],
+                    texts=[texts[index] for index in indices],
+                    targets=[targets[index] for index in indices],
                 )
-            alive()
-    left_out.tell()
+            beat()
+    skipped.report()
 
 
 def _encoded(
-    encoder: Encoder, texts: Sequence[str], targets: Sequence[str | None]
+    encoder: RowEncoder, texts: Sequence[str], targets: Sequence[str | None]
 ) -> list[Row | RowError]:
-    """The rows' tokens; an error for a row for which the tokenizer raises."""
+    """Encode the rows; bisects to make an error row of each row for which the tokenizer raises."""
     try:
         return list(encoder.encode(texts, targets))
     except (NightshiftError, MemoryError, OSError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - panics of Rust are no exceptions
         if len(texts) == 1:
-            return [RowError(RowCode.ROW_FAILED, f"the tokenizer raises: {faults.words(error)}")]
+            return [
+                RowError(RowCode.ROW_FAILED, f"the tokenizer raises: {faults.first_line(error)}")
+            ]
         half = len(texts) // 2
         return [
             *_encoded(encoder, texts[:half], targets[:half]),
@@ -190,8 +192,8 @@ def _encoded(
         ]
 
 
-class LeftOut:
-    """Rows of a split that a model cannot be given: they are counted, and the first is named."""
+class SkippedRows:
+    """Counts the rows of a split that a model cannot take, and remembers the first."""
 
     def __init__(self, split: str) -> None:
         self._split = split
@@ -199,19 +201,19 @@ class LeftOut:
         self._first: tuple[int, RowError] | None = None
 
     def without(self, encoded: Sequence[Row | RowError], *, lines: Sequence[int]) -> dict[int, Row]:
-        """The other rows, by their place."""
-        sound: dict[int, Row] = {}
-        for place, row in enumerate(encoded):
+        """The usable rows, by index."""
+        usable: dict[int, Row] = {}
+        for index, row in enumerate(encoded):
             if isinstance(row, RowError):
                 self.count += 1
-                self._first = self._first or (lines[place], row)
+                self._first = self._first or (lines[index], row)
             else:
-                sound[place] = row
+                usable[index] = row
         self._rows += len(encoded)
-        return sound
+        return usable
 
-    def tell(self) -> None:
-        """Warn of them in the log. Raises ``CorpusFailure`` where no row is left."""
+    def report(self) -> None:
+        """Log a warning about them. Raises ``CorpusFailure`` if no row is usable."""
         if self._first is None:
             return
         line, error = self._first
@@ -232,7 +234,7 @@ class LeftOut:
 
 
 def rows(shards: Path) -> Iterator[tuple[list[int], list[str], list[str | None]]]:
-    """Lines, texts and targets of a split's shards, some rows at a time."""
+    """Line numbers, texts and targets of a split's shards, in batches of rows."""
     columns = ["line", "text", "target"]
     for shard in sorted(shards.glob("*.parquet")):
         with pq.ParquetFile(shard) as file:
@@ -244,9 +246,9 @@ class _SplitWriter(ExitStack):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         folder.mkdir(parents=True)
-        self._inputs = self.enter_context(Writer(folder / "inputs"))
-        self._targets = self.enter_context(Writer(folder / "targets"))
-        self._texts = self.enter_context(Writer(folder / "texts", dtype="uint8"))
+        self._inputs = self.enter_context(RaggedWriter(folder / "inputs"))
+        self._targets = self.enter_context(RaggedWriter(folder / "targets"))
+        self._texts = self.enter_context(RaggedWriter(folder / "texts", dtype="uint8"))
         self._sample = self.enter_context((folder / "sample.jsonl").open("w", encoding="utf-8"))
         self._rows, self._characters = 0, 0
 

@@ -1,7 +1,7 @@
-"""A split's rows measured by the ranks of a training together.
+"""Distributed evaluation: the ranks of a training share the rows of a split.
 
-Rows are measured in blocks of a fixed size, and joined in their order: the report does not depend
-on the number of ranks.
+Rows are measured in blocks of a fixed size and joined in order, so that the report does not depend
+on the world size.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jobs.kinds import Task
 from jobs.progress import Beat
 from workers.training import distributed, evaluation
 from workers.training.checkpoint import TrainState
-from workers.training.evaluation import Part, Writer
+from workers.training.evaluation import EvaluationPart, GreedyDecoder
 from workers.training.metrics import Report
-from workers.training.tasks import Family
-from workers.training.tokenized_dataset import Tokens
+from workers.training.objectives.objective import Objective
+from workers.training.tokenized_dataset import TokenizedSplit
 
 BLOCK_ROWS = 512
 
@@ -29,56 +29,60 @@ Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Judge:
-    """What the evaluations of a training have in common."""
+class Evaluator:
+    """The settings that all evaluations of a training share."""
 
-    family: Family
+    objective: Objective
     tokenizer: PreTrainedTokenizerBase
     budget: int
     max_tokens: int
-    alive: Beat
+    beat: Beat
 
-    def report(self, state: TrainState, tokens: Tokens, *, writes: bool) -> Report:
-        """The report on the model as it is; every rank calls it and gets the same.
+    def report(self, state: TrainState, split: TokenizedSplit, *, generate: bool) -> Report:
+        """The report on the current model; a collective call, with the same report on every rank.
 
-        ``writes``: a text2text model also writes its texts, for BLEU and chrF.
+        ``generate``: a text2text model also generates texts, for BLEU and chrF.
         """
-        parts = self._parts(state, tokens, writes=writes and self.family.task is Task.TEXT2TEXT)
-        distributed.wait(state.accelerator, alive=self.alive)
+        parts = self._parts(
+            state, split, generate=generate and self.objective.task is Task.TEXT2TEXT
+        )
+        distributed.wait(state.accelerator, beat=self.beat)
         if not state.sharded:
             parts = dict(gather_object(list(parts.items())))
         report = None
         if state.accelerator.is_main_process:
             whole = evaluation.joined([parts[block] for block in sorted(parts)])
-            report = evaluation.report(whole, family=self.family)
-        distributed.wait(state.accelerator, alive=self.alive)
+            report = evaluation.report(whole, objective=self.objective)
+        distributed.wait(state.accelerator, beat=self.beat)
         shared: Report = broadcast_object_list([report])[0]
         return shared
 
-    def losses(self, state: TrainState, tokens: Tokens, *, rows: int) -> Losses | None:
-        """The loss of each of the first rows on the main process; every rank calls it."""
+    def losses(self, state: TrainState, split: TokenizedSplit, *, rows: int) -> Losses | None:
+        """The losses of the first rows, on the main process; a collective call."""
         if not (state.sharded or state.accelerator.is_main_process):
             return None
         model: Any = state.model if state.sharded else state.module
         return evaluation.losses(
-            model, self.family, tokens, rows=range(rows), budget=self.budget, beat=self.alive
+            model, self.objective, split, rows=range(rows), budget=self.budget, beat=self.beat
         )
 
-    def _parts(self, state: TrainState, tokens: Tokens, *, writes: bool) -> dict[int, Part]:
-        """The blocks of this rank; of a sharded model all: no rank can go through it alone."""
+    def _parts(
+        self, state: TrainState, split: TokenizedSplit, *, generate: bool
+    ) -> dict[int, EvaluationPart]:
+        """The blocks of this rank, or all of a sharded model: its forward pass is collective."""
         model: Any = state.model if state.sharded else state.module
         rank, ranks = state.accelerator.process_index, state.accelerator.num_processes
-        writer = Writer(self.tokenizer, max_tokens=self.max_tokens) if writes else None
+        decoder = GreedyDecoder(self.tokenizer, max_tokens=self.max_tokens) if generate else None
         return {
             block: evaluation.measure(
                 model,
-                self.family,
-                tokens,
-                rows=range(start, min(start + BLOCK_ROWS, len(tokens))),
+                self.objective,
+                split,
+                rows=range(start, min(start + BLOCK_ROWS, len(split))),
                 budget=self.budget,
-                beat=self.alive,
-                writer=writer,
+                beat=self.beat,
+                decoder=decoder,
             )
-            for block, start in enumerate(range(0, len(tokens), BLOCK_ROWS))
+            for block, start in enumerate(range(0, len(split), BLOCK_ROWS))
             if state.sharded or block % ranks == rank
         }

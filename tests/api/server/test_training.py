@@ -116,8 +116,8 @@ def test_an_accelerate_config_may_say_what_is_the_recipes(tenant: Tenant) -> Non
 
 
 def test_the_entries_that_are_taken_are_those_that_the_launcher_knows() -> None:
-    assert accelerate_entries.TAKEN == launch.KNOWN
-    refused = {*launch.OURS, *launch.ELSEWHERE}
+    assert accelerate_entries.TAKEN == launch.ALLOWED
+    refused = {*launch.OWNED, *launch.LAUNCHER_ENTRIES}
     assert refused <= set(accelerate_entries.REFUSED_OF_DEEPSPEED)
 
 

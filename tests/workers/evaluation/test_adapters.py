@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from jobs.errors import ModelFailure
 from tests.support.tiny_models import LABELS, tiny_classifier, tiny_encoder
-from tests.workers.evaluation.building import adapter
+from tests.workers.evaluation.builders import adapter
 from tests.workers.inference.builders import predictions, some_texts
 from workers.inference import model_loader
 
@@ -51,7 +51,7 @@ def test_the_engine_classifies_with_an_adapter(base: Path, tmp_path: Path) -> No
     assert len({each.labels for each in found}) > 1
 
 
-def test_an_encoder_without_a_head_is_a_base_as_well(tmp_path: Path) -> None:
+def test_an_encoder_without_a_head_can_be_a_base(tmp_path: Path) -> None:
     encoder = tiny_encoder(tmp_path / "encoder", pooling=None)
     folder = adapter(tmp_path / "adapter", base=encoder)
     assert same(module(folder), module(tmp_path / "adapter-merged"))
@@ -99,7 +99,9 @@ def test_an_adapters_pickle_is_never_read(base: Path, tmp_path: Path) -> None:
         ([], "model_unreadable"),
     ],
 )
-def test_what_is_no_lora_is_refused(config: Any, code: str, base: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_is_no_lora_is_refused(
+    config: Any, code: str, base: Path, tmp_path: Path
+) -> None:
     folder = adapter(tmp_path / "adapter", base=base)
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelFailure) as raised:

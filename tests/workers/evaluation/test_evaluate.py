@@ -16,10 +16,10 @@ from transformers import (
 
 from jobs.errors import CorpusFailure, ModelFailure
 from tests.support.tiny_models import LABELS, SENTENCES, tiny_classifier
-from tests.workers.evaluation.building import (
+from tests.workers.evaluation.builders import (
     WINDOW,
     adapter,
-    order,
+    config_file,
     report_here,
     reports,
     run,
@@ -39,7 +39,7 @@ def opened(folder: Path, auto: Any) -> tuple[Any, Any]:
 
 
 def logits_of(folder: Path, texts: list[str]) -> torch.Tensor:
-    """What transformers says, a text at a time."""
+    """The logits of transformers, one text at a time."""
     tokenizer, model = opened(folder, AutoModelForSequenceClassification)
     bound = {"truncation": True, "return_tensors": "pt"}
     with torch.inference_mode():
@@ -58,12 +58,12 @@ def test_two_classifiers_are_reported_on_the_same_rows(tmp_path: Path) -> None:
         "candidate": tiny_classifier(tmp_path / "one", seed=1),
         "incumbent": tiny_classifier(tmp_path / "two", labels=LABELS[::-1], seed=2),
     }
-    status, told = run(order(tmp_path, task="classify", models=folders))
+    status, messages = run(config_file(tmp_path, task="classify", models=folders))
     assert status == DONE
-    assert told[-1] == {"type": "done"}
-    progress = [each for each in told if each["type"] == "progress"]
+    assert messages[-1] == {"type": "done"}
+    progress = [each for each in messages if each["type"] == "progress"]
     assert {each["steps_total"] for each in progress} == {80}
-    assert [each["phase"] for each in told if each["type"] == "phase"] == [
+    assert [each["phase"] for each in messages if each["type"] == "phase"] == [
         "loading",
         "evaluating",
     ] * 2
@@ -86,7 +86,7 @@ def test_a_multi_label_model_is_reported_by_exact_match(tmp_path: Path) -> None:
         tmp_path, [(text, json.dumps(each)) for text, each in zip(texts, chosen, strict=True)]
     )
     folder = tiny_classifier(tmp_path / "model", multi_label=True)
-    path = order(tmp_path, task="classify", multi_label=True, models={"candidate": folder})
+    path = config_file(tmp_path, task="classify", multi_label=True, models={"candidate": folder})
     found = report_here(path)["candidate"]
     flags = torch.tensor([[label in each for label in LABELS] for each in chosen])
     logits = logits_of(folder, texts)
@@ -100,7 +100,9 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
     texts = [" ".join(SENTENCES[:place]) for place in range(1, 6)]
     write_split(tmp_path, [(text, None) for text in texts])
     folder = tiny_writer(tmp_path / "model")
-    found = report_here(order(tmp_path, task="generate", models={"candidate": folder}))["candidate"]
+    found = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
+        "candidate"
+    ]
     tokenizer, model = opened(folder, AutoModelForCausalLM)
     losses, tokens = 0.0, 0
     for text in texts:
@@ -114,32 +116,34 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
     assert found["perplexity"] == pytest.approx(math.exp(losses / tokens), rel=1e-3)
 
 
-def test_of_a_completion_only_the_completion_counts(tmp_path: Path) -> None:
+def test_only_the_tokens_of_a_completion_count(tmp_path: Path) -> None:
     write_split(tmp_path, [(SENTENCES[0], " Shares fell."), (SENTENCES[1], " The team won.")])
     folder = tiny_writer(tmp_path / "model")
-    found = report_here(order(tmp_path, task="generate", models={"candidate": folder}))["candidate"]
+    found = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
+        "candidate"
+    ]
     tokenizer, _ = opened(folder, AutoModelForCausalLM)
     completions = (" Shares fell.", " The team won.")
     expected = sum(len(tokenizer(text)["input_ids"]) + 1 for text in completions)
     assert found["tokens"] == expected
 
 
-def test_a_translator_writes_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -> None:
+def test_a_translator_generates_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -> None:
     rows = list(zip(SENTENCES[:5], SENTENCES[5:], strict=True))
     write_split(tmp_path, rows)
     folder = tiny_translator(tmp_path / "model")
-    assert run(order(tmp_path, task="text2text", models={"candidate": folder}))[0] == DONE
+    assert run(config_file(tmp_path, task="text2text", models={"candidate": folder}))[0] == DONE
     found = reports(tmp_path)["candidate"]
     assert found["rows"] == 5
     assert found["bleu_tokenizer"] == "zh"
     tokenizer, model = opened(folder, AutoModelForSeq2SeqLM)
-    written = []
-    for text, wanted in rows:
-        limit = 2 * len(tokenizer(text_target=wanted)["input_ids"]) + 16
+    generated = []
+    for text, reference in rows:
+        limit = 2 * len(tokenizer(text_target=reference)["input_ids"]) + 16
         inputs = tokenizer(text, return_tensors="pt")
         ids = model.generate(**inputs, max_new_tokens=limit, do_sample=False)
-        written.append(tokenizer.decode(ids[0], skip_special_tokens=True).strip())
-    expected = metrics.translation(written, [wanted for _, wanted in rows])
+        generated.append(tokenizer.decode(ids[0], skip_special_tokens=True).strip())
+    expected = metrics.translation(generated, [reference for _, reference in rows])
     assert found["chrf"] == pytest.approx(expected["chrf"])
     assert found["bleu"] == pytest.approx(expected["bleu"])
     assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
@@ -151,29 +155,29 @@ def test_an_adapter_is_evaluated_merged_into_its_base(tmp_path: Path) -> None:
     base = tiny_classifier(tmp_path / "base-model", labels=("x", "y"), seed=3)
     added = adapter(tmp_path / "adapter", base=base)
     merged = tmp_path / "adapter-merged"
-    path = order(tmp_path, task="classify", models={"added": added, "merged": merged})
+    path = config_file(tmp_path, task="classify", models={"added": added, "merged": merged})
     found = report_here(path)
     assert found["added"].pop("loss") == pytest.approx(found["merged"].pop("loss"), abs=1e-4)
     assert found["added"] == found["merged"]
 
 
-def test_a_fault_is_told_and_the_exit_status_says_so(tmp_path: Path) -> None:
+def test_a_fault_is_a_message_and_an_exit_status(tmp_path: Path) -> None:
     write_split(tmp_path, [("a", "sports"), ("b", "weather")])
     folder = tiny_classifier(tmp_path / "model")
-    status, told = run(order(tmp_path, task="classify", models={"champion": folder}))
+    status, messages = run(config_file(tmp_path, task="classify", models={"champion": folder}))
     assert status == FAULT
-    assert told[-1]["type"] == "fault"
-    assert told[-1]["code"] == "unknown_label"
+    assert messages[-1]["type"] == "fault"
+    assert messages[-1]["code"] == "unknown_label"
     assert not (tmp_path / "reports.json").exists()
 
 
-def test_a_stop_that_is_asked_for_ends_it_without_a_report(tmp_path: Path) -> None:
+def test_a_requested_stop_ends_the_program_without_a_report(tmp_path: Path) -> None:
     write_split(tmp_path, labelled(3))
     (tmp_path / "stop").touch()
     folder = tiny_classifier(tmp_path / "model")
-    status, told = run(order(tmp_path, task="classify", models={"candidate": folder}))
+    status, messages = run(config_file(tmp_path, task="classify", models={"candidate": folder}))
     assert status == STOPPED
-    assert told[-1]["type"] == "stopped"
+    assert messages[-1]["type"] == "stopped"
     assert not (tmp_path / "reports.json").exists()
 
 
@@ -187,7 +191,9 @@ def test_a_label_that_the_model_lacks_is_named(
 ) -> None:
     write_split(tmp_path, [("a", '["sports"]' if multi_label else "sports"), ("b", target)])
     folder = tiny_classifier(tmp_path / "model", multi_label=multi_label)
-    path = order(tmp_path, task="classify", multi_label=multi_label, models={"champion": folder})
+    path = config_file(
+        tmp_path, task="classify", multi_label=multi_label, models={"champion": folder}
+    )
     with pytest.raises(CorpusFailure, match=r"champion.*'weather'") as raised:
         report_here(path)
     assert raised.value.code == "unknown_label"
@@ -197,7 +203,7 @@ def test_a_split_without_rows_is_a_fault(tmp_path: Path) -> None:
     write_split(tmp_path, [])
     folder = tiny_classifier(tmp_path / "model")
     with pytest.raises(CorpusFailure, match="one at least") as raised:
-        report_here(order(tmp_path, task="classify", models={"candidate": folder}))
+        report_here(config_file(tmp_path, task="classify", models={"candidate": folder}))
     assert raised.value.code == "split_empty"
 
 
@@ -206,16 +212,16 @@ def test_a_model_with_a_pickle_is_a_fault(tmp_path: Path) -> None:
     folder = tiny_classifier(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelFailure) as raised:
-        report_here(order(tmp_path, task="classify", models={"candidate": folder}))
+        report_here(config_file(tmp_path, task="classify", models={"candidate": folder}))
     assert raised.value.code == "model_not_safetensors"
 
 
-def test_truth_values_are_found_among_a_models_labels_however_those_are_spelled(
+def test_booleans_match_the_labels_of_a_model_in_any_spelling(
     tmp_path: Path,
 ) -> None:
     texts = some_texts(10, longest=20)
     write_split(tmp_path, [(text, ("true", "false")[n % 2]) for n, text in enumerate(texts)])
     folder = tiny_classifier(tmp_path / "one", labels=("FALSE", "TRUE"), seed=1)
-    status, _ = run(order(tmp_path, task="classify", models={"candidate": folder}))
+    status, _ = run(config_file(tmp_path, task="classify", models={"candidate": folder}))
     assert status == DONE
     assert set(reports(tmp_path)["candidate"]["labels"]) == {"false", "true"}

@@ -42,7 +42,7 @@ def test_rows_of_the_confusion_are_the_true_labels() -> None:
     assert report([0, 0, 1], [1, 1, 0])["confusion"] == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]
 
 
-def test_a_label_without_rows_has_recall_zero_and_no_part_in_the_macro_f1() -> None:
+def test_a_label_without_rows_has_recall_zero_and_is_not_in_the_macro_f1() -> None:
     found = report([0, 1], [0, 1])
     assert found["per_label"][2] == {
         "label": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 0
@@ -54,7 +54,7 @@ def test_a_label_that_is_only_predicted_counts_in_the_macro_f1() -> None:
     assert report([0, 1], [0, 2])["macro_f1"] == pytest.approx(1 / 3)
 
 
-def test_numbers_by_hand() -> None:
+def test_precision_recall_and_weighted_f1_of_a_small_example() -> None:
     found = report([0, 0, 0, 1], [0, 0, 1, 1])
     first, second, _ = found["per_label"]
     assert (first["precision"], first["recall"], first["rows"]) == (1, pytest.approx(2 / 3), 3)
@@ -133,14 +133,14 @@ def test_perplexity_is_the_exponential_of_the_mean_token_loss(
     assert (found["task"], found["rows"], found["tokens"]) == ("text2text", 3, tokens)
 
 
-def test_the_same_text_scores_a_hundred_and_another_one_less() -> None:
+def test_an_equal_text_scores_a_hundred_and_another_one_less() -> None:
     texts = ["the cat sat on the mat today", "it was raining all day long"]
     assert metrics.translation(texts, texts)["bleu"] == pytest.approx(100)
     assert metrics.translation(texts, texts)["chrf"] == pytest.approx(100)
     assert metrics.translation(texts[::-1], texts)["bleu"] < 20
 
 
-def test_chinese_is_counted_by_characters_and_the_report_says_so() -> None:
+def test_chinese_bleu_counts_characters_and_the_report_names_the_tokenizer() -> None:
     found = metrics.translation(["银行公布季度亏损后股价大跌"], ["银行公布季度亏损后股价下跌"])
     assert found["bleu_tokenizer"] == "zh"
     assert 50 < found["bleu"] < 100

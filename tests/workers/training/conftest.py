@@ -1,4 +1,4 @@
-"""The nursery, one for all tests of this room."""
+"""One fork server for all tests of this room."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.workers.training.nursery import Nursery
+from tests.workers.training.fork_server import ForkServer
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """A process that forks training processes.
 
-    One thread each: bits depend on their number, and a launcher gives its processes another.
+    One thread each: bits depend on the number of threads, and a launcher sets another one.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        made = Nursery()
-        yield made
-        made.close()
+        server = ForkServer()
+        yield server
+        server.close()

@@ -1,4 +1,4 @@
-"""Small random bases whose heads are all different, without what a masked language model lacks."""
+"""Small random bases with different kinds of heads, saved as language models without them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ BASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def base(folder: Path, name: str, *, seed: int = 1, **fields: Any) -> Path:
-    """The saved base with a tokenizer of forty words, ``w0`` to ``w39``; gives the folder back."""
+    """The saved base with a tokenizer of forty words, ``w0`` to ``w39``; returns the folder."""
     build, configure, shape = BASES[name]
     config = getattr(transformers, configure)(**shape | fields)
     with torch.random.fork_rng():
@@ -75,7 +75,9 @@ def base(folder: Path, name: str, *, seed: int = 1, **fields: Any) -> Path:
 def words(folder: Path) -> None:
     """Save a tokenizer that reads words between ``<s>`` and ``</s>``, and knows both in a text."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    known = {word: place for place, word in enumerate([*special, *(f"w{i}" for i in range(40))])}
+    known = {
+        word: word_id for word_id, word in enumerate([*special, *(f"w{i}" for i in range(40))])
+    }
     backend = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""Small random models that write, in folders as a base would lie."""
+"""Small random generative models, saved as base folders."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tiny_translator(folder: Path) -> Path:
 
 
 def without_dropout(folder: Path) -> Path:
-    """The same model, which answers alike whether it is trained or not."""
+    """The same model without dropout."""
     path = folder / "config.json"
     config = json.loads(path.read_bytes())
     config |= {name: 0.0 for name in config if name.endswith(("dropout_prob", "dropout"))}

@@ -1,4 +1,4 @@
-"""Conversations in the templates of well-known models: what is read, what is learned."""
+"""Conversations in templates of well-known models: prompts and targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tiny_writers import CHAT, tiny_generator
 from tests.workers.training.test_chats import messages
 from workers.inference import model_loader
 from workers.inference.batching.forward import RowError
-from workers.training.conversations import Conversations, stop_at
+from workers.training.conversations import ChatEncoder, stop_at
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -25,7 +25,7 @@ MARKED = (
     "{% generation %}{{ m['content'] }}</s>{% endgeneration %}{% else %}{{ m['content'] }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 )
-THINKING = (  # as reasoning models have it: thoughts stand in the last answer alone
+THINKING = (  # as of reasoning models: only the last answer has thoughts
     "{% for m in messages %}<{{ m['role'] }}>{% if m['role'] == 'assistant' and loop.last %}"
     "<think></think>{% endif %}{{ m['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -51,9 +51,9 @@ def tokenizer(base: Path, template: str) -> Any:
 
 
 def learned(base: Path, template: str, row: tuple[str, str | None], *, window: int = 200) -> Any:
-    """What the assistant is to write of a row, piece by piece; or the error that the row is."""
+    """The target texts of a row, one per span, or its error."""
     reads = tokenizer(base, template)
-    found = Conversations(reads, system=None).row(row[0], row[1] or "", window=window)
+    found = ChatEncoder(reads, system=None).row(row[0], row[1] or "", window=window)
     if isinstance(found, RowError):
         return found
     ids, edges = found
@@ -70,13 +70,13 @@ def learned(base: Path, template: str, row: tuple[str, str | None], *, window: i
         (UNENDED, ["b\n", "d\n</s>"]),
     ],
 )
-def test_every_answer_is_learned_as_the_template_writes_it(
+def test_every_answer_is_a_target_as_the_template_renders_it(
     base: Path, template: str, expected: list[str]
 ) -> None:
     assert learned(base, template, TALK) == expected
 
 
-def test_an_answer_of_weight_nothing_is_read_and_not_learned(base: Path) -> None:
+def test_an_answer_of_weight_0_is_input_but_no_target(base: Path) -> None:
     row = messages(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), _1=0)
     assert learned(base, CHATML, row) == ["d<|im_end|>\n"]
     nothing = messages(("user", "a"), ("assistant", "b"), _1=0)
@@ -85,9 +85,9 @@ def test_an_answer_of_weight_nothing_is_read_and_not_learned(base: Path) -> None
     assert "no message of the assistant" in error.message
 
 
-def test_what_is_read_before_an_answer_is_what_a_bulk_job_reads(base: Path) -> None:
+def test_the_prompt_of_an_answer_is_that_of_a_bulk_job(base: Path) -> None:
     reads = tokenizer(base, CHATML)
-    chats = Conversations(reads, system="S")
+    chats = ChatEncoder(reads, system="S")
     found = chats.row("a", "\nb", window=200)  # whose first token might be one with the prompt's
     assert not isinstance(found, RowError)
     ids, (begin, _) = found
@@ -96,7 +96,9 @@ def test_what_is_read_before_an_answer_is_what_a_bulk_job_reads(base: Path) -> N
     assert ids[:begin] == reads(whole, add_special_tokens=False)["input_ids"]
 
 
-def test_turns_that_change_when_the_talk_goes_on_are_an_error_of_their_row(base: Path) -> None:
+def test_turns_that_render_otherwise_once_the_conversation_goes_on_are_an_error_row(
+    base: Path,
+) -> None:
     once = messages(("user", "a"), ("assistant", "b"))
     assert learned(base, THINKING, once) == ["<think></think>b</s>"]
     error = learned(base, THINKING, TALK)
@@ -110,13 +112,15 @@ def test_a_row_that_the_template_refuses_is_an_error(base: Path) -> None:
     assert "must be system, user or assistant" in error.message
 
 
-def test_a_template_in_which_no_answer_can_be_found_is_refused_by_name(base: Path) -> None:
+def test_a_template_in_which_answers_cannot_be_located_is_refused(base: Path) -> None:
     with pytest.raises(ModelFailure, match="no-chat") as failure:
-        Conversations(tokenizer(base, COUNTING), system=None)
+        ChatEncoder(tokenizer(base, COUNTING), system=None)
     assert failure.value.code == "chat_template_unsupported"
 
 
-def test_too_long_a_talk_loses_its_beginning_and_no_answers_beginning(base: Path) -> None:
+def test_a_conversation_beyond_the_window_loses_its_start_but_not_that_of_its_last_answer(
+    base: Path,
+) -> None:
     long = messages(("user", "x" * 90), ("assistant", "b"), ("user", "c"), ("assistant", "d" * 5))
     assert learned(base, CHAT, long, window=40)[-1] == "ddddd</s>"
     endless = messages(("user", "a"), ("assistant", "d" * 90))
@@ -125,19 +129,19 @@ def test_too_long_a_talk_loses_its_beginning_and_no_answers_beginning(base: Path
 
 def test_the_token_that_ends_an_answer_ends_the_models_texts(base: Path) -> None:
     reads = tokenizer(base, CHATML)
-    chats = Conversations(reads, system=None)
-    assert chats.ending == reads.convert_tokens_to_ids("<|im_end|>")
+    chats = ChatEncoder(reads, system=None)
+    assert chats.end_id == reads.convert_tokens_to_ids("<|im_end|>")
 
     class Model:
         class generation_config:  # noqa: N801 - as in transformers
             eos_token_id: Any = 2
 
-    stop_at(Model, chats.ending)
-    assert Model.generation_config.eos_token_id == [2, chats.ending]
-    assert Conversations(tokenizer(base, UNENDED), system=None).ending is None
+    stop_at(Model, chats.end_id)
+    assert Model.generation_config.eos_token_id == [2, chats.end_id]
+    assert ChatEncoder(tokenizer(base, UNENDED), system=None).end_id is None
 
 
-def test_a_pair_is_a_talk_of_which_the_answer_is_learned(base: Path) -> None:
+def test_a_pair_is_a_conversation_whose_answer_is_the_target(base: Path) -> None:
     assert learned(base, CHAT, ("a", "b")) == ["b</s>"]
     before = messages(("user", "a"), ("assistant", "b"), ("user", "c"))[0]
     assert learned(base, CHAT, (before, "d")) == ["d</s>"]

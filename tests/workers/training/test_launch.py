@@ -14,8 +14,15 @@ import pytest
 
 from jobs.errors import JobFailure
 from tests.support.tiny_models import tiny_encoder
-from tests.workers.training.building import ended, free_port, labelled, wait_until, weights, work
-from tests.workers.training.nursery import Nursery
+from tests.workers.training.fork_server import ForkServer
+from tests.workers.training.work_folder import (
+    ended,
+    free_port,
+    labelled,
+    wait_until,
+    weights,
+    work_folder,
+)
 from workers.training import launch, shutdown
 
 RECIPE = {"epochs": 2, "batch_rows": 8, "learning_rate": 1e-3, "evaluate_steps": 5}
@@ -36,8 +43,8 @@ def command(folder: Path, **changes: Any) -> tuple[list[str], dict[str, str]]:
 
 
 def config(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "accelerate.json").read_bytes())
-    return found
+    written: dict[str, Any] = json.loads((folder / "accelerate.json").read_bytes())
+    return written
 
 
 def test_one_process_needs_no_ranks(tmp_path: Path) -> None:
@@ -54,7 +61,7 @@ def test_the_processes_of_all_machines_are_counted(tmp_path: Path) -> None:
     assert environment["ACCELERATE_USE_CPU"] == "true"
 
 
-def test_entries_of_a_config_are_the_launchers(tmp_path: Path) -> None:
+def test_entries_of_a_config_reach_the_launcher(tmp_path: Path) -> None:
     command(tmp_path, accelerate={"fsdp_config": {"fsdp_offload_params": True}}, processes=2)
     assert config(tmp_path)["distributed_type"] == "FSDP"
     assert config(tmp_path)["fsdp_config"]["fsdp_offload_params"] is True
@@ -72,7 +79,7 @@ def test_entries_of_a_config_are_the_launchers(tmp_path: Path) -> None:
         ({"deepspeed_config": {}, "fsdp_config": {}}, "either"),
     ],
 )
-def test_what_is_not_the_jobs_to_say_is_refused_by_name(
+def test_an_entry_that_a_job_may_not_give_is_refused_by_name(
     tmp_path: Path, entries: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(JobFailure, match=named):
@@ -85,26 +92,26 @@ def test_sharding_needs_accelerators(tmp_path: Path) -> None:
 
 
 def test_the_launcher_and_the_program_alone_end_with_the_same_bits(
-    tmp_path: Path, nursery: Nursery
+    tmp_path: Path, fork_server: ForkServer
 ) -> None:
     base = tiny_encoder(tmp_path / "base")
-    alone = work(tmp_path / "alone", data={"train": labelled(60)}, base=base, train=RECIPE)
-    assert alone.run(nursery) == shutdown.DONE
-    run = work(tmp_path / "W", data={"train": labelled(60)}, base=base, train=RECIPE)
+    alone = work_folder(tmp_path / "alone", data={"train": labelled(60)}, base=base, train=RECIPE)
+    assert alone.run(fork_server) == shutdown.DONE
+    run = work_folder(tmp_path / "W", data={"train": labelled(60)}, base=base, train=RECIPE)
     assert ended(run.launch()) == 0, run.log
     assert weights(run.folder / "result") == weights(alone.folder / "result")
 
 
 def test_two_machines_killed_and_resumed_end_with_the_bits_of_two_processes(
-    tmp_path: Path, nursery: Nursery
+    tmp_path: Path, fork_server: ForkServer
 ) -> None:
-    """Each host has its own work folder, and gets the files that all hosts wrote."""
+    """Each host has its own work folder and receives the files of all hosts."""
     base = tiny_encoder(tmp_path / "base")
     data = {"train": labelled(60)}
-    alone = work(tmp_path / "alone", data=data, base=base, train=RECIPE, processes=2)
-    assert alone.run(nursery) == shutdown.DONE
+    alone = work_folder(tmp_path / "alone", data=data, base=base, train=RECIPE, processes=2)
+    assert alone.run(fork_server) == shutdown.DONE
     hosts = [
-        work(tmp_path / f"host{rank}", data=data, base=base, train=RECIPE, machines=2)
+        work_folder(tmp_path / f"host{rank}", data=data, base=base, train=RECIPE, machines=2)
         for rank in range(2)
     ]
     port = free_port()
@@ -113,12 +120,12 @@ def test_two_machines_killed_and_resumed_end_with_the_bits_of_two_processes(
     for each in launched:
         os.killpg(each.pid, signal.SIGKILL)
     for host, other in itertools.product(hosts, hosts):
-        written = other.folder / "checkpoints" / "step-000000005"
-        shutil.copytree(written, host.folder / "resume", dirs_exist_ok=True)
+        checkpoint = other.folder / "checkpoints" / "step-000000005"
+        shutil.copytree(checkpoint, host.folder / "resume", dirs_exist_ok=True)
     port = free_port()
     launched = [host.launch(rank=rank, port=port) for rank, host in enumerate(hosts)]
     assert [ended(each) for each in launched] == [0, 0], hosts[0].log
     assert weights(hosts[0].folder / "result") == weights(alone.folder / "result")
     assert hosts[0].curve() == alone.curve()
     assert not (hosts[1].folder / "result").exists()
-    assert hosts[1].told("done", rank=1)
+    assert hosts[1].messages("done", rank=1)

@@ -1,4 +1,4 @@
-"""The arithmetic of a recipe."""
+"""Optimizer, learning rates, the plan of steps and the best metric of a recipe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rates(options: TrainOptions, *, total: int) -> list[float]:
     ("schedule", "theirs"),
     [("linear", get_linear_schedule_with_warmup), ("cosine", get_cosine_schedule_with_warmup)],
 )
-def test_the_schedules_are_the_librarys(schedule: str, theirs: object) -> None:
+def test_the_schedules_are_those_of_transformers(schedule: str, theirs: object) -> None:
     assert callable(theirs)
     options = TrainOptions.model_validate({"schedule": schedule, "warmup": 0.25})
     optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=spec().learning_rate)
@@ -59,7 +59,7 @@ def test_the_schedules_are_the_librarys(schedule: str, theirs: object) -> None:
     ],
     ids=str,
 )
-def test_the_usual_rate_depends_on_the_origin(fields: dict[str, object], expected: float) -> None:
+def test_the_default_rate_depends_on_the_base(fields: dict[str, object], expected: float) -> None:
     assert spec(**fields).learning_rate == expected
 
 
@@ -79,13 +79,13 @@ def test_biases_and_norms_do_not_decay() -> None:
     assert [decays[each] for each in (model[0].bias, model[1].weight, model[1].bias)] == [0, 0, 0]
 
 
-def test_the_steps_are_those_of_all_epochs_unless_fewer_are_asked_for() -> None:
+def test_the_steps_are_those_of_all_epochs_unless_max_steps_is_less() -> None:
     options = TrainOptions(epochs=3, batch_rows=8)
     assert Plan.of(options, rows=20).total == 9
     assert Plan.of(options.model_copy(update={"max_steps": 4}), rows=20).total == 4
 
 
-def test_the_last_step_is_always_looked_at() -> None:
+def test_the_last_step_is_always_evaluated() -> None:
     plan = Plan.of(TrainOptions(epochs=1, batch_rows=1, evaluate_steps=4), rows=10)
     assert [step for step in range(1, 11) if plan.evaluates(step)] == [4, 8, 10]
 
@@ -102,7 +102,7 @@ def test_the_last_step_is_always_looked_at() -> None:
         ("perplexity", None, None, False),
     ],
 )
-def test_better_is_what_the_metric_says(
+def test_better_depends_on_the_metric(
     metric: str, new: float | None, old: float | None, *, expected: bool
 ) -> None:
     assert optim.better(metric, new, than=old) is expected

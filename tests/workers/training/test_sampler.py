@@ -1,4 +1,4 @@
-"""The plan of an epoch: every row once, however many ranks share it."""
+"""An epoch has every row once, for any number of ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers.inference.batching import batcher
 from workers.training import sampler
-from workers.training.sampler import Share
+from workers.training.sampler import RankShare
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=400)
 
@@ -20,14 +20,14 @@ def order(lengths: list[int], *, seed: int = 0, epoch: int = 0, batch_rows: int 
     return [int(each) for each in found]
 
 
-def shares(lengths: list[int], *, ranks: int, budget: int) -> list[Share]:
+def shares(lengths: list[int], *, ranks: int, budget: int) -> list[RankShare]:
     rows = list(range(len(lengths)))
     return [
         sampler.share(rows, lengths, rank=rank, ranks=ranks, budget=budget) for rank in range(ranks)
     ]
 
 
-def rows_of(share: Share) -> list[int]:
+def rows_of(share: RankShare) -> list[int]:
     return [row for batch in share.batches for row in batch]
 
 
@@ -42,7 +42,7 @@ def test_every_row_comes_once_in_an_epoch(lengths: list[int], seed: int, batch_r
     ranks=st.integers(1, 5),
     budget=st.integers(1, 200),
 )
-def test_the_ranks_share_the_rows_of_a_step_evenly_and_none_twice(
+def test_the_ranks_share_the_rows_of_a_step_evenly_and_without_overlap(
     lengths: list[int], ranks: int, budget: int
 ) -> None:
     counted = [
@@ -59,28 +59,28 @@ def test_a_batch_with_its_padding_is_within_the_budget(lengths: list[int], budge
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
 
 
-def test_a_rank_that_is_left_without_a_row_takes_one_that_does_not_count() -> None:
+def test_a_rank_without_a_row_takes_a_placeholder_that_does_not_count() -> None:
     idle = shares([5, 7], ranks=3, budget=100)[2]
     assert not idle.counts
     assert len(idle.batches) == 1
 
 
-def test_an_epoch_depends_on_the_seed_and_its_number_alone() -> None:
+def test_an_epoch_depends_only_on_the_seed_and_its_number() -> None:
     lengths = [1 + place % 17 for place in range(300)]
     assert order(lengths, seed=1, epoch=2) == order(lengths, seed=1, epoch=2)
     assert order(lengths, seed=1, epoch=2) != order(lengths, seed=1, epoch=3)
     assert order(lengths, seed=1, epoch=2) != order(lengths, seed=2, epoch=2)
 
 
-def test_rows_of_a_step_are_of_like_length_and_the_steps_in_no_order_of_length() -> None:
+def test_rows_of_a_step_have_similar_lengths_and_steps_are_not_ordered_by_length() -> None:
     chance = np.random.default_rng(0)
     lengths = [int(each) for each in chance.integers(1, 100, size=1_600)]
     found = order(lengths, batch_rows=16)
     steps = [[lengths[row] for row in found[start : start + 16]] for start in range(0, 1_600, 16)]
     spread = np.mean([max(step) - min(step) for step in steps])
-    assert spread < 15  # of a block of eight steps each has an eighth; at random it were 88
-    means = [float(np.mean(step)) for step in steps]
-    assert abs(float(np.corrcoef(means[:-1], means[1:])[0, 1])) < 0.3
+    assert spread < 15  # a step has an eighth of its block's range; random steps would have 88
+    settings = [float(np.mean(step)) for step in steps]
+    assert abs(float(np.corrcoef(settings[:-1], settings[1:])[0, 1])) < 0.3
 
 
 def test_the_rows_of_the_smaller_last_step_are_random_ones() -> None:

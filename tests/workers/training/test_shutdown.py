@@ -1,6 +1,7 @@
-"""A training process that is done leaves at once: it tears nothing down that could wait for ever.
+"""A training process ends at once, without tearing anything down that could hang.
 
-Torn down, a model in ranks made about one of forty runs of three ranks hang (`shutdown.leave`).
+Tearing a distributed model down made about one of forty runs of three ranks hang
+(`shutdown.leave`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.training.building import Work, labelled, wait_until, work
+from tests.workers.training.work_folder import WorkFolder, labelled, wait_until, work_folder
 from workers.training import shutdown
 
 UNWILLING = """
@@ -31,31 +32,31 @@ with contextlib.suppress(OSError):
     print("printed", end="")
 train.main(Path(sys.argv[1]))
 """
-"""A process in which whatever is torn down waits."""
+"""A process that hangs if anything is torn down."""
 
 
-def started(run: Work, *, out: Path, err: Path) -> subprocess.Popen[bytes]:
+def started(run: WorkFolder, *, out: Path, err: Path) -> subprocess.Popen[bytes]:
     with out.open("wb") as stdout, err.open("wb") as stderr:
         return subprocess.Popen(
             [sys.executable, "-c", UNWILLING, run.run_file], stdout=stdout, stderr=stderr
         )
 
 
-def stop(run: Work) -> None:
-    wait_until(lambda: bool(run.told("checkpoint")))
+def stop(run: WorkFolder) -> None:
+    wait_until(lambda: bool(run.messages("checkpoint")))
     (run.folder / "stop").touch()
 
 
-def spoil(run: Work) -> None:
-    """Let it crash where it writes its first checkpoint."""
+def spoil(run: WorkFolder) -> None:
+    """Make it crash at its first checkpoint."""
     (run.folder / "checkpoints").write_text("in the way")
 
 
-def mislead(run: Work) -> None:
-    """Let it find its first row's label unknown."""
-    order = json.loads(run.run_file.read_bytes())
-    order["dataset"]["labels"] = ["poetry"]
-    run.run_file.write_text(json.dumps(order))
+def mislead(run: WorkFolder) -> None:
+    """Make the label of its first row unknown."""
+    config = json.loads(run.run_file.read_bytes())
+    config["dataset"]["labels"] = ["poetry"]
+    run.run_file.write_text(json.dumps(config))
 
 
 CASES = [
@@ -66,8 +67,10 @@ CASES = [
 ]
 
 
-def status_of(run: Work, disturb: Callable[[Work], None], *, out: Path, err: Path) -> int:
-    if disturb is not stop:  # what is wrong is wrong from the beginning
+def status_of(
+    run: WorkFolder, disturb: Callable[[WorkFolder], None], *, out: Path, err: Path
+) -> int:
+    if disturb is not stop:  # the others are disturbed before they start
         disturb(run)
     process = started(run, out=out, err=err)
     try:
@@ -78,27 +81,29 @@ def status_of(run: Work, disturb: Callable[[Work], None], *, out: Path, err: Pat
         process.kill()
 
 
-def made(folder: Path, *, epochs: int) -> Work:
+def made(folder: Path, *, epochs: int) -> WorkFolder:
     train = {"epochs": epochs, "batch_rows": 12, "checkpoint_steps": 2}
     data = {"train": labelled(130), "test": labelled(30)}
-    return work(folder / "W", data=data, train=train)
+    return work_folder(folder / "W", data=data, train=train)
 
 
 @pytest.mark.parametrize(("disturb", "status"), CASES)
-def test_it_leaves_at_once(tmp_path: Path, disturb: Callable[[Work], None], status: int) -> None:
+def test_the_process_ends_at_once(
+    tmp_path: Path, disturb: Callable[[WorkFolder], None], status: int
+) -> None:
     run = made(tmp_path, epochs=1 if status == shutdown.DONE else 400)
     out, err = tmp_path / "out", tmp_path / "err"
     assert status_of(run, disturb, out=out, err=err) == status, err.read_text()
     assert out.read_text().startswith("printed")
-    assert bool(run.told("done")) == (status == shutdown.DONE)
-    assert bool(run.told("stopped")) == (status == shutdown.STOPPED)
-    assert bool(run.told("fault")) == (status == shutdown.FAULT)
+    assert bool(run.messages("done")) == (status == shutdown.DONE)
+    assert bool(run.messages("stopped")) == (status == shutdown.STOPPED)
+    assert bool(run.messages("fault")) == (status == shutdown.FAULT)
     assert ("Traceback" in err.read_text()) == (status == shutdown.CRASHED)
 
 
 @pytest.mark.parametrize(("disturb", "status"), [CASES[0], CASES[3]])
-def test_it_leaves_though_nothing_can_be_printed(
-    tmp_path: Path, disturb: Callable[[Work], None], status: int
+def test_the_process_ends_even_if_nothing_can_be_printed(
+    tmp_path: Path, disturb: Callable[[WorkFolder], None], status: int
 ) -> None:
     full = Path("/dev/full")
     assert status_of(made(tmp_path, epochs=1), disturb, out=full, err=full) == status

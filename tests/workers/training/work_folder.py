@@ -1,4 +1,4 @@
-"""Work folders as a host agent makes them, and runs of the real program in them."""
+"""Work folders as an agent makes them, and runs of the training program in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, SENTENCES, tiny_encoder
-from tests.workers.training.nursery import Child, Nursery
+from tests.workers.training.fork_server import ForkServer, TrainingProcess
 from workers.training import launch
 
 Row = tuple[str, str | None]
@@ -33,34 +33,34 @@ TOPICS = dict(zip(LABELS, ((0, 5), (1, 6), (2, 7), (3, 8)), strict=True))
 
 
 def labelled(rows: int, *, seed: int = 0) -> list[Row]:
-    """Texts of several lengths whose words say which label they have."""
+    """Texts of several lengths whose words determine their label."""
     chance = random.Random(seed)
-    made: list[Row] = []
-    for place in range(rows):
-        label = LABELS[place % len(LABELS)]
+    corpus: list[Row] = []
+    for number in range(rows):
+        label = LABELS[number % len(LABELS)]
         words = " ".join(SENTENCES[each] for each in TOPICS[label]).split()
-        made.append((" ".join(chance.choices(words, k=chance.randint(2, 24))), label))
-    chance.shuffle(made)
-    return made
+        corpus.append((" ".join(chance.choices(words, k=chance.randint(2, 24))), label))
+    chance.shuffle(corpus)
+    return corpus
 
 
 def write_shards(folder: Path, rows: Sequence[Row], *, per_shard: int = 40) -> None:
     folder.mkdir(parents=True)
     for shard, start in enumerate(range(0, len(rows), per_shard)):
-        some = rows[start : start + per_shard]
-        places = list(range(start, start + len(some)))
+        shard_rows = rows[start : start + per_shard]
+        numbers = list(range(start, start + len(shard_rows)))
         columns = [
-            places,
-            [each + 1 for each in places],
-            [text for text, _ in some],
-            [target for _, target in some],
+            numbers,
+            [number + 1 for number in numbers],
+            [text for text, _ in shard_rows],
+            [target for _, target in shard_rows],
         ]
         table = pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
         pq.write_table(table, folder / f"{shard:06}.parquet")
 
 
 @dataclass
-class Work:
+class WorkFolder:
     """A work folder."""
 
     folder: Path
@@ -75,25 +75,25 @@ class Work:
     def checkpoints(self) -> list[Path]:
         return sorted((self.folder / "checkpoints").glob("step-?????????"))
 
-    def told(self, kind: str, *, rank: int = 0) -> list[dict[str, Any]]:
-        """What a rank has told of this type, whole lines only."""
+    def messages(self, message_type: str, *, rank: int = 0) -> list[dict[str, Any]]:
+        """The complete messages of a rank that have this type."""
         path = self.folder / "told" / f"{rank}.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        told = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [each for each in told if each["type"] == kind]
+        messages = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [message for message in messages if message["type"] == message_type]
 
     def curve(self, name: str = "loss") -> dict[int, float]:
-        """A curve by step; what was done again counts as it was last told."""
-        points = self.told("points")
+        """A metric's values by step; a repeated step has its last value."""
+        points = self.messages("points")
         return {each["step"]: each["values"][name] for each in points if name in each["values"]}
 
-    def start(self, nursery: Nursery) -> list[Child]:
+    def start(self, fork_server: ForkServer) -> list[TrainingProcess]:
         """Every rank of the run, as a launcher would start them."""
         ranks = self.machines * self.processes
         port = str(free_port())
         shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         return [
-            nursery.start(
+            fork_server.start(
                 self.run_file,
                 log=self.folder / "log",
                 environment={"RANK": str(rank), "LOCAL_RANK": str(rank), **shared}
@@ -103,9 +103,9 @@ class Work:
             for rank in range(ranks)
         ]
 
-    def run(self, nursery: Nursery) -> int:
+    def run(self, fork_server: ForkServer) -> int:
         """Run to the end; the exit status, the highest of all ranks."""
-        children = self.start(nursery)
+        children = self.start(fork_server)
         try:
             return max((child.wait() for child in children), key=abs)
         finally:
@@ -113,7 +113,7 @@ class Work:
                 child.kill()
 
     def launch(self, *, rank: int = 0, port: int | None = None) -> subprocess.Popen[bytes]:
-        """The launcher of one host, in a process group of its own."""
+        """Start the launcher of one host, in its own process group."""
         spec = json.loads(self.run_file.read_bytes())["spec"]
         arguments, environment = launch.command(
             machines=self.machines,
@@ -136,7 +136,7 @@ class Work:
             )
 
     def resume_from(self, checkpoint: Path) -> None:
-        """Put a checkpoint where the program looks for it, and the best one beside."""
+        """Copy a checkpoint, and the best one, to where the program resumes from."""
         for name, source in (("resume", checkpoint), ("best", self._best(checkpoint))):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             if source is not None:
@@ -145,15 +145,15 @@ class Work:
 
     def _best(self, checkpoint: Path) -> Path | None:
         step = json.loads((checkpoint / "state.json").read_bytes())["counters"]["best_step"]
-        found = self.folder / "checkpoints" / f"step-{step or 0:09}"
-        return found if step is not None and found != checkpoint else None
+        best = self.folder / "checkpoints" / f"step-{step or 0:09}"
+        return best if step is not None and best != checkpoint else None
 
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
 
-def work(
+def work_folder(
     folder: Path,
     *,
     data: Mapping[str, Sequence[Row]],
@@ -164,8 +164,8 @@ def work(
     train: dict[str, Any] | None = None,
     signature: Signature | None = None,
     **spec: Any,
-) -> Work:
-    """A work folder with these rows, and a tiny BERT as the base unless something else is said."""
+) -> WorkFolder:
+    """A work folder with these rows; the default base is a tiny BERT."""
     folder.mkdir(parents=True)
     for split, rows in data.items():
         write_shards(folder / "data" / split, rows)
@@ -174,7 +174,7 @@ def work(
         (folder / "base").symlink_to(base)
         spec["base"] = "tiny@1"
     spec = {"kind": "finetune", "corpus": {"file": "file-1"}, "model": "it", **spec}
-    run = {
+    config = {
         "job_id": "job-1",
         "run_number": 1,
         "rank": 0,
@@ -188,8 +188,8 @@ def work(
         },
         "code_version": "test",
     }
-    (folder / "run.json").write_text(json.dumps(run))
-    return Work(folder, machines=machines, processes=processes)
+    (folder / "run.json").write_text(json.dumps(config))
+    return WorkFolder(folder, machines=machines, processes=processes)
 
 
 def ended(process: subprocess.Popen[bytes], *, seconds: float = 240) -> int:
@@ -209,7 +209,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def wait_until(fact: Callable[[], bool], *, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not fact():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.01)
 
 

@@ -1,8 +1,8 @@
-"""Training processes that start at once: forked from one that has the libraries loaded already.
+"""A fork server: training processes fork from one that has imported torch and transformers.
 
-Importing torch and transformers takes most of a short run. The nursery imports them once; each
-child is a real process of its own, with its own environment, which can be killed. What a launcher
-would set is set here; the launchers themselves have tests of their own.
+The imports take most of a short run. Each training process is a real process with its own
+environment and can be killed. The environment has what a launcher would set; the launchers have
+their own tests.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ LAZY = (
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.t5.modeling_t5",
 )
-"""What the program imports late."""
+"""Modules that the program imports late."""
 
 
-class Nursery:
-    """The process that forks."""
+class ForkServer:
+    """The process that forks training processes."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.workers.training.nursery"],
+            [sys.executable, "-m", "tests.workers.training.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    def start(self, run: Path, *, log: Path, environment: dict[str, str]) -> Child:
-        asked = {"run": str(run), "log": str(log), "environment": environment}
-        return Child(self, pid=self.ask(asked))
+    def start(self, run: Path, *, log: Path, environment: dict[str, str]) -> TrainingProcess:
+        request = {"run": str(run), "log": str(log), "environment": environment}
+        return TrainingProcess(self, pid=self.ask(request))
 
-    def ask(self, what: dict[str, Any]) -> Any:
+    def ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
@@ -57,17 +57,17 @@ class Nursery:
 
 
 @dataclass
-class Child:
+class TrainingProcess:
     """A training process."""
 
-    nursery: Nursery
+    fork_server: ForkServer
     pid: int
     status: int | None = None
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; ``None`` while it runs."""
         if self.status is None:
-            self.status = self.nursery.ask({"poll": self.pid})
+            self.status = self.fork_server.ask({"poll": self.pid})
         return self.status
 
     def wait(self, *, seconds: float = 240) -> int:
@@ -96,28 +96,28 @@ def _serve() -> None:
     for name in LAZY:
         importlib.import_module(name)
     for line in sys.stdin:
-        asked = json.loads(line)
-        answer = _poll(asked["poll"]) if "poll" in asked else _fork(asked, train)
+        request = json.loads(line)
+        answer = _poll(request["poll"]) if "poll" in request else _fork(request, train)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
 def _poll(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _fork(asked: dict[str, Any], script: Any) -> int:
+def _fork(request: dict[str, Any], script: Any) -> int:
     pid = os.fork()
     if pid:
         return pid
     try:
-        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.environ.update(asked["environment"])
-        script.main(Path(asked["run"]))
-    finally:  # it ends itself; should it not, this copy of the nursery must not go on
+        os.environ.update(request["environment"])
+        script.main(Path(request["run"]))
+    finally:  # main() ends the process; if it does not, this fork must not go on
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Tiny models of every task, a corpus in shards, and the evaluate program run on them."""
+"""Tiny models of every task, a split in shards, and runs of the evaluation program on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from transformers import (
 from tests.support.tiny_models import LABELS, SENTENCES
 from workers.inference import model_loader
 from workers.training import evaluate
-from workers.training.messages import Teller
+from workers.training.messages import MessageWriter
 
 SCHEMA = pa.schema(
     [
@@ -64,10 +64,10 @@ def write_split(
         pq.write_table(pa.Table.from_pylist(table, SCHEMA), folder / f"{number:06}.parquet")
 
 
-def order(work: Path, *, task: str, models: dict[str, Path], **fields: Any) -> Path:
-    """``evaluate.json`` for these models."""
+def config_file(work: Path, *, task: str, models: dict[str, Path], **fields: Any) -> Path:
+    """Write ``evaluate.json`` for these models."""
     path = work / "evaluate.json"
-    given = {
+    config = {
         "job_id": "job-1",
         "task": task,
         "multi_label": False,
@@ -76,12 +76,12 @@ def order(work: Path, *, task: str, models: dict[str, Path], **fields: Any) -> P
         "max_tokens": None,
         "models": [{"name": name, "folder": str(folder)} for name, folder in models.items()],
     }
-    path.write_text(json.dumps(given | fields))
+    path.write_text(json.dumps(config | fields))
     return path
 
 
 def run(path: Path) -> tuple[int, list[dict[str, Any]]]:
-    """The program's exit status, and all that it told."""
+    """The exit status of the program, and its messages."""
     command = [sys.executable, "-m", "workers.training.evaluate", str(path)]
     status = subprocess.run(command, check=False).returncode
     lines = (path.parent / "told" / "evaluate.jsonl").read_text().splitlines()
@@ -89,16 +89,17 @@ def run(path: Path) -> tuple[int, list[dict[str, Any]]]:
 
 
 def report_here(path: Path) -> dict[str, dict[str, Any]]:
-    """The reports, made in this process: it spares the seconds that a new one takes to start."""
-    order = evaluate.read(path)
-    teller = Teller(order.folder / "told", name="evaluate")
-    evaluate.write(order, watch=evaluate.Watch(teller, stopping=lambda: False))
+    """The reports, computed in this process, which saves the start of another one."""
+    config = evaluate.read(path)
+    messages = MessageWriter(config.folder / "told", name="evaluate")
+    progress = evaluate.EvaluationProgress(messages, stop_requested=lambda: False)
+    evaluate.write(config, progress=progress)
     return reports(path.parent)
 
 
 def reports(work: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads((work / "reports.json").read_text())
-    return found
+    loaded: dict[str, dict[str, Any]] = json.loads((work / "reports.json").read_text())
+    return loaded
 
 
 def tiny_writer(folder: Path, *, seed: int = 0) -> Path:
@@ -140,11 +141,11 @@ def adapter(
 ) -> Path:
     """A LoRA adapter with random weights on a classifier, linked to it as ``base``.
 
-    ``merged-model`` beside it holds what peft itself makes of both.
+    The folder ``<name>-merged`` beside it holds both, merged by peft.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _under(base, labels=labels)
+        model = _base_with_head(base, labels=labels)
         config = LoraConfig(
             task_type="SEQ_CLS", r=rank, lora_alpha=8, target_modules=["query", "value"]
         )
@@ -162,11 +163,11 @@ def adapter(
     return folder
 
 
-def _under(base: Path, *, labels: Sequence[str]) -> Any:
+def _base_with_head(base: Path, *, labels: Sequence[str]) -> Any:
     configs: Any = AutoConfig
     config = configs.from_pretrained(base)
     config.id2label = dict(enumerate(labels))
-    config.label2id = {label: place for place, label in enumerate(labels)}
+    config.label2id = {label: label_id for label_id, label in enumerate(labels)}
     model, _ = model_loader.assembled(
         base, auto=AutoModelForSequenceClassification, dtype=torch.float32, config=config
     )

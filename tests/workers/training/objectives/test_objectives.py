@@ -1,4 +1,4 @@
-"""Rows become tokens, tensors and losses, whose mean does not depend on who shares the work."""
+"""Token ids, tensors and losses of each objective; the step's loss is the same for all ranks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from jobs.errors import CorpusFailure
 from jobs.kinds import Task
 from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, tiny_encoder
-from tests.workers.training.building import Row, labelled
 from tests.workers.training.models import tiny_translator, tiny_writer, without_dropout
+from tests.workers.training.work_folder import Row, labelled
 from workers.inference import model_loader
-from workers.training import tasks
-from workers.training.dataloader import Feed
+from workers.training.dataloader import StepLoader
 from workers.training.model_init import AUTO
-from workers.training.ragged_array import Writer
-from workers.training.tasks import Family
-from workers.training.tokenized_dataset import Tokens
+from workers.training.objectives.objective import Objective, objective_for
+from workers.training.ragged_array import RaggedWriter
+from workers.training.tokenized_dataset import TokenizedSplit
 
 
 class Case:
-    """A family with its model and tokenized rows."""
+    """An objective with its model and tokenized rows."""
 
     def __init__(
         self, folder: Path, base: Path, task: Task, rows: Sequence[Row], **options: Any
@@ -35,37 +34,39 @@ class Case:
         torch.manual_seed(0)
         self.tokenizer: Any = model_loader.tokenizer(base)
         self.model = AUTO[task].from_pretrained(base, **config).eval()
-        usual: dict[str, Any] = {"labels": LABELS, "max_tokens": 64}
+        defaults: dict[str, Any] = {"labels": LABELS, "max_tokens": 64}
         given = {name: options.pop(name) for name in ("multi_label",) if name in options}
-        self.family: Family = tasks.of(
+        self.objective: Objective = objective_for(
             Signature(task=task, **given),
             tokenizer=self.tokenizer,
             model=self.model,
-            **usual | options,
+            **defaults | options,
         )
         texts, targets = [text for text, _ in rows], [target for _, target in rows]
-        encoded = [row for row in self.family.encode(texts, targets) if isinstance(row, tuple)]
-        with Writer(folder / "inputs") as inputs, Writer(folder / "targets") as answers:
+        encoded = [row for row in self.objective.encode(texts, targets) if isinstance(row, tuple)]
+        with RaggedWriter(folder / "inputs") as inputs, RaggedWriter(folder / "targets") as answers:
             inputs.append([ids for ids, _ in encoded])
             answers.append([ids for _, ids in encoded])
-        with Writer(folder / "texts", dtype="uint8") as written:
-            written.append([(target or "").encode() for target in targets])
-        self.tokens = Tokens(folder)
+        with RaggedWriter(folder / "texts", dtype="uint8") as references:
+            references.append([(target or "").encode() for target in targets])
+        self.split = TokenizedSplit(folder)
 
     def text(self, row: int) -> str:
-        return str(self.tokenizer.decode(self.tokens.inputs[row].tolist()))
+        return str(self.tokenizer.decode(self.split.inputs[row].tolist()))
 
     def losses(self, rows: Sequence[int], *, weighted: bool = True) -> torch.Tensor:
-        batch = self.family.batch(self.tokens, rows)
+        batch = self.objective.batch(self.split, rows)
         with torch.no_grad():
             logits = self.model(**batch.inputs).logits
-        return self.family.losses(logits, batch, weighted=weighted)
+        return self.objective.losses(logits, batch, weighted=weighted)
 
     def step_loss(self, *, ranks: int, budget: int) -> float:
-        """The loss of the first step, added up as the ranks of a training add it up."""
+        """The loss of the first step, summed over the ranks."""
         total = 0.0
         for rank in range(ranks):
-            feed = Feed(self.family, self.tokens, 0, 12, budget, rank=rank, ranks=ranks, pin=False)
+            feed = StepLoader(
+                self.objective, self.split, 0, 12, budget, rank=rank, ranks=ranks, pin=False
+            )
             step = next(feed.steps(epoch=0, place=0))
             for batch in step.batches if step.counts else ():
                 total += float(self.losses(batch.rows).sum()) / step.weight
@@ -85,9 +86,9 @@ def build(name: str, folder: Path) -> Case:
     (folder / "tokens").mkdir()
     if name == "classify":
         base = without_dropout(tiny_encoder(folder / "base"))
-        found = Case(folder / "tokens", base, Task.CLASSIFY, labelled(20))
-        found.family.balance(found.tokens)
-        return found
+        case = Case(folder / "tokens", base, Task.CLASSIFY, labelled(20))
+        case.objective.balance(case.split)
+        return case
     if name == "text2text":
         rows: list[Row] = [(text, f"{target}!") for text, target in PAIRS]
         return Case(folder / "tokens", tiny_translator(folder / "base"), Task.TEXT2TEXT, rows)
@@ -103,59 +104,59 @@ def test_the_loss_of_a_step_is_the_same_for_any_number_of_ranks_and_batches(case
 
 
 @pytest.mark.parametrize("case", ["texts"], indirect=True)
-def test_a_language_models_loss_is_the_librarys_mean_over_all_tokens(case: Case) -> None:
-    ids = torch.from_numpy(case.tokens.inputs[3].astype("int64"))[None]
+def test_a_language_models_loss_is_the_mean_of_transformers_over_all_tokens(case: Case) -> None:
+    ids = torch.from_numpy(case.split.inputs[3].astype("int64"))[None]
     expected = case.model(input_ids=ids, labels=ids).loss.detach()
-    ours = case.losses([3]).sum() / case.family.weights(case.tokens)[3]
+    ours = case.losses([3]).sum() / case.objective.weights(case.split)[3]
     assert float(ours) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("case", ["text2text"], indirect=True)
-def test_a_translators_loss_is_the_librarys_mean_over_all_tokens(case: Case) -> None:
+def test_a_translators_loss_is_the_mean_of_transformers_over_all_tokens(case: Case) -> None:
     source, target = (
         torch.from_numpy(each[4].astype("int64"))[None]
-        for each in (case.tokens.inputs, case.tokens.targets)
+        for each in (case.split.inputs, case.split.targets)
     )
     expected = case.model(input_ids=source, labels=target).loss.detach()
-    ours = case.losses([4]).sum() / case.family.weights(case.tokens)[4]
+    ours = case.losses([4]).sum() / case.objective.weights(case.split)[4]
     assert float(ours) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("case", ["completions"], indirect=True)
-def test_only_the_completion_and_its_end_are_learned(case: Case) -> None:
+def test_only_the_completion_and_its_end_token_are_targets(case: Case) -> None:
     row = 5
-    batch = case.family.batch(case.tokens, [row])
-    said = case.tokenizer.decode(batch.answers.tolist())
-    assert said == f"{PAIRS[row][1]}</s>"
+    batch = case.objective.batch(case.split, [row])
+    target = case.tokenizer.decode(batch.answers.tolist())
+    assert target == f"{PAIRS[row][1]}</s>"
     assert case.text(row) == f"{PAIRS[row][0]}{PAIRS[row][1]}</s>"
 
 
-def test_too_long_a_pair_loses_the_beginning_of_its_prompt(tmp_path: Path) -> None:
+def test_a_pair_beyond_the_window_loses_the_start_of_its_prompt(tmp_path: Path) -> None:
     base = tiny_writer(tmp_path / "base")
     case = Case(tmp_path, base, Task.GENERATE, [("0123456789", "abc")], max_tokens=8)
     assert case.text(0) == "6789abc</s>"
 
 
-def test_a_text_that_goes_on_after_the_window_has_no_end(tmp_path: Path) -> None:
+def test_a_truncated_text_has_no_end_token(tmp_path: Path) -> None:
     base = tiny_writer(tmp_path / "base")
     case = Case(tmp_path, base, Task.GENERATE, [("0123456789", None)], max_tokens=8)
     assert case.text(0) == "01234567"
 
 
-def test_balanced_labels_weigh_as_much_as_their_rows_are_rare(tmp_path: Path) -> None:
+def test_balanced_labels_have_weights_inverse_to_their_counts(tmp_path: Path) -> None:
     rows = [("text", LABELS[0])] * 6 + [("text", LABELS[1])] * 2
     labels = LABELS[:2]
     case = Case(tmp_path, tiny_encoder(tmp_path / "base"), Task.CLASSIFY, rows, labels=labels)
-    case.family.balance(case.tokens)
-    assert case.family.weights(case.tokens)[[0, 7]] == pytest.approx([8 / 12, 8 / 4])
-    assert case.family.weights(case.tokens).sum() == pytest.approx(8)
+    case.objective.balance(case.split)
+    assert case.objective.weights(case.split)[[0, 7]] == pytest.approx([8 / 12, 8 / 4])
+    assert case.objective.weights(case.split).sum() == pytest.approx(8)
 
 
 def test_a_row_of_several_labels_has_a_flag_for_each(tmp_path: Path) -> None:
     rows: list[Row] = [("text", json.dumps([LABELS[2], LABELS[0]])), ("text", "[]")]
     base = tiny_encoder(tmp_path / "base")
     case = Case(tmp_path, base, Task.CLASSIFY, rows, multi_label=True)
-    batch = case.family.batch(case.tokens, [0, 1])
+    batch = case.objective.batch(case.split, [0, 1])
     assert batch.answers.tolist() == [[True, False, True, False], [False] * 4]
     assert case.losses([0, 1]).shape == (2,)
 
