@@ -1,7 +1,7 @@
-"""Small models to train from scratch, as transformers models; importing this registers them.
+"""Small models to train from scratch, as classes of transformers.
 
-After ``import workers.architectures`` a folder whose config names one of these is loaded by the
-auto classes like any other, without remote code.
+``import workers.architectures`` registers them with the auto classes, which then load a folder
+whose config names one of them without remote code (promise P10).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class LSTMConfig(PreTrainedConfig):
     model_type = "nightshift-lstm"
 
     vocab_size: int = 20_000
-    hidden_size: int = 256  # of embeddings and of a layer's output; a direction has half of it
+    hidden_size: int = 256  # of embeddings and of a layer's output; each direction has half
     num_hidden_layers: int = 1
     dropout: float = 0.3
     initializer_range: float = 0.1
@@ -30,14 +30,14 @@ class LSTMConfig(PreTrainedConfig):
 
 
 class LSTMPreTrainedModel(PreTrainedModel):
-    """What both models have: their config, embeddings, and the first values of their weights."""
+    """What both models share: config, embeddings and weight initialization."""
 
     config_class = LSTMConfig
     base_model_prefix = "lstm"
     embedding: nn.Embedding
 
     def get_input_embeddings(self) -> nn.Module:
-        """The embeddings, by which transformers finds the vocabulary."""
+        """The embeddings, from which transformers reads the size of the vocabulary."""
         return self.embedding
 
     def _embedding(self, config: LSTMConfig) -> nn.Embedding:
@@ -45,7 +45,7 @@ class LSTMPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        """Recurrent weights orthogonal, forget gates open (Jozefowicz et al. 2015)."""
+        """Orthogonal recurrent weights, open forget gates (Jozefowicz et al. 2015)."""
         if isinstance(module, nn.LSTM):
             _init_lstm(module)
         elif isinstance(module, nn.Linear):
@@ -56,9 +56,9 @@ class LSTMPreTrainedModel(PreTrainedModel):
 
 
 class LSTMForSequenceClassification(LSTMPreTrainedModel):
-    """Bidirectional layers, the maximum over the text (Conneau et al. 2017), and a head.
+    """Bidirectional layers, max pooling over the text (Conneau et al. 2017), and a head.
 
-    A row's numbers do not depend on padding, on either side.
+    The logits of a row do not depend on padding, on either side (promise P6).
     """
 
     def __init__(self, config: LSTMConfig) -> None:
@@ -66,7 +66,7 @@ class LSTMForSequenceClassification(LSTMPreTrainedModel):
         self.num_labels: int = config.num_labels or 0
         self.embedding = self._embedding(config)
         self.layers = nn.ModuleList(
-            BothWays(config.hidden_size) for _ in range(config.num_hidden_layers)
+            BidirectionalLayer(config.hidden_size) for _ in range(config.num_hidden_layers)
         )
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, self.num_labels)
@@ -79,16 +79,16 @@ class LSTMForSequenceClassification(LSTMPreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput:
-        """Logits (rows, labels) of token ids (rows, tokens), and with labels the loss."""
+        """Logits (rows, labels) for token ids (rows, tokens); with ``labels`` also the loss."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        order, lengths = to_the_left(mask)
-        back = backwards(lengths, longest=mask.shape[1])
+        order, lengths = left_aligned_order(mask)
+        reversal = reversed_order(lengths, longest=mask.shape[1])
         states = self.embedding(input_ids.gather(1, order))
         for layer in self.layers:
-            states = layer(self.dropout(states), back)
-        outside = torch.arange(mask.shape[1], device=mask.device) >= lengths.unsqueeze(1)
+            states = layer(self.dropout(states), reversal)
+        padding = torch.arange(mask.shape[1], device=mask.device) >= lengths.unsqueeze(1)
         low = torch.finfo(states.dtype).min
-        pooled = states.masked_fill(outside.unsqueeze(2), low).amax(dim=1)
+        pooled = states.masked_fill(padding.unsqueeze(2), low).amax(dim=1)
         logits = self.classifier(self.dropout(pooled))
         loss = None
         if labels is not None:
@@ -99,10 +99,10 @@ class LSTMForSequenceClassification(LSTMPreTrainedModel):
 
 
 class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
-    """Layers that read forwards, and the next token from each state.
+    """Unidirectional layers that predict the next token from each state.
 
-    A text's numbers do not depend on padding, on either side. Nothing is kept between the steps of
-    a generation: each reads the text anew.
+    The logits of a text do not depend on padding, on either side. There is no cache between the
+    steps of a generation: each step reads the whole text again.
     """
 
     _tied_weights_keys = {"lm_head.weight": "embedding.weight"}  # noqa: RUF012 (as in transformers)
@@ -119,7 +119,7 @@ class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Linear:
-        """The output weights, by which transformers ties them."""
+        """The output layer, which transformers ties to the embeddings."""
         return cast("nn.Linear", self.lm_head)
 
     def forward(
@@ -129,16 +129,16 @@ class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> CausalLMOutput:
-        """Logits (rows, tokens, vocabulary) for the token after each, and the loss with labels.
+        """Logits (rows, tokens, vocabulary) of each next token; with ``labels`` also the loss.
 
-        Labels are the token ids themselves, -100 where none is to be predicted.
+        Labels are the token ids, not shifted; -100 where no token is predicted.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        order, _lengths = to_the_left(mask)
+        order, _lengths = left_aligned_order(mask)
         states = self.embedding(input_ids.gather(1, order))
         for layer in self.layers:
             states, _state = layer(self.dropout(states))
-        logits = self.lm_head(rows_in(self.dropout(states), order.argsort(dim=1)))
+        logits = self.lm_head(reordered(self.dropout(states), order.argsort(dim=1)))
         loss = None
         if labels is not None:
             loss = self.loss_function(
@@ -157,36 +157,36 @@ class LSTMForCausalLM(LSTMPreTrainedModel, GenerationMixin):
         return False
 
 
-class BothWays(nn.Module):
-    """A layer whose halves read the text forwards and backwards, each from its own first token."""
+class BidirectionalLayer(nn.Module):
+    """A bidirectional layer. The backward half starts at the text's last token, not at padding."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.forwards = nn.LSTM(size, size // 2, batch_first=True)
         self.backwards = nn.LSTM(size, size // 2, batch_first=True)
 
-    def forward(self, states: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
-        """(rows, tokens, size) in and out; ``back`` turns each row's text around."""
-        ahead, _ = self.forwards(states)
-        behind, _ = self.backwards(rows_in(states, back))
-        return torch.cat([ahead, rows_in(behind, back)], dim=2)
+    def forward(self, states: torch.Tensor, reversal: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, size) in and out; ``reversal`` reverses each row's text."""
+        forward_states, _ = self.forwards(states)
+        backward_states, _ = self.backwards(reordered(states, reversal))
+        return torch.cat([forward_states, reordered(backward_states, reversal)], dim=2)
 
 
-def to_the_left(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places (rows, tokens) that move each row's text before its padding, and its lengths."""
-    inside = mask.to(torch.long)
-    return inside.argsort(dim=1, descending=True, stable=True), inside.sum(dim=1)
+def left_aligned_order(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (rows, tokens) that move each row's text before its padding; the texts' lengths."""
+    text = mask.to(torch.long)
+    return text.argsort(dim=1, descending=True, stable=True), text.sum(dim=1)
 
 
-def backwards(lengths: torch.Tensor, *, longest: int) -> torch.Tensor:
-    """Places (rows, tokens) that turn each row's text around and leave the padding behind it."""
-    place = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
-    mirrored = lengths.unsqueeze(1) - 1 - place
-    return torch.where(mirrored >= 0, mirrored, place)
+def reversed_order(lengths: torch.Tensor, *, longest: int) -> torch.Tensor:
+    """Indices (rows, tokens) that reverse each row's text and keep the padding behind it."""
+    index = torch.arange(longest, device=lengths.device).expand(len(lengths), -1)
+    mirrored = lengths.unsqueeze(1) - 1 - index
+    return torch.where(mirrored >= 0, mirrored, index)
 
 
-def rows_in(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """States (rows, tokens, size) with each row's tokens in its order."""
+def reordered(states: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """States (rows, tokens, size) with the tokens of each row in this order."""
     return states.gather(1, order.unsqueeze(2).expand(-1, -1, states.shape[2]))
 
 

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class TextCNNConfig(PreTrainedConfig):
-    """The shape of a TextCNN; ``widths`` are the tokens under a filter."""
+    """The shape of a TextCNN; ``widths`` are the filters' widths in tokens."""
 
     model_type = "nightshift-textcnn"
 
@@ -30,10 +30,10 @@ class TextCNNConfig(PreTrainedConfig):
 
 
 class TextCNNForSequenceClassification(PreTrainedModel):
-    """Filters slide over embeddings; a label hangs on each filter's largest value over the text.
+    """Convolutions over embeddings, max pooling over the text, and a head.
 
-    A row's numbers do not depend on padding, on either side: its embeddings are zeros, as are those
-    around the text, and windows that touch no token are left out of the maximum.
+    The logits of a row do not depend on padding, on either side (promise P6): embeddings of padding
+    are zeros, as around the text, and windows without a token are left out of the maximum.
     """
 
     config_class = TextCNNConfig
@@ -53,7 +53,7 @@ class TextCNNForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The embeddings, by which transformers finds the vocabulary."""
+        """The embeddings, from which transformers reads the size of the vocabulary."""
         return self.embedding
 
     def forward(
@@ -63,12 +63,12 @@ class TextCNNForSequenceClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput:
-        """Logits (rows, labels) of token ids (rows, tokens), and with labels the loss."""
+        """Logits (rows, labels) for token ids (rows, tokens); with ``labels`` also the loss."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         embedded = self.embedding(input_ids)
-        inside = mask.to(embedded.dtype).unsqueeze(2)
-        states = embedded * inside
-        pooled = torch.cat([_largest(each, states, inside) for each in self.convolutions], dim=1)
+        text = mask.to(embedded.dtype).unsqueeze(2)
+        states = embedded * text
+        pooled = torch.cat([_max_pooled(each, states, text) for each in self.convolutions], dim=1)
         logits = self.classifier(self.dropout(pooled))
         loss = None
         if labels is not None:
@@ -79,7 +79,7 @@ class TextCNNForSequenceClassification(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        """Filters and the head are scaled by their size (Glorot), embeddings by the config."""
+        """Glorot initialization of filters and head; embeddings by the config."""
         if isinstance(module, nn.Conv1d | nn.Linear):
             initialization.xavier_uniform_(module.weight)
             initialization.zeros_(module.bias)  # type: ignore[arg-type]
@@ -87,23 +87,23 @@ class TextCNNForSequenceClassification(PreTrainedModel):
             super()._init_weights(module)
 
 
-def _largest(convolution: Any, states: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """(rows, filters): the largest value of each filter over all windows with a token in them.
+def _max_pooled(convolution: Any, states: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """(rows, filters): the maximum of each filter over all windows with at least one token.
 
-    One matrix product over windows laid side by side: on CPU faster than a convolution.
+    One matrix product over concatenated windows is faster than a convolution on CPU.
     """
     width = convolution.kernel_size[0]
     weight = convolution.weight.transpose(1, 2).flatten(1)
     windows = torch.cat(_shifted(states, width), dim=2)
-    found = functional.relu(functional.linear(windows, weight, convolution.bias))
-    touched = torch.cat(_shifted(inside, width), dim=2).amax(dim=2, keepdim=True)
-    # After ReLU nothing is below zero, so a zero never wins over a value of the text.
-    return (found * touched).amax(dim=1)
+    values = functional.relu(functional.linear(windows, weight, convolution.bias))
+    has_token = torch.cat(_shifted(text, width), dim=2).amax(dim=2, keepdim=True)
+    # After ReLU no value is below zero, so a zero never wins over a value of the text.
+    return (values * has_token).amax(dim=1)
 
 
 def _shifted(states: torch.Tensor, width: int) -> list[torch.Tensor]:
-    """Of every window of a width its first tokens, its second ones and so on; it may hang over."""
-    reach = width - 1
-    padded = functional.pad(states, (0, 0, reach, reach))
-    windows = states.shape[1] + reach
-    return [padded[:, place : place + windows] for place in range(width)]
+    """The first tokens of all windows, then their second ones, and so on; windows may overhang."""
+    overhang = width - 1
+    padded = functional.pad(states, (0, 0, overhang, overhang))
+    windows = states.shape[1] + overhang
+    return [padded[:, shift : shift + windows] for shift in range(width)]

@@ -32,7 +32,7 @@ def better(metric: str, new: float | None, *, than: float | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The number of steps, and after which of them to evaluate, save and report."""
 
     epoch_steps: int
@@ -42,13 +42,13 @@ class Plan:
     points_every: int
 
     @staticmethod
-    def of(options: TrainOptions, *, rows: int) -> Plan:
+    def of(options: TrainOptions, *, rows: int) -> StepPlan:
         """The plan of a recipe over this many rows."""
         epoch_steps = -(-rows // options.batch_rows)
         total = epoch_steps * options.epochs
         if options.max_steps is not None:
             total = min(total, options.max_steps)
-        return Plan(
+        return StepPlan(
             epoch_steps=epoch_steps,
             total=total,
             evaluate_every=options.evaluate_steps or epoch_steps,

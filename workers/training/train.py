@@ -45,7 +45,7 @@ from workers.training.distributed import RankConsensus, StepDecision
 from workers.training.messages import MessageWriter
 from workers.training.model_init import BaseModel
 from workers.training.objectives.objective import Objective
-from workers.training.optim import Plan
+from workers.training.optim import StepPlan
 from workers.training.reload_check import EvaluationSettings, ReloadSample
 from workers.training.run_config import RunConfig
 from workers.training.shutdown import StopRequest, TrainingStopped
@@ -68,7 +68,8 @@ def main(path: Path) -> NoReturn:
         messages = MessageWriter(run.messages, name=os.environ.get("RANK", "0"))
         stop = StopRequest(run.folder / "stop")
         try:
-            train(setup(run, messages=messages, stop=stop))
+            training = setup(run, messages=messages, stop=stop)
+            train(training)  # the name keeps it alive until the process has ended
             messages.done()
         except NightshiftError as fault:
             messages.fault(fault)
@@ -82,11 +83,11 @@ def main(path: Path) -> NoReturn:
 
 
 @dataclass
-class Training:
+class TrainingRun:
     """What the phases of the program share."""
 
     run: RunConfig
-    plan: Plan
+    plan: StepPlan
     state: TrainState
     objective: Objective
     loader: StepLoader
@@ -98,7 +99,7 @@ class Training:
     tracker: MetricTracker
 
 
-def train(training: Training) -> None:
+def train(training: TrainingRun) -> None:
     """One run: from the base or a checkpoint to a result and its report."""
     resume(training)
     try:
@@ -112,7 +113,7 @@ def train(training: Training) -> None:
     training.state.accelerator.end_training()
 
 
-def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Training:
+def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> TrainingRun:
     """Model, data, optimizer and everything around them, ready for the first step."""
     options = run.spec.train
 
@@ -127,7 +128,7 @@ def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Trai
     base = load_base(run, accelerator, beat=beat)
     messages.phase("tokenizing")
     rows, validation = tokenize(run, base.objective, accelerator, beat=beat)
-    plan = Plan.of(options, rows=len(rows))
+    plan = StepPlan.of(options, rows=len(rows))
     messages.steps_total = plan.total
     state = prepare(run, base, accelerator, plan=plan)
     budget = optim.budget(options, device=accelerator.device)
@@ -148,7 +149,7 @@ def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Trai
         max_tokens=base.max_tokens,
         beat=messages.heartbeat,
     )
-    return Training(
+    return TrainingRun(
         run=run,
         plan=plan,
         state=state,
@@ -191,7 +192,9 @@ def tokenize(
     return rows, validation
 
 
-def prepare(run: RunConfig, base: BaseModel, accelerator: Accelerator, *, plan: Plan) -> TrainState:
+def prepare(
+    run: RunConfig, base: BaseModel, accelerator: Accelerator, *, plan: StepPlan
+) -> TrainState:
     """Model, optimizer and scheduler, wrapped by Accelerate for this rank."""
     options = run.spec.train
     optimizer = optim.optimizer(base.model, run.spec, device=accelerator.device)
@@ -201,7 +204,7 @@ def prepare(run: RunConfig, base: BaseModel, accelerator: Accelerator, *, plan: 
     return TrainState.begin(accelerator, model=model, optimizer=optimizer, scheduler=scheduler)
 
 
-def resume(training: Training) -> None:
+def resume(training: TrainingRun) -> None:
     """Load the checkpoint in ``resume``, if there is one."""
     run, state = training.run, training.state
     if state.accelerator.is_local_main_process:
@@ -218,7 +221,7 @@ def resume(training: Training) -> None:
         checkpoint.delete_later(run.checkpoints, step=state.counters.step)
 
 
-def check(training: Training) -> None:
+def check(training: TrainingRun) -> None:
     """Fail the job now, not at some step, for rows that this model cannot compute."""
     state = training.state
     test = tokenized_dataset.read(training.run.tokens, tokenized_dataset.TEST)
@@ -232,7 +235,7 @@ def check(training: Training) -> None:
     )
 
 
-def fit(training: Training) -> None:
+def fit(training: TrainingRun) -> None:
     """Take optimizer steps to the end of the plan, or until a stop is requested."""
     state, plan, counters = training.state, training.plan, training.state.counters
     training.messages.phase("training")
@@ -259,7 +262,7 @@ def fit(training: Training) -> None:
                 raise TrainingStopped
 
 
-def optimize(training: Training, step: TrainingStep) -> torch.Tensor | None:
+def optimize(training: TrainingRun, step: TrainingStep) -> torch.Tensor | None:
     """One optimizer step; returns the gradient norm before clipping, on the device.
 
     Accelerate averages gradients over ranks, so each rank scales its losses by the world size.
@@ -289,7 +292,7 @@ def optimize(training: Training, step: TrainingStep) -> torch.Tensor | None:
     return norm
 
 
-def evaluate_or_save(training: Training, *, decision: StepDecision) -> bool:
+def evaluate_or_save(training: TrainingRun, *, decision: StepDecision) -> bool:
     """After a step: evaluate and save, only save, or do nothing and return ``False``."""
     step = training.state.counters.step
     if training.plan.evaluates(step):
@@ -303,7 +306,7 @@ def evaluate_or_save(training: Training, *, decision: StepDecision) -> bool:
     return True
 
 
-def validate(training: Training) -> tuple[float | None, bool]:
+def validate(training: TrainingRun) -> tuple[float | None, bool]:
     """The metric on the validation rows, and whether it is the best so far."""
     training.messages.phase("evaluating")
     metric = training.run.spec.metric
@@ -321,7 +324,7 @@ def validate(training: Training) -> tuple[float | None, bool]:
     return value, False
 
 
-def save(training: Training, *, value: float | None, best: bool) -> None:
+def save(training: TrainingRun, *, value: float | None, best: bool) -> None:
     """Save a checkpoint of this step, then delete old ones, but not the best."""
     training.messages.phase("saving")
     counters, run = training.state.counters, training.run
@@ -332,7 +335,7 @@ def save(training: Training, *, value: float | None, best: bool) -> None:
         checkpoint.delete_old(run.checkpoints, best_step=counters.best_step)
 
 
-def take_best(training: Training) -> None:
+def take_best(training: TrainingRun) -> None:
     """Load the weights of the best evaluation."""
     state, run = training.state, training.run
     best = state.counters.best_step
@@ -349,7 +352,7 @@ def take_best(training: Training) -> None:
             torch.distributed.broadcast(tensor, src=0)
 
 
-def evaluate_and_save(training: Training) -> None:
+def evaluate_and_save(training: TrainingRun) -> None:
     """Report on the validation and test rows, export the model, and check its files (P13)."""
     run, state = training.run, training.state
     training.messages.phase("evaluating")
@@ -372,7 +375,7 @@ def evaluate_and_save(training: Training) -> None:
     distributed.wait(state.accelerator, beat=training.messages.heartbeat)
 
 
-def evaluation_settings(training: Training) -> EvaluationSettings:
+def evaluation_settings(training: TrainingRun) -> EvaluationSettings:
     """How the evaluation was computed, so that ``reload_check`` repeats it."""
     accelerator = training.state.accelerator
     return EvaluationSettings(

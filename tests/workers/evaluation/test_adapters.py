@@ -36,19 +36,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_adapter_is_merged_into_its_base_in_memory(base: Path, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", base=base)
-    found = module(folder)
-    assert type(found).__name__ == "BertForSequenceClassification"
-    assert same(found, module(tmp_path / "adapter-merged"))
-    assert tuple(found.config.id2label.values()) == LABELS
+    merged = module(folder)
+    assert type(merged).__name__ == "BertForSequenceClassification"
+    assert same(merged, module(tmp_path / "adapter-merged"))
+    assert tuple(merged.config.id2label.values()) == LABELS
 
 
 def test_the_engine_classifies_with_an_adapter(base: Path, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", base=base)
     texts = some_texts(30)
-    found = predictions(folder, texts)
+    merged = predictions(folder, texts)
     whole = predictions(tmp_path / "adapter-merged", texts)
-    assert [each.labels for each in found] == [each.labels for each in whole]
-    assert len({each.labels for each in found}) > 1
+    assert [each.labels for each in merged] == [each.labels for each in whole]
+    assert len({each.labels for each in merged}) > 1
 
 
 def test_an_encoder_without_a_head_can_be_a_base(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_an_adapter_on_an_adapter_is_merged_into_both(
 ) -> None:
     first = adapter(tmp_path / "first", base=base, seed=1)
     second = adapter(tmp_path / "second", base=first, labels=labels, seed=2)
-    found = module(second)
-    assert same(found, module(tmp_path / "second-merged"))
-    assert not same(found, module(tmp_path / "first-merged")) if labels == LABELS else True
+    merged = module(second)
+    assert same(merged, module(tmp_path / "second-merged"))
+    assert not same(merged, module(tmp_path / "first-merged")) if labels == LABELS else True
 
 
 def test_an_adapter_without_its_base_is_refused(base: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_two_classifiers_are_reported_on_the_same_rows(tmp_path: Path) -> None:
         "loading",
         "evaluating",
     ] * 2
-    found = reports(tmp_path)
+    report = reports(tmp_path)
     for name, names in (("candidate", LABELS), ("incumbent", LABELS[::-1])):
         logits = logits_of(folders[name], [text for text, _ in rows])
         truth = torch.tensor([names.index(label) for _, label in rows])
@@ -75,8 +75,8 @@ def test_two_classifiers_are_reported_on_the_same_rows(tmp_path: Path) -> None:
         expected = metrics.classification(
             names, truth=truth.numpy(), logits=logits.numpy(), loss=loss
         )
-        assert found[name].pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-4)
-        assert found[name] == expected
+        assert report[name].pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-4)
+        assert report[name] == expected
 
 
 def test_a_multi_label_model_is_reported_by_exact_match(tmp_path: Path) -> None:
@@ -87,20 +87,20 @@ def test_a_multi_label_model_is_reported_by_exact_match(tmp_path: Path) -> None:
     )
     folder = tiny_classifier(tmp_path / "model", multi_label=True)
     path = config_file(tmp_path, task="classify", multi_label=True, models={"candidate": folder})
-    found = report_here(path)["candidate"]
+    report = report_here(path)["candidate"]
     flags = torch.tensor([[label in each for label in LABELS] for each in chosen])
     logits = logits_of(folder, texts)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, flags.float()).item()
     expected = metrics.classification(LABELS, truth=flags.numpy(), logits=logits.numpy(), loss=loss)
-    assert found.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-4)
-    assert found == expected
+    assert report.pop("loss") == pytest.approx(expected.pop("loss"), abs=1e-4)
+    assert report == expected
 
 
 def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) -> None:
     texts = [" ".join(SENTENCES[:place]) for place in range(1, 6)]
     write_split(tmp_path, [(text, None) for text in texts])
     folder = tiny_writer(tmp_path / "model")
-    found = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
+    report = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
         "candidate"
     ]
     tokenizer, model = opened(folder, AutoModelForCausalLM)
@@ -111,21 +111,21 @@ def test_a_language_models_perplexity_is_that_of_its_own_tokens(tmp_path: Path) 
         with torch.inference_mode():
             losses += model(input_ids=inputs, labels=inputs).loss.item() * (len(ids) - 1)
         tokens += len(ids) - 1
-    assert (found["task"], found["rows"], found["tokens"]) == ("generate", 5, tokens)
-    assert found["loss"] == pytest.approx(losses / tokens, rel=1e-4)
-    assert found["perplexity"] == pytest.approx(math.exp(losses / tokens), rel=1e-3)
+    assert (report["task"], report["rows"], report["tokens"]) == ("generate", 5, tokens)
+    assert report["loss"] == pytest.approx(losses / tokens, rel=1e-4)
+    assert report["perplexity"] == pytest.approx(math.exp(losses / tokens), rel=1e-3)
 
 
 def test_only_the_tokens_of_a_completion_count(tmp_path: Path) -> None:
     write_split(tmp_path, [(SENTENCES[0], " Shares fell."), (SENTENCES[1], " The team won.")])
     folder = tiny_writer(tmp_path / "model")
-    found = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
+    report = report_here(config_file(tmp_path, task="generate", models={"candidate": folder}))[
         "candidate"
     ]
     tokenizer, _ = opened(folder, AutoModelForCausalLM)
     completions = (" Shares fell.", " The team won.")
     expected = sum(len(tokenizer(text)["input_ids"]) + 1 for text in completions)
-    assert found["tokens"] == expected
+    assert report["tokens"] == expected
 
 
 def test_a_translator_generates_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_translator_generates_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -
     write_split(tmp_path, rows)
     folder = tiny_translator(tmp_path / "model")
     assert run(config_file(tmp_path, task="text2text", models={"candidate": folder}))[0] == DONE
-    found = reports(tmp_path)["candidate"]
-    assert found["rows"] == 5
-    assert found["bleu_tokenizer"] == "zh"
+    report = reports(tmp_path)["candidate"]
+    assert report["rows"] == 5
+    assert report["bleu_tokenizer"] == "zh"
     tokenizer, model = opened(folder, AutoModelForSeq2SeqLM)
     generated = []
     for text, reference in rows:
@@ -144,9 +144,9 @@ def test_a_translator_generates_and_is_scored_by_bleu_and_chrf(tmp_path: Path) -
         ids = model.generate(**inputs, max_new_tokens=limit, do_sample=False)
         generated.append(tokenizer.decode(ids[0], skip_special_tokens=True).strip())
     expected = metrics.translation(generated, [reference for _, reference in rows])
-    assert found["chrf"] == pytest.approx(expected["chrf"])
-    assert found["bleu"] == pytest.approx(expected["bleu"])
-    assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
+    assert report["chrf"] == pytest.approx(expected["chrf"])
+    assert report["bleu"] == pytest.approx(expected["bleu"])
+    assert report["perplexity"] == pytest.approx(math.exp(report["loss"]))
 
 
 def test_an_adapter_is_evaluated_merged_into_its_base(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_an_adapter_is_evaluated_merged_into_its_base(tmp_path: Path) -> None:
     added = adapter(tmp_path / "adapter", base=base)
     merged = tmp_path / "adapter-merged"
     path = config_file(tmp_path, task="classify", models={"added": added, "merged": merged})
-    found = report_here(path)
-    assert found["added"].pop("loss") == pytest.approx(found["merged"].pop("loss"), abs=1e-4)
-    assert found["added"] == found["merged"]
+    report = report_here(path)
+    assert report["added"].pop("loss") == pytest.approx(report["merged"].pop("loss"), abs=1e-4)
+    assert report["added"] == report["merged"]
 
 
 def test_a_fault_is_a_message_and_an_exit_status(tmp_path: Path) -> None:

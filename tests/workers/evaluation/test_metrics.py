@@ -31,11 +31,11 @@ def flags(*rows: str) -> Any:
 
 
 def test_a_perfect_classifier_has_ones_everywhere() -> None:
-    found = report([0, 1, 2, 2], [0, 1, 2, 2])
-    assert found["accuracy"] == found["macro_f1"] == found["weighted_f1"] == 1
-    assert found["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 2]]
-    assert found["task"] == "classify"
-    assert found["rows"] == 4
+    result = report([0, 1, 2, 2], [0, 1, 2, 2])
+    assert result["accuracy"] == result["macro_f1"] == result["weighted_f1"] == 1
+    assert result["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 2]]
+    assert result["task"] == "classify"
+    assert result["rows"] == 4
 
 
 def test_rows_of_the_confusion_are_the_true_labels() -> None:
@@ -43,11 +43,11 @@ def test_rows_of_the_confusion_are_the_true_labels() -> None:
 
 
 def test_a_label_without_rows_has_recall_zero_and_is_not_in_the_macro_f1() -> None:
-    found = report([0, 1], [0, 1])
-    assert found["per_label"][2] == {
+    result = report([0, 1], [0, 1])
+    assert result["per_label"][2] == {
         "label": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "rows": 0
     }  # fmt: skip
-    assert found["macro_f1"] == 1
+    assert result["macro_f1"] == 1
 
 
 def test_a_label_that_is_only_predicted_counts_in_the_macro_f1() -> None:
@@ -55,25 +55,25 @@ def test_a_label_that_is_only_predicted_counts_in_the_macro_f1() -> None:
 
 
 def test_precision_recall_and_weighted_f1_of_a_small_example() -> None:
-    found = report([0, 0, 0, 1], [0, 0, 1, 1])
-    first, second, _ = found["per_label"]
+    result = report([0, 0, 0, 1], [0, 0, 1, 1])
+    first, second, _ = result["per_label"]
     assert (first["precision"], first["recall"], first["rows"]) == (1, pytest.approx(2 / 3), 3)
     assert (second["precision"], second["recall"], second["rows"]) == (0.5, 1, 1)
-    assert found["weighted_f1"] == pytest.approx(0.75 * 0.8 + 0.25 * 2 / 3)
+    assert result["weighted_f1"] == pytest.approx(0.75 * 0.8 + 0.25 * 2 / 3)
 
 
 def test_multi_label_accuracy_is_the_exact_match_and_there_is_no_confusion() -> None:
     truth, logits = flags("110", "001", "000"), np.array([[1, 1, -1], [1, -1, 1], [-1, -1, -1]])
-    found = metrics.classification(ABC, truth=truth, logits=logits, loss=0.1)
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["micro_f1"] == pytest.approx(6 / 7)
-    assert found["confusion"] is None
-    assert [each["rows"] for each in found["per_label"]] == [1, 1, 1]
+    result = metrics.classification(ABC, truth=truth, logits=logits, loss=0.1)
+    assert result["accuracy"] == pytest.approx(2 / 3)
+    assert result["micro_f1"] == pytest.approx(6 / 7)
+    assert result["confusion"] is None
+    assert [each["rows"] for each in result["per_label"]] == [1, 1, 1]
 
 
 def test_multi_label_rows_without_any_label_make_no_nan() -> None:
-    found = metrics.classification(ABC, truth=flags("000"), logits=-np.ones((1, 3)), loss=0.0)
-    assert (found["accuracy"], found["macro_f1"], found["micro_f1"]) == (1, 0, 0)
+    result = metrics.classification(ABC, truth=flags("000"), logits=-np.ones((1, 3)), loss=0.0)
+    assert (result["accuracy"], result["macro_f1"], result["micro_f1"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -89,30 +89,30 @@ def test_a_loss_that_is_not_finite_is_null(loss: float) -> None:
 )
 def test_single_label_reports_agree_with_sklearn(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = [each[0] for each in pairs], [each[1] for each in pairs]
-    found = report(truth, predicted)
-    assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    result = report(truth, predicted)
+    assert result["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     for average in ("macro", "weighted"):
         expected = f1_score(truth, predicted, average=average, zero_division=0)
-        assert found[f"{average}_f1"] == pytest.approx(expected)
-    assert sum(map(sum, found["confusion"])) == len(pairs)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert result[f"{average}_f1"] == pytest.approx(expected)
+    assert sum(map(sum, result["confusion"])) == len(pairs)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 @pytest.mark.slow
 @few
 @given(arrays.arrays(bool, (6, 3)), arrays.arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
 def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None:
-    found = metrics.classification(ABC, truth=truth, logits=logits, loss=1.0)
+    result = metrics.classification(ABC, truth=truth, logits=logits, loss=1.0)
     expected = classification_report(
         truth, logits >= 0, target_names=list(ABC), output_dict=True, zero_division=0
     )
-    assert found["micro_f1"] == pytest.approx(expected["micro avg"]["f1-score"])
-    assert found["weighted_f1"] == pytest.approx(expected["weighted avg"]["f1-score"])
-    for each in found["per_label"]:
+    assert result["micro_f1"] == pytest.approx(expected["micro avg"]["f1-score"])
+    assert result["weighted_f1"] == pytest.approx(expected["weighted avg"]["f1-score"])
+    for each in result["per_label"]:
         same = expected[each["label"]]
         assert each["recall"] == pytest.approx(same["recall"])
         assert each["rows"] == same["support"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None
 def test_perplexity_is_the_exponential_of_the_mean_token_loss(
     loss_sum: float, tokens: int, loss: float, perplexity: float | None
 ) -> None:
-    found = metrics.language(loss_sum=loss_sum, tokens=tokens, rows=3, task=Task.TEXT2TEXT)
-    assert found["loss"] == pytest.approx(loss)
-    assert found["perplexity"] == (perplexity and pytest.approx(perplexity))
-    assert (found["task"], found["rows"], found["tokens"]) == ("text2text", 3, tokens)
+    result = metrics.language(loss_sum=loss_sum, tokens=tokens, rows=3, task=Task.TEXT2TEXT)
+    assert result["loss"] == pytest.approx(loss)
+    assert result["perplexity"] == (perplexity and pytest.approx(perplexity))
+    assert (result["task"], result["rows"], result["tokens"]) == ("text2text", 3, tokens)
 
 
 def test_an_equal_text_scores_a_hundred_and_another_one_less() -> None:
@@ -141,9 +141,9 @@ def test_an_equal_text_scores_a_hundred_and_another_one_less() -> None:
 
 
 def test_chinese_bleu_counts_characters_and_the_report_names_the_tokenizer() -> None:
-    found = metrics.translation(["银行公布季度亏损后股价大跌"], ["银行公布季度亏损后股价下跌"])
-    assert found["bleu_tokenizer"] == "zh"
-    assert 50 < found["bleu"] < 100
+    result = metrics.translation(["银行公布季度亏损后股价大跌"], ["银行公布季度亏损后股价下跌"])
+    assert result["bleu_tokenizer"] == "zh"
+    assert 50 < result["bleu"] < 100
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class DyingStore(ObjectStore):
         self.takes -= 1
 
 
-class InterruptedStore(ObjectStore):
+class ManifestHookStore(ObjectStore):
     """A real store that calls ``then`` right after the manifest is checkpoint."""
 
     def __init__(self, store: ObjectStore, then: Callable[[], object]) -> None:
@@ -124,7 +124,7 @@ def test_a_manifest_whose_run_is_lost_before_its_row_is_written_never_counts(
     setup: GangSetup,
 ) -> None:
     (lease,) = setup.gang()
-    store = InterruptedStore(setup.store, lambda: setup.training.conclude(lease.run_id, LOST))
+    store = ManifestHookStore(setup.store, lambda: setup.training.conclude(lease.run_id, LOST))
     with setup.uploader(lease, store=store) as uploader:
         uploader.add(setup.written_checkpoint(lease, 10))
         uploader.finish(until=_soon())

@@ -44,21 +44,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tokenizer(base: Path, template: str) -> Any:
-    found: Any = model_loader.tokenizer(base)
-    found.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    found.chat_template = template
-    return found
+    loaded: Any = model_loader.tokenizer(base)
+    loaded.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    loaded.chat_template = template
+    return loaded
 
 
-def learned(base: Path, template: str, row: tuple[str, str | None], *, window: int = 200) -> Any:
+def target_texts(
+    base: Path, template: str, row: tuple[str, str | None], *, window: int = 200
+) -> Any:
     """The target texts of a row, one per span, or its error."""
-    reads = tokenizer(base, template)
-    found = ChatEncoder(reads, system=None).row(row[0], row[1] or "", window=window)
-    if isinstance(found, RowError):
-        return found
-    ids, edges = found
+    chat_tokenizer = tokenizer(base, template)
+    encoded = ChatEncoder(chat_tokenizer, system=None).row(row[0], row[1] or "", window=window)
+    if isinstance(encoded, RowError):
+        return encoded
+    ids, edges = encoded
     pairs = zip(edges[::2], edges[1::2], strict=True)
-    return [reads.decode(ids[begin:end]) for begin, end in pairs]
+    return [chat_tokenizer.decode(ids[begin:end]) for begin, end in pairs]
 
 
 @pytest.mark.parametrize(
@@ -73,41 +75,42 @@ def learned(base: Path, template: str, row: tuple[str, str | None], *, window: i
 def test_every_answer_is_a_target_as_the_template_renders_it(
     base: Path, template: str, expected: list[str]
 ) -> None:
-    assert learned(base, template, TALK) == expected
+    assert target_texts(base, template, TALK) == expected
 
 
 def test_an_answer_of_weight_0_is_input_but_no_target(base: Path) -> None:
     row = messages(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), _1=0)
-    assert learned(base, CHATML, row) == ["d<|im_end|>\n"]
+    assert target_texts(base, CHATML, row) == ["d<|im_end|>\n"]
     nothing = messages(("user", "a"), ("assistant", "b"), _1=0)
-    error = learned(base, CHATML, nothing)
+    error = target_texts(base, CHATML, nothing)
     assert error.code is RowCode.BAD_CHAT
     assert "no message of the assistant" in error.message
 
 
 def test_the_prompt_of_an_answer_is_that_of_a_bulk_job(base: Path) -> None:
-    reads = tokenizer(base, CHATML)
-    chats = ChatEncoder(reads, system="S")
-    found = chats.row("a", "\nb", window=200)  # whose first token might be one with the prompt's
-    assert not isinstance(found, RowError)
-    ids, (begin, _) = found
-    asked = [{"role": "system", "content": "S"}, {"role": "user", "content": "a"}]
-    whole = reads.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    assert ids[:begin] == reads(whole, add_special_tokens=False)["input_ids"]
+    chat_tokenizer = tokenizer(base, CHATML)
+    encoder = ChatEncoder(chat_tokenizer, system="S")
+    # The first token of the answer might merge with the prompt's last one.
+    encoded = encoder.row("a", "\nb", window=200)
+    assert not isinstance(encoded, RowError)
+    ids, (begin, _) = encoded
+    prompt = [{"role": "system", "content": "S"}, {"role": "user", "content": "a"}]
+    whole = chat_tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    assert ids[:begin] == chat_tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
 def test_turns_that_render_otherwise_once_the_conversation_goes_on_are_an_error_row(
     base: Path,
 ) -> None:
     once = messages(("user", "a"), ("assistant", "b"))
-    assert learned(base, THINKING, once) == ["<think></think>b</s>"]
-    error = learned(base, THINKING, TALK)
+    assert target_texts(base, THINKING, once) == ["<think></think>b</s>"]
+    error = target_texts(base, THINKING, TALK)
     assert error.code is RowCode.BAD_CHAT
     assert "alike with and without the answer" in error.message
 
 
 def test_a_row_that_the_template_refuses_is_an_error(base: Path) -> None:
-    error = learned(base, CHAT, messages(("clown", "a"), ("assistant", "b")))
+    error = target_texts(base, CHAT, messages(("clown", "a"), ("assistant", "b")))
     assert error.code is RowCode.BAD_CHAT
     assert "must be system, user or assistant" in error.message
 
@@ -122,27 +125,27 @@ def test_a_conversation_beyond_the_window_loses_its_start_but_not_that_of_its_la
     base: Path,
 ) -> None:
     long = messages(("user", "x" * 90), ("assistant", "b"), ("user", "c"), ("assistant", "d" * 5))
-    assert learned(base, CHAT, long, window=40)[-1] == "ddddd</s>"
+    assert target_texts(base, CHAT, long, window=40)[-1] == "ddddd</s>"
     endless = messages(("user", "a"), ("assistant", "d" * 90))
-    assert learned(base, CHAT, endless, window=40) == ["d" * 39]
+    assert target_texts(base, CHAT, endless, window=40) == ["d" * 39]
 
 
 def test_the_token_that_ends_an_answer_ends_the_models_texts(base: Path) -> None:
-    reads = tokenizer(base, CHATML)
-    chats = ChatEncoder(reads, system=None)
-    assert chats.end_id == reads.convert_tokens_to_ids("<|im_end|>")
+    chat_tokenizer = tokenizer(base, CHATML)
+    encoder = ChatEncoder(chat_tokenizer, system=None)
+    assert encoder.end_id == chat_tokenizer.convert_tokens_to_ids("<|im_end|>")
 
     class Model:
         class generation_config:  # noqa: N801 - as in transformers
             eos_token_id: Any = 2
 
-    stop_at(Model, chats.end_id)
-    assert Model.generation_config.eos_token_id == [2, chats.end_id]
+    stop_at(Model, encoder.end_id)
+    assert Model.generation_config.eos_token_id == [2, encoder.end_id]
     assert ChatEncoder(tokenizer(base, UNENDED), system=None).end_id is None
 
 
 def test_a_pair_is_a_conversation_whose_answer_is_the_target(base: Path) -> None:
-    assert learned(base, CHAT, ("a", "b")) == ["b</s>"]
+    assert target_texts(base, CHAT, ("a", "b")) == ["b</s>"]
     before = messages(("user", "a"), ("assistant", "b"), ("user", "c"))[0]
-    assert learned(base, CHAT, (before, "d")) == ["d</s>"]
+    assert target_texts(base, CHAT, (before, "d")) == ["d</s>"]
     assert CONVERSATION.isspace()

@@ -12,7 +12,7 @@ from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_wi
 
 from jobs.kinds import FinetuneSpec, TrainOptions
 from workers.training import optim
-from workers.training.optim import Plan
+from workers.training.optim import StepPlan
 
 
 def spec(**changes: object) -> FinetuneSpec:
@@ -24,12 +24,12 @@ def rates(options: TrainOptions, *, total: int) -> list[float]:
     whole = spec(train=options)
     optimizer = optim.optimizer(nn.Linear(2, 2), whole, device=torch.device("cpu"))
     scheduler = optim.scheduler(optimizer, options, total=total)
-    found = []
+    rates_by_step = []
     for _ in range(total):
-        found.append(float(scheduler.get_last_lr()[0]))
+        rates_by_step.append(float(scheduler.get_last_lr()[0]))
         optimizer.step()
         scheduler.step()
-    return found
+    return rates_by_step
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_biases_and_norms_do_not_decay() -> None:
 
 def test_the_steps_are_those_of_all_epochs_unless_max_steps_is_less() -> None:
     options = TrainOptions(epochs=3, batch_rows=8)
-    assert Plan.of(options, rows=20).total == 9
-    assert Plan.of(options.model_copy(update={"max_steps": 4}), rows=20).total == 4
+    assert StepPlan.of(options, rows=20).total == 9
+    assert StepPlan.of(options.model_copy(update={"max_steps": 4}), rows=20).total == 4
 
 
 def test_the_last_step_is_always_evaluated() -> None:
-    plan = Plan.of(TrainOptions(epochs=1, batch_rows=1, evaluate_steps=4), rows=10)
+    plan = StepPlan.of(TrainOptions(epochs=1, batch_rows=1, evaluate_steps=4), rows=10)
     assert [step for step in range(1, 11) if plan.evaluates(step)] == [4, 8, 10]
 
 

@@ -14,10 +14,10 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=400)
 
 
 def order(lengths: list[int], *, seed: int = 0, epoch: int = 0, batch_rows: int = 4) -> list[int]:
-    found = sampler.epoch_order(
+    rows = sampler.epoch_order(
         np.array(lengths, dtype=np.int32), seed=seed, epoch=epoch, batch_rows=batch_rows
     )
-    return [int(each) for each in found]
+    return [int(each) for each in rows]
 
 
 def shares(lengths: list[int], *, ranks: int, budget: int) -> list[RankShare]:
@@ -33,8 +33,8 @@ def rows_of(share: RankShare) -> list[int]:
 
 @given(lengths=LENGTHS, seed=st.integers(0, 9), batch_rows=st.integers(1, 9))
 def test_every_row_comes_once_in_an_epoch(lengths: list[int], seed: int, batch_rows: int) -> None:
-    found = order(lengths, seed=seed, batch_rows=batch_rows)
-    assert sorted(found) == list(range(len(lengths)))
+    rows = order(lengths, seed=seed, batch_rows=batch_rows)
+    assert sorted(rows) == list(range(len(lengths)))
 
 
 @given(
@@ -75,8 +75,8 @@ def test_an_epoch_depends_only_on_the_seed_and_its_number() -> None:
 def test_rows_of_a_step_have_similar_lengths_and_steps_are_not_ordered_by_length() -> None:
     chance = np.random.default_rng(0)
     lengths = [int(each) for each in chance.integers(1, 100, size=1_600)]
-    found = order(lengths, batch_rows=16)
-    steps = [[lengths[row] for row in found[start : start + 16]] for start in range(0, 1_600, 16)]
+    rows = order(lengths, batch_rows=16)
+    steps = [[lengths[row] for row in rows[start : start + 16]] for start in range(0, 1_600, 16)]
     spread = np.mean([max(step) - min(step) for step in steps])
     assert spread < 15  # a step has an eighth of its block's range; random steps would have 88
     settings = [float(np.mean(step)) for step in steps]

@@ -25,7 +25,7 @@ from workers.training import shutdown, train
 def wait(*_):
     time.sleep(600)
 
-train.Training.__del__ = wait
+train.TrainingRun.__del__ = wait
 atexit.register(wait)
 threading.Thread(target=wait).start()
 with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ from torch.nn import functional
 from jobs.errors import CorpusFailure
 from jobs.kinds import Task
 from workers.training.objectives.batch import Batch, TrainingCollator
-from workers.training.objectives.tokenization import WindowTokenizer
+from workers.training.objectives.tokenization import TruncatingTokenizer
 from workers.training.tokenized_dataset import Row, TokenizedSplit
 
 
@@ -25,7 +25,7 @@ class Classification:
 
     def __init__(
         self,
-        tokenizer: WindowTokenizer,
+        tokenizer: TruncatingTokenizer,
         collator: TrainingCollator,
         *,
         labels: Sequence[str],

@@ -23,8 +23,8 @@ from workers.training import conversations
 from workers.training.conversations import ChatEncoder
 from workers.training.objectives.batch import Batch, TrainingCollator
 from workers.training.objectives.classification import Classification
-from workers.training.objectives.language_modeling import CausalLM, Seq2SeqLM
-from workers.training.objectives.tokenization import WindowTokenizer
+from workers.training.objectives.language_model import CausalLM, Seq2SeqLM
+from workers.training.objectives.tokenization import TruncatingTokenizer
 from workers.training.tokenized_dataset import Row, TokenizedSplit
 
 
@@ -66,22 +66,22 @@ def objective_for(
     max_tokens: int,
 ) -> Objective:
     """The objective of the signature's task, for this model."""
-    window_tokenizer = WindowTokenizer(tokenizer, max_tokens=max_tokens)
+    truncating_tokenizer = TruncatingTokenizer(tokenizer, max_tokens=max_tokens)
     collator = TrainingCollator(tokenizer, model=model)
     if signature.task is Task.CLASSIFY:
         return Classification(
-            window_tokenizer,
+            truncating_tokenizer,
             collator,
             labels=labels,
             multi_label=signature.multi_label,
             counted_id=_counted_id(model),
         )
     if signature.task is Task.TEXT2TEXT:
-        return Seq2SeqLM(window_tokenizer, collator, model=model, prompt=signature.prompt)
+        return Seq2SeqLM(truncating_tokenizer, collator, model=model, prompt=signature.prompt)
     chat = ChatEncoder(tokenizer, system=signature.system) if signature.chat else None
     if chat is not None:
         conversations.stop_at(model, chat.end_id)
-    return CausalLM(window_tokenizer, collator, end_id=_end_id(tokenizer), chat=chat)
+    return CausalLM(truncating_tokenizer, collator, end_id=_end_id(tokenizer), chat=chat)
 
 
 def _counted_id(model: PreTrainedModel) -> int | None:

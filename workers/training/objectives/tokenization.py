@@ -8,8 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 
-class WindowTokenizer:
-    """A tokenizer with a window of ``max_tokens``."""
+class TruncatingTokenizer:
+    """A tokenizer that truncates texts to ``max_tokens``."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> None:
         self._tokenizer: Any = tokenizer

@@ -17,7 +17,7 @@ from jobs.kinds import Task
 from workers.inference.batching.forward import RowError
 from workers.training.conversations import ChatEncoder
 from workers.training.objectives.batch import Batch, TrainingCollator
-from workers.training.objectives.tokenization import WindowTokenizer
+from workers.training.objectives.tokenization import TruncatingTokenizer
 from workers.training.tokenized_dataset import Row, TokenizedSplit
 
 IGNORED = -100
@@ -27,7 +27,7 @@ IGNORED = -100
 class LanguageModeling:
     """What both objectives share: cross-entropy over the target tokens."""
 
-    def __init__(self, tokenizer: WindowTokenizer, collator: TrainingCollator) -> None:
+    def __init__(self, tokenizer: TruncatingTokenizer, collator: TrainingCollator) -> None:
         self._tokenizer = tokenizer
         self._collator = collator
 
@@ -67,7 +67,7 @@ class CausalLM(LanguageModeling):
 
     def __init__(
         self,
-        tokenizer: WindowTokenizer,
+        tokenizer: TruncatingTokenizer,
         collator: TrainingCollator,
         *,
         end_id: int,
@@ -155,7 +155,7 @@ class Seq2SeqLM(LanguageModeling):
 
     def __init__(
         self,
-        tokenizer: WindowTokenizer,
+        tokenizer: TruncatingTokenizer,
         collator: TrainingCollator,
         *,
         model: PreTrainedModel,
