@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from workers import processes
+from workers.app import app
 
 
 def test_flower_is_started_with_a_config_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(processes.app, "start", started.extend)
+    monkeypatch.setattr(app, "start", started.extend)
     processes.flower(["--port=5555"])
     (config,) = (each.removeprefix("--conf=") for each in started if each.startswith("--conf="))
     assert Path(config).is_file()
