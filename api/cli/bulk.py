@@ -16,13 +16,8 @@ import typer
 from api.cli import connection, console, corpus_arguments, option_forms, progress_bars, spec_options
 from api.cli.failures import Failure
 from api.client import Client
-from jobs.kinds import BulkSpec, OutputFormat
-
-ENDINGS = {
-    ".parquet": OutputFormat.PARQUET,
-    ".jsonl": OutputFormat.JSONL,
-    ".csv": OutputFormat.CSV,
-}
+from jobs.formats import OUTPUT_ENDINGS, OutputFormat
+from jobs.kinds import BulkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +96,8 @@ def _deliver(client: Client, job: dict[str, Any], arguments: BulkArguments) -> N
 def _output_format(out: Path | None) -> OutputFormat | None:
     if out is None:
         return None
-    if out.suffix not in ENDINGS:
-        raise Failure(f"--out must end in {', '.join(ENDINGS)}, and {out.name!r} does not")
+    if out.suffix not in OUTPUT_ENDINGS:
+        raise Failure(f"--out must end in {', '.join(OUTPUT_ENDINGS)}, and {out.name!r} does not")
     if not out.absolute().parent.is_dir():
         raise Failure(f"the folder of --out, {out.absolute().parent}, must exist")
-    return ENDINGS[out.suffix]
+    return OUTPUT_ENDINGS[out.suffix]
