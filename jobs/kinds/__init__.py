@@ -35,6 +35,7 @@ from jobs.kinds.finetune import (
 )
 from jobs.kinds.generate import GenerateOptions, GenerateSpec, PromptCorpus
 from jobs.kinds.pipeline import PipelineOptions, PipelineSpec, PipelineTask
+from jobs.kinds.score import ScoreActivation, ScoreOptions, ScoreSpec
 from jobs.kinds.text2text import Text2TextOptions, Text2TextSpec
 from jobs.kinds.training_spec import METRICS, LabelledCorpus, Machines, TrainingSpec
 from jobs.models.signatures import Task
@@ -76,6 +77,9 @@ __all__ = [
     "Pooling",
     "Promote",
     "PromptCorpus",
+    "ScoreActivation",
+    "ScoreOptions",
+    "ScoreSpec",
     "Spec",
     "Strict",
     "Task",
@@ -90,7 +94,7 @@ __all__ = [
     "training",
 ]
 
-AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | PipelineSpec | Text2TextSpec
+AnyBulk = ClassifySpec | EmbedSpec | GenerateSpec | PipelineSpec | ScoreSpec | Text2TextSpec
 AnyTraining = EvaluateSpec | FinetuneSpec
 AnySpec = AnyBulk | AnyTraining
 """The kinds that there are; all else reads them from here."""

@@ -15,6 +15,7 @@ Every refusal of a model is a ``ModelFailure`` with one of these codes:
     model_has_no_head      no classification head, and no labels to compare with
     model_not_an_encoder   embeddings are needed, but the model generates
     model_not_a_classifier the head is a regression, or has no entailment for a hypothesis
+    model_several_outputs  a score is asked of a head with several outputs
     model_not_a_generator  generate, but the model has no causal language model's head
     model_not_text2text    text2text, but the model is not an encoder with a decoder
     model_no_chat_template a chat, but the model's tokenizer has no template for one

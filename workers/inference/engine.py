@@ -22,7 +22,7 @@ from workers.inference import model_loader
 from workers.inference.batching import memory
 from workers.inference.batching.forward import RowError
 from workers.inference.probes.batch_policy import BatchPolicy
-from workers.inference.tasks import classifier, embedder, generator, pipeline, translator
+from workers.inference.tasks import classifier, embedder, generator, pipeline, scorer, translator
 from workers.inference.tasks.classifier import Classifier
 
 __all__ = ["Answer", "Beat", "Engine", "RowError", "load"]
@@ -78,6 +78,7 @@ TASKS: dict[str, Load] = {
     "embed": embedder.load,
     "generate": generator.load,
     "pipeline": pipeline.load,
+    "score": scorer.load,
     "text2text": translator.load,
 }
 """How each kind loads its model."""

@@ -1,4 +1,4 @@
-"""The five commands of bulk work: their options, what is refused, what they say at the end."""
+"""The commands of bulk work: their options, what is refused, what they say at the end."""
 
 from __future__ import annotations
 
@@ -125,6 +125,19 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
             },
             "batch_rows": 4,
             "dtype": "float16",
+        },
+    ),
+    "score": (
+        [
+            *("--activation", "sigmoid", "--long-texts", "stride", "--stride", "8"),
+            *("--max-tokens", "64", "--dtype", "float32"),
+        ],
+        {
+            "activation": "sigmoid",
+            "long_texts": "stride",
+            "stride": 8,
+            "max_tokens": 64,
+            "dtype": "float32",
         },
     ),
     "text2text": (

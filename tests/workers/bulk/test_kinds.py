@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import kinds as specs
-from jobs.kinds import ClassifyOptions, GenerateOptions
+from jobs.kinds import ClassifyOptions, GenerateOptions, ScoreOptions
 from jobs.ledger import controls
 from jobs.queries import chunks
 from jobs.results import parts
@@ -42,6 +42,7 @@ WIDTH = 12
 NEAR = 1e-5
 OF_A_VECTOR = ("embedding", "tokens", "truncated")
 OF_A_PIPELINE = ("output", "tokens", "truncated")
+OF_A_SCORE = ("score", "tokens", "truncated")
 OF_A_TEXT = ("output", "finish_reason", "tokens", "output_tokens", "truncated")
 
 LONG = "the team " * 100
@@ -93,17 +94,19 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     encoder = sentence_files(
         tiny_encoder(home / "encoder"), modules=("Transformer", "Pooling", "Normalize")
     )
+    reranker = tiny_classifier(home / "reranker", labels=("LABEL_0",))
     writing = {"max_new_tokens": 6}
     every = [
         Kind("embed", encoder, OF_A_VECTOR, {"dimensions": WIDTH, "prompt": "find: "}),
         Kind("generate", tiny_generator(home / "generator"), OF_A_TEXT, writing),
         Kind("text2text", tiny_translator(home / "translator"), OF_A_TEXT, writing),
         Kind("pipeline", entity_finder(home / "entities"), OF_A_PIPELINE, {"batch_rows": 1}),
+        Kind("score", reranker, OF_A_SCORE, {"activation": "sigmoid"}),
     ]
     return {kind.name: kind for kind in every}
 
 
-@pytest.fixture(scope="module", params=["embed", "generate", "text2text", "pipeline"])
+@pytest.fixture(scope="module", params=["embed", "generate", "text2text", "pipeline", "score"])
 def kind(request: pytest.FixtureRequest, kinds: dict[str, Kind]) -> Kind:
     return kinds[request.param]
 
@@ -167,9 +170,9 @@ def file_of(installation: Installation, job_id: str) -> bytes:
 
 
 def assert_same(found: Record, expected: Record) -> None:
-    """Texts and numbers are equal, vectors but for rounding."""
+    """Texts and counts are equal, vectors and scores but for rounding."""
     for name, value in expected.items():
-        if name == "embedding" and value is not None:
+        if name in {"embedding", "score"} and value is not None:
             assert np.abs(np.asarray(found[name]) - np.asarray(value)).max() < NEAR
         else:
             assert found[name] == value
@@ -359,6 +362,28 @@ def test_pairs_of_texts_are_classified(installation: Installation, tmp_path: Pat
         assert found[row]["tokens"] == expected.tokens
     report = installation.verify(job_id)
     assert (report.problems, report.rows_output, report.missing) == ((), len(claims), 0)
+
+
+def test_pairs_of_texts_are_scored(installation: Installation, kinds: dict[str, Kind]) -> None:
+    kind = kinds["score"]
+    passages = ["the team won", None, "a phone", " ", "the team won"]
+    job_id = installation.submit(
+        with_beside("passage", passages),
+        **kind.fields(chunk_rows=2, corpus_fields={"pair_column": "passage"}),
+    )
+    ended(installation, job_id)
+    found = installation.results(job_id)
+    errors = [record["error_code"] for record in found]
+    assert errors == [None, RowCode.MISSING_TEXT, None, RowCode.EMPTY_TEXT, None]
+    model = engine.load(
+        kind.folder, ScoreOptions(**kind.options), settings=Settings(worker_threads=1)
+    )
+    for row in (0, 2, 4):
+        text = "good film" if row == len(passages) - 1 else TEXTS[row]
+        answer = model.answer({row: PairedText(text, str(passages[row]))}, beat=no_beat)[row]
+        assert not isinstance(answer, RowError)
+        assert_same(found[row], answer.columns())
+    assert installation.verify(job_id).problems == ()
 
 
 def test_rows_generate_with_settings_of_their_own(
