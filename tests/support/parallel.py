@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHARED_FOLDERS = frozenset({"faults", "workers/gang"})
+SHARED_FOLDERS = frozenset({"faults", "workers/gang", "workers/bulk/kinds"})
 """Folders with fixtures for the whole package: processes that all its files use."""
 
 

@@ -1,0 +1,52 @@
+"""One installation for all kinds of bulk jobs but classify, and one finished job of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.installation import Installation
+from tests.support.servers import Databases, Server
+from tests.workers.bulk.kinds import bulk_kind
+from tests.workers.bulk.kinds.bulk_kind import BulkKind, Record
+
+
+@pytest.fixture(scope="package")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BulkKind]:
+    return bulk_kind.with_tiny_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="package", params=bulk_kind.NAMES)
+def kind(request: pytest.FixtureRequest, kinds: dict[str, BulkKind]) -> BulkKind:
+    return kinds[request.param]
+
+
+@pytest.fixture(scope="package")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory,
+    fresh_database: Databases,
+    valkey: Server,
+    kinds: dict[str, BulkKind],
+) -> Iterator[Installation]:
+    installation = Installation(
+        database_url=fresh_database(),
+        redis_url=valkey.url,
+        home=tmp_path_factory.mktemp("installation"),
+        model=kinds["embed"].folder,
+        worker_threads=1,
+    )
+    with installation.running("control", "planner", "pool"):
+        yield installation
+
+
+@pytest.fixture(scope="package")
+def job_id(installation: Installation, kind: BulkKind) -> str:
+    """A job that has succeeded, with a Parquet file and with rows in Postgres."""
+    return bulk_kind.succeeded(installation, kind, format="parquet", postgres=True)
+
+
+@pytest.fixture(scope="package")
+def results(installation: Installation, job_id: str) -> list[Record]:
+    """The output rows of that job's parts."""
+    return installation.results(job_id)
