@@ -13,7 +13,7 @@ NightshiftError
 │   └── ModelFailure           a model that cannot be loaded
 ├── Damaged               422  stored bytes that are not what was stored
 │   ├── ObjectMissing     422  no object under a key that the ledger has; a FileNotFoundError too
-│   ├── PartDamaged       422  the part of a chunk, which can be computed anew
+│   ├── PartDamaged       422  the part of a chunk, which can be computed again
 │   └── CheckpointDamaged      a checkpoint to resume from; the next run passes over it
 ├── StorageFault          503  the object store did not do what it must; an OSError too
 │   ├── StorageAway       503  it does not answer, or is full

@@ -119,8 +119,8 @@ class Settings(BaseSettings):
     )
     calibration_folder: str = Field(
         "",
-        description="Folder where this machine remembers what was found best; empty: each worker "
-        "process finds out anew.",
+        description="Folder where this machine keeps the fastest batch sizes and layouts; empty: "
+        "each worker process measures them again.",
     )
 
     host_name: str = Field("", description="This training host's name; default: the machine's.")

@@ -1,6 +1,6 @@
 """The states of jobs, chunks, runs and ranks, and every move between them that is allowed.
 
-Nobody else computes a state. The database enforces the same sets with CHECKs, and the charts in
+No other module computes a state. The database enforces the same sets with CHECKs, and the charts in
 ``docs/lifecycle.md`` are generated from these tables.
 """
 

@@ -18,7 +18,7 @@ from api.cli.failures import Failure
 from api.client import Client
 
 FIRST_PATIENCE_SECONDS = 2.0
-"""How long the first question may go unanswered: an API that is down should be told of at once."""
+"""How long the first request waits for an answer: a user learns soon that the API is down."""
 
 Api = Annotated[
     str | None,

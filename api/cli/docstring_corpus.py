@@ -31,7 +31,7 @@ TOPICS = {
     "graphs and their algorithms": ("networkx",),
     "terminals and command lines": ("rich", "click", "typer", "prompt_toolkit", "pygments"),
 }
-"""What the documentation of some packages is about: labels that cost nobody any work."""
+"""What the documentation of some packages is about: labels that come for free."""
 
 
 def write(path: Path, *, rows: int | None) -> int:
@@ -45,9 +45,9 @@ def write(path: Path, *, rows: int | None) -> int:
 
 
 def write_labelled(path: Path, *, rows: int, behind: int) -> int:
-    """Write ``rows`` others, those drawn behind so many, with the topic of their package as label.
+    """Write up to ``rows`` others, drawn after the first ``behind``, labelled by package topic.
 
-    Each topic is there equally often, where the packages have so much; the number of rows.
+    Topics are balanced as far as the packages allow. Returns the number of rows.
     """
     return _write(path, _balanced(behind=behind, most=rows // len(TOPICS)))
 

@@ -49,7 +49,7 @@ class Requests:
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
-                log.exception("a request met an error nobody expected", path=scope["path"])
+                log.exception("a request met an unexpected error", path=scope["path"])
                 if status:
                     raise  # the answer was under way: cut the connection, so that it shows
                 await errors.unexpected(request_id)(scope, receive, send_with_id)

@@ -54,7 +54,7 @@ class Slot:
     deaths: int = 0
     """In a row."""
     faults: int = 0
-    """Those of them that came from within: any before it was ready, later ones without a signal."""
+    """Deaths of its own making: any before it was ready, later ones without a signal."""
     proven: bool = False
     """Whether it ever answered its probe or stayed healthy for long."""
     due: float = 0.0

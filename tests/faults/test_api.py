@@ -1,4 +1,4 @@
-"""Promise P1 at the door: what the API has accepted survives the API."""
+"""Promise P1: what the API has accepted survives the API."""
 
 from __future__ import annotations
 

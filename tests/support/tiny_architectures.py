@@ -109,7 +109,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Outcome:
-    """What came of an architecture for a kind of job: right, wrong, refused, or not built."""
+    """The result of an architecture for a kind of job: right, wrong, refused, or not built."""
 
     kind: str
     type: str

@@ -94,7 +94,7 @@ def histogram(part: pa.Table) -> dict[str, int]:
 
 
 def agreement(results: Mapping[int, Answer | RowError]) -> tuple[int, int]:
-    """Rows that were computed in float32 as well as in int8, and those of them that agree."""
+    """Rows that were computed in float32 as well as in int8, and how many of these agree."""
     agrees = [result.agrees for result in results.values() if isinstance(result, Prediction)]
     return sum(each is not None for each in agrees), sum(each is True for each in agrees)
 

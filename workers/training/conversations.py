@@ -28,7 +28,7 @@ from workers.training.tokenized_dataset import Row
 Message = dict[str, Any]
 Span = tuple[int, int]
 Tokenized = tuple[list[int], list[Span]]
-"""Token ids, and the spans of them that are targets."""
+"""Token ids, and the spans that are targets."""
 
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """How a template marks the assistant's text, as transformers reads it."""

@@ -1,4 +1,4 @@
-"""What becomes of a job, as it happens and at its end: events, chunks, results, output, proof."""
+"""A job as it runs and as it ends: events, chunks, results, output, verification."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.add_column("chunks", sa.Column("errors", postgresql.JSONB(), nullable=True))
     for name in COUNTS:
         op.add_column("chunks", sa.Column(name, sa.BigInteger(), nullable=True))
-    # It locks writers out while it is built, which is one pass over the table: whoever migrates holds
+    # It locks writers out while it is built, which is one pass over the table: who migrates holds
     # an advisory lock in a transaction, and an index built concurrently would wait for its end.
     op.create_index(
         "ix_chunks_failed",

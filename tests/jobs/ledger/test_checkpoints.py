@@ -121,7 +121,7 @@ def test_a_host_that_went_on_without_its_part_is_noticed(training: Training) -> 
         ("10* 20 30", 2, "10 20 30"),
         ("10* 20* 30", 1, "20 30"),
         ("10* 20 30*", 1, "30"),
-        ("10 20 30!", 1, "20"),  # a damaged one takes nobody's place
+        ("10 20 30!", 1, "20"),  # a damaged one takes no place
         ("10* 20! 30!", 1, "10"),
         ("10! 20! 30!", 2, ""),
         ("10 20- 30", 1, "30"),

@@ -17,7 +17,7 @@ PLANS = ("hashjoin", "mergejoin", "nestloop", "hashagg", "sort", "material", "me
 def test_no_more_chunks_are_marked_than_were_asked_for(
     ledger: Ledger, without: tuple[str, ...]
 ) -> None:
-    """A join that reads the chosen ones anew for every chunk would choose others each time."""
+    """A join that selects again for every chunk would select others each time."""
     job_id = ledger.running(*[1] * 50)
     with ledger.sessions.begin() as session:
         for name in without:

@@ -1,4 +1,4 @@
-"""A job of which too many rows failed ends, once, whoever commits meanwhile."""
+"""A job of which too many rows failed ends, once, no matter who commits meanwhile."""
 
 from __future__ import annotations
 

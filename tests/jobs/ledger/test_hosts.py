@@ -35,7 +35,7 @@ def test_a_host_that_is_started_anew_has_lost_its_rank(training: Training) -> No
 def test_a_host_that_is_started_anew_while_a_gang_is_formed_loses_that_rank_too(
     training: Training,
 ) -> None:
-    """Otherwise its message would be void, and the gang would wait for it in vain."""
+    """Otherwise its message would be void, and the gang would wait without end."""
     host, job_id = training.host(), training.job()
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
         run_id = runs.form(session, job_id, [host.name])

@@ -92,7 +92,7 @@ class Training:
         return host
 
     def hosts(self, number: int, **fields: Any) -> list[HostDescription]:
-        """So many hosts that have just arrived."""
+        """This many hosts that have just arrived."""
         return [self.host(**fields) for _ in range(number)]
 
     def form(self, job_id: str, gang: list[HostDescription]) -> str | None:
