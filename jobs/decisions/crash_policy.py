@@ -31,7 +31,7 @@ class Phase(StrEnum):
 def judge(*, rows: int, crashes: int) -> CrashVerdict:
     """The verdict on a chunk of ``rows`` rows after its ``crashes``-th worker died.
 
-    A half inherits one crash, so that finding a poison row among n costs about ``log2 n + 2``
+    A half inherits one crash, so that finding a poison row among n costs at most ``log2 n + 3``
     workers and not twice as many. A single row inherits none: it must kill two workers itself.
     """
     if crashes < MAX_DEATHS:

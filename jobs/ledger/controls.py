@@ -150,6 +150,7 @@ def _reopen_failed_chunks(session: Session, job_id: str) -> None:
             done_at=None,
             condemned=False,
             crashes=0,
+            load_crashes=0,
             **_CHUNK_WELL,
         )
     )

@@ -66,11 +66,11 @@ def report_load_death(
     chunk = _held(session, chunk_id, owner=owner)
     if chunk is None:
         return None
-    chunk.crashes += 1
+    chunk.load_crashes += 1
     chunk.last_error = reason[:2000]
     chunk.owner = chunk.lease_expires_at = chunk.dispatched_at = None
     chunk.state = ChunkState.PENDING
-    verdict = crash_policy.judge_load(phase, crashes=chunk.crashes)
+    verdict = crash_policy.judge_load(phase, crashes=chunk.load_crashes)
     session.flush()
     _record(session, chunk, verdict)
     if verdict is CrashVerdict.FAIL_JOB:

@@ -180,7 +180,12 @@ class Chunk(Base):
     lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     dispatched_at: Mapped[datetime | None]  # a message is out; null: none since it became pending
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
-    crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # workers it killed
+    crashes: Mapped[int] = mapped_column(  # workers that died while they computed its rows
+        Integer, server_default=text("0")
+    )
+    load_crashes: Mapped[int] = mapped_column(  # workers that died before its first row
+        Integer, server_default=text("0")
+    )
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # released by a fault
     failing_since: Mapped[datetime | None]  # the first of those; null: there is none
     engine_faults: Mapped[int] = mapped_column(  # of those, exceptions of the engine

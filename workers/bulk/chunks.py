@@ -1,8 +1,8 @@
 """One chunk: claim, work, commit (promises P2, P3 and P4).
 
 ``jobs.decisions.faults`` classifies each fault. A fault of a row makes an error row. A fault of the
-job fails the job. After a transient fault the chunk is released and tried again, up to a limit. A
-crash is counted by control, because this process is dead by then.
+job fails the job. After a transient fault the chunk is released and tried again, up to a limit. The
+parent process, or control after the lease has expired, counts a crash.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _infer(
         return engine.answer(items, beat=beat)
     except row_isolation.DeviceFailed:
         log.exception("the device failed, this process ends itself", chunk=lease.chunk_id)
-        os._exit(DEVICE_FAILED)  # control sees the death and counts it against the chunk
+        os._exit(DEVICE_FAILED)  # the parent sees the death and counts it against the chunk
 
 
 def _engine(lease: ChunkLease, *, beat: Beat, context: Context) -> Engine:

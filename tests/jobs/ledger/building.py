@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import database
-from jobs.decisions.crash_policy import CrashVerdict
+from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.kinds import ClassifySpec
 from jobs.ledger import chunks, finalization, plans, projects, rescue, step_leases, submission
 from jobs.ledger.chunks import ChunkLease, Part
@@ -167,6 +167,17 @@ class Ledger:
     def crash(self, held: ChunkLease, *, owner: str = "w") -> CrashVerdict | None:
         with self.sessions.begin() as session:
             return rescue.report_crash(session, held.chunk_id, owner=owner, reason="killed")
+
+    def die_at_load(self, held: ChunkLease, *, phase: Phase = Phase.LOAD) -> CrashVerdict | None:
+        with self.sessions.begin() as session:
+            return rescue.report_load_death(
+                session,
+                held.chunk_id,
+                owner="w",
+                phase=phase,
+                timed_out=True,
+                reason="too slow",
+            )
 
     def events(self, job_id: str) -> list[Event]:
         with self.sessions.begin() as session:

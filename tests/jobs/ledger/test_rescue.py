@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from jobs.decisions.crash_policy import CrashVerdict
+from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.errors import LeaseLost
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
@@ -49,6 +49,41 @@ def test_a_row_that_kills_is_found_and_its_neighbours_are_unharmed(ledger: Ledge
     assert [(chunk.first_row, chunk.rows) for chunk in chunks if chunk.condemned] == [(deadly, 1)]
     assert sum(chunk.rows for chunk in chunks) == rows
     assert died <= math.ceil(math.log2(rows)) + 3
+
+
+def test_the_second_death_at_load_fails_the_job(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    chunk_id = ledger.only_chunk(job_id)
+    assert ledger.die_at_load(ledger.held(chunk_id)) is CrashVerdict.RETRY
+    assert ledger.die_at_load(ledger.held(chunk_id)) is CrashVerdict.FAIL_JOB
+    job = ledger.job(job_id)
+    assert (job.state, job.error_code) == (JobState.FAILED, "model_load_timeout")
+
+
+def test_a_death_at_load_is_not_added_to_the_crash_that_a_half_inherits(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    chunk_id = ledger.only_chunk(job_id)
+    for _ in range(2):
+        ledger.crash(ledger.held(chunk_id))
+    half = ledger.live(job_id)[0]
+    assert ledger.die_at_load(ledger.held(half.id)) is CrashVerdict.RETRY
+    assert ledger.job(job_id).state is JobState.RUNNING
+
+
+def test_a_death_at_load_suspects_no_row(ledger: Ledger) -> None:
+    job_id = ledger.running(1)
+    chunk_id = ledger.only_chunk(job_id)
+    ledger.die_at_load(ledger.held(chunk_id))
+    assert ledger.crash(ledger.held(chunk_id)) is CrashVerdict.RETRY
+    assert not ledger.held(chunk_id).condemned
+
+
+@pytest.mark.parametrize("phase", [Phase.TEMPLATE, Phase.TOKENIZER])
+def test_one_death_over_a_first_text_fails_the_job(ledger: Ledger, phase: Phase) -> None:
+    job_id = ledger.running(10)
+    held = ledger.held(ledger.only_chunk(job_id))
+    assert ledger.die_at_load(held, phase=phase) is CrashVerdict.FAIL_JOB
+    assert ledger.job(job_id).error_code == f"{phase}_timeout"
 
 
 def test_halves_read_their_rows_at_the_right_place_of_the_shard(ledger: Ledger) -> None:
