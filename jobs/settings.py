@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         30.0, gt=0, description="How long a silent worker keeps a chunk; renewed at a third of it."
     )
     stall_seconds: float = Field(
-        600.0, gt=0, description="A worker that makes no progress for this long loses its lease."
+        600.0, gt=0, description="A worker process that makes no progress for this long exits."
     )
     dispatch_window: int = Field(
         32,

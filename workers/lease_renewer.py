@@ -2,7 +2,8 @@
 
 A thread renews at a third of the lease, or more often. It is tied to progress: work that has not
 called ``beat`` for the stall limit counts as hung, and its process ends, since nothing else ends
-a device call that does not return.
+a device call that does not return. That holds after the lease is lost as well: a hung process must
+not keep its slot.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ STALLED = 70
 """Exit status of a process that ended itself because it made no progress (EX_SOFTWARE)."""
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews a lease in the background; ``beat`` reports progress and raises ``LeaseLost``.
 
     ``renew`` returns why the lease is void, or ``None`` when it was renewed. While Postgres is away
-    the lease cannot be taken; the keeper gives up by its own clock, a tenth before the lease ends.
+    the lease cannot be taken; the renewer gives up by its own clock, a tenth before the lease ends.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Keeper:
         self._lost: str | None = None
         self._stop = threading.Event()
         self._beat_at = self._renewed_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -64,11 +65,12 @@ class Keeper:
             raise LeaseLost(self._lost)
 
     def _run(self) -> None:
-        while self._lost is None and not self._stop.wait(self._every):
+        while not self._stop.wait(self._every):
             if time.monotonic() - self._beat_at > self._stall:
                 log.error("no progress within the stall limit, this process ends itself")
                 os._exit(STALLED)
-            self._lost = self._try_to_renew()
+            if self._lost is None:
+                self._lost = self._try_to_renew()
 
     def _try_to_renew(self) -> str | None:
         asked_at = time.monotonic()

@@ -16,7 +16,7 @@ from jobs.ledger import step_leases
 from jobs.ledger.step_leases import StepLease
 from jobs.states import JobStep
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ class Held:
     """A step's lease and the thread that keeps it."""
 
     lease: StepLease
-    keeper: Keeper
+    renewer: LeaseRenewer
 
 
 @contextmanager
@@ -60,8 +60,8 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
 
     stall = timedelta(seconds=context.settings.stall_seconds)
     try:
-        with Keeper(renew, lease=length, stall=stall) as keeper:
-            yield Held(lease, keeper)
+        with LeaseRenewer(renew, lease=length, stall=stall) as renewer:
+            yield Held(lease, renewer)
     except ENDINGS:
         _release(lease, context=context)
         raise

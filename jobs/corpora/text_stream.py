@@ -41,7 +41,7 @@ _BOMS = {  # the UTF-32 marks first: one of them begins like that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-_HEAD = 16
+_MAGIC_BYTES = 16
 _TOO_MUCH_MEMORY = "Frame requires too much memory"  # zstd's message
 _NOT_GZIP = "Not a gzipped file"  # Python's message
 _LOOK_BACK = 4 * 2**20
@@ -199,7 +199,7 @@ def _decompressed(raw: BinaryIO, name: str, corpus: Corpus) -> Readable:
 
 
 def _detected(raw: BinaryIO, name: str) -> str:
-    head = raw.read(_HEAD)
+    head = raw.read(_MAGIC_BYTES)
     raw.seek(0)
     if head.startswith(_GZIP):
         return "gzip"
@@ -216,7 +216,7 @@ def _detected(raw: BinaryIO, name: str) -> str:
 
 def _as_utf8(plain: Readable, encoding: str) -> Readable:
     head = b""
-    while len(head) < _HEAD and (block := plain.read(_HEAD - len(head))):
+    while len(head) < _MAGIC_BYTES and (block := plain.read(_MAGIC_BYTES - len(head))):
         head += block
     for bom, bom_encoding in _BOMS.items():
         if head.startswith(bom):

@@ -59,7 +59,11 @@ class ClassifyOptions(WindowOptions):
         "about {}.`. The model is one of natural language inference (NLI), and the label wins "
         "whose sentence follows most from the text.",
     )
-    top_k: int = Field(1, ge=1, description="How many labels, best first. Multi-label ignores it: `threshold` decides.")
+    top_k: int = Field(
+        1,
+        ge=1,
+        description="How many labels, best first. Multi-label ignores it: `threshold` decides.",
+    )
     all_scores: bool = Field(default=False, description="Every label with its score, best first.")
     multi_label: bool | None = Field(
         None,

@@ -1,7 +1,7 @@
-"""Leases on chunks: claim, renew, commit, release. All moves of a chunk but rescue stand here.
+"""Leases on chunks: claim, renew, commit, release. Rescue and retry move chunks elsewhere.
 
-Load, work, apply: ``claim`` is one short transaction, the work is none, ``commit`` is another,
-guarded by id, state and fence. A worker with an old fence changes nothing.
+Load, work, apply: ``claim`` is one short transaction, the work runs outside any, ``commit`` is
+another, guarded by id, state and fence. A worker with an old fence changes nothing.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def give_up(
     if chunk is None:
         return False
     if diagnosis.blame is Blame.LEASE:
-        return not _give_back(session, held)
+        _give_back(session, held)
+        return False
     now = clock.now(session)
     since, failures = chunk.failing_since or now, chunk.failures + 1
     engine = chunk.engine_faults + (diagnosis.blame is Blame.ENGINE)

@@ -1,4 +1,4 @@
-"""The database's clock: every lease is measured by it, never by a worker's."""
+"""The database's clock, for decisions that need the time; never a worker's clock."""
 
 from __future__ import annotations
 

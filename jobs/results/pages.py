@@ -21,7 +21,7 @@ PAGE_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class ResultRows:
-    """Consecutive results, up to the first row that is not done yet."""
+    """Results in row order, up to the first row that is not done yet; an ended job skips gaps."""
 
     rows: list[dict[str, Any]]
     next_row: int

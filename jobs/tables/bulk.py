@@ -200,7 +200,8 @@ class Chunk(Base):
     # Written by the commit, under the fence.
     part_key: Mapped[str | None]  # null: not done yet
     part_bytes: Mapped[int | None]
-    part_sha256: Mapped[str | None]  # of the object; null: not done, or by a version before hashes
+    part_sha256: Mapped[str | None]  # of the object, after a reopening of
+    # ``retried_part``; null: none, or by a version before hashes
     damage: Mapped[str | None]  # why the part cannot be read, by who last tried; null: not known to
     # be damaged. A retry computes the chunk again
     rows_failed: Mapped[int | None]

@@ -35,7 +35,7 @@ from workers.inference import row_isolation
 from workers.inference.batching.tokenization import PairedText, RowText
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.engine_cache import EngineCache
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import ENDINGS
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ COMMIT_PATIENCE = 120.0
 DEVICE_FAILED = 71
 """Exit status of a process that lost its accelerator (EX_OSERR)."""
 
-_GOES_ON = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
+_WORKABLE_STATES = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
 
 def run(chunk_id: int, *, context: Context) -> str:
@@ -104,11 +104,13 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> st
 
 def _work(lease: ChunkLease, *, context: Context) -> None:
     stall = timedelta(seconds=context.settings.stall_seconds)
-    with Keeper(_renewal(lease, context), lease=context.settings.lease, stall=stall) as keeper:
+    with LeaseRenewer(
+        _renewal(lease, context), lease=context.settings.lease, stall=stall
+    ) as renewer:
         rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
         good = _good_results(lease, context=context)
         results, seconds = _compute_missing(
-            lease, rows, good=good, beat=keeper.beat, context=context
+            lease, rows, good=good, beat=renewer.beat, context=context
         )
         table = result_table.table(
             rows,
@@ -118,7 +120,7 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
             keep_text=lease.spec.output.keep_text,
         )
         part = _write(lease, table, results, seconds=seconds, context=context)
-        keeper.beat()
+        renewer.beat()
         _commit(lease, part, table, context=context)
 
 
@@ -128,7 +130,7 @@ def _renewal(lease: ChunkLease, context: Context) -> Callable[[], str | None]:
             state = chunks.renew(session, lease, lease=context.settings.lease)
         if state is None:
             return f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
-        return None if state in _GOES_ON else f"the job is {state}"
+        return None if state in _WORKABLE_STATES else f"the job is {state}"
 
     return renew
 
@@ -191,7 +193,7 @@ def _engine(lease: ChunkLease, *, beat: Beat, context: Context) -> Engine:
     """The engine of the job's model; the model's files are needed only until it is loaded."""
     using = context.artefacts.using(lease.model, project_id=lease.project_id, beat=beat)
     with using as folder, time_limits.loading(folder):
-        engine = _shelf(context).engine(
+        engine = _engine_cache(context).engine(
             folder, lease.spec.options, model=str(lease.model), kind=lease.spec.kind
         )
     if engine.digest != lease.model_digest:
@@ -204,7 +206,7 @@ def _engine(lease: ChunkLease, *, beat: Beat, context: Context) -> Engine:
 
 
 @functools.cache
-def _shelf(context: Context) -> EngineCache:
+def _engine_cache(context: Context) -> EngineCache:
     return EngineCache(context.settings, changed=functools.partial(heartbeat.show_engines, context))
 
 

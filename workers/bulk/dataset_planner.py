@@ -41,7 +41,7 @@ from jobs.results import parts
 from jobs.settings import Settings
 from workers.bulk.label_counts import KnownLabels, LabelCounts
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import PATIENCE
 
 UNNAMED_LABELS = ("LABEL_0", "LABEL_1")
@@ -58,16 +58,16 @@ class _JobInputs:
     sources: dict[DatasetSplit, tuple[LabelledCorpus, Source]]
 
 
-def plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
+def plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
     """Write the job's data and set it running.
 
     Raises ``JobFailure``, ``LeaseLost``, ``OSError``.
     """
     inputs = _read_job(lease, context=context)
-    model = _inspect_model(inputs, keeper=keeper, context=context)
+    model = _inspect_model(inputs, renewer=renewer, context=context)
     signature = signature_defaults.training_signature(inputs.spec, model)
     _check_model(model, signature, spec=inputs.spec)
-    writer = _ShardWriter(lease, keeper=keeper, context=context)
+    writer = _ShardWriter(lease, renewer=renewer, context=context)
     dataset = _dataset(inputs, model, signature, writer=writer)
     database.patiently(
         context.sessions,
@@ -107,11 +107,13 @@ def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
         )
 
 
-def _inspect_model(inputs: _JobInputs, *, keeper: Keeper, context: Context) -> ModelFacts | None:
+def _inspect_model(
+    inputs: _JobInputs, *, renewer: LeaseRenewer, context: Context
+) -> ModelFacts | None:
     if inputs.reference is None:
         return None
     using = context.artefacts.using
-    with using(inputs.reference, project_id=inputs.project_id, beat=keeper.beat) as folder:
+    with using(inputs.reference, project_id=inputs.project_id, beat=renewer.beat) as folder:
         facts = inspection.inspect(folder)
     compatibility.check_reads_texts(facts)
     return facts
@@ -203,9 +205,9 @@ def _check_validation_share(spec: FinetuneSpec, train: SplitFacts) -> None:
 class _ShardWriter:
     """Writes the shards of all splits under one numbering."""
 
-    def __init__(self, lease: StepLease, *, keeper: Keeper, context: Context) -> None:
+    def __init__(self, lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
         self._lease = lease
-        self._beat = keeper.beat
+        self._beat = renewer.beat
         self._store = context.store
         self._settings = context.settings
         self.shards: list[DataShard] = []

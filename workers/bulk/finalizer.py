@@ -21,7 +21,7 @@ from jobs.queries.chunks import DonePart
 from jobs.results import integrity, outputs, parts, schemas
 from jobs.states import JobState, JobStep
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import PATIENCE, holding
 
 
@@ -31,14 +31,14 @@ def finalize(job_id: str, *, context: Context) -> bool:
         if held is None:
             return False
         try:
-            return _finalize(held.lease, keeper=held.keeper, context=context)
+            return _finalize(held.lease, renewer=held.renewer, context=context)
         except PartDamaged as damage:
             integrity.record_damage(context.sessions, damage)
             raise
     return False
 
 
-def _finalize(lease: StepLease, *, keeper: Keeper, context: Context) -> bool:
+def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> bool:
     with context.sessions.begin() as session:
         if finalization.end_failed(session, lease):
             return True
@@ -53,7 +53,7 @@ def _finalize(lease: StepLease, *, keeper: Keeper, context: Context) -> bool:
         )
         return True
     _check_sizes(finished_parts, job_id=lease.job_id, context=context)
-    output = _write(lease, finished_parts, histogram=histogram, keeper=keeper, context=context)
+    output = _write(lease, finished_parts, histogram=histogram, renewer=renewer, context=context)
     return database.patiently(
         context.sessions,
         lambda session: finalization.finish(session, lease, output=output),
@@ -94,13 +94,13 @@ def _write(
     finished_parts: list[DonePart],
     *,
     histogram: dict[str, int],
-    keeper: Keeper,
+    renewer: LeaseRenewer,
     context: Context,
 ) -> dict[str, Any]:
     spec = kinds.bulk(lease.spec)
     manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, suffix="json")
     schema = schemas.result_schema(spec.result_columns, width=lease.plan.embedding_width)
-    file = _write_file(lease, spec, finished_parts, schema=schema, keeper=keeper, context=context)
+    file = _write_file(lease, spec, finished_parts, schema=schema, renewer=renewer, context=context)
     totals = {
         "rows": sum(part.rows for part in finished_parts),
         "rows_failed": sum(part.rows_failed for part in finished_parts),
@@ -132,7 +132,7 @@ def _write_file(
     finished_parts: list[DonePart],
     *,
     schema: pa.Schema,
-    keeper: Keeper,
+    renewer: LeaseRenewer,
     context: Context,
 ) -> dict[str, Any]:
     if spec.output.format is None:
@@ -144,7 +144,7 @@ def _write_file(
         finished_parts,
         schema=schema,
         keep_text=spec.output.keep_text,
-        beat=keeper.beat,
+        beat=renewer.beat,
     )
     file = outputs.write_file(context.store, key, tables, output_format=spec.output.format)
     return {"file": key, "file_bytes": file.bytes, "file_sha256": file.sha256}

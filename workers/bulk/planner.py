@@ -35,7 +35,7 @@ from jobs.states import JobStep
 from workers.bulk import dataset_planner
 from workers.bulk.prefetch import prefetch
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import holding
 
 log = structlog.get_logger()
@@ -64,16 +64,16 @@ def plan(job_id: str, *, context: Context) -> bool:
         if held is None:
             return False
         plan_kind = dataset_planner.plan if held.lease.kind in TRAINING else _plan
-        plan_kind(held.lease, keeper=held.keeper, context=context)
+        plan_kind(held.lease, renewer=held.renewer, context=context)
         log.info("planned", job_id=job_id)
         return True
     return False
 
 
-def _plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
+def _plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
     spec = kinds.bulk(lease.spec)
     source = _source(lease, spec, context=context)
-    facts = _inspect_model(lease, spec, keeper=keeper, context=context)
+    facts = _inspect_model(lease, spec, renewer=renewer, context=context)
     with context.sessions.begin() as session:
         progress = plans.begin(
             session,
@@ -85,7 +85,7 @@ def _plan(lease: StepLease, *, keeper: Keeper, context: Context) -> None:
         )
     batches = readers.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
     limits = _limits(spec, settings=context.settings)
-    with prefetch(_with_heartbeat(batches, keeper.beat), depth=AHEAD) as prefetched:
+    with prefetch(_with_heartbeat(batches, renewer.beat), depth=AHEAD) as prefetched:
         for draft in shard_drafts(prefetched, limits=limits, progress=progress):
             _write(lease, draft, context=context)
     database.patiently(context.sessions, lambda s: plans.complete(s, lease), seconds=20)
@@ -103,10 +103,10 @@ def _source(lease: StepLease, spec: AnyBulk, *, context: Context) -> Source:
 
 
 def _inspect_model(
-    lease: StepLease, spec: AnyBulk, *, keeper: Keeper, context: Context
+    lease: StepLease, spec: AnyBulk, *, renewer: LeaseRenewer, context: Context
 ) -> ModelFacts:
     using, reference = context.artefacts.using, lease.model_pinned or spec.model
-    with using(reference, project_id=lease.project_id, beat=keeper.beat) as folder:
+    with using(reference, project_id=lease.project_id, beat=renewer.beat) as folder:
         facts = inspection.inspect(folder)
     signature_defaults.with_defaults(spec.options, facts.signature).check(facts)
     return facts

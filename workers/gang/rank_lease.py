@@ -11,7 +11,7 @@ from jobs.errors import LeaseLost
 from jobs.ledger import ranks
 from jobs.ledger.ranks import Orders, RankLease
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 
 RENEWAL = timedelta(seconds=1)
 """Time between two renewals; a lease is longer, but orders should arrive soon."""
@@ -28,7 +28,7 @@ class HeldRank:
         self.orders = NO_ORDERS
         self._context = context
         self._progress = threading.Event()
-        self._keeper = Keeper(
+        self._renewer = LeaseRenewer(
             self._renew,
             lease=context.settings.lease,
             stall=timedelta(seconds=context.settings.stall_seconds),
@@ -36,7 +36,7 @@ class HeldRank:
         )
 
     def __enter__(self) -> Self:
-        self._keeper.__enter__()
+        self._renewer.__enter__()
         return self
 
     def __exit__(
@@ -45,11 +45,11 @@ class HeldRank:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._keeper.__exit__(kind, error, trace)
+        self._renewer.__exit__(kind, error, trace)
 
     def beat(self) -> None:
         """Heartbeat of the agent. Raises ``LeaseLost``."""
-        self._keeper.beat()
+        self._renewer.beat()
 
     def progress(self) -> None:
         """Record that the rank's program makes progress; the next renewal writes it."""

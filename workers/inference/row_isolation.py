@@ -15,7 +15,7 @@ from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
 from jobs.errors import ControlFlow, ModelFailure, NightshiftError
 
-ALIKE = 16
+MIN_EQUAL_ERRORS = 16
 """Rows that may raise the same error, each alone, before the fault can be the model's."""
 
 SHARE = 20
@@ -91,7 +91,7 @@ class FaultTally:
         kind = re.sub(r"\d+", "0", why)
         self._raised[kind] += 1
         count = self._raised[kind]
-        if count >= ALIKE and self._succeeded * SHARE < count:
+        if count >= MIN_EQUAL_ERRORS and self._succeeded * SHARE < count:
             raise ModelFailure(
                 f"{self._who} raises the same for {count} of {count + self._succeeded} rows, "
                 f"each alone: {why}",

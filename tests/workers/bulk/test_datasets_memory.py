@@ -30,7 +30,7 @@ def plan(name, open_, targets):
     context = Context(Settings(), None, objects.connect(sys.argv[1]))
     plan = Plan(None, None, None, None)
     lease = StepLease("job", 1, JobState.PLANNING, "finetune", "project", {}, None, plan)
-    writer = _ShardWriter(lease, keeper=SimpleNamespace(beat=lambda: None), context=context)
+    writer = _ShardWriter(lease, renewer=SimpleNamespace(beat=lambda: None), context=context)
     before = peak()
     counts = LabelCounts(DatasetSplit.TRAIN, targets=targets, known=None)
     corpus = LabelledCorpus(file="f")

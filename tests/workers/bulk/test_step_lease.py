@@ -15,7 +15,7 @@ from jobs.states import JobState, JobStep
 from tests.support.waiting import wait_until
 from tests.workers.bulk.conftest import Workshop
 from workers.context import Context
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import holding
 
 SHORT = timedelta(seconds=0.15)
@@ -26,13 +26,13 @@ class RustPanic(BaseException):
     """As a panic of a Rust extension: no ``Exception``."""
 
 
-def keep(renew: Callable[[], str | None]) -> Keeper:
-    return Keeper(renew, lease=SHORT, stall=STALL)
+def keep(renew: Callable[[], str | None]) -> LeaseRenewer:
+    return LeaseRenewer(renew, lease=SHORT, stall=STALL)
 
 
-def lost(keeper: Keeper) -> bool:
+def lost(renewer: LeaseRenewer) -> bool:
     try:
-        keeper.beat()
+        renewer.beat()
     except LeaseLost:
         return True
     return False
@@ -44,17 +44,17 @@ def test_a_lease_is_renewed_as_long_as_it_is_held() -> None:
     def renew() -> None:
         renewed.release()
 
-    with keep(renew) as keeper:
+    with keep(renew) as renewer:
         for _ in range(4):
             assert renewed.acquire(timeout=5)
-        keeper.beat()
+        renewer.beat()
 
 
 def test_work_stops_when_its_lease_is_void() -> None:
-    with keep(lambda: "it was taken over") as keeper:
-        wait_until(lambda: lost(keeper))
+    with keep(lambda: "it was taken over") as renewer:
+        wait_until(lambda: lost(renewer))
         with pytest.raises(LeaseLost, match="it was taken over"):
-            keeper.beat()
+            renewer.beat()
 
 
 def test_work_continues_when_one_renewal_fails() -> None:
@@ -66,9 +66,9 @@ def test_work_continues_when_one_renewal_fails() -> None:
             raise fault
         renewed.set()
 
-    with keep(renew) as keeper:
+    with keep(renew) as renewer:
         assert renewed.wait(5)
-        keeper.beat()
+        renewer.beat()
 
 
 def test_work_stops_when_its_lease_could_not_be_renewed_for_its_whole_length() -> None:
@@ -76,8 +76,8 @@ def test_work_stops_when_its_lease_could_not_be_renewed_for_its_whole_length() -
         raise RuntimeError("the database is away")
 
     begun = time.monotonic()
-    with keep(renew) as keeper:
-        wait_until(lambda: lost(keeper))
+    with keep(renew) as renewer:
+        wait_until(lambda: lost(renewer))
     assert time.monotonic() - begun >= 0.9 * SHORT.total_seconds()
 
 

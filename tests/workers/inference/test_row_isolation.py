@@ -22,7 +22,7 @@ from tests.workers.inference.builders import answers, no_beat, predictions
 from workers.inference import engine, row_isolation
 from workers.inference.batching.forward import RowError
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
-from workers.inference.row_isolation import ALIKE, DeviceFailed, FaultTally
+from workers.inference.row_isolation import MIN_EQUAL_ERRORS, DeviceFailed, FaultTally
 from workers.inference.tasks.classifier import Prediction
 
 ONE = Settings(worker_threads=1)
@@ -94,9 +94,9 @@ def test_what_ends_the_work_ends_it_through_a_library_as_well() -> None:
 @pytest.mark.parametrize(
     ("succeeded", "raised"),
     [
-        (0, ["E: of 3"] * (ALIKE - 1)),
-        (0, ["E: one", "E: other"] * (ALIKE - 1)),
-        (1, ["E: of 3"] * ALIKE),
+        (0, ["E: of 3"] * (MIN_EQUAL_ERRORS - 1)),
+        (0, ["E: one", "E: other"] * (MIN_EQUAL_ERRORS - 1)),
+        (1, ["E: of 3"] * MIN_EQUAL_ERRORS),
         (100, ["E: of 3"] * 1_000),
     ],
 )
@@ -112,7 +112,7 @@ def test_the_faults_are_the_rows_where_few_raise_or_each_its_own(
 @pytest.mark.parametrize(
     ("succeeded", "raised"),
     [
-        (0, [f"E: of {number}" for number in range(ALIKE)]),  # alike, but for numbers
+        (0, [f"E: of {number}" for number in range(MIN_EQUAL_ERRORS)]),  # alike, but for numbers
         (1, ["E: of 3"] * 21),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_model_that_raises_for_every_row_fails_its_job_after_a_few(tmp_path: P
     with pytest.raises(ModelFailure, match="index out of range in self") as caught:
         classifier.answer(dict(enumerate(bad_models.texts(500, longest=40))), beat=no_beat)
     assert caught.value.code == "model_raises"
-    assert calls < 4 * ALIKE
+    assert calls < 4 * MIN_EQUAL_ERRORS
 
 
 @pytest.mark.parametrize(

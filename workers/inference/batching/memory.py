@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate.utils.memory import clear_device_cache
 
-MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")
-"""In the plain ``RuntimeError`` of CUDA, MPS and the CPU allocator."""
+from jobs.decisions.faults import OUT_OF_MEMORY
 
 KEPT = 31 * 2**20
 """Bytes. The upper limit of glibc's dynamic threshold is 32 MiB."""
@@ -27,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error means that memory ran out, on the device or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in MESSAGES)
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
 
 
 def give_back() -> None:

@@ -30,9 +30,9 @@ from workers.inference import special_tokens
 from workers.inference.batching.batcher import BatchLayout
 from workers.inference.decoding.decoding_batch import DecodingBatch, Prompt, SequenceState
 from workers.inference.decoding.generation_settings import (
-    BESIDE_AN_ENCODER,
-    BESIDE_PADDING,
-    IN_PIECES,
+    RESUMABLE_SETTINGS,
+    SAFE_BESIDE_PADDING,
+    SAFE_WITH_ENCODER,
     changed,
 )
 from workers.inference.decoding.sampling import StepRange, TokenChoiceProcessor
@@ -45,7 +45,7 @@ from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.probes.module_snapshot import ModuleSnapshot
 from workers.inference.special_tokens import SpecialTokens
 
-CLOSENESS = (BatchLayout.PADDED, BatchLayout.EQUAL_LENGTH, BatchLayout.SINGLE)
+LAYOUTS_BY_EFFICIENCY = (BatchLayout.PADDED, BatchLayout.EQUAL_LENGTH, BatchLayout.SINGLE)
 """Layouts of a batch of prompts, the closest first."""
 
 POSITIONS_FROM_MASK = frozenset({"bloom", "mpt", LSTMConfig.model_type})
@@ -90,7 +90,7 @@ class Decoder:
 
     def apply(self, policy: BatchPolicy) -> None:
         """Let rows share batches as the policy allows, never more closely than before."""
-        if CLOSENESS.index(policy.layout) > CLOSENESS.index(self.layout):
+        if LAYOUTS_BY_EFFICIENCY.index(policy.layout) > LAYOUTS_BY_EFFICIENCY.index(self.layout):
             self.layout = policy.layout
         self._in_pieces &= policy.in_pieces
         self._resets, self._seeds = policy.resets, policy.seeds
@@ -130,7 +130,7 @@ class Decoder:
         """An empty KV cache that rows can leave and join; ``None``: not with this model."""
         if self._has_encoder or not self._one_beam or self._config.use_cache is False:
             return None
-        if not changed(self._config) <= IN_PIECES:
+        if not changed(self._config) <= RESUMABLE_SETTINGS:
             return None
         kind: Any = type(self._model)
         parameters = inspect.signature(kind.forward).parameters
@@ -193,8 +193,8 @@ class Decoder:
     def _allows_padding(self) -> bool:
         """Whether rows may be padded, as far as settings and the model's signature show."""
         if self._has_encoder:
-            return changed(self._config) <= BESIDE_AN_ENCODER
-        return _has_row_positions(self._model) and changed(self._config) <= BESIDE_PADDING
+            return changed(self._config) <= SAFE_WITH_ENCODER
+        return _has_row_positions(self._model) and changed(self._config) <= SAFE_BESIDE_PADDING
 
     def _config_for(self, steps: int) -> GenerationConfig:
         config = copy.copy(self._config)

@@ -26,7 +26,7 @@ OF_SAMPLING_AND_BEAMS = frozenset(
 )
 """Settings that are ignored: ``TokenChoiceProcessor`` chooses tokens."""
 
-IN_PIECES = OF_SAMPLING_AND_BEAMS | {
+RESUMABLE_SETTINGS = OF_SAMPLING_AND_BEAMS | {
     "_from_model_config",
     "bos_token_id",
     "decoder_start_token_id",
@@ -44,7 +44,7 @@ IN_PIECES = OF_SAMPLING_AND_BEAMS | {
 """Settings that mean the same in one call of ``generate`` and in several. Others may count from the
 beginning of a call, or look at padding."""
 
-BESIDE_PADDING = IN_PIECES | {
+SAFE_BESIDE_PADDING = RESUMABLE_SETTINGS | {
     "begin_suppress_tokens",
     "exponential_decay_length_penalty",
     "forced_eos_token_id",
@@ -57,7 +57,7 @@ the prompt's end. With others only prompts of equal length share a batch: n-gram
 sequences, bad words, watermarks and penalties of the prompt would take padding for text;
 ``min_length`` and a forced first token count it."""
 
-BESIDE_AN_ENCODER = BESIDE_PADDING | {
+SAFE_WITH_ENCODER = SAFE_BESIDE_PADDING | {
     "bad_words_ids",
     "forced_bos_token_id",
     "min_length",

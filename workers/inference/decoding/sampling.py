@@ -22,16 +22,16 @@ NOISE = 1e-4
 """How far batching may change the difference of two float32 scores, relative to the largest score
 (at least 1): well above what is observed. For probabilities it is absolute, and a minimum."""
 
-COLD = 1e-6
+MIN_TEMPERATURE = 1e-6
 """Lower temperatures are clamped to this: the likeliest token. A smaller divisor may overflow."""
 
 FLOAT64_DEVICES = frozenset({"cpu", "cuda"})
 """Types of devices that can draw float64."""
 
-HEAD = 1_024
+NUCLEUS_CANDIDATES = 1_024
 """The number of likeliest tokens in which the nucleus is searched before all tokens are sorted."""
 
-LEAST, MOST = 2.0**-53, 1 - 2.0**-24
+UNIFORM_MIN, UNIFORM_MAX = 2.0**-53, 1 - 2.0**-24
 """Uniform samples between these have finite Gumbel noise."""
 
 
@@ -134,8 +134,8 @@ def gumbel(seeds: Sequence[int], *, like: torch.Tensor) -> torch.Tensor:
         random.manual_seed(seed)
         # In float64: the largest noise comes from samples near 0, where float32 values are dense.
         samples = torch.rand(len(row), generator=random, dtype=torch.float64, device=device)
-        row.copy_(samples.clamp_(min=LEAST))
-    noise = uniform.clamp_(max=MOST).neg_().log1p_().neg_().log_().neg_()
+        row.copy_(samples.clamp_(min=UNIFORM_MIN))
+    noise = uniform.clamp_(max=UNIFORM_MAX).neg_().log1p_().neg_().log_().neg_()
     return noise.to(like.device)
 
 
@@ -149,7 +149,7 @@ def draw(
     where two sums are nearly equal, however many tokens there are; and the edge of the nucleus
     matters only for the chosen token.
     """
-    temperature = max(sampling.temperature, COLD)
+    temperature = max(sampling.temperature, MIN_TEMPERATURE)
     scores, slack = scores / temperature, _slack(scores) / temperature
     edge = _edge(scores, slack, sampling)
     sums = scores + noise
@@ -176,7 +176,9 @@ def _edge(scores: torch.Tensor, slack: torch.Tensor, sampling: Sampling) -> _Edg
     if count == size and sampling.top_p >= 1:
         none = torch.full_like(slack, -math.inf)
         return _Edge(none, none, none)
-    ordered = scores.topk(min(HEAD, size) if count == size else count + 1, dim=1).values
+    ordered = scores.topk(
+        min(NUCLEUS_CANDIDATES, size) if count == size else count + 1, dim=1
+    ).values
     whole = (scores if count == size else ordered[:, :count]).logsumexp(dim=1, keepdim=True)
     share, more, less = _nucleus(sampling.top_p, slack)
     if count == size and not (_before(ordered, whole)[:, -1:] > more).all():

@@ -5,8 +5,8 @@ Weights have one scale per output channel, and inputs one per token, by its larg
 everything else is elementwise, so a token's output has the same bits in every batch (promise P6).
 
 AVX2 without VNNI adds two neighbouring products in 16 bits and saturates. So the absolute values of
-two neighbouring weights of a channel add up to at most ``PAIR``, and no sum saturates on any
-processor (decision 0026).
+two neighbouring weights of a channel add up to at most ``MAX_PAIR_SUM``, and no sum saturates on
+any processor (decision 0026).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PAIR = 128
+MAX_PAIR_SUM = 128
 """255 times this is less than 2^15, so the sum of two 8-bit products fits into 16 bits."""
 
 ROUNDER = float(2**23)
@@ -168,7 +168,7 @@ def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantized weights (out, in) and the scale of each output channel."""
     even = functional.pad(weight.abs(), (0, weight.shape[1] % 2))
     pairs = even.view(len(weight), -1, 2).sum(2).amax(1)
-    scales = (torch.maximum(pairs / PAIR, weight.abs().amax(1) / STEPS)).clamp_min(TINY)
+    scales = (torch.maximum(pairs / MAX_PAIR_SUM, weight.abs().amax(1) / STEPS)).clamp_min(TINY)
     return torch.round(weight / scales[:, None]).to(torch.int8), scales
 
 

@@ -1,7 +1,7 @@
 """Classification: the labels of each text.
 
 Keeps promise P6: a row whose labels depend on a near tie is computed again, alone (decision 0006,
-``label_decision``). With int8, doubtful rows are computed in float32 (decision 0010).
+``label_decision``). With int8, doubtful rows are computed in float32 (decision 0026).
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from workers.inference.probes import forward_probe, preflight
 from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.tasks.explainer import Attribution, Explainer
 
-CHECKED = 100
+FLOAT32_CHECK_EVERY = 100
 """With int8 every hundredth text of a chunk, from the first on, is computed in float32 as well."""
 
 NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far batching may change an output, relative to the row's largest: well above what is
 observed."""
 
-DOUBT = {Activation.COSINE: 6e-3, Activation.SIGMOID: 6e-2, Activation.SOFTMAX: 6e-2}
+INT8_TOLERANCE = {Activation.COSINE: 6e-3, Activation.SIGMOID: 6e-2, Activation.SOFTMAX: 6e-2}
 """With int8, rows whose labels depend on a smaller difference than this are computed in float32; it
 is relative to the row's largest output."""
 
@@ -165,12 +165,12 @@ class Classifier:
         answers = self._answers(rows, beat=beat)
         if self._exact is not None:
             doubtful = self._doubtful(rows, beat=beat)
-            chosen = sorted({*range(0, len(rows), CHECKED), *doubtful})
+            chosen = sorted({*range(0, len(rows), FLOAT32_CHECK_EVERY), *doubtful})
             distinct = list(places)
             exact = self._exact.classify([distinct[place] for place in chosen], beat=beat)
             for place, theirs in zip(chosen, exact, strict=True):
                 ours = theirs if place in doubtful else answers[place]
-                answers[place] = ours if place % CHECKED else _compared(ours, theirs)
+                answers[place] = ours if place % FLOAT32_CHECK_EVERY else _compared(ours, theirs)
         return [answers[places[text]] for text in texts]
 
     def _doubtful(self, rows: list[Row], *, beat: Beat) -> set[int]:
@@ -179,7 +179,7 @@ class Classifier:
         Those at the edge of doubt are computed alone, so that their batch does not decide.
         """
         rule = replace(self._rule, all_scores=False, top_k=1)
-        doubt = DOUBT[rule.activation]
+        doubt = INT8_TOLERANCE[rule.activation]
         sound = [place for place, row in enumerate(rows) if row.error is None]
         wide = self._unsettled(rows, sound, rule=replace(rule, noise=doubt + rule.noise))
         narrow = self._unsettled(rows, wide, rule=replace(rule, noise=doubt - rule.noise))
@@ -388,7 +388,7 @@ def _rule(
     noise = NOISE[head.model.dtype]
     if options.int8 and not packed:
         # Where padding changes a last bit, some inputs round to another integer.
-        noise = DOUBT[head.activation] / 4
+        noise = INT8_TOLERANCE[head.activation] / 4
     return LabelRule(
         activation=head.activation,
         multi_label=sequence_head.is_multi_label(facts, options),

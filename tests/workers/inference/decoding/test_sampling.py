@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from workers.inference.decoding.sampling import (
-    HEAD,
     NOISE,
+    NUCLEUS_CANDIDATES,
     Sampling,
     StepRange,
     TokenChoiceProcessor,
@@ -130,7 +130,10 @@ def test_of_many_tokens_with_small_chances_few_choices_are_in_doubt() -> None:
 def test_a_nucleus_is_found_among_the_likeliest_or_among_all(
     share: float, drawn: int, spread: float
 ) -> None:
-    scores = torch.randn((3, 3 * HEAD), generator=torch.Generator().manual_seed(drawn)) * spread
+    scores = (
+        torch.randn((3, 3 * NUCLEUS_CANDIDATES), generator=torch.Generator().manual_seed(drawn))
+        * spread
+    )
     noise = gumbel([drawn] * 3, like=scores)
     how = sampling(top_p=share)
     chosen, doubt = draw(scores, noise, how)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from workers.inference.kernels.int8_linear import (
-    PAIR,
+    MAX_PAIR_SUM,
     Int8Linear,
     Spread,
     TokenQuantizer,
@@ -128,7 +128,7 @@ def test_no_two_neighbours_are_larger_together_than_16_bits_hold(
     weight = torch.randn(rows, columns, generator=random) ** 5
     whole, scales = quantized(weight)
     even = nn.functional.pad(whole.int().abs(), (0, columns % 2))
-    assert int(even.view(rows, -1, 2).sum(2).max()) <= PAIR
+    assert int(even.view(rows, -1, 2).sum(2).max()) <= MAX_PAIR_SUM
     assert float((whole * scales[:, None] - weight).abs().sub(scales[:, None] / 2).max()) < 1e-4
 
 

@@ -19,7 +19,7 @@ from tests.workers.inference.builders import loaded, no_beat, predictions, some_
 from workers.inference.batching.forward import RowError
 from workers.inference.kernels import quantization
 from workers.inference.kernels.int8_linear import Int8Linear
-from workers.inference.tasks.classifier import CHECKED, Prediction, _compared
+from workers.inference.tasks.classifier import FLOAT32_CHECK_EVERY, Prediction, _compared
 
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "roberta")
 
@@ -114,17 +114,17 @@ def test_a_real_model_keeps_nearly_all_labels() -> None:
 
 
 def test_the_first_text_and_then_one_in_so_many_is_computed_exactly_too(folder: Path) -> None:
-    texts = some_texts(2 * CHECKED + 1)
+    texts = some_texts(2 * FLOAT32_CHECK_EVERY + 1)
     fast, exact = predictions(folder, texts, int8=True), predictions(folder, texts)
     checked = [place for place, each in enumerate(fast) if each.agrees is not None]
-    assert checked == [0, CHECKED, 2 * CHECKED]
+    assert checked == [0, FLOAT32_CHECK_EVERY, 2 * FLOAT32_CHECK_EVERY]
     for place in checked:
         assert fast[place].agrees is (fast[place].labels == exact[place].labels)
 
 
 def test_a_disagreement_is_seen(folder: Path, tmp_path: Path) -> None:
     other = tiny_classifier(tmp_path / "other", seed=1)
-    texts = some_texts(40 * CHECKED, longest=8)
+    texts = some_texts(40 * FLOAT32_CHECK_EVERY, longest=8)
     classifier = loaded(folder, int8=True)
     classifier._exact = loaded(other)
     found = classifier.classify(texts, beat=no_beat)

@@ -1,0 +1,47 @@
+"""The thread that renews a lease ends a process that hangs, also after the lease is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from workers.lease_renewer import STALLED
+
+HANGING = """
+import sys, threading, time
+from datetime import timedelta
+from workers.lease_renewer import Keeper
+
+answers = {"renewed": lambda: None, "lost": lambda: "the job is cancelling"}
+limits = {"lease": timedelta(seconds=0.3), "stall": timedelta(seconds=1)}
+with Keeper(answers[sys.argv[1]], **limits):
+    print("hanging", flush=True)
+    threading.Event().wait()
+"""
+
+WORKING = """
+import time
+from datetime import timedelta
+from workers.lease_renewer import Keeper
+
+with Keeper(lambda: None, lease=timedelta(seconds=0.3), stall=timedelta(seconds=2)) as renewer:
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        renewer.beat()
+        time.sleep(0.05)
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("lease", ["renewed", "lost"])
+def test_a_process_that_hangs_ends_itself(lease: str) -> None:
+    program = [sys.executable, "-c", HANGING, lease]
+    done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (STALLED, "hanging\n")
+
+
+def test_a_process_that_makes_progress_goes_on() -> None:
+    subprocess.run([sys.executable, "-c", WORKING], check=True, timeout=60)
