@@ -12,11 +12,11 @@ from workers.lease_renewer import STALLED
 HANGING = """
 import sys, threading, time
 from datetime import timedelta
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 
 answers = {"renewed": lambda: None, "lost": lambda: "the job is cancelling"}
 limits = {"lease": timedelta(seconds=0.3), "stall": timedelta(seconds=1)}
-with Keeper(answers[sys.argv[1]], **limits):
+with LeaseRenewer(answers[sys.argv[1]], **limits):
     print("hanging", flush=True)
     threading.Event().wait()
 """
@@ -24,9 +24,9 @@ with Keeper(answers[sys.argv[1]], **limits):
 WORKING = """
 import time
 from datetime import timedelta
-from workers.lease_renewer import Keeper
+from workers.lease_renewer import LeaseRenewer
 
-with Keeper(lambda: None, lease=timedelta(seconds=0.3), stall=timedelta(seconds=2)) as renewer:
+with LeaseRenewer(lambda: None, lease=timedelta(seconds=0.3), stall=timedelta(seconds=2)) as renewer:
     until = time.monotonic() + 4
     while time.monotonic() < until:
         renewer.beat()
