@@ -109,9 +109,11 @@ class WriteOptions(Options):
 
     @field_validator("stop")
     @classmethod
-    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _matchable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(not text for text in value):
             raise ValueError("a stop text must not be empty")
+        if any("\ufffd" in text for text in value):
+            raise ValueError("a stop text must not have U+FFFD, which stands for bytes of no text")
         return value
 
 

@@ -21,7 +21,7 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
 
 
 KINDS = (
-    "kind: must be one of classify, embed, evaluate, finetune, generate, pipeline, text2text, "
+    "kind: must be one of classify, embed, evaluate, finetune, generate, pipeline, score, "
     "not 't'"
 )
 
