@@ -22,7 +22,7 @@ def _error(answer: httpx.Response) -> dict[str, Any]:
 
 KINDS = (
     "kind: must be one of classify, embed, evaluate, finetune, generate, pipeline, score, "
-    "not 't'"
+    "text2text, not 't'"
 )
 
 
