@@ -4,5 +4,6 @@ pytest_plugins = (
     "tests.support.parallel",
     "tests.support.seaweed",
     "tests.support.servers",
+    "tests.support.ledgers",  # it imports the servers
     "tests.support.unit",
 )

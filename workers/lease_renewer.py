@@ -76,7 +76,7 @@ class LeaseRenewer:
         asked_at = time.monotonic()
         try:
             void = self._renew()
-        except Exception as error:  # noqa: BLE001 - whatever it is, this thread must not end of it
+        except Exception as error:  # noqa: BLE001 - it must not end this thread
             log.warning("the lease could not be renewed", error=str(error))
             if time.monotonic() - self._renewed_at > 0.9 * self._lease:
                 return "it could not be renewed for as long as the lease lasts"

@@ -54,7 +54,7 @@ class OptionForm:
     switch: bool = False
     """Whether a flag asks for the model itself, as its defaults are."""
     hidden_by: str | None = None
-    """What says the field's value instead of an option."""
+    """What sets the field in place of an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def of_spec(
 ) -> list[SpecOption]:
     """Every option of a spec, by the headings of the help.
 
-    ``overlay``: the values lie over those of a file, so that an option that is not given says
+    ``overlay``: the values lie over those of a file, so that an option that is not given changes
     nothing; its default stands in the help alone.
     """
     order = [None, *PANELS.values(), JOB]

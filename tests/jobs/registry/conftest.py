@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from jobs.models import bundles, references
 from jobs.models.references import Registered
 from jobs.tables import ModelVersion
 from tests.jobs.ledger.building import PROJECT, Ledger
-from tests.support.servers import Databases
 
 
 class Registry:
@@ -67,13 +65,6 @@ class Registry:
     ) -> list[bundles.BundleFile]:
         with self.ledger.sessions.begin() as session:
             return registry.delete_version(session, project_id=project, name=name, version=version)
-
-
-@pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Iterator[Ledger]:
-    ledger = Ledger(fresh_database())
-    yield ledger
-    ledger.engine.dispose()
 
 
 @pytest.fixture(scope="module")

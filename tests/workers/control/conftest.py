@@ -9,16 +9,9 @@ import sqlalchemy as sa
 
 from jobs.tables import Chunk, ControlStatus, Event, Job, Project, Shard, Worker
 from tests.jobs.ledger.building import Ledger
-from tests.support.servers import Databases, Server
+from tests.support.servers import Server
 from tests.workers.control.cluster import Cluster
 from tests.workers.control.plane import ControlPlane
-
-
-@pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Iterator[Ledger]:
-    ledger = Ledger(fresh_database())
-    yield ledger
-    ledger.engine.dispose()
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.jobs.ledger.building import Ledger
 from tests.support.installation import Installation
 from tests.support.servers import Databases, Server
 from tests.support.tiny_models import tiny_classifier
+from tests.workers.gang.gang_setup import GangSetup
 from tests.workers.gang.trainer import Trainer
 
 
@@ -40,3 +43,9 @@ def trainer(installation: Installation) -> Trainer:
     for name in ("alpha", "beta"):
         trainer.start(name)
     return trainer
+
+
+@pytest.fixture
+def setup(ledger: Ledger, tmp_path: Path) -> GangSetup:
+    """A gang on a ledger alone: no installation, no program."""
+    return GangSetup(ledger, tmp_path)

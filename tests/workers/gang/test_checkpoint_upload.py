@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import pytest
@@ -18,9 +17,7 @@ from jobs.ledger.ranks import RankLease
 from jobs.objects import ObjectStore
 from jobs.queries import checkpoints as queries
 from jobs.tables import Checkpoint
-from tests.jobs.ledger.building import Ledger
 from tests.jobs.ledger.training import LOST
-from tests.support.servers import Databases
 from tests.support.waiting import wait_until
 from tests.workers.gang.gang_setup import GangSetup, files_of
 from workers.gang import workfolder
@@ -54,7 +51,7 @@ class DyingStore(ObjectStore):
 
 
 class ManifestHookStore(ObjectStore):
-    """A real store that calls ``then`` right after the manifest is checkpoint."""
+    """A real store that calls ``then`` right after it has stored an object."""
 
     def __init__(self, store: ObjectStore, then: Callable[[], object]) -> None:
         super().__init__(store._backend)
@@ -63,18 +60,6 @@ class ManifestHookStore(ObjectStore):
     def put(self, key: str, data: bytes | memoryview) -> None:
         super().put(key, data)
         self._then()
-
-
-@pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Iterator[Ledger]:
-    ledger = Ledger(fresh_database())
-    yield ledger
-    ledger.engine.dispose()
-
-
-@pytest.fixture
-def setup(ledger: Ledger, tmp_path: Path) -> GangSetup:
-    return GangSetup(ledger, tmp_path)
 
 
 def test_a_whole_checkpoint_counts_and_names_every_file_with_its_hash(setup: GangSetup) -> None:

@@ -18,9 +18,7 @@ from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import LeaseLost
 from jobs.ledger.ranks import RankLease
 from jobs.tables import LogLine, Point
-from tests.jobs.ledger.building import Ledger
 from tests.jobs.ledger.training import LOST
-from tests.support.servers import Databases
 from tests.support.waiting import wait_until
 from tests.workers.gang.gang_setup import GangSetup
 from workers.gang.checkpoint_upload import CheckpointUploader
@@ -36,18 +34,6 @@ def message(type, **fields):
     messages.write(json.dumps({"type": type, **fields}) + "\\n")
     messages.flush()
 """
-
-
-@pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Iterator[Ledger]:
-    ledger = Ledger(fresh_database())
-    yield ledger
-    ledger.engine.dispose()
-
-
-@pytest.fixture
-def setup(ledger: Ledger, tmp_path: Path) -> GangSetup:
-    return GangSetup(ledger, tmp_path)
 
 
 @dataclass

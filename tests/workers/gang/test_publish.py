@@ -24,20 +24,12 @@ from jobs.models.references import Registered
 from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from tests.jobs.ledger.building import PROJECT, Ledger
-from tests.support.servers import Databases
 from tests.workers.gang.gang_setup import GangSetup
 from workers.gang import publish
 from workers.gang.monitor import ProgramUnfinished, RankEnding
 from workers.gang.rank_lease import HeldRank
 
 REPORT = {"validation": {"macro_f1": 0.9, "rows": 2}}
-
-
-@pytest.fixture(scope="module")
-def ledger(fresh_database: Databases) -> Iterator[Ledger]:
-    ledger = Ledger(fresh_database())
-    yield ledger
-    ledger.engine.dispose()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One database for each file of tests; every test makes jobs of its own."""
+"""A ledger on a database of its own for each file of tests."""
 
 from __future__ import annotations
 
