@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     max_row_bytes: int = Field(
         2**20, gt=0, description="A longer input row becomes an error row, `row_too_long`."
     )
+    decoder_memory_bytes: int = Field(
+        512 * 2**20,
+        ge=64 * 2**20,
+        description="Most memory that decoding a Parquet corpus may take, in a process of its own "
+        "(about 100 MiB more for its libraries); on Linux. A corpus that needs more is refused, "
+        "`corpus_too_large`.",
+    )
 
     pool: str = Field("cpu", description="The pool that this worker belongs to.")
     worker_processes: int = Field(1, gt=0, description="Processes of one worker.")

@@ -19,10 +19,12 @@ _SECONDS = {"ns": 2**63 // 10**9 - 1, "us": 2**63 // 10**6 - 1}
 def has_int96(schema: pq.ParquetSchema, name: str) -> bool:
     """Whether the column, or a field within it, is of this type."""
     leaves = (schema.column(index) for index in range(len(schema)))
-    return any(
-        leaf.physical_type == "INT96" and (leaf.path == name or leaf.path.startswith(f"{name}."))
-        for leaf in leaves
-    )
+    return any(leaf.physical_type == "INT96" and is_within(leaf.path, name) for leaf in leaves)
+
+
+def is_within(path: str, name: str) -> bool:
+    """Whether the leaf at this path is the column of this name, or a part of it."""
+    return path == name or path.startswith(f"{name}.")
 
 
 def finest_unit(columns: Iterable[pa.Array]) -> str | None:

@@ -1,14 +1,15 @@
 """Parquet: a row is a row, its ``line`` its 1-based number. Only the needed columns are read.
 
-Values are decoded ``STEP`` rows at a time, and values over the limit are dropped at once: neither
-the footer nor a page states how long its values are once decoded. Memory is bounded by this and by
-the largest page of the file.
+Rows are decoded in steps of at most ``STEP`` rows and, by the footer, ``STEP_BYTES`` bytes; values
+over the limit are dropped at once. The footer may lie, and neither it nor a page states how long
+its values are once decoded: ``jobs.corpora.decoder`` limits the memory of the process that decodes
+(promise P5). When that is not enough, the same rows are tried again in smaller steps.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,9 @@ from jobs.kinds import Corpus
 from jobs.results.schemas import RowCode
 
 STEP = 128
+STEP_BYTES = 32 * 2**20
+_SMALLER = 16
+"""By what a step is divided when its rows do not fit into memory."""
 _BUFFER = 2**20
 _FILE = "Parquet file"
 
@@ -39,7 +43,7 @@ def read(
         if corpus.id_column is not None and int96.has_int96(file.schema, corpus.id_column):
             unit = _int96_unit(watched, corpus.id_column)
             file = _opened(watched, unit=unit)
-        steps = _steps(file, watched, chosen, corpus.id_column)
+        steps = _steps(file, watched, chosen, corpus.id_column, max_row_bytes=max_row_bytes)
         line = 1
         for piece in _pieces(steps, max_row_bytes):
             if targets is None:
@@ -139,30 +143,93 @@ def _steps(
     watched: text_stream.WatchedFile,
     chosen: columns.ChosenColumns,
     row_id: str | None,
+    *,
+    max_row_bytes: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Columns ``text``, ``id`` and, of a labelled corpus, ``target``, ``STEP`` rows at a time."""
+    """At most ``STEP`` rows each: columns ``text``, ``id`` and, of a labelled corpus, ``target``.
+
+    A large step is without its long values already, as ``_without_long_values`` returns it.
+    """
     names = {"text": chosen.text}
     if row_id is not None:
         names["id"] = row_id
     if chosen.target is not None:
         names["target"] = chosen.target.column
-    text_type = _first_field(file.schema_arrow, chosen.text).type
-    is_extension = isinstance(text_type, pa.BaseExtensionType)
-    batches = file.iter_batches(batch_size=STEP, columns=list(names.values()), use_threads=False)
+
+    def convert(batch: pa.RecordBatch) -> pa.RecordBatch:
+        step = _step(batch, names, has_messages=_has_messages(chosen))
+        return _without_long_values(step, max_row_bytes) if _is_large(step) else step
+
+    for rows, groups in _runs(file, set(names.values())):
+        yield from _decoded(file, watched, groups, list(names.values()), rows=rows, convert=convert)
+
+
+def _runs(file: pq.ParquetFile, names: set[str]) -> Iterator[tuple[int, list[int]]]:
+    """Row groups in order, with the rows that a step of them may have."""
+    leaves = [
+        index
+        for index in range(len(file.schema))
+        if any(int96.is_within(file.schema.column(index).path, name) for name in names)
+    ]
+    groups = range(file.num_row_groups)
+    for rows, run in itertools.groupby(groups, lambda group: _step_rows(file, group, leaves)):
+        yield rows, list(run)
+
+
+def _step_rows(file: pq.ParquetFile, index: int, leaves: list[int]) -> int:
+    group = file.metadata.row_group(index)
+    rows: int = group.num_rows
+    size: int = sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
+    return min(STEP, max(1, STEP_BYTES * rows // max(size, 1)))
+
+
+def _decoded(
+    file: pq.ParquetFile,
+    watched: text_stream.WatchedFile,
+    groups: list[int],
+    names: list[str],
+    *,
+    rows: int,
+    convert: Callable[[pa.RecordBatch], pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of these groups, in smaller steps where memory ends. Raises ``MemoryError``."""
+    done = 0
     while True:
-        with watched.content_errors_as_failures(_FILE):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        step = {key: _first_column(batch, name) for key, name in names.items()}
-        step.setdefault("id", pa.nulls(batch.num_rows))
-        if _has_messages(chosen):
-            step["text"] = step["target"] = _as_json(step["text"])
-        if is_extension:
-            step["text"] = arrow_values.stored(step["text"])
-        if "target" in step:
-            step["target"] = arrow_values.stored(step["target"])
-        yield pa.RecordBatch.from_arrays(list(step.values()), names=list(step))
+        skip = done
+        batches = file.iter_batches(
+            batch_size=rows, row_groups=groups, columns=names, use_threads=False
+        )
+        try:
+            while True:
+                with watched.content_errors_as_failures(_FILE):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                if skip < batch.num_rows:
+                    step = convert(batch.slice(skip))
+                    done += step.num_rows
+                    yield step
+                skip = max(0, skip - batch.num_rows)
+        except MemoryError:
+            if rows == 1:
+                raise
+            rows = max(1, rows // _SMALLER)
+
+
+def _step(batch: pa.RecordBatch, names: dict[str, str], *, has_messages: bool) -> pa.RecordBatch:
+    step = {key: _flat(_first_column(batch, name)) for key, name in names.items()}
+    step.setdefault("id", pa.nulls(batch.num_rows))
+    if has_messages:
+        step["text"] = step["target"] = _as_json(step["text"])
+    return pa.RecordBatch.from_arrays(list(step.values()), names=list(step))
+
+
+def _flat(values: pa.Array) -> pa.Array:
+    """The values as they are stored; a dictionary that would take much memory stays one."""
+    is_dictionary = pa.types.is_dictionary(values.type)
+    if is_dictionary and values.dictionary.nbytes * len(values) > STEP_BYTES:
+        return values
+    return arrow_values.stored(values)
 
 
 def _as_json(messages: pa.Array) -> pa.Array:
@@ -174,18 +241,25 @@ def _first_column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(batch.schema.get_all_field_indices(name)[0])
 
 
+def _is_large(step: pa.RecordBatch) -> bool:
+    return step.nbytes > MAX_BYTES or any(map(pa.types.is_dictionary, step.schema.types))
+
+
 def _pieces(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.RecordBatch]:
     """Up to about 1 MiB each; columns ``text``, ``id`` and ``long`` (a value was dropped)."""
     held: list[pa.RecordBatch] = []
-    size = 0
+    rows = size = 0
     for step in steps:
-        if held and (size + step.nbytes > MAX_BYTES or len(held) == MAX_ROWS // STEP):
+        is_cleared = "long" in step.schema.names
+        is_full = size + step.nbytes > MAX_BYTES or rows + step.num_rows > MAX_ROWS
+        if held and (is_cleared or is_full):
             yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
-            held, size = [], 0
-        if step.nbytes > MAX_BYTES or pa.types.is_dictionary(step.schema.field("text").type):
-            yield from _cut(_without_long_values(step, max_row_bytes))
+            held, rows, size = [], 0, 0
+        if is_cleared:
+            yield from _cut(step)
             continue
         held.append(step)
+        rows += step.num_rows
         size += step.nbytes
     if held:
         yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
@@ -242,6 +316,10 @@ def _ids(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
 
 def _capped(values: pa.Array, max_row_bytes: int) -> tuple[pa.Array, pa.Array]:
     """The values without those over the limit, and which those were."""
+    if pa.types.is_dictionary(values.type):
+        entries, long_entries = _capped(values.dictionary, max_row_bytes)
+        long = pc.fill_null(long_entries.take(values.indices), False)  # noqa: FBT003
+        return pa.DictionaryArray.from_arrays(values.indices, entries).dictionary_decode(), long
     values = arrow_values.stored(values)
     if pa.types.is_string_view(values.type):
         values = values.cast(pa.large_string())

@@ -45,10 +45,10 @@ def read(
     """
     reader = _READERS[text_stream.guess_format(source.name, corpus)]
     targets = targets or columns.named_target_kind(corpus)
-    position = _Position(source.name)
+    position = Position(source.name)
     batches = reader(source, corpus, max_row_bytes=max_row_bytes, targets=targets)
     while True:
-        with _library_errors_as_failures(position):
+        with library_errors_as_failures(position):
             batch = next(batches, None)
         if batch is None:
             break
@@ -78,13 +78,13 @@ storage are an ``OSError`` or an error of its client, and may pass."""
 
 
 @dataclass
-class _Position:
+class Position:
     name: str
     rows: int = 0  # read so far
 
 
 @contextlib.contextmanager
-def _library_errors_as_failures(position: _Position) -> Iterator[None]:
+def library_errors_as_failures(position: Position) -> Iterator[None]:
     """Errors that only the corpus can cause become ``corpus_unreadable``."""
     try:
         yield

@@ -43,6 +43,7 @@ _BOMS = {  # the UTF-32 marks first: one of them begins like that of UTF-16
 }
 _MAGIC_BYTES = 16
 _TOO_MUCH_MEMORY = "Frame requires too much memory"  # zstd's message
+_BAD_ALLOC = "bad_alloc"  # what C++ says when memory ends
 _NOT_GZIP = "Not a gzipped file"  # Python's message
 _LOOK_BACK = 4 * 2**20
 """Bytes; pyarrow reads far less at once."""
@@ -114,12 +115,14 @@ class WatchedFile(io.RawIOBase):
 
     @contextlib.contextmanager
     def content_errors_as_failures(self, what: str) -> Iterator[None]:
-        """An error that the storage did not cause becomes ``corpus_unreadable``."""
+        """An error that neither storage nor memory caused becomes ``corpus_unreadable``."""
         try:
             yield
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             if self._failure is not None:
                 raise self._failure from None
+            if isinstance(error, MemoryError) or _BAD_ALLOC in str(error):
+                raise MemoryError(str(error)) from error
             raise CorpusFailure(
                 f"{self._name} cannot be read: {self._explained(error, what)}"
             ) from error

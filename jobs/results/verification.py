@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import kinds
-from jobs.corpora import readers, resolve
+from jobs.corpora import decoder, resolve
+from jobs.corpora.decoder import Limits
 from jobs.database import Sessions
 from jobs.errors import BadRequest, Damaged
 from jobs.kinds import BULK, OutputFormat
@@ -82,7 +83,7 @@ def verify(
             allowed=settings.allowed_inputs,
         )
         done = list(chunks.done_parts(session, job_id))
-    batches = readers.read(source, spec.corpus, max_row_bytes=settings.max_row_bytes)
+    batches = decoder.read(source, spec.corpus, limits=Limits.of(settings))
     rows_input = sum(batch.num_rows for batch in batches)
     counts = _count(sessions, store, done, rows=rows_input)
     missing = counts.results.count(0)

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import database, datasets, kinds
-from jobs.corpora import readers, resolve, values
+from jobs.corpora import decoder, resolve, values
 from jobs.corpora import targets as target_values
+from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
 from jobs.datasets import Dataset, DatasetSplit, SplitFacts
@@ -223,8 +224,8 @@ class _ShardWriter:
     ) -> SplitFacts:
         """Write a corpus as shards. Raises ``CorpusFailure``."""
         first_shard, fingerprint = len(self.shards), source.fingerprint()
-        limit = self._settings.max_row_bytes
-        batches = readers.read(source, corpus, max_row_bytes=limit, targets=targets)
+        limits = Limits.of(self._settings)
+        batches = decoder.read(source, corpus, limits=limits, targets=targets)
         for table in joined_to_shards(self._usable(batches, counts), settings=self._settings):
             self.shards.append(self._write_shard(split, table))
         if source.fingerprint() != fingerprint:

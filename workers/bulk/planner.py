@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import structlog
 
 from jobs import database, kinds
-from jobs.corpora import readers, resolve
+from jobs.corpora import decoder, resolve
+from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.decisions import chunking, signature_defaults
 from jobs.decisions.chunking import ChunkLimits
@@ -83,7 +84,7 @@ def _plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
             embedding_width=spec.embedding_width(facts),
             reading=_signature_use(lease, spec, facts),
         )
-    batches = readers.read(source, spec.corpus, max_row_bytes=context.settings.max_row_bytes)
+    batches = decoder.read(source, spec.corpus, limits=Limits.of(context.settings))
     limits = _limits(spec, settings=context.settings)
     with prefetch(_with_heartbeat(batches, renewer.beat), depth=AHEAD) as prefetched:
         for draft in shard_drafts(prefetched, limits=limits, progress=progress):
