@@ -129,7 +129,7 @@ def _loop(corpus: Path, *, chunk_rows: int) -> float:
     command = [sys.executable, "-m", "benchmarks.job_overhead", "--loop", str(corpus)]
     command += ["--chunk-rows", str(chunk_rows)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return float(done.stdout)
+    return float(done.stdout.splitlines()[-1])  # the lines before it are the log
 
 
 def _engine_alone(corpus: Path, *, chunk_rows: int) -> None:

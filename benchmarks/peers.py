@@ -30,7 +30,7 @@ from jobs.kinds import ClassifyOptions
 from jobs.settings import Settings
 from workers.inference import engine
 from workers.inference.batching import race
-from workers.inference.batching.autotune import VERDICT
+from workers.inference.batching.autotune import CACHE_NAME
 from workers.inference.kernels import linear_layouts
 from workers.inference.kernels.linear_layouts import LinearLayout
 
@@ -117,7 +117,7 @@ class Engine:
         end = time.monotonic() + seconds
         for _ in range(self._laps):
             self(texts)
-            known = any(VERDICT in file.read_text() for file in self._found.iterdir())
+            known = any(CACHE_NAME in file.read_text() for file in self._found.iterdir())
             if known or time.monotonic() > end:
                 return
 

@@ -16,11 +16,11 @@ from jobs.formats import CorpusFormat, OutputFormat
 from jobs.kinds.base import Corpus, JobSpec, Output, Strict
 from jobs.kinds.bulk_spec import (
     BulkSpec,
+    DecodingOptions,
     LongTexts,
     Options,
     PairCorpus,
     WindowOptions,
-    WriteOptions,
 )
 from jobs.kinds.classify import ClassifyOptions, ClassifySpec, Explain
 from jobs.kinds.embed import EmbedOptions, EmbedSpec, Pooling
@@ -55,6 +55,7 @@ __all__ = [
     "ClassifySpec",
     "Corpus",
     "CorpusFormat",
+    "DecodingOptions",
     "EmbedOptions",
     "EmbedSpec",
     "EvaluateSpec",
@@ -88,7 +89,6 @@ __all__ = [
     "TrainOptions",
     "TrainingSpec",
     "WindowOptions",
-    "WriteOptions",
     "bulk",
     "parse",
     "training",

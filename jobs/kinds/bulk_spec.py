@@ -99,7 +99,7 @@ class WindowOptions(Options):
     )
 
 
-class WriteOptions(Options):
+class DecodingOptions(Options):
     """How long a text may be that a model writes."""
 
     max_new_tokens: int = Field(128, ge=1, le=32_768, description="The longest output, in tokens.")

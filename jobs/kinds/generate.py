@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from jobs.errors import ModelFailure
 from jobs.kinds.base import Corpus, Strict
-from jobs.kinds.bulk_spec import BulkSpec, WriteOptions
+from jobs.kinds.bulk_spec import BulkSpec, DecodingOptions
 from jobs.kinds.columns import WRITTEN, Column
 from jobs.models import compatibility
 from jobs.models.compatibility import CAUSAL
@@ -28,7 +28,7 @@ class RowSettings(Strict):
     max_new_tokens: int | None = Field(None, ge=1, le=32_768)
 
 
-class GenerateOptions(WriteOptions):
+class GenerateOptions(DecodingOptions):
     """How a causal language model goes on; at temperature 0 the likeliest token is always next."""
 
     kind: ClassVar[str] = "generate"

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from jobs.errors import ModelFailure
-from jobs.kinds.bulk_spec import BulkSpec, WriteOptions
+from jobs.kinds.bulk_spec import BulkSpec, DecodingOptions
 from jobs.kinds.columns import WRITTEN, Column
 from jobs.models import compatibility
 from jobs.models.compatibility import SEQ2SEQ
@@ -17,7 +17,7 @@ from jobs.models.signatures import Signature, Task
 from jobs.settings import Settings
 
 
-class Text2TextOptions(WriteOptions):
+class Text2TextOptions(DecodingOptions):
     """How an encoder with a decoder writes; with one beam the likeliest token is always next."""
 
     kind: ClassVar[str] = "text2text"

@@ -238,7 +238,7 @@ def _compared(
                 return Outcome(
                     kind, model_type, "wrong", f"{texts[row]!r} in a batch of {len(rows)}"
                 )
-    return Outcome(kind, model_type, "right", str(model.sharing))
+    return Outcome(kind, model_type, "right", str(model.batch_policy))
 
 
 def _cuts(count: int) -> Iterator[list[int]]:

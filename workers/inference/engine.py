@@ -53,7 +53,7 @@ class Engine(Protocol):
     digest: str
 
     @property
-    def sharing(self) -> BatchPolicy | None:
+    def batch_policy(self) -> BatchPolicy | None:
         """How rows share batches; ``None``: the library decides."""
 
     def answer(self, texts: Mapping[int, Any], *, beat: Beat) -> Mapping[int, Answer | RowError]:

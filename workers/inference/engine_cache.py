@@ -43,7 +43,7 @@ class EngineCache:
         if key not in self._kept:
             self._make_room()
             self._kept[key] = loaded = engine.load(folder, options, settings=self._settings)
-            policy = loaded.sharing
+            policy = loaded.batch_policy
             sharing = "as the pipeline cuts them" if policy is None else str(policy)
             self._shown[key] = {"model": model or folder.name, "kind": kind, "sharing": sharing}
             self._changed([self._shown[each] for each in self._kept])

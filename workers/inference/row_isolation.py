@@ -18,7 +18,7 @@ from jobs.errors import ControlFlow, ModelFailure, NightshiftError
 MIN_EQUAL_ERRORS = 16
 """Rows that may raise the same error, each alone, before the fault can be the model's."""
 
-SHARE = 20
+MIN_SUCCEEDED_RATIO = 20
 """Then it is the model's, unless at least one row in this many succeeded."""
 
 DEVICE_ERRORS = ("CUDA error", "HIP error", "device-side assert", "illegal memory access")
@@ -91,7 +91,7 @@ class FaultTally:
         kind = re.sub(r"\d+", "0", why)
         self._raised[kind] += 1
         count = self._raised[kind]
-        if count >= MIN_EQUAL_ERRORS and self._succeeded * SHARE < count:
+        if count >= MIN_EQUAL_ERRORS and self._succeeded * MIN_SUCCEEDED_RATIO < count:
             raise ModelFailure(
                 f"{self._who} raises the same for {count} of {count + self._succeeded} rows, "
                 f"each alone: {why}",

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NONE = -1
+NO_PADDING_ID = -1
 """In a config: no token has this id."""
 
 
@@ -55,14 +55,15 @@ class SpecialTokens:
 
 
 def set_missing_padding_id(model: PreTrainedModel) -> None:
-    """Give a config without a padding id ``NONE``, for heads that find a row's last token by it.
+    """Give a config without a padding id an id that no token has.
 
-    Without an id they refuse more than one row; with ``NONE`` the last token is the batch's last,
-    so that rows of equal length may share a batch. The probe decides whether others may.
+    Some heads find a row's last token by the padding id. Without an id they refuse more than one
+    row; with ``NO_PADDING_ID`` the last token is the batch's last, so that rows of equal length may
+    share a batch. The probe decides whether others may.
     """
     for config in (text_config(model.config), model.config):
         if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = NONE
+            config.pad_token_id = NO_PADDING_ID
 
 
 def text_config(config: Any) -> Any:

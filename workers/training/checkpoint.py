@@ -32,7 +32,7 @@ WEIGHTS = "weights.pt"
 OPTIMIZER = "optimizer.pt"
 SHARDED = "sharded"
 
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 """Checkpoints that stay on this disk, besides the best; one may still be uploading."""
 
 
@@ -198,10 +198,10 @@ def delete_later(checkpoints: Path, *, step: int) -> None:
 
 
 def delete_old(checkpoints: Path, *, best_step: int | None) -> None:
-    """Delete all checkpoints but the newest ``KEPT`` and the best."""
+    """Delete all checkpoints but the newest ``CHECKPOINTS_KEPT`` and the best."""
     folders = sorted(checkpoints.glob("step-?????????"))
     best = f"step-{-1 if best_step is None else best_step:09}"
-    for folder in (each for each in folders[:-KEPT] if each.name != best):
+    for folder in (each for each in folders[:-CHECKPOINTS_KEPT] if each.name != best):
         # Renamed first: an agent that links the files takes all of them or none.
         shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.tmp")), ignore_errors=True)
 

@@ -30,10 +30,13 @@ Span = tuple[int, int]
 Tokenized = tuple[list[int], list[Span]]
 """Token ids, and the spans that are targets."""
 
-MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """How a template marks the assistant's text, as transformers reads it."""
 
-PROBE = [{"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."}]
+SAMPLE_CONVERSATION = [
+    {"role": "user", "content": "Ping?"},
+    {"role": "assistant", "content": "Pong."},
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ChatEncoder:
         self._system = system
         self._end_of_text = int(tokenizer.eos_token_id or 0)
         try:
-            probe = self._rendered(PROBE, [1])
+            probe = self._rendered(SAMPLE_CONVERSATION, [1])
         except TemplateMismatch as mismatch:
             raise ModelFailure(
                 f"the chat template of the model cannot be trained on: {mismatch}; "
@@ -98,7 +101,7 @@ class ChatEncoder:
     def _rendered(
         self, messages: Sequence[Message], answers: Sequence[int]
     ) -> RenderedConversation:
-        if MARKED.search(self._template):
+        if GENERATION_BLOCK.search(self._template):
             return self._by_marks(messages, answers)
         whole = self._text(messages)
         spans = tuple(self._span(messages, index, whole) for index in answers)
@@ -161,7 +164,7 @@ class ChatEncoder:
 
     def _end_of_answer(self, probe: RenderedConversation) -> int | None:
         """The special token that ends an answer; ``None``: the template has none."""
-        answer = str(PROBE[1]["content"])
+        answer = str(SAMPLE_CONVERSATION[1]["content"])
         rest = probe.text[probe.text.rfind(answer) + len(answer) :]
         special = set(self._tokenizer.all_special_ids) | set(self._tokenizer.added_tokens_decoder)
         return next((token for token in self._ids(rest) if token in special), None)

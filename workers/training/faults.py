@@ -16,7 +16,7 @@ import torch.distributed
 from jobs.errors import ModelFailure, NightshiftError
 from workers.inference.batching.memory import is_out_of_memory
 
-RAISES = "model_raises"
+MODEL_RAISES = "model_raises"
 
 TRANSIENT = (OSError, MemoryError, torch.distributed.DistError, torch.AcceleratorError)
 """Exceptions of machines and networks."""
@@ -46,7 +46,7 @@ def of_model() -> Iterator[None]:
             raise
         raise ModelFailure(
             f"the model raises for these rows, and would at every try: {first_line(error)}",
-            code=RAISES,
+            code=MODEL_RAISES,
         ) from error
 
 

@@ -17,7 +17,7 @@ from jobs.kinds import FinetuneSpec, TrainOptions
 CPU_BUDGET = 2_048
 ACCELERATOR_BUDGET = 16_384
 
-POINTS = 500
+CURVE_POINTS = 500
 """About how many points a metric's curve has."""
 
 GENERATION_METRICS = ("bleu", "chrf")
@@ -53,7 +53,7 @@ class StepPlan:
             total=total,
             evaluate_every=options.evaluate_steps or epoch_steps,
             checkpoint_every=options.checkpoint_steps,
-            points_every=max(1, total // POINTS),
+            points_every=max(1, total // CURVE_POINTS),
         )
 
     def evaluates(self, step: int) -> bool:

@@ -35,10 +35,10 @@ from workers.training.tokenized_dataset import InMemorySplit, Row, TokenizedSpli
 
 Losses = npt.NDArray[np.float64]
 
-NOISE = {"no": 1e-3, "bf16": 5e-2, "fp16": 1e-2}
+LOSS_TOLERANCE = {"no": 1e-3, "bf16": 5e-2, "fp16": 1e-2}
 """Allowed distance of a row's two losses, by mixed precision; see ``distances``."""
 
-NOISE_FACTOR = 3.0
+NONDETERMINISM_FACTOR = 3.0
 """A model that is not deterministic (random hashing) may differ by this multiple of its noise."""
 
 
@@ -88,7 +88,7 @@ def check(
             memory.give_back()  # the trained model is still on its device
             cpu = torch.device("cpu")
             again, noise = _losses(run, sample, losses, settings=settings, device=cpu)
-    allowed = NOISE[run.spec.train.mixed_precision] + NOISE_FACTOR * noise
+    allowed = LOSS_TOLERANCE[run.spec.train.mixed_precision] + NONDETERMINISM_FACTOR * noise
     differences = distances(losses, again)
     if not (differences <= allowed).all():
         worst = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
@@ -134,7 +134,7 @@ def _losses(
             )
 
     losses = compute()
-    if (distances(first, losses) <= NOISE[run.spec.train.mixed_precision]).all():
+    if (distances(first, losses) <= LOSS_TOLERANCE[run.spec.train.mixed_precision]).all():
         return losses, 0.0
     return losses, float(distances(losses, compute()).max())
 

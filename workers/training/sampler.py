@@ -75,7 +75,7 @@ def share(
     dealt = _dealt(lengths, rank=rank, ranks=ranks)
     indices = dealt or [0]
     cut = batcher.cut([lengths[index] for index in indices], budget=budget)
-    batches = [[int(rows[indices[place]]) for place in batch] for batch in cut]
+    batches = [[int(rows[indices[index]]) for index in batch] for batch in cut]
     return RankShare(batches=batches, counts=bool(dealt))
 
 

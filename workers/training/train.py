@@ -30,10 +30,10 @@ from workers.training import (
     checkpoint,
     distributed,
     export,
+    extreme_rows,
     faults,
     model_init,
     optim,
-    preflight,
     reload_check,
     run_config,
     shutdown,
@@ -226,7 +226,7 @@ def check(training: TrainingRun) -> None:
     state = training.state
     test = tokenized_dataset.read(training.run.tokens, tokenized_dataset.TEST)
     splits = [training.loader.split, training.validation]
-    preflight.check(
+    extreme_rows.check(
         state.model if state.sharded else state.module,
         training.objective,
         [*splits, test] if test is not None and len(test) else splits,

@@ -21,9 +21,9 @@ from workers.inference.batching.race import TIE, Race
 
 log = structlog.get_logger()
 
-VERDICT = "batch_tokens"
+CACHE_NAME = "batch_tokens"
 
-SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
+CPU_BATCH_SIZES = {"cpu": (512, 1_024, 2_048, 4_096)}
 ACCELERATOR_SIZES = (8_192, 16_384, 32_768, 65_536)
 
 MIN_FILLED = 0.75
@@ -87,11 +87,11 @@ def size_or_trial(
     if settings.batch_tokens:
         return settings.batch_tokens
     cache = TuningCache.of(settings, model=model, digest=digest, kind=kind)
-    cached = cache.get(VERDICT, _size)
+    cached = cache.get(CACHE_NAME, _size)
     if cached is not None:
         return cached
-    sizes = SIZES.get(model.device.type, ACCELERATOR_SIZES)
-    return BatchSizeTrial(sizes, keep=partial(cache.keep, VERDICT))
+    sizes = CPU_BATCH_SIZES.get(model.device.type, ACCELERATOR_SIZES)
+    return BatchSizeTrial(sizes, keep=partial(cache.keep, CACHE_NAME))
 
 
 def _size(value: Any) -> int:

@@ -11,7 +11,7 @@ MAX_PADDING = 0.25
 SMALL_PADDING = 8
 """Padding of fewer tokens than this always costs less than another forward pass."""
 
-MAX_PACKED = 2
+MAX_PADDED_BUDGETS = 2
 """Packed rows would take at most this many budgets if they were padded: the model's inputs and
 outputs are still padded."""
 
@@ -61,7 +61,7 @@ def _may_join(
     """Whether a row may join a batch that then has ``tokens`` tokens, ``padded`` with padding."""
     match layout:
         case BatchLayout.PACKED:
-            return tokens <= budget and padded <= MAX_PACKED * budget
+            return tokens <= budget and padded <= MAX_PADDED_BUDGETS * budget
         case BatchLayout.PADDED:
             max_padding = max(SMALL_PADDING, int(longest * MAX_PADDING))
             return padded <= budget and longest - length <= max_padding

@@ -39,15 +39,15 @@ class ChunkRunner:
         rows: dict[int, Row] = {}
         for group in self.groups(texts, beat=beat):
             rows.update(group)
-        return [rows[place] for place in range(len(texts))]
+        return [rows[index] for index in range(len(texts))]
 
     def groups(self, texts: Sequence[RowText], *, beat: Beat) -> Iterator[dict[int, Row]]:
         """The same in groups of rows, by their text's index, for a caller that keeps less."""
         with prefetch(self._tokenized_slices(texts)) as groups:
             for group in groups:
                 rows = {
-                    place: Row.of(tokenized, width=self._width)
-                    for place, tokenized in group.items()
+                    index: Row.of(tokenized, width=self._width)
+                    for index, tokenized in group.items()
                 }
                 self._runner.run(list(rows.values()), beat=beat)
                 yield rows
@@ -56,9 +56,9 @@ class ChunkRunner:
         self, texts: Sequence[RowText]
     ) -> Iterator[dict[int, TokenizedText | RowError]]:
         """Tokenized texts by index, a slice at a time; runs in the thread ahead."""
-        for places in slices(texts, budget=self._runner.budget):
-            tokenized = self._tokenize([texts[place] for place in places])
-            yield dict(zip(places, tokenized, strict=True))
+        for indices in slices(texts, budget=self._runner.budget):
+            tokenized = self._tokenize([texts[index] for index in indices])
+            yield dict(zip(indices, tokenized, strict=True))
 
     def _tokenize(self, texts: list[RowText]) -> list[TokenizedText | RowError]:
         """A result for each; texts that raise together are tokenized in halves."""

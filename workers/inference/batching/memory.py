@@ -7,7 +7,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from jobs.decisions.faults import OUT_OF_MEMORY
 
-KEPT = 31 * 2**20
+FREED_KEPT_BYTES = 31 * 2**20
 """Bytes. The upper limit of glibc's dynamic threshold is 32 MiB."""
 
 
@@ -19,7 +19,7 @@ def keep_freed() -> None:
     only where twice as much is free (``M_MMAP_THRESHOLD`` in mallopt(3)). So this allocates a block
     and frees it, untouched. Where a threshold was set by hand nothing changes (decision 0021).
     """
-    torch.empty(KEPT, dtype=torch.uint8)
+    torch.empty(FREED_KEPT_BYTES, dtype=torch.uint8)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -95,20 +95,20 @@ class TokenBudget:
         """Run one batch of the size whose turn it is; the remaining items."""
         self.tokens = size = trial.next()
         lengths = [work.length(item) for item in items]
-        places = next(batcher.cut(lengths, budget=size, layout=work.layout))
+        indices = next(batcher.cut(lengths, budget=size, layout=work.layout))
         began = time.perf_counter()
-        fits = self._run_batch([items[place] for place in places], work)
+        fits = self._run_batch([items[index] for index in indices], work)
         if fits:
             work.finish()
-            tokens = sum(lengths[place] for place in places)
+            tokens = sum(lengths[index] for index in indices)
             trial.record(size, tokens=tokens, seconds=time.perf_counter() - began)
             work.beat()
         if self._ran_out:  # now the size follows from the memory there is, and nothing is cached
             self._trial, self.tokens = None, min(self.tokens, self._default)
         elif trial.over:
             self._trial, self.tokens = None, trial.best() or self._default
-        done = set(places) if fits else set()
-        return [item for place, item in enumerate(items) if place not in done]
+        done = set(indices) if fits else set()
+        return [item for index, item in enumerate(items) if index not in done]
 
     def _run_until_out_of_memory(self, items: list[T], work: BatchWork[T]) -> list[T]:
         """Run the items; those that remain when memory runs out, for a smaller budget."""

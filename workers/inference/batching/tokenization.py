@@ -85,11 +85,11 @@ class WindowTokenizer:
         self._strides = options.long_texts is LongTexts.STRIDE
         self._keeps_end = tokenizer.truncation_side == "left"
         self.window_size = _window_size(max_tokens, options)
-        room = self.window_size - self._backend.num_special_tokens_to_add(is_pair=False)
-        if room < 1:
+        max_tokens = self.window_size - self._backend.num_special_tokens_to_add(is_pair=False)
+        if max_tokens < 1:
             raise ModelFailure(f"the model's window of {self.window_size} tokens holds no text")
         # Neighbouring windows share at most half of their tokens: progress would be too slow.
-        stride = min(options.stride, room // 2) if self._strides else 0
+        stride = min(options.stride, max_tokens // 2) if self._strides else 0
         # A tokenizer.json may have its own truncation and padding, which we do not want.
         self._backend.no_padding()
         self._backend.enable_truncation(
@@ -257,13 +257,13 @@ def slices(texts: Sequence[RowText], *, budget: int) -> Iterator[list[int]]:
     """
     sizes = [_bytes(text) for text in texts]
     group: list[int] = []
-    room = budget * BYTES_PER_SLICE
+    bytes_left = budget * BYTES_PER_SLICE
     for index in sorted(range(len(texts)), key=lambda index: (-sizes[index], index)):
         group.append(index)
-        room -= sizes[index]
-        if room <= 0:
+        bytes_left -= sizes[index]
+        if bytes_left <= 0:
             yield group
-            group, room = [], budget * BYTES_PER_SLICE
+            group, bytes_left = [], budget * BYTES_PER_SLICE
     if group:
         yield group
 

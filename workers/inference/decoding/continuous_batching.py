@@ -110,9 +110,9 @@ def _without_ended(
 ) -> DecodingBatch | None:
     """The batch without sequences that have ended; ``None``: all have."""
     ended = [sequence for sequence in batch.sequences if not sequence.remaining]
-    places = [place for place, sequence in enumerate(batch.sequences) if sequence.remaining]
-    if ended and places:
-        batch.keep(places)
+    indices = [index for index, sequence in enumerate(batch.sequences) if sequence.remaining]
+    if ended and indices:
+        batch.keep(indices)
     for sequence in ended:
         done(sequence)
-    return batch if places else None
+    return batch if indices else None

@@ -115,12 +115,12 @@ class Decoder:
         longest = max(len(prompt.ids) for prompt in prompts)
         ids = torch.full((len(prompts), longest), self.tokens.padding)
         mask = torch.zeros_like(ids)
-        for place, prompt in enumerate(prompts):
+        for index, prompt in enumerate(prompts):
             special_tokens.check_ids(prompt.ids, rows=self._embeddings)
             size = len(prompt.ids)
             inside = slice(0, size) if self._has_encoder else slice(longest - size, longest)
-            ids[place, inside] = torch.tensor(prompt.ids)
-            mask[place, inside] = 1
+            ids[index, inside] = torch.tensor(prompt.ids)
+            mask[index, inside] = 1
         device = self._model.device
         sequences = [SequenceState(prompt) for prompt in prompts]
         cache = self._empty_cache() if self._in_pieces else None
@@ -222,10 +222,10 @@ def _mark(
 ) -> None:
     """Record which sequences have a token in doubt, or none that could be chosen."""
     doubts, not_finite = choice.doubts(), choice.not_finite()
-    for place, (sequence, count) in enumerate(zip(sequences, counts, strict=True)):
+    for index, (sequence, count) in enumerate(zip(sequences, counts, strict=True)):
         sequence.batched |= len(sequences) > 1
-        sequence.in_doubt |= sequence.batched and bool(doubts[place, :count].any())
-        sequence.not_finite |= bool(not_finite[place, :count].any())
+        sequence.in_doubt |= sequence.batched and bool(doubts[index, :count].any())
+        sequence.not_finite |= bool(not_finite[index, :count].any())
 
 
 def _has_row_positions(model: Any) -> bool:

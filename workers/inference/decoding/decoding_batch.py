@@ -68,14 +68,14 @@ class DecodingBatch:
         """Tokens of the longest sequence, so far."""
         return self.ids.shape[1]
 
-    def keep(self, places: Sequence[int]) -> None:
+    def keep(self, indices: Sequence[int]) -> None:
         """Keep the sequences at these indices, as wide as the longest of them."""
         assert self.cache is not None
-        start = int(self.mask[list(places)].any(dim=0).int().argmax())
-        self.sequences = [self.sequences[place] for place in places]
-        self.ids, self.mask = self.ids[list(places), start:], self.mask[list(places), start:]
+        start = int(self.mask[list(indices)].any(dim=0).int().argmax())
+        self.sequences = [self.sequences[index] for index in indices]
+        self.ids, self.mask = self.ids[list(indices), start:], self.mask[list(indices), start:]
         for layer in _layers(self.cache):  # one at a time: memory holds only one layer twice
-            rows = torch.tensor(places, device=layer.keys.device)
+            rows = torch.tensor(indices, device=layer.keys.device)
             layer.keys = layer.keys[rows, :, start:]
             layer.values = layer.values[rows, :, start:]
 

@@ -22,12 +22,12 @@ UNSUPPORTED = {
 }
 """Each mode's name, and the settings that ask for it."""
 
-ONLY_FASTER = ("assistant_early_exit", "prompt_lookup_num_tokens", "use_mtp")
+SPEED_ONLY_SETTINGS = ("assistant_early_exit", "prompt_lookup_num_tokens", "use_mtp")
 
 
 def leave_out_speculation(model: PreTrainedModel) -> None:
     """Unset modes that are only faster in the model's own config, which the library merges in."""
-    for name in ONLY_FASTER:
+    for name in SPEED_ONLY_SETTINGS:
         setattr(model.generation_config, name, None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from transformers import GenerationConfig
 
-OF_SAMPLING_AND_BEAMS = frozenset(
+SAMPLING_AND_BEAM_SETTINGS = frozenset(
     {
         "diversity_penalty",
         "early_stopping",
@@ -26,7 +26,7 @@ OF_SAMPLING_AND_BEAMS = frozenset(
 )
 """Settings that are ignored: ``TokenChoiceProcessor`` chooses tokens."""
 
-RESUMABLE_SETTINGS = OF_SAMPLING_AND_BEAMS | {
+RESUMABLE_SETTINGS = SAMPLING_AND_BEAM_SETTINGS | {
     "_from_model_config",
     "bos_token_id",
     "decoder_start_token_id",

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 from transformers import LogitsProcessor
 
-NOISE = 1e-4
+ROUNDING_TOLERANCE = 1e-4
 """How far batching may change the difference of two float32 scores, relative to the largest score
 (at least 1): well above what is observed. For probabilities it is absolute, and a minimum."""
 
@@ -70,18 +70,18 @@ class _SampledRows:
     """Rows of a batch with the same sampling settings, but for their seeds."""
 
     sampling: Sampling
-    places: torch.Tensor  # (rows,): in the batch
+    indices: torch.Tensor  # (rows,): in the batch
     seeds: list[list[int]]  # of each row and step
 
 
 def _sampled_rows(rows: Sequence[StepRange]) -> list[_SampledRows]:
     groups: dict[Sampling, list[int]] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row.sampling is not None:
-            groups.setdefault(replace(row.sampling, seed=0), []).append(place)
+            groups.setdefault(replace(row.sampling, seed=0), []).append(index)
     return [
-        _SampledRows(sampling, torch.tensor(places), [rows[place].seeds() for place in places])
-        for sampling, places in groups.items()
+        _SampledRows(sampling, torch.tensor(indices), [rows[index].seeds() for index in indices])
+        for sampling, indices in groups.items()
     ]
 
 
@@ -105,11 +105,11 @@ class TokenChoiceProcessor(LogitsProcessor):
         doubts = _near_tie(scores) if self._greedy else torch.empty_like(self._not_finite[-1])
         processed = scores.clone() if self._sampled else scores
         for rows in self._sampled:
-            places, step = rows.places.to(scores.device), len(self._doubts)
+            indices, step = rows.indices.to(scores.device), len(self._doubts)
             noise = gumbel([seeds[step] for seeds in rows.seeds], like=scores)
-            chosen, doubts[places] = draw(scores[places], noise, rows.sampling)
-            processed[places] = -math.inf
-            processed[places, chosen] = 0.0
+            chosen, doubts[indices] = draw(scores[indices], noise, rows.sampling)
+            processed[indices] = -math.inf
+            processed[indices, chosen] = 0.0
         self._doubts.append(doubts)
         return processed
 
@@ -205,8 +205,8 @@ def _nucleus(share: float, slack: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
         exact.fill_(math.inf)  # a sum of rounded shares may be more than 1
         return exact, exact, exact
     odds = exact.logit()
-    more = torch.maximum((odds + slack).sigmoid(), exact + NOISE)
-    return exact, more, torch.minimum((odds - slack).sigmoid(), exact - NOISE)
+    more = torch.maximum((odds + slack).sigmoid(), exact + ROUNDING_TOLERANCE)
+    return exact, more, torch.minimum((odds - slack).sigmoid(), exact - ROUNDING_TOLERANCE)
 
 
 def _before(ordered: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
@@ -222,4 +222,4 @@ def _near_tie(scores: torch.Tensor) -> torch.Tensor:
 
 def _slack(scores: torch.Tensor) -> torch.Tensor:
     """(rows, 1): how far batching may change the differences of each row's scores."""
-    return NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)
+    return ROUNDING_TOLERANCE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)

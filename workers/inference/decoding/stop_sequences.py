@@ -37,8 +37,8 @@ class StopStrings:
 
     def truncate(self, output: str) -> str:
         """The output up to the first stop sequence."""
-        places = [place for text in self.texts if (place := output.find(text)) >= 0]
-        return output[: min(places, default=None)]
+        positions = [position for text in self.texts if (position := output.find(text)) >= 0]
+        return output[: min(positions, default=None)]
 
 
 class EndOfTextCriteria(StoppingCriteria):

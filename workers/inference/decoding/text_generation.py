@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from jobs.kinds import WriteOptions
+from jobs.kinds import DecodingOptions
 from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from jobs.settings import Settings
@@ -32,7 +32,7 @@ from workers.inference.decoding.decoding_batch import Prompt, SequenceState
 from workers.inference.probes import decoding_probe, preflight
 from workers.inference.special_tokens import SpecialTokens
 
-BUDGETS = 8
+KV_CACHE_BUDGETS = 8
 """A batch has this many times the tokens of a single forward pass: every step of generation reads
 all weights, for one token of each row."""
 
@@ -61,7 +61,7 @@ class TextGenerator:
     """A loaded model that generates text. For one thread at a time.
 
     ``config`` is for transformers, ``options`` are the job's; with several beams the likeliest one
-    is the output. ``room``: tokens of prompt and output together; ``None``: no limit is known.
+    is the output. ``max_total_tokens``: of prompt and output together; ``None``: no limit is known.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class TextGenerator:
         *,
         tokenizer: PreTrainedTokenizerBase,
         config: GenerationConfig,
-        options: WriteOptions,
+        options: DecodingOptions,
         settings: Settings,
         digest: str,
-        room: int | None,
+        max_total_tokens: int | None,
     ) -> None:
         own = model.generation_config
         self._decoder = Decoder(
@@ -85,27 +85,32 @@ class TextGenerator:
         )
         # ``generate`` would take these from the model where the config has none.
         own.stop_strings = own.eos_token_id = None
-        self.sharing = decoding_probe.apply_policy(
+        self.batch_policy = decoding_probe.apply_policy(
             self._decoder,
             model,
             tokenizer=tokenizer,
             settings=settings,
             digest=digest,
-            room=room,
+            max_total_tokens=max_total_tokens,
         )
         self._unknown = unknown_token(tokenizer)
         self._tokenizer = tokenizer
         self._repeats_doubts = model.dtype is torch.float32
-        self._budget = TokenBudget(BUDGETS * model_loader.budget(settings, device=model.device))
+        self._budget = TokenBudget(
+            KV_CACHE_BUDGETS * model_loader.budget(settings, device=model.device)
+        )
         self._tally = row_isolation.FaultTally("the tokenizer or its chat template")
 
-    def check(self, *, build_prompt: BuildPrompt, room: int | None) -> None:
+    def check(self, *, build_prompt: BuildPrompt, max_prompt_tokens: int | None) -> None:
         """Raise ``ModelFailure`` if the model cannot generate with these options at all.
 
-        ``room``: tokens that a prompt may have, where that is known.
+        ``max_prompt_tokens``: tokens that a prompt may have, where that is known.
         """
         preflight.check_generation(
-            self._decoder, tokenizer=self._tokenizer, build_prompt=build_prompt, room=room
+            self._decoder,
+            tokenizer=self._tokenizer,
+            build_prompt=build_prompt,
+            max_prompt_tokens=max_prompt_tokens,
         )
 
     def answer(
@@ -292,7 +297,7 @@ def generation_config(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    options: WriteOptions,
+    options: DecodingOptions,
     **overrides: Any,
 ) -> GenerationConfig:
     """The model's own settings with overrides; ``None`` overrides nothing."""

@@ -2,14 +2,14 @@
 
 Keeps promise P6 (decision 0006): the answer must not depend on how rows are cut into chunks and
 batches. The outputs do, in their last bits: a matrix product adds in an order that follows the
-shape of the batch. That noise is far too small to change a clear decision, but it can change a near
-tie. So a row whose decision depends on a difference within the noise is not settled: the engine
-computes it again alone, in a batch of its own length, whose bits no neighbour can change, and that
-result is the answer. Labels that are equal even then (two rows of a head with the same weights)
-keep their order.
+shape of the batch. Such a difference is far too small to change a clear decision, but it can
+change a near-tie. So a row whose decision depends on a difference within the tolerance is not
+settled: the engine computes it again alone, in a batch of its own length, whose bits no neighbour
+can change, and that result is the answer. Labels that are equal even then (two rows of a head with
+the same weights) keep their order.
 
-Differences are compared in units where the noise is even: logits (for a mean over windows, the
-logit of the mean), and cosines as they are.
+Differences are compared in units in which rounding moves every score alike: logits (for a mean over
+windows, the logit of the mean), and cosines as they are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
 TIE = 1 / 256
-"""Labels closer than this share of the noise are equal: in float32 three units in the last place of
-the row's largest output. It must be less than what distinguishes labels row by row."""
+"""Labels closer than this share of the tolerance are equal: in float32 three units in the last
+place of the row's largest output. It must be less than what distinguishes labels row by row."""
 
 TINY = 1e-300
 NEARLY_ONE = 1 - 2**-53
@@ -50,7 +50,9 @@ class LabelRule:
     all_scores: bool  # every label
     top_k: int  # for single-label
     threshold: float  # for multi-label, on the score
-    noise: float  # how far batching may move an output, relative to the row's largest (at least 1)
+    tolerance: (
+        float  # how far batching may move an output, relative to the row's largest (at least 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class LabelDecisions:
     scores: Floats  # (rows, labels): by label index, the mean over the row's windows
     shown: Indices  # (rows,): how many labels of the order are the answer
     finite: Flags  # (rows,): no output was NaN or infinite
-    settled: Flags  # (rows,): no difference within the noise could change the answer
+    settled: Flags  # (rows,): no difference within the tolerance could change the answer
 
 
 def decide(outputs: Floats, *, starts: Sequence[int], rule: LabelRule) -> LabelDecisions:
@@ -70,16 +72,18 @@ def decide(outputs: Floats, *, starts: Sequence[int], rule: LabelRule) -> LabelD
     finite = np.logical_and.reduceat(np.isfinite(outputs).all(axis=1), begins)
     clean = np.nan_to_num(outputs, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.maximum.reduceat(np.abs(clean).max(axis=1), begins)
-    noise = rule.noise * np.maximum(1.0, largest)
+    tolerance = rule.tolerance * np.maximum(1.0, largest)
     counts = np.diff(np.append(begins, len(outputs)))
     scores = np.add.reduceat(_scores(clean, rule.activation), begins) / counts[:, None]
     evidence = _evidence(scores, rule.activation)
-    order = _ranked(evidence, tie=noise * TIE)
+    order = _ranked(evidence, tie=tolerance * TIE)
     margin = evidence - _evidence(np.asarray(rule.threshold), rule.activation)
-    shown = _shown(margin, rule=rule, tie=noise * TIE)
-    settled = finite & _ranks_certain(evidence, order=order, shown=shown, rule=rule, noise=noise)
+    shown = _shown(margin, rule=rule, tie=tolerance * TIE)
+    settled = finite & _ranks_certain(
+        evidence, order=order, shown=shown, rule=rule, tolerance=tolerance
+    )
     if rule.multi_label and not rule.all_scores:
-        settled &= (np.abs(margin) > noise[:, None]).all(axis=1)
+        settled &= (np.abs(margin) > tolerance[:, None]).all(axis=1)
     return LabelDecisions(order=order, scores=scores, shown=shown, finite=finite, settled=settled)
 
 
@@ -93,7 +97,7 @@ def _scores(outputs: Floats, activation: Activation) -> Floats:
 
 
 def _evidence(scores: Floats, activation: Activation) -> Floats:
-    """Scores in units where the noise is even: a probability near 0 or 1 hides it."""
+    """Logits, or cosines. Rounding moves them all alike; a probability near 0 or 1 hides it."""
     if activation is Activation.COSINE:
         return scores
     if activation is Activation.SOFTMAX:
@@ -120,7 +124,7 @@ def _shown(margin: Floats, *, rule: LabelRule, tie: Floats) -> Indices:
 
 
 def _ranks_certain(
-    evidence: Floats, *, order: Indices, shown: Indices, rule: LabelRule, noise: Floats
+    evidence: Floats, *, order: Indices, shown: Indices, rule: LabelRule, tolerance: Floats
 ) -> Flags:
     """Whether every label shown is clearly apart from the next one in the order.
 
@@ -129,4 +133,4 @@ def _ranks_certain(
     gaps = np.abs(np.diff(np.take_along_axis(evidence, order, axis=1), axis=1))
     counted = shown - 1 if rule.multi_label else shown
     matters = np.arange(gaps.shape[1]) < counted[:, None]
-    return np.asarray((~matters | (gaps > noise[:, None])).all(axis=1))
+    return np.asarray((~matters | (gaps > tolerance[:, None])).all(axis=1))

@@ -85,16 +85,16 @@ def check_embeddings(labels: Sequence[str], embeddings: torch.Tensor, *, tie: fl
 
 def _alike(keys: Sequence[Hashable]) -> list[list[int]]:
     """Groups of indices with equal keys, for every key that occurs more than once."""
-    places: dict[Hashable, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return [each for each in places.values() if len(each) > 1]
+    indices: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        indices.setdefault(key, []).append(index)
+    return [each for each in indices.values() if len(each) > 1]
 
 
 def _failure(
     labels: Sequence[str], groups: list[list[int]], what: str, advice: str
 ) -> ModelFailure:
-    first, second = (labels[place] for place in groups[0][:2])
+    first, second = (labels[index] for index in groups[0][:2])
     pair = f"the labels {_short(first)} and {_short(second)}"
     return ModelFailure(
         f"the model cannot tell {pair} apart: they {what}{_counted(labels, groups)}; {advice}",

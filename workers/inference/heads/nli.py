@@ -42,7 +42,7 @@ class EntailmentHead:
 
 def _contradiction(labels: tuple[str, ...], *, yes: int) -> int:
     """The output for contradiction: by its name, or else the one at the other end."""
-    named = (place for place, label in enumerate(labels) if label.lower().startswith("contra"))
+    named = (index for index, label in enumerate(labels) if label.lower().startswith("contra"))
     return next(named, len(labels) - 1 if yes == 0 else 0)
 
 

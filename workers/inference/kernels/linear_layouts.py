@@ -24,7 +24,7 @@ from workers.inference.kernels.onednn_linear import PrepackedLinear
 
 log = structlog.get_logger()
 
-VERDICT = "layout"
+CACHE_NAME = "layout"
 
 TOKENS = 2_048
 """Tokens of a batch in the race, as many as real batches have. Fewer favour prepacked weights: a
@@ -71,7 +71,7 @@ def choice(model: PreTrainedModel, *, settings: Settings) -> LinearLayout:
         return LinearLayout.PLAIN
     kind = f"linear, {TOKENS} tokens"
     cache = TuningCache.of(settings, model=model, digest=None, kind=kind, shapes=shapes)
-    cached = cache.get(VERDICT, LinearLayout)
+    cached = cache.get(CACHE_NAME, LinearLayout)
     if cached is not None:
         return cached
     speeds = race.run(_candidates(model, layers), seconds=SECONDS)
@@ -79,7 +79,7 @@ def choice(model: PreTrainedModel, *, settings: Settings) -> LinearLayout:
     shown = {each.value: speed for each, speed in speeds.items()}
     log.info("linear layers raced", layout=layout.value, relative_speeds=shown, shapes=shapes)
     if speeds:
-        cache.keep(VERDICT, layout)
+        cache.keep(CACHE_NAME, layout)
     return layout
 
 

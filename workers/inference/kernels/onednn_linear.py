@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.activations import GELUActivation
 
-ACTIVATED = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
+FUSED_ACTIVATIONS = (("dense", "intermediate_act_fn"), ("lin1", "activation"))
 """Names of a linear layer and of the activation that reads its output, and nothing else."""
 
 
@@ -68,7 +68,7 @@ def install(model: PreTrainedModel) -> None:
 def activated(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, str]]:
     """Modules with a linear layer that an exact GELU follows, and the names of both in it."""
     for module in within_stacks(model):
-        for layer, activation in ACTIVATED:
+        for layer, activation in FUSED_ACTIVATIONS:
             plain = getattr(module, layer, None)
             if type(plain) is nn.Linear and _is_exact_gelu(getattr(module, activation, None)):
                 yield module, layer, activation

@@ -40,17 +40,19 @@ def quantized(model: PreTrainedModel) -> PreTrainedModel:
             "this worker's PyTorch has no int8 for its CPU; submit the job without int8",
             code="int8_needs_cpu",
         )
-    places = list(_linears(model))
-    inputs = _calibration_inputs(model, {layer for _, _, layer in places})
+    locations = list(_linears(model))
+    inputs = _calibration_inputs(model, {layer for _, _, layer in locations})
     before_gelu = {id(getattr(module, name)) for module, name, _ in onednn_linear.activated(model)}
     for module, _, activation in list(onednn_linear.activated(model)):
         setattr(module, activation, nn.Identity())
-    layers = {id(layer): layer for _, _, layer in places}  # a layer that two modules share stays so
+    layers = {
+        id(layer): layer for _, _, layer in locations
+    }  # a layer that two modules share stays so
     quantized_layers: dict[int, Int8Linear] = {}
     for group in _same_input(list(layers.values()), inputs):
         nearest = _nearest(group, inputs.get(id(group[0])), before_gelu=before_gelu)
         quantized_layers |= {id(layer): new for layer, new in zip(group, nearest, strict=True)}
-    for module, name, layer in places:
+    for module, name, layer in locations:
         setattr(module, name, quantized_layers[id(layer)])
     return model
 
@@ -79,8 +81,8 @@ def _calibration_inputs(model: PreTrainedModel, layers: set[nn.Linear]) -> dict[
     """
     config = model.config
     size = getattr(config, "vocab_size", None) or 2
-    room = getattr(config, "max_position_embeddings", None) or TOKENS
-    tokens = max(1, min(TOKENS, room - 2))
+    max_tokens = getattr(config, "max_position_embeddings", None) or TOKENS
+    tokens = max(1, min(TOKENS, max_tokens - 2))
     ids = torch.randint(size, (ROWS, tokens), generator=torch.Generator().manual_seed(0))
     inputs: dict[int, _Input] = {}
 

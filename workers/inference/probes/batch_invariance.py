@@ -24,9 +24,9 @@ from workers.inference.probes.sample_rows import SampleRowFailed, SampleRowsOutO
 
 log = structlog.get_logger()
 
-VERDICT = "sharing"
+CACHE_NAME = "sharing"
 
-NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far rounding may move an output in a batch, relative to the largest output of all rows."""
 
 Forward = Callable[[Sequence[int]], torch.Tensor]
@@ -43,14 +43,14 @@ def cached_policy(
 
     Where a sample row fails, every row has a batch of its own: the fault will show in the rows.
     """
-    policy = cache.get(VERDICT, BatchPolicy.read)
+    policy = cache.get(CACHE_NAME, BatchPolicy.read)
     if policy is None:
         try:
             policy = probe()
         except SampleRowFailed as failure:
             policy = BatchPolicy(BatchLayout.SINGLE, reason=str(failure))
         else:
-            cache.keep(VERDICT, policy.fields())
+            cache.keep(CACHE_NAME, policy.fields())
     log.info("rows share batches", model=model, how=str(policy), **policy.fields())
     return policy
 
@@ -83,7 +83,7 @@ class InvarianceProbe:
         self._alone = alone
         self._rows = range(rows)
         dtype: Any = model.dtype
-        self._noise = NOISE.get(dtype, max(NOISE.values()))
+        self._tolerance = ROUNDING_TOLERANCE.get(dtype, max(ROUNDING_TOLERANCE.values()))
         self._resets = self._seeds = False
         self._reference: list[torch.Tensor] = []
 
@@ -156,7 +156,7 @@ class InvarianceProbe:
             return False
         differences = (outputs - reference)[finite].abs()
         largest = max(map(_largest, self._reference))
-        return not differences.numel() or differences.max().item() <= self._noise * largest
+        return not differences.numel() or differences.max().item() <= self._tolerance * largest
 
 
 def _largest(outputs: torch.Tensor) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from workers.inference.batching.batcher import BatchLayout
 
-WORDS = {
+LAYOUT_DESCRIPTIONS = {
     BatchLayout.PACKED: "packed, without padding",
     BatchLayout.PADDED: "padded to the longest",
     BatchLayout.EQUAL_LENGTH: "only rows of equal length together",
@@ -43,5 +43,5 @@ class BatchPolicy:
         }
 
     def __str__(self) -> str:
-        words = WORDS[self.layout]
+        words = LAYOUT_DESCRIPTIONS[self.layout]
         return f"{words}: {self.reason}" if self.reason else words

@@ -21,7 +21,7 @@ from workers.inference.batching.memory import is_out_of_memory
 TOKENS = 8
 """Tokens of the small forward pass."""
 
-UNREAD = frozenset({"pooler_output"})
+UNUSED_OUTPUTS = frozenset({"pooler_output"})
 """Outputs that no kind of job reads; of an encoder, the last hidden state is read."""
 
 
@@ -87,7 +87,7 @@ def _outputs(output: Mapping[str, Any]) -> list[torch.Tensor]:
     return [
         each
         for name, each in output.items()
-        if name not in UNREAD and isinstance(each, torch.Tensor)
+        if name not in UNUSED_OUTPUTS and isinstance(each, torch.Tensor)
     ]
 
 

@@ -36,14 +36,14 @@ def apply_policy(
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     digest: str,
-    room: int | None,
+    max_total_tokens: int | None,
 ) -> BatchPolicy:
     """Let a decoder's prompts share batches as the probe allows; the policy.
 
-    ``room``: tokens of a prompt and its new tokens together; ``None``: no limit is known.
+    ``max_total_tokens``: of a prompt and its output together; ``None``: no limit is known.
     """
     usual = BatchPolicy(decoder.layout, in_pieces=decoder.supports_continuous_batching)
-    longest = None if room is None else max(1, room - NEW_TOKENS)
+    longest = None if max_total_tokens is None else max(1, max_total_tokens - NEW_TOKENS)
 
     def tokenize(texts: list[str]) -> list[TokenWindow | None]:
         own: Any = tokenizer

@@ -23,7 +23,7 @@ from workers.inference.probes.batch_invariance import InvarianceProbe, Layouts
 from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.probes.sample_rows import SampleRows
 
-LONGEST = 1_100
+MAX_SAMPLE_TOKENS = 1_100
 """Tokens of the longest row, for models with their own attention: such models are known to change
 it at 64 to 704 tokens."""
 
@@ -76,7 +76,7 @@ def _sample_rows(
         lambda texts: _first_windows(window_tokenizer, texts),
         tokenizer=tokenizer,
         tokens=collator.tokens,
-        longest=min(window_tokenizer.window_size, LONGEST) if own_attention else 0,
+        longest=min(window_tokenizer.window_size, MAX_SAMPLE_TOKENS) if own_attention else 0,
     )
 
 
@@ -90,20 +90,20 @@ def _first_windows(
 def _probe(head: Head, collator: Collator, rows: SampleRows) -> BatchPolicy:
     model: Any = head.model
 
-    def windows(places: Sequence[int]) -> list[TokenWindow]:
-        return [rows.windows[place] for place in places]
+    def windows(indices: Sequence[int]) -> list[TokenWindow]:
+        return [rows.windows[index] for index in indices]
 
     def by_own_attention(inputs: ModelInputs) -> torch.Tensor:
         with unpadding.suspended(model):
             return head.forward(inputs)
 
-    def padded(places: Sequence[int]) -> torch.Tensor:
-        return by_own_attention(collator.padded(windows(places)))
+    def padded(indices: Sequence[int]) -> torch.Tensor:
+        return by_own_attention(collator.padded(windows(indices)))
 
-    def packed(places: Sequence[int]) -> torch.Tensor:
-        return head.forward(collator.packed(windows(places)))
+    def packed(indices: Sequence[int]) -> torch.Tensor:
+        return head.forward(collator.packed(windows(indices)))
 
-    long = [(0, place) for place in range(len(rows.short), len(rows.windows))]
+    long = [(0, index) for index in range(len(rows.short), len(rows.windows))]
     mixed = [rows.short, *long]
     layouts: Layouts = {
         BatchLayout.PADDED: (padded, mixed),
@@ -114,6 +114,6 @@ def _probe(head: Head, collator: Collator, rows: SampleRows) -> BatchPolicy:
     return InvarianceProbe(
         model,
         snapshot=collator.snapshot,
-        alone=lambda place: padded([place])[0],
+        alone=lambda index: padded([index])[0],
         rows=len(rows.windows),
     ).policy(layouts)

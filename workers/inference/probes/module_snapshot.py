@@ -57,10 +57,10 @@ class ModuleSnapshot:
         for module, then, buffers in zip(
             self._modules, self._attributes, self._buffers, strict=True
         ):
-            for place, name in set(_attributes(module)) - set(then):
-                del _holder(module, place)[name]
-            for (place, name), value in then.items():
-                _holder(module, place)[name] = value
+            for slot, name in set(_attributes(module)) - set(then):
+                del _holder(module, slot)[name]
+            for (slot, name), value in then.items():
+                _holder(module, slot)[name] = value
             for own, (buffer, version, copy) in buffers.items():
                 module._buffers[own] = buffer
                 if _version(buffer) != version:
@@ -68,7 +68,7 @@ class ModuleSnapshot:
 
 
 Attributes = dict[tuple[str, str], Any]
-"""By the place where they are kept (empty, or ``_modules`` for submodules) and by name."""
+"""By the module's dictionary that has them (empty, or ``_modules`` for submodules) and by name."""
 
 
 def _attributes(module: nn.Module) -> Attributes:
@@ -80,8 +80,8 @@ def _attributes(module: nn.Module) -> Attributes:
     return own | {("_modules", name): each for name, each in module._modules.items()}
 
 
-def _holder(module: nn.Module, place: str) -> dict[str, Any]:
-    holder: dict[str, Any] = module.__dict__ if place == "" else module.__dict__[place]
+def _holder(module: nn.Module, slot: str) -> dict[str, Any]:
+    holder: dict[str, Any] = module.__dict__ if slot == "" else module.__dict__[slot]
     return holder
 
 

@@ -1,8 +1,8 @@
 """The preflight check: what a loaded model cannot do with a job's options, before the first row.
 
-A text as long as the model may read, or ``LONGEST`` tokens of it, goes through tokenizer and model
-alone, with the options of the job. What raises there would raise for every row: the job fails once.
-Running out of memory is not the model's fault. Keeps promise P4.
+A text as long as the model may read, or ``MAX_SAMPLE_TOKENS`` tokens of it, goes through tokenizer
+and model alone, with the options of the job. What raises there would raise for every row: the job
+fails once. Running out of memory is not the model's fault. Keeps promise P4.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 BuildPrompt = Callable[[int, Any], Prompt | RowError]
 
-LONGEST = 1_024
+MAX_SAMPLE_TOKENS = 1_024
 """Tokens at most: one row, so that it does not delay a first chunk."""
 
-PLAIN = "The quick brown fox jumps over the lazy dog. 0123456789 球队赢得了决赛 été"
-PIECES = 32
-"""Tokens of the model's own vocabulary in the text, beside ``PLAIN``."""
+SAMPLE_TEXT = "The quick brown fox jumps over the lazy dog. 0123456789 球队赢得了决赛 été"
+VOCABULARY_SAMPLE = 32
+"""Tokens of the model's own vocabulary in the text, beside ``SAMPLE_TEXT``."""
 
 NEW_TOKENS = 2
 """Tokens that are generated: the first by prefill, the second from the KV cache."""
@@ -71,8 +71,8 @@ def check_forward(
         tokenized = _attempt("the tokenizer", lambda: window_tokenizer.tokenize([words])[0])
     if tokenized is None or not tokenized.windows:
         return
-    # As many of the words as make LONGEST tokens; they are cut to the model's window size.
-    long = " ".join([words] * (1 + LONGEST // tokenized.tokens))
+    # As many words as make MAX_SAMPLE_TOKENS tokens; they are cut to the model's window size.
+    long = " ".join([words] * (1 + MAX_SAMPLE_TOKENS // tokenized.tokens))
     tokenized = _attempt("the tokenizer", lambda: window_tokenizer.tokenize([long])[0]) or tokenized
     window = tokenized.windows[0]
     actual = _attempt("the model", lambda: _output_width(head, collator, window))
@@ -88,11 +88,11 @@ def check_generation(
     *,
     tokenizer: PreTrainedTokenizerBase,
     build_prompt: BuildPrompt,
-    room: int | None,
+    max_prompt_tokens: int | None,
 ) -> None:
     """Raise ``ModelFailure`` unless the model generates tokens after a short and a long prompt.
 
-    ``room``: tokens that a prompt may have.
+    ``max_prompt_tokens``: tokens that a prompt may have.
     """
     with time_limits.trying(Phase.TOKENIZER):
         _attempt("the tokenizer", lambda: len(_encoded(tokenizer, text(tokenizer))))
@@ -104,7 +104,7 @@ def check_generation(
     if short is None:
         return
     most = min(NEW_TOKENS, short.max_new_tokens)
-    longest = max(len(short.ids), min(LONGEST, room or LONGEST))
+    longest = max(len(short.ids), min(MAX_SAMPLE_TOKENS, max_prompt_tokens or MAX_SAMPLE_TOKENS))
     ids = (short.ids * (1 + longest // len(short.ids)))[:longest]
     # An end-of-text token may be at the end only, as heads and decoders expect.
     long = Prompt(1, [*ids[:-1], short.ids[-1]], max_new_tokens=short.max_new_tokens)
@@ -114,7 +114,7 @@ def check_generation(
 
 def check_decoder(model: PreTrainedModel, *, steps: int, start: int) -> None:
     """Raise ``ModelFailure`` where a decoder has no position for the last token it may generate."""
-    ids = torch.full((1, min(steps, LONGEST)), start, device=model.device)
+    ids = torch.full((1, min(steps, MAX_SAMPLE_TOKENS)), start, device=model.device)
     encoder_inputs = {"input_ids": ids[:, :1], "attention_mask": torch.ones_like(ids[:, :1])}
     module: Any = model
     _attempt(
@@ -128,12 +128,12 @@ def text(tokenizer: PreTrainedTokenizerBase) -> str:
     own: Any = tokenizer
     special = {*own.all_special_ids, *own.added_tokens_decoder}
     ids = sorted(set(_vocabulary(tokenizer)) - special)
-    pieces = ids[:: max(1, len(ids) // PIECES)][:PIECES]
-    return f"{PLAIN} {own.decode(pieces)}"
+    pieces = ids[:: max(1, len(ids) // VOCABULARY_SAMPLE)][:VOCABULARY_SAMPLE]
+    return f"{SAMPLE_TEXT} {own.decode(pieces)}"
 
 
 def _short_prompt(build_prompt: BuildPrompt, tokenizer: PreTrainedTokenizerBase) -> Prompt | None:
-    """A prompt of one word, for a model with little room."""
+    """A prompt of one word, for a model that reads few tokens."""
     words = text(tokenizer).split()
     prompt = _attempt("the tokenizer or its chat template", lambda: build_prompt(0, words[-1]))
     return prompt if isinstance(prompt, Prompt) else None

@@ -87,7 +87,7 @@ def build(
         windows += _windows(tokenize, [(words * longest)[:longest]])
     return SampleRows(
         tuple(windows),
-        equal=tuple(place for place in short if lengths[place] == lengths[0]),
+        equal=tuple(index for index in short if lengths[index] == lengths[0]),
         short=short,
     )
 
@@ -98,12 +98,12 @@ def _windows(tokenize: Tokenize, texts: list[list[str]]) -> list[TokenWindow]:
     return [window for window in windows if window is not None]
 
 
-def _with_token(window: TokenWindow, place: int, token: int) -> TokenWindow:
+def _with_token(window: TokenWindow, index: int, token: int) -> TokenWindow:
     """The window with another token at an index, if it is long enough."""
-    if place >= len(window.ids):
+    if index >= len(window.ids):
         return window
     ids = list(window.ids)
-    ids[place] = token
+    ids[index] = token
     return replace(window, ids=ids)
 
 
@@ -111,9 +111,9 @@ def _words(tokenizer: PreTrainedTokenizerBase, *, count: int) -> Iterator[str]:
     """Different texts of one token of the vocabulary each."""
     own: Any = tokenizer
     special, size, seen = set(own.all_special_ids), len(own), 0
-    for place in range(min(CANDIDATES, size)):
+    for index in range(min(CANDIDATES, size)):
         # From the middle on: the first ids are often bytes and punctuation marks.
-        token = (size // 2 + place * max(1, size // CANDIDATES)) % size
+        token = (size // 2 + index * max(1, size // CANDIDATES)) % size
         word = "" if token in special else own.decode([token]).strip()
         if word and word.isprintable() and "\ufffd" not in word:
             yield word

@@ -50,7 +50,7 @@ from workers.inference.tasks.explainer import Attribution, Explainer
 FLOAT32_CHECK_EVERY = 100
 """With int8 every hundredth text of a chunk, from the first on, is computed in float32 as well."""
 
-NOISE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far batching may change an output, relative to the row's largest: well above what is
 observed."""
 
@@ -111,12 +111,12 @@ class Classifier:
         rule: LabelRule,
         width: int,
         digest: str,
-        sharing: BatchPolicy,
+        batch_policy: BatchPolicy,
         exact: Classifier | None = None,
         explainer: Explainer | None = None,
     ) -> None:
         self.digest = digest
-        self.sharing = sharing
+        self.batch_policy = batch_policy
         self._runner = runner
         self._labels = tuple(labels)
         self._chunk_runner = ChunkRunner(runner, tokenizer=window_tokenizer, width=width)
@@ -160,18 +160,18 @@ class Classifier:
 
         ``beat`` is called after every batch; an exception from it ends the work and is raised.
         """
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        rows = self._chunk_runner.rows(list(places), beat=beat)
+        indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        rows = self._chunk_runner.rows(list(indices), beat=beat)
         answers = self._answers(rows, beat=beat)
         if self._exact is not None:
             doubtful = self._doubtful(rows, beat=beat)
             chosen = sorted({*range(0, len(rows), FLOAT32_CHECK_EVERY), *doubtful})
-            distinct = list(places)
-            exact = self._exact.classify([distinct[place] for place in chosen], beat=beat)
-            for place, theirs in zip(chosen, exact, strict=True):
-                ours = theirs if place in doubtful else answers[place]
-                answers[place] = ours if place % FLOAT32_CHECK_EVERY else _compared(ours, theirs)
-        return [answers[places[text]] for text in texts]
+            distinct = list(indices)
+            exact = self._exact.classify([distinct[index] for index in chosen], beat=beat)
+            for index, theirs in zip(chosen, exact, strict=True):
+                ours = theirs if index in doubtful else answers[index]
+                answers[index] = ours if index % FLOAT32_CHECK_EVERY else _compared(ours, theirs)
+        return [answers[indices[text]] for text in texts]
 
     def _doubtful(self, rows: list[Row], *, beat: Beat) -> set[int]:
         """Indices of rows whose best label, or labels above a threshold, int8 may get wrong.
@@ -180,20 +180,20 @@ class Classifier:
         """
         rule = replace(self._rule, all_scores=False, top_k=1)
         doubt = INT8_TOLERANCE[rule.activation]
-        sound = [place for place, row in enumerate(rows) if row.error is None]
-        wide = self._unsettled(rows, sound, rule=replace(rule, noise=doubt + rule.noise))
-        narrow = self._unsettled(rows, wide, rule=replace(rule, noise=doubt - rule.noise))
+        sound = [index for index, row in enumerate(rows) if row.error is None]
+        wide = self._unsettled(rows, sound, rule=replace(rule, tolerance=doubt + rule.tolerance))
+        narrow = self._unsettled(rows, wide, rule=replace(rule, tolerance=doubt - rule.tolerance))
         edge = sorted(set(wide) - set(narrow))
-        for place in edge:
-            self._runner.run_alone(rows[place], beat=beat)
-        return {*narrow, *self._unsettled(rows, edge, rule=replace(rule, noise=doubt))}
+        for index in edge:
+            self._runner.run_alone(rows[index], beat=beat)
+        return {*narrow, *self._unsettled(rows, edge, rule=replace(rule, tolerance=doubt))}
 
-    def _unsettled(self, rows: list[Row], places: list[int], *, rule: LabelRule) -> list[int]:
-        if not places:
+    def _unsettled(self, rows: list[Row], indices: list[int], *, rule: LabelRule) -> list[int]:
+        if not indices:
             return []
-        decisions = self._decide([rows[place] for place in places], rule=rule)
+        decisions = self._decide([rows[index] for index in indices], rule=rule)
         return [
-            place for place, settled in zip(places, decisions.settled, strict=True) if not settled
+            index for index, settled in zip(indices, decisions.settled, strict=True) if not settled
         ]
 
     def _answers(self, rows: list[Row], *, beat: Beat) -> list[Prediction | RowError]:
@@ -218,10 +218,10 @@ class Classifier:
     ) -> Iterator[Prediction | RowError | None]:
         """Each row's prediction; ``None`` for one that is not settled, unless this is final."""
         decisions = self._decide(rows, rule=self._rule)
-        for place, row in enumerate(rows):
-            if decisions.settled[place] or (final and decisions.finite[place]):
+        for index, row in enumerate(rows):
+            if decisions.settled[index] or (final and decisions.finite[index]):
                 yield self._prediction(
-                    decisions, place=place, tokenized=row.tokenized, near_tie=final
+                    decisions, index=index, tokenized=row.tokenized, near_tie=final
                 )
             else:
                 yield NOT_FINITE if final else None
@@ -233,12 +233,12 @@ class Classifier:
         return decide(np.concatenate(outputs), starts=starts, rule=rule)
 
     def _prediction(
-        self, decisions: LabelDecisions, *, place: int, tokenized: TokenizedText, near_tie: bool
+        self, decisions: LabelDecisions, *, index: int, tokenized: TokenizedText, near_tie: bool
     ) -> Prediction:
-        order = decisions.order[place, : decisions.shown[place]]
+        order = decisions.order[index, : decisions.shown[index]]
         return Prediction(
             labels=tuple(self._labels[index] for index in order),
-            scores=tuple(decisions.scores[place, order].tolist()),
+            scores=tuple(decisions.scores[index, order].tolist()),
             tokens=tokenized.tokens,
             truncated=tokenized.truncated,
             unknown=tokenized.unknown,
@@ -279,7 +279,7 @@ def load(
         settings=settings,
         digest=facts.digest,
         kind=_cache_kind(head, options),
-        known=None if exact is None else exact.sharing,  # int8 rounds more than the probe allows
+        known=exact.batch_policy if exact else None,  # int8 rounds more than the probe allows
     )
     if isinstance(head, NearestLabelHead):
         _embed_labels(head, windows, collator=collator)
@@ -308,7 +308,7 @@ def load(
         rule=_rule(facts, options, head=head, packed=packed),
         width=width,
         digest=facts.digest,
-        sharing=policy,
+        batch_policy=policy,
         exact=exact,
         explainer=explainer,
     )
@@ -359,7 +359,7 @@ def _embed_labels(
 ) -> None:
     """Embed the labels. Raises ``ModelFailure``: labels_indistinguishable."""
     embeddings = head.embed_labels([collator.collate([each]) for each in windows])
-    tie = NOISE[head.model.dtype] * TIE
+    tie = ROUNDING_TOLERANCE[head.model.dtype] * TIE
     label_texts.check_embeddings(head.labels, embeddings, tie=tie)
 
 
@@ -385,15 +385,15 @@ def _explainer(
 def _rule(
     facts: ModelFacts, options: ClassifyOptions, *, head: ClassifierHead, packed: bool
 ) -> LabelRule:
-    noise = NOISE[head.model.dtype]
+    tolerance = ROUNDING_TOLERANCE[head.model.dtype]
     if options.int8 and not packed:
         # Where padding changes a last bit, some inputs round to another integer.
-        noise = INT8_TOLERANCE[head.activation] / 4
+        tolerance = INT8_TOLERANCE[head.activation] / 4
     return LabelRule(
         activation=head.activation,
         multi_label=sequence_head.is_multi_label(facts, options),
         all_scores=options.all_scores,
         top_k=options.top_k,
         threshold=options.threshold,
-        noise=noise,
+        tolerance=tolerance,
     )

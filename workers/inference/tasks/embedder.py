@@ -53,10 +53,15 @@ class Embedder:
     """A loaded embedding model. For one thread at a time."""
 
     def __init__(
-        self, chunk_runner: ChunkRunner, *, shape: VectorFormat, digest: str, sharing: BatchPolicy
+        self,
+        chunk_runner: ChunkRunner,
+        *,
+        shape: VectorFormat,
+        digest: str,
+        batch_policy: BatchPolicy,
     ) -> None:
         self.digest = digest
-        self.sharing = sharing
+        self.batch_policy = batch_policy
         self._chunk_runner = chunk_runner
         self._shape = shape
 
@@ -66,14 +71,14 @@ class Embedder:
         In float32 it does not depend on the other rows by more than 1e-5 of its length (promise
         P6).
         """
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+        indices = {text: index for index, text in enumerate(dict.fromkeys(texts.values()))}
         embeddings: dict[int, Embedding | RowError] = {}
-        prompted = [self._shape.prompt + text for text in places]
+        prompted = [self._shape.prompt + text for text in indices]
         for group in self._chunk_runner.groups(
             prompted, beat=beat
         ):  # rows are larger than embeddings
-            embeddings |= {place: self._embedding(row) for place, row in group.items()}
-        return {row: embeddings[places[text]] for row, text in texts.items()}
+            embeddings |= {index: self._embedding(row) for index, row in group.items()}
+        return {row: embeddings[indices[text]] for row, text in texts.items()}
 
     def _embedding(self, row: Row) -> Embedding | RowError:
         if row.error is not None:
@@ -133,7 +138,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
         ChunkRunner(runner, tokenizer=window_tokenizer, width=width),
         shape=VectorFormat(width=options.width(facts), normalize=normalize, prompt=prompt),
         digest=facts.digest,
-        sharing=policy,
+        batch_policy=policy,
     )
 
 

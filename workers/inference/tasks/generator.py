@@ -37,12 +37,14 @@ class PromptBuilder:
         *,
         options: GenerateOptions,
         chats: bool,
-        room: int | None,
+        max_total_tokens: int | None,
     ) -> None:
         self._tokenizer: Any = tokenizer
         self._chats = chats if options.chat is None else options.chat
         self._options = options
-        self._room = room  # tokens of prompt and output together; None: no limit is known
+        self._max_total_tokens = (
+            max_total_tokens  # tokens of prompt and output together; None: no limit is known
+        )
 
     def prompt(self, row: int, text: RowText) -> Prompt | RowError:
         """The row's prompt, or why it has none."""
@@ -62,11 +64,11 @@ class PromptBuilder:
             return ids
         if not ids:
             return RowError(RowCode.NO_TOKENS, "the tokenizer makes no token of this text")
-        if self._room is not None and len(ids) + new_tokens > self._room:
-            most = self._room - new_tokens
+        if self._max_total_tokens is not None and len(ids) + new_tokens > self._max_total_tokens:
+            total = self._max_total_tokens
             message = (
-                f"the prompt has {len(ids)} tokens; the model's {self._room} leave {most} for it "
-                f"beside max_new_tokens {new_tokens}"
+                f"the prompt has {len(ids)} tokens; the model's {total} leave {total - new_tokens} "
+                f"for it beside max_new_tokens {new_tokens}"
             )
             return RowError(RowCode.TOO_MANY_TOKENS, message)
         return Prompt(row, list(ids), max_new_tokens=new_tokens, sampling=sampling(options))
@@ -134,7 +136,7 @@ class Generator:
         self, generator: TextGenerator, *, prompts: PromptBuilder, sampled: bool, digest: str
     ) -> None:
         self.digest = digest
-        self.sharing = generator.sharing
+        self.batch_policy = generator.batch_policy
         self._generator = generator
         self._prompts = prompts
         self._sampled = sampled
@@ -187,13 +189,15 @@ def load(
         options=options,
         settings=settings,
         digest=facts.digest,
-        room=facts.max_tokens,
+        max_total_tokens=facts.max_tokens,
     )
     prompts = PromptBuilder(
-        tokenizer, options=options, chats=facts.has_chat_template, room=facts.max_tokens
+        tokenizer, options=options, chats=facts.has_chat_template, max_total_tokens=facts.max_tokens
     )
-    room = None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
-    generator.check(build_prompt=prompts.prompt, room=room)
+    max_prompt_tokens = (
+        None if facts.max_tokens is None else facts.max_tokens - options.max_new_tokens
+    )
+    generator.check(build_prompt=prompts.prompt, max_prompt_tokens=max_prompt_tokens)
     return Generator(
         generator,
         prompts=prompts,

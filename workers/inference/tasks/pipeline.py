@@ -84,7 +84,7 @@ class PipelineEngine:
         digest: str,
     ) -> None:
         self.digest = digest
-        self.sharing = None  # the library cuts the batches
+        self.batch_policy = None  # the library cuts the batches
         self._pipe = pipe
         self._read = read
         self._parameters = parameters

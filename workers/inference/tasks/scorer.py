@@ -67,10 +67,10 @@ class Scorer:
         *,
         activation: ScoreActivation,
         digest: str,
-        sharing: BatchPolicy,
+        batch_policy: BatchPolicy,
     ) -> None:
         self.digest = digest
-        self.sharing = sharing
+        self.batch_policy = batch_policy
         self._chunk_runner = chunk_runner
         self._activation = activation
 
@@ -80,11 +80,11 @@ class Scorer:
         In float32 it does not depend on the other rows by more than 1e-5, relative to the logit
         where that is larger than 1.
         """
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+        indices = {text: index for index, text in enumerate(dict.fromkeys(texts.values()))}
         found: dict[int, Score | RowError] = {}
-        for group in self._chunk_runner.groups(list(places), beat=beat):
-            found |= {place: self._score(row) for place, row in group.items()}
-        return {row: found[places[text]] for row, text in texts.items()}
+        for group in self._chunk_runner.groups(list(indices), beat=beat):
+            found |= {index: self._score(row) for index, row in group.items()}
+        return {row: found[indices[text]] for row, text in texts.items()}
 
     def _score(self, row: Row) -> Score | RowError:
         if row.error is not None:
@@ -137,5 +137,5 @@ def load(folder: Path, options: ScoreOptions, *, facts: ModelFacts, settings: Se
         ChunkRunner(runner, tokenizer=window_tokenizer, width=OUTPUTS),
         activation=options.activation,
         digest=facts.digest,
-        sharing=policy,
+        batch_policy=policy,
     )

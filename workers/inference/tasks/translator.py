@@ -22,7 +22,7 @@ from workers.inference.decoding.decoding_batch import Prompt
 from workers.inference.decoding.text_generation import GeneratedText, TextGenerator
 from workers.inference.probes import preflight
 
-NO_LANGUAGE = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})
+NOT_LANGUAGES = frozenset({"<s>", "</s>", "<pad>", "<unk>", "<mask>"})
 """Special tokens that do not stand for a language."""
 
 
@@ -54,7 +54,7 @@ class Translator:
 
     def __init__(self, generator: TextGenerator, *, sources: SourceTokenizer, digest: str) -> None:
         self.digest = digest
-        self.sharing = generator.sharing
+        self.batch_policy = generator.batch_policy
         self._generator = generator
         self._sources = sources
 
@@ -94,11 +94,11 @@ def load(
         options=options,
         settings=settings,
         digest=facts.digest,
-        room=facts.max_tokens,
+        max_total_tokens=facts.max_tokens,
     )
     sources = SourceTokenizer(tokenizer, options=options, window_size=window_size)
     preflight.check_decoder(model, steps=options.max_new_tokens, start=_start_token(config))
-    generator.check(build_prompt=sources.prompt, room=window_size)
+    generator.check(build_prompt=sources.prompt, max_prompt_tokens=window_size)
     return Translator(generator, sources=sources, digest=facts.digest)
 
 
@@ -131,7 +131,7 @@ def _language_token(tokenizer: Any, language: str) -> int:
         token = tokenizer.convert_tokens_to_ids(name)
         if token is not None and token != tokenizer.unk_token_id:
             return int(token)
-    known = [token for token in tokenizer.all_special_tokens if token not in NO_LANGUAGE]
+    known = [token for token in tokenizer.all_special_tokens if token not in NOT_LANGUAGES]
     raise ModelFailure(
         f"the model's tokenizer knows no language {language!r}; its special tokens are "
         f"{', '.join(known[:20]) or 'none'}",

@@ -47,7 +47,7 @@ class LanguageModeling:
     def losses(self, logits: torch.Tensor, batch: Batch, *, weighted: bool) -> torch.Tensor:
         """Cross-entropy, summed over each row's target tokens."""
         del weighted  # all tokens have the same weight
-        predictions = logits.flatten(0, 1).index_select(0, batch.places).float()
+        predictions = logits.flatten(0, 1).index_select(0, batch.positions).float()
         losses = functional.cross_entropy(predictions, batch.answers, reduction="none")
         return losses.new_zeros(len(batch.rows)).index_add(0, batch.owners, losses)
 
@@ -56,8 +56,8 @@ class LanguageModeling:
     ) -> Batch:
         """``labels`` (rows, positions): the token that each position predicts, or ``IGNORED``."""
         owners, columns = (labels != IGNORED).nonzero(as_tuple=True)
-        places = owners * labels.shape[1] + columns
-        return Batch(list(rows), inputs, labels[owners, columns], places, owners)
+        positions = owners * labels.shape[1] + columns
+        return Batch(list(rows), inputs, labels[owners, columns], positions, owners)
 
 
 class CausalLM(LanguageModeling):

@@ -22,7 +22,7 @@ from tests.support.tiny_models import tiny_classifier
 from tests.workers.inference.batching.test_memory import Cramped
 from tests.workers.inference.builders import loaded, no_beat, some_texts
 from workers.inference.batching import autotune, memory
-from workers.inference.batching.autotune import VERDICT, BatchSizeTrial
+from workers.inference.batching.autotune import CACHE_NAME, BatchSizeTrial
 from workers.inference.batching.race import MAX_LAPS, MIN_LAPS
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
 from workers.inference.tasks.classifier import Classifier, Prediction
@@ -157,7 +157,7 @@ def with_cache(tmp_path: Path, **more: Any) -> Settings:
 def kept(tmp_path: Path) -> list[Path]:
     """Cache files with a batch size; other results are in other files."""
     files = (tmp_path / "calibration").glob("*.json")
-    return [file for file in files if VERDICT in file.read_text()]
+    return [file for file in files if CACHE_NAME in file.read_text()]
 
 
 def calibrate(classifier: Classifier) -> None:
@@ -174,7 +174,7 @@ def test_the_best_size_is_cached(tmp_path: Path, folder: Path) -> None:
     assert first._runner.budget == max(SIZES)
     calibrate(first)
     [file] = kept(tmp_path)
-    assert first._runner.budget == json.loads(file.read_bytes())["verdicts"][VERDICT]
+    assert first._runner.budget == json.loads(file.read_bytes())["verdicts"][CACHE_NAME]
     again = loaded(folder, settings=with_cache(tmp_path))
     assert (again._runner.budget, again._runner._budget._trial) == (first._runner.budget, None)
 
@@ -188,7 +188,7 @@ def test_a_cache_file_that_is_gone_is_written_again(
     [file] = kept(tmp_path)
     spoil(file)
     calibrate(loaded(folder, settings=settings))
-    assert json.loads(file.read_bytes())["verdicts"][VERDICT] in SIZES
+    assert json.loads(file.read_bytes())["verdicts"][CACHE_NAME] in SIZES
 
 
 def test_a_size_that_cannot_be_cached_is_used_all_the_same(tmp_path: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.inference.batching.batcher import (
-    MAX_PACKED,
+    MAX_PADDED_BUDGETS,
     MAX_PADDING,
     SMALL_PADDING,
     BatchLayout,
@@ -38,7 +38,7 @@ def test_packed_rows_are_within_the_budget_and_not_far_from_it_padded(
     for batch in cut(lengths, budget=budget, layout=BatchLayout.PACKED):
         sizes = [lengths[index] for index in batch]
         assert len(batch) == 1 or sum(sizes) <= budget
-        assert len(batch) == 1 or len(sizes) * max(sizes) <= MAX_PACKED * budget
+        assert len(batch) == 1 or len(sizes) * max(sizes) <= MAX_PADDED_BUDGETS * budget
 
 
 @given(LENGTHS, BUDGETS, LAYOUTS)

@@ -35,7 +35,7 @@ from workers.inference.batching.tokenization import PairedText
 from workers.inference.decoding import continuous_batching
 from workers.inference.decoding.decoder import Decoder
 from workers.inference.decoding.decoding_batch import DecodingBatch
-from workers.inference.decoding.text_generation import BUDGETS
+from workers.inference.decoding.text_generation import KV_CACHE_BUDGETS
 
 STEPS = 24
 BUDGET = 40
@@ -103,7 +103,9 @@ def test_when_rows_leave_and_join_changes_no_text(
 def test_running_rows_stay_within_the_budget(llama: Path, steps: list[DecodingStep]) -> None:
     assert len(answered(llama, some(40))) == 40
     assert max(step.rows for step in steps) > 1
-    assert all(step.rows * step.longest <= BUDGETS * BUDGET for step in steps if step.rows > 1)
+    assert all(
+        step.rows * step.longest <= KV_CACHE_BUDGETS * BUDGET for step in steps if step.rows > 1
+    )
 
 
 def test_rows_leave_when_they_have_ended_and_others_join(

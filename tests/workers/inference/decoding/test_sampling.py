@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from workers.inference.decoding.sampling import (
-    NOISE,
     NUCLEUS_CANDIDATES,
+    ROUNDING_TOLERANCE,
     Sampling,
     StepRange,
     TokenChoiceProcessor,
@@ -75,7 +75,7 @@ def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
     line: Line, how: Sampling, noise: Line, move: Line, offset: float
 ) -> None:
     scores = torch.from_numpy(line) + offset
-    slack = NOISE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)
+    slack = ROUNDING_TOLERANCE * scores.amax(dim=1, keepdim=True).abs().clamp(min=1.0)
     chosen, doubt = draw(scores, torch.from_numpy(noise), how)
     moved = scores + 0.98 * slack * torch.from_numpy(move)
     again, _ = draw(moved, torch.from_numpy(noise), how)
@@ -84,7 +84,7 @@ def test_a_movement_within_the_noise_changes_no_choice_without_doubt(
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
 def test_sums_that_differ_by_less_than_the_noise_are_in_doubt(temperature: float) -> None:
-    margin = NOISE * 40 / temperature
+    margin = ROUNDING_TOLERANCE * 40 / temperature
     noise = torch.tensor([[1.0, 1.0 - 0.9 * margin, 0.0], [1.0, 1.0 - 1.1 * margin, 0.0]])
     scores = torch.tensor([[40.0, 40.0, 1.0]]).expand(2, -1)
     _, doubt = draw(scores, noise, sampling(temperature=temperature))

@@ -21,7 +21,7 @@ SINGLE = LabelRule(
     all_scores=False,
     top_k=1,
     threshold=0.5,
-    noise=1e-3,
+    tolerance=1e-3,
 )
 MULTI = replace(SINGLE, activation=Activation.SIGMOID, multi_label=True)
 
@@ -74,7 +74,7 @@ def test_a_near_tie_is_not_settled_and_a_clear_answer_is() -> None:
     assert decided([1.0, 1.0005], [1.0, 1.1]).settled.tolist() == [False, True]
 
 
-def test_noise_grows_with_the_logits() -> None:
+def test_the_tolerance_grows_with_the_logits() -> None:
     assert decided([50.0, 50.03], [1.0, 1.03]).settled.tolist() == [False, True]
 
 
@@ -95,7 +95,7 @@ def test_labels_that_are_equal_to_the_last_places_keep_their_order() -> None:
 def test_what_float32_distinguishes_is_decided_and_only_the_last_places_are_not(
     apart: float, best: int
 ) -> None:
-    rule = replace(SINGLE, activation=Activation.COSINE, noise=1e-4)
+    rule = replace(SINGLE, activation=Activation.COSINE, tolerance=1e-4)
     assert shown(decided([0.5, 0.5 + apart], rule=rule)) == [best]
 
 
@@ -117,18 +117,18 @@ RULES = st.builds(
     all_scores=st.booleans(),
     top_k=st.integers(1, 4),
     threshold=st.floats(0.05, 0.95),
-    noise=st.just(1e-3),
+    tolerance=st.just(1e-3),
 )
 LOGITS = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)
 
 
 @given(RULES, st.lists(LOGITS, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
-def test_noise_never_changes_a_settled_answer(
+def test_a_difference_within_the_tolerance_never_changes_a_settled_answer(
     rule: LabelRule, windows: list[list[float]], seed: int
 ) -> None:
     assume(not (rule.multi_label and rule.activation is Activation.SOFTMAX))
     logits: Floats = np.array(windows)
-    shaken = logits + np.random.default_rng(seed).uniform(-1, 1, logits.shape) * rule.noise / 5
+    shaken = logits + np.random.default_rng(seed).uniform(-1, 1, logits.shape) * rule.tolerance / 5
     before = decide(logits, starts=[0], rule=rule)
     after = decide(shaken, starts=[0], rule=rule)
     assert not before.settled[0] or shown(before) == shown(after)

@@ -98,7 +98,7 @@ def test_labels_and_scores_are_those_of_each_text_alone(
     library = Library(folder, AutoModelForSequenceClassification)
     expected = {text: library.scores(text, seed=name == "hashes") for text in texts}
     classifier = loaded(folder)
-    assert classifier.sharing.layout is layout
+    assert classifier.batch_policy.layout is layout
     for some in (texts, texts[::-1], *([text] for text in texts)):
         for text, scores in zip(some, scored(classifier, some), strict=True):
             assert scores == pytest.approx(expected[text], abs=2e-5), text
@@ -107,12 +107,12 @@ def test_labels_and_scores_are_those_of_each_text_alone(
 def test_a_second_load_uses_the_policy_of_the_first(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", ConvBertConfig(**SHAPE, embedding_size=32))
     settings = Settings(worker_threads=1, calibration_folder=str(tmp_path / "kept"))
-    assert loaded(folder, settings).sharing.layout is BatchLayout.EQUAL_LENGTH
+    assert loaded(folder, settings).batch_policy.layout is BatchLayout.EQUAL_LENGTH
     (file,) = (path for path in (tmp_path / "kept").iterdir() if "sharing" in path.read_text())
     record = json.loads(file.read_text())
     record["verdicts"]["sharing"]["fill"] = "alone"
     file.write_text(json.dumps(record))
-    assert loaded(folder, settings).sharing.layout is BatchLayout.SINGLE
+    assert loaded(folder, settings).batch_policy.layout is BatchLayout.SINGLE
 
 
 @pytest.mark.parametrize(
