@@ -39,8 +39,9 @@ def prefetch(items: Iterable[T], *, depth: int = DEPTH) -> Iterator[Iterator[T]]
         yield _consume(ready)
     finally:
         stop.set()
-        _drain(ready)
-        producer.join()
+        while producer.is_alive():  # it may wait in ``put``, whatever the depth
+            _drain(ready)
+            producer.join(timeout=0.01)
 
 
 def _produce(items: Iterable[T], ready: queue.Queue[T | _End], stop: threading.Event) -> None:
@@ -63,10 +64,7 @@ def _consume(ready: queue.Queue[T | _End]) -> Iterator[T]:
 
 
 def _drain(ready: queue.Queue[T | _End]) -> None:
-    """Make room: a producer that waits in ``put`` sees ``stop`` after it.
-
-    At most one ``put`` waits. After it the producer puts at most one ``_End``, and both fit.
-    """
+    """Empty the queue, so that a producer that waits in ``put`` goes on and sees ``stop``."""
     while True:
         try:
             ready.get_nowait()

@@ -25,6 +25,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from jobs.errors import ControlFlow
+from workers.training import faults
 
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 COUNTERS = "state.json"
@@ -106,6 +107,17 @@ class TrainState:
 
         Raises ``CheckpointUnusable``.
         """
+        try:
+            return self._load(folder)
+        except CheckpointUnusable:
+            raise
+        except Exception as error:
+            if faults.is_transient(error):
+                raise
+            reason = faults.first_line(error)
+            raise CheckpointUnusable(f"{folder.name} cannot be loaded: {reason}") from error
+
+    def _load(self, folder: Path) -> bool:
         saved = _read_counters(folder)
         ranks = self.accelerator.num_processes
         rank_states = [_load_rank(folder, rank) for rank in range(saved["ranks"])]
@@ -129,7 +141,7 @@ class TrainState:
         weights = _read_torch(folder / WEIGHTS)
         missing, unexpected = self.module.load_state_dict(weights, strict=False)
         if unexpected or not set(_trained(self.module)).isdisjoint(missing):
-            raise CheckpointUnusable(f"{folder}: its weights are of another model")
+            raise CheckpointUnusable(f"{folder.name}: its weights are of another model")
 
     @property
     def module(self) -> nn.Module:
@@ -224,7 +236,7 @@ def _load_rank(folder: Path, rank: int) -> dict[str, Any]:
     path = folder / _rank_file(rank)
     if not path.is_file():
         raise CheckpointUnusable(
-            f"{folder} lacks {path.name}, the random generators of rank {rank}"
+            f"{folder.name} lacks {path.name}, the random generators of rank {rank}"
         )
     return _read_torch(path)
 

@@ -39,7 +39,7 @@ from workers.training import (
     shutdown,
     tokenized_dataset,
 )
-from workers.training.checkpoint import TrainState
+from workers.training.checkpoint import CheckpointUnusable, TrainState
 from workers.training.dataloader import StepLoader, TrainingStep
 from workers.training.distributed import RankConsensus, StepDecision
 from workers.training.messages import MessageWriter
@@ -75,6 +75,10 @@ def main(path: Path) -> NoReturn:
             messages.fault(fault)
             log.warning("the job itself is at fault", code=fault.code, reason=fault.message)
             shutdown.leave(shutdown.FAULT)
+        except CheckpointUnusable as unusable:  # the agent marks it; the next run takes another
+            messages.unusable(str(unusable))
+            log.warning("the checkpoint cannot be resumed from", reason=str(unusable))
+            shutdown.leave(shutdown.CRASHED)
         except TrainingStopped:  # the checkpoint is written, if there was a step to save
             messages.stopped()
             shutdown.leave(shutdown.STOPPED)

@@ -71,6 +71,12 @@ def test_as_many_items_wait_as_the_depth_allows() -> None:
         assert len(made) == 9  # one taken, seven that wait, one that finds no room
 
 
+def test_the_thread_ends_although_its_last_items_fill_the_queue() -> None:
+    with prefetch([1, 2], depth=1):
+        pass
+    assert "prefetch" not in names()
+
+
 def test_an_error_of_the_producer_is_raised_to_the_consumer_after_the_items_before_it() -> None:
     with prefetch(failing()) as items:
         assert next(items) == 1

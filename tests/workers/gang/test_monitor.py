@@ -22,7 +22,7 @@ from tests.jobs.ledger.training import LOST
 from tests.support.waiting import wait_until
 from tests.workers.gang.gang_setup import GangSetup
 from workers.gang.checkpoint_upload import CheckpointUploader
-from workers.gang.monitor import ProgramMonitor, RankEnding
+from workers.gang.monitor import UNUSABLE, ProgramMonitor, RankEnding
 from workers.gang.program import Program
 from workers.gang.rank_lease import HeldRank
 from workers.gang.reporter import Reporter
@@ -121,6 +121,10 @@ def lease(setup: GangSetup) -> RankLease:
         (  # as through a launcher, which exits with 1 for every failure
             "message('fault', code='one_label', message='one label only'); sys.exit(1)",
             RankEnding(RankOutcome.FAULT, 1, code="one_label", error="one label only"),
+        ),
+        (
+            "message('unusable', reason='no rank 1'); sys.exit(1)",
+            RankEnding(RankOutcome.UNREADY, 1, code=UNUSABLE, error="no rank 1"),
         ),
         ("message('stopped', step=3); sys.exit(75)", RankEnding(RankOutcome.STOPPED, 75)),
         ("message('stopped', step=3); sys.exit(1)", RankEnding(RankOutcome.STOPPED, 1)),

@@ -125,6 +125,31 @@ def test_three_ranks_resume_bit_for_bit(
     assert same(run, alone)
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / "rank-00000.pt").unlink(), "lacks rank-00000.pt"),
+        (lambda folder: (folder / "state.json").write_text("{}"), "cannot be loaded: KeyError"),
+        (lambda folder: (folder / "weights.pt").write_bytes(b"no weights"), "cannot be loaded: "),
+    ],
+    ids=["a rank's file is missing", "written by another release", "no weights"],
+)
+def test_a_checkpoint_that_no_run_can_resume_from_is_reported(
+    tmp_path: Path,
+    base: Path,
+    fork_server: ForkServer,
+    damage: Callable[[Path], object],
+    reason: str,
+) -> None:
+    run = made(tmp_path / "W", base, epochs=1)
+    kill_at(run, run.start(fork_server), step=5)
+    prepare_resume(run)
+    damage(run.folder / "resume")
+    assert run.run(fork_server) == shutdown.CRASHED
+    (message,) = run.messages("unusable")
+    assert reason in message["reason"]
+
+
 def by_file(run: WorkFolder, _: list[TrainingProcess]) -> None:
     (run.folder / "stop").touch()
 
