@@ -67,9 +67,9 @@ class ClassifyOptions(WindowOptions):
     all_scores: bool = Field(default=False, description="Every label with its score, best first.")
     multi_label: bool | None = Field(
         None,
-        description="Every label whose score reaches `threshold`: the sigmoid of its logit, or with label "
-        "texts its cosine. Default: as the model was trained, else as its config has it "
-        "(problem_type).",
+        description="Every label whose score reaches `threshold`: the sigmoid of its logit, or "
+        "with label texts its cosine. Default: as the model was trained, else as its config has "
+        "it (problem_type).",
     )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Of multi-label: the least score of a row's label."
