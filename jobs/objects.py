@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -56,6 +57,9 @@ PART = 8 * 2**20
 
 UPLOADS = 2
 """Parts of one writer in flight at once; its memory is at most one part more."""
+
+DELETED_AT_ONCE = 1000
+"""Keys of one deletion: what S3 takes in one request."""
 
 SCHEMES = ("s3", "gs", "az")
 
@@ -169,6 +173,28 @@ class ObjectStore:
         with contextlib.suppress(FileNotFoundError), _faults(key):
             obstore.delete(self._backend, _checked(key))
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove objects, many with one request where the store can; some may be gone already."""
+        if not keys:
+            return
+        with contextlib.suppress(FileNotFoundError), _faults(f"one of {len(keys)} keys"):
+            obstore.delete(self._backend, [_checked(key) for key in keys])
+            return
+        for key in keys:  # a folder stops at the first that is not there
+            self.delete(key)
+
+    def delete_folder(self, prefix: str, *, keep: Collection[str] = ()) -> int:
+        """Remove every object under a prefix but those to ``keep``; how many there were."""
+        removed = 0
+        while batch := self._some(prefix, keep=keep):
+            self.delete_all(batch)
+            removed += len(batch)
+        return removed
+
+    def _some(self, prefix: str, *, keep: Collection[str]) -> list[str]:
+        wanted = (key for key in self.keys(prefix) if key not in keep)
+        return list(itertools.islice(wanted, DELETED_AT_ONCE))
+
     def _blocks(self, key: str, size: int) -> Iterator[bytes]:
         for start in range(0, size, PART):
             end = min(start + PART, size)
@@ -252,7 +278,7 @@ def connect(url: str) -> ObjectStore:
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         folder = Path(unquote(parts.path))
         if folder.is_absolute():
-            return ObjectStore(LocalStore(folder, mkdir=True))
+            return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True))
     if parts.scheme in SCHEMES and parts.netloc:
         return ObjectStore(from_url(url, client_options=_client(), retry_config=_retries()))
     raise BadRequest(

@@ -53,6 +53,10 @@ class Client(Transport):
         """Fetch an uploaded file's bytes."""
         self._download(f"/v1/files/{file_id}/content", path, progress=progress)
 
+    def delete_file(self, file_id: str) -> Answer:
+        """Delete an uploaded file that no job under way needs."""
+        return self._delete(f"/v1/files/{file_id}")
+
     def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Answer:
         """Submit a job; the same key with the same spec is one job."""
         key = idempotency_key or uuid.uuid4().hex
@@ -81,6 +85,10 @@ class Client(Transport):
     def retry(self, job_id: str) -> Answer:
         """Do the failed rows again, and what was never done."""
         return self._ask("POST", f"/v1/jobs/{job_id}/retry")
+
+    def delete_job(self, job_id: str) -> Answer:
+        """Delete an ended job with its results; versions that it registered stay."""
+        return self._delete(f"/v1/jobs/{job_id}")
 
     def verification(self, job_id: str) -> Answer:
         """Inputs recounted against outputs; takes as long as reading them once."""

@@ -111,6 +111,22 @@ class Transport:
     def _ask(self, method: str, path: str, **options: Any) -> Answer:
         return _json(self._patiently(lambda: self._http.request(method, path, **options)))
 
+    def _delete(self, path: str) -> Answer:
+        """Delete what is at the path; gone at a second try means that the first one did it."""
+        tries = 0
+
+        def send() -> httpx.Response:
+            nonlocal tries
+            tries += 1
+            return self._http.delete(path)
+
+        try:
+            return _json(self._patiently(send))
+        except ApiError as error:
+            if tries == 1 or error.status != HTTPStatus.NOT_FOUND:
+                raise
+        return {"id": path.rpartition("/")[2], "deleted": True}
+
     def _patiently(self, send: Callable[[], httpx.Response]) -> httpx.Response:
         """The response; retried with backoff while there is none, or one of ``PASSING``."""
         try:

@@ -11,6 +11,7 @@ from api.server import errors
 from api.server.dependencies import Resources
 from api.server.middleware import Requests
 from api.server.routes import files, health, hosts, jobs, models, outcomes, runs, workers
+from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
 from jobs import database, objects
 from jobs.settings import Settings
@@ -27,13 +28,16 @@ def create_app(settings: Settings) -> FastAPI:
         engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
         sessions = database.sessions(engine)
         store = objects.connect(settings.object_store_url)
+        sweeper = Sweeper(sessions, store)
         app.state.resources = Resources(
             settings=settings,
             sessions=sessions,
             store=store,
             uploads=Uploads(store=store, sessions=sessions, max_bytes=settings.max_upload_bytes),
+            sweeper=sweeper,
         )
-        yield
+        with sweeper.running():
+            yield
         engine.dispose()
 
     app = FastAPI(

@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from api.server import auth
+from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
 from jobs.database import Sessions
 from jobs.errors import NotFound
@@ -27,6 +28,7 @@ class Resources:
     sessions: Sessions
     store: ObjectStore
     uploads: Uploads
+    sweeper: Sweeper
 
 
 def resources(request: Request) -> Resources:

@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import states
+from jobs import kinds, states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
-from jobs.ledger import transitions
+from jobs.ledger import files, transitions
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -73,7 +73,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
 
     Results that are there stay: each chunk with failed rows is opened again, its new part carries
     the old part's good rows over, and replaces it in one commit. A part that was found damaged is
-    computed as a whole, and a damaged file written again.
+    computed as a whole, and a damaged file written again. Raises ``NotFound`` for a job that is
+    still to be planned and whose uploaded file was deleted.
     """
     job = _locked(session, job_id, project_id=project_id)
     if job.state not in states.FINAL:
@@ -85,6 +86,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     states.check_move(job.state, target)
     if job.kind in TRAINING and job.state is JobState.SUCCEEDED:
         raise Conflict(f"{job_id} has succeeded: submit it again", code="nothing_to_retry")
+    if job.planned_at is None:
+        files.hold(session, kinds.parse(job.spec), project_id=project_id)
     _reopen_failed_chunks(session, job_id)
     waiting = _pending(session, job_id)
     whole = not (job.output or {}).get("damage")
@@ -113,7 +116,9 @@ def expire(session: Session, *, limit: int = 100) -> int:
 
 def _locked(session: Session, job_id: str, *, project_id: str) -> Job:
     job = session.scalar(
-        sa.select(Job).where(Job.id == job_id, Job.project_id == project_id).with_for_update()
+        sa.select(Job)
+        .where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
+        .with_for_update()
     )
     if job is None:
         raise NotFound(f"no job {job_id!r} in this project")

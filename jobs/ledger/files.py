@@ -1,10 +1,15 @@
-"""Uploaded files: a row once the bytes are in the object store."""
+"""Uploaded files: a row once the bytes are in the object store, a tombstone once it is deleted."""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONPATH
 from sqlalchemy.orm import Session
 
-from jobs.tables import File
+from jobs.errors import Conflict, NotFound
+from jobs.kinds import AnySpec
+from jobs.states import FINAL
+from jobs.tables import File, Job
 
 
 def add(
@@ -32,3 +37,60 @@ def add(
     session.flush()
     session.refresh(file)
     return file
+
+
+def hold(session: Session, spec: AnySpec, *, project_id: str) -> None:
+    """Keep the files that a spec names from being deleted before this transaction ends.
+
+    Raises ``NotFound`` for one that is not there.
+    """
+    wanted = {corpus.file: param for param, corpus in spec.corpora() if corpus.file is not None}
+    there = session.scalars(
+        sa.select(File.id)
+        .where(File.id.in_(wanted), File.project_id == project_id, File.deleted_at.is_(None))
+        .order_by(File.id)
+        .with_for_update(read=True)
+    ).all()
+    for file_id in sorted(wanted.keys() - set(there)):
+        raise NotFound(
+            f"no file {file_id!r} in this project; upload it first",
+            code="file_not_found",
+            param=f"{wanted[file_id]}.file",
+        )
+
+
+def delete(session: Session, file_id: str, *, project_id: str) -> None:
+    """Make the file a tombstone, whose object ``jobs.purger`` removes.
+
+    Raises ``NotFound``, and ``Conflict`` while a job that has not ended needs it.
+    """
+    file = session.scalar(
+        sa.select(File)
+        .where(File.id == file_id, File.project_id == project_id, File.deleted_at.is_(None))
+        .with_for_update()
+    )
+    if file is None:
+        raise NotFound(f"no file {file_id!r} in this project")
+    user = _user(session, file)
+    if user is not None:
+        raise Conflict(
+            f"{file_id} cannot be deleted: {user.id}, which is {user.state}, needs it: wait until "
+            "the job has ended, or cancel it",
+            code="file_in_use",
+        )
+    session.execute(
+        sa.update(File)
+        .where(File.id == file_id)
+        .values(deleted_at=sa.func.now(), purge_at=sa.func.now())
+    )
+
+
+def _user(session: Session, file: File) -> Job | None:
+    """The oldest job under way whose spec names the file, in whichever corpus."""
+    named = sa.func.jsonb_path_exists(
+        Job.spec,
+        sa.cast("$.**.file ? (@ == $id)", JSONPATH),
+        sa.func.jsonb_build_object("id", file.id),
+    )
+    query = sa.select(Job).where(Job.project_id == file.project_id, Job.state.not_in(FINAL), named)
+    return session.scalar(query.order_by(Job.created_at, Job.id).limit(1))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
 from jobs.kinds import AnySpec
-from jobs.ledger import events, registry
+from jobs.ledger import events, files, registry
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.states import JobState
@@ -28,12 +28,14 @@ def accept(
     The same key with the same spec is the same job, however often it is sent; with another spec it
     raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
     registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
+    Raises ``NotFound`` for an uploaded file that is not there.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
     _check_task(session, spec, project_id=project_id)
+    files.hold(session, spec, project_id=project_id)
     values["model_pinned"] = _pinned(session, spec, project_id=project_id)
     job_id = session.scalar(
         insert(Job)

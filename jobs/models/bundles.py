@@ -23,6 +23,11 @@ BundleFile = dict[str, Any]
 BLOCK = 2**20
 
 
+def folder(project_id: str, name: str, *, job_id: str, fence: int) -> str:
+    """Where a run of a job stores the version that it trained; the fence separates late writers."""
+    return f"models/{project_id}/{name}/{job_id}-{fence}"
+
+
 def upload(
     store: ObjectStore, folder: Path, *, prefix: str, beat: Beat = no_beat
 ) -> list[BundleFile]:

@@ -122,15 +122,22 @@ class JobView:
 
 def get(session: Session, job_id: str, *, project_id: str) -> JobView:
     """The job. Raises ``NotFound``, for another project's job too."""
-    job = session.scalar(sa.select(Job).where(Job.id == job_id, Job.project_id == project_id))
+    job = session.scalar(
+        sa.select(Job).where(
+            Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None)
+        )
+    )
     if job is None:
         raise NotFound(f"no job {job_id!r} in this project")
     return _views(session, [job], histograms=True)[0]
 
 
 def row(session: Session, job_id: str) -> Job:
-    """The job's row, for a caller that knows that the job is there."""
-    return session.get_one(Job, job_id)
+    """The job's row. Raises ``NotFound`` where it was deleted since the caller looked it up."""
+    job = session.get_one(Job, job_id)
+    if job.deleted_at is not None:
+        raise NotFound(f"the job {job_id!r} was deleted")
+    return job
 
 
 def page(
@@ -141,8 +148,11 @@ def page(
     after: str | None = None,
     state: JobState | None = None,
 ) -> tuple[list[JobView], bool]:
-    """Jobs, newest first, beginning behind the job ``after``; and whether there are more."""
-    query = sa.select(Job).where(Job.project_id == project_id)
+    """Jobs, newest first, beginning behind the job ``after``; and whether there are more.
+
+    The job ``after`` may have been deleted since.
+    """
+    query = sa.select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
     if state is not None:
         query = query.where(Job.state == state)
     if after is not None:

@@ -56,6 +56,11 @@ def shard_key(job_id: str, *, index: int, fence: int) -> str:
     return f"jobs/{job_id}/shards/{index:06d}-{fence}.parquet"
 
 
+def job_folder(job_id: str) -> str:
+    """The common prefix of a job's shards, data, parts, outputs and checkpoints."""
+    return f"jobs/{job_id}"
+
+
 def folder(job_id: str) -> str:
     """The common prefix of all parts of a job."""
     return f"jobs/{job_id}/parts"

@@ -20,6 +20,11 @@ MAX_TABLE_BYTES = 2**16
 EvaluationReport = dict[str, Any]
 
 
+def report_key(project_id: str, *, job_id: str, fence: int) -> str:
+    """The key has the run's fence, so that a lost run's report is never the job's."""
+    return f"reports/{project_id}/{job_id}-{fence}.json"
+
+
 def stored(store: ObjectStore, report: EvaluationReport, *, key: str) -> EvaluationReport:
     """The fields of the job's output: ``report`` and, if tables were left out, ``report_object``.
 

@@ -28,6 +28,14 @@ from jobs.states import ChunkState, JobState
 from jobs.tables.base import FINAL_STATES, Base, Json, one_of
 
 
+def _listing_and_purge() -> tuple[Index, Index]:
+    """Of listings, and of what must be removed: neither grows with the tombstones."""
+    return (
+        Index(None, "project_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(None, "purge_at", postgresql_where=text("purge_at IS NOT NULL")),
+    )
+
+
 class Project(Base):
     """A tenant: owns keys, files and jobs."""
 
@@ -64,8 +72,14 @@ class File(Base):
     sha256: Mapped[str]
     object_key: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: it can be used
+    purge_at: Mapped[datetime | None]  # when its object is removed, or that is tried again; null:
+    # there is nothing to remove
 
-    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+    __table_args__ = (
+        CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
+        *_listing_and_purge(),
+    )
 
 
 class Job(Base):
@@ -127,6 +141,10 @@ class Job(Base):
     not_before: Mapped[datetime | None]  # after a lost run: no new gang earlier; null: at once
     run_error: Mapped[str | None]  # why the last run ended early, in words; null: none did
 
+    deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: its owner sees it
+    purge_at: Mapped[datetime | None]  # when what is left of it is removed, or that is tried again;
+    # null: there is nothing to remove
+
     __table_args__ = (
         CheckConstraint(one_of("state", JobState), name="state"),
         CheckConstraint(
@@ -137,8 +155,10 @@ class Job(Base):
             "(step_owner IS NULL) = (step_lease_expires_at IS NULL)", name="step_lease_whole"
         ),
         CheckConstraint("(rows_total IS NULL) = (planned_at IS NULL)", name="total_iff_planned"),
+        CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", name="deleted_after_end"),
+        CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
         UniqueConstraint("project_id", "idempotency_key"),
-        Index(None, "project_id", "created_at", "id"),
+        *_listing_and_purge(),
         Index(
             "ix_jobs_active",
             "pool",

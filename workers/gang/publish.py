@@ -80,7 +80,7 @@ def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context
     """Store and register the result, and end the job. Raises ``LeaseLost``, ``AliasContended``."""
     lease = held.lease
     spec = _finetune(lease)
-    prefix = f"models/{lease.project_id}/{spec.model}/{lease.job_id}-{lease.fence}"
+    prefix = bundles.folder(lease.project_id, spec.model, job_id=lease.job_id, fence=lease.fence)
     files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=held.check)
     report = json.loads((folder / "report.json").read_bytes())
     stored_report = reports.stored(context.store, report, key=_report_key(lease))
@@ -128,8 +128,7 @@ def finish_evaluation(
 
 
 def _report_key(lease: RankLease) -> str:
-    """The key has the run's fence, so that a lost run's report is never the job's."""
-    return f"reports/{lease.project_id}/{lease.job_id}-{lease.fence}.json"
+    return reports.report_key(lease.project_id, job_id=lease.job_id, fence=lease.fence)
 
 
 def _finetune(lease: RankLease) -> FinetuneSpec:

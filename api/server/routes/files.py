@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from api.server import downloads, schemas, uploads
 from api.server.dependencies import After, FileId, Limit, ProjectId, Shared, Transaction
+from jobs.ledger import files as ledger
 from jobs.queries import files
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
@@ -33,6 +34,15 @@ def list_files(
 def get_file(file_id: FileId, session: Transaction, project: ProjectId) -> schemas.File:
     """One file."""
     return schemas.File.of(files.get(session, file_id, project_id=project))
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: FileId, shared: Shared, project: ProjectId) -> schemas.Deleted:
+    """Delete a file that no job under way needs; its bytes go at once or soon after."""
+    with shared.sessions.begin() as session:
+        ledger.delete(session, file_id, project_id=project)
+    shared.sweeper.wake()
+    return schemas.Deleted(id=file_id, object="file")
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.server import admission, schemas
 from api.server.dependencies import After, JobId, Limit, ProjectId, Shared, Transaction
 from jobs import kinds
-from jobs.ledger import controls, submission
+from jobs.ledger import controls, deletions, submission
 from jobs.queries import jobs
 from jobs.states import JobState
 
@@ -63,6 +63,15 @@ def list_jobs(
 def get_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
     """One job."""
     return schemas.Job.of(jobs.get(session, job_id, project_id=project))
+
+
+@router.delete("/{job_id}")
+def delete_job(job_id: JobId, shared: Shared, project: ProjectId) -> schemas.Deleted:
+    """Delete an ended job and all that is its alone; versions that it registered stay."""
+    with shared.sessions.begin() as session:
+        deletions.delete_job(session, job_id, project_id=project)
+    shared.sweeper.wake()
+    return schemas.Deleted(id=job_id, object="job")
 
 
 @router.post("/{job_id}/cancel")

@@ -59,6 +59,25 @@ def test_what_was_put_is_what_is_got(store: ObjectStore) -> None:
     assert store.get("a/b") == b"\x00\xffdata"
 
 
+def test_a_folder_is_deleted_but_for_what_is_kept(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "DELETED_AT_ONCE", 2)
+    for key in ("job/a", "job/b/1", "job/b/2", "job/b/3", "job/kept", "jobs/other"):
+        store.put(key, b"bytes")
+    assert store.delete_folder("job", keep={"job/kept"}) == 4
+    assert sorted(store.keys("")) == ["job/kept", "jobs/other"]
+    assert store.delete_folder("job") == 1
+    assert store.delete_folder("job") == 0
+
+
+def test_keys_that_are_gone_already_do_not_keep_the_others(store: ObjectStore) -> None:
+    store.put("last", b"bytes")
+    store.delete_all(["first", "second", "last"])
+    store.delete_all([])
+    assert not store.exists("last")
+
+
 def test_a_put_replaces(store: ObjectStore) -> None:
     store.put("a", b"long old value")
     store.put("a", b"new")

@@ -1,0 +1,92 @@
+"""Removes what belonged to deleted jobs and files: objects first, then rows.
+
+As long as a tombstone has its rows, its objects can be found. A process that dies in between leaves
+a tombstone that is due again when its claim runs out, and every step may be repeated.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from jobs.database import Sessions
+from jobs.errors import StorageFault
+from jobs.ledger import deletions
+from jobs.ledger.deletions import DeletedFile, DeletedJob
+from jobs.models import bundles
+from jobs.objects import ObjectStore
+from jobs.results import parts, reports
+
+log = structlog.get_logger(__name__)
+
+CLAIM = timedelta(seconds=60)
+"""How long one process has a tombstone for itself; also the pause after a fault of the store."""
+
+
+def sweep(sessions: Sessions, store: ObjectStore) -> int:
+    """Remove what is left of every deleted file and job that is due; how many were looked at."""
+    return _sweep_files(sessions, store) + _sweep_jobs(sessions, store)
+
+
+def _sweep_files(sessions: Sessions, store: ObjectStore) -> int:
+    looked_at = 0
+    while True:
+        with sessions.begin() as session:
+            file = deletions.claim_file(session, lease=CLAIM)
+        if file is None:
+            return looked_at
+        looked_at += 1
+        try:
+            _purge_file(sessions, store, file)
+        except StorageFault as fault:
+            log.warning("a deleted file cannot be removed yet", file=file.id, error=fault.message)
+
+
+def _sweep_jobs(sessions: Sessions, store: ObjectStore) -> int:
+    looked_at = 0
+    while True:
+        with sessions.begin() as session:
+            job = deletions.claim_job(session, lease=CLAIM)
+        if job is None:
+            return looked_at
+        looked_at += 1
+        try:
+            _purge_job(sessions, store, job)
+        except StorageFault as fault:
+            log.warning("a deleted job cannot be removed yet", job_id=job.id, error=fault.message)
+
+
+def _purge_file(sessions: Sessions, store: ObjectStore, file: DeletedFile) -> None:
+    store.delete(file.key)
+    with sessions.begin() as session:
+        deletions.finish_file(session, file.id)
+    log.info("a deleted file is removed", file=file.id)
+
+
+def _purge_job(sessions: Sessions, store: ObjectStore, job: DeletedJob) -> None:
+    with sessions.begin() as session:
+        if deletions.postpone_if_busy(session, job.id):
+            return
+    objects = _remove_objects(store, job)
+    more = True
+    while more:
+        with sessions.begin() as session:
+            more = deletions.remove_rows(session, job.id)
+    with sessions.begin() as session:
+        deletions.finish_job(session, job.id)
+    log.info("a deleted job is removed", job_id=job.id, objects=objects)
+
+
+def _remove_objects(store: ObjectStore, job: DeletedJob) -> int:
+    """All but the version that it registered; the number of objects."""
+    removed = store.delete_folder(parts.job_folder(job.id))
+    fences = range(1, job.runs + 1)
+    store.delete_all(
+        [reports.report_key(job.project_id, job_id=job.id, fence=fence) for fence in fences]
+    )
+    if job.model is not None:
+        for fence in fences:
+            folder = bundles.folder(job.project_id, job.model, job_id=job.id, fence=fence)
+            removed += store.delete_folder(folder, keep=job.kept)
+    return removed
