@@ -3,11 +3,13 @@
 NightshiftError
 ├── BadRequest            400  the request cannot be meant as it is written
 │   ├── BadSpec           400  a job spec with a field that cannot be right
+│   ├── UnknownParameter  422  a field of a query that the route does not have
 │   └── CorpusRefused     400  an input outside the allow-list
 ├── Unauthorized          401  no key, or one that is not known
 ├── NotFound              404  no such thing in this project
 ├── Conflict              409  the thing is in a state that does not allow this
 ├── TooLarge              413  an upload over the limit
+├── RangeUnsatisfiable    416  a range of bytes behind the end of an object
 ├── JobFailure                 ends a job: its code and message become the job's
 │   ├── CorpusFailure          empty, unreadable, a column that is not there
 │   └── ModelFailure           a model that cannot be loaded
@@ -31,6 +33,7 @@ ControlFlow                    caught where it is meant to be; no user ever sees
 ├── DeviceFailed               no row of this process can be computed any more
 ├── ProgramUnfinished          a program of a rank failed, stalled or was stopped
 ├── SampleRowFailed            a sample row cannot be computed, even alone
+├── StreamOver                 a client has seen all that a stream of events will ever have
 ├── StackStopped               a signal while the stack was starting
 ├── TimeLimit                  Python code of a model took too long
 ├── TrainingStopped            asked to stop: save, and leave
@@ -65,6 +68,11 @@ class BadSpec(BadRequest):
     code = "bad_spec"
 
 
+class UnknownParameter(BadRequest):
+    status = 422
+    code = "unknown_parameter"
+
+
 class CorpusRefused(BadRequest):
     code = "corpus_refused"
 
@@ -87,6 +95,15 @@ class Conflict(NightshiftError):
 class TooLarge(NightshiftError):
     status = 413
     code = "too_large"
+
+
+class RangeUnsatisfiable(NightshiftError):
+    status = 416
+    code = "range_unsatisfiable"
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message, param="range")
+        self.size = size
 
 
 class JobFailure(NightshiftError):

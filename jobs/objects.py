@@ -149,13 +149,13 @@ class ObjectStore:
             with _faults(key):
                 stack.close()
 
-    def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes, ``PART`` at a time.
+    def stream(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The object's bytes, or those from ``start`` up to ``end``, ``PART`` at a time.
 
         Each block is a request of its own: a slow consumer meets no timeout, and a broken
         connection costs one retry.
         """
-        return self._blocks(_checked(key), self.size(key))
+        return self._blocks(_checked(key), start, self.size(key) if end is None else end)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Every key under a prefix (a folder of keys), in no order; none if there are none."""
@@ -195,9 +195,9 @@ class ObjectStore:
         wanted = (key for key in self.keys(prefix) if key not in keep)
         return list(itertools.islice(wanted, DELETED_AT_ONCE))
 
-    def _blocks(self, key: str, size: int) -> Iterator[bytes]:
-        for start in range(0, size, PART):
-            end = min(start + PART, size)
+    def _blocks(self, key: str, first: int, last: int) -> Iterator[bytes]:
+        for start in range(first, last, PART):
+            end = min(start + PART, last)
             yield bytes(_range(self._backend, key, start=start, end=end))
 
 

@@ -184,22 +184,36 @@ class Transport:
         return self._http.stream("GET", path, **options)
 
     def _download(self, path: str, target: Path, *, progress: Progress | None) -> None:
-        part = target.with_name(f"{target.name}.part")
+        """Fetch into a file beside the target, which replaces it when it is whole.
+
+        A download that breaks is resumed behind the last byte that came, as long as the server has
+        the same object; patience counts from the last byte, not from the beginning.
+        """
+        download = _Download(target, progress=progress)
 
         def fetch() -> httpx.Response:
-            with self._stream(path) as answer:
+            with self._stream(path, headers=download.headers()) as answer:
                 if answer.is_success:
-                    _save(answer, part, progress=progress)
-                    _compare(answer, part)
+                    download.take(answer)
+                elif answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    download.forget()
+                    raise httpx.ReadError("the file is shorter than what had arrived")
                 else:
                     answer.read()
                 return answer
 
         try:
-            self._patiently(fetch)
-            part.replace(target)
+            while True:
+                before = download.done
+                try:
+                    self._patiently(fetch)
+                    break
+                except ApiError as error:
+                    if error.status != UNREACHABLE or download.done == before:
+                        raise
+            download.finish()
         finally:
-            part.unlink(missing_ok=True)
+            download.discard()
 
     def _unreachable(self, error: httpx.TransportError) -> ApiError:
         reason = str(error) or type(error).__name__
@@ -233,29 +247,64 @@ class _Reported:
         return self._file.seek(offset, whence)
 
 
-def _save(answer: httpx.Response, path: Path, *, progress: Progress | None) -> None:
-    size = int(answer.headers.get("content-length", 0))
-    with path.open("wb") as file:
-        for block in answer.iter_bytes(chunk_size=2**20):
-            file.write(block)
-            if progress is not None:
-                progress(file.tell(), size)
+class _Download:
+    """The bytes of a file that have arrived, in a file of its own beside the target."""
+
+    def __init__(self, target: Path, *, progress: Progress | None) -> None:
+        self.done = 0
+        self._target = target
+        self._part = target.with_name(f"{target.name}.part")
+        self._progress = progress
+        self._etag: str | None = None
+        self._sha256: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest, or for the whole where nothing came or it cannot be resumed."""
+        if not self.done or self._etag is None:
+            return {}
+        return {"Range": f"bytes={self.done}-", "If-Range": self._etag}
+
+    def take(self, answer: httpx.Response) -> None:
+        """Save the bytes of the answer: the rest, or the whole from the beginning again."""
+        resumed = answer.status_code == HTTPStatus.PARTIAL_CONTENT
+        if not resumed:
+            self.forget()
+        self._etag = answer.headers.get("etag")
+        wanted = _SHA256.search(answer.headers.get("repr-digest", ""))
+        self._sha256 = wanted[1] if wanted else None
+        size = self.done + int(answer.headers.get("content-length", 0))
+        with self._part.open("ab" if resumed else "wb") as file:
+            for block in answer.iter_bytes(chunk_size=2**20):
+                file.write(block)
+                self.done += len(block)
+                if self._progress is not None:
+                    self._progress(self.done, size)
+
+    def forget(self) -> None:
+        """Begin again."""
+        self.done = 0
+        self._etag = None
+
+    def finish(self) -> None:
+        """Let the target appear. Raises ``ApiError`` where its bytes have another hash."""
+        if self._sha256 is not None and self._sha256 != _sha256(self._part):
+            raise ApiError(
+                HTTPStatus.OK,
+                code="damaged",
+                message="the file arrived with other bytes than were stored; `nightshift jobs "
+                "verify` says whether it is damaged on the server",
+            )
+        self._part.replace(self._target)
+
+    def discard(self) -> None:
+        """Leave nothing beside the target."""
+        self._part.unlink(missing_ok=True)
 
 
-def _compare(answer: httpx.Response, path: Path) -> None:
-    """Raise ``ApiError`` where the file has another hash than the API has of it (RFC 9530)."""
-    wanted = _SHA256.search(answer.headers.get("repr-digest", ""))
-    if wanted is None:
-        return
+def _sha256(path: Path) -> str:
+    """In base64."""
     with path.open("rb") as file:
-        found = base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
-    if found != wanted[1]:
-        raise ApiError(
-            answer.status_code,
-            code="damaged",
-            message="the file arrived with other bytes than were stored; `nightshift jobs verify` "
-            "says whether it is damaged on the server",
-        )
+        return base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
 
 
 def _json(answer: httpx.Response) -> Answer:

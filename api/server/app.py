@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 
-from api.server import errors
+from api.server import errors, openapi, query_fields, viewer
 from api.server.dependencies import Resources
 from api.server.middleware import Requests
-from api.server.routes import files, health, hosts, jobs, models, outcomes, runs, workers
+from api.server.routes import events, files, health, hosts, jobs, models, outcomes, runs, workers
+from api.server.sse import StreamOver
 from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
 from jobs import database, objects
@@ -18,6 +20,11 @@ from jobs.settings import Settings
 
 CONNECTIONS = 10
 """To Postgres, and as many again under load."""
+
+
+async def over(_request: Request, _error: Exception) -> Response:
+    """204: the one answer after which a browser's ``EventSource`` does not connect again."""
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -41,13 +48,17 @@ def create_app(settings: Settings) -> FastAPI:
         engine.dispose()
 
     app = FastAPI(
-        title="Nightshift",
+        title=openapi.TITLE,
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(query_fields.check)],
     )
-    for routes in (health, files, jobs, outcomes, runs, models, hosts, workers):
+    for routes in (health, files, jobs, events, outcomes, runs, models, hosts, workers):
         app.include_router(routes.router)
+    viewer.install(app)
     errors.install(app)
+    app.add_exception_handler(StreamOver, over)
+    openapi.install(app)
     app.add_middleware(Requests, uploads=files.router.prefix)
     return app

@@ -17,6 +17,7 @@ from jobs.errors import NotFound
 from jobs.objects import ObjectStore
 from jobs.queries import jobs
 from jobs.queries.jobs import JobView
+from jobs.queries.paging import Order
 from jobs.settings import Settings
 
 
@@ -61,6 +62,7 @@ After = Annotated[
     str | None,
     Query(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="The `last_id` of the page before."),
 ]
+ByAge = Annotated[Order, Query(description="Newest first (`desc`) or oldest first (`asc`).")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
 
 

@@ -16,8 +16,8 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from api.server import validation
-from jobs.errors import BadRequest, JobFailure, NightshiftError, NotFound
+from api.server import openapi, validation
+from jobs.errors import BadRequest, JobFailure, NightshiftError, NotFound, RangeUnsatisfiable
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +44,10 @@ def install(app: FastAPI) -> None:
 def answer(error: NightshiftError, *, status: int | None = None) -> JSONResponse:
     """The response for an error of ours."""
     code = error.status if status is None else status
-    later = {"retry-after": "2"} if code == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return _response(code, error.message, code=error.code, param=error.param, headers=later)
+    headers = {"retry-after": "2"} if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    if isinstance(error, RangeUnsatisfiable):
+        headers["content-range"] = f"bytes */{error.size}"
+    return _response(code, error.message, code=error.code, param=error.param, headers=headers)
 
 
 def unexpected(request_id: str) -> JSONResponse:
@@ -81,11 +83,14 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         413: "the body of this request is too large; upload data with POST /v1/files",
     }
     codes = {404: "unknown_route", 413: "too_large"}
+    headers = dict(found.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(openapi.methods(request.app, request.url.path)) or "GET"
     return _response(
         status,
         messages.get(status, str(found.detail)),
         code=codes.get(status, status.name.lower()),
-        headers=dict(found.headers or {}),
+        headers=headers,
     )
 
 

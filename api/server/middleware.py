@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,11 +19,17 @@ log = structlog.get_logger(__name__)
 MAX_BODY = 2**20
 """Bytes of any request's body but an upload's, which counts for itself."""
 
+REQUEST_ID = "x-request-id"
+_OF_THE_CALLER = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
 QUIET = frozenset({"/healthz", "/readyz"})
 
 
 class Requests:
-    """ASGI middleware; the id is sent back as ``x-request-id`` and stands in every log line."""
+    """ASGI middleware; the id is sent back as ``x-request-id`` and stands in every log line.
+
+    It is the caller's own where the request has one that is fit for a log.
+    """
 
     def __init__(self, app: ASGIApp, *, uploads: str) -> None:
         """``uploads``: the path whose bodies may be of any size."""
@@ -36,13 +43,13 @@ class Requests:
             return
         if scope["path"] != self._uploads:
             receive = _limited(receive)
-        request_id, begun, status = f"req_{secrets.token_hex(8)}", time.monotonic(), 0
+        request_id, begun, status = _request_id(scope), time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -61,6 +68,13 @@ class Requests:
                     status=status,
                     seconds=round(time.monotonic() - begun, 4),
                 )
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).getlist(REQUEST_ID)
+    if len(given) == 1 and _OF_THE_CALLER.fullmatch(given[0]):
+        return given[0]
+    return f"req_{secrets.token_hex(8)}"
 
 
 def _limited(receive: Receive) -> Receive:

@@ -1,8 +1,10 @@
 """A job's life as server-sent events.
 
-Events of the ledger carry their id, so that ``Last-Event-ID`` resumes behind it; ``progress`` has
-none and is sent about each second; of a job of very many chunks, over all of which a look adds up,
-less often. Between two looks the stream holds no database connection.
+Events of the ledger carry their id, so that ``Last-Event-ID`` resumes behind it. The last progress
+of an ended job has the id of the last event and ``-end``: a client that has seen it has seen all,
+and is answered 204, after which a browser's ``EventSource`` does not come back. Any other
+``progress`` has no id and is sent about each second; of a job of very many chunks, over all of
+which a look adds up, less often. Between two looks the stream holds no database connection.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import ServerSentEvent
+from sqlalchemy.orm import Session
 
 from api.server import errors, schemas
 from jobs.database import Sessions
+from jobs.errors import ControlFlow, NotFound
 from jobs.queries import events, jobs
 from jobs.queries.jobs import JobView
 from jobs.states import FINAL
@@ -31,6 +35,15 @@ LONGEST_SECONDS = 600.0
 
 RECONNECT_MILLISECONDS = 1000
 BATCH = 200
+
+
+END = "-end"
+SEEN = rf"^\d{{1,18}}({END})?$"
+"""A ``Last-Event-ID``."""
+
+
+class StreamOver(ControlFlow):
+    """Nothing will follow what the client has seen."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +68,30 @@ async def follow(
             look = await run_in_threadpool(
                 _look, sessions, job_id, project_id=project_id, after=after
             )
-        except errors.DATABASE_DOWN:
-            return  # the client comes back, and its first look answers 503
+        except (*errors.DATABASE_DOWN, NotFound):
+            return  # the client comes back, and its first look answers 503, or 404: it was deleted
         for event in look.history:
             after = event.id
             yield _past(event)
         if len(look.history) == BATCH:
             continue
-        yield ServerSentEvent(event="progress", data=schemas.Progress.of(look.view))
+        end_id = f"{after}{END}" if look.last else None
+        yield ServerSentEvent(event="progress", id=end_id, data=schemas.Progress.of(look.view))
         if look.last or time.monotonic() > end:
             return
         await asyncio.sleep(pause(look.view.counts.chunks))
+
+
+def seen(last_event_id: str | None) -> int:
+    """The last event that the client has seen; 0: none."""
+    return int((last_event_id or "0").removesuffix(END))
+
+
+def check_unfinished(session: Session, view: JobView, last_event_id: str | None) -> None:
+    """Raise ``StreamOver`` if the job has ended and the client has seen that."""
+    ended = view.job.state in FINAL and (last_event_id or "").endswith(END)
+    if ended and not events.since(session, view.job.id, after=seen(last_event_id), limit=1):
+        raise StreamOver
 
 
 def pause(chunks: int) -> float:

@@ -42,9 +42,14 @@ OPENAPI: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "default": "batch"},
+                        "purpose": {
+                            "type": "string",
+                            "default": "batch",
+                            "pattern": "^[a-z0-9_-]{1,64}$",
+                        },
                     },
                 }
             }

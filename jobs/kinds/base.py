@@ -42,8 +42,14 @@ def _leaves(value: object) -> Iterator[object]:
         yield value
 
 
+def _only(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 class Corpus(Strict):
     """Where the rows are and how to read them. Exactly one of ``file`` and ``uri``."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_only("file"), _only("uri")]})
 
     file: str | None = Field(None, description="Id of an uploaded file, `file-...`.")
     uri: str | None = Field(

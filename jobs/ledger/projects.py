@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -20,7 +21,7 @@ def ensure_key(session: Session, *, project_id: str, key: str) -> None:
     session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
     ours = session.scalar(
         insert(ApiKey)
-        .values(sha256=_hash(key), project_id=project_id)
+        .values(sha256=key_hash(key), project_id=project_id)
         .on_conflict_do_update(
             index_elements=[ApiKey.sha256],
             set_={"revoked_at": None},
@@ -35,12 +36,22 @@ def ensure_key(session: Session, *, project_id: str, key: str) -> None:
 def authenticate(session: Session, *, key: str) -> str:
     """The project that the key acts for. Raises ``Unauthorized``."""
     project_id = session.scalar(
-        sa.select(ApiKey.project_id).where(ApiKey.sha256 == _hash(key), ApiKey.revoked_at.is_(None))
+        sa.select(ApiKey.project_id).where(
+            ApiKey.sha256 == key_hash(key), ApiKey.revoked_at.is_(None)
+        )
     )
     if project_id is None:
         raise Unauthorized("this API key is not known here; `nightshift up` prints a valid one")
     return project_id
 
 
-def _hash(key: str) -> str:
+def key_hashes(session: Session, *, project_id: str) -> Sequence[str]:
+    """The hashes of the project's valid keys, as ``key_hash`` makes them."""
+    return session.scalars(
+        sa.select(ApiKey.sha256).where(ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None))
+    ).all()
+
+
+def key_hash(key: str) -> str:
+    """What is kept of a key."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.errors import NotFound
 from jobs.queries import paging
+from jobs.queries.paging import Order
 from jobs.tables import File
 
 
@@ -23,21 +26,31 @@ def get(session: Session, file_id: str, *, project_id: str) -> File:
 
 
 def page(
-    session: Session, *, project_id: str, limit: int, after: str | None = None
+    session: Session,
+    *,
+    project_id: str,
+    limit: int,
+    after: str | None = None,
+    order: Order = Order.DESC,
+    purpose: str | None = None,
 ) -> tuple[list[File], bool]:
-    """Files, newest first, beginning behind the file ``after``; and whether there are more.
+    """Files by age, beginning behind the file ``after``; and whether there are more.
 
     The file ``after`` may have been deleted since.
     """
     query = sa.select(File).where(File.project_id == project_id, File.deleted_at.is_(None))
-    if after is not None:
-        place = session.execute(
-            sa.select(File.created_at, File.id).where(
-                File.id == after, File.project_id == project_id
-            )
-        ).one_or_none()
-        if place is None:
-            raise NotFound(f"no file {after!r} in this project to list after", param="after")
-        query = query.where(sa.tuple_(File.created_at, File.id) < sa.tuple_(*place))
-    query = query.order_by(File.created_at.desc(), File.id.desc())
+    if purpose is not None:
+        query = query.where(File.purpose == purpose)
+    place = None if after is None else _place(session, after, project_id=project_id)
+    query = paging.sort(query, File.created_at, File.id, order=order, after=place)
     return paging.page(session, query, limit=limit)
+
+
+def _place(session: Session, file_id: str, *, project_id: str) -> Sequence[object]:
+    query = sa.select(File.created_at, File.id)
+    place = session.execute(
+        query.where(File.id == file_id, File.project_id == project_id)
+    ).one_or_none()
+    if place is None:
+        raise NotFound(f"no file {file_id!r} in this project to list after", param="after")
+    return place

@@ -19,6 +19,7 @@ from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
 from jobs.queries import capacity, gang_waits, paging, training_progress
+from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
 from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -146,25 +147,30 @@ def page(
     project_id: str,
     limit: int,
     after: str | None = None,
+    order: Order = Order.DESC,
     state: JobState | None = None,
 ) -> tuple[list[JobView], bool]:
-    """Jobs, newest first, beginning behind the job ``after``; and whether there are more.
+    """Jobs by age, beginning behind the job ``after``; and whether there are more.
 
     The job ``after`` may have been deleted since.
     """
     query = sa.select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
     if state is not None:
         query = query.where(Job.state == state)
-    if after is not None:
-        place = session.execute(
-            sa.select(Job.created_at, Job.id).where(Job.id == after, Job.project_id == project_id)
-        ).one_or_none()
-        if place is None:
-            raise NotFound(f"no job {after!r} in this project to list after", param="after")
-        query = query.where(sa.tuple_(Job.created_at, Job.id) < sa.tuple_(*place))
-    query = query.order_by(Job.created_at.desc(), Job.id.desc())
+    place = None if after is None else _place(session, after, project_id=project_id)
+    query = paging.sort(query, Job.created_at, Job.id, order=order, after=place)
     jobs, more = paging.page(session, query, limit=limit)
     return _views(session, jobs, histograms=False), more
+
+
+def _place(session: Session, job_id: str, *, project_id: str) -> Sequence[object]:
+    query = sa.select(Job.created_at, Job.id)
+    place = session.execute(
+        query.where(Job.id == job_id, Job.project_id == project_id)
+    ).one_or_none()
+    if place is None:
+        raise NotFound(f"no job {job_id!r} in this project to list after", param="after")
+    return place
 
 
 def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:

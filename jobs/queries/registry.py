@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobs.lookups import registry
 from jobs.models.references import Registered
 from jobs.queries import paging
+from jobs.queries.paging import Order
 from jobs.tables import ModelAlias, ModelVersion, Promotion
 
 
@@ -39,9 +40,15 @@ def models(session: Session, *, project_id: str) -> list[VersionView]:
 
 
 def versions(
-    session: Session, name: str, *, project_id: str, limit: int, after: int | None = None
+    session: Session,
+    name: str,
+    *,
+    project_id: str,
+    limit: int,
+    after: int | None = None,
+    order: Order = Order.DESC,
 ) -> tuple[list[VersionView], bool]:
-    """One name's versions, newest first, deleted ones too, beginning below the number ``after``.
+    """One name's versions by number, deleted ones too, beginning behind the number ``after``.
 
     And whether there are more. Raises ``NotFound``.
     """
@@ -49,25 +56,32 @@ def versions(
     query = sa.select(ModelVersion).where(
         ModelVersion.project_id == project_id, ModelVersion.name == name
     )
-    if after is not None:
-        query = query.where(ModelVersion.version < after)
-    query = query.order_by(ModelVersion.version.desc())
+    query = paging.sort(query, ModelVersion.version, order=order, after=_place(after))
     rows, more = paging.page(session, query, limit=limit)
     return _views(session, rows, project_id=project_id), more
 
 
 def promotions(
-    session: Session, name: str, *, project_id: str, limit: int, after: int | None = None
+    session: Session,
+    name: str,
+    *,
+    project_id: str,
+    limit: int,
+    after: int | None = None,
+    order: Order = Order.DESC,
 ) -> tuple[list[Promotion], bool]:
-    """Decisions about a name's aliases, newest first, beginning below the id ``after``.
+    """Decisions about a name's aliases by age, beginning behind the id ``after``.
 
     And whether there are more. Raises ``NotFound``.
     """
     registry.check_name(session, name, project_id=project_id)
     query = sa.select(Promotion).where(Promotion.project_id == project_id, Promotion.name == name)
-    if after is not None:
-        query = query.where(Promotion.id < after)
-    return paging.page(session, query.order_by(Promotion.id.desc()), limit=limit)
+    query = paging.sort(query, Promotion.id, order=order, after=_place(after))
+    return paging.page(session, query, limit=limit)
+
+
+def _place(number: int | None) -> tuple[int] | None:
+    return None if number is None else (number,)
 
 
 def _views(

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from jobs.queries import paging
+from jobs.queries.paging import Order
 from jobs.tables import Checkpoint, Rank, Run
 
 
@@ -23,12 +24,17 @@ class RunView:
 
 
 def page(
-    session: Session, job_id: str, *, limit: int, before: int | None = None
+    session: Session,
+    job_id: str,
+    *,
+    limit: int,
+    after: int | None = None,
+    order: Order = Order.DESC,
 ) -> tuple[list[RunView], bool]:
-    """Runs of a job, newest first, older than the run ``before``; and whether more follow."""
-    query = sa.select(Run).where(Run.job_id == job_id).order_by(Run.number.desc())
-    if before is not None:
-        query = query.where(Run.number < before)
+    """Runs of a job by number, beginning behind the run ``after``; and whether more follow."""
+    query = sa.select(Run).where(Run.job_id == job_id)
+    place = None if after is None else (after,)
+    query = paging.sort(query, Run.number, order=order, after=place)
     rows, more = paging.page(session, query, limit=limit)
     return _views(session, rows), more
 

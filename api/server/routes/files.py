@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from api.server import downloads, schemas, uploads
-from api.server.dependencies import After, FileId, Limit, ProjectId, Shared, Transaction
+from api.server.dependencies import (
+    After,
+    ByAge,
+    FileId,
+    Limit,
+    ProjectId,
+    Shared,
+    Transaction,
+)
 from jobs.ledger import files as ledger
 from jobs.queries import files
+from jobs.queries.paging import Order
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
+
+Purpose = Annotated[
+    str | None, Query(pattern=r"^[a-z0-9_-]{1,64}$", description="Only files of this purpose.")
+]
 
 
 @router.post("", openapi_extra=uploads.OPENAPI)
@@ -23,10 +37,18 @@ async def upload_file(request: Request, shared: Shared, project: ProjectId) -> s
 
 @router.get("")
 def list_files(
-    session: Transaction, project: ProjectId, limit: Limit = 20, after: After = None
+    *,
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 20,
+    after: After = None,
+    order: ByAge = Order.DESC,
+    purpose: Purpose = None,
 ) -> schemas.FilePage:
     """The project's files, newest first."""
-    found, more = files.page(session, project_id=project, limit=limit, after=after)
+    found, more = files.page(
+        session, project_id=project, limit=limit, after=after, order=order, purpose=purpose
+    )
     return schemas.FilePage.of(found, has_more=more)
 
 
@@ -45,14 +67,18 @@ def delete_file(file_id: FileId, shared: Shared, project: ProjectId) -> schemas.
     return schemas.Deleted(id=file_id, object="file")
 
 
-@router.get("/{file_id}/content", response_class=StreamingResponse)
-def get_file_content(file_id: FileId, shared: Shared, project: ProjectId) -> StreamingResponse:
-    """The file's bytes."""
+@router.get("/{file_id}/content", response_class=Response, responses=downloads.responses())
+@router.head("/{file_id}/content", response_class=Response)
+def get_file_content(
+    file_id: FileId, request: Request, shared: Shared, project: ProjectId
+) -> Response:
+    """The file's bytes, or a range of them."""
     with shared.sessions.begin() as session:
         file = files.get(session, file_id, project_id=project)
     return downloads.stored(
         shared.store,
         file.object_key,
+        request=request,
         what=f"the uploaded file {file_id}",
         size=file.bytes,
         sha256=file.sha256,

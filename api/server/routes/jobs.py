@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy.orm import Session
 
 from api.server import admission, schemas
-from api.server.dependencies import After, JobId, Limit, ProjectId, Shared, Transaction
+from api.server.dependencies import After, ByAge, JobId, Limit, ProjectId, Shared, Transaction
 from jobs import kinds
 from jobs.ledger import controls, deletions, submission
 from jobs.queries import jobs
+from jobs.queries.paging import Order
 from jobs.states import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -48,14 +49,18 @@ def submit_job(
 
 @router.get("")
 def list_jobs(
+    *,
     session: Transaction,
     project: ProjectId,
     limit: Limit = 20,
     after: After = None,
+    order: ByAge = Order.DESC,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
 ) -> schemas.JobPage:
     """The project's jobs, newest first, without their histograms."""
-    views, more = jobs.page(session, project_id=project, limit=limit, after=after, state=state)
+    views, more = jobs.page(
+        session, project_id=project, limit=limit, after=after, order=order, state=state
+    )
     return schemas.JobPage.of(views, has_more=more)
 
 

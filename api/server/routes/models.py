@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
 
 from api.server import downloads, schemas
-from api.server.dependencies import Limit, ProjectId, Shared, Transaction
+from api.server.dependencies import ByAge, Limit, ProjectId, Shared, Transaction
 from jobs.errors import ModelFailure, NotFound
 from jobs.ledger import registry as ledger
 from jobs.lookups import registry as lookup
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.queries import registry
+from jobs.queries.paging import Order
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Number = Annotated[int, Path(ge=1, lt=10**9)]
-Below = Annotated[int | None, Query(ge=0, lt=2**62, description="The `next` of the page before.")]
+AliasName = Annotated[str, Path(json_schema_extra={"pattern": f"^(?:{references.ALIAS.pattern})$"})]
+Behind = Annotated[int | None, Query(ge=0, lt=2**62, description="The `next` of the page before.")]
 
 
 @router.get("")
@@ -39,10 +41,18 @@ def get_model(model: str, session: Transaction, project: ProjectId) -> schemas.M
 
 @router.get("/{name}/versions")
 def list_versions(
-    name: str, session: Transaction, project: ProjectId, limit: Limit = 20, after: Below = None
+    name: str,
+    *,
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 20,
+    after: Behind = None,
+    order: ByAge = Order.DESC,
 ) -> schemas.VersionPage:
     """One name's versions, newest first, deleted ones too."""
-    found, more = registry.versions(session, name, project_id=project, limit=limit, after=after)
+    found, more = registry.versions(
+        session, name, project_id=project, limit=limit, after=after, order=order
+    )
     return schemas.VersionPage(
         data=[schemas.VersionDetails.of(view) for view in found],
         has_more=more,
@@ -62,11 +72,16 @@ def delete_version(
     return schemas.Deleted(id=f"{name}@{version}", object="model")
 
 
-@router.get("/{name}/versions/{version}/files/{path:path}", response_class=StreamingResponse)
+@router.get(
+    "/{name}/versions/{version}/files/{path:path}",
+    response_class=Response,
+    responses=downloads.responses(),
+)
+@router.head("/{name}/versions/{version}/files/{path:path}", response_class=Response)
 def get_model_file(
-    name: str, version: Number, path: str, shared: Shared, project: ProjectId
-) -> StreamingResponse:
-    """One file's bytes."""
+    *, name: str, version: Number, path: str, request: Request, shared: Shared, project: ProjectId
+) -> Response:
+    """One file's bytes, or a range of them."""
     with shared.sessions.begin() as session:
         found = lookup.version(session, Registered(name, version), project_id=project)
     file = next((file for file in found.files if file["path"] == path), None)
@@ -77,6 +92,7 @@ def get_model_file(
     return downloads.stored(
         shared.store,
         file["key"],
+        request=request,
         what=f"the file {path} of {name}@{version}",
         size=file["bytes"],
         sha256=file["sha256"],
@@ -92,7 +108,11 @@ def get_alias(name: str, alias: str, session: Transaction, project: ProjectId) -
 
 @router.put("/{name}/aliases/{alias}")
 def set_alias(
-    name: str, alias: str, target: schemas.AliasTarget, session: Transaction, project: ProjectId
+    name: str,
+    alias: AliasName,
+    target: schemas.AliasTarget,
+    session: Transaction,
+    project: ProjectId,
 ) -> schemas.Alias:
     """Let an alias point to a version, wherever it pointed before."""
     ledger.set_alias(session, project_id=project, name=name, alias=alias, version=target.version)
@@ -110,10 +130,18 @@ def remove_alias(
 
 @router.get("/{name}/promotions")
 def list_promotions(
-    name: str, session: Transaction, project: ProjectId, limit: Limit = 20, after: Below = None
+    name: str,
+    *,
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 20,
+    after: Behind = None,
+    order: ByAge = Order.DESC,
 ) -> schemas.PromotionPage:
     """Decisions about a name's aliases, newest first, each with both values of the metric."""
-    found, more = registry.promotions(session, name, project_id=project, limit=limit, after=after)
+    found, more = registry.promotions(
+        session, name, project_id=project, limit=limit, after=after, order=order
+    )
     return schemas.PromotionPage(
         data=[schemas.PromotionDecision.of(promotion) for promotion in found],
         has_more=more,

@@ -1,16 +1,14 @@
-"""A job as it runs and as it ends: events, chunks, results, output, verification."""
+"""A job as it runs and as it ends: chunks, results, output, verification."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
-from api.server import downloads, schemas, sse
-from api.server.dependencies import Bulk, Existing, Limit, ProjectId, Shared, Transaction
+from api.server import downloads, schemas
+from api.server.dependencies import Bulk, Limit, Shared, Transaction
 from jobs.errors import NotFound
 from jobs.formats import MEDIA_TYPES, OutputFormat
 from jobs.queries import chunks
@@ -23,21 +21,6 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 RowCursor = Annotated[
     int | None, Query(ge=0, le=2**62, description="A row; the page begins behind it.")
 ]
-LastEventId = Annotated[
-    str | None, Header(pattern=r"^\d{1,18}$", description="The last event that was seen.")
-]
-
-
-@router.get("/events", response_class=EventSourceResponse)
-async def stream_events(
-    view: Existing, shared: Shared, project: ProjectId, last_event_id: LastEventId = None
-) -> AsyncIterator[ServerSentEvent]:
-    """The job's history, then its progress each second or so, until it ends or ten minutes pass."""
-    stream = sse.follow(
-        shared.sessions, view.job.id, project_id=project, after=int(last_event_id or 0)
-    )
-    async for event in stream:
-        yield event
 
 
 @router.get("/chunks")
@@ -66,15 +49,19 @@ def list_results(
     )
 
 
-@router.get("/output", response_class=StreamingResponse)
-def get_output(job: Bulk, shared: Shared) -> StreamingResponse:
-    """The single file that the spec's `output.format` asked for."""
+@router.get(
+    "/output", response_class=Response, responses=downloads.responses(*MEDIA_TYPES.values())
+)
+@router.head("/output", response_class=Response)
+def get_output(job: Bulk, request: Request, shared: Shared) -> Response:
+    """The single file that the spec's `output.format` asked for, or a range of its bytes."""
     key, ending = _output_file(job)
     assert job.job.output is not None
     integrity.check_output_file(shared.sessions, shared.store, job.job, whole=False)
     return downloads.stored(
         shared.store,
         key,
+        request=request,
         what=f"the output file of {job.job.id}",
         size=job.job.output.get("file_bytes"),
         sha256=job.job.output.get("file_sha256"),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from api.server import downloads, schemas
-from api.server.dependencies import Limit, Shared, Training, Transaction
+from api.server.dependencies import ByAge, Limit, Shared, Training, Transaction
 from jobs.errors import NotFound
 from jobs.lookups import clock
 from jobs.queries import checkpoints, curves, logs, runs
+from jobs.queries.paging import Order
 from jobs.states import FINAL
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["training"])
@@ -27,10 +28,15 @@ RunNumber = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Lines o
 
 @router.get("/runs")
 def list_runs(
-    view: Training, session: Transaction, limit: Limit = 20, after: Cursor = None
+    *,
+    view: Training,
+    session: Transaction,
+    limit: Limit = 20,
+    after: Cursor = None,
+    order: ByAge = Order.DESC,
 ) -> schemas.RunPage:
     """The job's runs with their ranks, newest first."""
-    found, more = runs.page(session, view.job.id, limit=limit, before=after)
+    found, more = runs.page(session, view.job.id, limit=limit, after=after, order=order)
     shown = [schemas.Run.of(run) for run in found]
     last = shown[-1].number if shown else after
     return schemas.RunPage(data=shown, has_more=more, next=last)
@@ -84,8 +90,12 @@ def list_log_lines(
     )
 
 
-@router.get("/report", response_model=None)
-def get_report(view: Training, shared: Shared) -> dict[str, Any] | StreamingResponse:
+@router.get(
+    "/report",
+    response_model=None,
+    responses={206: downloads.responses("application/json")[206]},
+)
+def get_report(view: Training, request: Request, shared: Shared) -> dict[str, Any] | Response:
     """The evaluation that a job ended with, by split; a large one comes as it is stored."""
     job = view.job
     if not job.output or not job.output.get("report"):
@@ -101,6 +111,7 @@ def get_report(view: Training, shared: Shared) -> dict[str, Any] | StreamingResp
     return downloads.stored(
         shared.store,
         whole["key"],
+        request=request,
         what=f"the report of {job.id}",
         size=whole["bytes"],
         sha256=whole["sha256"],
