@@ -44,6 +44,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 UNREACHABLE = 0
 """The status of an error for which there was no answer at all."""
 
+_AWAY = PASSING | {UNREACHABLE}
+
 
 class ApiError(NightshiftError):
     """What the API refused, or that it could not be reached (``status`` 0)."""
@@ -209,7 +211,7 @@ class Transport:
                     self._patiently(fetch)
                     break
                 except ApiError as error:
-                    if error.status != UNREACHABLE or download.done == before:
+                    if error.status not in _AWAY or download.done == before:
                         raise
             download.finish()
         finally:

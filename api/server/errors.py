@@ -100,8 +100,13 @@ def _unstorable(_request: Request, _error: Exception) -> JSONResponse:
     )
 
 
+def reason(error: Exception) -> str:
+    """Why the database did not answer, in the driver's words, for the log."""
+    return str(getattr(error, "orig", None) or error)
+
+
 def _database_down(_request: Request, error: Exception) -> JSONResponse:
-    log.warning("the database did not answer", error=str(getattr(error, "orig", None) or error))
+    log.warning("the database did not answer", error=reason(error))
     return _response(
         503,
         "the database does not answer at the moment; try again in a few seconds",

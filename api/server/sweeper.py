@@ -51,8 +51,10 @@ class Sweeper:
             self._woken.clear()
             try:
                 purger.sweep(self._sessions, self._store)
-            except errors.DATABASE_DOWN:
-                log.warning("deleted jobs and files wait: the database does not answer")
+            except errors.DATABASE_DOWN as error:
+                log.warning(
+                    "deleted jobs and files wait for the database", error=errors.reason(error)
+                )
             except Exception:
                 log.exception("what was deleted could not be removed")
             self._woken.wait(PAUSE_SECONDS)

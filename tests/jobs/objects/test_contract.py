@@ -78,6 +78,17 @@ def test_keys_that_are_gone_already_do_not_keep_the_others(store: ObjectStore) -
     assert not store.exists("last")
 
 
+def test_a_stream_may_begin_and_end_anywhere(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("digits", b"0123456789")
+    monkeypatch.setattr(objects, "PART", 4)
+    for start, end in ((0, 10), (3, 9), (9, 10), (4, 4)):
+        expected = b"0123456789"[start:end]
+        assert b"".join(store.stream("digits", start=start, end=end)) == expected
+    assert b"".join(store.stream("digits", start=7)) == b"789"
+
+
 def test_a_put_replaces(store: ObjectStore) -> None:
     store.put("a", b"long old value")
     store.put("a", b"new")
