@@ -31,7 +31,7 @@ def main(names: list[str]) -> None:
     ended = list(rows)
     ended[3::10] = ["was <s> w1 </s> now w2"] * len(ended[3::10])
     panics = [*rows[:20], bad_models.PANICS, *rows[20:]]
-    with TemporaryDirectory(prefix="nightshift-models-") as home, stack.fresh() as up:
+    with TemporaryDirectory(prefix="nightshift-models-") as home, stack.fresh(Path(home)) as up:
         client = stack.client(up)
         good = str(bad_models.bert(Path(home) / "good"))
         run_to_the_end(client, good, rows)  # warms up: the worker loads torch and the model

@@ -18,12 +18,12 @@ from api.stack.record import StackInfo
 
 
 @contextmanager
-def fresh() -> Iterator[StackInfo]:
-    """``nightshift up`` on a new folder; stopped and removed at the end."""
+def fresh(*allow: Path) -> Iterator[StackInfo]:
+    """``nightshift up`` on a new folder, with models in these; stopped and removed at the end."""
     home = Path(tempfile.mkdtemp(prefix="nightshift-bench-"))
     home.chmod(0o711)  # Postgres runs as another user when we are root
     try:
-        yield up.background(home)
+        yield up.background(home, allow=allow or [minilm()])
     finally:
         up.stop(home)
         shutil.rmtree(home)

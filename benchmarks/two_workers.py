@@ -28,7 +28,7 @@ import torch
 
 from api.cli import docstring_corpus
 from api.stack.record import StackInfo
-from api.stack.services import environment
+from api.stack.services import broker, database, environment
 from benchmarks import machine, stack
 
 ROWS = 4_000
@@ -88,7 +88,7 @@ def _second_worker(running: StackInfo) -> Iterator[None]:
     """A second worker beside the installation's own, for the block."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "workers.processes", "pool"],
-        env=os.environ | environment(running),
+        env=os.environ | environment(running) | database(running) | broker(running),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

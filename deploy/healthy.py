@@ -14,7 +14,7 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import database, settings
+from jobs import database, settings, temporary
 from jobs.decisions.waiting_reason import CONTROL_SILENCE
 from jobs.lookups import clock, predicates
 from jobs.queries import capacity, hosts
@@ -42,9 +42,11 @@ def _control(session: Session) -> bool:
 
 
 def _worker(session: Session) -> bool:
-    now = clock.now(session)
+    """By its name, which other containers with the same host name do not have."""
+    file = temporary.worker_file()
+    name, now = file.read_text() if file.exists() else None, clock.now(session)
     return any(
-        worker.name.endswith(f"@{platform.node()}") and now - worker.beat_at < predicates.SILENCE
+        worker.name == name and now - worker.beat_at < predicates.SILENCE
         for worker in capacity.workers(session)
     )
 

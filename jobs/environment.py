@@ -1,4 +1,4 @@
-"""Which variables of the environment a child process gets: what it needs, and no other secret.
+"""What a child process inherits: the variables that it needs, no other secret, and the umask.
 
 A group is a tuple of names, or of beginnings of names that end in ``*``.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+
+UMASK = 0o077
+"""Of every process of an installation: its files are for its own account."""
 
 SYSTEM = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),

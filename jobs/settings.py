@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         "hub ids (hf:org/), absolute folders on the workers, and s3://bucket/ prefixes. Models of "
         "the registry need none.",
     )
+    private_folders: list[str] = Field(
+        default_factory=list,
+        description="Folders of the installation that are never an input of a job, whatever the "
+        "allow-lists cover, as a JSON list. The object store, the cache of models and the folders "
+        "of calibrations and of training runs need not be named.",
+    )
 
     lease_seconds: float = Field(
         30.0, gt=0, description="How long a silent worker keeps a chunk; renewed at a third of it."
@@ -136,8 +142,9 @@ class Settings(BaseSettings):
     )
     host_folder: str = Field(
         "",
-        description="Where training runs on this host keep their work; default: a folder of "
-        "the host's name in the system's folder for temporary files. Emptied at every start.",
+        description="Where training runs on this host keep their work, in a folder of this "
+        "installation and host, which is emptied at every start; default: in the system's folder "
+        "for temporary files.",
     )
     host_pool: str = Field("train", description="The pool that this training host belongs to.")
     host_processes: int = Field(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
-import platform
 from dataclasses import dataclass
 
 from jobs import database, objects, settings
 from jobs.database import Sessions
+from jobs.lookups import installation
 from jobs.models import resolver
 from jobs.models.resolver import Artefacts
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
+from workers import identity
 
 WORKER = "NIGHTSHIFT_WORKER"
 """The worker's name on record, for its processes."""
+
+POSTGRES_SECONDS = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +38,13 @@ class Context:
     @property
     def owner(self) -> str:
         """The name of this process in leases."""
-        return owner_name(os.getpid())
+        return identity.owner(os.getpid())
 
-
-def owner_name(pid: int) -> str:
-    """The name in leases of a process of this host."""
-    return f"{platform.node()}:{pid}"
+    @functools.cached_property
+    def installation(self) -> str:
+        """The name of this installation on its machine: by its database and its work folder."""
+        found = database.patiently(self.sessions, installation.identity, seconds=POSTGRES_SECONDS)
+        return hashlib.sha256(f"{found}\0{self.settings.host_folder}".encode()).hexdigest()[:16]
 
 
 @functools.cache

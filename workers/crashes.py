@@ -13,7 +13,7 @@ from celery.worker.request import Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescue
-from workers import context, time_limits
+from workers import context, identity, time_limits
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class ChunkTask(Task):  # type: ignore[misc]
 
 def report(chunk_id: int, pid: int, reason: str) -> None:
     """Count the crash against the chunk, if that process still holds it."""
-    owner, phase = context.owner_name(pid), time_limits.last_phase(pid)
+    owner, phase = identity.owner(pid), time_limits.last_phase(pid)
     try:
         with context.get().sessions.begin() as session:
             if phase is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import structlog
 from billiard import current_process
 from celery import signals
 
-from jobs import database, logs, parent_death, settings
+from jobs import database, environment, logs, parent_death, settings, temporary
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
-from workers import context, devices, heartbeat, threads, time_limits
+from workers import context, devices, heartbeat, identity, threads, time_limits
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.heartbeat import Record, WorkerRecord
 
@@ -40,14 +39,14 @@ def control(current: Settings) -> None:
 
 def planner(current: Settings) -> None:
     """Plan and finalize jobs."""
-    name = _name(PLANNERS)
+    name = identity.node(PLANNERS)
     record = WorkerRecord(name=name, pool=PLANNERS, slots=1, device="none")
     _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
 
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
-    name, slots = _name(current.pool), current.worker_processes
+    name, slots = identity.node(current.pool), current.worker_processes
     record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
     queue = pool_queue(current.pool)
     _celery_worker(current, record, name=name, queue=queue, slots=slots)
@@ -59,18 +58,14 @@ def host(current: Settings) -> None:
     from workers.gang.host import HostRecord  # noqa: PLC0415
 
     presented = gang_host.present(current)
-    gang_host.clean(presented, settings=current)
+    gang_host.clean(presented, context=context.get())
     _celery_worker(
         current,
         HostRecord(presented),
-        name=_name("host"),
+        name=identity.node("host"),
         queue=host_queue(presented.name),
         slots=1,
     )
-
-
-def _name(role: str) -> str:
-    return f"{role}-{os.getpid()}@{platform.node()}"
 
 
 def _device() -> str:
@@ -81,6 +76,7 @@ def _device() -> str:
 
 def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
     os.environ[QUEUE], os.environ[context.WORKER] = queue, name
+    temporary.worker_file().write_text(name)
     heartbeat.attach(app, heartbeat.Presence(record, redis_url=current.redis_url))
     app.worker_main(
         [
@@ -128,6 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("role", choices=["control", "planner", "pool", "host", "flower"])
     options, rest = parser.parse_known_args(arguments)
     logs.configure()
+    os.umask(environment.UMASK)
     log = structlog.get_logger()
     if options.role == "flower":
         flower(rest)
@@ -135,6 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     if rest:
         parser.error(f"{options.role} takes no further arguments, but was given {' '.join(rest)}")
     log.info("starting", role=options.role)
+    identity.begin()
     roles = {"control": control, "planner": planner, "pool": pool, "host": host}
     roles[options.role](settings.get())
     return 0

@@ -12,7 +12,6 @@ import contextlib
 import os
 import resource
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from jobs import temporary
 from jobs.decisions.crash_policy import Phase
 from jobs.errors import ControlFlow
+from workers import identity
 
 LOAD_SECONDS = 120.0
 """For any model, beside its size."""
@@ -133,7 +134,7 @@ def last_phase(pid: int) -> Phase | None:
 def _noted(phase: Phase) -> Iterator[None]:
     path = _path(os.getpid())
     outer = path.read_text() if path.is_file() else None
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    (temporary.folder() / "phases").mkdir(mode=0o700, exist_ok=True)
     path.write_text(phase)
     try:
         yield
@@ -167,4 +168,4 @@ def _memory() -> Iterator[None]:
 
 
 def _path(pid: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"nightshift-phases-{os.getuid()}" / str(pid)
+    return temporary.path() / "phases" / f"{identity.token()}-{pid}"

@@ -40,7 +40,7 @@ def demo(
     """Classify the documentation of the installed packages, fine-tune, and classify it again."""
     folder = (home or Path(".nightshift")).expanduser().absolute()
     model = _model()
-    with _stack(folder, keep_running=keep_running):
+    with _stack(folder, allow=model, keep_running=keep_running):
         files = _Files(folder / "demo")
         count = docstring_corpus.write(files.corpus, rows=rows or None)
         behind = count if rows else 0  # all strings in the corpus: the labelled ones are among them
@@ -64,7 +64,8 @@ class _Files:
     """Where the demo's files lie."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)  # an earlier version may have made it
         self.corpus = folder / "corpus.jsonl"
         self.labelled = folder / "labelled.jsonl"
         self.before = folder / "before.jsonl"
@@ -82,11 +83,16 @@ def _model() -> Path:
 
 
 @contextmanager
-def _stack(home: Path, *, keep_running: bool) -> Iterator[None]:
+def _stack(home: Path, *, allow: Path, keep_running: bool) -> Iterator[None]:
     """The stack of this folder; one that ran before goes on running afterwards."""
     stack = up.stack()
     ran_before = stack.info(home) is not None
-    found = stack.background(home)
+    found = stack.background(home, allow=[allow])
+    if ran_before and not any(allow.resolve().is_relative_to(each) for each in found.allowed):
+        raise Failure(
+            f"the stack that runs on {home} does not allow the demo's model: stop it with "
+            f"`nightshift down --home {home}`, or start it with --allow {allow}"
+        )
     console.line(f"the stack runs: API {found.api_url}")
     try:
         yield

@@ -15,11 +15,20 @@ Home = Annotated[
     Path | None,
     typer.Option(envvar="NIGHTSHIFT_HOME", help="The state folder. Default: ~/.nightshift."),
 ]
+Allow = Annotated[
+    list[Path] | None,
+    typer.Option(
+        envvar="NIGHTSHIFT_ALLOW",
+        metavar="FOLDER",
+        help="A folder whose files jobs may read as corpora and load as models; may be given "
+        "several times. Default: uploaded files and models of the hub only.",
+    ),
+]
 
 
-def up(home: Home = None) -> int:
+def up(home: Home = None, allow: Allow = None) -> int:
     """Start everything on this machine and stay until Ctrl-C."""
-    return int(stack().run(home or connection.home()))
+    return int(stack().run(home or connection.home(), allow=allow or ()))
 
 
 def down(home: Home = None) -> None:

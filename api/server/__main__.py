@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import uvicorn
 
 from api.server.app import create_app
-from jobs import logs, settings
+from jobs import environment, logs, settings
 
 GRACE_SECONDS = 5
 """How long a stopping server waits for streams and uploads before it cuts them."""
@@ -14,6 +16,7 @@ GRACE_SECONDS = 5
 def main() -> None:
     """Serve until a signal ends it."""
     logs.configure()
+    os.umask(environment.UMASK)
     chosen = settings.get()
     uvicorn.run(
         create_app(chosen),

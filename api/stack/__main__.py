@@ -16,10 +16,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m api.stack", description=up.__doc__)
     parser.add_argument("command", choices=["up", "stop", "status"])
     parser.add_argument("--home", type=Path, default=settings.state_home())
+    parser.add_argument("--allow", type=Path, action="append", default=[])
     options = parser.parse_args(arguments)
     home: Path = options.home.expanduser().resolve()
     try:
-        return {"up": up.run, "stop": _stop, "status": _status}[options.command](home)
+        if options.command == "up":
+            return up.run(home, allow=options.allow)
+        return {"stop": _stop, "status": _status}[options.command](home)
     except NightshiftError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1

@@ -97,6 +97,12 @@ def service(home: Path, *, port: int, log: Path) -> tuple[Service, str]:
     return definition, url
 
 
+def folders(home: Path) -> tuple[str, ...]:
+    """The folder of the data, where it is not in the state folder."""
+    note = home / "postgres-folder"
+    return (note.read_text().strip(),) if note.exists() else ()
+
+
 def answers(url: str) -> bool:
     """Whether the server at the URL answers ``SELECT 1``."""
     try:
@@ -132,10 +138,12 @@ def _place(home: Path) -> Place:
 def _folder(home: Path, user: Account | None) -> Path:
     note = home / "postgres-folder"
     if note.exists():
-        return Path(note.read_text().strip())
+        folder = Path(note.read_text().strip())
+        _open_to(user, folder)
+        return folder
     folder = home / "postgres"
     folder.mkdir(exist_ok=True)
-    folder.chmod(0o755 if user else 0o700)
+    _open_to(user, folder)
     if account.can_reach(folder, account=user):
         return folder
     if any(folder.iterdir()):
@@ -152,7 +160,7 @@ def _elsewhere(home: Path, user: Account | None) -> Path:
         folder = parent / name
         try:
             folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)  # fails on what another user put there
+            _open_to(user, folder)  # fails on what another user put there
         except OSError:
             continue
         if folder.stat().st_uid == os.getuid() and account.can_reach(folder, account=user):
@@ -177,17 +185,18 @@ def _programs(folder: Path, user: Account | None) -> Path:
         shutil.copytree(package / INSTALL, draft / PACKAGE / INSTALL, ignore=headers)
         libraries = f"{PACKAGE}.libs"  # found by a path relative to the programs
         shutil.copytree(package.parent / libraries, draft / libraries)
-        _open_for_all(draft)
+        _open_to(user, draft, *draft.rglob("*"))
         draft.replace(copy)
     return copy / PACKAGE / INSTALL / "bin"
 
 
-def _open_for_all(tree: Path) -> None:
-    """Let everybody read our copy, whatever the umask was when its source was installed."""
-    for path in (tree, *tree.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-        if path.parent.name == "bin":
-            path.chmod(0o755)
+def _open_to(user: Account | None, *paths: Path) -> None:
+    """Let the account pass and read these, through its group, and nobody else but their owner."""
+    for path in paths:
+        runs = path.is_dir() or path.parent.name == "bin"
+        if user is not None:
+            os.chown(path, -1, user.gid)
+        path.chmod((0o700 if runs else 0o600) | (0 if user is None else 0o050 if runs else 0o040))
 
 
 def _package() -> Path:

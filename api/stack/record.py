@@ -18,6 +18,8 @@ import psutil
 
 from api.stack import secret
 
+IDENTITY = "NIGHTSHIFT_STACK"
+
 CLOCK_SLACK = 1.0
 """Seconds by which the system's idea of a start time may move."""
 
@@ -56,6 +58,13 @@ class StackInfo:
     object_store_url: str
     key: str
     """The API key."""
+    flower_password: str = ""
+    identity: str = ""
+    """Random, kept in the state folder; every process of the stack has it in its environment."""
+    allowed: tuple[str, ...] = ()
+    """Folders that the user allows as inputs and models."""
+    folders: tuple[str, ...] = ()
+    """Folders of the stack outside of its state folder."""
     ready: bool = False
     """Whether every service was ready once."""
     services: tuple[Process, ...] = ()
@@ -76,7 +85,10 @@ def read(home: Path) -> StackInfo | None:
         Process(**{**service, "command": tuple(service["command"])})
         for service in fields.pop("services")
     )
-    return StackInfo(**{**fields, "home": Path(fields["home"]), "services": services})
+    if Path(fields["home"]) != home.resolve():  # of the folder that this one is a copy of
+        return None
+    lists = {name: tuple(fields.get(name, ())) for name in ("allowed", "folders")}
+    return StackInfo(**{**fields, **lists, "home": home.resolve(), "services": services})
 
 
 def write(info: StackInfo) -> None:
@@ -100,29 +112,36 @@ def alive(pid: int, *, started: float) -> psutil.Process | None:
         return None
 
 
-def end_leftovers(processes: Sequence[Process], *, grace_seconds: float = 10.0) -> list[int]:
+def end_leftovers(
+    processes: Sequence[Process], *, identity: str, grace_seconds: float = 10.0
+) -> list[int]:
     """End what a killed supervisor left behind; returns the pids.
 
-    Each child leads its own session: members of a session whose leader is dead are found by it.
+    Each child leads its own session: members of a session whose leader is dead are found by it,
+    and by the stack's identity in their environment, since numbers of processes are used again.
     """
     found = [(record, process) for record in processes if (process := record.find())]
     for record, process in reversed(found):
         process.send_signal(signal.Signals(record.stop_signal))
     ended, stubborn = psutil.wait_procs([p for _, p in found], timeout=grace_seconds)
-    orphans = [orphan for record in processes for orphan in _session(record)]
+    orphans = [orphan for record in processes for orphan in _session(record, identity)]
     for process in (*stubborn, *orphans):
         process.kill()
     psutil.wait_procs([*stubborn, *orphans], timeout=grace_seconds)
     return [process.pid for process in (*ended, *stubborn, *orphans)]
 
 
-def _session(leader: Process) -> list[psutil.Process]:
+def _session(leader: Process, identity: str) -> list[psutil.Process]:
     members = []
     for process in psutil.process_iter():
         try:
             later = process.create_time() > leader.started - CLOCK_SLACK
-            if later and os.getsid(process.pid) == leader.pid:
+            if later and os.getsid(process.pid) == leader.pid and _has(process, identity):
                 members.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
+        except (ProcessLookupError, psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return members
+
+
+def _has(process: psutil.Process, identity: str) -> bool:
+    return bool(identity) and process.environ().get(IDENTITY) == identity

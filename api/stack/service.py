@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from api.stack.account import Account
-from jobs import parent_death
+from jobs import environment, parent_death
 
 SETTLED = 1.0
 """Seconds after which a child without a probe counts as started."""
@@ -31,7 +31,7 @@ class Service:
     command: tuple[str, ...]
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The child's whole environment is the supervisor's with these laid over it."""
+    """All that the child gets beside ``environment.SYSTEM`` of the supervisor's own."""
     address: str = ""
     """What a person would connect to, for the terminal."""
     probe: Callable[[], bool] | None = None
@@ -111,7 +111,7 @@ def _spawn(service: Service) -> subprocess.Popen[bytes]:
     with service.log.open("ab") as log:
         return subprocess.Popen(
             service.command,
-            env={**os.environ, **service.environment},
+            env=environment.chosen(os.environ, environment.SYSTEM) | dict(service.environment),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,

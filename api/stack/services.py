@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 
 from api.stack import logs
-from api.stack.record import StackInfo
+from api.stack.record import IDENTITY, StackInfo
 from api.stack.service import Service
+from jobs.environment import COMPUTE, HUB, NETWORK, OBJECTS, PYTHON, chosen
+from jobs.settings import Settings
 
 FLOWER_USER = "nightshift"
+
+HUB_MODELS = "hf:"
+"""The models that jobs of an embedded stack may load unless its user says otherwise."""
+
+_SETTINGS = frozenset(f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields)
+_URLS = frozenset({"NIGHTSHIFT_DATABASE_URL", "NIGHTSHIFT_REDIS_URL"})
 
 HOST_GRACE_SECONDS = 60.0
 """A host that is asked to end lets its training write a checkpoint first."""
@@ -25,22 +36,28 @@ PREPARATIONS = (
 
 def compose(stack: StackInfo) -> list[Service]:
     """What stands on Postgres and Valkey: all of Nightshift's own processes, and Flower."""
-    login = {"NIGHTSHIFT_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{stack.key}"}
+    login = {"NIGHTSHIFT_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{stack.flower_password}"}
     flower = httpx.URL(stack.flower_url).copy_with(username="", password="")
+    works = database(stack) | broker(stack) | inherited(NETWORK, HUB, OBJECTS, COMPUTE)
     return [
-        _python(stack, "control", "workers.processes", "control"),
-        _python(stack, "planner", "workers.processes", "planner"),
-        _python(stack, "pool", "workers.processes", "pool"),
+        _python(
+            stack, "control", "workers.processes", "control", own=database(stack) | broker(stack)
+        ),
+        _python(stack, "planner", "workers.processes", "planner", own=works),
+        _python(stack, "pool", "workers.processes", "pool", own=works),
         replace(
-            _python(stack, "host", "workers.processes", "host"), grace_seconds=HOST_GRACE_SECONDS
+            _python(stack, "host", "workers.processes", "host", own=works),
+            grace_seconds=HOST_GRACE_SECONDS,
         ),
         replace(
-            _python(stack, "api", "api.server"),
+            _python(
+                stack, "api", "api.server", own=database(stack) | inherited(NETWORK, HUB, OBJECTS)
+            ),
             address=stack.api_url,
             probe=lambda: is_healthy(f"{stack.api_url}/healthz"),
         ),
         replace(
-            _python(stack, "flower", *_flower(flower.port), more=login),
+            _python(stack, "flower", *_flower(flower.port), own=broker(stack) | login),
             address=str(flower),
             probe=lambda: is_healthy(f"{flower}/healthcheck"),
         ),
@@ -48,20 +65,54 @@ def compose(stack: StackInfo) -> list[Service]:
 
 
 def environment(stack: StackInfo) -> dict[str, str]:
-    """The settings of this stack as variables; both names of a URL, lest an old one win."""
-    return {
-        "DATABASE_URL": stack.database_url,
-        "NIGHTSHIFT_DATABASE_URL": stack.database_url,
-        "REDIS_URL": stack.redis_url,
-        "NIGHTSHIFT_REDIS_URL": stack.redis_url,
+    """The settings of this stack as variables, without a secret."""
+    given = {
+        name: value for name, value in os.environ.items() if name in _SETTINGS and name not in _URLS
+    }
+    return given | {
+        IDENTITY: stack.identity,
         "NIGHTSHIFT_OBJECT_STORE_URL": stack.object_store_url,
         "NIGHTSHIFT_API_HOST": "127.0.0.1",
         "NIGHTSHIFT_API_PORT": str(httpx.URL(stack.api_url).port),
         "NIGHTSHIFT_HOST_FOLDER": str(stack.home / "work"),
         "NIGHTSHIFT_ARTEFACT_CACHE": str(stack.home / "artefacts"),
         "NIGHTSHIFT_CALIBRATION_FOLDER": str(stack.home / "calibration"),
+        "NIGHTSHIFT_PRIVATE_FOLDERS": json.dumps(_private(stack)),
+        "NIGHTSHIFT_ALLOWED_MODELS": json.dumps(_allowed_models(stack)),
+        "NIGHTSHIFT_ALLOWED_INPUTS": json.dumps(_allowed_inputs(stack)),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def database(stack: StackInfo) -> dict[str, str]:
+    """Where Postgres is, with its password; both names, lest an old one win."""
+    return {"DATABASE_URL": stack.database_url, "NIGHTSHIFT_DATABASE_URL": stack.database_url}
+
+
+def broker(stack: StackInfo) -> dict[str, str]:
+    """Where Valkey is, with its password."""
+    return {"REDIS_URL": stack.redis_url, "NIGHTSHIFT_REDIS_URL": stack.redis_url}
+
+
+def inherited(*groups: tuple[str, ...]) -> dict[str, str]:
+    """The variables of these groups that the supervisor has."""
+    return chosen(os.environ, *groups)
+
+
+def _private(stack: StackInfo) -> list[str]:
+    """The state folder, and where the data of Postgres lie if that is elsewhere."""
+    return [*Settings().private_folders, str(stack.home), *stack.folders]
+
+
+def _allowed_models(stack: StackInfo) -> list[str]:
+    """The setting if it is there, else the hub; and the folders that the user allows."""
+    given = Settings()
+    models = given.allowed_models if "allowed_models" in given.model_fields_set else [HUB_MODELS]
+    return [*models, *stack.allowed]
+
+
+def _allowed_inputs(stack: StackInfo) -> list[str]:
+    return [*Settings().allowed_inputs, *(Path(folder).as_uri() for folder in stack.allowed)]
 
 
 def is_healthy(url: str) -> bool:
@@ -73,15 +124,14 @@ def is_healthy(url: str) -> bool:
 
 
 def _flower(port: int | None) -> tuple[str, ...]:
-    return ("workers.processes", "flower", f"--port={port}", "--address=127.0.0.1")
+    options = (f"--port={port}", "--address=127.0.0.1", "--read-only")
+    return ("workers.processes", "flower", *options)
 
 
-def _python(
-    stack: StackInfo, name: str, *module: str, more: dict[str, str] | None = None
-) -> Service:
+def _python(stack: StackInfo, name: str, *module: str, own: dict[str, str]) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", *module),
-        environment={**environment(stack), **(more or {})},
+        environment=inherited(PYTHON) | environment(stack) | own,
         log=logs.path(stack.home, name),
     )

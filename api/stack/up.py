@@ -26,13 +26,14 @@ from api.stack.record import Process, StackInfo
 from api.stack.service import Service
 from api.stack.services import FLOWER_USER
 from api.stack.supervisor import Slot, StackStopped, Supervisor
-from jobs import settings
+from jobs import environment, settings
 
 API_PORT = 8750
 FLOWER_PORT = 5555
 START_SECONDS = 180.0
 STOP_SECONDS = 90.0
 ALREADY_RUNNING = 3
+FOLDERS = ("logs", "work", "artefacts", "calibration")
 
 Compose = Callable[[StackInfo], Sequence[Service]]
 """The services that stand on Postgres and Valkey; tests give their own."""
@@ -44,28 +45,34 @@ def run(
     on_ready: Callable[[StackInfo], None] | None = None,
     compose: Compose = services.compose,
     preparations: Sequence[tuple[str, ...]] = services.PREPARATIONS,
+    allow: Sequence[Path] = (),
 ) -> int:
     """Run the stack until Ctrl-C or SIGTERM; the exit code.
 
+    Jobs may read and load what lies in the folders ``allow``.
     0 after a clean stop, 1 when a service cannot start, 3 when the stack runs already.
     """
     home = _prepared(home)
+    os.umask(environment.UMASK)
+    allowed = _allowed(home, allow)
     with lock.hold(home) as ours:
         if not ours:
             _say(_already_running(home))
             return ALREADY_RUNNING
         _end_leftovers(home)
-        return _Stack(home, compose=compose, preparations=preparations).run(on_ready)
+        stack = _Stack(home, compose=compose, preparations=preparations, allowed=allowed)
+        return stack.run(on_ready)
 
 
-def background(home: Path) -> StackInfo:
+def background(home: Path, *, allow: Sequence[Path] = ()) -> StackInfo:
     """Start the stack apart from this process, or find the one that runs; return when ready."""
     home = _prepared(home)
     if found := info(home):
         return found
+    options = [f"--allow={folder}" for folder in _allowed(home, allow)]
     with (home / "logs" / "up.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api.stack", "up", "--home", str(home)],
+            [sys.executable, "-m", "api.stack", "up", "--home", str(home), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -102,9 +109,15 @@ class _Stack:
     """One run of the stack, from the lock to the clean end."""
 
     def __init__(
-        self, home: Path, *, compose: Compose, preparations: Sequence[tuple[str, ...]]
+        self,
+        home: Path,
+        *,
+        compose: Compose,
+        preparations: Sequence[tuple[str, ...]],
+        allowed: tuple[str, ...],
     ) -> None:
         self._home = home
+        self._allowed = allowed
         self._preparations = preparations
         self._compose = compose
         self._supervisor = Supervisor(report=_say, changed=self._record)
@@ -128,7 +141,7 @@ class _Stack:
             return code
 
     def _start(self) -> None:
-        servers, self._info = _plan(self._home)
+        servers, self._info = _plan(self._home, self._allowed)
         self._supervisor.start(servers)
         if any(server.name == "postgres" for server in servers):
             postgres.ensure_database(self._info.database_url)
@@ -150,8 +163,9 @@ class _Stack:
             done = subprocess.run(
                 [sys.executable, "-m", *module],
                 env={
-                    **os.environ,
+                    **services.inherited(environment.SYSTEM, environment.PYTHON),
                     **services.environment(self._info),
+                    **services.database(self._info),
                     "NIGHTSHIFT_API_KEY": self._info.key,
                 },
                 check=False,
@@ -186,11 +200,12 @@ def _process(slot: Slot) -> Process:
     )
 
 
-def _plan(home: Path) -> tuple[list[Service], StackInfo]:
+def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInfo]:
     """The servers to start, and the stack as it will be."""
     given = settings.Settings()
     free = ports.several(2)
     servers: list[Service] = []
+    identity = secret.keep(home / "identity")
     database_url, redis_url = given.database_url, given.redis_url
     if not _is_given("DATABASE_URL"):
         server, database_url = postgres.service(home, port=free[0], log=logs.path(home, "postgres"))
@@ -198,7 +213,12 @@ def _plan(home: Path) -> tuple[list[Service], StackInfo]:
     if not _is_given("REDIS_URL"):
         server, redis_url = valkey.service(home, port=free[1], log=logs.path(home, "valkey"))
         servers.append(server)
+    servers = [
+        replace(each, environment={**each.environment, record.IDENTITY: identity})
+        for each in servers
+    ]
     key = secret.keep(home / "key", prefix="ns_")
+    flower_password = secret.keep(home / "flower-password")
     api_port = ports.choose(API_PORT, taken=frozenset(free))
     flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*free, api_port)))
     store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)
@@ -207,11 +227,15 @@ def _plan(home: Path) -> tuple[list[Service], StackInfo]:
         pid=os.getpid(),
         started=psutil.Process().create_time(),
         api_url=f"http://127.0.0.1:{api_port}",
-        flower_url=f"http://{FLOWER_USER}:{key}@127.0.0.1:{flower_port}",
+        flower_url=f"http://{FLOWER_USER}:{flower_password}@127.0.0.1:{flower_port}",
         database_url=database_url,
         redis_url=redis_url,
         object_store_url=store,
         key=key,
+        flower_password=flower_password,
+        identity=identity,
+        allowed=allowed,
+        folders=postgres.folders(home),
     )
 
 
@@ -223,8 +247,23 @@ def _prepared(home: Path) -> Path:
         home.mkdir(mode=0o700)
         if os.getuid() == 0:
             home.chmod(0o711)  # Postgres, which is not root, passes
-    (home / "logs").mkdir(mode=0o700, exist_ok=True)
+    for name in FOLDERS:
+        (home / name).mkdir(mode=0o700, exist_ok=True)
+        (home / name).chmod(0o700)  # an earlier version may have made it
     return home
+
+
+def _allowed(home: Path, folders: Sequence[Path]) -> tuple[str, ...]:
+    """The absolute folders. Raises ``StackFailure`` for one of the stack's own."""
+    real = [folder.expanduser().resolve() for folder in folders]
+    for folder in real:
+        if not folder.is_dir():
+            raise StackFailure(f"--allow must name a folder, and {folder} is none")
+        if folder.is_relative_to(home):
+            raise StackFailure(
+                f"{folder} is in the state folder, and nothing in there is an input of a job"
+            )
+    return tuple(map(str, real))
 
 
 def _objects(home: Path) -> str:
@@ -246,7 +285,7 @@ def _already_running(home: Path) -> str:
 
 def _end_leftovers(home: Path) -> list[int]:
     found = record.read(home)
-    pids = record.end_leftovers(found.services) if found else []
+    pids = record.end_leftovers(found.services, identity=found.identity) if found else []
     for pid in pids:
         _say(f"ended pid {pid}, left behind by a stack that was killed")
     record.remove(home)

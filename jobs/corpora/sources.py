@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 from urllib.parse import unquote
 
-from jobs import objects
+from jobs import objects, private_places
 from jobs.errors import CorpusFailure, CorpusRefused, ObjectMissing
 
 BUFFER = 2**20
@@ -61,12 +61,18 @@ def _uploaded(name: str) -> Iterator[None]:
         ) from error
 
 
-def from_uri(uri: str, *, allowed: Sequence[str]) -> Source:
-    """A file, S3 object or hub data set. Raises ``CorpusRefused`` outside the allow-list."""
+def from_uri(uri: str, *, allowed: Sequence[str], private: Sequence[str] = ()) -> Source:
+    """A file, S3 object or hub data set.
+
+    Raises ``CorpusRefused`` outside the allow-list, and for the installation's own places
+    (``jobs.private_places``).
+    """
     check_allowed(uri, allowed)
     scheme, parts = _parse(uri)
     if scheme == "file":
-        return _file(uri, parts, allowed=tuple(allowed))
+        return _file(uri, parts, allowed=tuple(allowed), private=tuple(private))
+    if private_places.hold_object(private, scheme, parts):
+        raise _private(uri)
     if scheme == "s3":
         return _s3(uri, parts)
     return _hub(uri, parts)
@@ -86,6 +92,14 @@ def check_allowed(uri: str, allowed: Sequence[str]) -> None:
 def _refused(problem: str, allowed: Sequence[str]) -> CorpusRefused:
     covered = ", ".join(allowed) if allowed else "no URI at all; upload the file instead"
     return CorpusRefused(f"{problem}; allowed: {covered}", param="corpus.uri")
+
+
+def _private(uri: str) -> CorpusRefused:
+    return CorpusRefused(
+        f"{uri!r} lies among the files of this installation, which are no input of a job; an "
+        "uploaded file is named by its id",
+        param="corpus.uri",
+    )
 
 
 def _covers(prefix: str, scheme: str, parts: tuple[str, ...]) -> bool:
@@ -116,21 +130,27 @@ def _malformed(uri: str, rule: str) -> CorpusRefused:
     return CorpusRefused(f"{uri!r} is not the URI of a corpus: {rule}", param="corpus.uri")
 
 
-def _file(uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...]) -> Source:
+def _file(
+    uri: str, parts: tuple[str, ...], *, allowed: tuple[str, ...], private: tuple[str, ...]
+) -> Source:
     path = Path("/", *parts)
-    _resolved(path, uri, allowed)
+
+    def real() -> Path:
+        return _resolved(path, uri, allowed=allowed, private=private)
 
     def fingerprint() -> str:
-        state = _resolved(path, uri, allowed).stat()
+        state = real().stat()
         return f"{state.st_size}:{state.st_mtime_ns}"
 
-    def open_file() -> BinaryIO:
-        return _resolved(path, uri, allowed).open("rb", buffering=BUFFER)
+    real()
+    return Source(
+        name=path.name,
+        fingerprint=fingerprint,
+        open=lambda: real().open("rb", buffering=BUFFER),
+    )
 
-    return Source(name=path.name, fingerprint=fingerprint, open=open_file)
 
-
-def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
+def _resolved(path: Path, uri: str, *, allowed: tuple[str, ...], private: tuple[str, ...]) -> Path:
     """The path with its links followed; it must lie under an allowed folder, also resolved."""
     try:
         real = path.resolve(strict=True)
@@ -140,6 +160,8 @@ def _resolved(path: Path, uri: str, allowed: tuple[str, ...]) -> Path:
     prefixes = [parts for scheme, parts in map(_parse, allowed) if scheme == "file"]
     if not any(real.is_relative_to(Path("/", *parts).resolve()) for parts in prefixes):
         raise _refused(f"{uri!r} leads outside of what jobs may read here", allowed)
+    if private_places.hold(private, real):
+        raise _private(uri)
     if not regular:
         raise CorpusFailure(f"{uri} must be a regular file")
     return real

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from jobs import private_places
 from jobs.errors import ModelFailure
 from jobs.models import references
 from jobs.models.references import Folder, HubModel
@@ -33,8 +34,10 @@ NEVER_DOWNLOADED = [
 ]
 
 
-def locate(reference: str, *, allowed: Sequence[str]) -> Path:
+def locate(reference: str, *, allowed: Sequence[str], private: Sequence[str] = ()) -> Path:
     """The local folder of an allowed reference; a hub model is downloaded if it is not here.
+
+    ``private`` are the places of ``jobs.private_places``, which are no model.
 
     Raises ``ModelFailure``: model_refused, model_missing, model_hub_unreachable.
     """
@@ -42,7 +45,7 @@ def locate(reference: str, *, allowed: Sequence[str]) -> Path:
         case HubModel(name=name, revision=revision):
             return _download(name, revision=revision)
         case Folder(path=path):
-            return _local(Path(path), allowed=allowed)
+            return _local(Path(path), allowed=allowed, private=private)
     raise ModelFailure(
         f"{reference!r} is neither a hub model nor a folder: jobs.models.resolver fetches models "
         "of the registry or of an object store",
@@ -77,12 +80,14 @@ def _download(name: str, *, revision: str | None) -> Path:
     return Path(folder)
 
 
-def _local(folder: Path, *, allowed: Sequence[str]) -> Path:
+def _local(folder: Path, *, allowed: Sequence[str], private: Sequence[str]) -> Path:
     """The real folder; links are followed on both sides before they are compared."""
     real = folder.resolve()
     prefixes = [Path(entry).resolve() for entry in references.folders(allowed)]
     if not any(real.is_relative_to(prefix) for prefix in prefixes):
         raise references.refused(str(folder), allowed=allowed)
+    if private_places.hold(private, real) or private_places.linked(private, real):
+        raise references.private(str(folder))
     if not real.is_dir():
         raise ModelFailure(f"there is no model folder {folder}", code="model_missing")
     return real

@@ -104,9 +104,19 @@ def folders(allowed: Sequence[str]) -> list[PurePosixPath]:
 
 def refused(reference: str, *, allowed: Sequence[str]) -> ModelFailure:
     """The error for a reference that the allow-list does not cover."""
+    hint = "; `nightshift up --allow FOLDER` allows a folder" if reference.startswith("/") else ""
     return ModelFailure(
         f"the model {reference!r} is not on this installation's allow-list "
-        f"(allowed_models: {', '.join(allowed) or 'nothing'})",
+        f"(allowed_models: {', '.join(allowed) or 'nothing'}){hint}",
+        code="model_refused",
+    )
+
+
+def private(reference: str) -> ModelFailure:
+    """The error for a reference to a place of the installation itself."""
+    return ModelFailure(
+        f"the model {reference!r} lies among the files of this installation, which are no input of "
+        "a job; a model of the registry is written name@version",
         code="model_refused",
     )
 

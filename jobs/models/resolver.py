@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from jobs import database, objects
+from jobs import database, objects, private_places
 from jobs.database import Sessions
 from jobs.errors import Damaged, ModelFailure, NotFound
 from jobs.lookups import registry
 from jobs.models import bundles, folders, inspection, references
-from jobs.models.cache import ArtefactCache
+from jobs.models.cache import ArtefactCache, default_root
 from jobs.models.references import Location, Registered
 from jobs.objects import ObjectStore, Stored
 from jobs.progress import Beat, no_beat
@@ -43,6 +43,7 @@ class Artefacts:
         self._cache = cache
         self._limit = settings.artefact_cache_bytes
         self._allowed = settings.allowed_models
+        self._private = private_places.of(settings)
 
     @contextmanager
     def using(self, reference: str, *, project_id: str, beat: Beat = no_beat) -> Iterator[Path]:
@@ -56,11 +57,13 @@ class Artefacts:
                 version = self._version(name, project_id=project_id)
                 with self._registered(version, beat=beat) as folder:
                     yield folder
-            case Location() as location:
+            case Location(scheme=scheme, parts=parts) as location:
+                if private_places.hold_object(self._private, scheme, parts):
+                    raise references.private(reference)
                 with self._objects(location, beat=beat) as folder:
                     yield folder
             case _:
-                yield folders.locate(reference, allowed=self._allowed)
+                yield folders.locate(reference, allowed=self._allowed, private=self._private)
 
     def _version(self, name: Registered, *, project_id: str) -> ModelVersion:
         try:
@@ -130,16 +133,9 @@ _FolderContext = AbstractContextManager[Path]
 
 def open(sessions: Sessions, store: ObjectStore, settings: Settings) -> Artefacts:  # noqa: A001
     """The models of this installation, with the cache of its settings."""
-    root = Path(settings.artefact_cache) if settings.artefact_cache else default_cache()
+    root = Path(settings.artefact_cache) if settings.artefact_cache else default_root()
     cache = ArtefactCache(root, limit=settings.artefact_cache_bytes)
     return Artefacts(sessions, store, cache=cache, settings=settings)
-
-
-def default_cache() -> Path:
-    """``nightshift-artefacts`` in the cache folder of the XDG base directories."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-    return cache / "nightshift-artefacts"
 
 
 def _key(*identity: str) -> str:

@@ -80,7 +80,7 @@ def verify(
             store,
             spec.corpus,
             project_id=job.project_id,
-            allowed=settings.allowed_inputs,
+            settings=settings,
         )
         done = list(chunks.done_parts(session, job_id))
     batches = decoder.read(source, spec.corpus, limits=Limits.of(settings))

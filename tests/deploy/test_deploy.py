@@ -11,12 +11,15 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
+from api.stack import ports, valkey
 from jobs.settings import Settings
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -47,6 +50,33 @@ def test_the_compose_file_is_valid() -> None:
     check = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_secret_is_among_the_arguments_of_a_service() -> None:
+    for name, service in SERVICES.items():
+        assert not re.search(r"(?<!\$)\$\{", str(service.get("command"))), name
+
+
+def test_valkey_starts_with_the_configuration_that_compose_gives_it(tmp_path: Path) -> None:
+    """As in the image, whose entry point runs what it is given."""
+    (tmp_path / "docker-entrypoint.sh").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "docker-entrypoint.sh").chmod(0o755)
+    (tmp_path / "valkey-server").symlink_to(valkey.binary())
+    port = ports.choose()
+    script = SERVICES["valkey"]["command"][2].replace("$$", "$")
+    script = script.replace("END\n", "END\nport {port}\n".replace("{port}", str(port)), 1)
+    process = subprocess.Popen(
+        ["sh", "-c", script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "VALKEYCLI_AUTH": "secret"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: valkey.answers(f"redis://:secret@127.0.0.1:{port}/0"))
+        assert not valkey.answers(f"redis://:guess@127.0.0.1:{port}/0")
+        assert "secret" not in " ".join(psutil.Process(process.pid).cmdline())
+    finally:
+        process.terminate()
+    assert process.wait(timeout=10) == 0
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)

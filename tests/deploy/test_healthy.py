@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
-from jobs import database
+from jobs import database, temporary
 from jobs.ledger import workers
 from tests.support.servers import Databases
 
@@ -38,15 +39,20 @@ def test_control_is_well_while_somebody_leads(fresh_database: Databases) -> None
     assert is_healthy("control", url)
 
 
-def test_a_worker_is_well_while_one_of_its_own_host_beats(fresh_database: Databases) -> None:
+def test_a_worker_is_well_while_it_beats_itself(
+    fresh_database: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # as a container has its own
+    monkeypatch.setattr(tempfile, "tempdir", None)
     url = fresh_database()
     sessions = database.sessions(database.connect(url))
     with sessions.begin() as session:
-        workers.beat(session, name="cpu-7@elsewhere", pool="cpu", slots=1, device="cpu")
+        workers.beat(session, name="cpu-7-ab@same", pool="cpu", slots=1, device="cpu")
+    assert not is_healthy("worker", url)
+    temporary.worker_file().write_text("cpu-7-cd@same")
     assert not is_healthy("worker", url)
     with sessions.begin() as session:
-        name = f"cpu-7@{platform.node()}"
-        workers.beat(session, name=name, pool="cpu", slots=1, device="cpu")
+        workers.beat(session, name="cpu-7-cd@same", pool="cpu", slots=1, device="cpu")
     assert is_healthy("worker", url)
     with sessions.begin() as session:
         session.execute(sa.text("UPDATE workers SET beat_at = now() - interval '1 minute'"))

@@ -95,7 +95,7 @@ def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
                     context.store,
                     corpus,
                     project_id=lease.project_id,
-                    allowed=context.settings.allowed_inputs,
+                    settings=context.settings,
                 ),
             )
             for split, corpus in datasets.corpora(spec).items()

@@ -99,7 +99,7 @@ def _source(lease: StepLease, spec: AnyBulk, *, context: Context) -> Source:
             context.store,
             spec.corpus,
             project_id=lease.project_id,
-            allowed=context.settings.allowed_inputs,
+            settings=context.settings,
         )
 
 

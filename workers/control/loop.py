@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from jobs import database
 from jobs.database import Sessions
 from jobs.decisions import dispatch_window
 from jobs.settings import Settings
+from workers import identity
 from workers.control import gangs, reconciler
 from workers.control.leadership import Leadership
 from workers.control.publisher import BrokerAway, Publisher
@@ -37,7 +37,7 @@ class Control:
         self._sessions = sessions
         self._publisher = publisher
         self._settings = settings
-        self._name = f"{platform.node()}:{os.getpid()}"
+        self._name = identity.owner(os.getpid())
         self._stopping = threading.Event()
         self._tidied_at = 0.0
         self._judged_at = -math.inf

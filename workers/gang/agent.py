@@ -29,7 +29,7 @@ from workers.context import Context
 from workers.gang import host, publish, workfolder
 from workers.gang.checkpoint_upload import CheckpointUploader
 from workers.gang.monitor import UNUSABLE, ProgramMonitor, ProgramUnfinished, RankEnding
-from workers.gang.program import HOST, INCARNATION, Program
+from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
 from workers.gang.rank_lease import HeldRank, RunStopped
 from workers.gang.reporter import Reporter
 from workers.step_lease import ENDINGS
@@ -63,7 +63,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
     if lease is None:
         return "stale"
     log.info("rank begins", job_id=lease.job_id, run=lease.fence, rank=rank)
-    folder = workfolder.make(host.folder(context.settings), run_id=run_id, rank=rank)
+    folder = workfolder.make(host.folder(context), run_id=run_id, rank=rank)
     try:
         ending = _run_and_record(lease, folder=folder, incarnation=incarnation, context=context)
     finally:
@@ -205,11 +205,12 @@ class _RankWork:
         """Start a program for this rank and monitor it to its end."""
         program = Program(
             command,
-            environment={
+            variables={
                 **_thread_limits(self.context),
                 **environment,
                 HOST: host.name(self.context.settings),
                 INCARNATION: self.incarnation,
+                INSTALLATION: self.context.installation,
             },
             folder=self.folder,
             log=self.folder / log_name,

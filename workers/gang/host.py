@@ -7,7 +7,6 @@ import platform
 import secrets
 import shutil
 import socket
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,12 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.orm import Session
 
+from jobs import temporary
 from jobs.ledger import hosts
 from jobs.ledger.hosts import HostDescription
 from jobs.settings import Settings
 from workers import devices
+from workers.context import Context
 from workers.gang import program
 
 log = structlog.get_logger()
@@ -46,10 +47,11 @@ def processes(settings: Settings) -> int:
     return settings.host_processes or accelerators() or 1
 
 
-def folder(settings: Settings) -> Path:
-    """The folder of this host's work folders."""
-    default = Path(tempfile.gettempdir()) / f"nightshift-{name(settings)}"
-    return Path(settings.host_folder) if settings.host_folder else default
+def folder(context: Context) -> Path:
+    """The folder of this host's work folders; no other installation has the same."""
+    settings = context.settings
+    above = Path(settings.host_folder) if settings.host_folder else temporary.folder()
+    return above / f"{context.installation}-{name(settings)}"
 
 
 def present(settings: Settings) -> HostDescription:
@@ -80,12 +82,17 @@ def reachable_at(settings: Settings) -> str:
         return str(probe.getsockname()[0])
 
 
-def clean(host: HostDescription, *, settings: Settings) -> None:
-    """End the programs of an earlier agent of this name and remove their work folders."""
-    ended = program.end_leftovers(host=host.name, incarnation=host.incarnation)
+def clean(host: HostDescription, *, context: Context) -> None:
+    """End the programs of an earlier agent of this host and remove their work folders.
+
+    Those of another installation on this machine stay, whatever the names of its hosts.
+    """
+    ended = program.end_leftovers(
+        installation=context.installation, host=host.name, incarnation=host.incarnation
+    )
     if ended:
         log.warning("programs of an earlier agent were ended", processes=ended)
-    shutil.rmtree(folder(settings), ignore_errors=True)
+    shutil.rmtree(folder(context), ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from typing import Any
 import psutil
 import structlog
 
-from jobs import parent_death
+from jobs import environment, parent_death
 
 log = structlog.get_logger()
 
-INCARNATION = "NIGHTSHIFT_HOST_INCARNATION"
-HOST = "NIGHTSHIFT_HOST_NAME"
+INCARNATION = "NIGHTSHIFT_PROGRAM_INCARNATION"
+HOST = "NIGHTSHIFT_PROGRAM_HOST"
+INSTALLATION = "NIGHTSHIFT_PROGRAM_INSTALLATION"
 """Environment variables by which an agent finds the programs of its predecessors."""
 
 TAIL_LINES = 80
@@ -39,7 +40,7 @@ class Program:
     """One running program, its log and its messages."""
 
     def __init__(
-        self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path
+        self, command: Sequence[str], *, variables: Mapping[str, str], folder: Path, log: Path
     ) -> None:
         messages = folder / "told"
         messages.mkdir(exist_ok=True)
@@ -53,7 +54,7 @@ class Program:
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                env=inherited() | dict(variables),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -97,10 +98,22 @@ class Program:
         psutil.wait_procs(descendants, timeout=10)
 
 
-def end_leftovers(*, host: str, incarnation: str) -> int:
-    """Kill the programs that earlier agents of this host left behind; returns their number."""
+def inherited() -> dict[str, str]:
+    """What a program gets of its agent's environment: no URL, key or token is among it."""
+    groups = (environment.SYSTEM, environment.PYTHON, environment.COMPUTE)
+    return environment.chosen(os.environ, *groups)
+
+
+def end_leftovers(*, installation: str, host: str, incarnation: str) -> int:
+    """Kill the programs that earlier agents of this host left behind; returns their number.
+
+    A host of another installation may have the same name: its programs are left alone.
+    """
+    ours = {INSTALLATION: installation, HOST: host}
     leftovers = [
-        process for process in psutil.process_iter() if _is_of_another(process, host, incarnation)
+        process
+        for process in psutil.process_iter()
+        if _is_of_earlier(process, ours, incarnation=incarnation)
     ]
     for process in leftovers:
         _kill(process)
@@ -173,11 +186,10 @@ def _kill(process: psutil.Process) -> None:
         return
 
 
-def _is_of_another(process: psutil.Process, host: str, incarnation: str) -> bool:
+def _is_of_earlier(process: psutil.Process, ours: Mapping[str, str], *, incarnation: str) -> bool:
     try:
-        environment = process.environ()
+        variables = process.environ()
     except (psutil.Error, OSError):
         return False
-    return (
-        environment.get(HOST) == host and environment.get(INCARNATION, incarnation) != incarnation
-    )
+    is_ours = all(variables.get(name) == value for name, value in ours.items())
+    return is_ours and variables.get(INCARNATION, incarnation) != incarnation

@@ -1,6 +1,7 @@
 """A stack of real servers and tiny stand-ins for Nightshift's own processes.
 
-``python -m tests.api.stack.stand_ins HOME`` runs it; ``BROKEN=1`` adds a service that cannot start.
+``python -m tests.api.stack.stand_ins HOME [--allow FOLDER]`` runs it; ``BROKEN=1`` adds a service
+that cannot start.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from api.stack import logs, up
+from api.stack.failure import StackFailure
 from api.stack.record import StackInfo
 from api.stack.service import Service
 from api.stack.services import environment, is_healthy
@@ -57,4 +59,8 @@ def _script(stack: StackInfo, name: str, script: str, *, health: str | None = No
 
 
 if __name__ == "__main__":
-    sys.exit(up.run(Path(sys.argv[1]), compose=compose, preparations=()))
+    folders = [Path(folder) for folder in sys.argv[3:]]
+    try:
+        sys.exit(up.run(Path(sys.argv[1]), compose=compose, preparations=(), allow=folders))
+    except StackFailure as failure:
+        sys.exit(failure.message)

@@ -21,6 +21,7 @@ import pytest
 from api.stack import account, lock, postgres, record, up
 from api.stack.account import Account
 from api.stack.record import StackInfo
+from tests.api.stack.exposure import readable_by_another_account
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -43,10 +44,12 @@ def start() -> Iterator[Up]:
     """Start the stand-in stack on a state folder; whatever still runs at the end is stopped."""
     running: list[tuple[subprocess.Popen[str], Path]] = []
 
-    def start(home: Path, *, wait: bool = True, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        home: Path, *options: str, wait: bool = True, **environment: str
+    ) -> subprocess.Popen[str]:
         clean = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.api.stack.stand_ins", str(home)],
+            [sys.executable, "-m", "tests.api.stack.stand_ins", str(home), *options],
             cwd=ROOT,
             env={**clean, **environment},
             stdout=subprocess.PIPE,
@@ -176,6 +179,52 @@ def test_a_second_up_says_so_and_changes_nothing(home: Path, start: Up) -> None:
     assert answers(before.api_url)
 
 
+def test_a_copied_state_folder_is_another_stack(home: Path, start: Up) -> None:
+    start(home)
+    everyone = family(home)
+    copy = home.with_name("copy")
+    copy.mkdir()
+    shutil.copy(home / "stack.json", copy / "stack.json")
+    assert up.info(copy) is None
+    assert not up.stop(copy)
+    assert living(everyone) == everyone
+
+
+def test_a_session_that_took_over_a_recorded_number_is_left_alone() -> None:
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        leader = record.Process(
+            name="worker",
+            pid=bystander.pid,
+            started=psutil.Process(bystander.pid).create_time() - 60,
+            stop_signal=signal.SIGTERM,
+            command=("sleep",),
+            address="",
+            log="",
+        )
+        assert record.end_leftovers([leader], identity="ours") == []
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_the_user_names_the_folders_that_jobs_may_read(home: Path, start: Up) -> None:
+    allowed = home.with_name("data")
+    allowed.mkdir()
+    start(home, "--allow", str(allowed))
+    worker = psutil.Process(service_pid(home, "worker"))
+    assert worker.environ()["NIGHTSHIFT_ALLOWED_MODELS"] == f'["hf:", "{allowed}"]'
+    assert worker.environ()["NIGHTSHIFT_ALLOWED_INPUTS"] == f'["{allowed.as_uri()}"]'
+    assert str(home) in worker.environ()["NIGHTSHIFT_PRIVATE_FOLDERS"]
+
+
+def test_a_folder_of_the_stack_cannot_be_allowed(home: Path, start: Up) -> None:
+    (home / "artefacts").mkdir(parents=True)
+    process = start(home, "--allow", str(home / "artefacts"), wait=False)
+    assert process.wait(timeout=30) == 1
+
+
 def test_two_state_folders_are_two_stacks(home: Path, start: Up) -> None:
     other = home.with_name("other")
     start(home)
@@ -229,7 +278,12 @@ def test_a_process_that_took_over_a_recorded_pid_is_left_alone(home: Path, start
     bystander = subprocess.Popen(["sleep", "60"])
     try:
         renamed = [{**vars(s), "pid": bystander.pid} for s in stale.services[:1]]
-        assert record.end_leftovers([record.Process(**fields) for fields in renamed]) == []
+        assert (
+            record.end_leftovers(
+                [record.Process(**fields) for fields in renamed], identity=stale.identity
+            )
+            == []
+        )
         assert bystander.poll() is None
     finally:
         bystander.kill()
@@ -386,6 +440,7 @@ def test_up_works_as_an_ordinary_user(home: Path) -> None:
         assert owners == {user}
         assert answers(stack.api_url)
         assert home.stat().st_mode & 0o777 == 0o700
+        assert readable_by_another_account(home) == []
     finally:
         process.terminate()
         said = process.communicate(timeout=60)[0]

@@ -16,9 +16,30 @@ import pytest
 
 from api.stack import up
 from api.stack.record import StackInfo
+from tests.api.stack.exposure import readable_by_another_account
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
+
+CANARIES = {
+    "AWS_SECRET_ACCESS_KEY": "secret-of-s3",
+    "HF_TOKEN": "secret-of-the-hub",
+    "GITHUB_TOKEN": "secret-of-another-program",
+    "NIGHTSHIFT_API_KEY": "secret-of-a-client",
+}
+"""Secrets in the environment of the one who starts the stack."""
+
+NEEDED: dict[str, set[str]] = {
+    "postgres": set(),
+    "valkey": set(),
+    "control": {"postgres", "valkey"},
+    "planner": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
+    "pool": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
+    "host": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
+    "api": {"postgres", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
+    "flower": {"valkey", "flower"},
+}
+"""Secrets that each service may have in its environment."""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +56,8 @@ def stack(home: Path) -> Iterator[StackInfo]:
         for name in ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL"):
             patch.delenv(name, raising=False)
             patch.delenv(f"NIGHTSHIFT_{name}", raising=False)
+        for name, value in CANARIES.items():
+            patch.setenv(name, value)
         yield up.background(home)
     up.stop(home)
 
@@ -67,6 +90,50 @@ def test_flower_wants_its_password(stack: StackInfo) -> None:
     url = httpx.URL(stack.flower_url)
     assert httpx.get(url).status_code == 200
     assert httpx.get(url.copy_with(username="", password="")).status_code == 401
+
+
+def test_flower_can_change_nothing(stack: StackInfo) -> None:
+    assert stack.flower_password != stack.key
+    url = httpx.URL(stack.flower_url)
+    (name, *_) = httpx.get(url.copy_with(path="/api/workers")).json() or ["any"]
+    asked = httpx.post(url.copy_with(path=f"/api/worker/shutdown/{name}"))
+    assert asked.status_code == 403
+
+
+def secrets(stack: StackInfo) -> dict[str, str]:
+    urls = {"postgres": stack.database_url, "valkey": stack.redis_url}
+    passwords = {name: httpx.URL(url).password for name, url in urls.items()}
+    return {**CANARIES, **passwords, "flower": stack.flower_password, "key": stack.key}
+
+
+def processes(stack: StackInfo) -> Iterator[tuple[str, psutil.Process]]:
+    for service in stack.services:
+        leader = psutil.Process(service.pid)
+        yield from ((service.name, each) for each in (leader, *leader.children(recursive=True)))
+
+
+def test_no_secret_is_among_the_arguments_of_a_process(stack: StackInfo) -> None:
+    for name, process in processes(stack):
+        arguments = " ".join(process.cmdline())
+        assert not [secret for secret, value in secrets(stack).items() if value in arguments], name
+
+
+def test_each_process_has_only_the_secrets_that_it_needs(stack: StackInfo) -> None:
+    for name, process in processes(stack):
+        variables = "\n".join(process.environ().values())
+        found = {secret for secret, value in secrets(stack).items() if value in variables}
+        assert found <= NEEDED[name], name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the umask of a process")
+def test_what_any_process_writes_is_for_its_own_account(stack: StackInfo) -> None:
+    for name, process in processes(stack):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "Umask:\t0077" in status, name
+
+
+def test_no_other_account_reads_anything_in_the_state_folder(stack: StackInfo, home: Path) -> None:
+    assert readable_by_another_account(home, *map(Path, stack.folders)) == []
 
 
 def test_control_leads_within_seconds(stack: StackInfo) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from jobs import objects
 from jobs.errors import ModelFailure
-from jobs.models import inspection, resolver
+from jobs.models import cache, inspection, resolver
 from jobs.models.resolver import Artefacts
 from jobs.progress import Beat
 from jobs.settings import Settings
@@ -188,9 +188,9 @@ def test_the_cache_is_in_the_users_cache_folder_unless_it_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert resolver.default_cache() == Path("/caches/nightshift-artefacts")
+    assert cache.default_root() == Path("/caches/nightshift-artefacts")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert resolver.default_cache() == Path.home() / ".cache" / "nightshift-artefacts"
+    assert cache.default_root() == Path.home() / ".cache" / "nightshift-artefacts"
 
 
 def test_the_folder_of_an_adapter_links_to_its_base(

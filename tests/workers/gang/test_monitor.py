@@ -60,7 +60,7 @@ def start(setup: GangSetup) -> Iterator[Start]:
         script = folder / "program.py"
         script.write_text(MESSAGES + textwrap.dedent(source))
         command = [sys.executable, str(script)]
-        program = Program(command, environment={}, folder=folder, log=folder / log)
+        program = Program(command, variables={}, folder=folder, log=folder / log)
         ended: list[RankEnding | BaseException] = []
 
         def monitor() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 from workers.gang import program
-from workers.gang.program import HOST, INCARNATION, Program
+from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
 
 Start = Callable[..., Program]
 
@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         started.append(
             Program(
                 [sys.executable, str(script)],
-                environment=environment,
+                variables=environment,
                 folder=tmp_path,
                 log=tmp_path / f"{name}.log",
             )
@@ -267,7 +267,7 @@ def test_the_program_dies_with_its_agent(tmp_path: Path) -> None:
                 from workers.gang.program import Program
                 folder = pathlib.Path(sys.argv[1])
                 command = [sys.executable, str(folder / "program.py")]
-                running = Program(command, environment={}, folder=folder, log=folder / "log")
+                running = Program(command, variables={}, folder=folder, log=folder / "log")
                 (folder / "pid.new").write_text(str(running.pid))
                 (folder / "pid.new").rename(folder / "pid")
                 time.sleep(600)
@@ -284,20 +284,39 @@ def test_the_program_dies_with_its_agent(tmp_path: Path) -> None:
 
 
 def test_programs_of_an_earlier_agent_of_this_host_are_killed(start: Start) -> None:
-    left = start(SLEEP, name="left", **{HOST: "me-4711", INCARNATION: "old"})
-    ours = start(SLEEP, name="ours", **{HOST: "me-4711", INCARNATION: "new"})
-    other = start(SLEEP, name="other", **{HOST: "other-4711", INCARNATION: "old"})
-    unnamed = start(SLEEP, name="unnamed")
-    wait_until(lambda: psutil.Process(other.pid).environ().get(HOST) == "other-4711")
-    assert program.end_leftovers(host="me-4711", incarnation="new") == 1
+    def named(name: str, installation: str, host: str, incarnation: str) -> Program:
+        variables = {INSTALLATION: installation, HOST: host, INCARNATION: incarnation}
+        return start(SLEEP, name=name, **variables)
+
+    left = named("left", "ours-4711", "me", "old")
+    others = [
+        named("current", "ours-4711", "me", "new"),
+        named("another host", "ours-4711", "you", "old"),
+        named("another installation", "theirs-4711", "me", "old"),
+        start(SLEEP, name="unnamed"),
+    ]
+    wait_until(lambda: psutil.Process(others[2].pid).environ().get(INSTALLATION) == "theirs-4711")
+    this = {"installation": "ours-4711", "host": "me", "incarnation": "new"}
+    assert program.end_leftovers(**this) == 1
     wait_until(lambda: left.ended() is not None)
-    assert [each.ended() for each in (ours, other, unnamed)] == [None] * 3
-    assert program.end_leftovers(host="me-4711", incarnation="new") == 0
+    assert [each.ended() for each in others] == [None] * 4
+    assert program.end_leftovers(**this) == 0
 
 
 def test_the_tests_own_process_is_never_a_leftover() -> None:
-    assert program.end_leftovers(host="nobody-4711", incarnation="new") == 0
+    assert program.end_leftovers(installation="none", host="none", incarnation="new") == 0
     assert _lives(os.getpid())
+
+
+def test_a_program_has_no_secret_of_its_agent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("NIGHTSHIFT_DATABASE_URL", "REDIS_URL", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN")
+    for name in (*secrets, "NIGHTSHIFT_API_KEY", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "hush")
+    running = start("import os; print('hush' in os.environ.values(), 'PATH' in os.environ)")
+    _end(running)
+    assert running.log_lines() == ["False True"]
 
 
 def _gather(running: Program) -> Callable[[], list[str]]:

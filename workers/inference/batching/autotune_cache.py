@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
+import secrets
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -75,7 +75,7 @@ class TuningCache:
         """Write a result beside the others."""
         if self._file is None:
             return
-        temporary = self._file.with_suffix(f".{os.getpid()}")
+        temporary = self._file.with_suffix(f".{secrets.token_hex(6)}")
         record = {**self._facts, "verdicts": {**self._results(), name: value}}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -28,10 +28,10 @@ RATES = range(1_000, 768_001)
 """Samples a second that a file may claim; resampling others would take any time and memory."""
 
 
-def read(uri: str, *, allowed: Sequence[str]) -> bytes | RowError:
+def read(uri: str, *, allowed: Sequence[str], private: Sequence[str] = ()) -> bytes | RowError:
     """The file's bytes, or why it cannot be read. Raises ``StorageAway``."""
     try:
-        with sources.from_uri(uri.strip(), allowed=allowed).open() as file:
+        with sources.from_uri(uri.strip(), allowed=allowed, private=private).open() as file:
             data = file.read(MAX_BYTES + 1)
     except CorpusRefused as refused:
         return RowError(RowCode.FILE_REFUSED, clipped(refused.message))

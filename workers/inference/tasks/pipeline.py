@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, p
 from transformers.pipelines import SUPPORTED_TASKS
 from transformers.pipelines.base import PipelineException
 
+from jobs import private_places
 from jobs.corpora.batches import clipped
 from jobs.errors import ModelFailure
 from jobs.kinds import PipelineOptions, PipelineTask
@@ -255,8 +256,8 @@ def _input_reader(
         strides = options.parameters.get("stride") is not None
         return _TextReader(pipe.tokenizer, truncates=not strides)
     if task in SOUNDS:
-        return _SoundReader(settings.allowed_inputs, rate=int(pipe.feature_extractor.sampling_rate))
-    return _ImageReader(settings.allowed_inputs)
+        return _SoundReader(settings, rate=int(pipe.feature_extractor.sampling_rate))
+    return _ImageReader(settings)
 
 
 class _TextReader:
@@ -276,22 +277,22 @@ class _TextReader:
 
 
 class _ImageReader:
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = allowed
+    def __init__(self, settings: Settings) -> None:
+        self._allowed, self._private = settings.allowed_inputs, private_places.of(settings)
 
     def __call__(self, uri: str, /) -> PipelineInput | RowError:
-        data = media.read(uri, allowed=self._allowed)
+        data = media.read(uri, allowed=self._allowed, private=self._private)
         image = data if isinstance(data, RowError) else media.image(data)
         return image if isinstance(image, RowError) else PipelineInput(image)
 
 
 class _SoundReader:
-    def __init__(self, allowed: Sequence[str], *, rate: int) -> None:
-        self._allowed = allowed
+    def __init__(self, settings: Settings, *, rate: int) -> None:
+        self._allowed, self._private = settings.allowed_inputs, private_places.of(settings)
         self._rate = rate
 
     def __call__(self, uri: str, /) -> PipelineInput | RowError:
-        data = media.read(uri, allowed=self._allowed)
+        data = media.read(uri, allowed=self._allowed, private=self._private)
         samples = data if isinstance(data, RowError) else media.sound(data, rate=self._rate)
         if isinstance(samples, RowError):
             return samples

@@ -1,0 +1,50 @@
+"""Names of processes, which two containers with the same host name and numbers must not share."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from workers import identity
+
+NAMES = """
+import subprocess, sys
+from workers import identity
+{begin}
+print(identity.owner(7), identity.node("pool").rpartition("-")[2])
+"""
+
+
+def names(variables: Mapping[str, str], *, begin: bool = True) -> tuple[str, str]:
+    """What a process calls process 7 of its own worker, and the end of its own name."""
+    code = NAMES.format(begin="identity.begin()" if begin else "")
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    owner, node = ran.stdout.split()
+    return owner, node
+
+
+def test_two_workers_of_one_host_name_own_nothing_of_each_other() -> None:
+    (first, _), (second, _) = names({}), names({})
+    assert first != second
+    assert first.startswith(f"{platform.node()}:")
+    assert first.endswith(":7")
+
+
+def test_a_worker_does_not_take_over_the_token_that_it_inherits() -> None:
+    owner, _ = names({identity.TOKEN: "inherited"})
+    assert "inherited" not in owner
+
+
+def test_a_pool_process_has_the_token_of_its_worker() -> None:
+    owner, node = names({identity.TOKEN: "mine"}, begin=False)
+    assert owner == f"{platform.node()}:mine:7"
+    assert node == f"mine@{platform.node()}"

@@ -1,0 +1,38 @@
+"""The names of processes: different for any two, on whatever machines and in whatever containers.
+
+Two containers may have the same host name, and their processes the same numbers. So each worker
+draws a token at its start, which its pool processes inherit.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import secrets
+
+TOKEN = "NIGHTSHIFT_WORKER_TOKEN"  # noqa: S105 - the name of a variable, and no password
+"""The worker's token, for its pool processes."""
+
+
+@functools.cache
+def token() -> str:
+    """The token of this process's worker; that of a process without one is its own."""
+    return os.environ.get(TOKEN) or secrets.token_hex(6)
+
+
+def begin() -> None:
+    """Give the processes that this worker will start its token; an inherited one is not ours."""
+    os.environ.pop(TOKEN, None)
+    token.cache_clear()
+    os.environ[TOKEN] = token()
+
+
+def owner(pid: int) -> str:
+    """The name in leases of a process of this worker."""
+    return f"{platform.node()}:{token()}:{pid}"
+
+
+def node(role: str) -> str:
+    """The name of this worker among Celery's, and on record."""
+    return f"{role}-{os.getpid()}-{token()}@{platform.node()}"
