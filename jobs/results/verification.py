@@ -11,13 +11,15 @@ from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy.orm import Session
 
 from jobs import kinds
 from jobs.corpora import decoder, resolve
 from jobs.corpora.decoder import Limits
+from jobs.corpora.sources import Source
 from jobs.database import Sessions
-from jobs.errors import BadRequest, Damaged
-from jobs.kinds import BULK, OutputFormat
+from jobs.errors import BadRequest, Damaged, NotFound
+from jobs.kinds import BULK, Corpus, OutputFormat
 from jobs.objects import ObjectStore
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
@@ -69,19 +71,13 @@ def verify(
     Each part and the file must have the hash in the ledger; damage is recorded for a retry. Memory
     is two bytes per row and one part. A cancelled, expired or failed job may lack rows: they are
     counted as missing, but are a problem only if the job succeeded. Raises ``BadRequest`` for a job
-    that trains or evaluates.
+    that trains or evaluates, and ``NotFound`` if the uploaded file of the corpus was deleted.
     """
     with sessions.begin() as session:
         job = job_queries.row(session, job_id)
         _check_bulk(job)
         spec = kinds.bulk(job.spec)
-        source = resolve.source(
-            session,
-            store,
-            spec.corpus,
-            project_id=job.project_id,
-            settings=settings,
-        )
+        source = _corpus(session, store, job, spec.corpus, settings=settings)
         done = list(chunks.done_parts(session, job_id))
     batches = decoder.read(source, spec.corpus, limits=Limits.of(settings))
     rows_input = sum(batch.num_rows for batch in batches)
@@ -100,6 +96,19 @@ def verify(
         unhashed=sum(part.sha256 is None for part in done),
         problems=tuple(problems),
     )
+
+
+def _corpus(
+    session: Session, store: ObjectStore, job: Job, corpus: Corpus, *, settings: Settings
+) -> Source:
+    try:
+        return resolve.source(session, store, corpus, project_id=job.project_id, settings=settings)
+    except NotFound as error:
+        raise NotFound(
+            f"{job.id} cannot be verified: its corpus, the uploaded file {corpus.file}, "
+            "was deleted",
+            code="file_not_found",
+        ) from error
 
 
 def _check_bulk(job: Job) -> None:

@@ -1,10 +1,10 @@
 """What the API answers with, a file per noun."""
 
+from api.server.schemas.events import EventToken
 from api.server.schemas.jobs import (
     Chunk,
     ChunkPage,
     Chunks,
-    EventToken,
     File,
     FileExtras,
     FilePage,

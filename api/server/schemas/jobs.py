@@ -328,15 +328,6 @@ class WorkerEngine(BaseModel):
     sharing: str
 
 
-class EventToken(BaseModel):
-    """What opens the events of one job in a browser: ``new EventSource(url)``."""
-
-    object: Literal["event_token"] = "event_token"
-    token: str
-    expires_at: datetime
-    url: str  # path and query of the stream
-
-
 class Worker(BaseModel):
     """A worker on record; ``alive`` if it has beaten lately."""
 

@@ -104,6 +104,18 @@ def test_who_deletes_while_paging_meets_every_job(tenant: Tenant, crew: Crew) ->
     assert found == made
 
 
+def test_results_outlive_the_file_of_their_corpus_and_verification_says_what_it_needs(
+    tenant: Tenant, crew: Crew
+) -> None:
+    job_id = ended(tenant, crew)
+    file_id = tenant.job(job_id)["spec"]["corpus"]["file"]
+    assert tenant.http.delete(f"/v1/files/{file_id}").is_success
+    assert len(tenant.http.get(f"/v1/jobs/{job_id}/results").json()["data"]) == 1
+    code, message = error(tenant.http.get(f"/v1/jobs/{job_id}/verification"), 404)
+    assert code == "file_not_found"
+    assert message.endswith(f"its corpus, the uploaded file {file_id}, was deleted")
+
+
 def test_the_client_deletes_files_and_jobs(tenant: Tenant, crew: Crew) -> None:
     job_id, file_id = ended(tenant, crew), tenant.upload()
     with Client(tenant.installation.url, tenant.key) as client:
