@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from jobs.kinds import AnyTraining, FinetuneSpec, LabelledCorpus
+from jobs.kinds import DatasetSplit
 from jobs.models.signatures import Signature
 
 MAX_LABELS = 10_000
@@ -18,15 +17,6 @@ MAX_LABELS = 10_000
 
 MAX_EXAMPLES = 20
 """Rejected rows of a split that are kept with their reasons; the others are only counted."""
-
-
-class DatasetSplit(StrEnum):
-    """What the rows of a corpus are for. The corpus of an evaluation is its test split."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-    PROMOTION = "promotion"
 
 
 @dataclass(frozen=True)
@@ -101,20 +91,6 @@ class Dataset:
             splits=splits,
             signature=signature and Signature.model_validate(signature),
         )
-
-
-def corpora(spec: AnyTraining) -> dict[DatasetSplit, LabelledCorpus]:
-    """The corpora of a spec; train comes first, because the others are checked against it."""
-    if not isinstance(spec, FinetuneSpec):
-        return {DatasetSplit.TEST: spec.corpus}
-    promotion = None if spec.promote is None else spec.promote.corpus
-    named = {
-        DatasetSplit.TRAIN: spec.corpus,
-        DatasetSplit.VALIDATION: spec.validation,
-        DatasetSplit.TEST: spec.test,
-        DatasetSplit.PROMOTION: promotion,
-    }
-    return {split: corpus for split, corpus in named.items() if corpus is not None}
 
 
 def shard_key(job_id: str, split: DatasetSplit, *, index: int, fence: int) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from jobs.datasets import DatasetSplit
 from jobs.errors import CorpusFailure, ModelFailure
 from jobs.kinds import (
     AnyTraining,
+    DatasetSplit,
     EvaluateSpec,
     FinetuneSpec,
     Options,

@@ -37,7 +37,13 @@ from jobs.kinds.generate import GenerateOptions, GenerateSpec, PromptCorpus
 from jobs.kinds.pipeline import PipelineOptions, PipelineSpec, PipelineTask
 from jobs.kinds.score import ScoreActivation, ScoreOptions, ScoreSpec
 from jobs.kinds.text2text import Text2TextOptions, Text2TextSpec
-from jobs.kinds.training_spec import METRICS, LabelledCorpus, Machines, TrainingSpec
+from jobs.kinds.training_spec import (
+    METRICS,
+    DatasetSplit,
+    LabelledCorpus,
+    Machines,
+    TrainingSpec,
+)
 from jobs.models.signatures import Task
 
 __all__ = [
@@ -55,6 +61,7 @@ __all__ = [
     "ClassifySpec",
     "Corpus",
     "CorpusFormat",
+    "DatasetSplit",
     "DecodingOptions",
     "EmbedOptions",
     "EmbedSpec",

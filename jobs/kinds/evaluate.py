@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.kinds.training_spec import Machines, TrainingSpec
+from jobs.kinds.training_spec import DatasetSplit, LabelledCorpus, Machines, TrainingSpec
 from jobs.models.signatures import Task
 
 
@@ -44,6 +44,11 @@ class EvaluateSpec(TrainingSpec):
     def starts_from(self) -> tuple[str, str]:
         """The model that is evaluated."""
         return "model", self.model
+
+    @property
+    def splits(self) -> dict[DatasetSplit, LabelledCorpus]:
+        """The corpus is the test split."""
+        return {DatasetSplit.TEST: self.corpus}
 
     @property
     def machines(self) -> Machines:

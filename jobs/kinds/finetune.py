@@ -9,7 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from jobs.kinds.base import Corpus, Strict
-from jobs.kinds.training_spec import METRICS, LabelledCorpus, Machines, TrainingSpec
+from jobs.kinds.training_spec import (
+    METRICS,
+    DatasetSplit,
+    LabelledCorpus,
+    Machines,
+    TrainingSpec,
+)
 from jobs.models.signatures import Task
 
 
@@ -220,6 +226,18 @@ class FinetuneSpec(TrainingSpec):
             "promote.corpus": promotion,
         }
         yield from ((path, corpus) for path, corpus in others.items() if corpus is not None)
+
+    @property
+    def splits(self) -> dict[DatasetSplit, LabelledCorpus]:
+        """Those that were given."""
+        promotion = None if self.promote is None else self.promote.corpus
+        named = {
+            DatasetSplit.TRAIN: self.corpus,
+            DatasetSplit.VALIDATION: self.validation,
+            DatasetSplit.TEST: self.test,
+            DatasetSplit.PROMOTION: promotion,
+        }
+        return {split: corpus for split, corpus in named.items() if corpus is not None}
 
     @property
     def learning_rate(self) -> float:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from jobs.kinds.base import Corpus, JobSpec, Strict
 from jobs.models.signatures import Task
+
+
+class DatasetSplit(StrEnum):
+    """What the rows of a corpus are for. The corpus of an evaluation is its test split."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    PROMOTION = "promotion"
+
 
 METRICS = {
     Task.CLASSIFY: ("macro_f1", "weighted_f1", "accuracy", "loss"),
@@ -93,6 +105,11 @@ class TrainingSpec(JobSpec):
         description="For text2text: put before every text, such as `summarize: `. Default: as the "
         "model was trained, else none.",
     )
+
+    @property
+    @abstractmethod
+    def splits(self) -> dict[DatasetSplit, LabelledCorpus]:
+        """The corpora; train comes first, because the others are checked against it."""
 
     @model_validator(mode="after")
     def _read_as_the_task_reads(self) -> Self:

@@ -21,12 +21,13 @@ from jobs.corpora import targets as target_values
 from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import Dataset, DatasetSplit, SplitFacts
+from jobs.datasets import Dataset, SplitFacts
 from jobs.decisions import signature_defaults, validation_split
 from jobs.errors import CorpusFailure
 from jobs.kinds import (
     AnyTraining,
     ClassifyOptions,
+    DatasetSplit,
     EvaluateSpec,
     FinetuneSpec,
     LabelledCorpus,
@@ -98,7 +99,7 @@ def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
                     settings=context.settings,
                 ),
             )
-            for split, corpus in datasets.corpora(spec).items()
+            for split, corpus in spec.splits.items()
         }
         return _JobInputs(
             spec=spec,

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from jobs.corpora import targets as target_values
 from jobs.corpora.messages import CONVERSATION
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import MAX_EXAMPLES, MAX_LABELS, DatasetSplit, RejectedRow, SplitFacts
+from jobs.datasets import MAX_EXAMPLES, MAX_LABELS, RejectedRow, SplitFacts
 from jobs.errors import CorpusFailure
+from jobs.kinds import DatasetSplit
 from jobs.models.signatures import RowForm
 from jobs.results.schemas import TRAINING_SCHEMA
 

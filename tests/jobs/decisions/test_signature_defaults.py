@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobs.datasets import DatasetSplit
 from jobs.decisions import signature_defaults
 from jobs.errors import CorpusFailure, JobFailure, ModelFailure
 from jobs.kinds import (
     AnyTraining,
     ClassifyOptions,
+    DatasetSplit,
     EmbedOptions,
     GenerateOptions,
     Options,

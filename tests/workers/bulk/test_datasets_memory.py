@@ -16,7 +16,7 @@ PLAN = """
 from types import SimpleNamespace
 from jobs import objects
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import DatasetSplit
+from jobs.kinds import DatasetSplit
 from jobs.ledger.step_leases import Plan, StepLease
 from jobs.settings import Settings
 from jobs.kinds import LabelledCorpus
