@@ -16,7 +16,7 @@ from jobs.objects import ObjectStore
 from jobs.settings import Settings
 from workers import identity
 
-WORKER = "NIGHTSHIFT_WORKER"
+WORKER = identity.WORKER
 """The worker's name on record, for its processes."""
 
 POSTGRES_SECONDS = 60.0

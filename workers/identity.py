@@ -14,6 +14,9 @@ import secrets
 TOKEN = "NIGHTSHIFT_WORKER_TOKEN"  # noqa: S105 - the name of a variable, and no password
 """The worker's token, for its pool processes."""
 
+WORKER = "NIGHTSHIFT_WORKER"
+"""The worker's name on record, for its pool processes."""
+
 
 @functools.cache
 def token() -> str:
@@ -29,8 +32,13 @@ def begin() -> None:
 
 
 def owner(pid: int) -> str:
-    """The name in leases of a process of this worker."""
-    return f"{platform.node()}:{token()}:{pid}"
+    """The name in leases of a process of this worker: it begins with the worker's name on record.
+
+    So a reader of the ledger finds the worker that holds a lease. A process of no worker has none.
+    """
+    worker = os.environ.get(WORKER, "")
+    ours = worker if token() in worker else f"{platform.node()}:{token()}"
+    return f"{ours}:{pid}"
 
 
 def node(role: str) -> str:

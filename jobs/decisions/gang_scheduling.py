@@ -61,9 +61,7 @@ def form(
 
     ``alive`` counts idle and busy hosts.
     """
-    held: dict[str, int] = {}
-    for holding in holdings:
-        held[holding.project_id] = held.get(holding.project_id, 0) + holding.machines
+    held = _hosts_by_project(holdings)
     free = list(idle)
     waiting = [request for request in requests if request.min_hosts <= alive]
     gangs: list[GangPlacement] = []
@@ -76,6 +74,23 @@ def form(
         held[first.project_id] = held.get(first.project_id, 0) + len(taken)
         waiting.remove(first)
     return Formation(gangs=tuple(gangs), blocked=None)
+
+
+def ahead(
+    job_id: str, requests: Iterable[GangRequest], *, alive: int, holdings: Iterable[Holding]
+) -> list[str]:
+    """Jobs that get hosts before this one, each as many as it needs at least, in order."""
+    held = _hosts_by_project(holdings)
+    waiting = [each for each in requests if each.min_hosts <= alive or each.job_id == job_id]
+    first: list[str] = []
+    while waiting:
+        request = min(waiting, key=lambda request: _order(request, held))
+        if request.job_id == job_id:
+            break
+        first.append(request.job_id)
+        held[request.project_id] = held.get(request.project_id, 0) + request.min_hosts
+        waiting.remove(request)
+    return first
 
 
 def preempt(request: GangRequest, *, idle: int, holdings: Iterable[Holding]) -> list[str]:
@@ -100,6 +115,13 @@ def preempt(request: GangRequest, *, idle: int, holdings: Iterable[Holding]) -> 
             victims.remove(run)
             missing += run.machines
     return [run.run_id for run in victims]
+
+
+def _hosts_by_project(holdings: Iterable[Holding]) -> dict[str, int]:
+    hosts: dict[str, int] = {}
+    for holding in holdings:
+        hosts[holding.project_id] = hosts.get(holding.project_id, 0) + holding.machines
+    return hosts
 
 
 def _order(request: GangRequest, held: Mapping[str, int]) -> tuple[int, float, datetime, str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from jobs.ledger import transitions
 from jobs.lookups import predicates
-from jobs.states import JobState
+from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
 
@@ -31,29 +36,74 @@ class Sent:
 
 
 def mark_chunks(
-    session: Session, job_id: str, *, count: int, resend_before: datetime | None
-) -> list[Sent]:
-    """Take the job's next chunks in row order and mark them as sent.
+    session: Session, counts: Mapping[str, int], *, resend_before: datetime | None = None
+) -> dict[str, list[Sent]]:
+    """Mark the next chunks of each job as sent, up to its count; returns them in row order.
 
     The chunks are chosen once. A plain subquery could be evaluated again for every chunk that it is
     joined to, skip those just marked, and so mark all of them.
     """
-    chosen = (
+    if not counts:
+        return {}
+    values = {
+        "job_ids": list(counts),
+        "counts": list(counts.values()),
+        "resend_before": resend_before,
+    }
+    rows = session.execute(_mark(resend=resend_before is not None), values)
+    marked: dict[str, list[Sent]] = {job_id: [] for job_id in counts}
+    for sent in sorted((Sent(*row) for row in rows), key=lambda sent: sent.first_row):
+        marked[sent.job_id].append(sent)
+    return marked
+
+
+@functools.cache  # to build it takes longer than to run it
+def _mark(*, resend: bool) -> ReturningUpdate[*tuple[Any, ...]]:
+    before = sa.bindparam("resend_before", type_=sa.DateTime(timezone=True)) if resend else None
+    wanted = (
+        sa.func.unnest(
+            sa.bindparam("job_ids", type_=ARRAY(sa.Text)),
+            sa.bindparam("counts", type_=ARRAY(sa.BigInteger)),
+        )
+        .table_valued("job_id", "count", name="wanted")
+        .render_derived()
+    )
+    next_chunks = (
         sa.select(Chunk.id)
-        .where(Chunk.job_id == job_id, predicates.chunk_dispatchable(resend_before))
+        .where(Chunk.job_id == wanted.c.job_id, predicates.chunk_dispatchable(before))
         .order_by(Chunk.first_row)
-        .limit(count)
+        .limit(wanted.c.count)
         .with_for_update(skip_locked=True)
+        .correlate(wanted)
+        .lateral("next_chunks")
+    )
+    chosen = (
+        sa.select(next_chunks.c.id)
+        .select_from(wanted)
+        .join(next_chunks, sa.true())
         .cte("chosen")
         .prefix_with("MATERIALIZED")
     )
-    rows = session.execute(
+    return (
         sa.update(Chunk)
         .where(Chunk.id == chosen.c.id)
         .values(dispatched_at=sa.func.now())
         .returning(Chunk.id, Chunk.job_id, Chunk.first_row, Chunk.rows)
     )
-    return sorted((Sent(*row) for row in rows), key=lambda sent: sent.first_row)
+
+
+def unmark_chunks(session: Session, *, pool: str) -> None:
+    """Forget that messages of the pool were sent: its queue is emptied and filled again."""
+    session.execute(
+        sa.update(Chunk)
+        .where(
+            Chunk.job_id == Job.id,
+            Job.pool == pool,
+            Chunk.state == ChunkState.PENDING,
+            Chunk.dispatched_at.is_not(None),
+        )
+        .values(dispatched_at=None)
+    )
 
 
 def mark_step(session: Session, job_id: str) -> None:

@@ -17,6 +17,10 @@ from jobs.tables import Checkpoint, Chunk, Job
 SILENCE = timedelta(seconds=20)
 """A worker or host whose last heartbeat is older than this counts as gone."""
 
+OVERDUE = timedelta(seconds=12)
+"""A worker or host that is silent for longer has missed two heartbeats: reasons for waiting do not
+count on it, and say when it was last heard."""
+
 
 def chunk_done() -> sa.ColumnElement[bool]:
     """Chunks whose part is committed."""
@@ -33,7 +37,9 @@ def chunk_due() -> sa.ColumnElement[bool]:
     return sa.or_(Chunk.not_before.is_(None), Chunk.not_before <= sa.func.now())
 
 
-def chunk_dispatchable(resend_before: datetime | None) -> sa.ColumnElement[bool]:
+def chunk_dispatchable(
+    resend_before: datetime | sa.ColumnElement[datetime] | None,
+) -> sa.ColumnElement[bool]:
     """Pending chunks that may be sent: never sent, or sent so long ago that it counts as lost."""
     unsent: sa.ColumnElement[bool] = Chunk.dispatched_at.is_(None)
     if resend_before is not None:

@@ -1,4 +1,4 @@
-"""Who is there: control, planners, workers of each pool, and how busy they are."""
+"""Who is there: control, planners and the workers of each pool."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
+from jobs.decisions.waiting_reason import LastHeard
 from jobs.lookups import predicates
-from jobs.states import ChunkState
-from jobs.tables import Chunk, ControlStatus, Job, Worker
+from jobs.tables import ControlStatus, Worker
 
 PLANNERS = "plan"
 """The pool name under which planners beat."""
+
+
+@dataclass(frozen=True)
+class PoolWorkers:
+    """The workers of one pool."""
+
+    slots: int  # of those that are heard
+    last_heard: LastHeard  # however long ago
+    overdue: dict[str, datetime]  # those that have missed heartbeats: name -> last heartbeat
 
 
 @dataclass(frozen=True)
@@ -22,31 +32,43 @@ class Surroundings:
 
     control_turned_at: datetime | None
     broker_error: str | None
-    slots: dict[str, int]  # by pool, of workers that beat lately
-    busy: dict[str, int]  # by pool, chunks leased
+    pools: dict[str, PoolWorkers]  # only those with a worker on record
+
+    def slots(self, pool: str) -> int:
+        """Of the pool's workers that are heard."""
+        return self.pools[pool].slots if pool in self.pools else 0
 
 
+_IS_OVERDUE = Worker.beat_at <= sa.func.now() - predicates.OVERDUE
 _SLOTS = (
     sa.select(Worker.pool, sa.cast(sa.func.sum(Worker.slots), sa.Integer))
     .where(Worker.beat_at > sa.func.now() - predicates.SILENCE)
     .group_by(Worker.pool)
 )
-_BUSY = (
-    sa.select(Job.pool, sa.func.count())
-    .join(Chunk, Chunk.job_id == Job.id)
-    .where(Chunk.state == ChunkState.LEASED)
-    .group_by(Job.pool)
-)
+_WORKERS = sa.select(
+    Worker.pool,
+    sa.cast(sa.func.coalesce(sa.func.sum(Worker.slots).filter(~_IS_OVERDUE), 0), sa.Integer),
+    sa.func.array_agg(aggregate_order_by(Worker.name, Worker.beat_at.desc()))[1],
+    sa.func.max(Worker.beat_at),
+    sa.func.array_agg(Worker.name).filter(_IS_OVERDUE),
+    sa.func.array_agg(Worker.beat_at).filter(_IS_OVERDUE),
+).group_by(Worker.pool)
 
 
 def look(session: Session) -> Surroundings:
-    """Read it all, in three small queries."""
+    """Read it all, in two small queries."""
     status = session.get(ControlStatus, 1)
     return Surroundings(
         control_turned_at=status.turned_at if status else None,
         broker_error=status.broker_error if status else None,
-        slots=slots_by_pool(session),
-        busy=dict(session.execute(_BUSY).all()),
+        pools={
+            pool: PoolWorkers(
+                slots=slots,
+                last_heard=LastHeard(last, heard_at),
+                overdue=dict(zip(names or (), beats or (), strict=True)),
+            )
+            for pool, slots, last, heard_at, names, beats in session.execute(_WORKERS)
+        },
     )
 
 

@@ -6,7 +6,9 @@ jobs by the partial index over those that have not ended.
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -28,49 +30,74 @@ def has_claimable_chunks() -> sa.ColumnElement[bool]:
     return sa.and_(Job.state.in_(CLAIMABLE), Job.kind.in_(BULK))
 
 
-def outstanding(session: Session, *, pool: str) -> int:
-    """Pending chunks of the pool with a message out."""
-    return (
-        session.scalar(
-            sa.select(sa.func.count())
-            .select_from(Chunk)
-            .join(Job, Job.id == Chunk.job_id)
-            .where(
-                Job.pool == pool,
-                Job.state.in_(CLAIMABLE),
-                Chunk.state == ChunkState.PENDING,
-                Chunk.dispatched_at.is_not(None),
-            )
-        )
-        or 0
-    )
-
-
 def candidates(
-    session: Session, *, pool: str, free: int, resend_before: datetime | None
+    session: Session, *, pool: str, limit: int, resend_before: datetime | None = None
 ) -> list[Candidate]:
-    """Jobs of the pool with at least one chunk to send; ``available`` counts up to ``free``."""
+    """The pool's jobs whose chunks may be claimed; ``available`` counts up to ``limit``.
+
+    Chunks with a message that was sent before ``resend_before`` are both sent and available.
+    """
+    values = {"pool": pool, "limit": limit, "resend_before": resend_before}
+    rows = session.execute(candidate_rows(resend=resend_before is not None), values)
+    return [Candidate(*row) for row in rows]
+
+
+@functools.cache  # to build it takes longer than to run it
+def candidate_rows(*, resend: bool) -> sa.Select[*tuple[Any, ...]]:
+    """The fields of ``Candidate``; parameters are ``pool``, ``limit`` and ``resend_before``."""
+    before = sa.bindparam("resend_before", type_=sa.DateTime(timezone=True)) if resend else None
     ready = (
         sa.select(sa.literal(1).label("one"))
-        .where(Chunk.job_id == Job.id, predicates.chunk_dispatchable(resend_before))
+        .where(Chunk.job_id == Job.id, predicates.chunk_dispatchable(before))
         .order_by(Chunk.first_row)  # which keeps to the index of pending chunks
-        .limit(free)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
         .correlate(Job)
         .subquery()
         .lateral()
     )
     available = sa.select(sa.func.count().label("available")).select_from(ready).lateral()
-    query = (
+    leased = sa.select(sa.func.count()).where(
+        Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED
+    )
+    sent = sa.select(sa.func.count()).where(
+        Chunk.job_id == Job.id,
+        Chunk.state == ChunkState.PENDING,
+        Chunk.dispatched_at.is_not(None),
+    )
+    return (
         sa.select(
             *(Job.id, Job.project_id, Project.weight, Job.priority, Job.created_at),
-            _in_flight().label("in_flight"),
-            available.c.available,
+            *(leased.scalar_subquery(), sent.scalar_subquery(), available.c.available),
         )
         .join(Project, Project.id == Job.project_id)
         .join(available, sa.true())
-        .where(Job.pool == pool, Job.state.in_(CLAIMABLE))
+        .where(Job.pool == sa.bindparam("pool"), has_claimable_chunks())
     )
-    return [Candidate(*row) for row in session.execute(query)]
+
+
+def may_be_out_of_turn(session: Session, *, pool: str) -> bool:
+    """Whether a job of the pool may go before what is in its queue: cheaper than the candidates."""
+    return bool(session.scalar(overtaking(), {"pool": pool}))
+
+
+@functools.cache  # to build it takes longer than to run it
+def overtaking() -> sa.Select[bool]:
+    """Whether the ``pool`` has a job as ``fair_share.is_out_of_turn`` looks for."""
+    of_job = sa.select(Chunk.id).where(Chunk.job_id == Job.id)
+    pending = of_job.where(Chunk.state == ChunkState.PENDING)
+    jobs = (
+        sa.select(
+            Job.priority,
+            pending.where(Chunk.dispatched_at.is_not(None)).exists().label("sent"),
+            of_job.where(Chunk.state == ChunkState.LEASED).exists().label("leased"),
+            pending.where(predicates.chunk_dispatchable(None)).exists().label("available"),
+        )
+        .where(Job.pool == sa.bindparam("pool"), has_claimable_chunks())
+        .cte("pool_jobs")
+    )
+    lowest = sa.select(sa.func.min(jobs.c.priority)).where(jobs.c.sent).scalar_subquery()
+    goes_first = sa.or_(sa.not_(sa.or_(jobs.c.sent, jobs.c.leased)), jobs.c.priority > lowest)
+    return sa.select(sa.func.bool_or(sa.and_(jobs.c.available, goes_first)))
 
 
 def step_candidates(
@@ -90,7 +117,7 @@ def step_candidates(
     )
     if step is JobStep.FINALIZE:
         query = query.where(predicates.step_of_kind(step), ~leased.exists())
-    return [Candidate(*row, in_flight=0, available=1) for row in session.execute(query)]
+    return [Candidate(*row, leased=0, sent=0, available=1) for row in session.execute(query)]
 
 
 def computed(session: Session, *, limit: int) -> list[str]:
@@ -107,16 +134,3 @@ def is_computed() -> sa.ColumnElement[bool]:
         ~of_job.where(Chunk.state == ChunkState.PENDING).exists(),
         ~of_job.where(Chunk.state == ChunkState.LEASED).exists(),
     )
-
-
-def _in_flight() -> sa.ScalarSelect[int]:
-    """Chunks of the job that are leased or have a message out."""
-    leased = sa.select(sa.func.count()).where(
-        Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED
-    )
-    sent = sa.select(sa.func.count()).where(
-        Chunk.job_id == Job.id,
-        Chunk.state == ChunkState.PENDING,
-        Chunk.dispatched_at.is_not(None),
-    )
-    return (leased.scalar_subquery() + sent.scalar_subquery()).self_group()  # type: ignore[return-value]

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import kinds
-from jobs.decisions.waiting_reason import GangFacts
+from jobs.decisions import gang_scheduling
+from jobs.decisions.waiting_reason import GangFacts, LastHeard, OtherJob
 from jobs.kinds import TRAINING
 from jobs.lookups import clock, predicates
 from jobs.queries import gangs
@@ -41,6 +42,13 @@ class _Pool:
         )
         self.idle = len(gangs.hosts(session, pool=pool).idle)
         self.requests = gangs.requests(session, pool=pool)
+        self.holdings = gangs.holdings(session, pool=pool)
+
+    def ahead(self, job: Job) -> list[str]:
+        """Jobs that get hosts before this one does."""
+        return gang_scheduling.ahead(
+            job.id, self.requests, alive=self.hosts - self.refusing, holdings=self.holdings
+        )
 
 
 def _live_runs(session: Session, job_ids: Sequence[str]) -> dict[str, Run]:
@@ -57,11 +65,12 @@ def _facts(session: Session, job: Job, run: Run | None, pool: _Pool) -> GangFact
         run=run.state if run else None,
         unclaimed=_unclaimed(session, run) if run else 0,
         stop_reason=run.stop_reason if run else None,
+        missing=_missing(session, run) if run else [],
         hosts=pool.hosts,
         refusing=pool.refusing,
         giving_way=pool.giving_way,
         idle=pool.idle,
-        ahead=_ahead(job, pool),
+        ahead=_described(session, job, [] if run else pool.ahead(job)),
     )
 
 
@@ -74,12 +83,21 @@ def _unclaimed(session: Session, run: Run) -> int:
     return session.scalar(query) or 0
 
 
-def _ahead(job: Job, pool: _Pool) -> int:
-    """Jobs that go first by priority and age, and could have their hosts."""
-    usable = pool.hosts - pool.refusing
-    place = (-job.priority, job.created_at, job.id)
-    return sum(
-        (-request.priority, request.created_at, request.job_id) < place
-        and request.min_hosts <= usable
-        for request in pool.requests
+def _missing(session: Session, run: Run) -> list[LastHeard]:
+    """Hosts of the run that have missed heartbeats."""
+    query = (
+        sa.select(Host.name, Host.beat_at)
+        .where(Host.run_id == run.id, Host.beat_at < sa.func.now() - predicates.OVERDUE)
+        .order_by(Host.name)
     )
+    return [LastHeard(*row) for row in session.execute(query)]
+
+
+def _described(session: Session, job: Job, job_ids: Sequence[str]) -> list[OtherJob]:
+    if not job_ids:
+        return []
+    query = sa.select(
+        Job.id, Job.spec["name"].as_string(), Job.priority, Job.project_id == job.project_id
+    ).where(Job.id.in_(job_ids))
+    found = {row.id: OtherJob(*row) for row in session.execute(query)}
+    return [found[job_id] for job_id in job_ids]

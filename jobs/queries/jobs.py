@@ -12,13 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions import result_quality as quality_decisions
-from jobs.decisions import waiting_reason
 from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
-from jobs.queries import capacity, gang_waits, paging, training_progress
+from jobs.queries import paging, training_progress, waits
 from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
 from jobs.states import FINAL, ChunkState, JobState
@@ -33,10 +32,12 @@ class Counts:
     """Sums over a job's chunks."""
 
     pending: int = 0
+    sent: int = 0  # of those, chunks with a message in the queue
+    failing: int = 0  # of those, chunks that wait after a failure
+    retry_at: datetime | None = None  # when the first of those is tried again
     leased: int = 0
-    silent: int = 0  # of those, the ones whose lease ran out
+    expired: int = 0  # of those, chunks whose lease ran out
     done: int = 0
-    failing: int = 0
     rows_done: int = 0
     rows_failed: int = 0
     rows_lately: int = 0  # done within RATE_WINDOW
@@ -175,20 +176,17 @@ def _place(session: Session, job_id: str, *, project_id: str) -> Sequence[object
 
 def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
     now = clock.now(session)
-    counts = _counts(session, [job.id for job in jobs])
-    around = capacity.look(session)
-    gangs = gang_waits.look(session, jobs)
+    found = _counts(session, [job.id for job in jobs])
+    counts = {job.id: found.get(job.id, Counts()) for job in jobs}
+    reasons = waits.reasons(session, jobs, counts, now=now)
     trained = training_progress.look(session, jobs, now=now)
     return [
         JobView(
             job=job,
-            counts=counts.get(job.id, Counts()),
+            counts=counts[job.id],
             histogram=histogram(session, job.id) if histograms else {},
             row_errors=_row_errors(session, job) if histograms else [],
-            waiting_reason=_reason(
-                _facts(job, counts.get(job.id, Counts()), around=around, now=now),
-                gangs.get(job.id),
-            ),
+            waiting_reason=reasons.get(job.id),
             now=now,
             training=trained.get(job.id),
         )
@@ -199,14 +197,6 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
 def _row_errors(session: Session, job: Job) -> list[RowErrorGroup]:
     """A job that trains has no rows of results."""
     return row_errors.by_code(session, job.id) if job.kind in BULK else []
-
-
-def _reason(facts: waiting_reason.JobFacts, gang: waiting_reason.GangFacts | None) -> str | None:
-    return (
-        waiting_reason.reason(facts)
-        if gang is None
-        else waiting_reason.training_reason(facts, gang)
-    )
 
 
 def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
@@ -234,10 +224,12 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
         sa.select(
             Chunk.job_id,
             number.filter(pending).label("pending"),
-            number.filter(Chunk.state == ChunkState.LEASED).label("leased"),
-            number.filter(Chunk.lease_expires_at < now).label("silent"),
-            number.filter(done).label("done"),
+            number.filter(pending, Chunk.dispatched_at.is_not(None)).label("sent"),
             number.filter(failing).label("failing"),
+            sa.func.min(Chunk.not_before).filter(failing).label("retry_at"),
+            number.filter(Chunk.state == ChunkState.LEASED).label("leased"),
+            number.filter(Chunk.lease_expires_at < now).label("expired"),
+            number.filter(done).label("done"),
             _integer(rows.filter(done)).label("rows_done"),
             _integer(sa.func.sum(Chunk.rows_failed)).label("rows_failed"),
             _integer(rows.filter(lately)).label("rows_lately"),
@@ -274,28 +266,4 @@ def _by_label() -> sa.Select[str, int]:
         .where(Chunk.job_id == sa.bindparam("job_id"), Chunk.state == ChunkState.DONE)
         .group_by(entry.c.key)
         .order_by(total.desc(), entry.c.key)
-    )
-
-
-def _facts(
-    job: Job, counts: Counts, *, around: capacity.Surroundings, now: datetime
-) -> waiting_reason.JobFacts:
-    expires = job.step_lease_expires_at
-    return waiting_reason.JobFacts(
-        now=now,
-        state=job.state,
-        pool=job.pool,
-        control_turned_at=around.control_turned_at,
-        broker_error=around.broker_error,
-        planners=around.slots.get(capacity.PLANNERS, 0),
-        slots=around.slots.get(job.pool, 0),
-        pending=counts.pending,
-        leased=counts.leased - counts.silent,
-        silent=counts.silent,
-        failing=counts.failing,
-        last_error=counts.last_error,
-        busy_slots=around.busy.get(job.pool, 0),
-        step_held=expires is not None and expires > now,
-        step_error=job.step_error,
-        step_not_before=job.step_not_before,
     )

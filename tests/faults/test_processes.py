@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -46,6 +47,36 @@ def test_a_killed_worker_costs_nothing(
     running(installation, "pool").kill()
     installation.start_role("pool")
     assert_whole(installation, job, undisturbed)
+
+
+def test_a_job_whose_only_worker_was_killed_says_when_it_was_last_heard(
+    installation: Installation, job: str, undisturbed: Answers
+) -> None:
+    worker = running(installation, "pool")
+    worker.kill()
+    said: set[str] = set()
+
+    def names_the_worker() -> bool:
+        reason = installation.job(job).waiting_reason or ""
+        said.add(reason)
+        return (
+            re.search(rf"no worker .* \(the last, cpu-{worker.pid}-.*, was heard", reason)
+            is not None
+        )
+
+    wait_until(names_the_worker, seconds=60, every=0.1)
+    assert not any("busy" in reason for reason in said), said
+    installation.start_role("pool")
+    assert_whole(installation, job, undisturbed)
+
+
+def test_a_small_job_ends_while_a_large_one_goes_on(installation: Installation, job: str) -> None:
+    small = installation.submit(jsonl(sentences(4)), chunk_rows=5)
+    assert installation.wait(small).job.state is JobState.SUCCEEDED
+    large = installation.job(job)
+    assert large.job.state is JobState.RUNNING
+    assert large.counts.pending > 50
+    installation.wait(job)
 
 
 def test_a_killed_control_process_is_replaced_by_another(

@@ -48,3 +48,9 @@ def test_a_pool_process_has_the_token_of_its_worker() -> None:
     owner, node = names({identity.TOKEN: "mine"}, begin=False)
     assert owner == f"{platform.node()}:mine:7"
     assert node == f"mine@{platform.node()}"
+
+
+def test_a_pool_process_owns_under_the_name_of_its_worker() -> None:
+    worker = {identity.TOKEN: "mine", identity.WORKER: "cpu-7-mine@host"}
+    assert names(worker, begin=False)[0] == "cpu-7-mine@host:7"
+    assert names(worker | {identity.TOKEN: "another"}, begin=False)[0].endswith(":another:7")

@@ -21,6 +21,7 @@ from workers import identity
 from workers.control import gangs, reconciler
 from workers.control.leadership import Leadership
 from workers.control.publisher import BrokerAway, Publisher
+from workers.control.served import ServedCounts
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class Control:
         self._tidied_at = 0.0
         self._judged_at = -math.inf
         self._broker_error: str | None = None
+        self._served: dict[str, ServedCounts] = {}  # by pool
 
     def stop(self, *_: object) -> None:
         """Make ``run`` return after the turn that is under way; fit for a signal handler."""
@@ -102,7 +104,7 @@ class Control:
         if wanted.steps or wanted.finalize:
             did += self._dispatch(reconciler.dispatch_steps)
         if wanted.chunks:
-            did += self._dispatch(reconciler.dispatch_chunks)
+            did += self._dispatch(reconciler.dispatch_chunks, served=self._served)
         if wanted.training:
             did += self._train(rescuing=rescuing)
         reconciler.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
@@ -123,11 +125,11 @@ class Control:
             did += self._part(part)
         return did + self._dispatch(gangs.dispatch_ranks)
 
-    def _dispatch(self, part: Callable[..., int]) -> int:
+    def _dispatch(self, part: Callable[..., int], **kwargs: object) -> int:
         """A part that sends, unless the broker is away: one timeout a turn is enough."""
         if self._broker_error is not None:
             return 0
-        return self._part(part, self._publisher, settings=self._settings)
+        return self._part(part, self._publisher, settings=self._settings, **kwargs)
 
     def _part(self, part: Callable[..., int], *args: object, **kwargs: object) -> int:
         """One part of a turn; what is wrong with it must not keep the others from their work."""

@@ -44,6 +44,10 @@ class Publisher:
         for chunk in chunks:
             self._send("chunk", (chunk.chunk_id,), queue=pool_queue(pool), words=chunk.words)
 
+    def empty_pool_queue(self, pool: str) -> None:
+        """Forget what waits in a pool's queue, to send it in another order."""
+        self._delete(pool_queue(pool))
+
     def send_step(self, step: JobStep, job_id: str) -> None:
         """One message for a job's next step."""
         self._send(step, (job_id,), queue=PLAN_QUEUE, words=f"{step} {job_id}")
@@ -59,8 +63,11 @@ class Publisher:
 
     def drop_host_queue(self, host: str) -> None:
         """Forget what waits for a host that is gone for good."""
+        self._delete(host_queue(host))
+
+    def _delete(self, queue: str) -> None:
         try:
-            self._redis.delete(host_queue(host))
+            self._redis.delete(queue)
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 

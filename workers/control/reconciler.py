@@ -6,6 +6,8 @@ Each part is a small transaction that returns how many things it did.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import timedelta
 
 import structlog
@@ -13,6 +15,7 @@ import structlog
 from jobs.database import Sessions
 from jobs.decisions import dispatch_window, fair_share
 from jobs.ledger import controls, dispatch_marks, findings, workers
+from jobs.ledger.dispatch_marks import Sent
 from jobs.ledger.rescue import rescue_expired
 from jobs.lookups import clock
 from jobs.queries import capacity, dispatch, failed_rows, pending_work
@@ -20,6 +23,7 @@ from jobs.queries.pending_work import Wanted
 from jobs.settings import Settings
 from jobs.states import JobStep
 from workers.control.publisher import Publisher
+from workers.control.served import ServedCounts
 
 log = structlog.get_logger()
 
@@ -99,8 +103,14 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
     return len(sent)
 
 
-def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
-    """Top up every pool's queue to its window."""
+def dispatch_chunks(
+    sessions: Sessions,
+    publisher: Publisher,
+    *,
+    settings: Settings,
+    served: MutableMapping[str, ServedCounts],
+) -> int:
+    """Top up every pool's queue to its window; ``served`` by pool."""
     with sessions.begin() as session:
         pools = dispatch.pools(session)
         slots = capacity.slots_by_pool(session)
@@ -111,37 +121,61 @@ def dispatch_chunks(sessions: Sessions, publisher: Publisher, *, settings: Setti
             pool=pool,
             size=max(settings.dispatch_window, 2 * slots.get(pool, 0)),
             redispatch=settings.redispatch,
+            served=served.setdefault(pool, ServedCounts()),
         )
         for pool in pools
     )
 
 
 def _top_up(
-    sessions: Sessions, publisher: Publisher, *, pool: str, size: int, redispatch: timedelta
+    sessions: Sessions,
+    publisher: Publisher,
+    *,
+    pool: str,
+    size: int,
+    redispatch: timedelta,
+    served: ServedCounts,
 ) -> int:
     queued = publisher.queued_chunks(pool)
     with sessions.begin() as session:
+        if queued >= size and not dispatch.may_be_out_of_turn(session, pool=pool):
+            return 0
+        candidates = served.counted(dispatch.candidates(session, pool=pool, limit=size))
+        recall = fair_share.is_out_of_turn(candidates, queued=queued)
+        if recall:
+            dispatch_marks.unmark_chunks(session, pool=pool)
+            candidates = served.recalled(candidates)
         window = dispatch_window.open_window(
             now=clock.now(session),
             size=size,
-            queued=queued,
-            outstanding=dispatch.outstanding(session, pool=pool),
+            queued=0 if recall else queued,
+            outstanding=sum(job.sent for job in candidates),
             redispatch=redispatch,
         )
-        if window.free == 0:
-            return 0
-        candidates = dispatch.candidates(
-            session, pool=pool, free=window.free, resend_before=window.resend_before
-        )
-        sent = [
-            chunk
-            for job_id, count in fair_share.share_out(candidates, free=window.free).items()
-            for chunk in dispatch_marks.mark_chunks(
-                session, job_id, count=count, resend_before=window.resend_before
+        if window.resend_before:
+            candidates = served.counted(
+                dispatch.candidates(
+                    session, pool=pool, limit=size, resend_before=window.resend_before
+                )
             )
-        ]
+        order = fair_share.share_out(candidates, free=window.free)
+        marked = dispatch_marks.mark_chunks(
+            session, Counter(order), resend_before=window.resend_before
+        )
+    served.sent(order)
+    if recall:
+        publisher.empty_pool_queue(pool)
+        log.debug("a queue is filled again: a job goes before what was in it", pool=pool)
+    sent = _in_order(order, marked)
     publisher.send_chunks(pool, sent)
-    return len(sent)
+    return max(0, len(sent) - queued) if recall else len(sent)
+
+
+def _in_order(order: Iterable[str], marked: Mapping[str, list[Sent]]) -> list[Sent]:
+    """Chunks in the order of the grants; another process may have taken some meanwhile."""
+    chunks = {job_id: iter(sent) for job_id, sent in marked.items()}
+    found = (next(chunks[job_id], None) for job_id in order)
+    return [sent for sent in found if sent is not None]
 
 
 def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> None:

@@ -1,19 +1,35 @@
-"""Fair share: priority, then the smallest weighted share, then age."""
+"""Fair share: priority, then the smallest weighted share, then fair turns between jobs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import permutations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.decisions.fair_share import Candidate, share_out
+from jobs.decisions.fair_share import Candidate, is_out_of_turn, share_out
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
+
+
+def _candidate(project: str, **fields: object) -> Candidate:
+    defaults: Iterable[tuple[str, object]] = {
+        "job_id": f"job_{project}",
+        "project_id": project,
+        "weight": WEIGHTS[project],
+        "priority": 0,
+        "created_at": START,
+        "leased": 0,
+        "sent": 0,
+        "available": 100,
+    }.items()
+    return Candidate(**{**dict(defaults), **fields})  # type: ignore[arg-type]
 
 
 @st.composite
@@ -28,8 +44,10 @@ def candidate_lists(
             weight=WEIGHTS[project],
             priority=draw(priorities or st.integers(-2, 2)),
             created_at=START + timedelta(minutes=draw(st.integers(0, 3))),
-            in_flight=draw(st.integers(0, 6)),
+            leased=draw(st.integers(0, 3)),
+            sent=draw(st.integers(0, 3)),
             available=draw(st.integers(0, 9)),
+            served=draw(st.integers(0, 3)),
         )
         for index in range(count)
     ]
@@ -39,7 +57,7 @@ def candidate_lists(
 def test_grants_never_exceed_what_is_free_or_available(
     candidates: list[Candidate], free: int
 ) -> None:
-    granted = share_out(candidates, free=free)
+    granted = Counter(share_out(candidates, free=free))
     available = {job.job_id: job.available for job in candidates}
     assert sum(granted.values()) == min(free, sum(available.values()))
     assert all(0 < count <= available[job_id] for job_id, count in granted.items())
@@ -49,7 +67,7 @@ def test_grants_never_exceed_what_is_free_or_available(
 def test_a_lower_priority_gets_nothing_before_a_higher_one_is_served(
     candidates: list[Candidate], free: int
 ) -> None:
-    granted = share_out(candidates, free=free)
+    granted = Counter(share_out(candidates, free=free))
     served = [job.priority for job in candidates if job.job_id in granted]
     for job in candidates:
         if served and job.priority > min(served):
@@ -57,17 +75,26 @@ def test_a_lower_priority_gets_nothing_before_a_higher_one_is_served(
 
 
 @given(candidate_lists(), st.integers(0, 50))
-def test_of_one_project_and_priority_the_oldest_goes_first(
+def test_of_one_project_and_priority_no_job_gets_ahead_of_another(
     candidates: list[Candidate], free: int
 ) -> None:
-    granted = share_out(candidates, free=free)
-    queues: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
-    for job in sorted(candidates, key=lambda job: (job.created_at, job.job_id)):
-        queues[job.project_id, job.priority].append(job)
-    for queue in queues.values():
-        for older, younger in pairwise(queue):
-            if younger.job_id in granted:
-                assert granted.get(older.job_id, 0) == older.available
+    """A grant never lifts a job above another with chunks left by more than that grant."""
+    granted = Counter(share_out(candidates, free=free))
+    for one, other in permutations(candidates, 2):
+        alike = (one.project_id, one.priority) == (other.project_id, other.priority)
+        if alike and granted[one.job_id] and granted[other.job_id] < other.available:
+            assert _load(one, granted) - 1 <= _load(other, granted)
+
+
+@given(candidate_lists(), st.integers(0, 50))
+def test_a_queue_as_it_was_shared_out_is_in_turn(candidates: list[Candidate], size: int) -> None:
+    fresh = [replace(job, sent=0) for job in candidates]
+    sent = Counter(share_out(fresh, free=size))
+    queued = [
+        replace(job, sent=sent[job.job_id], available=job.available - sent[job.job_id])
+        for job in fresh
+    ]
+    assert not is_out_of_turn(queued, queued=sent.total())
 
 
 @given(candidate_lists(), st.integers(0, 50), st.randoms(use_true_random=False))
@@ -87,10 +114,9 @@ def test_projects_with_enough_work_differ_by_at_most_one_grant_of_their_share(
     in_flight: dict[str, int], free: int
 ) -> None:
     candidates = [
-        _candidate(project, in_flight=count, available=1_000)
-        for project, count in in_flight.items()
+        _candidate(project, leased=count, available=1_000) for project, count in in_flight.items()
     ]
-    granted = share_out(candidates, free=free)
+    granted = Counter(share_out(candidates, free=free))
     served = [job for job in candidates if granted.get(job.job_id)]
     for one in served:  # a grant never lifts a project above another by more than that grant
         before_its_last = (_load(one, granted) - 1) / one.weight
@@ -100,31 +126,59 @@ def test_projects_with_enough_work_differ_by_at_most_one_grant_of_their_share(
 def test_what_a_project_got_at_a_higher_priority_counts_at_a_lower_one() -> None:
     urgent = _candidate("a", available=6, priority=1)
     candidates = [urgent, _candidate("a", job_id="a0"), _candidate("c", job_id="c0", weight=1.0)]
-    granted = share_out(candidates, free=12)
+    granted = Counter(share_out(candidates, free=12))
     assert granted == {urgent.job_id: 6, "c0": 6}
 
 
 def test_chunks_in_flight_count_even_if_no_more_are_available() -> None:
     candidates = [
-        _candidate("a", job_id="busy", in_flight=10, available=0),
+        _candidate("a", job_id="busy", leased=4, sent=6, available=0),
         _candidate("a", job_id="more"),
         _candidate("c", job_id="idle", weight=1.0),
     ]
-    assert share_out(candidates, free=10) == {"idle": 10}
+    assert share_out(candidates, free=10) == ["idle"] * 10
 
 
-def _load(job: Candidate, granted: dict[str, int]) -> int:
+def test_two_jobs_of_a_project_take_turns_and_a_small_one_is_soon_done() -> None:
+    large, small = _candidate("a", job_id="large"), _candidate("a", job_id="small", available=2)
+    assert share_out([large, small], free=6) == ["large", "small", "large", "small", *["large"] * 2]
+
+
+def test_of_jobs_with_equally_many_in_flight_the_one_that_was_served_least_goes_first() -> None:
+    jobs = [_candidate("a", job_id=name, served=n) for name, n in (("x", 2), ("y", 1), ("z", 2))]
+    assert share_out(jobs, free=4) == ["y", "x", "z", "y"]
+
+
+QUEUE_FULL = _candidate("a", job_id="large", leased=2, sent=8)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "out_of_turn"),
+    [
+        ([QUEUE_FULL], False),
+        ([QUEUE_FULL, _candidate("a", job_id="small", available=1)], True),
+        ([QUEUE_FULL, _candidate("b", available=1)], True),  # of another project
+        ([QUEUE_FULL, _candidate("a", job_id="small", available=0)], False),
+        ([QUEUE_FULL, _candidate("a", job_id="small", sent=1)], False),  # it has a place
+        ([QUEUE_FULL, _candidate("a", job_id="low", priority=-1)], False),
+        ([QUEUE_FULL, _candidate("a", job_id="urgent", priority=1, leased=5)], True),
+        ([QUEUE_FULL, _candidate("a", job_id="urgent", priority=1, available=0)], False),
+        ([_candidate("a", job_id="new"), _candidate("a", job_id="newer")], False),  # empty queue
+        (  # as many jobs as places: each keeps its own
+            [
+                *[_candidate("a", job_id=f"{n}", sent=1, served=1) for n in range(8)],
+                _candidate("a", job_id="new"),
+            ],
+            False,
+        ),
+    ],
+)
+def test_a_queue_is_out_of_turn_if_a_job_goes_before_what_is_in_it(
+    candidates: list[Candidate], *, out_of_turn: bool
+) -> None:
+    queued = sum(job.sent for job in candidates)
+    assert is_out_of_turn(candidates, queued=queued) is out_of_turn
+
+
+def _load(job: Candidate, granted: Mapping[str, int]) -> int:
     return job.in_flight + granted.get(job.job_id, 0)
-
-
-def _candidate(project: str, **fields: object) -> Candidate:
-    defaults: Iterable[tuple[str, object]] = {
-        "job_id": f"job_{project}",
-        "project_id": project,
-        "weight": WEIGHTS[project],
-        "priority": 0,
-        "created_at": START,
-        "in_flight": 0,
-        "available": 100,
-    }.items()
-    return Candidate(**{**dict(defaults), **fields})  # type: ignore[arg-type]

@@ -92,9 +92,54 @@ def test_two_projects_share_a_pool_by_their_weight(plane: ControlPlane) -> None:
 
 def test_a_higher_priority_goes_first_though_it_came_later(plane: ControlPlane) -> None:
     plane.ledger.running(*[1] * 50)
+    plane.turn()
     urgent = _ids(plane, plane.ledger.running(*[1] * 3, project=OTHER, priority=5))
     plane.turn()
-    assert set(plane.queued()[:3]) == urgent
+    queued = plane.queued()
+    assert set(queued[:3]) == urgent
+    assert len(queued) == WINDOW
+
+
+def test_a_small_job_goes_before_what_a_large_one_has_in_a_full_queue(plane: ControlPlane) -> None:
+    large = _ids(plane, plane.ledger.running(*[1] * 50))
+    plane.turn()
+    plane.ledger.held(plane.take()[0])
+    plane.turn()
+    small = _ids(plane, plane.ledger.running(1))
+    plane.turn()
+    queued = plane.queued()
+    assert set(queued[:1]) == small
+    assert len(queued) == WINDOW
+    assert set(queued[1:]) <= large
+    assert plane.turn() == 0
+
+
+def test_jobs_of_one_project_take_turns_in_the_queue(plane: ControlPlane) -> None:
+    jobs = [_ids(plane, plane.ledger.running(*[1] * 50)) for _ in range(2)]
+    plane.turn()
+    turns = [
+        next(n for n, chunks in enumerate(jobs) if chunk in chunks) for chunk in plane.queued()
+    ]
+    assert turns == [0, 1] * (WINDOW // 2)
+
+
+def test_of_more_jobs_than_the_queue_has_places_each_gets_its_turn(plane: ControlPlane) -> None:
+    jobs = [plane.ledger.running(*[1] * 50) for _ in range(2 * WINDOW)]
+    for _ in jobs:
+        plane.turn()
+        plane.ledger.commit(plane.ledger.held(plane.take()[0]))
+    assert [_done_chunks(plane, job_id) for job_id in jobs] == [1] * len(jobs)
+
+
+def test_a_stream_of_small_jobs_does_not_keep_a_large_one_from_its_turn(
+    plane: ControlPlane,
+) -> None:
+    large = plane.ledger.running(*[1] * 50)
+    for _ in range(20):
+        plane.ledger.running(1)
+        plane.turn()
+        plane.ledger.commit(plane.ledger.held(plane.take()[0]))
+    assert _done_chunks(plane, large) >= 5  # more and more jobs take turns
 
 
 def test_each_pool_has_a_queue_and_a_window_of_its_own(plane: ControlPlane) -> None:
@@ -361,6 +406,10 @@ def _be_a_worker(plane: ControlPlane) -> None:
 
 def _ids(plane: ControlPlane, job_id: str) -> set[int]:
     return {chunk.id for chunk in plane.ledger.live(job_id)}
+
+
+def _done_chunks(plane: ControlPlane, job_id: str) -> int:
+    return sum(chunk.state is ChunkState.DONE for chunk in plane.ledger.live(job_id))
 
 
 def _do(plane: ControlPlane, operation: Any, job_id: str) -> None:
