@@ -17,7 +17,7 @@ from collections.abc import Callable
 ORPHANED = 73
 """Exit status of a process that ended because its parent was gone."""
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,7 +61,7 @@ def watch_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, name="orphan-watch", daemon=True).start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-KEPT = 256 * 2**10
+SAMPLE_BYTES = 256 * 2**10
 """Bytes of the first rows that are kept; the first row is kept in full."""
 
 _OPENING = (b"[", b"{")
@@ -57,7 +57,7 @@ class DocumentDetector:
         return self.good * 2 <= self.rows and self._opens()
 
     def _keep(self, raw: bytes) -> None:
-        if self._cut or (self.begins and len(self.begins) + len(raw) > KEPT):
+        if self._cut or (self.begins and len(self.begins) + len(raw) > SAMPLE_BYTES):
             self._cut = True
         else:
             self.begins += raw.strip() + b"\n"

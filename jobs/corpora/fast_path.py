@@ -32,9 +32,9 @@ _MAX_FIELDS = 1_000
 """Of a record: each field costs Arrow time in every block, even if it is not read."""
 
 _TEN_DIGITS = re.compile(rb"\d{10}")
-_BRACKETS = 400
+_SAFE_BRACKETS = 400
 """Of one line; this many cannot be nested so deep that Python refuses them."""
-_SHORT = 2 * _BRACKETS
+_SAFE_BYTES = 2 * _SAFE_BRACKETS
 """Bytes; a line up to this length has no room for more brackets, each with its closing one."""
 
 _ID_TYPES = (pa.string(), pa.int64())
@@ -123,9 +123,9 @@ def _may_be_refused(block: bytes, lines: Sequence[bytes]) -> bool:
         bool(_TEN_DIGITS.search(block[::400]))
         or any(number.search(block) for number in _ARROW_NUMBERS)
         or any(
-            line.count(b"[") + line.count(b"{") > _BRACKETS
-            for line in (lines if max(map(len, lines)) > _SHORT else ())
-            if len(line) > _SHORT
+            line.count(b"[") + line.count(b"{") > _SAFE_BRACKETS
+            for line in (lines if max(map(len, lines)) > _SAFE_BYTES else ())
+            if len(line) > _SAFE_BYTES
         )
     )
 

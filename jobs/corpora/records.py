@@ -6,11 +6,11 @@ and only a delimiter or the line's end follows the closing one. Otherwise:
 - A record with wrong quoting costs its first line, which becomes a broken record, ``bad_csv``. The
   lines after it are read again, each as its own record, up to the line where the mistake showed,
   which begins a new record.
-- A quoted field that stays open to the end of the file, or for ``PATIENCE`` times the limit, counts
-  as wrong quoting.
+- A quoted field that stays open to the end of the file, or for ``MAX_RECORD_LIMITS`` times the
+  limit, counts as wrong quoting.
 - A record over the limit that does close is one broken record, ``row_too_long``. After a single
   line over the limit, the record continues while the number of quotes so far is odd. If it does not
-  become even within ``PATIENCE`` times the limit, the record ends with that line.
+  become even within ``MAX_RECORD_LIMITS`` times the limit, the record ends with that line.
 
 Every line is read a bounded number of times, whatever the quotes.
 """
@@ -29,7 +29,7 @@ from jobs.corpora.batches import too_long_message
 from jobs.corpora.lines import LongLine
 from jobs.results.schemas import RowCode
 
-PATIENCE = 4
+MAX_RECORD_LIMITS = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Parser:
         self._line = 1  # on which that record begins
         self._skipping = False  # inside the quotes of a record that is already too long
         # A process-wide limit that is only ever raised: here the record's size bounds a field.
-        csv.field_size_limit(max(csv.field_size_limit(), (PATIENCE + 2) * max_row_bytes))
+        csv.field_size_limit(max(csv.field_size_limit(), (MAX_RECORD_LIMITS + 2) * max_row_bytes))
 
     def read(self, blocks: Iterable[bytes | LongLine]) -> Iterator[Record | pa.RecordBatch]:
         """All records in order, the header included; blank lines are skipped.
@@ -96,7 +96,7 @@ class Parser:
         self._skipping = was_open != bool(long.quotes % 2)
 
     def _advance(self, *, final: bool) -> Iterator[Record]:
-        patient = not final and len(self._pending) <= PATIENCE * self._limit
+        patient = not final and len(self._pending) <= MAX_RECORD_LIMITS * self._limit
         if self._skipping and not self._skip(patient=patient):
             return
         feed = io.StringIO(self._pending, newline="\n")

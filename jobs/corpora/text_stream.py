@@ -26,7 +26,7 @@ from jobs.kinds import Corpus
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after one byte 0x50 to 0x5f; pzstd begins with such a frame
-_FOREIGN = {  # other kinds of files that are uploaded by mistake, by their first bytes
+_OTHER_FORMATS = {  # other kinds of files that are uploaded by mistake, by their first bytes
     b"PK\x03\x04": "a zip archive (or an Excel workbook)",
     b"BZh": "bzip2-compressed",
     b"\xfd7zXZ\0": "xz-compressed",
@@ -45,7 +45,7 @@ _MAGIC_BYTES = 16
 _TOO_MUCH_MEMORY = "Frame requires too much memory"  # zstd's message
 _BAD_ALLOC = "bad_alloc"  # what C++ says when memory ends
 _NOT_GZIP = "Not a gzipped file"  # Python's message
-_LOOK_BACK = 4 * 2**20
+_HEADER_SEARCH_BYTES = 4 * 2**20
 """Bytes; pyarrow reads far less at once."""
 _UNDECODABLE = "nightshift.undecodable"
 
@@ -131,7 +131,7 @@ class WatchedFile(io.RawIOBase):
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         if _TOO_MUCH_MEMORY in reason:
             end = self.tell()  # the refused frame is in the bytes that were read last
-            return zstd.too_wide(self._bytes(max(0, end - _LOOK_BACK), end))
+            return zstd.too_wide(self._bytes(max(0, end - _HEADER_SEARCH_BYTES), end))
         if _NOT_GZIP in reason and self._bytes(0, len(_GZIP)) == _GZIP:
             return "the data after its last member is not gzip; cut it off, or compress it again"
         return f"it is not a whole {what} ({reason})"
@@ -208,7 +208,7 @@ def _detected(raw: BinaryIO, name: str) -> str:
         return "gzip"
     if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):  # noqa: PLR2004
         return "zstd"
-    for magic, kind in _FOREIGN.items():
+    for magic, kind in _OTHER_FORMATS.items():
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == _BZIP2_BLOCK):
             raise CorpusFailure(
                 f"{name} cannot be read: it is {kind}; a corpus must be JSONL, CSV, TSV or text, "

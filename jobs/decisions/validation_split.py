@@ -10,15 +10,15 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-WHOLE = ""
+ONLY_STRATUM = ""
 """The one stratum of rows without a single label: rows to generate, rows with sets of labels."""
 
 _BITS = 64
 
 
 def strata(labels: Mapping[str, int] | None, *, rows: int, multi_label: bool) -> dict[str, int]:
-    """Rows per stratum: the labels, or all rows as the one stratum ``WHOLE``."""
-    return {WHOLE: rows} if labels is None or multi_label else dict(labels)
+    """Rows per stratum: the labels, or all rows as the one stratum ``ONLY_STRATUM``."""
+    return {ONLY_STRATUM: rows} if labels is None or multi_label else dict(labels)
 
 
 def validation_rows(counts: Mapping[str, int], *, share: float) -> dict[str, int]:

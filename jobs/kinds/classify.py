@@ -238,9 +238,9 @@ def entailment(labels: Sequence[str]) -> int:
     )
 
 
-_LISTED = 10
+_MAX_LISTED = 10
 
 
 def _listed(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
-    return ", ".join(labels[:_LISTED]) + more
+    more = f" and {len(labels) - _MAX_LISTED:,} more" if len(labels) > _MAX_LISTED else ""
+    return ", ".join(labels[:_MAX_LISTED]) + more

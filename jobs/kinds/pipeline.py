@@ -88,10 +88,10 @@ The library's pipelines take more: some pass over a name that they do not know, 
 (``images``) a job would read a file that the allow-list keeps from it.
 """
 
-CALL = frozenset({"batch_size", "num_workers"})
+RESERVED_PARAMETERS = frozenset({"batch_size", "num_workers"})
 """Parameters of a call that the engine sets itself."""
 
-FOREIGN_CODE = frozenset({"trust_remote_code", "custom_generate"})
+REMOTE_CODE_PARAMETERS = frozenset({"trust_remote_code", "custom_generate"})
 
 
 class PipelineOptions(Options):
@@ -121,11 +121,11 @@ class PipelineOptions(Options):
     @field_validator("parameters")
     @classmethod
     def _of_the_call(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := CALL & value.keys():
+        if taken := RESERVED_PARAMETERS & value.keys():
             raise ValueError(
                 f"parameters must not have {', '.join(sorted(taken))}: set batch_rows instead"
             )
-        if code := FOREIGN_CODE & set(_names(value)):
+        if code := REMOTE_CODE_PARAMETERS & set(_names(value)):
             raise ValueError(
                 f"parameters must not have {', '.join(sorted(code))}: it would run foreign code"
             )

@@ -17,7 +17,7 @@ from jobs.lookups import predicates, row_errors
 from jobs.states import ChunkState, JobState, sources
 from jobs.tables import Chunk, Job
 
-CODE = "too_many_failed_rows"
+TOO_MANY_FAILED_ROWS = "too_many_failed_rows"
 
 
 def end(session: Session, job_id: str) -> bool:
@@ -38,7 +38,7 @@ def end(session: Session, job_id: str) -> bool:
     if locked is None or reason is None:
         return False
     record(session, locked)
-    return transitions.fail(session, job_id, code=CODE, message=reason)
+    return transitions.fail(session, job_id, code=TOO_MANY_FAILED_ROWS, message=reason)
 
 
 def record(session: Session, job: Job) -> None:

@@ -20,7 +20,7 @@ from jobs.progress import Beat, no_beat
 BundleFile = dict[str, Any]
 """``path`` within the folder, ``key`` of the object, ``bytes``, ``sha256`` in hex."""
 
-BLOCK = 2**20
+READ_BYTES = 2**20
 
 
 def folder(project_id: str, name: str, *, job_id: str, fence: int) -> str:
@@ -91,7 +91,7 @@ def _paths(folder: Path) -> list[str]:
 def _upload(store: ObjectStore, source: Path, *, path: str, key: str, beat: Beat) -> BundleFile:
     content, count = hashlib.sha256(), 0
     with source.open("rb") as file, store.writer(key) as sink:
-        while block := file.read(BLOCK):
+        while block := file.read(READ_BYTES):
             sink.write(block)
             content.update(block)
             count += len(block)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jobs.queries import paging
 from jobs.tables import Point
 
-LATELY = 500
+PACE_POINTS = 500
 """Points looked at to see how fast a run goes."""
 
 _LAST = sa.text(
@@ -97,7 +97,7 @@ def pace(
         sa.select(Point.step, Point.at)
         .where(Point.job_id == job_id, Point.name == "loss", Point.run_number == run_number)
         .order_by(Point.step.desc())
-        .limit(LATELY)
+        .limit(PACE_POINTS)
         .subquery()
     )
     query = (

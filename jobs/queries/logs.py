@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs.lookups import clock
 from jobs.tables import LogLine
 
-SETTLED = timedelta(seconds=1)
+LATE_COMMIT = timedelta(seconds=1)
 """Ranks write at once, and ids are given before the commit: a line is shown this long after it was
 written, so that none with a smaller id comes behind the reader's back."""
 
@@ -50,9 +50,9 @@ def page(
 
 def is_over(finished_at: datetime | None, *, now: datetime) -> bool:
     """Whether nothing will be added to the log of a job that ended then."""
-    return finished_at is not None and now - finished_at > 2 * SETTLED
+    return finished_at is not None and now - finished_at > 2 * LATE_COMMIT
 
 
 def _settled(lines: list[LogLine], *, now: datetime) -> list[LogLine]:
-    young = (place for place, line in enumerate(lines) if line.at > now - SETTLED)
+    young = (place for place, line in enumerate(lines) if line.at > now - LATE_COMMIT)
     return lines[: next(young, len(lines))]

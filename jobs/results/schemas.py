@@ -84,7 +84,7 @@ _ROW = (
 )
 _ERROR = (("error_code", pa.string()), ("error_message", pa.string()))
 
-OF_THE_ROW = tuple(name for name, _ in _ROW)
+ROW_COLUMNS = tuple(name for name, _ in _ROW)
 """The columns of a result that identify its row; the others hold the result."""
 
 ATTRIBUTIONS = pa.list_(

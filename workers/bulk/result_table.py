@@ -13,14 +13,14 @@ from psycopg.types.json import Jsonb
 
 from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger.result_rows import COLUMNS
-from jobs.results.schemas import OF_THE_ROW
+from jobs.results.schemas import ROW_COLUMNS
 from workers.inference.engine import Answer, RowError
 from workers.inference.tasks.classifier import Prediction
 
-ROWS_AT_ONCE = 256
+COPIED_ROWS = 256
 """Rows held as Python objects at one time; one embedding is a thousand of them."""
 
-EXAMPLE = 200
+MAX_EXAMPLE_CHARACTERS = 200
 """Characters of an id or message that an example of an error keeps."""
 
 
@@ -37,7 +37,7 @@ def table(
     Its result comes from ``earlier``, a part that a retry completes, or from ``results``, or it is
     the error of a row that the corpus reader could not read.
     """
-    result_columns = [name for name in schema.names if name not in OF_THE_ROW]
+    result_columns = [name for name in schema.names if name not in ROW_COLUMNS]
     records = []
     for row in rows.to_pylist():
         number = row["row"]
@@ -126,7 +126,7 @@ def quality(results: Mapping[int, Answer | RowError]) -> QualityCounts:
 
 def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Rows of the table ``result_rows``, in the order of its columns."""
-    for batch in part.to_batches(max_chunksize=ROWS_AT_ONCE):
+    for batch in part.to_batches(max_chunksize=COPIED_ROWS):
         for row in batch.to_pylist():
             labels, scores = row.get("labels"), row.pop("scores", None)
             explanation = row.get("explanation")
@@ -139,7 +139,7 @@ def result_rows(job_id: str, part: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _clipped(text: str | None) -> str | None:
-    return None if text is None else str(_storable(text[:EXAMPLE]))
+    return None if text is None else str(_storable(text[:MAX_EXAMPLE_CHARACTERS]))
 
 
 def _storable(value: Any) -> Any:

@@ -24,7 +24,7 @@ BATCH_ROWS = 2_000
 def write(data: Path, *, spec: FinetuneSpec, facts: dict[str, Any]) -> str:
     """Write the rows below ``data``, with one batch in memory; returns the split's name."""
     stratified = spec.task is Task.CLASSIFY and not spec.multi_label
-    counts = facts["labels"] if stratified else {validation_split.WHOLE: facts["rows"]}
+    counts = facts["labels"] if stratified else {validation_split.ONLY_STRATUM: facts["rows"]}
     selector = Selector(counts, share=spec.validation_share, seed=spec.train.seed)
     folder = data / NAME
     folder.mkdir(exist_ok=True)
@@ -34,7 +34,8 @@ def write(data: Path, *, spec: FinetuneSpec, facts: dict[str, Any]) -> str:
                 for batch in file.iter_batches(batch_size=BATCH_ROWS):
                     targets = batch["target"].to_pylist()
                     strata = [
-                        str(target) if stratified else validation_split.WHOLE for target in targets
+                        str(target) if stratified else validation_split.ONLY_STRATUM
+                        for target in targets
                     ]
                     selected = pa.array([selector.take(stratum) for stratum in strata])
                     writer.write_table(pa.Table.from_batches([batch]).filter(selected))

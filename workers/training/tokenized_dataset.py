@@ -146,7 +146,7 @@ def _assignment(data: Path, *, split: str, spec: FinetuneSpec) -> Assign:
 
 
 def _stratum(target: str | None, *, stratified: bool) -> str:
-    return str(target) if stratified else validation_split.WHOLE
+    return str(target) if stratified else validation_split.ONLY_STRATUM
 
 
 def _write_split(

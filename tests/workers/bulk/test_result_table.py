@@ -90,7 +90,7 @@ def test_texts_are_kept_where_they_are_asked_for(
 def test_result_rows_are_those_of_the_part_however_many(
     schema: pa.Schema, answer: Answer, expected: dict[str, Any]
 ) -> None:
-    count = 2 * result_table.ROWS_AT_ONCE + 3
+    count = 2 * result_table.COPIED_ROWS + 3
     table = part(schema, answer, count=count)
     found = [
         dict(zip(COLUMNS, row, strict=True)) for row in result_table.result_rows("job_1", table)
@@ -154,7 +154,10 @@ def test_an_example_fits_into_the_ledger_however_long_its_id_is() -> None:
     schema, answer, _ = ANSWERS[1]
     rows = shard(4).set_column(3, "id", pa.array(["\0" * 10_000] * 4))
     table = result_table.table(rows, {0: answer}, schema=schema, earlier={}, keep_text=False)
-    assert result_table.errors(table)["bad_json"]["id"] == "\ufffd" * result_table.EXAMPLE
+    assert (
+        result_table.errors(table)["bad_json"]["id"]
+        == "\ufffd" * result_table.MAX_EXAMPLE_CHARACTERS
+    )
 
 
 def test_truncated_rows_near_ties_and_unknown_tokens_are_counted() -> None:
