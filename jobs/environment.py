@@ -13,7 +13,7 @@ UMASK = 0o077
 
 SYSTEM = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
-    *("LD_LIBRARY_PATH", "DYLD_*", "SSL_CERT_*", "MALLOC_*", "GLIBC_TUNABLES"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "SSL_CERT_*", "MALLOC_*", "GLIBC_TUNABLES"),
 )
 """Of any program."""
 
@@ -21,7 +21,19 @@ PYTHON = ("PYTHON*", "VIRTUAL_ENV")
 """Of any program in Python."""
 
 COMPUTE = (
-    *("CUDA*", "NVIDIA_*", "NCCL_*", "GLOO_*", "UCX_*", "FI_*", "ROCR_*", "HIP_*", "HSA_*"),
+    *(
+        "CUDA*",
+        "CUBLAS*",
+        "CUDNN*",
+        "NVIDIA_*",
+        "NCCL_*",
+        "GLOO_*",
+        "UCX_*",
+        "FI_*",
+        "ROCR_*",
+        "HIP_*",
+        "HSA_*",
+    ),
     *("OMP_*", "MKL_*", "KMP_*", "GOMP_*", "OPENBLAS_*", "ONEDNN_*", "DNNL_*", "ATEN_*"),
     *("TORCH*", "PYTORCH_*", "TRITON_*", "ACCELERATE_*", "DEEPSPEED_*", "DS_*"),
     *("TRANSFORMERS_*", "TOKENIZERS_*", "SAFETENSORS_*", "XDG_CACHE_HOME"),
