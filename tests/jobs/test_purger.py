@@ -366,7 +366,7 @@ def test_a_file_is_not_deleted_under_a_submission_that_has_just_looked_it_up(
     with ledger.sessions.begin() as session:
         submission.accept(session, project_id=PROJECT, spec=kinds.parse(spec), idempotency_key=None)
         thread.start()
-        wait_until(lambda: waits_for_a_lock(ledger), seconds=10)
+        wait_until(lambda: waits_for_a_lock(ledger), seconds=60)
     thread.join()
     assert isinstance(outcome[0], Conflict)
 

@@ -40,7 +40,7 @@ def test_a_deleted_file_is_gone_and_its_bytes_soon_after(tenant: Tenant) -> None
         error(tenant.http.get(path), 404)
     error(tenant.http.delete(f"/v1/files/{file_id}"), 404)
     assert tenant.http.get("/v1/files").json()["data"] == []
-    wait_until(lambda: not left(tenant.installation, file_id), seconds=10)
+    wait_until(lambda: not left(tenant.installation, file_id), seconds=60)
 
 
 def test_a_file_in_use_is_not_deleted_and_the_answer_names_its_user(tenant: Tenant) -> None:
@@ -65,7 +65,7 @@ def test_a_deleted_job_is_gone_with_its_objects(tenant: Tenant, crew: Crew) -> N
         error(tenant.http.post(f"/v1/jobs/{job_id}/{action}"), 404)
     error(tenant.http.delete(f"/v1/jobs/{job_id}"), 404)
     assert tenant.http.get("/v1/jobs").json()["data"] == []
-    wait_until(lambda: not left(tenant.installation, job_id), seconds=10)
+    wait_until(lambda: not left(tenant.installation, job_id), seconds=60)
 
 
 def test_a_job_under_way_is_not_deleted(tenant: Tenant) -> None:
