@@ -61,6 +61,9 @@ ROOMS = (
     Room(name="workers.inference", lane="workers", row=3, column=1, purpose="the engine"),
     Room(name="workers.training", lane="workers", row=3, column=0, purpose="the program of a rank"),
     Room(name="workers", lane="workers", row=4, column=0, purpose="context, leases, devices"),
+    Room(
+        name="workers.broker", lane="workers", row=5, column=0, purpose="messages, read and signed"
+    ),
     Room(name="workers.architectures", lane="workers", row=4, column=1, purpose="small models"),
 )
 ENTRIES = ("workers.tasks", "workers.processes")

@@ -32,11 +32,13 @@ ControlFlow                    caught where it is meant to be; no user ever sees
 ├── Failure                    ends a command of the command line with a line and an exit code
 ├── DeviceFailed               no row of this process can be computed any more
 ├── ProgramUnfinished          a program of a rank failed, stalled or was stopped
+├── Refused                    a message from the broker on which no worker acts
 ├── SampleRowFailed            a sample row cannot be computed, even alone
 ├── StreamOver                 a client has seen all that a stream of events will ever have
 ├── StackStopped               a signal while the stack was starting
 ├── TimeLimit                  Python code of a model took too long
 ├── TrainingStopped            asked to stop: save, and leave
+├── Undone                     ends a task whose work is not done, so that Celery's events say so
 └── Unfit                      a conversation that the template cannot render; a ValueError too
 
 Each leaf of the first tree has a stable ``code``; a message says what must be, and what was given.

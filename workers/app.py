@@ -1,7 +1,8 @@
 """The Celery application: how hints travel. Nothing here owns work; see ``docs/lifecycle.md``.
 
-Messages are JSON, acknowledged as soon as they are received, never retried and never delayed by the
-broker; there is no result backend. What a lost message would have done, control does again.
+Messages are JSON, signed, acknowledged as soon as they are received, never retried and never
+delayed by the broker; there is no result backend. What a lost message would have done, control does
+again. What a worker receives passes ``workers.broker`` before Celery sees it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from celery import Celery
 
 from jobs import settings
+from workers.broker import transport
 
 PLAN_QUEUE = "plan"
 
@@ -25,6 +27,7 @@ def host_queue(host: str) -> str:
 
 def make(redis_url: str) -> Celery:
     """An application on this broker."""
+    transport.register()
     app = Celery("nightshift", broker=redis_url, include=["workers.tasks"])
     app.conf.update(
         task_serializer="json",
@@ -33,6 +36,7 @@ def make(redis_url: str) -> Celery:
         task_acks_late=False,
         task_publish_retry=False,
         task_create_missing_queues=True,
+        task_default_queue=PLAN_QUEUE,  # there is no queue of Celery's default name
         task_send_sent_event=False,  # would make one metric label per producer process
         task_track_started=True,
         worker_send_task_events=True,
@@ -44,13 +48,8 @@ def make(redis_url: str) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={  # a half-open connection must not hang a worker
-            "socket_timeout": 5,
-            "socket_connect_timeout": 3,
-            "socket_keepalive": True,
-            "health_check_interval": 5,
-            "visibility_timeout": 3600,
-        },
+        broker_channel_error_retry=True,  # an error of Redis ends no worker
+        broker_transport_options=dict(transport.OPTIONS),
         event_queue_expires=60.0,
         timezone="UTC",
     )

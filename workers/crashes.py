@@ -6,27 +6,23 @@ import threading
 from typing import Any
 
 import structlog
-from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
-from celery import Task
-from celery.worker.request import Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescue
-from workers import context, identity, time_limits
+from workers import context, identity, outcomes, time_limits
+from workers.outcomes import OutcomeRequest, OutcomeTask
 
 log = structlog.get_logger()
 
 
-class ChunkRequest(Request):  # type: ignore[misc]
+class ChunkRequest(OutcomeRequest):
     """A chunk's message as the parent process sees it; knows which process took it."""
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """Report the death of the pool process; anything else is Celery's business."""
+        """Report the death of the pool process."""
         result = super().on_failure(exc_info, *args, **kwargs)
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):  # as billiard wraps them since 4.3
-            error = error.exc
+        error = outcomes.raised(exc_info)
         if isinstance(error, WorkerLostError) and self.worker_pid:
             thread = threading.Thread(  # the event loop must not wait for Postgres
                 target=report, args=(self.args[0], self.worker_pid, str(error))
@@ -35,7 +31,7 @@ class ChunkRequest(Request):  # type: ignore[misc]
         return result
 
 
-class ChunkTask(Task):  # type: ignore[misc]
+class ChunkTask(OutcomeTask):
     """Makes Celery use ``ChunkRequest``."""
 
     Request = f"{ChunkRequest.__module__}:{ChunkRequest.__qualname__}"

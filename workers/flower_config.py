@@ -1,4 +1,7 @@
-"""Flower's settings: a view for operators, never the truth; bounded memory, tasks in words."""
+"""Flower's settings: a view for operators, never the truth; bounded memory, tasks in words.
+
+``workers.outcomes`` decides which state a task ends in; ``result`` says why.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ max_workers = 5_000
 purge_offline_workers = 300
 persistent = False
 natural_time = True
-tasks_columns = "name,args,state,received,started,runtime,worker"
+tasks_columns = "name,args,state,result,received,started,runtime,worker"
 
 
 def format_task(task: Any) -> Any:

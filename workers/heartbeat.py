@@ -72,8 +72,12 @@ class WorkerRecord:
 class Presence:
     """A thread that renews the record of this worker as long as its event loop turns."""
 
-    def __init__(self, record: Record, *, redis_url: str) -> None:
+    def __init__(
+        self, record: Record, *, redis_url: str, after_beat: Callable[[], None] | None = None
+    ) -> None:
+        """``after_beat`` is called in the thread, after each try to renew the record."""
         self._record = record
+        self._after_beat = after_beat
         self._redis_url = redis_url
         self._touched_at = time.monotonic()
         self._arrived = False
@@ -110,6 +114,8 @@ class Presence:
                 self._record_in_ledger(self._record.beat)
             else:
                 self._arrived = self._record_in_ledger(self._record.arrive)
+            if self._after_beat is not None:
+                self._after_beat()
 
     def _record_in_ledger(self, what: Callable[[Session], None]) -> bool:
         """Whether the ledger was reached."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -12,10 +14,14 @@ from billiard import current_process
 from celery import signals
 
 from jobs import database, environment, logs, parent_death, settings, temporary
+from jobs.ledger import message_keys
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
-from workers import context, devices, heartbeat, identity, threads, time_limits
+from workers import context, devices, heartbeat, identity, outcomes, threads, time_limits
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
+from workers.broker import transport
+from workers.broker.inbox import Inbox
+from workers.broker.receipts import Receipts
 from workers.heartbeat import Record, WorkerRecord
 
 QUEUE = "NIGHTSHIFT_QUEUE"
@@ -28,13 +34,10 @@ def control(current: Settings) -> None:
     from workers.control.publisher import Publisher  # noqa: PLC0415
 
     engine = database.connect(current.database_url, pool_size=2, name="nightshift-control")
-    loop.run(
-        loop.Control(
-            database.sessions(engine),
-            Publisher(app, redis_url=current.redis_url),
-            settings=current,
-        )
-    )
+    sessions = database.sessions(engine)
+    key = functools.partial(message_keys.read, sessions)
+    publisher = Publisher(app, redis_url=current.redis_url, key=key)
+    loop.run(loop.Control(sessions, publisher, settings=current))
 
 
 def planner(current: Settings) -> None:
@@ -74,10 +77,20 @@ def _device() -> str:
     return f"cuda:{','.join(found)}" if found else "cpu"
 
 
+def _receipts(current: Settings) -> Path:
+    """Of this installation alone: ids of chunks mean nothing to another."""
+    installation = hashlib.sha256(current.database_url.encode()).hexdigest()[:16]
+    return temporary.folder() / f"receipts-{installation}"
+
+
 def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
     os.environ[QUEUE], os.environ[context.WORKER] = queue, name
     temporary.worker_file().write_text(name)
-    heartbeat.attach(app, heartbeat.Presence(record, redis_url=current.redis_url))
+    inbox = Inbox(context.get().sessions, worker=name, receipts=Receipts(_receipts(current)))
+    inbox.open()
+    transport.attach(app, inbox)
+    presence = heartbeat.Presence(record, redis_url=current.redis_url, after_beat=inbox.settle)
+    heartbeat.attach(app, presence)
     app.worker_main(
         [
             "worker",
@@ -96,6 +109,7 @@ def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, 
 @signals.worker_process_init.connect
 def _prepare_process(**_: object) -> None:
     logs.configure()
+    outcomes.log_plainly()
     parent_death.watch_parent()  # the device must be free for the next
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index, count=settings.get().worker_devices)
@@ -114,6 +128,9 @@ def flower(arguments: list[str]) -> None:
     password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
     if password:
         os.environ["FLOWER_BASIC_AUTH"] = password
+    from workers import flower_queues  # noqa: PLC0415 - Flower is not installed everywhere
+
+    flower_queues.install()
     config = Path(__file__).with_name("flower_config.py")
     app.start(["flower", f"--conf={config}", *arguments])
 

@@ -17,6 +17,7 @@ from jobs.ledger.step_leases import StepLease
 from jobs.states import JobStep
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
+from workers.outcomes import DONE, Ending, Outcome
 
 log = structlog.get_logger()
 
@@ -28,12 +29,13 @@ ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What is raised to end a process. Any other exception is a fault, a library's panic too."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
-    """A step's lease and the thread that keeps it."""
+    """A step's lease, the thread that keeps it, and how the step ended."""
 
     lease: StepLease
     renewer: LeaseRenewer
+    outcome: Outcome = DONE
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
     """The step's lease, kept and at the end given back; ``None`` if another holds it.
 
     What the block raises is judged by ``faults`` and goes no further: the step is tried again, or
-    the job ends.
+    the job ends, and ``outcome`` says which.
     """
     length = context.settings.lease
     lease = database.patiently(
@@ -59,19 +61,23 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
         return None if ours else "the step was taken over, or the job has moved on"
 
     stall = timedelta(seconds=context.settings.stall_seconds)
+    held: Held | None = None
     try:
         with LeaseRenewer(renew, lease=length, stall=stall) as renewer:
-            yield Held(lease, renewer)
+            held = Held(lease, renewer)
+            yield held
     except ENDINGS:
         _release(lease, context=context)
         raise
     except BaseException as error:  # noqa: BLE001 - panics of libraries are no Exceptions
-        _judge(error, lease, step=step, context=context)
+        outcome = _judge(error, lease, step=step, context=context)
+        if held is not None:
+            held.outcome = outcome
     else:
         _release(lease, context=context)
 
 
-def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> None:
+def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> Outcome:
     found = faults.diagnose(error, stage=STAGES[step])
     if found.blame is Blame.LEASE:
         log.info("a step stops", job_id=lease.job_id, step=step, reason=found.message)
@@ -85,11 +91,16 @@ def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Co
             exc_info=found.blame is Blame.ENGINE,
             reason=found.message,
         )
-    database.patiently(
+    ended = database.patiently(
         context.sessions,
         lambda session: step_leases.give_up(session, lease, found, limits=context.settings.limits),
         seconds=PATIENCE,
     )
+    if ended:
+        return Outcome(Ending.FAILED, f"failed the job: {found.message}")
+    if found.blame is Blame.LEASE:
+        return Outcome(Ending.STOPPED, f"stopped: {found.message}")
+    return Outcome(Ending.POSTPONED, f"tried again later: {found.message}")
 
 
 def _release(lease: StepLease, *, context: Context) -> None:

@@ -6,25 +6,26 @@ from typing import Any
 
 from celery import Task
 
-from workers import context
+from workers import context, outcomes
 from workers.app import app
 from workers.crashes import ChunkTask
+from workers.outcomes import OutcomeTask
 
 
-@app.task(name="plan", bind=True)
-def plan(_: Task, job_id: str) -> None:
+@app.task(name="plan", bind=True, base=OutcomeTask)
+def plan(_: Task, job_id: str) -> Any:
     """Plan a job, if it still wants planning."""
     from workers.bulk import planner  # noqa: PLC0415 - only planners need it
 
-    planner.plan(job_id, context=context.get())
+    return outcomes.settle(planner.plan(job_id, context=context.get()))
 
 
-@app.task(name="finalize", bind=True)
-def finalize(_: Task, job_id: str) -> None:
+@app.task(name="finalize", bind=True, base=OutcomeTask)
+def finalize(_: Task, job_id: str) -> Any:
     """Write a job's outputs, if it still wants them."""
     from workers.bulk import finalizer  # noqa: PLC0415 - only planners need it
 
-    finalizer.finalize(job_id, context=context.get())
+    return outcomes.settle(finalizer.finalize(job_id, context=context.get()))
 
 
 @app.task(name="chunk", bind=True, base=ChunkTask)
@@ -32,12 +33,13 @@ def chunk(_: Task, chunk_id: int) -> Any:
     """Compute a chunk, if it can be claimed."""
     from workers.bulk import chunks  # noqa: PLC0415 - brings torch, which planners do without
 
-    return chunks.run(chunk_id, context=context.get())
+    return outcomes.settle(chunks.run(chunk_id, context=context.get()))
 
 
-@app.task(name="rank", bind=True)
+@app.task(name="rank", bind=True, base=OutcomeTask)
 def rank(_: Task, run_id: str, rank: int, incarnation: str) -> Any:
     """Work as one rank of a run, if that is still wanted of this agent."""
     from workers.gang import agent  # noqa: PLC0415 - only hosts need it
 
-    return agent.run(run_id, rank, incarnation=incarnation, context=context.get())
+    outcome = agent.run(run_id, rank, incarnation=incarnation, context=context.get())
+    return outcomes.settle(outcome)

@@ -42,3 +42,27 @@ def list_workers(*, json: connection.Json = False, api: connection.Api = None) -
             ("WORKER", "MODEL", "KIND", "ROWS SHARE BATCHES"),
             [(name, each["model"], each["kind"], each["sharing"]) for name, each in loaded],
         )
+
+
+@app.command("refused")
+def list_refused(*, json: connection.Json = False, api: connection.Api = None) -> None:
+    """Messages of the broker that workers refused or died of, and why."""
+    with connection.connect(api) as client:
+        found = client.refused_messages()
+    if json:
+        console.as_json(found)
+        return
+    console.table(
+        ("LAST", "QUEUE", "REASON", "WHY", "TIMES", "DEATHS"),
+        [
+            (
+                console.moment(each["last_at"]),
+                each["queue"],
+                each["reason"],
+                each["message"],
+                each["times"],
+                f"{each['deaths']}{', quarantined' if each['quarantined'] else ''}",
+            )
+            for each in found
+        ],
+    )

@@ -151,6 +151,10 @@ class Client(Transport):
         """Every worker on record."""
         return list(self._ask("GET", "/v1/workers")["data"])
 
+    def refused_messages(self) -> list[Answer]:
+        """Messages of the broker that workers refused or died of, the newest first."""
+        return list(self._ask("GET", "/v1/workers/refused-messages")["data"])
+
     def results(self, job_id: str, *, follow: bool = False) -> Iterator[Answer]:
         """Result rows in the order of the corpus: those there are, or with ``follow`` all."""
         after: int | None = None

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import kinds, states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
-from jobs.ledger import files, transitions
+from jobs.ledger import files, refused_messages, transitions
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -89,6 +89,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     if job.planned_at is None:
         files.hold(session, kinds.parse(job.spec), project_id=project_id)
     _reopen_failed_chunks(session, job_id)
+    refused_messages.lift_quarantine(session, job_id)
     waiting = _pending(session, job_id)
     whole = not (job.output or {}).get("damage")
     if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED and whole:

@@ -21,6 +21,9 @@ OVERDUE = timedelta(seconds=12)
 """A worker or host that is silent for longer has missed two heartbeats: reasons for waiting do not
 count on it, and say when it was last heard."""
 
+QUARANTINE_DEATHS = 2
+"""Workers that died of one message, after which no other one acts on it."""
+
 
 def chunk_done() -> sa.ColumnElement[bool]:
     """Chunks whose part is committed."""

@@ -1,6 +1,7 @@
 """The tables of the ledger, each field explained: what it means, who writes it, what null means."""
 
 from jobs.tables.base import Base, Json
+from jobs.tables.broker import MessageKey, RefusedMessage
 from jobs.tables.bulk import (
     ApiKey,
     Chunk,
@@ -37,6 +38,7 @@ __all__ = [
     "Job",
     "Json",
     "LogLine",
+    "MessageKey",
     "Model",
     "ModelAlias",
     "ModelVersion",
@@ -44,6 +46,7 @@ __all__ = [
     "Project",
     "Promotion",
     "Rank",
+    "RefusedMessage",
     "ResultRow",
     "Run",
     "Shard",

@@ -8,11 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import redis
 import sqlalchemy as sa
 
+from jobs.ledger import message_keys
+from jobs.queries import refused_messages
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
 from tests.faults.conftest import CORPUS, Answers, assert_whole
+from tests.support import bad_messages
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 from workers import app
@@ -39,12 +43,13 @@ def test_the_same_messages_delivered_three_times_do_no_harm(
     installation: Installation, job: str, undisturbed: Answers
 ) -> None:
     second = installation.start_role("pool")
-    celery = app.make(installation.settings.redis_url)
+    queue, key = pool_queue("cpu"), message_keys.read(installation.sessions)
     with installation.sessions.begin() as session:
         chunk_ids = session.scalars(sa.select(Chunk.id).where(Chunk.job_id == job)).all()
-    for chunk_id in chunk_ids:
-        for _ in range(3):
-            celery.send_task("chunk", args=(chunk_id,), queue=pool_queue("cpu"))
+    with redis.Redis.from_url(installation.settings.redis_url) as broker:
+        for chunk_id in chunk_ids:
+            message = bad_messages.signed("chunk", chunk_id, queue=queue, key=key)
+            broker.lpush(queue, message, message, message)
     assert_whole(installation, job, undisturbed)
     second.stop()
 
@@ -52,13 +57,18 @@ def test_the_same_messages_delivered_three_times_do_no_harm(
 def test_a_pickled_message_is_refused_and_never_unpickled(
     installation: Installation, job: str, undisturbed: Answers, tmp_path: Path
 ) -> None:
-    trace = tmp_path / "executed"
+    trace, known = tmp_path / "executed", refused(installation)
     celery = app.make(installation.settings.redis_url)
     celery.conf.update(task_serializer="pickle")
     celery.send_task("chunk", args=(_Touch(trace),), queue=pool_queue("cpu"))
-    wait_until(lambda: "Refusing to deserialize" in installation.logs(), seconds=30)
+    wait_until(lambda: refused(installation) > known, seconds=30)
     assert_whole(installation, job, undisturbed)
     assert not trace.exists()
+
+
+def refused(installation: Installation) -> int:
+    with installation.sessions.begin() as session:
+        return len(refused_messages.latest(session, limit=10_000))
 
 
 class _Touch:

@@ -36,6 +36,7 @@ from workers.inference.batching.tokenization import PairedText, RowText
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.engine_cache import EngineCache
 from workers.lease_renewer import LeaseRenewer
+from workers.outcomes import DONE, STALE, Ending, Outcome
 from workers.step_lease import ENDINGS
 
 log = structlog.get_logger()
@@ -51,21 +52,21 @@ DEVICE_FAILED = 71
 _WORKABLE_STATES = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
 
-def run(chunk_id: int, *, context: Context) -> str:
-    """Claim the chunk and run it; returns the outcome in words, for the log and for Flower."""
+def run(chunk_id: int, *, context: Context) -> Outcome:
+    """Claim the chunk and run it; the outcome is for the log and for Flower."""
     lease = database.patiently(
         context.sessions,
         lambda s: chunks.claim(s, chunk_id, owner=context.owner, lease=context.settings.lease),
         seconds=CLAIM_PATIENCE,
     )
     if lease is None:
-        return "stale"
+        return STALE
     outcome = _run_claimed(lease, context=context)
-    log.info("chunk ended", job_id=lease.job_id, chunk=lease.chunk_id, outcome=outcome)
+    log.info("chunk ended", job_id=lease.job_id, chunk=lease.chunk_id, outcome=outcome.words)
     return outcome
 
 
-def _run_claimed(lease: ChunkLease, *, context: Context) -> str:
+def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
     try:
         _work(lease, context=context)
     except ENDINGS:
@@ -80,11 +81,11 @@ def _run_claimed(lease: ChunkLease, *, context: Context) -> str:
             log.exception("the device failed, this process ends itself", chunk=lease.chunk_id)
             os._exit(DEVICE_FAILED)  # the lease is released: no chunk counts a crash
         return outcome
-    return "done"
+    return DONE
 
 
-def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> str:
-    """Release the chunk or fail its job; returns the outcome in words.
+def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Outcome:
+    """Release the chunk or fail its job.
 
     If Postgres stays away for longer than the patience, the lease runs out instead.
     """
@@ -98,8 +99,11 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> st
         lambda session: chunks.give_up(session, lease, recorded, limits=context.settings.limits),
         seconds=COMMIT_PATIENCE,
     )
-    released = "stopped" if diagnosis.blame is Blame.LEASE else "given back"
-    return f"{'failed the job' if job_failed else released}: {diagnosis.message}"
+    if job_failed:
+        return Outcome(Ending.FAILED, f"failed the job: {diagnosis.message}")
+    if diagnosis.blame is Blame.LEASE:
+        return Outcome(Ending.STOPPED, f"stopped: {diagnosis.message}")
+    return Outcome(Ending.POSTPONED, f"given back: {diagnosis.message}")
 
 
 def _work(lease: ChunkLease, *, context: Context) -> None:

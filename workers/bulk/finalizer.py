@@ -22,26 +22,27 @@ from jobs.results import integrity, outputs, parts, schemas
 from jobs.states import JobState, JobStep
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
+from workers.outcomes import DONE, STALE, Ending, Outcome
 from workers.step_lease import PATIENCE, holding
 
 
-def finalize(job_id: str, *, context: Context) -> bool:
-    """Write the outputs unless another process does; ``True`` when this call ended the job."""
+def finalize(job_id: str, *, context: Context) -> Outcome:
+    """Write the outputs and end the job, unless another process does."""
     with holding(job_id, step=JobStep.FINALIZE, context=context) as held:
         if held is None:
-            return False
+            return STALE
         try:
-            return _finalize(held.lease, renewer=held.renewer, context=context)
+            held.outcome = _finalize(held.lease, renewer=held.renewer, context=context)
         except PartDamaged as damage:
             integrity.record_damage(context.sessions, damage)
             raise
-    return False
+    return held.outcome
 
 
-def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> bool:
+def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> Outcome:
     with context.sessions.begin() as session:
         if finalization.end_failed(session, lease):
-            return True
+            return Outcome(Ending.FAILED, "failed the job: more of its rows failed than may")
         finished_parts = list(chunks.done_parts(session, lease.job_id))
         histogram = job_queries.histogram(session, lease.job_id)
     problem = _coverage_gap(finished_parts, rows_total=lease.plan.rows_total)
@@ -51,14 +52,17 @@ def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> b
             lambda session: finalization.fail(session, lease, message=problem),
             seconds=PATIENCE,
         )
-        return True
+        return Outcome(Ending.FAILED, f"failed the job: {problem}")
     _check_sizes(finished_parts, job_id=lease.job_id, context=context)
     output = _write(lease, finished_parts, histogram=histogram, renewer=renewer, context=context)
-    return database.patiently(
+    finished = database.patiently(
         context.sessions,
         lambda session: finalization.finish(session, lease, output=output),
         seconds=PATIENCE,
     )
+    if not finished:
+        return Outcome(Ending.POSTPONED, "tried again later: another chunk was committed meanwhile")
+    return DONE
 
 
 def _coverage_gap(finished_parts: list[DonePart], *, rows_total: int | None) -> str | None:

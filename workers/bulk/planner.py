@@ -37,6 +37,7 @@ from workers.bulk import dataset_planner
 from workers.bulk.prefetch import prefetch
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
+from workers.outcomes import STALE, Outcome
 from workers.step_lease import holding
 
 log = structlog.get_logger()
@@ -59,16 +60,15 @@ class ShardDraft:
         return int(self.table["row"][0].as_py())
 
 
-def plan(job_id: str, *, context: Context) -> bool:
-    """Plan the job unless another process does; ``True`` when this call planned all of it."""
+def plan(job_id: str, *, context: Context) -> Outcome:
+    """Plan all of the job, unless another process does."""
     with holding(job_id, step=JobStep.PLAN, context=context) as held:
         if held is None:
-            return False
+            return STALE
         plan_kind = dataset_planner.plan if held.lease.kind in TRAINING else _plan
         plan_kind(held.lease, renewer=held.renewer, context=context)
         log.info("planned", job_id=job_id)
-        return True
-    return False
+    return held.outcome
 
 
 def _plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:

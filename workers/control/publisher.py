@@ -1,21 +1,23 @@
-"""Sending hints: messages by queue name, with words for people who watch the queue."""
+"""Sending hints: signed messages by queue name, with words for people who watch the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import uuid
+from collections.abc import Callable, Iterable
 
 import redis
 from celery import Celery
 from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from jobs.errors import ControlFlow
 from jobs.ledger.dispatch_marks import Sent
 from jobs.queries.gangs import RankMessage
 from jobs.states import JobStep
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
-
-Arguments = tuple[int | str, ...]
+from workers.broker import envelope, transport
+from workers.broker.envelope import SIGNATURE, Arguments, Hint
 
 
 class BrokerAway(ControlFlow):
@@ -25,8 +27,10 @@ class BrokerAway(ControlFlow):
 class Publisher:
     """Publishes with short timeouts and without retries: what is lost is sent again later."""
 
-    def __init__(self, app: Celery, *, redis_url: str) -> None:
+    def __init__(self, app: Celery, *, redis_url: str, key: Callable[[], bytes]) -> None:
+        """``key`` reads the key that signs messages; it is called once, at the first message."""
         self._app = app
+        self._read_key = key
         self._redis = redis.Redis.from_url(
             redis_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=5
         )
@@ -62,25 +66,54 @@ class Publisher:
         )
 
     def drop_host_queue(self, host: str) -> None:
-        """Forget what waits for a host that is gone for good."""
-        self._delete(host_queue(host))
+        """Forget what waits for a host that is gone for good, and that its queue was there."""
+        queue = host_queue(host)
+        self._delete(queue, *(f"{each}.{queue}" for each in transport.BINDINGS))
 
-    def _delete(self, queue: str) -> None:
+    def _delete(self, *keys: str) -> None:
         try:
-            self._redis.delete(queue)
+            self._redis.delete(*keys)
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
+
+    @functools.cached_property
+    def _key(self) -> bytes:
+        return self._read_key()
 
     def _length(self, queue: str) -> int:
         try:
             return self._redis.llen(queue)
+        except ResponseError as error:
+            self._mend(queue, error)
+            return 0
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
 
     def _send(self, task: str, arguments: Arguments, *, queue: str, words: str) -> None:
+        hint = Hint(queue, task, str(uuid.uuid4()), arguments, words)
         try:
             self._app.send_task(
-                task, args=arguments, queue=queue, argsrepr=words, kwargsrepr="", retry=False
+                task,
+                args=arguments,
+                queue=queue,
+                task_id=hint.id,
+                argsrepr=words,
+                kwargsrepr="",
+                headers={SIGNATURE: envelope.sign(hint, key=self._key)},
+                retry=False,
             )
+        except ResponseError as error:
+            self._mend(queue, error)  # the message is sent again
         except (RedisError, OSError, KombuError) as error:
             raise BrokerAway(str(error)) from error
+
+    def _mend(self, queue: str, error: ResponseError) -> None:
+        """Remove what lies where the queue should be. Raises ``BrokerAway`` for another error."""
+        try:
+            if transport.is_of_another_type(error) and transport.drop_unless_list(
+                self._redis, queue
+            ):
+                return
+        except (RedisError, OSError) as away:
+            raise BrokerAway(str(away)) from away
+        raise BrokerAway(str(error)) from error

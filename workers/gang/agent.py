@@ -32,6 +32,7 @@ from workers.gang.monitor import UNUSABLE, ProgramMonitor, ProgramUnfinished, Ra
 from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
 from workers.gang.rank_lease import HeldRank, RunStopped
 from workers.gang.reporter import Reporter
+from workers.outcomes import STALE, Ending, Outcome
 from workers.step_lease import ENDINGS
 from workers.threads import OPENMP
 from workers.training import launch
@@ -50,9 +51,17 @@ OUTCOMES = {
 }
 """The outcome of a rank that raised an exception, by the fault's class."""
 
+ENDINGS_OF_TASKS = {
+    RankOutcome.DONE: Ending.DONE,
+    RankOutcome.STOPPED: Ending.STOPPED,
+    RankOutcome.ENDED: Ending.STOPPED,
+    RankOutcome.UNREADY: Ending.POSTPONED,
+}
+"""How the task of a rank ended for Celery; any other outcome is a failure."""
 
-def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
-    """Claim the rank and run it; returns the outcome in words, for the log and for Flower."""
+
+def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcome:
+    """Claim the rank and run it; the outcome is for the log and for Flower."""
     lease = database.patiently(
         context.sessions,
         lambda s: ranks.claim(
@@ -61,7 +70,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
         seconds=POSTGRES_SECONDS,
     )
     if lease is None:
-        return "stale"
+        return STALE
     log.info("rank begins", job_id=lease.job_id, run=lease.fence, rank=rank)
     folder = workfolder.make(host.folder(context), run_id=run_id, rank=rank)
     try:
@@ -69,7 +78,8 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> str:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     log.info("rank ended", job_id=lease.job_id, run=lease.fence, rank=rank, outcome=ending.outcome)
-    return f"{ending.outcome}: {ending.error}" if ending.error else ending.outcome
+    words = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
+    return Outcome(ENDINGS_OF_TASKS.get(ending.outcome, Ending.FAILED), words)
 
 
 def _run_and_record(

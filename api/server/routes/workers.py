@@ -1,4 +1,4 @@
-"""The installation's workers, as they last beat."""
+"""The installation's workers, as they last beat, and messages that they refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from api.server import schemas
 from api.server.dependencies import ProjectId, Transaction
 from jobs.lookups import clock, predicates
-from jobs.queries import capacity
+from jobs.queries import capacity, refused_messages
 
 router = APIRouter(tags=["workers"])
 
@@ -31,3 +31,10 @@ def list_workers(session: Transaction, _project: ProjectId) -> schemas.WorkerLis
             for worker in capacity.workers(session)
         ]
     )
+
+
+@router.get("/v1/workers/refused-messages")
+def list_refused_messages(session: Transaction, _project: ProjectId) -> schemas.RefusedMessageList:
+    """Messages of the broker that workers refused or died of, the newest first."""
+    found = refused_messages.latest(session)
+    return schemas.RefusedMessageList(data=[schemas.RefusedMessage.of(each) for each in found])

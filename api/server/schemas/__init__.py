@@ -20,9 +20,6 @@ from api.server.schemas.jobs import (
     Rows,
     Usage,
     Verification,
-    Worker,
-    WorkerEngine,
-    WorkerList,
 )
 from api.server.schemas.models import (
     Alias,
@@ -50,6 +47,13 @@ from api.server.schemas.runs import (
     RunPage,
     Split,
     Training,
+)
+from api.server.schemas.workers import (
+    RefusedMessage,
+    RefusedMessageList,
+    Worker,
+    WorkerEngine,
+    WorkerList,
 )
 
 __all__ = [
@@ -85,6 +89,8 @@ __all__ = [
     "PromotionDecision",
     "PromotionPage",
     "Rank",
+    "RefusedMessage",
+    "RefusedMessageList",
     "ResultPage",
     "Rows",
     "Run",

@@ -320,36 +320,6 @@ class Verification(BaseModel):
         )
 
 
-class WorkerEngine(BaseModel):
-    """A model that a worker has loaded; ``sharing``: how rows share a batch of it, in words."""
-
-    model: str
-    kind: str
-    sharing: str
-
-
-class Worker(BaseModel):
-    """A worker on record; ``alive`` if it has beaten lately."""
-
-    name: str
-    object: Literal["worker"] = "worker"
-    pool: str
-    slots: int
-    device: str
-    started_at: datetime
-    beat_at: datetime
-    alive: bool
-    engines: list[WorkerEngine]
-
-
-class WorkerList(BaseModel):
-    """Every worker of the installation, by pool and name."""
-
-    object: Literal["list"] = "list"
-    data: list[Worker]
-    has_more: Literal[False] = False
-
-
 class Health(BaseModel):
     """The process, or the process and its database, answer."""
 

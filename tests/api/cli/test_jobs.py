@@ -150,6 +150,14 @@ def test_workers_are_listed(run: Run) -> None:
     assert json.loads(run("workers", "list", "--json").out) == []
 
 
+def test_refused_messages_are_listed(run: Run, crew: Crew) -> None:
+    assert run("workers", "refused").out.startswith("LAST")
+    crew.refuse("shown")
+    assert "pool.cpu  unsigned  it has no signature" in run("workers", "refused").out
+    found = json.loads(run("workers", "refused", "--json").out)
+    assert "shown" in {each["digest"] for each in found}
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(run: Run, done: str) -> None:
     ran = run("jobs", "results", done, "--out", "no/rows.jsonl")
     assert ran.code == 2

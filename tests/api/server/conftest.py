@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from jobs.ledger import workers
+from jobs.ledger import refused_messages, workers
+from jobs.ledger.refused_messages import Refusal
 from tests.api.server.gang import Gang
 from tests.api.server.installation import (
     Hands,
@@ -60,6 +61,12 @@ class Crew:
         with self._sessions.begin() as session:
             workers.beat(session, name=name, pool="cpu", slots=2, device="cpu")
             workers.show_engines(session, name=name, slot=slot, engines=engines)
+
+    def refuse(self, digest: str) -> None:
+        """A worker has refused a message."""
+        refusal = Refusal(digest, "pool.cpu", "unsigned", "it has no signature", 7)
+        with self._sessions.begin() as session:
+            refused_messages.record(session, [refusal], worker="cpu-1@here")
 
     def close(self) -> None:
         self._stack.close()

@@ -164,3 +164,12 @@ def test_a_worker_shows_what_it_has_loaded_and_how_rows_share_batches(
     assert worker["engines"] == [loaded]
     crew.worker("cpu-1@here", slot=1, engines=[])
     assert tenant.http.get("/v1/workers").json()["data"][0]["engines"] == []
+
+
+def test_messages_that_workers_refused_are_listed(tenant: Tenant, crew: Crew) -> None:
+    crew.refuse("abc")
+    crew.refuse("abc")
+    (found,) = tenant.http.get("/v1/workers/refused-messages").json()["data"]
+    assert (found["digest"], found["queue"], found["times"]) == ("abc", "pool.cpu", 2)
+    assert (found["reason"], found["message"]) == ("unsigned", "it has no signature")
+    assert (found["deaths"], found["quarantined"]) == (0, False)

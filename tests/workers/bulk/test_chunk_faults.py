@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def job_id(workshop: Workshop, context: Context, model: str) -> str:
     """A planned job of one chunk."""
     job_id = workshop.ledger.accept(corpus={"file": workshop.upload(CORPUS)}, model=model)
-    assert planner.plan(job_id, context=context)
+    assert planner.plan(job_id, context=context).done
     return job_id
 
 

@@ -178,7 +178,7 @@ def test_a_planner_that_dies_half_way_is_replaced_and_leaves_nothing_in_the_ledg
     job = workshop.ledger.job(job_id)
     assert (job.state, job.rows_planned, job.dataset) == (JobState.PLANNING, 0, None)
     assert shards(workshop, job_id) == []
-    assert planner.plan(job_id, context=context)
+    assert planner.plan(job_id, context=context).done
     assert len(rows_of(workshop, job_id, "train")) == 30
     assert {shard.object_key.rpartition("-")[2] for shard in shards(workshop, job_id)} == {
         "2.parquet"
@@ -199,7 +199,7 @@ def test_a_planner_that_was_replaced_writes_nothing_into_the_ledger(
         workshop.ledger.set(job_id, step_fence=job.step_fence + 1)
 
     late = Context(context.settings, context.sessions, InterruptedStore(workshop, then=replace))
-    assert not planner.plan(job_id, context=late)
+    assert not planner.plan(job_id, context=late).done
     job = workshop.ledger.job(job_id)
     assert (job.state, job.dataset, shards(workshop, job_id)) == (JobState.PLANNING, None, [])
 
@@ -214,10 +214,10 @@ def test_a_job_that_was_paused_while_it_was_planned_is_planned_again(
             controls.pause(session, job_id, project_id=PROJECT)
 
     late = Context(context.settings, context.sessions, InterruptedStore(workshop, then=pause))
-    assert not planner.plan(job_id, context=late)
+    assert not planner.plan(job_id, context=late).done
     with workshop.ledger.sessions.begin() as session:
         controls.resume(session, job_id, project_id=PROJECT)
-    assert planner.plan(job_id, context=context)
+    assert planner.plan(job_id, context=context).done
     assert len(rows_of(workshop, job_id, "train")) == 30
 
 
@@ -235,7 +235,7 @@ def test_a_training_job_is_not_finalized_as_bulk_jobs_are(
 ) -> None:
     job = planned(workshop, context, corpus=GOOD)
     workshop.ledger.set(job.id, state=JobState.CANCELLING)
-    assert not finalizer.finalize(job.id, context=context)
+    assert not finalizer.finalize(job.id, context=context).done
     assert workshop.ledger.job(job.id).state is JobState.CANCELLING
 
 

@@ -36,7 +36,7 @@ def outcome(workshop: Workshop, job_id: str) -> tuple[JobState, str | None, str]
 
 def planned(workshop: Workshop, context: Context, **fields: Any) -> tuple[str, str | None, str]:
     job_id = workshop.ledger.accept(**fields)
-    assert not planner.plan(job_id, context=context)
+    assert not planner.plan(job_id, context=context).done
     return outcome(workshop, job_id)
 
 
@@ -96,7 +96,7 @@ def test_a_store_that_fails_shows_why_at_once_and_is_tried_again_with_backoff(
     job_id, shards = blocked(workshop, model=model)
     waits = []
     for tries in range(1, 4):
-        assert not planner.plan(job_id, context=context)
+        assert not planner.plan(job_id, context=context).done
         job, view = workshop.ledger.job(job_id), look(workshop, job_id)
         assert (job.state, job.step_failures, job.step_crashes) == (JobState.PLANNING, tries, 0)
         assert "Not a directory" in (view.last_error or "")
@@ -107,7 +107,7 @@ def test_a_store_that_fails_shows_why_at_once_and_is_tried_again_with_backoff(
         due(workshop, job_id)
     assert waits == [1, 2, 4]
     shards.unlink()
-    assert planner.plan(job_id, context=context)
+    assert planner.plan(job_id, context=context).done
     job = workshop.ledger.job(job_id)
     assert (job.state, job.step_error, job.step_failing_since) == (JobState.RUNNING, None, None)
 
@@ -118,7 +118,7 @@ def test_an_outage_fails_the_job_after_its_limit_with_a_code(
     job_id, _ = blocked(workshop, model=model)
     long_ago = sa.func.now() - timedelta(seconds=context.settings.outage_seconds + 1)
     workshop.ledger.set(job_id, step_failures=19, step_failing_since=long_ago)
-    assert not planner.plan(job_id, context=context)
+    assert not planner.plan(job_id, context=context).done
     state, code, message = outcome(workshop, job_id)
     assert (state, code) == (JobState.FAILED, "storage_unavailable")
     assert "tried 20 times in 86,401 s" in message
@@ -134,7 +134,7 @@ def test_a_disconnect_from_postgres_is_no_fault_of_the_job(
             session.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     monkeypatch.setattr(planner, "_inspect_model", cut_off)
-    assert not planner.plan(job_id, context=context)
+    assert not planner.plan(job_id, context=context).done
     job = workshop.ledger.job(job_id)
     assert (job.state, job.step_failures, job.step_crashes) == (JobState.PLANNING, 1, 0)
     assert "OperationalError" in (job.step_error or "")

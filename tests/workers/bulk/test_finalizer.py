@@ -10,6 +10,7 @@ from tests.jobs.ledger.building import PROJECT
 from tests.workers.bulk.conftest import Workshop
 from workers.bulk import finalizer
 from workers.context import Context
+from workers.outcomes import Ending
 
 
 def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: object) -> str:
@@ -19,7 +20,7 @@ def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: ob
         bad = max(0, min(4, failed - chunk.first_row))
         workshop.commit(workshop.ledger.held(chunk.id), failed=bad)
     workshop.ledger.set(job_id, state=JobState.FINALIZING)
-    assert finalizer.finalize(job_id, context=context)
+    assert finalizer.finalize(job_id, context=context).ending in (Ending.DONE, Ending.FAILED)
     return job_id
 
 
@@ -58,5 +59,5 @@ def test_a_job_that_is_being_cancelled_is_cancelled_whatever_failed(
     job_id = workshop.job(4, 4)
     workshop.commit(workshop.ledger.held(workshop.ledger.live(job_id)[0].id), failed=4)
     workshop.ledger.set(job_id, state=JobState.CANCELLING)
-    assert finalizer.finalize(job_id, context=context)
+    assert finalizer.finalize(job_id, context=context).done
     assert workshop.ledger.job(job_id).state is JobState.CANCELLED

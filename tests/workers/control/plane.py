@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from typing import Any
 
 import redis
 
+from jobs.ledger import message_keys
 from jobs.settings import Settings
 from tests.jobs.ledger.building import Ledger
 from workers import app
@@ -28,7 +30,11 @@ class ControlPlane:
             database_url=ledger.url, redis_url=redis_url, dispatch_window=WINDOW
         )
         self.redis = redis.Redis.from_url(redis_url)
-        self.publisher = Publisher(app.make(redis_url), redis_url=redis_url)
+        self.publisher = Publisher(
+            app.make(redis_url),
+            redis_url=redis_url,
+            key=functools.partial(message_keys.read, ledger.sessions),
+        )
         self.control = self.another_control()
 
     def another_control(self) -> Control:
