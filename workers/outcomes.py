@@ -45,8 +45,11 @@ class Outcome:
 
 
 DONE = Outcome(Ending.DONE, "done")
-STALE = Outcome(Ending.STOPPED, "stale")
-"""The work was done already, or another process has it, or its job does not want it now."""
+
+
+def unclaimed(reason: str) -> Outcome:
+    """Another process has the work or did it, or its job does not want it now."""
+    return Outcome(Ending.STOPPED, f"not claimed: {reason}")
 
 
 class Undone(ControlFlow):

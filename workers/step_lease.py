@@ -14,7 +14,9 @@ from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
 from jobs.ledger import step_leases
 from jobs.ledger.step_leases import StepLease
+from jobs.queries import unclaimed as queries
 from jobs.states import JobStep
+from workers import outcomes
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.outcomes import DONE, Ending, Outcome
@@ -75,6 +77,16 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
             held.outcome = outcome
     else:
         _release(lease, context=context)
+
+
+def unclaimed(job_id: str, *, step: JobStep, context: Context) -> Outcome:
+    """The outcome of a step that ``holding`` could not claim."""
+    reason = database.patiently(
+        context.sessions,
+        lambda session: queries.of_step(session, job_id, step=step),
+        seconds=PATIENCE,
+    )
+    return outcomes.unclaimed(reason)
 
 
 def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> Outcome:

@@ -25,10 +25,11 @@ from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
 from jobs.progress import Beat
+from jobs.queries import unclaimed
 from jobs.results import parts
 from jobs.results.schemas import RowCode, result_schema
 from jobs.states import JobState
-from workers import heartbeat, time_limits
+from workers import heartbeat, outcomes, time_limits
 from workers.bulk import result_table
 from workers.context import Context
 from workers.inference import row_isolation
@@ -36,7 +37,7 @@ from workers.inference.batching.tokenization import PairedText, RowText
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.engine_cache import EngineCache
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import DONE, STALE, Ending, Outcome
+from workers.outcomes import DONE, Ending, Outcome
 from workers.step_lease import ENDINGS
 
 log = structlog.get_logger()
@@ -60,10 +61,19 @@ def run(chunk_id: int, *, context: Context) -> Outcome:
         seconds=CLAIM_PATIENCE,
     )
     if lease is None:
-        return STALE
+        return _unclaimed(chunk_id, context=context)
     outcome = _run_claimed(lease, context=context)
     log.info("chunk ended", job_id=lease.job_id, chunk=lease.chunk_id, outcome=outcome.words)
     return outcome
+
+
+def _unclaimed(chunk_id: int, *, context: Context) -> Outcome:
+    reason = database.patiently(
+        context.sessions,
+        lambda session: unclaimed.of_chunk(session, chunk_id),
+        seconds=CLAIM_PATIENCE,
+    )
+    return outcomes.unclaimed(reason)
 
 
 def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:

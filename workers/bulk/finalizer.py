@@ -22,15 +22,15 @@ from jobs.results import integrity, outputs, parts, schemas
 from jobs.states import JobState, JobStep
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import DONE, STALE, Ending, Outcome
-from workers.step_lease import PATIENCE, holding
+from workers.outcomes import DONE, Ending, Outcome
+from workers.step_lease import PATIENCE, holding, unclaimed
 
 
 def finalize(job_id: str, *, context: Context) -> Outcome:
     """Write the outputs and end the job, unless another process does."""
     with holding(job_id, step=JobStep.FINALIZE, context=context) as held:
         if held is None:
-            return STALE
+            return unclaimed(job_id, step=JobStep.FINALIZE, context=context)
         try:
             held.outcome = _finalize(held.lease, renewer=held.renewer, context=context)
         except PartDamaged as damage:

@@ -37,8 +37,8 @@ from workers.bulk import dataset_planner
 from workers.bulk.prefetch import prefetch
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import STALE, Outcome
-from workers.step_lease import holding
+from workers.outcomes import Outcome
+from workers.step_lease import holding, unclaimed
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ def plan(job_id: str, *, context: Context) -> Outcome:
     """Plan all of the job, unless another process does."""
     with holding(job_id, step=JobStep.PLAN, context=context) as held:
         if held is None:
-            return STALE
+            return unclaimed(job_id, step=JobStep.PLAN, context=context)
         plan_kind = dataset_planner.plan if held.lease.kind in TRAINING else _plan
         plan_kind(held.lease, renewer=held.renewer, context=context)
         log.info("planned", job_id=job_id)

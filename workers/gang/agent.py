@@ -25,6 +25,7 @@ from jobs.decisions.run_verdict import RankOutcome
 from jobs.kinds import FinetuneSpec
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
+from workers import outcomes
 from workers.context import Context
 from workers.gang import host, publish, workfolder
 from workers.gang.checkpoint_upload import CheckpointUploader
@@ -32,7 +33,7 @@ from workers.gang.monitor import UNUSABLE, ProgramMonitor, ProgramUnfinished, Ra
 from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
 from workers.gang.rank_lease import HeldRank, RunStopped
 from workers.gang.reporter import Reporter
-from workers.outcomes import STALE, Ending, Outcome
+from workers.outcomes import Ending, Outcome
 from workers.step_lease import ENDINGS
 from workers.threads import OPENMP
 from workers.training import launch
@@ -70,7 +71,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcom
         seconds=POSTGRES_SECONDS,
     )
     if lease is None:
-        return STALE
+        return outcomes.unclaimed("the run has ended, or another agent has the rank")
     log.info("rank begins", job_id=lease.job_id, run=lease.fence, rank=rank)
     folder = workfolder.make(host.folder(context), run_id=run_id, rank=rank)
     try:
