@@ -9,6 +9,7 @@ NightshiftError
 ├── NotFound              404  no such thing in this project
 ├── Conflict              409  the thing is in a state that does not allow this
 ├── TooLarge              413  an upload over the limit
+├── TooMany               429  more of the API than one caller may hold at a time
 ├── RangeUnsatisfiable    416  a range of bytes behind the end of an object
 ├── JobFailure                 ends a job: its code and message become the job's
 │   ├── CorpusFailure          empty, unreadable, a column that is not there

@@ -34,6 +34,7 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 from obstore.store import ObjectStore as Backend
 
+from jobs import remainders
 from jobs.errors import (
     BadRequest,
     Damaged,
@@ -42,6 +43,7 @@ from jobs.errors import (
     StorageAway,
     StorageRefused,
 )
+from jobs.remainders import Remove
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -82,8 +84,10 @@ class Stored:
 class ObjectStore:
     """Objects under one root; safe to share between threads."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, remove: Remove = remainders.nowhere) -> None:
+        """``remove``: removes what a killed writer left of a key."""
         self._backend = backend
+        self._remove = remove
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         """Write or replace an object; it appears whole or not at all."""
@@ -191,6 +195,12 @@ class ObjectStore:
             removed += len(batch)
         return removed
 
+    def discard(self, key: str) -> None:
+        """Remove an object and what a writer that was killed left of it, if there is anything."""
+        self.delete(key)
+        with _faults(key):
+            self._remove(_checked(key))
+
     def _some(self, prefix: str, *, keep: Collection[str]) -> list[str]:
         wanted = (key for key in self.keys(prefix) if key not in keep)
         return list(itertools.islice(wanted, DELETED_AT_ONCE))
@@ -278,9 +288,12 @@ def connect(url: str) -> ObjectStore:
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         folder = Path(unquote(parts.path))
         if folder.is_absolute():
-            return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True))
+            local = LocalStore(folder, mkdir=True, automatic_cleanup=True)
+            return ObjectStore(local, remove=remainders.in_folder(folder))
     if parts.scheme in SCHEMES and parts.netloc:
-        return ObjectStore(from_url(url, client_options=_client(), retry_config=_retries()))
+        backend = from_url(url, client_options=_client(), retry_config=_retries())
+        remove = remainders.in_bucket(url) if parts.scheme == "s3" else remainders.nowhere
+        return ObjectStore(backend, remove=remove)
     raise BadRequest(
         f"an object store must be file:///folder or s3://bucket/prefix, not {url!r}",
         code="bad_object_store",

@@ -41,7 +41,44 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(8750, description="Port the API listens on.")
+    api_connections: int = Field(
+        2000,
+        gt=0,
+        description="Connections that one API process may have open. When there are more, the one "
+        "that has waited longest for the head of a request makes room.",
+    )
+    api_head_seconds: float = Field(
+        10.0, gt=0, description="How long a client may take to send the head of a request."
+    )
+    api_stall_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="How long a body may be slower than `API_SLOWEST_BYTES`, and a client may take "
+        "nothing of its answer, before the API ends the request.",
+    )
+    api_slowest_bytes: int = Field(
+        256, ge=0, description="Fewest bytes of a body per second, on average over that time."
+    )
+    api_idle_seconds: int = Field(
+        5, gt=0, description="How long a connection is kept open after an answer."
+    )
+    uploads_per_key: int = Field(
+        16, gt=0, description="Uploads of one key that may be under way in one API process."
+    )
+    downloads_per_key: int = Field(
+        8,
+        gt=0,
+        description="The same for what is read from the object store: contents, outputs, results, "
+        "reports and files of models.",
+    )
+    streams_per_key: int = Field(64, gt=0, description="The same for event streams.")
+    verifications_per_key: int = Field(2, gt=0, description="The same for verifications.")
     max_upload_bytes: int = Field(64 * 2**30, description="Largest file the API accepts, in bytes.")
+    upload_lease_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="What a killed API process left of an upload is removed after this time.",
+    )
     allowed_inputs: list[str] = Field(
         default_factory=list,
         description="Prefixes of input URIs that jobs may read, as a JSON list: "
@@ -191,6 +228,11 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """How long a lease lasts from its claim or last renewal."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def upload_lease(self) -> timedelta:
+        """How long an upload stays after its process renewed it last."""
+        return timedelta(seconds=self.upload_lease_seconds)
 
     @property
     def limits(self) -> RetryLimits:

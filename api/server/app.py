@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
-from api.server import errors, openapi, query_fields, viewer
+from api.server import errors, openapi, query_fields, traffic, viewer
 from api.server.dependencies import Resources
+from api.server.gate import Gate
 from api.server.middleware import Requests
 from api.server.routes import events, files, health, hosts, jobs, models, outcomes, runs, workers
-from api.server.sse import StreamOver
+from api.server.sse import Looks, StreamOver
 from api.server.sweeper import Sweeper
+from api.server.upload_leases import UploadLeases
 from api.server.uploads import Uploads
 from jobs import database, objects
 from jobs.settings import Settings
@@ -32,19 +36,29 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = traffic.THREADS
         engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
         sessions = database.sessions(engine)
         store = objects.connect(settings.object_store_url)
         sweeper = Sweeper(sessions, store)
+        leases = UploadLeases(store=store, sessions=sessions, lease=settings.upload_lease)
         app.state.resources = Resources(
             settings=settings,
             sessions=sessions,
             store=store,
-            uploads=Uploads(store=store, sessions=sessions, max_bytes=settings.max_upload_bytes),
+            uploads=Uploads(
+                store=store,
+                sessions=sessions,
+                leases=leases,
+                max_bytes=settings.max_upload_bytes,
+            ),
             sweeper=sweeper,
+            looks=Looks(sessions),
         )
+        renewing = asyncio.create_task(leases.run())
         with sweeper.running():
             yield
+        renewing.cancel()
         engine.dispose()
 
     app = FastAPI(
@@ -60,5 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.add_exception_handler(StreamOver, over)
     openapi.install(app)
-    app.add_middleware(Requests, uploads=files.router.prefix)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Requests)
     return app

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
-from api.server import auth
+from api.server.sse import Looks
 from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
 from jobs.database import Sessions
@@ -30,9 +30,10 @@ class Resources:
     store: ObjectStore
     uploads: Uploads
     sweeper: Sweeper
+    looks: Looks
 
 
-def resources(request: Request) -> Resources:
+async def resources(request: Request) -> Resources:
     """The process's resources, made by the application's lifespan."""
     return cast("Resources", request.app.state.resources)
 
@@ -40,11 +41,9 @@ def resources(request: Request) -> Resources:
 Shared = Annotated[Resources, Depends(resources)]
 
 
-def project(shared: Shared, request: Request) -> str:
-    """The project that the request's key acts for; its own short transaction."""
-    key = auth.bearer(request.headers.get("authorization"))
-    with shared.sessions.begin() as session:
-        return auth.project(session, key)
+async def project(request: Request) -> str:
+    """The project that the request's key acts for, as the gate has found it."""
+    return cast("str", request.state.project_id)
 
 
 def transaction(shared: Shared) -> Iterator[Session]:

@@ -17,6 +17,7 @@ from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
 from api.server import openapi, validation
+from api.server.budgets import RETRY_SECONDS
 from jobs.errors import BadRequest, JobFailure, NightshiftError, NotFound, RangeUnsatisfiable
 
 log = structlog.get_logger(__name__)
@@ -24,10 +25,14 @@ log = structlog.get_logger(__name__)
 DATABASE_DOWN = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 """Gone, restarting, overloaded, or too slow: the same request may work a little later."""
 
+_RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: RETRY_SECONDS, HTTPStatus.SERVICE_UNAVAILABLE: 2}
+"""Seconds after which a client may try again."""
+
 _TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.CONFLICT: "conflict_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
 
 
@@ -41,10 +46,16 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error, _database_down)
 
 
+def response(error: NightshiftError | exc.SQLAlchemyError) -> JSONResponse:
+    """The response for an error before any route, of ours or of a database that is down."""
+    return answer(error) if isinstance(error, NightshiftError) else _away(error)
+
+
 def answer(error: NightshiftError, *, status: int | None = None) -> JSONResponse:
     """The response for an error of ours."""
     code = error.status if status is None else status
-    headers = {"retry-after": "2"} if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    seconds = _RETRY_AFTER.get(HTTPStatus(code))
+    headers = {"retry-after": str(seconds)} if seconds else {}
     if isinstance(error, RangeUnsatisfiable):
         headers["content-range"] = f"bytes */{error.size}"
     return _response(code, error.message, code=error.code, param=error.param, headers=headers)
@@ -80,9 +91,8 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     messages = {
         404: f"no route {request.method} {request.url.path}; docs/api.md lists them all",
         405: f"{request.url.path} does not answer to {request.method}",
-        413: "the body of this request is too large; upload data with POST /v1/files",
     }
-    codes = {404: "unknown_route", 413: "too_large"}
+    codes = {404: "unknown_route"}
     headers = dict(found.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["allow"] = ", ".join(openapi.methods(request.app, request.url.path)) or "GET"
@@ -96,7 +106,7 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _unstorable(_request: Request, _error: Exception) -> JSONResponse:
     return _response(
-        400, "the request holds a character that cannot be stored, such as NUL", code="bad_request"
+        400, "the request holds a text or a number that cannot be stored", code="bad_request"
     )
 
 
@@ -106,6 +116,10 @@ def reason(error: Exception) -> str:
 
 
 def _database_down(_request: Request, error: Exception) -> JSONResponse:
+    return _away(error)
+
+
+def _away(error: Exception) -> JSONResponse:
     log.warning("the database did not answer", error=reason(error))
     return _response(
         503,
@@ -129,8 +143,6 @@ def _response(
         sent["x-should-retry"] = "false"  # the official client would send it again
     if status == HTTPStatus.UNAUTHORIZED:
         sent["www-authenticate"] = "Bearer"
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        sent["connection"] = "close"  # what is left of the body is not read
     error = {
         "message": _encodable(message),
         "type": _TYPES.get(HTTPStatus(status), kind),

@@ -1,23 +1,18 @@
-"""Every request gets an id, one log line, a limit, and an answer, whatever happens inside."""
+"""Every request gets an id, one log line, and an answer, whatever happens inside."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
-from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server import errors
 
 log = structlog.get_logger(__name__)
-
-MAX_BODY = 2**20
-"""Bytes of any request's body but an upload's, which counts for itself."""
 
 REQUEST_ID = "x-request-id"
 _OF_THE_CALLER = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -31,18 +26,14 @@ class Requests:
     It is the caller's own where the request has one that is fit for a log.
     """
 
-    def __init__(self, app: ASGIApp, *, uploads: str) -> None:
-        """``uploads``: the path whose bodies may be of any size."""
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope["path"] != self._uploads:
-            receive = _limited(receive)
         request_id, begun, status = _request_id(scope), time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -75,18 +66,3 @@ def _request_id(scope: Scope) -> str:
     if len(given) == 1 and _OF_THE_CALLER.fullmatch(given[0]):
         return given[0]
     return f"req_{secrets.token_hex(8)}"
-
-
-def _limited(receive: Receive) -> Receive:
-    """The same, until the body has more than ``MAX_BODY`` bytes."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > MAX_BODY:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return message
-
-    return counted

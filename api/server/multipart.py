@@ -53,6 +53,7 @@ class Upload:
         self._hash = hashlib.sha256()
         self._fields: dict[str, bytearray] = {}
         self._field: bytearray | None = None  # null: the part is the file
+        self._begun = False
         self._header, self._value = b"", b""
         self._disposition = b""
         self._ended = False
@@ -96,7 +97,7 @@ class Upload:
                 "the multipart body must end with its closing boundary, and breaks off before",
                 code="upload_incomplete",
             )
-        if not self.filename:
+        if not self._begun:
             raise BadRequest("a field `file` with a file name must be there", param="file")
         purpose = self._fields.get("purpose", bytearray(DEFAULT_PURPOSE, "ascii"))
         if not _PURPOSE.fullmatch(purpose.decode("utf-8", "replace")):
@@ -124,17 +125,24 @@ class Upload:
         if name == "file":
             self._begin_file(options.get(b"filename", b""))
         elif name == "purpose":
-            self._field = self._fields.setdefault(name, bytearray())
+            self._begin_purpose()
         else:
             raise BadRequest(
                 f"an upload has the fields `file` and `purpose`; {name!r} is neither", param=name
             )
 
+    def _begin_purpose(self) -> None:
+        if "purpose" in self._fields:
+            raise BadRequest("`purpose` must be given once", param="purpose")
+        self._field = self._fields["purpose"] = bytearray()
+
     def _begin_file(self, filename: bytes) -> None:
-        if self.filename:
+        if self._begun:
             raise BadRequest("one request uploads one file; this one has two", param="file")
-        self._field = None
+        self._begun, self._field = True, None
         self.filename = _clean(filename.decode("utf-8", "replace"))
+        if not self.filename:
+            raise BadRequest("the field `file` must have a file name", param="file")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         view = memoryview(data)[start:end]

@@ -73,6 +73,12 @@ EXAMPLES: dict[int, tuple[str, str, str | None, str]] = {
         "lmit",
         "unknown_parameter",
     ),
+    429: (
+        "2 verifications may be under way at a time, and this client has that many",
+        "rate_limit_error",
+        None,
+        "too_many_requests",
+    ),
     500: (
         "something went wrong here; the server's log has the details under req_0",
         "server_error",
@@ -96,11 +102,12 @@ _WORDS = {
     413: "The body is too large.",
     416: "The range begins behind the last byte.",
     422: "A query field that the route does not have; or what the request points at is unusable.",
+    429: "This client, or all together, have as many requests of this kind as they may: try again.",
     500: "An unexpected error; the message names the request id.",
     503: "The database or the object store does not answer: try again.",
 }
 
-_ALWAYS = (400, 422, 500, 503)
+_ALWAYS = (400, 422, 429, 500, 503)
 
 
 def install(app: FastAPI) -> None:
@@ -209,7 +216,7 @@ def _error(status: int, *, with_body: bool) -> Schema:
                 "example": {"error": error},
             }
         }
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         answer["headers"] = {
             "retry-after": {
                 "description": "Seconds to wait.",

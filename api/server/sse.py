@@ -10,11 +10,13 @@ which a look adds up, less often. Between two looks the stream holds no database
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from fastapi.concurrency import run_in_threadpool
+import anyio
+import anyio.to_thread
 from fastapi.sse import ServerSentEvent
 from sqlalchemy.orm import Session
 
@@ -32,6 +34,9 @@ CHUNKS_PER_SECOND = 10_000
 
 LONGEST_SECONDS = 600.0
 """A stream ends after this long; clients come back with the last id that they saw."""
+
+LOOKS_AT_ONCE = 2
+"""Looks of all streams of a process that are under way at a time; the others wait for theirs."""
 
 RECONNECT_MILLISECONDS = 1000
 BATCH = 200
@@ -57,17 +62,28 @@ class _Look:
         return self.view.job.state in FINAL and len(self.history) < BATCH
 
 
+class Looks:
+    """The threads in which the streams of one process look at their jobs."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._threads = anyio.CapacityLimiter(LOOKS_AT_ONCE)
+
+    async def look(self, job_id: str, *, project_id: str, after: int) -> _Look:
+        """What happened since the event ``after``, and how the job is."""
+        look = functools.partial(_look, self._sessions, job_id, project_id=project_id, after=after)
+        return await anyio.to_thread.run_sync(look, limiter=self._threads)
+
+
 async def follow(
-    sessions: Sessions, job_id: str, *, project_id: str, after: int
+    looks: Looks, job_id: str, *, project_id: str, after: int
 ) -> AsyncIterator[ServerSentEvent]:
     """What happened since the event ``after``, then what happens, until the job has ended."""
     end = time.monotonic() + LONGEST_SECONDS
     yield ServerSentEvent(comment="nightshift", retry=RECONNECT_MILLISECONDS)
     while True:
         try:
-            look = await run_in_threadpool(
-                _look, sessions, job_id, project_id=project_id, after=after
-            )
+            look = await looks.look(job_id, project_id=project_id, after=after)
         except (*errors.DATABASE_DOWN, NotFound):
             return  # the client comes back, and its first look answers 503, or 404: it was deleted
         for event in look.history:

@@ -1,35 +1,41 @@
 """Uploads: a multipart body that flows into the object store, never whole in memory or on disk.
 
-The event loop reads the socket; one thread per upload parses, hashes and writes, and asks the loop
-for the next block. A client that hangs up, or a file over the limit, raises inside the store's
-writer, so that nothing appears; the row follows the complete object.
+The event loop gathers a block from the socket, then a thread parses, hashes and writes it: an
+upload whose client sends nothing holds no thread. A client that hangs up, or a file over the limit,
+raises inside the store's writer, so that nothing appears; the row follows the complete object.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from api.server import multipart
 from api.server.multipart import Upload
+from api.server.upload_leases import UploadLeases
 from jobs import ids
-from jobs.database import Sessions
-from jobs.errors import BadRequest, TooLarge
+from jobs.database import MAY_PASS, Sessions
+from jobs.errors import BadRequest, StorageFault, TooLarge
 from jobs.ledger import files
 from jobs.objects import ObjectStore
 from jobs.tables import File
 
-BLOCK = 2**20
-"""Bytes that travel to the thread at once: hops between threads cost more than copying."""
+T = TypeVar("T")
 
-AT_ONCE = 16
-"""Uploads under way in one process, each with a thread and a few parts; more wait unread."""
+BLOCK = 2**20
+"""Bytes that travel to a thread at once: hops between threads cost more than copying."""
+
+THREADS = 8
+"""Blocks of all uploads of one process that are parsed and written at a time."""
 
 OVERHEAD = 2**16
 """Bytes of a multipart body besides the file."""
@@ -59,13 +65,16 @@ OPENAPI: dict[str, Any] = {
 
 
 class Uploads:
-    """What this process takes in at a time."""
+    """What this process takes in. How many uploads are under way at a time is the gate's rule."""
 
-    def __init__(self, *, store: ObjectStore, sessions: Sessions, max_bytes: int) -> None:
+    def __init__(
+        self, *, store: ObjectStore, sessions: Sessions, leases: UploadLeases, max_bytes: int
+    ) -> None:
         self._store = store
         self._sessions = sessions
+        self._leases = leases
         self._max_bytes = max_bytes
-        self._threads = anyio.CapacityLimiter(AT_ONCE)
+        self._threads = anyio.CapacityLimiter(THREADS)
 
     async def receive(self, request: Request, *, project_id: str) -> File:
         """Store the file of a multipart request and record it.
@@ -75,64 +84,99 @@ class Uploads:
         boundary = multipart.boundary(request.headers.get("content-type", ""))
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > self._max_bytes + OVERHEAD:
-            raise self._too_large()
-        ahead = _Ahead(request.stream())
-        keep = functools.partial(self._keep, boundary=boundary, project_id=project_id)
-        try:
-            return await anyio.to_thread.run_sync(
-                keep, _blocks(ahead), limiter=self._threads, abandon_on_cancel=True
-            )
-        except ClientDisconnect as error:
-            raise BadRequest("the upload broke off", code="upload_incomplete") from error
-
-    def _keep(self, blocks: Iterator[bytes], *, boundary: bytes, project_id: str) -> File:
+            raise TooLarge(multipart.too_large(self._max_bytes), param="file")
         file_id = ids.file()
         key = f"files/{file_id}"
-        with self._store.writer(key) as sink:
-            upload = Upload(sink, boundary=boundary, max_bytes=self._max_bytes)
-            for block in blocks:
-                upload.feed(block)
-            upload.check_complete()
+        begin = functools.partial(
+            self._leases.begin, file_id, project_id=project_id, object_key=key
+        )
+        await self._in_thread(begin)
         try:
-            return self._record(upload, file_id=file_id, project_id=project_id, key=key)
-        except Exception:
-            self._store.delete(key)
+            upload = await self._write(request, key=key, boundary=boundary)
+        except StorageFault:
+            self._leases.leave(file_id)  # there may be something left
             raise
+        except BaseException:
+            await self._in_thread(functools.partial(self._leases.abort, file_id))
+            raise
+        record = functools.partial(
+            self._record, upload, file_id=file_id, project_id=project_id, key=key
+        )
+        return await self._in_thread(record)
+
+    async def _write(self, request: Request, *, key: str, boundary: bytes) -> Upload:
+        """Let the body flow into the object ``key``."""
+        async with _Writer(self._store, key, run=self._in_thread) as writer:
+            upload = Upload(writer.sink, boundary=boundary, max_bytes=self._max_bytes)
+            try:
+                async for block in _blocks(request.stream()):
+                    await self._in_thread(functools.partial(upload.feed, block))
+            except ClientDisconnect as error:
+                raise BadRequest("the upload broke off", code="upload_incomplete") from error
+            upload.check_complete()
+        return upload
 
     def _record(self, upload: Upload, *, file_id: str, project_id: str, key: str) -> File:
-        with self._sessions.begin() as session:
-            return files.add(
-                session,
-                file_id=file_id,
-                project_id=project_id,
-                filename=upload.filename,
-                purpose=upload.purpose,
-                size=upload.size,
-                sha256=upload.sha256,
-                object_key=key,
-            )
+        try:
+            with self._sessions.begin() as session:
+                self._leases.complete(session, file_id)
+                return files.add(
+                    session,
+                    file_id=file_id,
+                    project_id=project_id,
+                    filename=upload.filename,
+                    purpose=upload.purpose,
+                    size=upload.size,
+                    sha256=upload.sha256,
+                    object_key=key,
+                )
+        except Exception:
+            self._leases.leave(file_id)
+            self._store.delete(key)
+            with contextlib.suppress(*MAY_PASS):  # what is left of its lease runs out
+                self._leases.abort(file_id)
+            raise
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(multipart.too_large(self._max_bytes), param="file")
-
-
-class _Ahead:
-    """The request's body in blocks of about ``BLOCK`` bytes."""
-
-    def __init__(self, stream: AsyncIterator[bytes]) -> None:
-        self._stream = stream
-
-    async def read(self) -> bytes:
-        """The next block; empty at the end."""
-        gathered = bytearray()
-        async for block in self._stream:
-            gathered += block
-            if len(gathered) >= BLOCK:
-                break
-        return bytes(gathered)
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do it in a thread, to its end even where the request is cancelled meanwhile."""
+        running = asyncio.ensure_future(anyio.to_thread.run_sync(work, limiter=self._threads))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
 
 
-def _blocks(ahead: _Ahead) -> Iterator[bytes]:
-    """The same blocks in a worker thread, each asked of the event loop."""
-    while block := anyio.from_thread.run(ahead.read):
-        yield block
+class _Writer:
+    """An object that is written block by block, each in a thread; discarded by an exception."""
+
+    def __init__(
+        self, store: ObjectStore, key: str, *, run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    ) -> None:
+        self._writer = store.writer(key)
+        self._run = run
+        self._stack = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.sink = await self._run(lambda: self._stack.enter_context(self._writer))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._run(lambda: self._stack.__exit__(kind, error, traceback))
+
+
+async def _blocks(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in blocks of about ``BLOCK``."""
+    gathered = bytearray()
+    async for piece in stream:
+        gathered += piece
+        if len(gathered) >= BLOCK:
+            yield bytes(gathered)
+            gathered.clear()
+    if gathered:
+        yield bytes(gathered)

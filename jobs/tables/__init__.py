@@ -12,6 +12,7 @@ from jobs.tables.bulk import (
     Project,
     ResultRow,
     Shard,
+    UnfinishedUpload,
     Worker,
 )
 from jobs.tables.registry import Model, ModelAlias, ModelVersion, Promotion
@@ -50,5 +51,6 @@ __all__ = [
     "ResultRow",
     "Run",
     "Shard",
+    "UnfinishedUpload",
     "Worker",
 ]

@@ -82,6 +82,24 @@ class File(Base):
     )
 
 
+class UnfinishedUpload(Base):
+    """An upload whose object is being written; the row goes when it is a ``File``, or was aborted.
+
+    What a killed process leaves of one in the object store is found, and removed, by this row.
+    """
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # of the file that it becomes
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    object_key: Mapped[str]
+    fence: Mapped[int] = mapped_column(server_default=text("1"))  # grows with each claim to remove
+    lease_expires_at: Mapped[datetime]  # its process renews it, or whichever removes it
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "lease_expires_at"),)
+
+
 class Job(Base):
     """One thing that a user asked for."""
 

@@ -77,7 +77,7 @@ async def stream_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """The job's history, then its progress each second or so, until it ends or ten minutes pass."""
     job = watch.view.job
-    stream = sse.follow(shared.sessions, job.id, project_id=job.project_id, after=watch.after)
+    stream = sse.follow(shared.looks, job.id, project_id=job.project_id, after=watch.after)
     async for event in stream:
         yield event
 

@@ -72,8 +72,8 @@ KINDS = (
         ),
         (
             {"kind": "pipeline", "pipeline": {"parameters": {"targets": ["a", "b\0"]}}},
-            "pipeline.parameters",
-            "must not contain the character NUL",
+            "pipeline.parameters.targets.1",
+            "must hold no NUL",
         ),
         (
             {"kind": "pipeline", "pipeline": {"task": "question-answering"}},

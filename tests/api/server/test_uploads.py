@@ -182,7 +182,7 @@ def test_uploads_at_once_do_not_hold_up_other_requests(tenant: Tenant) -> None:
             headers={"content-type": "multipart/form-data; boundary=B"},
         )
 
-    senders = [threading.Thread(target=send) for _ in range(20)]
+    senders = [threading.Thread(target=send) for _ in range(16)]
     for sender in senders:
         sender.start()
     assert begun.wait(10)
