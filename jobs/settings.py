@@ -245,6 +245,15 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.redispatch_seconds)
 
     @property
+    def host_drain(self) -> timedelta:
+        """How long a host may take to end once it is asked to.
+
+        Its run learns of it, writes its checkpoint within ``train_grace_seconds``, and stores it
+        within the same time again.
+        """
+        return timedelta(seconds=2 * self.train_grace_seconds + 30)
+
+    @property
     def forming(self) -> timedelta:
         """How long the hosts of a new gang may take to begin."""
         return timedelta(seconds=self.train_forming_seconds)

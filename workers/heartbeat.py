@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobs.ledger import workers
-from workers import context
+from workers import context, draining
 from workers.context import Context
 
 log = structlog.get_logger()
@@ -39,6 +39,9 @@ class Record(Protocol):
 
     def drain(self, session: Session) -> None:
         """Record that no more work is taken."""
+
+    def beat_draining(self, session: Session) -> None:
+        """Renew it while the work that is under way ends."""
 
     def leave(self, session: Session) -> None:
         """Leave the record."""
@@ -62,7 +65,11 @@ class WorkerRecord:
         workers.beat(session, name=self.name, pool=self.pool, slots=self.slots, device=self.device)
 
     def drain(self, session: Session) -> None:
-        """Nothing to record: another worker takes the chunks."""
+        """Drop the record: another worker takes the chunks that are not begun."""
+        self.leave(session)
+
+    def beat_draining(self, session: Session) -> None:
+        """The record is gone."""
 
     def leave(self, session: Session) -> None:
         """Drop the record."""
@@ -82,6 +89,7 @@ class Presence:
         self._touched_at = time.monotonic()
         self._arrived = False
         self._stop = threading.Event()
+        self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -95,27 +103,41 @@ class Presence:
         self._touched_at = time.monotonic()
 
     def drain(self) -> None:
-        """Record that this worker is about to end."""
-        self._record_in_ledger(self._record.drain)
+        """Take no more work; what is under way may end. The event loop stands still meanwhile."""
+        if not self._draining.is_set():
+            self._draining.set()
+            draining.begin()
+            self._record_in_ledger(self._record.drain)
 
     def stop(self) -> None:
         """Stop beating and leave the record."""
         self._stop.set()
         self._record_in_ledger(self._record.leave)
+        draining.end()
 
     def _run(self) -> None:
         while True:
-            if time.monotonic() - self._touched_at > SILENCE_SECONDS and self._broker_answers():
+            if self._is_silent() and self._broker_answers():
                 log.error("the event loop is silent though the broker answers; ending")
                 os._exit(HUNG)
             if self._stop.wait(BEAT_SECONDS):
                 return
-            if self._arrived:
-                self._record_in_ledger(self._record.beat)
-            else:
-                self._arrived = self._record_in_ledger(self._record.arrive)
+            self._beat()
             if self._after_beat is not None:
                 self._after_beat()
+
+    def _is_silent(self) -> bool:
+        """Whether the event loop has stood still for too long, other than to drain."""
+        silent_for = time.monotonic() - self._touched_at
+        return silent_for > SILENCE_SECONDS and not self._draining.is_set()
+
+    def _beat(self) -> None:
+        if self._draining.is_set():
+            self._record_in_ledger(self._record.beat_draining)
+        elif self._arrived:
+            self._record_in_ledger(self._record.beat)
+        else:
+            self._arrived = self._record_in_ledger(self._record.arrive)
 
     def _record_in_ledger(self, what: Callable[[Session], None]) -> bool:
         """Whether the ledger was reached."""
@@ -149,10 +171,11 @@ def attach(app: Celery, presence: Presence) -> None:
             presence.start()
 
         def stop(self, worker: object) -> None:  # noqa: ARG002 - Celery's signature
-            presence.stop()
+            presence.drain()  # the pool's processes end after this step
 
     app.steps["worker"].add(Pulse)
     signals.worker_shutting_down.connect(lambda **_: presence.drain(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: presence.stop(), weak=False)  # they have ended
 
 
 def show_engines(here: Context, engines: Sequence[Mapping[str, str]]) -> None:

@@ -39,12 +39,17 @@ class LeaseRenewer:
         lease: timedelta,
         stall: timedelta,
         every: timedelta | None = None,
+        give_back: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """``every``: the time between two renewals; default: a third of the lease."""
+        """``every``: the time between two renewals; default: a third of the lease.
+
+        ``give_back`` returns why the work should stop although the lease is good, or ``None``.
+        """
         self._renew = renew
         self._every = (every or lease / 3).total_seconds()
         self._lease = lease.total_seconds()
         self._stall = stall.total_seconds()
+        self._give_back = give_back
         self._lost: str | None = None
         self._stop = threading.Event()
         self._beat_at = self._renewed_at = time.monotonic()
@@ -61,8 +66,8 @@ class LeaseRenewer:
     def beat(self) -> None:
         """Report progress. Raises ``LeaseLost`` once there is no more reason to go on."""
         self._beat_at = time.monotonic()
-        if self._lost is not None:
-            raise LeaseLost(self._lost)
+        if (reason := self._lost or self._give_back()) is not None:
+            raise LeaseLost(reason)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):

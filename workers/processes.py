@@ -17,7 +17,16 @@ from jobs import database, environment, logs, parent_death, settings, temporary
 from jobs.ledger import message_keys
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
-from workers import context, devices, heartbeat, identity, outcomes, threads, time_limits
+from workers import (
+    context,
+    devices,
+    draining,
+    heartbeat,
+    identity,
+    outcomes,
+    threads,
+    time_limits,
+)
 from workers.app import PLAN_QUEUE, app, host_queue, pool_queue
 from workers.broker import transport
 from workers.broker.inbox import Inbox
@@ -86,6 +95,7 @@ def _receipts(current: Settings) -> Path:
 def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, slots: int) -> None:
     os.environ[QUEUE], os.environ[context.WORKER] = queue, name
     temporary.worker_file().write_text(name)
+    draining.prepare()
     inbox = Inbox(context.get().sessions, worker=name, receipts=Receipts(_receipts(current)))
     inbox.open()
     transport.attach(app, inbox)

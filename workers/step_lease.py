@@ -16,7 +16,7 @@ from jobs.ledger import step_leases
 from jobs.ledger.step_leases import StepLease
 from jobs.queries import unclaimed as queries
 from jobs.states import JobStep
-from workers import outcomes
+from workers import draining, outcomes
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.outcomes import DONE, Ending, Outcome
@@ -65,7 +65,7 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
     stall = timedelta(seconds=context.settings.stall_seconds)
     held: Held | None = None
     try:
-        with LeaseRenewer(renew, lease=length, stall=stall) as renewer:
+        with LeaseRenewer(renew, lease=length, stall=stall, give_back=draining.overdue) as renewer:
             held = Held(lease, renewer)
             yield held
     except ENDINGS:

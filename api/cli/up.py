@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +28,27 @@ Allow = Annotated[
 
 
 def up(home: Home = None, allow: Allow = None) -> int:
-    """Start everything on this machine and stay until Ctrl-C."""
+    """Start everything on this machine and stay until Ctrl-C; a second one ends it at once."""
     return int(stack().run(home or connection.home(), allow=allow or ()))
 
 
-def down(home: Home = None) -> None:
-    """Stop the stack of a state folder."""
-    stopped = stack().stop(home or connection.home())
-    console.line("stopped" if stopped else "nothing was running")
+def down(
+    *,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now",
+            help="End at once: training loses the steps since its last checkpoint, "
+            "and chunks under way are computed again.",
+        ),
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Stop the stack of a state folder, once training has stored its checkpoint."""
+    began = time.monotonic()
+    stopped = stack().stop(home or connection.home(), now=now, report=console.note)
+    took = time.monotonic() - began
+    console.line(f"stopped after {took:.1f} s" if stopped else "nothing was running")
 
 
 def status(*, home: Home = None, json: connection.Json = False) -> int:

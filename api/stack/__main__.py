@@ -29,8 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _stop(home: Path) -> int:
-    sys.stdout.write("stopped\n" if up.stop(home) else "not running\n")
+    sys.stdout.write("stopped\n" if up.stop(home, report=_say) else "not running\n")
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _status(home: Path) -> int:

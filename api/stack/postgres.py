@@ -93,6 +93,7 @@ def service(home: Path, *, port: int, log: Path) -> tuple[Service, str]:
         stop_signal=signal.SIGINT,  # fast: ends sessions, then writes a checkpoint
         orphan_signal=signal.SIGINT,
         grace_seconds=30.0,
+        hurried_seconds=30.0,
     )
     return definition, url
 

@@ -67,6 +67,8 @@ class StackInfo:
     """Folders of the stack outside of its state folder."""
     ready: bool = False
     """Whether every service was ready once."""
+    stop_seconds: float = 90.0
+    """How long a clean end takes at most."""
     services: tuple[Process, ...] = ()
 
     def is_alive(self) -> bool:

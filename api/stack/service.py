@@ -44,6 +44,11 @@ class Service:
     """Sent by the kernel when the supervisor is gone."""
     grace_seconds: float = 10.0
     """How long a clean end may take before SIGKILL."""
+    hurried_seconds: float = 0.0
+    """The same, once somebody has asked for an end at once."""
+    stop_stage: int = 0
+    """Of those that were started side by side, the lowest stage is asked to stop first; the next
+    follows when its services have ended."""
 
 
 class Child:
@@ -81,6 +86,12 @@ class Child:
         """Send the signal for a clean end."""
         if self.ended is None:
             self._process.send_signal(self.service.stop_signal)
+
+    def may_finish(self, waited: float, *, hurried: bool) -> bool:
+        """Whether it still runs and may go on to its own end, so long after it was asked to."""
+        service = self.service
+        patience = service.hurried_seconds if hurried else service.grace_seconds
+        return self.ended is None and waited < patience
 
     def kill(self) -> None:
         """End the process and what is left of its group, at once; wait until it is gone."""

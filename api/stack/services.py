@@ -24,8 +24,11 @@ HUB_MODELS = "hf:"
 _SETTINGS = frozenset(f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields)
 _URLS = frozenset({"NIGHTSHIFT_DATABASE_URL", "NIGHTSHIFT_REDIS_URL"})
 
-HOST_GRACE_SECONDS = 60.0
-"""A host that is asked to end lets its training write a checkpoint first."""
+WORKER_GRACE_SECONDS = 60.0
+"""A worker or planner that is asked to end finishes its chunk or step, or gives it back."""
+
+DRAINING, DECIDING, SHOWING = range(3)
+"""Stages of the end: those that work end while control decides, and the API shows it."""
 
 PREPARATIONS = (
     ("jobs.database", "migrate"),
@@ -39,15 +42,26 @@ def compose(stack: StackInfo) -> list[Service]:
     login = {"NIGHTSHIFT_FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{stack.flower_password}"}
     flower = httpx.URL(stack.flower_url).copy_with(username="", password="")
     works = database(stack) | broker(stack) | inherited(NETWORK, HUB, OBJECTS, COMPUTE)
+    deciding = database(stack) | broker(stack)
     return [
-        _python(
-            stack, "control", "workers.processes", "control", own=database(stack) | broker(stack)
+        replace(
+            _python(stack, "control", "workers.processes", "control", own=deciding),
+            stop_stage=DECIDING,
         ),
-        _python(stack, "planner", "workers.processes", "planner", own=works),
-        _python(stack, "pool", "workers.processes", "pool", own=works),
+        replace(
+            _python(stack, "planner", "workers.processes", "planner", own=works),
+            grace_seconds=WORKER_GRACE_SECONDS,
+            stop_stage=DRAINING,
+        ),
+        replace(
+            _python(stack, "pool", "workers.processes", "pool", own=works),
+            grace_seconds=WORKER_GRACE_SECONDS,
+            stop_stage=DRAINING,
+        ),
         replace(
             _python(stack, "host", "workers.processes", "host", own=works),
-            grace_seconds=HOST_GRACE_SECONDS,
+            grace_seconds=Settings().host_drain.total_seconds(),
+            stop_stage=DRAINING,
         ),
         replace(
             _python(
@@ -55,11 +69,13 @@ def compose(stack: StackInfo) -> list[Service]:
             ),
             address=stack.api_url,
             probe=lambda: is_healthy(f"{stack.api_url}/healthz"),
+            stop_stage=SHOWING,
         ),
         replace(
             _python(stack, "flower", *_flower(flower.port), own=broker(stack) | login),
             address=str(flower),
             probe=lambda: is_healthy(f"{flower}/healthcheck"),
+            stop_stage=SHOWING,
         ),
     ]
 

@@ -27,7 +27,8 @@ HEALTHY = 30.0
 """Seconds of life after which earlier deaths are forgotten."""
 TRIES = 5
 """Deaths in a row at its first start after which a service is given up."""
-STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Ask for an end. SIGINT for the second time, or SIGQUIT, asks for an end at once."""
 
 
 class StackStopped(ControlFlow):
@@ -71,15 +72,26 @@ class Supervisor:
         self._changed = changed
         self._groups: list[list[Slot]] = []
         self._must_stop = False
+        self._is_hurried = False
+        self._has_said_what_is_lost = False
 
     @property
     def slots(self) -> list[Slot]:
         """Every service, in the order of their start."""
         return [slot for group in self._groups for slot in group]
 
+    @property
+    def patience(self) -> float:
+        """Seconds that a clean end takes at most."""
+        return sum(
+            max(slot.service.grace_seconds for slot in stage)
+            for group in self._groups
+            for stage in _stages(group)
+        )
+
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP as the wish to stop, inside this block."""
+        """Take ``STOPPERS`` as the wish to stop, inside this block."""
         before = {number: signal.signal(number, self._on_signal) for number in STOPPERS}
         try:
             yield
@@ -113,18 +125,37 @@ class Supervisor:
             raise StackStopped
         time.sleep(TURN)
 
-    def stop(self) -> None:
-        """Stop everything, the last group first, each within its grace."""
+    def stop(self, *, lost: Callable[[], Sequence[str]] = tuple) -> None:
+        """Stop everything, the last group first, a stage of it at a time, each within its grace.
+
+        ``lost`` says in words what an end at once loses; it is asked when somebody wants one.
+        """
         for group in reversed(self._groups):
-            running = [slot.child for slot in reversed(group) if slot.child]
-            for child in running:
-                child.ask_to_stop()
-            asked = time.monotonic()
-            while any(_may_finish(child, time.monotonic() - asked) for child in running):
-                time.sleep(TURN)
-            for child in running:
-                child.kill()
+            for stage in _stages(group):
+                self._end([slot.child for slot in reversed(stage) if slot.child], lost=lost)
         self._groups.clear()
+
+    def _end(self, children: Sequence[Child], *, lost: Callable[[], Sequence[str]]) -> None:
+        asked, running, hurried = time.monotonic(), list(children), False
+        for child in running:
+            child.ask_to_stop()
+        while running:
+            waited = time.monotonic() - asked
+            if self._is_hurried and not hurried:
+                hurried = True
+                for line in self._said_once(lost):
+                    self._report(line)
+            for child in [each for each in running if not each.may_finish(waited, hurried=hurried)]:
+                running.remove(child)
+                self._report(_farewell(child, waited))
+                child.kill()
+            time.sleep(TURN)
+
+    def _said_once(self, lost: Callable[[], Sequence[str]]) -> Sequence[str]:
+        if self._has_said_what_is_lost:
+            return ()
+        self._has_said_what_is_lost = True
+        return lost()
 
     def _tend(self, slot: Slot) -> None:
         if slot.child is None:
@@ -156,12 +187,21 @@ class Supervisor:
             f"{slot.service.name} {reason}; starting it again in {pause(slot.deaths):.1f} s"
         )
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        again = number == signal.SIGINT and self._must_stop
+        self._is_hurried |= again or number == signal.SIGQUIT
         self._must_stop = True
 
 
-def _may_finish(child: Child, waited: float) -> bool:
-    return child.ended is None and waited < child.service.grace_seconds
+def _stages(group: Sequence[Slot]) -> list[list[Slot]]:
+    """The services of a group by the stage of their end."""
+    numbers = sorted({slot.service.stop_stage for slot in group})
+    return [[slot for slot in group if slot.service.stop_stage == each] for each in numbers]
+
+
+def _farewell(child: Child, waited: float) -> str:
+    how = "was killed" if child.ended is None else "ended"
+    return f"{child.service.name:<9} {how} after {waited:.1f} s"
 
 
 def _line(service: Service, child: Child) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from api.stack import lock, logs, ports, postgres, record, secret, services, valkey
+from api.stack import lock, logs, losses, ports, postgres, record, secret, services, valkey
 from api.stack.failure import StackFailure
 from api.stack.record import Process, StackInfo
 from api.stack.service import Service
@@ -31,12 +31,20 @@ from jobs import environment, settings
 API_PORT = 8750
 FLOWER_PORT = 5555
 START_SECONDS = 180.0
-STOP_SECONDS = 90.0
+STOP_SLACK = 30.0
+"""Seconds that the supervisor may take to end beyond what its services may take."""
 ALREADY_RUNNING = 3
 FOLDERS = ("logs", "work", "artefacts", "calibration")
 
+Report = Callable[[str], None]
+"""Takes a line for a person."""
+
 Compose = Callable[[StackInfo], Sequence[Service]]
 """The services that stand on Postgres and Valkey; tests give their own."""
+
+
+def _silent(_line: str) -> None:
+    return
 
 
 def run(
@@ -88,17 +96,25 @@ def info(home: Path) -> StackInfo | None:
     return found if found and found.ready and found.is_alive() else None
 
 
-def stop(home: Path) -> bool:
-    """Stop the stack and wait until it is gone; ``False`` when none ran."""
+def stop(home: Path, *, now: bool = False, report: Report = _silent) -> bool:
+    """Stop the stack and wait until it is gone; ``False`` when none ran.
+
+    Hosts, workers and planners end first: training stores its checkpoint, chunks end. ``now``: they
+    are killed, and the supervisor's log says what is lost.
+    """
     found = record.read(home)
     if found is None:
         return False
     if not found.is_alive():
         return bool(_end_leftovers(home))
-    os.kill(found.pid, signal.SIGTERM)
-    end = time.monotonic() + STOP_SECONDS
+    os.kill(found.pid, signal.SIGQUIT if now else signal.SIGTERM)
+    running, began = list(found.services), time.monotonic()
     while found.is_alive():  # not wait(): a zombie of another process never goes away
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        for service in [each for each in running if each.find() is None]:
+            running.remove(service)
+            report(f"{service.name:<9} ended after {waited:.1f} s")
+        if waited > found.stop_seconds + STOP_SLACK:
             os.kill(found.pid, signal.SIGKILL)
         time.sleep(0.1)
     _end_leftovers(home)
@@ -153,9 +169,18 @@ class _Stack:
         _say(f"ready: {self._info.api_url}, the API key is in {self._home / 'key'}")
 
     def _stop(self) -> None:
-        _say("stopping")
-        self._supervisor.stop()
+        _say("stopping: training stores a checkpoint, chunks end; Ctrl-C ends them at once")
+        began = time.monotonic()
+        self._supervisor.stop(lost=self._lost)
         record.remove(self._home)
+        _say(f"stopped after {time.monotonic() - began:.1f} s")
+
+    def _lost(self) -> list[str]:
+        """What an end at once loses, in words."""
+        try:
+            return losses.words(self._info.database_url)
+        except Exception as error:  # noqa: BLE001 - what cannot be counted must not keep the end
+            return [f"what is lost cannot be counted: {str(error).strip().partition(chr(10))[0]}"]
 
     def _run_once(self, *module: str) -> None:
         log = logs.path(self._home, "preparations")
@@ -183,7 +208,7 @@ class _Stack:
 
     def _record(self, slots: Sequence[Slot]) -> None:
         running = tuple(_process(slot) for slot in slots if slot.child)
-        self._info = replace(self._info, services=running)
+        self._info = replace(self._info, services=running, stop_seconds=self._supervisor.patience)
         record.write(self._info)
 
 

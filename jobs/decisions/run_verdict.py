@@ -109,6 +109,11 @@ def overdue(
     return None
 
 
+def going_away(host: str) -> str:
+    """Why the run of a host that is asked to end is stopped."""
+    return f"host {host} is going away"
+
+
 def has_failed_rank(ranks: Sequence[RankFacts]) -> bool:
     """Whether a rank has failed, so that the others must end too."""
     return any(rank.outcome is not None and rank.outcome not in WELL for rank in ranks)

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs.decisions import run_verdict
 from jobs.decisions.run_verdict import RankOutcome
-from jobs.ledger import events
+from jobs.ledger import events, runs
 from jobs.lookups import predicates
 from jobs.states import RankState
 from jobs.tables import Host, Rank
@@ -81,12 +82,17 @@ def arrive(session: Session, host: HostDescription) -> None:
 
 
 def drain(session: Session, *, name: str, incarnation: str) -> None:
-    """Take no more ranks; the one that is there makes a checkpoint and ends."""
-    session.execute(
-        sa.update(Host)
-        .where(Host.name == name, Host.incarnation == incarnation)
-        .values(draining=True)
-    )
+    """Take no more ranks; the run that has one there is asked to save a checkpoint and end.
+
+    That does not wait for control, which may be ending too. Control stops a run that is formed with
+    the host at this moment.
+    """
+    ours = (Host.name == name, Host.incarnation == incarnation)
+    run_id = session.scalar(sa.select(Host.run_id).where(*ours))
+    if run_id is not None:  # first, because a run is locked before its hosts
+        reason = run_verdict.going_away(name)
+        runs.request_stop(session, run_id, how="checkpoint", reason=reason)
+    session.execute(sa.update(Host).where(*ours).values(draining=True))
     events.wake_control(session)
 
 

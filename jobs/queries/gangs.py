@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs import kinds
 from jobs.decisions.gang_scheduling import GangRequest, Holding
-from jobs.decisions.run_verdict import RankFacts, RankOutcome
+from jobs.decisions.run_verdict import RankFacts, RankOutcome, going_away
 from jobs.kinds import BULK, TRAINING
 from jobs.lookups import clock, predicates
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
@@ -221,7 +221,7 @@ def _facts(rank: Rank) -> RankFacts:
 def _why(state: JobState, draining_host: str | None) -> tuple[str, str]:
     match state:
         case JobState.RUNNING:
-            return "checkpoint", f"host {draining_host} is going away"
+            return "checkpoint", going_away(draining_host or "")
         case JobState.PAUSED:
             return "checkpoint", "the job was paused"
         case JobState.CANCELLING:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from api.stack import ports, valkey
 from jobs.settings import Settings
 from tests.support.waiting import wait_until
+from workers import draining
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -129,6 +130,29 @@ def test_a_service_runs_a_real_entry_of_an_image_that_is_there(name: str) -> Non
     entry = import_module(f"{words[0]}.__main__") if hasattr(module, "__path__") else module
     assert entry.main
     assert ROOT / OURS[name]["build"]["dockerfile"] in DOCKERFILES
+
+
+def test_those_that_work_end_while_control_and_the_servers_still_run() -> None:
+    """Compose stops a service before those that it depends on."""
+    for name, each in OURS.items():
+        if each["command"][3] in {"planner", "pool", "host"}:
+            assert {"control", "postgres", "valkey", "objects"} <= set(each["depends_on"]), name
+
+
+@pytest.mark.parametrize(
+    ("role", "seconds"),
+    [
+        ("host", Settings().host_drain.total_seconds()),
+        ("pool", 2 * draining.FINISH_SECONDS),
+        ("planner", 2 * draining.FINISH_SECONDS),
+    ],
+)
+def test_a_service_has_the_time_to_end_what_it_works_on(role: str, seconds: float) -> None:
+    services = [each for each in OURS.values() if each["command"][3] == role]
+    graces = {re.sub(r"^\$\{\w+:-(.+)\}$", r"\1", each["stop_grace_period"]) for each in services}
+    assert {grace[-1] for grace in graces} == {"s"}
+    assert all(float(grace.removesuffix("s")) >= seconds for grace in graces)
+    assert all(each.get("stop_signal", "SIGTERM") == "SIGTERM" for each in services)
 
 
 def test_every_role_of_the_workers_room_has_a_service() -> None:

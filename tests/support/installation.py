@@ -113,6 +113,12 @@ class Installation:
         """Start control, a planner or a pool worker."""
         return self.start("workers.processes", role, **env)
 
+    def stop_role(self, role: str) -> None:
+        """End every process of this role."""
+        for process in self.processes:
+            if process.log.name == f"workers.processes-{role}.log":
+                process.stop()
+
     @contextmanager
     def running(self, *roles: str) -> Iterator[Self]:
         """With these roles started; every process ends at the end."""

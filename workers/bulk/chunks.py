@@ -29,7 +29,7 @@ from jobs.queries import unclaimed
 from jobs.results import parts
 from jobs.results.schemas import RowCode, result_schema
 from jobs.states import JobState
-from workers import heartbeat, outcomes, time_limits
+from workers import draining, heartbeat, outcomes, time_limits
 from workers.bulk import result_table
 from workers.context import Context
 from workers.inference import row_isolation
@@ -119,7 +119,10 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Ou
 def _work(lease: ChunkLease, *, context: Context) -> None:
     stall = timedelta(seconds=context.settings.stall_seconds)
     with LeaseRenewer(
-        _renewal(lease, context), lease=context.settings.lease, stall=stall
+        _renewal(lease, context),
+        lease=context.settings.lease,
+        stall=stall,
+        give_back=draining.overdue,
     ) as renewer:
         rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
         good = _good_results(lease, context=context)

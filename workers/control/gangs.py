@@ -23,12 +23,15 @@ FORGET_SECONDS = 600.0
 PEER_FAILED = "another rank of the run failed"
 
 
-def judge_runs(sessions: Sessions, *, settings: Settings) -> int:
-    """End silent ranks, and runs whose ranks have ended."""
+def judge_runs(sessions: Sessions, *, settings: Settings, rescuing: bool) -> int:
+    """End silent ranks, if this turn rescues, and runs whose ranks have ended."""
     with sessions.begin() as session:
         live = facts.live_runs(session)
         found = facts.ranks(session, [run.id for run in live])
-    return sum(_judge(sessions, run, found[run.id], settings=settings) for run in live)
+    if rescuing:
+        for run in live:
+            _end_silent(sessions, run, found[run.id], settings=settings)
+    return sum(_judge(sessions, run, settings=settings) for run in live)
 
 
 def stop_runs(sessions: Sessions) -> int:
@@ -84,7 +87,9 @@ def forget_hosts(sessions: Sessions, publisher: Publisher) -> int:
     return len(names)
 
 
-def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Settings) -> int:
+def _end_silent(
+    sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Settings
+) -> None:
     with sessions.begin() as session:
         now = clock.now(session)
         for rank in found:
@@ -94,6 +99,9 @@ def _judge(sessions: Sessions, run: Run, found: list[RankFacts], *, settings: Se
             if outcome is not None:
                 hosts.doubt(session, rank.host)
                 ranks.end_overdue(session, run.id, rank.rank, outcome)
+
+
+def _judge(sessions: Sessions, run: Run, *, settings: Settings) -> int:
     with sessions.begin() as session:
         ranks_now = facts.ranks(session, [run.id])[run.id]
         current = facts.run(session, run.id)  # it may have been asked to stop meanwhile

@@ -120,7 +120,7 @@ class Control:
 
     def _train(self, *, rescuing: bool) -> int:
         """The parts of a turn that are about training."""
-        did = self._part(gangs.judge_runs, settings=self._settings) if rescuing else 0
+        did = self._part(gangs.judge_runs, settings=self._settings, rescuing=rescuing)
         for part in (gangs.stop_runs, gangs.give_way, gangs.end_cancelled, gangs.form_gangs):
             did += self._part(part)
         return did + self._dispatch(gangs.dispatch_ranks)

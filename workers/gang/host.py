@@ -115,6 +115,10 @@ class HostRecord:
         """Take no more ranks; a running rank saves a checkpoint and stops."""
         hosts.drain(session, name=self.host.name, incarnation=self.host.incarnation)
 
+    def beat_draining(self, session: Session) -> None:
+        """Renew the record: the last rank is still here."""
+        self.beat(session)
+
     def leave(self, session: Session) -> None:
         """Drop the record."""
         hosts.leave(session, name=self.host.name, incarnation=self.host.incarnation)

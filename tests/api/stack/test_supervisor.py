@@ -166,6 +166,64 @@ def test_what_was_started_last_is_stopped_first(
     assert order.read_text() == "worker server "
 
 
+def test_a_stage_is_asked_to_stop_when_the_one_before_has_ended(
+    supervisor: Supervisor, make: Make, tmp_path: Path
+) -> None:
+    order = tmp_path / "order"
+    script = (
+        "import signal, sys, time\n"
+        "def end(*_):\n"
+        f"    open({str(order)!r}, 'a').write('NAME asked ')\n"
+        "    time.sleep(0.5)\n"
+        f"    open({str(order)!r}, 'a').write('NAME ended ')\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "time.sleep(300)"
+    )
+    supervisor.start(
+        [
+            make(script.replace("NAME", "control"), name="control", stop_stage=1),
+            make(script.replace("NAME", "host"), name="host"),
+        ]
+    )
+    supervisor.stop()
+    assert order.read_text() == "host asked host ended control asked control ended "
+
+
+def test_a_second_interrupt_ends_all_at_once_and_says_what_is_lost(
+    supervisor: Supervisor, make: Make, said: list[str], tmp_path: Path
+) -> None:
+    stubborn = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+    clean = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), print('clean'), sys.exit()))\n"
+        "time.sleep(300)"
+    )
+    supervisor.start([make(clean, name="server", grace_seconds=60, hurried_seconds=60)])
+    supervisor.start([make(stubborn, name="host", grace_seconds=60)])
+    with supervisor.listening():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        supervisor.stop(lost=lambda: ["lost: steps 3 to 5"])
+    *_, lost, host, server = said
+    assert lost == "lost: steps 3 to 5"
+    assert host.startswith("host      was killed after 0.")
+    assert server.startswith("server    ended after")
+    assert (tmp_path / "server.log").read_text() == "clean\n"
+
+
+def test_the_patience_is_that_of_all_stages(supervisor: Supervisor, make: Make) -> None:
+    supervisor.start([make(SLEEP, name="server", grace_seconds=30)])
+    supervisor.start(
+        [
+            make(SLEEP, name="host", grace_seconds=270),
+            make(SLEEP, name="pool", grace_seconds=60),
+            make(SLEEP, name="api", grace_seconds=10, stop_stage=1),
+        ]
+    )
+    assert supervisor.patience == 30 + 270 + 10
+
+
 def test_a_child_sees_no_terminal_and_leads_its_own_session(
     supervisor: Supervisor, make: Make, tmp_path: Path
 ) -> None:

@@ -81,6 +81,16 @@ def test_a_draining_host_stays_so_until_it_is_started_anew(training: Training) -
     assert training.form(training.job(), [training.host(host.name)]) is not None
 
 
+def test_the_run_on_a_draining_host_is_asked_to_stop_without_control(training: Training) -> None:
+    host = training.host()
+    job_id = training.job()
+    run_id = training.formed(job_id, [host])
+    (held,) = training.claimed(run_id)
+    training.drain(host.name, host.incarnation)
+    run = training.run(held.run_id)
+    assert (run.stop, run.stop_reason) == ("checkpoint", f"host {host.name} is going away")
+
+
 def test_an_old_agent_neither_drains_nor_removes_its_successor(training: Training) -> None:
     old = training.host()
     training.host(old.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from jobs.tables import Chunk
 from tests.jobs.ledger.building import PROJECT
 from tests.support.tiny_models import tiny_classifier
 from tests.workers.bulk.conftest import Workshop, jsonl
+from workers import draining
 from workers.bulk import chunks, planner
 from workers.context import Context
 from workers.inference.engine_cache import EngineCache
@@ -85,6 +87,26 @@ def test_an_exception_of_the_engine_fails_the_job_after_its_tries_and_splits_not
     job = workshop.ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "unexpected_error")
     assert "TypeError: a bug of the engine (rows 0 to 3" in (job.error_message or "")
+
+
+def test_a_chunk_that_a_draining_worker_cannot_end_in_time_is_released(
+    workshop: Workshop,
+    context: Context,
+    job_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(draining.FILE, "")  # restored afterwards
+    draining.prepare()
+    draining.begin()
+    monkeypatch.setattr(draining, "FINISH_SECONDS", 0.0)
+    chunk = run(workshop, context, job_id)
+    assert (chunk.state, chunk.failures, chunk.crashes) == (ChunkState.PENDING, 0, 0)
+    monkeypatch.setattr(draining, "FINISH_SECONDS", 60.0)
+    assert run(workshop, context, job_id).state is ChunkState.DONE
+    draining.end()
+    assert list(tmp_path.glob("nightshift-draining-*")) == []
 
 
 def test_a_retry_over_a_damaged_part_computes_every_row(

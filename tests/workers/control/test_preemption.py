@@ -182,3 +182,14 @@ def test_a_rank_on_a_draining_host_moves_after_a_checkpoint(cluster: Cluster) ->
     assert (run.stop, run.stop_reason) == ("checkpoint", "host a is going away")
     cluster.stop_all(held)
     assert [rank.host for rank in cluster.training.ranks(cluster.live(job_id).id)] == ["b"]
+
+
+def test_a_fresh_leader_concludes_a_run_whose_hosts_have_drained(cluster: Cluster) -> None:
+    cluster.hosts("a")
+    job_id = cluster.training.job()
+    (held,) = cluster.started(job_id)
+    with cluster.training.sessions.begin() as session:
+        hosts.drain(session, name="a", incarnation=cluster.incarnations["a"])
+    cluster.training.end(held, RankOutcome.STOPPED)
+    cluster.plane.control.turn(led_for=0)
+    assert cluster.states(job_id) == [RunState.PREEMPTED]

@@ -57,6 +57,26 @@ def test_a_paused_job_makes_a_checkpoint_and_goes_on_from_it(trainer: Trainer) -
     assert trainer.curve(job_id) == trainer.curve(undisturbed)
 
 
+def test_a_host_that_is_stopped_together_with_control_loses_no_step(trainer: Trainer) -> None:
+    rare = {**LONG, "checkpoint_steps": 400, "evaluate_steps": 400}
+    undisturbed = trainer.submit(train=rare, model="kept")
+    trainer.succeeded(undisturbed)
+    job_id = trainer.submit(train=rare, model="drained")
+    trainer.wait_for_step(job_id, 15)
+    host = trainer.host_of(trainer.runs(job_id)[0])
+    trainer.installation.stop_role("control")
+    trainer.hosts[host].stop(seconds=60)
+    (run,) = trainer.runs(job_id)
+    (checkpoint,) = trainer.checkpoints(job_id)
+    assert checkpoint.step == run.step  # no step is repeated
+    trainer.installation.start_role("control")
+    trainer.start(host)
+    trainer.succeeded(job_id)
+    assert [run.state for run in trainer.runs(job_id)] == [RunState.PREEMPTED, RunState.SUCCEEDED]
+    assert trainer.weights(job_id) == trainer.weights(undisturbed)
+    assert trainer.curve(job_id) == trainer.curve(undisturbed)
+
+
 def test_a_cancelled_job_frees_its_hosts(trainer: Trainer) -> None:
     job_id = trainer.submit(train={"epochs": 300})
     trainer.wait_for_step(job_id, 5)
