@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Beat = Callable[[], None]
 """Called while work goes on. Raises ``LeaseLost``, or another error, to interrupt it."""
@@ -10,3 +12,42 @@ Beat = Callable[[], None]
 
 def no_beat() -> None:
     """For work that no lease depends on."""
+
+
+@dataclass
+class WorkMeter:
+    """How much of a piece of work is done; one thread works, another reads."""
+
+    share: float = 0.0  # 0 to 1
+    began_at: float | None = None  # on the monotonic clock; None: it is being prepared
+
+    def begin(self) -> None:
+        """Everything is ready, and the work begins."""
+        self.began_at = time.monotonic()
+
+    def advance(self, share: float) -> None:
+        """Another share of the work is done."""
+        self.share = min(1.0, self.share + share)
+
+    @property
+    def seconds(self) -> float | None:
+        """Since it began."""
+        return None if self.began_at is None else time.monotonic() - self.began_at
+
+
+@dataclass(frozen=True)
+class MeteredBeat:
+    """A beat whose work is metered; see ``advance``."""
+
+    beat: Beat
+    meter: WorkMeter
+
+    def __call__(self) -> None:
+        """Beat."""
+        self.beat()
+
+
+def advance(beat: Beat, share: float) -> None:
+    """Count another share of the work as done, if this beat is metered."""
+    if isinstance(beat, MeteredBeat):
+        beat.meter.advance(share)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 FINISH_SECONDS = 15.0
-"""How long a chunk or step that is under way may still take. A chunk is sized to run for seconds."""
+"""How long a chunk or step that is under way may still take; a chunk takes seconds."""
 
 FILE = "NIGHTSHIFT_DRAINING_FILE"
 """Environment variable with the file's path, for the processes of a worker."""

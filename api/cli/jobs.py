@@ -58,6 +58,7 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     if job["histogram"]:
         console.line()
         console.histogram(job["histogram"], rows=job["rows"]["done"])
+    progress_bars.rejected(job)
     progress_bars.findings(job)
 
 
@@ -209,12 +210,8 @@ def _row(job: Job) -> tuple[Any, ...]:
 def _done(job: Job) -> tuple[str, str, str]:
     """How much is done and has failed, and how fast: rows, or steps of training."""
     if job["training"]:
-        rate = job["training"]["rate"]
-        return (
-            f"{training_progress.steps(job['training'])} steps",
-            "-",
-            training_progress.rate(rate) if rate else "-",
-        )
+        training = job["training"]
+        return training_progress.done(training), "-", training_progress.rate(training) or "-"
     rows = job["rows"]
     return (
         f"{console.number(rows['done'])}/{console.number(rows['total'])}",
@@ -247,6 +244,7 @@ def _bulk_facts(job: Job) -> list[tuple[str, Any]]:
     rows, chunks = job["rows"], job["chunks"]
     return [
         ("rows", f"{console.number(rows['done'])} of {console.number(rows['total'])}"),
+        ("under way", rows["under_way"] and f"{console.number(rows['under_way'])} rows more"),
         ("failed rows", console.number(rows["failed"])),
         ("chunks", ", ".join(f"{count} {state}" for state, count in chunks.items())),
         ("rate", console.rate(job["rate"])),

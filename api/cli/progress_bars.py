@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from api.cli import console, training_progress
+from api.cli import console, job_events, training_progress
 from api.cli.failures import FAILED, INTERRUPTED, Failure
 from api.client import FINAL, Client
 from jobs.models.signatures import Reading
@@ -74,6 +75,7 @@ def summary(found: Job) -> None:
         console.line(f"{name}: {words}")
     if found["training"]:
         console.line(f"{found['id']} {_ended(found['state'])}: {training_progress.summary(found)}")
+        rejected(found)
         warned(found)
         return
     rows = found["rows"]
@@ -105,6 +107,27 @@ def findings(found: Job) -> None:
             ],
         )
     warned(found)
+
+
+def rejected(found: Job) -> None:
+    """Rows of labelled corpora that were left out: how many, and the first of them with reasons."""
+    splits = (found["training"] or {"splits": {}})["splits"]
+    for name, split in splits.items():
+        if not split["rejected"]:
+            continue
+        console.line()
+        shown = len(split["examples"])
+        console.line(
+            f"{console.number(split['rejected'])} {name} rows were left out"
+            + (f", the first {shown} of them:" if shown < split["rejected"] else ":")
+        )
+        console.table(
+            ("LINE", "ERROR", "MESSAGE"),
+            [
+                (console.number(each["line"]), each["code"], each["message"])
+                for each in split["examples"]
+            ],
+        )
 
 
 def warned(found: Job) -> None:
@@ -179,23 +202,28 @@ def _live(client: Client, job_id: str, console: Console) -> Job:
     )
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(job_id, total=None, counts="")
-        for event in client.watch(job_id):
-            if event.type == "progress":
-                _draw(bars, task, event.data)
+        for progress in job_events.progress(client, job_id, report=_above(bars.console)):
+            _draw(bars, task, progress)
     return client.get(job_id)
 
 
 def _training(client: Client, job_id: str, console: Console) -> Job:
     with training_progress.View(console) as view:
-        for event in client.watch(job_id):
-            if event.type == "progress":
-                view.draw(event.data)
+        for progress in job_events.progress(client, job_id, report=_above(console)):
+            view.draw(progress)
     return client.get(job_id)
+
+
+def _above(console: Console) -> Callable[[str], None]:
+    """Prints lines above the bars, where they stay."""
+    return lambda line: console.print(line, markup=False, highlight=False)
 
 
 def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
     rows = progress["rows"]
     counts = f"{console.number(rows['done'])}/{console.number(rows['total'])}"
+    if rows["under_way"]:
+        counts += f" (+{console.number(rows['under_way'])})"
     if progress["rate"]:
         counts += f" {_speed(progress)}"
     if progress["eta_seconds"] is not None:
@@ -206,7 +234,7 @@ def _draw(bars: Progress, task: TaskID, progress: Job) -> None:
     bars.update(
         task,
         description=_words(progress),
-        completed=rows["done"],
+        completed=rows["done"] + rows["under_way"],
         total=rows["total"],
         counts=counts,
     )
@@ -216,15 +244,18 @@ def _plain(client: Client, job_id: str) -> Job:
     """One line for every change of what it is doing, and for what is new to fail; for logs."""
     said = {""}
     last = ""
-    for event in client.watch(job_id):
-        if event.type != "progress":
-            continue
-        words = _words(event.data)
-        news = [each for each in _failures(event.data) if each not in said]
+    report = functools.partial(_note, job_id)
+    for progress in job_events.progress(client, job_id, report=report):
+        words = _words(progress)
+        news = [each for each in _failures(progress) if each not in said]
         for line in [words] * (words != last) + news:
-            console.note(f"{job_id} {line}")
+            report(line)
         last, said = words, said.union(news)
     return client.get(job_id)
+
+
+def _note(job_id: str, line: str) -> None:
+    console.note(f"{job_id} {line}")
 
 
 def _failures(progress: Job) -> list[str]:

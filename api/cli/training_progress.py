@@ -41,11 +41,12 @@ class View:
     def draw(self, progress: Job) -> None:
         """Show the job as it is now."""
         training = progress["training"]
+        done, total = _bar(training)
         self._bars.update(
             self._task,
             description=escape(_doing(progress)),
-            completed=training["step"],
-            total=training["steps_total"],
+            completed=done,
+            total=total,
             counts=_counts(training),
         )
         below = (_numbers(training), _evaluation(training), _trouble(progress))
@@ -59,9 +60,24 @@ def words(progress: Job) -> str:
     return "; ".join(part for part in said if part)
 
 
-def steps(training: Job) -> str:
-    """Steps done, of those known."""
-    return f"{console.number(training['step'])}/{console.number(training['steps_total'])}"
+def done(training: Job) -> str:
+    """Steps done, of those known; of an evaluation job, which has none, rows."""
+    evaluated = training["evaluated"]
+    if training["steps_total"] is None and evaluated:
+        return f"{_of(evaluated['rows'], evaluated['rows_total'])} rows"
+    return f"{_of(training['step'], training['steps_total'])} steps"
+
+
+def _of(done: int, total: int | None) -> str:
+    return f"{console.number(done)}/{console.number(total)}"
+
+
+def _bar(training: Job) -> tuple[int, int | None]:
+    """What the bar shows: the evaluation under way, else the steps."""
+    evaluated = training["evaluated"]
+    if evaluated and evaluated["under_way"]:
+        return evaluated["rows"], evaluated["rows_total"]
+    return training["step"], training["steps_total"]
 
 
 def facts(job: Job) -> list[tuple[str, Any]]:
@@ -76,8 +92,9 @@ def facts(job: Job) -> list[tuple[str, Any]]:
         ("rows", ", ".join(splits) or None),
         ("run", _run(training)),
         ("phase", training["phase"]),
-        ("steps", steps(training)),
-        ("rate", training["rate"] and rate(training["rate"])),
+        ("done", done(training)),
+        ("evaluated", _evaluated(training)),
+        ("rate", rate(training)),
         ("numbers", _numbers(training)),
         ("evaluation", _measured(training)),
         ("runs lost", training["faults"] or None),
@@ -90,16 +107,31 @@ def facts(job: Job) -> list[tuple[str, Any]]:
 def summary(job: Job) -> str:
     """How far a job that has ended came."""
     training = job["training"]
+    evaluated = training["evaluated"]
     said = f"{console.number(training['step'])} steps"
-    if training["rate"]:
-        said += f", {rate(training['rate'])}"
+    if training["steps_total"] is None and evaluated:
+        said = f"{console.number(evaluated['rows'])} rows"
+    if pace := rate(training):
+        said += f", {pace}"
     runs = training["run"] or 0
     return f"{said}, {runs} runs" if runs > 1 else said
 
 
-def rate(value: float) -> str:
-    """Steps per second."""
-    return f"{value:,.1f} steps/s" if value >= 1 else f"{value:.2g} steps/s"
+def rate(training: Job) -> str | None:
+    """Steps per second, or rows of an evaluation job; ``None``: not known."""
+    value = training["rate"]
+    if not value:
+        return None
+    unit = "rows/s" if training["steps_total"] is None else "steps/s"
+    return f"{value:,.1f} {unit}" if value >= 1 else f"{value:.2g} {unit}"
+
+
+def _evaluated(training: Job) -> str | None:
+    """Rows of the evaluation under way."""
+    evaluated = training["evaluated"]
+    if not evaluated or not evaluated["under_way"]:
+        return None
+    return f"{_of(evaluated['rows'], evaluated['rows_total'])} rows"
 
 
 def _doing(progress: Job) -> str:
@@ -120,9 +152,11 @@ def _run(training: Job) -> str | None:
 def _counts(training: Job) -> str:
     if training["run"] is None:
         return ""
-    parts = [steps(training)]
-    if training["rate"] and training["state"] == "running":
-        parts.append(rate(training["rate"]))
+    parts = [done(training)]
+    if (rows := _evaluated(training)) and training["steps_total"] is not None:
+        parts.append(f"evaluated {rows}")
+    if (pace := rate(training)) and training["state"] == "running":
+        parts.append(pace)
     if training["eta_seconds"] is not None:
         parts.append(f"eta {console.duration(training['eta_seconds'])}")
     return "  ".join(parts)

@@ -21,6 +21,7 @@ from jobs.decisions.result_quality import QualityCounts
 from jobs.errors import LeaseLost
 from jobs.ledger import result_rows, transitions
 from jobs.lookups import clock, predicates
+from jobs.progress import WorkMeter
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 
@@ -73,6 +74,7 @@ class Part:
         default_factory=QualityCounts
     )  # of the rows that were done by this commit
     sha256: str | None = None  # of the object
+    computing: float | None = None  # seconds since the rows were begun; None: ``seconds``
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
@@ -100,6 +102,9 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
             owner=owner,
             lease_expires_at=sa.func.now() + lease,
             dispatched_at=None,
+            begun_at=sa.func.now(),  # until the worker says that it has to load its model first
+            share=0.0,
+            share_at=sa.func.now(),
         )
         .returning(
             *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
@@ -131,17 +136,29 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
     )
 
 
-def renew(session: Session, held: ChunkLease, *, lease: timedelta) -> JobState | None:
+def renew(
+    session: Session, held: ChunkLease, *, lease: timedelta, work: WorkMeter | None = None
+) -> JobState | None:
     """Renew the lease; returns the job's state, or ``None`` when the lease is lost.
 
     A lease that expired but was not taken is still ours: the fence decides, not the clock.
+    ``work``: how much of the chunk is done.
     """
     return session.scalar(
         sa.update(Chunk)
         .where(*_ours(held), Job.id == Chunk.job_id)
-        .values(lease_expires_at=sa.func.now() + lease)
+        .values(lease_expires_at=sa.func.now() + lease, **_progress(work))
         .returning(Job.state)
     )
+
+
+def _progress(work: WorkMeter | None) -> dict[str, Any]:
+    if work is None:
+        return {}
+    if work.seconds is None:
+        return {"begun_at": None, "share": None, "share_at": None}
+    begun_at = clock.seconds_ago(work.seconds)
+    return {"begun_at": begun_at, "share": work.share, "share_at": sa.func.now()}
 
 
 def commit(
@@ -258,6 +275,9 @@ def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
             rows_agreeing=part.rows_agreeing,
             errors=part.errors,
             **_added(part.quality),
+            begun_at=clock.seconds_ago(part.seconds if part.computing is None else part.computing),
+            share=None,
+            share_at=None,
             done_at=sa.func.now(),
         )
         .returning(Chunk.id)

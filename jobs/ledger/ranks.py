@@ -142,19 +142,36 @@ def choose_port(session: Session, held: RankLease, port: int) -> None:
     session.execute(sa.update(Run).where(Run.id == held.run_id).values(port=port))
 
 
-def record_progress(
-    session: Session, held: RankLease, *, step: int, steps_total: int | None
-) -> None:
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is, as its rank 0 reports it; ``None``: nothing new about that."""
+
+    step: int | None = None
+    steps_total: int | None = None
+    evaluated: tuple[int, int] | None = None  # rows done and in all of the evaluation under way
+
+
+def record_progress(session: Session, held: RankLease, progress: RunProgress) -> None:
     """Record how far the run is. Raises ``LeaseLost``."""
     confirm(session, held)
-    session.execute(
-        sa.update(Run)
-        .where(Run.id == held.run_id)
-        .values(
-            step=sa.func.greatest(Run.step, step),  # an evaluation counts from 0 again
-            steps_total=sa.func.coalesce(steps_total, Run.steps_total),
-        )
-    )
+    values: dict[str, Any] = {}
+    if progress.step is not None:
+        values["step"] = sa.func.greatest(Run.step, progress.step)
+        values["steps_total"] = sa.func.coalesce(progress.steps_total, Run.steps_total)
+    if progress.evaluated is not None:
+        values |= _evaluated(*progress.evaluated)
+    if values:
+        session.execute(sa.update(Run).where(Run.id == held.run_id).values(**values))
+
+
+def _evaluated(rows: int, total: int) -> dict[str, Any]:
+    """An evaluation that counts fewer rows than were recorded, or others, is a new one."""
+    goes_on = sa.and_(Run.evaluated_rows <= rows, Run.evaluation_rows == total)
+    return {
+        "evaluated_rows": rows,
+        "evaluation_rows": total,
+        "evaluation_began_at": sa.case((goes_on, Run.evaluation_began_at), else_=sa.func.now()),
+    }
 
 
 def confirm(session: Session, held: RankLease) -> None:

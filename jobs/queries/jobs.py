@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,17 +14,18 @@ from sqlalchemy.orm import Session
 from jobs.decisions import result_quality as quality_decisions
 from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
+from jobs.decisions.throughput import Work
 from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
-from jobs.queries import paging, training_progress, waits
+from jobs.queries import paging, training_progress, waits, work_sums
 from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
-from jobs.states import FINAL, ChunkState, JobState
+from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
-RATE_WINDOW = timedelta(minutes=2)
-"""Long enough to hold several chunks, which count when they are done and not before."""
+MOVING = frozenset({JobState.PLANNING, JobState.RUNNING})
+"""States in which chunks are computed."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,6 @@ class Counts:
     done: int = 0
     rows_done: int = 0
     rows_failed: int = 0
-    rows_lately: int = 0  # done within RATE_WINDOW
-    lately_since: datetime | None = None
     tokens: int = 0
     seconds: float = 0.0
     rows_checked: int = 0
@@ -52,6 +51,25 @@ class Counts:
     tokens_read: int = 0
     tokens_unknown: int = 0
     last_error: str | None = None
+    # For ``jobs.decisions.throughput``.
+    work_rows: float = 0.0
+    work_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    age_seconds: float = 0.0
+    under_way: float = 0.0
+    unreported_seconds: float = 0.0
+
+    @property
+    def work(self) -> Work:
+        """How much was done lately, and how much is under way."""
+        return Work(
+            rows=self.work_rows,
+            seconds=self.work_seconds,
+            busy_seconds=self.busy_seconds,
+            age_seconds=self.age_seconds,
+            under_way=self.under_way,
+            unreported_seconds=self.unreported_seconds,
+        )
 
     @property
     def chunks(self) -> int:
@@ -84,7 +102,7 @@ class JobView:
 
     @property
     def rate(self) -> float | None:
-        """Rows per second over the last two minutes, or over the whole run once it has ended.
+        """Rows per second at present, or over the whole run once it has ended.
 
         A training job has steps instead, see ``TrainingProgress``.
         """
@@ -93,10 +111,7 @@ class JobView:
         if self.job.finished_at and self.job.started_at:
             span = (self.job.finished_at - self.job.started_at).total_seconds()
             return self.counts.rows_done / span if span > 0 else None
-        if self.counts.rows_lately == 0 or self.job.started_at is None:
-            return None
-        begun = max(self.now - RATE_WINDOW, self.job.started_at)
-        return self.counts.rows_lately / max((self.now - begun).total_seconds(), 0.001)
+        return self.counts.work.rate
 
     @property
     def last_error(self) -> str | None:
@@ -117,9 +132,9 @@ class JobView:
         """Seconds until the last row or step at the present rate; unknown before planning ended."""
         if self.training:
             return self.training.eta_seconds
-        if self.rate is None or self.job.rows_total is None or self.job.state in FINAL:
+        if self.job.rows_total is None or self.job.state not in MOVING:
             return None
-        return (self.job.rows_total - self.counts.rows_done) / self.rate
+        return self.counts.work.eta_seconds(rows_left=self.job.rows_total - self.counts.rows_done)
 
 
 def get(session: Session, job_id: str, *, project_id: str) -> JobView:
@@ -179,7 +194,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     found = _counts(session, [job.id for job in jobs])
     counts = {job.id: found.get(job.id, Counts()) for job in jobs}
     reasons = waits.reasons(session, jobs, counts, now=now)
-    trained = training_progress.look(session, jobs, now=now)
+    trained = training_progress.look(session, jobs, now=now, examples=histograms)
     return [
         JobView(
             job=job,
@@ -217,7 +232,6 @@ _OF_QUALITY = (
 def _summed() -> sa.Select[*tuple[Any, ...]]:
     now = sa.func.now()
     done, pending = Chunk.state == ChunkState.DONE, Chunk.state == ChunkState.PENDING
-    lately = sa.and_(done, Chunk.done_at > now - RATE_WINDOW)
     failing = sa.and_(pending, Chunk.not_before > now)
     number, rows = sa.func.count(), sa.func.sum(Chunk.rows)
     return (
@@ -232,14 +246,13 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
             number.filter(done).label("done"),
             _integer(rows.filter(done)).label("rows_done"),
             _integer(sa.func.sum(Chunk.rows_failed)).label("rows_failed"),
-            _integer(rows.filter(lately)).label("rows_lately"),
-            sa.func.min(Chunk.done_at).filter(lately).label("lately_since"),
             _integer(sa.func.sum(Chunk.tokens)).label("tokens"),
             sa.func.coalesce(sa.func.sum(Chunk.seconds), 0.0).label("seconds"),
             _integer(sa.func.sum(Chunk.rows_checked)).label("rows_checked"),
             _integer(sa.func.sum(Chunk.rows_agreeing)).label("rows_agreeing"),
             *(_integer(sa.func.sum(each)).label(each.key) for each in _OF_QUALITY),
             sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
+            *work_sums.columns(),
         )
         .where(Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)))
         .group_by(Chunk.job_id)

@@ -24,6 +24,27 @@ LEAST_SPAN = 0.5
 """Seconds of a live run from which a pace can be measured."""
 
 
+EVALUATING = "evaluating"
+"""The phase of a rank that evaluates."""
+
+
+@dataclass(frozen=True)
+class EvaluationProgress:
+    """The newest evaluation of the newest run."""
+
+    rows: int
+    rows_total: int  # of all models that it evaluates
+    under_way: bool
+    rate: float | None  # rows per second; null: not known yet
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until its last row; ``None``: it is over, or nobody knows yet."""
+        if not self.under_way or not self.rate:
+            return None
+        return (self.rows_total - self.rows) / self.rate
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """One training job at one moment."""
@@ -33,6 +54,7 @@ class TrainingProgress:
     last: list[LastPoint]
     pace: Pace | None  # of a live run
     now: datetime
+    with_examples: bool  # of rejected rows, in ``splits``
 
     @property
     def step(self) -> int:
@@ -47,8 +69,28 @@ class TrainingProgress:
         return self.newest.ranks[0].phase if self.newest.ranks else None
 
     @property
+    def evaluated(self) -> EvaluationProgress | None:
+        """How far the newest evaluation of the newest run is; ``None``: there was none."""
+        if self.newest is None or self.newest.run.evaluation_began_at is None:
+            return None
+        run = self.newest.run
+        rows, total = run.evaluated_rows or 0, run.evaluation_rows or 0
+        seconds = ((run.finished_at or self.now) - run.evaluation_began_at).total_seconds()
+        return EvaluationProgress(
+            rows=rows,
+            rows_total=total,
+            under_way=self.phase == EVALUATING,
+            rate=rows / seconds if seconds > LEAST_SPAN and rows else None,
+        )
+
+    @property
     def rate(self) -> float | None:
-        """Steps per second: lately, or over the whole last run once it has ended."""
+        """Steps per second: lately, or over the whole last run once it has ended.
+
+        An evaluation job has no steps, and its rate is in rows.
+        """
+        if self.newest is not None and self.newest.run.steps_total is None:
+            return self.evaluated and self.evaluated.rate
         began = self._began()
         if began is None or self.newest is None:
             return None
@@ -58,13 +100,19 @@ class TrainingProgress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last step at the present pace."""
+        """Seconds until the last step at the present pace, and until the evaluation under way ends.
+
+        After the last step: until that evaluation ends. Unknown while the result is stored.
+        """
         if self.newest is None or self.newest.run.state is not RunState.RUNNING:
             return None
+        evaluation = self.evaluated and self.evaluated.eta_seconds
         total = self.newest.run.steps_total
-        if total is None or self.rate is None:
+        if total is None or self.step >= total:
+            return evaluation
+        if self.rate is None:
             return None
-        return max(total - self.step, 0) / self.rate
+        return (total - self.step) / self.rate + (evaluation or 0.0)
 
     def value(self, name: str) -> float | None:
         """The newest number of a curve."""
@@ -82,8 +130,10 @@ class TrainingProgress:
     @property
     def splits(self) -> dict[str, Any]:
         """What the planner found in each corpus; empty before."""
-        found: dict[str, Any] = (self.job.dataset or {}).get("splits", {})
-        return found
+        found: dict[str, dict[str, Any]] = (self.job.dataset or {}).get("splits", {})
+        if self.with_examples:
+            return found
+        return {name: {**split, "examples": []} for name, split in found.items()}
 
     def _began(self) -> Pace | None:
         """From where the pace is taken: of a live run a while ago, else its beginning."""
@@ -95,8 +145,10 @@ class TrainingProgress:
         return Pace(step=newest.from_step, at=newest.run.started_at)
 
 
-def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, TrainingProgress]:
-    """Those of the jobs that train or evaluate, by id."""
+def look(
+    session: Session, jobs: Sequence[Job], *, now: datetime, examples: bool
+) -> dict[str, TrainingProgress]:
+    """Those of the jobs that train or evaluate, by id; ``examples``: with their rejected rows."""
     ours = {job.id: job for job in jobs if job.kind in TRAINING}
     if not ours:
         return {}
@@ -109,6 +161,7 @@ def look(session: Session, jobs: Sequence[Job], *, now: datetime) -> dict[str, T
             last=last[job_id],
             pace=_pace(session, newest.get(job_id), now=now),
             now=now,
+            with_examples=examples,
         )
         for job_id, job in ours.items()
     }

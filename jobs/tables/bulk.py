@@ -218,6 +218,12 @@ class Chunk(Base):
     lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     dispatched_at: Mapped[datetime | None]  # a message is out; null: none since it became pending
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
+    begun_at: Mapped[datetime | None]  # its worker began to compute its rows, with the model
+    # loaded; null: none has since the last claim, or a version before this column
+    share: Mapped[float | None] = mapped_column(  # of its work, what its worker had done at
+        REAL  # ``share_at``, 0 to 1; null: nothing was reported since the claim, or it is done
+    )
+    share_at: Mapped[datetime | None]  # null if and only if ``share`` is
     crashes: Mapped[int] = mapped_column(  # workers that died while they computed its rows
         Integer, server_default=text("0")
     )
@@ -266,6 +272,7 @@ class Chunk(Base):
             "(state = 'leased') = (lease_expires_at IS NOT NULL AND owner IS NOT NULL)",
             name="leased_iff_lease",
         ),
+        CheckConstraint("(share IS NULL) = (share_at IS NULL)", name="share_whole"),
         CheckConstraint(
             "(state = 'done') = (part_key IS NOT NULL AND rows_failed IS NOT NULL)",
             name="done_iff_part",

@@ -74,7 +74,11 @@ class Run(Base):
     stop: Mapped[str | None]  # `checkpoint` or `now`: how its ranks should end; null: go on
     stop_reason: Mapped[str | None]  # in words; null if and only if `stop` is
     step: Mapped[int] = mapped_column(server_default=text("0"))  # optimizer steps, as last reported
-    steps_total: Mapped[int | None]  # null: not known yet
+    steps_total: Mapped[int | None]  # null: not known yet; of an evaluation job: it has no steps
+    evaluated_rows: Mapped[int | None]  # of its newest evaluation, as last reported; null: there
+    # was none
+    evaluation_rows: Mapped[int | None]  # of all models of that evaluation together
+    evaluation_began_at: Mapped[datetime | None]  # when its first rows were reported
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]  # every rank had claimed; null: still forming
     finished_at: Mapped[datetime | None]  # set if and only if the state is final
@@ -86,6 +90,10 @@ class Run(Base):
         CheckConstraint(f"({_LIVE}) = (finished_at IS NULL)", name="finished_iff_final"),
         CheckConstraint("stop IN ('checkpoint', 'now')", name="stop"),
         CheckConstraint("(stop IS NULL) = (stop_reason IS NULL)", name="stop_whole"),
+        CheckConstraint(
+            "num_nulls(evaluated_rows, evaluation_rows, evaluation_began_at) IN (0, 3)",
+            name="evaluation_whole",
+        ),
         UniqueConstraint("job_id", "number"),
         Index(  # of one job at most one run holds hosts
             "uq_runs_live_job", "job_id", unique=True, postgresql_where=text(_LIVE)

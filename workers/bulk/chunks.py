@@ -24,7 +24,7 @@ from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, Part
-from jobs.progress import Beat
+from jobs.progress import Beat, MeteredBeat, WorkMeter
 from jobs.queries import unclaimed
 from jobs.results import parts
 from jobs.results.schemas import RowCode, result_schema
@@ -46,6 +46,9 @@ log = structlog.get_logger()
 CLAIM_PATIENCE = 10.0
 COMMIT_PATIENCE = 120.0
 """Seconds that a finished chunk waits for Postgres: the fence makes a late commit safe."""
+
+REPORT = timedelta(seconds=5)
+"""Time between two reports of how much of a chunk is done, which come with renewals."""
 
 DEVICE_FAILED = 71
 """Exit status of a process that lost its accelerator (EX_OSERR)."""
@@ -118,16 +121,18 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Ou
 
 def _work(lease: ChunkLease, *, context: Context) -> None:
     stall = timedelta(seconds=context.settings.stall_seconds)
+    meter = WorkMeter()
     with LeaseRenewer(
-        _renewal(lease, context),
+        _renewal(lease, meter, context=context),
         lease=context.settings.lease,
         stall=stall,
+        every=min(REPORT, context.settings.lease / 3),
         give_back=draining.overdue,
     ) as renewer:
         rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
         good = _good_results(lease, context=context)
         results, seconds = _compute_missing(
-            lease, rows, good=good, beat=renewer.beat, context=context
+            lease, rows, good=good, beat=MeteredBeat(renewer.beat, meter), context=context
         )
         table = result_table.table(
             rows,
@@ -137,14 +142,15 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
             keep_text=lease.spec.output.keep_text,
         )
         part = _write(lease, table, results, seconds=seconds, context=context)
+        part = dataclasses.replace(part, computing=meter.seconds)
         renewer.beat()
         _commit(lease, part, table, context=context)
 
 
-def _renewal(lease: ChunkLease, context: Context) -> Callable[[], str | None]:
+def _renewal(lease: ChunkLease, meter: WorkMeter, *, context: Context) -> Callable[[], str | None]:
     def renew() -> str | None:
         with context.sessions.begin() as session:
-            state = chunks.renew(session, lease, lease=context.settings.lease)
+            state = chunks.renew(session, lease, lease=context.settings.lease, work=meter)
         if state is None:
             return f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
         return None if state in _WORKABLE_STATES else f"the job is {state}"
@@ -169,7 +175,7 @@ def _compute_missing(
     rows: pa.Table,
     *,
     good: dict[int, dict[str, object]],
-    beat: Beat,
+    beat: MeteredBeat,
     context: Context,
 ) -> tuple[Mapping[int, Answer | RowError], float]:
     """Results of the rows that have a text and no good result yet, and the engine's seconds."""
@@ -180,6 +186,7 @@ def _compute_missing(
     if not missing:
         return {}, 0.0
     engine = _engine(lease, beat=beat, context=context)
+    beat.meter.begin()
     started = time.perf_counter()
     results = _infer(lease, engine, missing, beat=beat)
     return results, time.perf_counter() - started

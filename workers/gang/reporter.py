@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 
 from jobs import database
 from jobs.ledger import ranks, telemetry
-from jobs.ledger.ranks import RankLease
+from jobs.ledger.ranks import RankLease, RunProgress
 from workers.context import Context
 from workers.gang.program import Message
 
@@ -29,7 +31,7 @@ class Reporter:
         self._points: list[tuple[int, dict[str, float]]] = []
         self._lines: list[str] = []
         self._lines_left = context.settings.train_log_lines
-        self._step: tuple[int, int | None] | None = None
+        self._progress = RunProgress()
         self._written_at = 0.0
 
     def take(self, messages: Iterable[Message]) -> None:
@@ -40,7 +42,7 @@ class Reporter:
             if message["type"] == "points":
                 self._points.append((int(message["step"]), dict(message["values"])))
             elif message["type"] == "progress":
-                self._step = (int(message["step"]), message.get("steps_total"))
+                self._progress = _with(self._progress, message)
 
     def log(self, lines: list[str]) -> None:
         """Buffer log lines, up to the limit of a rank."""
@@ -70,12 +72,20 @@ class Reporter:
             self._lines = []
 
     def _write_progress(self) -> None:
-        if not self._points and self._step is None:
+        if not self._points and self._progress == RunProgress():
             return
         with self._context.sessions.begin() as session:
             if self._points:
                 telemetry.add_points(session, self._lease, self._points)
-            if self._step is not None:
-                step, total = self._step
-                ranks.record_progress(session, self._lease, step=step, steps_total=total)
-        self._points, self._step = [], None
+            ranks.record_progress(session, self._lease, self._progress)
+        self._points, self._progress = [], RunProgress()
+
+
+def _with(known: RunProgress, message: Message) -> RunProgress:
+    """What is known after one more message: of a training its steps, of an evaluation its rows."""
+    news: dict[str, Any] = {}
+    if "step" in message:
+        news |= {"step": int(message["step"]), "steps_total": message.get("steps_total")}
+    if message.get("rows") is not None:
+        news["evaluated"] = (int(message["rows"]), int(message["rows_total"]))
+    return dataclasses.replace(known, **news)

@@ -52,6 +52,7 @@ class Counters:
     best_step: int | None = None
     evaluations_without_better: int = 0
     ended_early: bool = False  # patience ran out: no more steps
+    evaluation_due: bool = False  # a stop came in the evaluation that belongs to this step
 
     def advance(self, *, epoch_steps: int) -> None:
         """Count one step."""

@@ -41,7 +41,7 @@ def main(path: Path) -> int:
     """Evaluate the models of the config; returns the exit status."""
     shutdown.die_with_parent()
     config = read(path)
-    messages = MessageWriter(config.folder / "told", name="evaluate")
+    messages = MessageWriter(config.folder / "told", name="evaluate", has_steps=False)
     stop = StopRequest(config.folder / "stop")
     progress = EvaluationProgress(messages, stop_requested=lambda: stop.requested)
     try:
@@ -120,6 +120,11 @@ class EvaluationProgress:
     def __init__(self, messages: MessageWriter, *, stop_requested: Callable[[], bool]) -> None:
         self.messages = messages
         self._stop_requested = stop_requested
+        self._rows = self._total = 0
+
+    def begin(self, total: int) -> None:
+        """The rows of all models together."""
+        self._total = total
 
     def beat(self) -> None:
         """Send a heartbeat. Raises ``TrainingStopped``."""
@@ -129,7 +134,8 @@ class EvaluationProgress:
 
     def advance(self, rows: int) -> None:
         """Count rows. Raises ``TrainingStopped``."""
-        self.messages.step += rows
+        self._rows += rows
+        self.messages.evaluated(self._rows, total=self._total)
         self.beat()
 
 
@@ -141,7 +147,7 @@ def evaluated(
         raise CorpusFailure(
             f"the {config.split} rows must be one at least, and are none", code="split_empty"
         )
-    progress.messages.steps_total = config.rows * len(config.models)
+    progress.begin(config.rows * len(config.models))
     progress.messages.phase("loading")
     loaded = _load(model, config=config)
     progress.messages.phase("evaluating")
@@ -151,7 +157,7 @@ def evaluated(
         piece = loaded.encode(texts, targets, lines=lines, skipped=skipped)
         if len(piece):
             parts.append(loaded.measure(piece, progress=progress))
-        progress.advance(len(texts))
+        progress.advance(len(texts) - len(piece))  # the others were left out
     skipped.report()
     report = evaluation.report(evaluation.joined(parts), objective=loaded.objective)
     if skipped.count:
@@ -196,6 +202,7 @@ class LoadedModel:
             rows=range(len(piece)),
             budget=self.budget,
             beat=progress.beat,
+            advance=progress.advance,
             decoder=self.decoder,
         )
 

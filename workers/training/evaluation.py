@@ -7,7 +7,7 @@ piece (``evaluate``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,12 +85,13 @@ def measure(
     rows: Sequence[int],
     budget: int,
     beat: Beat,
+    advance: Callable[[int], None],
     decoder: GreedyDecoder | None = None,
 ) -> EvaluationPart:
     """Measure these rows, in batches of at most ``budget`` padded tokens.
 
-    ``beat`` is called after every batch and after every generated token. With a ``decoder`` the
-    model also generates texts.
+    ``advance`` is called with the number of rows of every batch, ``beat`` after every generated
+    token. With a ``decoder`` the model also generates texts.
     """
     parts = []
     with _evaluating(model):
@@ -99,7 +100,7 @@ def measure(
                 logits = model(**batch.inputs).logits
             part = _part(logits, batch, objective=objective, split=split)
             parts.append(_with_texts(part, model, batch, split, decoder=decoder, beat=beat))
-            beat()
+            advance(len(batch.rows))
     return joined(parts)
 
 

@@ -23,24 +23,34 @@ HEARTBEAT_SECONDS = 0.5
 class MessageWriter:
     """Appends to ``<name>.jsonl`` in the folder."""
 
-    def __init__(self, folder: Path, *, name: str) -> None:
+    def __init__(self, folder: Path, *, name: str, has_steps: bool = True) -> None:
+        """``has_steps``: the program trains; one that only evaluates has rows and no steps."""
+        self.has_steps = has_steps
         folder.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._file = os.open(folder / f"{name}.jsonl", flags, 0o644)
         self._heartbeat_at = -math.inf
         self.step = 0
         self.steps_total: int | None = None
+        self._evaluated: tuple[int, int] | None = None
 
     def phase(self, phase: str) -> None:
         """The phase: loading, tokenizing, training, evaluating or saving."""
         self._write({"type": "phase", "phase": phase})
 
     def heartbeat(self) -> None:
-        """The current step, at most twice a second."""
-        if time.monotonic() - self._heartbeat_at < HEARTBEAT_SECONDS:
-            return
-        self._heartbeat_at = time.monotonic()
-        self._write({"type": "progress", "step": self.step, "steps_total": self.steps_total})
+        """The current step, and the rows of an evaluation under way, at most twice a second."""
+        if time.monotonic() - self._heartbeat_at >= HEARTBEAT_SECONDS:
+            self._progress()
+
+    def evaluated(self, rows: int, *, total: int) -> None:
+        """Of an evaluation's ``total`` rows so many are done."""
+        first_or_last = rows in {0, total} and self._evaluated != (rows, total)
+        self._evaluated = (rows, total)
+        if first_or_last:
+            self._progress()
+        else:
+            self.heartbeat()
 
     def points(self, values: Mapping[str, float]) -> None:
         """Values of metrics at this step; those that are not finite are left out."""
@@ -67,6 +77,15 @@ class MessageWriter:
     def done(self) -> None:
         """The result and its report are complete."""
         self._write({"type": "done"})
+
+    def _progress(self) -> None:
+        self._heartbeat_at = time.monotonic()
+        message: dict[str, object] = {"type": "progress"}
+        if self.has_steps:
+            message |= {"step": self.step, "steps_total": self.steps_total}
+        if self._evaluated is not None:
+            message["rows"], message["rows_total"] = self._evaluated
+        self._write(message)
 
     def _write(self, message: Mapping[str, object]) -> None:
         os.write(self._file, (json.dumps(message, ensure_ascii=False) + "\n").encode())

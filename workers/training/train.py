@@ -146,12 +146,24 @@ def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Trai
         ranks=accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )
+
+    def evaluating_beat() -> None:
+        """Of several ranks one that stopped here would leave the others waiting."""
+        messages.heartbeat()
+        if stop.requested and accelerator.num_processes == 1:
+            raise TrainingStopped
+
+    def evaluated(done: int, total: int) -> None:
+        messages.evaluated(done, total=total)
+        evaluating_beat()
+
     evaluator = Evaluator(
         objective=base.objective,
         tokenizer=base.tokenizer,
         budget=budget,
         max_tokens=base.max_tokens,
-        beat=messages.heartbeat,
+        beat=evaluating_beat,
+        evaluated=evaluated,
     )
     return TrainingRun(
         run=run,
@@ -245,6 +257,9 @@ def fit(training: TrainingRun) -> None:
     training.messages.phase("training")
     save_at = time.monotonic() + CHECKPOINT_SECONDS
     state.model.train()
+    if counters.evaluation_due:
+        counters.evaluation_due = False
+        evaluate_or_save(training, decision=StepDecision(stop=False, save=False))
     training.tracker.begin()
     with prefetch(training.loader.steps(epoch=counters.epoch, place=counters.place)) as steps:
         while counters.step < plan.total and not counters.ended_early:
@@ -300,7 +315,12 @@ def evaluate_or_save(training: TrainingRun, *, decision: StepDecision) -> bool:
     """After a step: evaluate and save, only save, or do nothing and return ``False``."""
     step = training.state.counters.step
     if training.plan.evaluates(step):
-        value, best = validate(training)
+        try:
+            value, best = validate(training)
+        except TrainingStopped:
+            training.state.counters.evaluation_due = True
+            save(training, value=None, best=False)
+            raise
         save(training, value=value, best=best)
     elif decision.stop or decision.save or training.plan.saves(step):
         save(training, value=None, best=False)

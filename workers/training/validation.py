@@ -6,6 +6,7 @@ on the world size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Evaluator:
     budget: int
     max_tokens: int
     beat: Beat
+    evaluated: Callable[[int, int], None]
+    """Is told how many rows of how many are done, by the main process."""
 
     def report(self, state: TrainState, split: TokenizedSplit, *, generate: bool) -> Report:
         """The report on the current model; a collective call, with the same report on every rank.
@@ -73,6 +76,7 @@ class Evaluator:
         model: Any = state.model if state.sharded else state.module
         rank, ranks = state.accelerator.process_index, state.accelerator.num_processes
         decoder = GreedyDecoder(self.tokenizer, max_tokens=self.max_tokens) if generate else None
+        advance = self._counter(state, rows=len(split), sharing=1 if state.sharded else ranks)
         return {
             block: evaluation.measure(
                 model,
@@ -81,8 +85,24 @@ class Evaluator:
                 rows=range(start, min(start + BLOCK_ROWS, len(split))),
                 budget=self.budget,
                 beat=self.beat,
+                advance=advance,
                 decoder=decoder,
             )
             for block, start in enumerate(range(0, len(split), BLOCK_ROWS))
             if state.sharded or block % ranks == rank
         }
+
+    def _counter(self, state: TrainState, *, rows: int, sharing: int) -> Callable[[int], None]:
+        """Counts rows of this rank; the ``sharing`` ranks do about as many at the same time."""
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if state.accelerator.is_main_process:
+                self.evaluated(min(done * sharing, rows), rows)
+            else:
+                self.beat()
+
+        advance(0)
+        return advance

@@ -22,6 +22,7 @@ class Rows(BaseModel):
     total: int | None
     planned: int
     done: int
+    under_way: int  # rows' worth of work that is done of chunks which are not done yet, by tokens
     failed: int
 
 
@@ -95,7 +96,7 @@ class Progress(BaseModel):
     last_error: str | None  # of the last try that failed, while something is tried again
     rows: Rows
     chunks: Chunks
-    rate: float | None  # rows per second
+    rate: float | None  # rows per second, of chunks under way too
     eta_seconds: float | None
     usage: Usage
     histogram: dict[str, int]
@@ -336,6 +337,7 @@ def _progress(view: JobView) -> dict[str, Any]:
             total=job.rows_total,
             planned=job.rows_planned,
             done=counts.rows_done,
+            under_way=int(counts.under_way),
             failed=counts.rows_failed,
         ),
         "chunks": Chunks(pending=counts.pending, leased=counts.leased, done=counts.done),

@@ -13,7 +13,16 @@ from jobs.queries import training_progress
 from jobs.queries.curves import LastPoint
 from jobs.queries.hosts import HostView
 from jobs.queries.runs import RunView
+from jobs.queries.training_progress import EvaluationProgress
 from jobs.states import RankState, RunState
+
+
+class RejectedRow(BaseModel):
+    """A row of a labelled corpus that was left out, and why."""
+
+    line: int
+    code: str
+    message: str
 
 
 class Split(BaseModel):
@@ -21,6 +30,15 @@ class Split(BaseModel):
 
     rows: int
     rejected: int
+    examples: list[RejectedRow] = []  # the first rejected rows, 20 at most; empty in listings
+
+
+class Evaluated(BaseModel):
+    """How far an evaluation is; an incumbent's rows count as well as the new version's."""
+
+    rows: int
+    rows_total: int
+    under_way: bool
 
 
 class Training(BaseModel):
@@ -30,9 +48,10 @@ class Training(BaseModel):
     state: RunState | None
     phase: str | None  # of a live run, in a word: loading, training, evaluating ...
     step: int
-    steps_total: int | None
+    steps_total: int | None  # null: not known yet; of an evaluation job: it has no steps
+    evaluated: Evaluated | None  # the newest evaluation of the run; null: there was none
     machines: int | None
-    rate: float | None  # steps per second
+    rate: float | None  # steps per second; of an evaluation job rows per second
     eta_seconds: float | None
     loss: float | None
     learning_rate: float | None
@@ -53,6 +72,7 @@ class Training(BaseModel):
             phase=found.phase,
             step=found.step,
             steps_total=run.steps_total if run else None,
+            evaluated=_evaluated(found.evaluated),
             machines=run.machines if run else None,
             rate=found.rate,
             eta_seconds=found.eta_seconds,
@@ -65,6 +85,12 @@ class Training(BaseModel):
             run_error=found.job.run_error,
             splits={name: Split.model_validate(split) for name, split in found.splits.items()},
         )
+
+
+def _evaluated(found: EvaluationProgress | None) -> Evaluated | None:
+    if found is None:
+        return None
+    return Evaluated(rows=found.rows, rows_total=found.rows_total, under_way=found.under_way)
 
 
 class Rank(BaseModel):

@@ -261,6 +261,40 @@ def test_a_training_job_is_listed_and_shown_by_its_steps(run: Run, job_id: str, 
     assert host in {each["name"] for each in json.loads(run("hosts", "list", "--json").out)}
 
 
+def test_an_evaluation_counts_rows_and_no_steps(
+    run: Run, tenant: Tenant, job_id: str, gang: Gang
+) -> None:
+    gang.form()
+    gang.progress(100)
+    gang.evaluate(0, total=110)
+    gang.evaluate(55, total=110)
+    training = tenant.http.get(f"/v1/jobs/{job_id}").json()["training"]
+    assert (training["step"], training["steps_total"]) == (100, 100)
+    assert training["evaluated"] == {"rows": 55, "rows_total": 110, "under_way": True}
+    shown = run("jobs", "show", job_id).out
+    assert "done        100/100 steps\n" in shown
+    assert "evaluated   55/110 rows\n" in shown
+    assert "100/100 steps" in run("jobs", "list").out
+    gang.progress(100, phase="saving")
+    assert "55/110" not in run("jobs", "show", job_id).out
+
+
+def test_rows_that_were_left_out_are_shown_with_their_lines(
+    run: Run, tenant: Tenant, job_id: str, crew: Crew
+) -> None:
+    gang = crew.gang(job_id)
+    gang.plan(rejected=25)
+    split = tenant.http.get(f"/v1/jobs/{job_id}").json()["training"]["splits"]["train"]
+    assert split["rejected"] == 25
+    assert split["examples"][0] == {"line": 2, "code": "bad_row", "message": "line 2 is bad"}
+    assert len(split["examples"]) == 20
+    (listed,) = tenant.http.get("/v1/jobs").json()["data"]
+    assert listed["training"]["splits"]["train"]["examples"] == []
+    shown = run("jobs", "show", job_id).out
+    assert "25 train rows were left out, the first 20 of them:" in shown
+    assert shown.count("is bad\n") == 20
+
+
 def test_runs_checkpoints_and_curves_are_listed(run: Run, job_id: str, gang: Gang) -> None:
     (first,) = gang.form()
     gang.checkpoint(30, metric=0.5, best=True)

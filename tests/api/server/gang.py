@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.database import Sessions
-from jobs.datasets import Dataset, SplitFacts
+from jobs.datasets import MAX_EXAMPLES, Dataset, RejectedRow, SplitFacts
 from jobs.decisions.run_verdict import Fault, RunVerdict
 from jobs.kinds import DatasetSplit
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
 from jobs.ledger.hosts import HostDescription
 from jobs.ledger.plans import DataShard
-from jobs.ledger.ranks import RankLease
+from jobs.ledger.ranks import RankLease, RunProgress
 from jobs.states import JobStep, RunState
 
 LEASE = timedelta(seconds=60)
@@ -52,7 +52,10 @@ class Gang:
         facts = SplitFacts(
             rows=rows,
             rejected=rejected,
-            examples=(),
+            examples=tuple(
+                RejectedRow(line, "bad_row", f"line {line} is bad")
+                for line in range(2, 2 + min(rejected, MAX_EXAMPLES))
+            ),
             labels={"news": rows // 2, "sport": rows - rows // 2},
             fingerprint="f",
             shards=1,
@@ -85,7 +88,13 @@ class Gang:
     def progress(self, step: int, *, total: int = 100, phase: str = "training") -> None:
         with self._sessions.begin() as session:
             ranks.renew(session, self._leases[0], lease=LEASE, phase=phase, progress=True)
-            ranks.record_progress(session, self._leases[0], step=step, steps_total=total)
+            ranks.record_progress(session, self._leases[0], RunProgress(step, total))
+
+    def evaluate(self, rows: int, *, total: int) -> None:
+        """Let rank 0 report rows of an evaluation."""
+        with self._sessions.begin() as session:
+            ranks.renew(session, self._leases[0], lease=LEASE, phase="evaluating", progress=True)
+            ranks.record_progress(session, self._leases[0], RunProgress(evaluated=(rows, total)))
 
     def measure(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         with self._sessions.begin() as session:

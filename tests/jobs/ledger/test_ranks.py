@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints, ranks, runs, telemetry
-from jobs.ledger.ranks import Orders, RankLease
+from jobs.ledger.ranks import Orders, RankLease, RunProgress
 from jobs.states import JobState, RankState, RunState
 from jobs.tables import Checkpoint, CheckpointPart, Host, LogLine, Point, Run
 from tests.jobs.ledger.building import LEASE, RUN_OUT, Ledger
@@ -125,7 +125,7 @@ def test_whatever_a_rank_says_at_its_end_can_be_stored(training: Training, error
 Writer = Callable[[Session, RankLease, int], object]
 
 WRITERS: dict[str, Writer] = {
-    "record_progress": lambda s, held, _: ranks.record_progress(s, held, step=9, steps_total=10),
+    "record_progress": lambda s, held, _: ranks.record_progress(s, held, RunProgress(step=9)),
     "choose_port": lambda s, held, _: ranks.choose_port(s, held, 1),
     "add_part": lambda s, held, _: checkpoints.add_part(s, held, step=9, files=[]),
     "complete": lambda s, held, _: checkpoints.complete(

@@ -150,6 +150,25 @@ def test_a_checkpoint_that_no_run_can_resume_from_is_reported(
     assert reason in message["reason"]
 
 
+def test_a_stop_in_an_evaluation_is_quick_and_changes_no_bit(
+    tmp_path: Path, base: Path, fork_server: ForkServer
+) -> None:
+    often: dict[str, Any] = {"epochs": 2, "evaluate_steps": 1, "checkpoint_steps": 100}
+    alone = made(tmp_path / "alone", base, **often)
+    assert alone.run(fork_server) == shutdown.DONE, alone.log
+    run = made(tmp_path / "W", base, **often)
+    (child,) = run.start(fork_server)
+    wait_until(lambda: 4 in run.curve("validation/loss") or child.poll() is not None)
+    (run.folder / "stop").touch()
+    assert child.wait() == shutdown.STOPPED, run.log
+    counters = json.loads((run.checkpoints[-1] / "state.json").read_bytes())["counters"]
+    assert counters["evaluation_due"]
+    assert counters["step"] not in run.curve("validation/loss")
+    prepare_resume(run)
+    assert run.run(fork_server) == shutdown.DONE, run.log
+    assert same(run, alone)
+
+
 def by_file(run: WorkFolder, _: list[TrainingProcess]) -> None:
     (run.folder / "stop").touch()
 

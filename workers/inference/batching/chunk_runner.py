@@ -15,7 +15,7 @@ from workers import time_limits
 from workers.bulk.prefetch import prefetch
 from workers.inference import row_isolation
 from workers.inference.batching.forward import ModelRunner, Row, RowError
-from workers.inference.batching.tokenization import RowText, TokenizedText, slices
+from workers.inference.batching.tokenization import RowText, TokenizedText, slices, utf8_bytes
 
 
 class TextTokenizer(Protocol):
@@ -43,13 +43,15 @@ class ChunkRunner:
 
     def groups(self, texts: Sequence[RowText], *, beat: Beat) -> Iterator[dict[int, Row]]:
         """The same in groups of rows, by their text's index, for a caller that keeps less."""
+        whole = sum(map(utf8_bytes, texts))
         with prefetch(self._tokenized_slices(texts)) as groups:
             for group in groups:
+                part = sum(utf8_bytes(texts[place]) for place in group)
                 rows = {
                     index: Row.of(tokenized, width=self._width)
                     for index, tokenized in group.items()
                 }
-                self._runner.run(list(rows.values()), beat=beat)
+                self._runner.run(list(rows.values()), beat=beat, share=part / max(whole, 1))
                 yield rows
 
     def _tokenized_slices(

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from jobs import progress
 from jobs.progress import Beat
 from jobs.results.schemas import RowCode
 from workers.inference.batching.collator import Collator, Head
@@ -72,13 +73,18 @@ class ModelRunner:
         """Tokens that may go through the device together."""
         return self._budget.largest
 
-    def run(self, rows: Sequence[Row], *, beat: Beat) -> None:
-        """Fill in the rows' outputs, longest windows first; calls ``beat`` after every batch."""
+    def run(self, rows: Sequence[Row], *, beat: Beat, share: float = 0.0) -> None:
+        """Fill in the rows' outputs, longest windows first; calls ``beat`` after every batch.
+
+        ``share``: how much of the chunk's work this is; each batch counts by its tokens.
+        """
         windows = [
             _RowWindow(row, index) for row in rows for index in range(len(row.tokenized.windows))
         ]
         pending = _PendingOutputs()
-        self._budget.run(windows, self._work(pending, beat=beat))
+        tokens = sum(len(item.window.ids) for item in windows)
+        work = self._work(pending, beat=beat, share_of_token=share / max(tokens, 1))
+        self._budget.run(windows, work)
         pending.collect()
 
     def run_alone(self, row: Row, *, beat: Beat) -> None:
@@ -88,10 +94,16 @@ class ModelRunner:
             self._budget.run_alone(_RowWindow(row, index), self._work(pending, beat=beat))
         pending.collect()
 
-    def _work(self, pending: _PendingOutputs, *, beat: Beat) -> BatchWork[_RowWindow]:
+    def _work(
+        self, pending: _PendingOutputs, *, beat: Beat, share_of_token: float = 0.0
+    ) -> BatchWork[_RowWindow]:
+        def run(batch: list[_RowWindow]) -> None:
+            pending.add(batch, self._forward(batch))
+            progress.advance(beat, share_of_token * sum(len(item.window.ids) for item in batch))
+
         return BatchWork(
             length=lambda item: len(item.window.ids),
-            run=lambda batch: pending.add(batch, self._forward(batch)),
+            run=run,
             refuse=_refuse,
             fail=_fail,
             beat=beat,

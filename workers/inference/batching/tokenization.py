@@ -255,7 +255,7 @@ def slices(texts: Sequence[RowText], *, budget: int) -> Iterator[list[int]]:
     Length is in UTF-8 bytes, which follow the number of tokens more closely than characters do:
     a Chinese character has three bytes and is one token, an English token has four or five letters.
     """
-    sizes = [_bytes(text) for text in texts]
+    sizes = [utf8_bytes(text) for text in texts]
     group: list[int] = []
     bytes_left = budget * BYTES_PER_SLICE
     for index in sorted(range(len(texts)), key=lambda index: (-sizes[index], index)):
@@ -268,7 +268,8 @@ def slices(texts: Sequence[RowText], *, budget: int) -> Iterator[list[int]]:
         yield group
 
 
-def _bytes(text: RowText) -> int:
+def utf8_bytes(text: RowText) -> int:
+    """The length of a text, or of both texts of a pair."""
     return len(text.encode() if isinstance(text, str) else "".join(text).encode())
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from jobs import progress
 from jobs.kinds import DecodingOptions
 from jobs.progress import Beat
 from jobs.results.schemas import RowCode
@@ -157,6 +158,7 @@ class TextGenerator:
         in_doubt: list[Prompt] = []
 
         def keep(sequence: SequenceState) -> None:
+            progress.advance(beat, 1 / len(prompts))
             outputs[sequence.prompt.row] = self._output(sequence)
             if self._repeats_doubts and sequence.in_doubt and not sequence.not_finite:
                 in_doubt.append(sequence.prompt)

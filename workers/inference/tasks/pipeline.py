@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, p
 from transformers.pipelines import SUPPORTED_TASKS
 from transformers.pipelines.base import PipelineException
 
-from jobs import private_places
+from jobs import private_places, progress
 from jobs.corpora.batches import clipped
 from jobs.errors import ModelFailure
 from jobs.kinds import PipelineOptions, PipelineTask
@@ -101,6 +101,7 @@ class PipelineEngine:
         for start in range(0, len(ordered), self._batch_rows):
             batch = ordered[start : start + self._batch_rows]
             outputs.update(zip(batch, self._batch(batch), strict=True))
+            progress.advance(beat, len(batch) / len(ordered))
             beat()
         return {row: outputs[text] for row, text in texts.items()}
 
