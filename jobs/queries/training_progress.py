@@ -71,9 +71,9 @@ class TrainingProgress:
     @property
     def evaluated(self) -> EvaluationProgress | None:
         """How far the newest evaluation of the newest run is; ``None``: there was none."""
-        if self.newest is None or self.newest.run.evaluation_began_at is None:
+        run = self.newest.run if self.newest else None
+        if run is None or run.evaluation_began_at is None:
             return None
-        run = self.newest.run
         rows, total = run.evaluated_rows or 0, run.evaluation_rows or 0
         seconds = ((run.finished_at or self.now) - run.evaluation_began_at).total_seconds()
         return EvaluationProgress(
@@ -90,7 +90,7 @@ class TrainingProgress:
         An evaluation job has no steps, and its rate is in rows.
         """
         if self.newest is not None and self.newest.run.steps_total is None:
-            return self.evaluated and self.evaluated.rate
+            return self.evaluated.rate if self.evaluated else None
         began = self._began()
         if began is None or self.newest is None:
             return None
@@ -106,7 +106,7 @@ class TrainingProgress:
         """
         if self.newest is None or self.newest.run.state is not RunState.RUNNING:
             return None
-        evaluation = self.evaluated and self.evaluated.eta_seconds
+        evaluation = self.evaluated.eta_seconds if self.evaluated else None
         total = self.newest.run.steps_total
         if total is None or self.step >= total:
             return evaluation

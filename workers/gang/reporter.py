@@ -22,6 +22,10 @@ MAX_PENDING = 5_000
 """Points and lines kept while Postgres is away; the oldest are dropped beyond that."""
 
 
+PROGRESS = frozenset({"progress", "checkpoint", "stopped"})
+"""Types of messages that say how far a program is."""
+
+
 class Reporter:
     """Reports one rank. Rank 0 reports the run's metrics and progress; every rank has a log."""
 
@@ -41,7 +45,7 @@ class Reporter:
         for message in messages:
             if message["type"] == "points":
                 self._points.append((int(message["step"]), dict(message["values"])))
-            elif message["type"] == "progress":
+            elif message["type"] in PROGRESS:
                 self._progress = _with(self._progress, message)
 
     def log(self, lines: list[str]) -> None:

@@ -51,7 +51,7 @@ from workers.training.run_config import RunConfig
 from workers.training.shutdown import StopRequest, TrainingStopped
 from workers.training.tokenized_dataset import TokenizedSplit
 from workers.training.trackers import MetricTracker
-from workers.training.validation import Evaluator
+from workers.training.validation import EvaluationWatch, Evaluator
 
 log = structlog.get_logger()
 
@@ -146,24 +146,12 @@ def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Trai
         ranks=accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )
-
-    def evaluating_beat() -> None:
-        """Of several ranks one that stopped here would leave the others waiting."""
-        messages.heartbeat()
-        if stop.requested and accelerator.num_processes == 1:
-            raise TrainingStopped
-
-    def evaluated(done: int, total: int) -> None:
-        messages.evaluated(done, total=total)
-        evaluating_beat()
-
     evaluator = Evaluator(
         objective=base.objective,
         tokenizer=base.tokenizer,
         budget=budget,
         max_tokens=base.max_tokens,
-        beat=evaluating_beat,
-        evaluated=evaluated,
+        watch=EvaluationWatch(messages, stop, alone=accelerator.num_processes == 1),
     )
     return TrainingRun(
         run=run,

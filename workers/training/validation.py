@@ -20,13 +20,38 @@ from jobs.progress import Beat
 from workers.training import distributed, evaluation
 from workers.training.checkpoint import TrainState
 from workers.training.evaluation import EvaluationPart, GreedyDecoder
+from workers.training.messages import MessageWriter
 from workers.training.metrics import Report
 from workers.training.objectives.objective import Objective
+from workers.training.shutdown import StopRequest, TrainingStopped
 from workers.training.tokenized_dataset import TokenizedSplit
 
 BLOCK_ROWS = 512
 
 Losses = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EvaluationWatch:
+    """Reports an evaluation's rows, and ends it when the training is asked to stop.
+
+    Only one that is ``alone`` ends: of several ranks it would leave the others waiting.
+    """
+
+    messages: MessageWriter
+    stop: StopRequest
+    alone: bool
+
+    def beat(self) -> None:
+        """A heartbeat. Raises ``TrainingStopped``."""
+        self.messages.heartbeat()
+        if self.alone and self.stop.requested:
+            raise TrainingStopped
+
+    def evaluated(self, rows: int, *, total: int) -> None:
+        """So many rows are done. Raises ``TrainingStopped``."""
+        self.messages.evaluated(rows, total=total)
+        self.beat()
 
 
 @dataclass(frozen=True)
@@ -37,9 +62,12 @@ class Evaluator:
     tokenizer: PreTrainedTokenizerBase
     budget: int
     max_tokens: int
-    beat: Beat
-    evaluated: Callable[[int, int], None]
-    """Is told how many rows of how many are done, by the main process."""
+    watch: EvaluationWatch
+
+    @property
+    def beat(self) -> Beat:
+        """The heartbeat of an evaluation."""
+        return self.watch.beat
 
     def report(self, state: TrainState, split: TokenizedSplit, *, generate: bool) -> Report:
         """The report on the current model; a collective call, with the same report on every rank.
@@ -100,7 +128,7 @@ class Evaluator:
             nonlocal done
             done += count
             if state.accelerator.is_main_process:
-                self.evaluated(min(done * sharing, rows), rows)
+                self.watch.evaluated(min(done * sharing, rows), total=rows)
             else:
                 self.beat()
 

@@ -354,16 +354,14 @@ def _progress(view: JobView) -> dict[str, Any]:
 
 
 def _agreement(counts: Counts) -> Agreement | None:
-    if not counts.rows_checked:
-        return None
-    return Agreement(rows=counts.rows_checked, equal=counts.rows_agreeing)
+    checked, equal = counts.rows_checked, counts.rows_agreeing
+    return Agreement(rows=checked, equal=equal) if checked else None
 
 
 def _output(view: JobView) -> JobOutput | ModelOutput | None:
     if view.job.output is None:
         return None
-    shape = ModelOutput if view.training else JobOutput
-    return shape.model_validate(view.job.output)
+    return (ModelOutput if view.training else JobOutput).model_validate(view.job.output)
 
 
 def _error(job: tables.Job) -> JobError | None:

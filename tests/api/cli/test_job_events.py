@@ -34,8 +34,8 @@ def event(kind: str, **data: Any) -> JobEvent:
 def watched(*events: JobEvent) -> list[str]:
     told: list[str] = []
     client = cast("Client", Stream(*events))
-    for progress in job_events.progress(client, "job_1", report=told.append):
-        told.append(progress["state"])
+    states = (each["state"] for each in job_events.progress(client, "job_1", report=told.append))
+    told.extend(states)
     return told
 
 
@@ -44,8 +44,10 @@ def test_a_death_is_told_when_it_happens_and_history_is_not() -> None:
     death = event("worker_died", **DEATH)
     assert watched(death, running, death, running) == [
         "running",
-        "a worker died at rows 2,000 to 3,999; they are computed again, in two halves: "
-        "its worker w went silent",
+        (
+            "a worker died at rows 2,000 to 3,999; they are computed again, in two halves: "
+            "its worker w went silent"
+        ),
         "running",
     ]
 

@@ -61,12 +61,11 @@ def test_a_chunk_that_is_begun_counts_as_far_as_it_is_done(ledger: Ledger) -> No
     advance(MeteredBeat(no_beat, meter), 0.25)
     with ledger.sessions.begin() as session:
         chunks.renew(session, held, lease=LEASE, work=meter)
-    assert (view(ledger, job_id).counts.under_way, view(ledger, job_id).counts.rows_done) == (25, 0)
+    counts = view(ledger, job_id).counts
+    assert (counts.under_way, counts.rows_done) == (25, 0)
     ledger.commit(held)
-    assert (view(ledger, job_id).counts.under_way, view(ledger, job_id).counts.rows_done) == (
-        0,
-        100,
-    )
+    counts = view(ledger, job_id).counts
+    assert (counts.under_way, counts.rows_done) == (0, 100)
     assert ledger.chunk(first.id).begun_at is not None
 
 

@@ -164,5 +164,5 @@ def test_a_run_that_is_asked_to_stop_during_the_verdict_is_preempted(cluster: Cl
     cluster.do(controls.pause, job_id)
     gangs.stop_runs(cluster.training.sessions)
     cluster.training.end(held, RankOutcome.STOPPED)
-    gangs._judge(cluster.training.sessions, before, [], settings=cluster.plane.settings)
+    gangs._judge(cluster.training.sessions, before, settings=cluster.plane.settings)
     assert cluster.states(job_id) == [RunState.PREEMPTED]
