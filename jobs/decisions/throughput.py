@@ -45,7 +45,7 @@ class Work:
 
     @property
     def rate(self) -> float | None:
-        """Rows per second; ``None``: nobody computes, or the pace is not known yet."""
+        """Rows per second; ``None``: no worker computes, or the pace is not known yet."""
         return self.pace * self.workers if self.pace and self.workers > 0 else None
 
     def eta_seconds(self, *, rows_left: int) -> float | None:

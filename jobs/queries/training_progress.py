@@ -39,7 +39,7 @@ class EvaluationProgress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until its last row; ``None``: it is over, or nobody knows yet."""
+        """Seconds until its last row; ``None``: it is over, or its pace is not known yet."""
         if not self.under_way or not self.rate:
             return None
         return (self.rows_total - self.rows) / self.rate

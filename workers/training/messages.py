@@ -44,7 +44,7 @@ class MessageWriter:
             self._progress()
 
     def evaluated(self, rows: int, *, total: int) -> None:
-        """Of an evaluation's ``total`` rows so many are done."""
+        """``rows`` of an evaluation's ``total`` rows are done."""
         first_or_last = rows in {0, total} and self._evaluated != (rows, total)
         self._evaluated = (rows, total)
         if first_or_last:

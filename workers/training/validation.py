@@ -49,7 +49,7 @@ class EvaluationWatch:
             raise TrainingStopped
 
     def evaluated(self, rows: int, *, total: int) -> None:
-        """So many rows are done. Raises ``TrainingStopped``."""
+        """``rows`` of ``total`` rows are done. Raises ``TrainingStopped``."""
         self.messages.evaluated(rows, total=total)
         self.beat()
 

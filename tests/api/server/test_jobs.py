@@ -19,7 +19,7 @@ def test_a_submitted_job_is_queued_and_says_why_it_waits(tenant: Tenant) -> None
     job = tenant.job(tenant.submit(name="mine", priority=3))
     assert (job["object"], job["kind"], job["state"]) == ("job", "classify", "queued")
     assert (job["name"], job["model"], job["priority"]) == ("mine", "/models/tiny", 3)
-    assert job["rows"] == {"total": None, "planned": 0, "done": 0, "failed": 0}
+    assert job["rows"] == {"total": None, "planned": 0, "done": 0, "under_way": 0, "failed": 0}
     assert "no control process" in job["waiting_reason"]
     assert job["created_at"].endswith("Z")
 

@@ -77,7 +77,7 @@ def test_counts_and_histogram_are_those_of_done_chunks(
     crew.on(job_id).plan([2, 3])
     crew.on(job_id).work(0, failed=1)
     job = tenant.job(job_id)
-    assert job["rows"] == {"total": 5, "planned": 5, "done": 2, "failed": 1}
+    assert job["rows"] == {"total": 5, "planned": 5, "done": 2, "under_way": 0, "failed": 1}
     assert job["chunks"] == {"pending": 1, "leased": 0, "done": 1}
     assert job["histogram"] == {"good": 1}
     assert job["usage"]["tokens"] == 6

@@ -147,7 +147,7 @@ def test_a_running_job_tells_its_step_its_numbers_and_when_it_ends(
     assert 0 < training["rate"] <= 10 / 0.6
     assert training["eta_seconds"] == pytest.approx(80 / training["rate"])
     assert job["eta_seconds"] == training["eta_seconds"]
-    assert training["splits"] == {"train": {"rows": 90, "rejected": 0}}
+    assert training["splits"] == {"train": {"rows": 90, "rejected": 0, "examples": []}}
     assert job["rate"] is None
 
 

@@ -139,7 +139,7 @@ def test_a_worker_that_joins_is_in_the_rate_within_seconds() -> None:
     assert look(both, now=300.0 + LATELY, chunk=100).rate == pytest.approx(20, rel=0.1)
 
 
-def test_no_rate_is_made_up_when_nobody_computes() -> None:
+def test_no_rate_is_made_up_when_no_worker_computes() -> None:
     dead = [Worker(10, dies=100.0)]
     found = look(dead, now=100.0 + LATELY + 1, chunk=100)
     assert found.rate is None
