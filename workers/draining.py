@@ -9,9 +9,10 @@ another worker takes it. A rank of a training run is no part of this: it saves a
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
+
+from jobs import temporary
 
 FINISH_SECONDS = 15.0
 """How long a chunk or step that is under way may still take; a chunk takes seconds."""
@@ -22,7 +23,7 @@ FILE = "NIGHTSHIFT_DRAINING_FILE"
 
 def prepare() -> None:
     """Choose the file; the parent calls this before it starts its processes."""
-    path = Path(tempfile.gettempdir()) / f"nightshift-draining-{os.getuid()}-{os.getpid()}"
+    path = temporary.folder() / f"draining-{os.getpid()}"
     path.unlink(missing_ok=True)  # an earlier process of this number was killed
     os.environ[FILE] = str(path)
 
