@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -31,6 +31,18 @@ MAY_PASS = (sa.exc.OperationalError, sa.exc.InterfaceError, psycopg.OperationalE
 _TIMEOUTS = (
     "-c statement_timeout=60s -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"
 )
+_SINGLE_TIMEOUTS = (
+    "-c statement_timeout=60s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+)
+_NETWORK: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""A connection that the network has cut is noticed."""
 _GONE = ("08", "57P")
 """Classes of SQLSTATE: connection exceptions, and a server that shuts down or is starting."""
 _MIGRATION_LOCK = 0x6E69676874  # "night", any number that nothing else uses
@@ -44,17 +56,27 @@ def connect(url: str, *, pool_size: int = 5, name: str = "nightshift") -> sa.Eng
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={
-            "connect_timeout": 5,
-            "application_name": name,
-            "options": _TIMEOUTS,
-            "keepalives": 1,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15_000,
-        },
+        connect_args={"application_name": name, "options": _TIMEOUTS, **_NETWORK},
     )
+
+
+def single_session(url: str, *, name: str) -> tuple[sa.Engine, psycopg.Connection]:
+    """An engine on one session and its connection; once the session has ended, neither works.
+
+    Locks and transactions of a process that hangs are freed sooner than elsewhere.
+    """
+    connection = psycopg.connect(
+        plain_url(url), application_name=name, options=_SINGLE_TIMEOUTS, **_NETWORK
+    )
+    unused = [connection]
+
+    def hand_out() -> psycopg.Connection:
+        if not unused:
+            raise psycopg.OperationalError("the session has ended")
+        return unused.pop()
+
+    engine = sa.create_engine(driver_url(url), creator=hand_out, poolclass=sa.StaticPool)
+    return engine, connection
 
 
 def sessions(engine: sa.Engine) -> Sessions:

@@ -31,6 +31,7 @@ ControlFlow                    caught where it is meant to be; no user ever sees
 ├── BrokerAway                 Redis does not answer: this turn of control sends nothing more
 ├── CheckpointUnusable         this program cannot resume from it: try the one before
 ├── Failure                    ends a command of the command line with a line and an exit code
+├── LeadershipLost             another control process leads: stop turning
 ├── DeviceFailed               no row of this process can be computed any more
 ├── ProgramUnfinished          a program of a rank failed, stalled or was stopped
 ├── Refused                    a message from the broker on which no worker acts

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         600.0, gt=0, description="A worker process that makes no progress for this long exits."
     )
+    hang_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="A worker, planner or host whose event loop does not turn for this long exits. "
+        "Only time in which Redis answers counts.",
+    )
     dispatch_window: int = Field(
         32,
         gt=0,
@@ -114,6 +120,12 @@ class Settings(BaseSettings):
     )
     control_interval_seconds: float = Field(
         1.0, gt=0, description="Longest pause between two turns of the control loop."
+    )
+    control_lease_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="A leading control process that has not turned for this long is replaced by "
+        "another.",
     )
     fault_tries: int = Field(
         5,
@@ -233,6 +245,11 @@ class Settings(BaseSettings):
     def upload_lease(self) -> timedelta:
         """How long an upload stays after its process renewed it last."""
         return timedelta(seconds=self.upload_lease_seconds)
+
+    @property
+    def control_lease(self) -> timedelta:
+        """How long a control process leads from its last turn."""
+        return timedelta(seconds=self.control_lease_seconds)
 
     @property
     def limits(self) -> RetryLimits:

@@ -46,8 +46,7 @@ def make(redis_url: str) -> Celery:
         worker_pool_start_method="spawn",  # a CUDA context must not be forked
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+        worker_consumer="workers.consumer:ReconnectingConsumer",
         broker_channel_error_retry=True,  # an error of Redis ends no worker
         broker_transport_options=dict(transport.OPTIONS),
         event_queue_expires=60.0,

@@ -1,14 +1,17 @@
-"""Heartbeats: a worker renews its record in the ledger, and ends when its event loop hangs."""
+"""Heartbeats: a worker renews its record in the ledger, and ends when its event loop hangs.
+
+``workers.watchdog`` decides when it hangs.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import psutil
 import redis
 import structlog
 from billiard import current_process
@@ -17,15 +20,16 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jobs.ledger import workers
-from workers import context, draining
+from jobs.ledger import rescue, workers
+from workers import context, draining, identity
 from workers.context import Context
+from workers.watchdog import LoopWatchdog
 
 log = structlog.get_logger()
 
 BEAT_SECONDS = 5.0
-SILENCE_SECONDS = 30.0
 HUNG = 72
+"""Exit status of a worker whose event loop hung."""
 
 
 class Record(Protocol):
@@ -80,17 +84,27 @@ class Presence:
     """A thread that renews the record of this worker as long as its event loop turns."""
 
     def __init__(
-        self, record: Record, *, redis_url: str, after_beat: Callable[[], None] | None = None
+        self,
+        record: Record,
+        *,
+        redis_url: str,
+        hang_seconds: float,
+        after_beat: Callable[[], None] | None = None,
     ) -> None:
         """``after_beat`` is called in the thread, after each try to renew the record."""
         self._record = record
         self._after_beat = after_beat
         self._redis_url = redis_url
-        self._touched_at = time.monotonic()
+        self._watchdog = LoopWatchdog(hang_seconds, broker_answers=self._broker_answers)
         self._arrived = False
         self._stop = threading.Event()
         self._draining = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    @property
+    def every(self) -> float:
+        """Seconds between two beats, and between two touches of the event loop."""
+        return min(BEAT_SECONDS, self._watchdog.beat)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -100,7 +114,7 @@ class Presence:
 
     def touch(self) -> None:
         """Called by the event loop: it turns."""
-        self._touched_at = time.monotonic()
+        self._watchdog.touch()
 
     def drain(self) -> None:
         """Take no more work; what is under way may end. The event loop stands still meanwhile."""
@@ -117,19 +131,13 @@ class Presence:
 
     def _run(self) -> None:
         while True:
-            if self._is_silent() and self._broker_answers():
-                log.error("the event loop is silent though the broker answers; ending")
-                os._exit(HUNG)
-            if self._stop.wait(BEAT_SECONDS):
+            if self._watchdog.is_hung() and not self._draining.is_set():
+                self._end()
+            if self._stop.wait(self.every):
                 return
             self._beat()
             if self._after_beat is not None:
                 self._after_beat()
-
-    def _is_silent(self) -> bool:
-        """Whether the event loop has stood still for too long, other than to drain."""
-        silent_for = time.monotonic() - self._touched_at
-        return silent_for > SILENCE_SECONDS and not self._draining.is_set()
 
     def _beat(self) -> None:
         if self._draining.is_set():
@@ -139,7 +147,14 @@ class Presence:
         else:
             self._arrived = self._record_in_ledger(self._record.arrive)
 
-    def _record_in_ledger(self, what: Callable[[Session], None]) -> bool:
+    def _end(self) -> None:
+        """End this worker. Its pool processes are well, so what they hold counts no crash."""
+        log.error("the event loop hangs though the broker answers; ending")
+        owners = [identity.owner(child.pid) for child in psutil.Process().children()]
+        self._record_in_ledger(lambda session: rescue.give_back(session, owners=owners))
+        os._exit(HUNG)
+
+    def _record_in_ledger(self, what: Callable[[Session], object]) -> bool:
         """Whether the ledger was reached."""
         try:
             with context.get().sessions.begin() as session:
@@ -150,7 +165,6 @@ class Presence:
         return True
 
     def _broker_answers(self) -> bool:
-        """With Redis away the loop waits for it, and that is no reason to end."""
         try:
             with redis.Redis.from_url(
                 self._redis_url, socket_timeout=2, socket_connect_timeout=2
@@ -166,11 +180,12 @@ def attach(app: Celery, presence: Presence) -> None:
     class Pulse(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")
 
-        def start(self, worker: object) -> None:
-            worker.timer.call_repeatedly(BEAT_SECONDS, presence.touch)  # type: ignore[attr-defined]
+        def start(self, worker: Any) -> None:
+            worker.timer.call_repeatedly(presence.every, presence.touch)
+            worker.consumer.turned = presence.touch
             presence.start()
 
-        def stop(self, worker: object) -> None:  # noqa: ARG002 - Celery's signature
+        def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
             presence.drain()  # the pool's processes end after this step
 
     app.steps["worker"].add(Pulse)

@@ -42,11 +42,11 @@ def control(current: Settings) -> None:
     from workers.control import loop  # noqa: PLC0415 - the other processes do without
     from workers.control.publisher import Publisher  # noqa: PLC0415
 
-    engine = database.connect(current.database_url, pool_size=2, name="nightshift-control")
+    engine = database.connect(current.database_url, pool_size=1, name="nightshift-control")
     sessions = database.sessions(engine)
     key = functools.partial(message_keys.read, sessions)
     publisher = Publisher(app, redis_url=current.redis_url, key=key)
-    loop.run(loop.Control(sessions, publisher, settings=current))
+    loop.run(loop.Control(publisher, settings=current))
 
 
 def planner(current: Settings) -> None:
@@ -99,7 +99,12 @@ def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, 
     inbox = Inbox(context.get().sessions, worker=name, receipts=Receipts(_receipts(current)))
     inbox.open()
     transport.attach(app, inbox)
-    presence = heartbeat.Presence(record, redis_url=current.redis_url, after_beat=inbox.settle)
+    presence = heartbeat.Presence(
+        record,
+        redis_url=current.redis_url,
+        hang_seconds=current.hang_seconds,
+        after_beat=inbox.settle,
+    )
     heartbeat.attach(app, presence)
     app.worker_main(
         [

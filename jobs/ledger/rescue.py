@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.ledger import events, transitions
 from jobs.lookups import predicates
 from jobs.states import ChunkState
-from jobs.tables import Chunk
+from jobs.tables import Chunk, Job
 
 BATCH = 500
 
@@ -77,6 +78,24 @@ def report_load_death(
         code, message = crash_policy.load_failure(phase, timed_out=timed_out, reason=reason)
         transitions.fail(session, chunk.job_id, code=code, message=message)
     return verdict
+
+
+def give_back(session: Session, *, owners: Collection[str]) -> int:
+    """Free what healthy processes hold that are about to be ended; no crash is counted."""
+    chunks = session.scalars(
+        sa.update(Chunk)
+        .where(Chunk.state == ChunkState.LEASED, Chunk.owner.in_(owners))
+        .values(state=ChunkState.PENDING, owner=None, lease_expires_at=None, dispatched_at=None)
+        .returning(Chunk.id)
+    ).all()
+    steps = session.scalars(
+        sa.update(Job)
+        .where(Job.step_owner.in_(owners))
+        .values(step_fence=Job.step_fence + 1, step_owner=None, step_lease_expires_at=None)
+        .returning(Job.id)
+    ).all()
+    events.wake_control(session)
+    return len(chunks) + len(steps)
 
 
 def _held(session: Session, chunk_id: int, *, owner: str) -> Chunk | None:

@@ -1,4 +1,4 @@
-"""Heartbeats of workers and of control."""
+"""Heartbeats of workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.tables import ControlStatus, Worker
+from jobs.tables import Worker
 
 
 def beat(session: Session, *, name: str, pool: str, slots: int, device: str) -> None:
@@ -45,29 +45,3 @@ def forget_silent(session: Session, *, seconds: float) -> int:
         .returning(Worker.name)
     ).all()
     return len(gone)
-
-
-def control_turned(session: Session, *, leader: str, broker_error: str | None) -> None:
-    """Record a turn of the control loop, and whether the broker answered in it."""
-    since = None if broker_error is None else sa.func.now()
-    session.execute(
-        insert(ControlStatus)
-        .values(
-            id=1,
-            leader=leader,
-            turned_at=sa.func.now(),
-            broker_error=broker_error,
-            broker_error_since=since,
-        )
-        .on_conflict_do_update(
-            index_elements=[ControlStatus.id],
-            set_={
-                "leader": leader,
-                "turned_at": sa.func.now(),
-                "broker_error": broker_error,
-                "broker_error_since": sa.func.coalesce(ControlStatus.broker_error_since, since)
-                if broker_error
-                else None,
-            },
-        )
-    )

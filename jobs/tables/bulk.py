@@ -361,13 +361,15 @@ class ResultRow(Base):
 
 
 class ControlStatus(Base):
-    """What the leading control process last did; one row."""
+    """Which control process leads, until when, and what it last did; one row."""
 
     __tablename__ = "control_status"
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)  # always 1
     leader: Mapped[str]
-    turned_at: Mapped[datetime]
+    fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows with each new leader
+    lease_expires_at: Mapped[datetime | None]  # null: it was written before there were leases
+    turned_at: Mapped[datetime]  # the end of the last turn; at the beginning, the first claim
     broker_error: Mapped[str | None]  # null: the last turn saw nothing wrong with it
     broker_error_since: Mapped[datetime | None]
 

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from jobs import database, temporary
-from jobs.ledger import workers
+from jobs.ledger import leadership, workers
 from tests.support.servers import Databases
 
 PROGRAM = Path(__file__).parents[2] / "deploy" / "healthy.py"
@@ -35,7 +36,7 @@ def test_control_is_well_while_somebody_leads(fresh_database: Databases) -> None
     url = fresh_database()
     assert not is_healthy("control", url)
     with database.sessions(database.connect(url)).begin() as session:
-        workers.control_turned(session, leader="another:7", broker_error=None)
+        leadership.claim(session, leader="another:7", lease=timedelta(seconds=10))
     assert is_healthy("control", url)
 
 

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from jobs.ledger import message_keys
 from jobs.queries import refused_messages
-from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
 from tests.faults.conftest import CORPUS, Answers, assert_whole
 from tests.support import bad_messages
 from tests.support.installation import Installation
+from tests.support.stopped import stopped_with_a_chunk
 from tests.support.waiting import wait_until
 from workers import app
 from workers.app import pool_queue
@@ -27,7 +27,7 @@ def test_a_worker_that_wakes_up_after_its_lease_was_taken_commits_nothing(
     installation: Installation, undisturbed: Answers
 ) -> None:
     job_id = installation.submit(CORPUS, chunk_rows=50)
-    zombie, chunk = _stopped_with_a_chunk(installation, job_id)
+    zombie, chunk = stopped_with_a_chunk(installation, job_id)
     second = installation.start_role("pool")
     wait_until(lambda: _chunk(installation, chunk.id).fence > chunk.fence, seconds=60)
     os.kill(zombie, signal.SIGCONT)
@@ -113,21 +113,6 @@ def _mount_tiny(folder: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system needs root")
-
-
-def _stopped_with_a_chunk(installation: Installation, job_id: str) -> tuple[int, Chunk]:
-    """Stop (SIGSTOP) a pool process at a moment when it holds a chunk."""
-    while True:
-        wait_until(lambda: installation.leased(job_id), seconds=30, every=0.002)
-        for chunk in installation.leased(job_id):
-            assert chunk.owner is not None
-            pid = int(chunk.owner.rpartition(":")[2])
-            os.kill(pid, signal.SIGSTOP)
-            now = _chunk(installation, chunk.id)
-            if now.state is ChunkState.LEASED and now.fence == chunk.fence:
-                return pid, chunk
-            os.kill(pid, signal.SIGCONT)
-        assert installation.job(job_id).job.state is not JobState.SUCCEEDED
 
 
 def _chunk(installation: Installation, chunk_id: int) -> Chunk:

@@ -55,6 +55,11 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it is alive."""
+        return self._popen.poll()
+
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
@@ -86,8 +91,11 @@ class Installation:
         self.settings = Settings(
             database_url=database_url,
             redis_url=redis_url,
-            object_store_url=f"file://{home}/objects",
-            **{"control_interval_seconds": 0.1, **options},
+            **{
+                "control_interval_seconds": 0.1,
+                "object_store_url": f"file://{home}/objects",
+                **options,
+            },
         )
         self.sessions = database.sessions(database.connect(database_url))
         self.store = objects.connect(self.settings.object_store_url)

@@ -60,22 +60,23 @@ def binary() -> Path:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """An S3 server with one bucket, for the whole session."""
     folder = tmp_path_factory.mktemp("seaweed")
-    command, server_ports = _command(folder)
+    arguments, server_ports = command(folder)
     credentials = S3(port=0, filer_port=0, pid=0).environment
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, env=credentials, cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            arguments, env=credentials, cwd=folder, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         server = S3(port=server_ports["s3"], filer_port=server_ports["filer"], pid=process.pid)
-        wait_until(lambda: _has_bucket(server), seconds=30)
+        wait_until(lambda: has_bucket(server), seconds=30)
         yield server
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _command(folder: Path) -> tuple[list[str], dict[str, int]]:
+def command(folder: Path) -> tuple[list[str], dict[str, int]]:
+    """The arguments of a server on free ports, and its ports by name."""
     names = ("master", "volume", "filer", "s3", "admin")
     free = iter(ports.several(2 * len(names)))
     chosen = {name: next(free) for name in names}
@@ -101,7 +102,8 @@ def _command(folder: Path) -> tuple[list[str], dict[str, int]]:
     ], chosen
 
 
-def _has_bucket(server: S3) -> bool:
+def has_bucket(server: S3) -> bool:
+    """Whether it serves."""
     try:
         answer = httpx.get(
             f"http://127.0.0.1:{server.filer_port}/buckets/{BUCKET}/",

@@ -1,36 +1,42 @@
-"""Leadership: a Postgres advisory lock on a connection that also listens for notifications.
+"""Leadership of one control process: a lease in Postgres, kept by turning.
 
-The lock ends with its connection, so a leader that dies is replaced as soon as Postgres notices.
-Two leaders for a moment are harmless: every move is guarded in the ledger.
+``jobs.ledger.leadership`` has the rules. All that a leader reads and writes goes through the one
+session that holds its lock. If that session ends, ``sessions`` makes no other: a leader that was
+replaced can write nothing.
 """
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-import psycopg
+import structlog
 
 from jobs import database
-from jobs.ledger.events import CONTROL_CHANNEL
+from jobs.errors import ControlFlow
+from jobs.ledger import leadership
 
-_LOCK = 0x6C656164  # "lead"
+log = structlog.get_logger()
+
+
+class LeadershipLost(ControlFlow):
+    """Another control process leads."""
 
 
 class Leadership:
-    """A connection that may hold the leader's lock. Raises psycopg's errors when it breaks."""
+    """One session that may lead. Raises the errors of psycopg and SQLAlchemy when it breaks."""
 
-    def __init__(self, database_url: str) -> None:
-        self._connection = psycopg.connect(
-            database.plain_url(database_url),
-            autocommit=True,
-            connect_timeout=5,
-            application_name="nightshift-control-leader",
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-            tcp_user_timeout=15_000,
+    def __init__(self, database_url: str, *, name: str, lease: timedelta) -> None:
+        self._name = name
+        self._lease = lease
+        self._fence: int | None = None
+        self._led_since = self._renewed_at = 0.0
+        self._engine, self._connection = database.single_session(
+            database_url, name="nightshift-control"
         )
+        self.sessions = database.sessions(self._engine)
 
     def __enter__(self) -> Self:
         return self
@@ -42,26 +48,61 @@ class Leadership:
         trace: TracebackType | None,
     ) -> None:
         self._connection.close()
+        self._engine.dispose()
+
+    @property
+    def led_for(self) -> float:
+        """Seconds for which this process has led and was never late."""
+        return time.monotonic() - self._led_since
 
     def held(self) -> bool:
-        """Whether this process leads; takes the lock if it is free. Safe to ask every turn."""
-        if self._ours():
+        """Whether this process leads; claims the lease if it is free. Safe to ask every turn."""
+        if self._fence is not None:
+            self.keep()
             return True
-        row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
-        if not (row and row[0]):
+        asked_at = time.monotonic()
+        with self.sessions.begin() as session:
+            if leadership.end_late(session, lease=self._lease):
+                log.warning("the leader among the control processes hung, its session was ended")
+        with self.sessions.begin() as session:
+            self._fence = leadership.claim(session, leader=self._name, lease=self._lease)
+        if self._fence is None:
             return False
-        self._connection.execute(f"LISTEN {CONTROL_CHANNEL}")  # who waits would only hoard it
+        self._led_since = self._renewed_at = asked_at
+        log.info("this control process leads", leader=self._name, fence=self._fence)
         return True
+
+    def keep(self) -> None:
+        """Renew the lease if a third of it has passed. Raises ``LeadershipLost``."""
+        asked_at = time.monotonic()
+        if asked_at - self._renewed_at < self._lease.total_seconds() / 3:
+            return
+        with self.sessions.begin() as session:
+            ours = leadership.renew(session, fence=self._require_fence(), lease=self._lease)
+        self._renewed(asked_at, ours=ours)
+
+    def record_turn(self, *, broker_error: str | None) -> None:
+        """Record that this process has turned, and renew the lease. Raises ``LeadershipLost``."""
+        asked_at = time.monotonic()
+        with self.sessions.begin() as session:
+            ours = leadership.record_turn(
+                session, fence=self._require_fence(), lease=self._lease, broker_error=broker_error
+            )
+        self._renewed(asked_at, ours=ours)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a notification, at most ``seconds``; several wake it once."""
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             pass
 
-    def _ours(self) -> bool:
-        row = self._connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s "
-            "AND pid = pg_backend_pid() AND granted",
-            (_LOCK,),
-        ).fetchone()
-        return bool(row and row[0])
+    def _renewed(self, asked_at: float, *, ours: bool) -> None:
+        if not ours:
+            raise LeadershipLost(f"fence {self._fence} of {self._name} is void")
+        if asked_at - self._renewed_at > self._lease.total_seconds():
+            self._led_since = asked_at  # it was late, and no one has replaced it
+        self._renewed_at = asked_at
+
+    def _require_fence(self) -> int:
+        if self._fence is None:
+            raise LeadershipLost(f"{self._name} does not lead")
+        return self._fence

@@ -14,12 +14,11 @@ import sqlalchemy as sa
 import structlog
 
 from jobs import database
-from jobs.database import Sessions
 from jobs.decisions import dispatch_window
 from jobs.settings import Settings
 from workers import identity
 from workers.control import gangs, reconciler
-from workers.control.leadership import Leadership
+from workers.control.leadership import Leadership, LeadershipLost
 from workers.control.publisher import BrokerAway, Publisher
 from workers.control.served import ServedCounts
 
@@ -27,23 +26,21 @@ log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
 JUDGING_SECONDS = 1.0
+FOLLOWING_SECONDS = 1.0
+"""Seconds between two looks of a process that does not lead."""
+
 SHORTEST_PAUSE = 0.05
 """Seconds between two turns, however fast workers take messages."""
 
 
 class Control:
-    """One control process. ``run`` returns after ``stop``."""
+    """One control process: leads whenever no other does. ``run`` returns after ``stop``."""
 
-    def __init__(self, sessions: Sessions, publisher: Publisher, *, settings: Settings) -> None:
-        self._sessions = sessions
+    def __init__(self, publisher: Publisher, *, settings: Settings) -> None:
         self._publisher = publisher
         self._settings = settings
         self._name = identity.owner(os.getpid())
         self._stopping = threading.Event()
-        self._tidied_at = 0.0
-        self._judged_at = -math.inf
-        self._broker_error: str | None = None
-        self._served: dict[str, ServedCounts] = {}  # by pool
 
     def stop(self, *_: object) -> None:
         """Make ``run`` return after the turn that is under way; fit for a signal handler."""
@@ -53,43 +50,61 @@ class Control:
         """Lead whenever no other process does, through outages of Postgres and Redis."""
         while not self._stopping.is_set():
             try:
-                with Leadership(self._settings.database_url) as leadership:
+                with self.candidate() as leadership:
                     self._follow_or_lead(leadership)
+            except LeadershipLost as lost:
+                log.warning("this control process leads no more", reason=str(lost))
             except (psycopg.Error, sa.exc.DBAPIError) as error:
                 log.warning("control cannot work with Postgres and tries again", error=str(error))
                 self._stopping.wait(1.0)
 
+    def candidate(self) -> Leadership:
+        """A session of this process that may lead."""
+        settings = self._settings
+        return Leadership(settings.database_url, name=self._name, lease=settings.control_lease)
+
     def _follow_or_lead(self, leadership: Leadership) -> None:
-        leading_since: float | None = None
-        turned_at = 0.0
+        turns = Turns(leadership, self._publisher, settings=self._settings)
+        turned_at = time.monotonic()
         while not self._stopping.is_set():
             if not leadership.held():
-                leading_since = None
-                self._stopping.wait(1.0)
+                self._stopping.wait(FOLLOWING_SECONDS)
                 continue
             now = time.monotonic()
-            if leading_since is None:
-                leading_since = turned_at = now
-                log.info("this control process leads", leader=self._name)
-            did = self.turn(led_for=now - leading_since)
+            did = turns.turn(led_for=leadership.led_for)
             leadership.wait(self._pause(did, over=now - turned_at))
             turned_at = now
 
     def _pause(self, did: int, *, over: float) -> float:
         """Seconds to the next turn; the last did ``did`` things, ``over`` seconds after another."""
+        lease = self._settings.control_lease_seconds
         return dispatch_window.pause(
             sent=did,
             elapsed=over,
             size=self._settings.dispatch_window,
             shortest=SHORTEST_PAUSE,
-            longest=self._settings.control_interval_seconds,
+            longest=min(self._settings.control_interval_seconds, lease / 3),
         )
+
+
+class Turns:
+    """The turns of one leader, in the session of its leadership."""
+
+    def __init__(self, leadership: Leadership, publisher: Publisher, *, settings: Settings) -> None:
+        self._leadership = leadership
+        self._sessions = leadership.sessions
+        self._publisher = publisher
+        self._settings = settings
+        self._tidied_at = 0.0
+        self._judged_at = -math.inf
+        self._broker_error: str | None = None
+        self._served: dict[str, ServedCounts] = {}  # by pool
 
     def turn(self, *, led_for: float) -> int:
         """One turn; how many things it moved or sent.
 
-        A fresh leader, or one that has just seen Postgres come back, rescues nothing for half a
-        lease: workers that could not renew meanwhile are not dead, and do so first.
+        A fresh leader, or one that was late or has just seen Postgres come back, rescues nothing
+        for half a lease: workers that could not renew meanwhile are not dead, and do so first.
         """
         self._broker_error = None
         rescuing = led_for > self._settings.lease_seconds / 2
@@ -107,7 +122,7 @@ class Control:
             did += self._dispatch(reconciler.dispatch_chunks, served=self._served)
         if wanted.training:
             did += self._train(rescuing=rescuing)
-        reconciler.record_turn(self._sessions, leader=self._name, broker_error=self._broker_error)
+        self._leadership.record_turn(broker_error=self._broker_error)
         self._tidy()
         return did
 
@@ -133,6 +148,7 @@ class Control:
 
     def _part(self, part: Callable[..., int], *args: object, **kwargs: object) -> int:
         """One part of a turn; what is wrong with it must not keep the others from their work."""
+        self._leadership.keep()
         try:
             return part(self._sessions, *args, **kwargs)
         except BrokerAway as away:

@@ -176,9 +176,3 @@ def _in_order(order: Iterable[str], marked: Mapping[str, list[Sent]]) -> list[Se
     chunks = {job_id: iter(sent) for job_id, sent in marked.items()}
     found = (next(chunks[job_id], None) for job_id in order)
     return [sent for sent in found if sent is not None]
-
-
-def record_turn(sessions: Sessions, *, leader: str, broker_error: str | None) -> None:
-    """Write down that control has turned, and whether the broker answered."""
-    with sessions.begin() as session:
-        workers.control_turned(session, leader=leader, broker_error=broker_error)

@@ -9,9 +9,10 @@ import pytest
 
 from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.errors import LeaseLost
+from jobs.ledger import rescue, step_leases
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
-from tests.jobs.ledger.building import RUN_OUT, Ledger
+from tests.jobs.ledger.building import LEASE, RUN_OUT, Ledger
 
 
 def ranges(ledger: Ledger, job_id: str) -> list[tuple[int, int]]:
@@ -157,3 +158,23 @@ def test_chunks_of_a_job_that_has_ended_are_taken_back_as_well(ledger: Ledger) -
 
 def _pending(ledger: Ledger, job_id: str) -> list[Chunk]:
     return [chunk for chunk in ledger.live(job_id) if chunk.state is ChunkState.PENDING]
+
+
+def test_what_healthy_processes_held_is_free_at_once_and_counts_no_crash(ledger: Ledger) -> None:
+    ours = ledger.held(ledger.only_chunk(ledger.running(10)), owner="ours")
+    step = ledger.accept()
+    other = ledger.held(ledger.only_chunk(ledger.running(10)), owner="other")
+    held = ledger.claim_step(step, owner="ours")
+    assert held is not None
+    with ledger.sessions.begin() as session:
+        assert rescue.give_back(session, owners=["ours"]) == 2
+    with ledger.sessions.begin() as session:
+        assert not step_leases.renew(session, held, lease=LEASE)
+    with pytest.raises(LeaseLost):
+        ledger.commit(ours)
+    ledger.commit(other)
+    assert ledger.held(ours.chunk_id).fence == ours.fence + 1
+    assert (ledger.chunk(ours.chunk_id).crashes, ledger.job(step).step_crashes) == (0, 0)
+    again = ledger.claim_step(step)
+    assert again is not None
+    assert again.fence == held.fence + 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from jobs.queries import dispatch, waits
 from jobs.queries import jobs as job_queries
 from jobs.queries.capacity import PLANNERS
 from jobs.states import JobStep
-from jobs.tables import Job
+from jobs.tables import ControlStatus, Job
 from tests.jobs.ledger.building import OTHER, PROJECT, RUN_OUT, Ledger
 
 LIMITS = RetryLimits(tries=3, outage=timedelta(hours=1))
@@ -27,7 +27,9 @@ LIMITS = RetryLimits(tries=3, outage=timedelta(hours=1))
 def place(ledger: Ledger) -> Iterator[Ledger]:
     """Control has turned, one worker and one planner are there, and no other test's jobs."""
     with ledger.sessions.begin() as session:
-        workers.control_turned(session, leader="c", broker_error=None)
+        session.merge(
+            ControlStatus(id=1, leader="c", turned_at=datetime.now(UTC), broker_error=None)
+        )
     beat(ledger, "w")
     beat(ledger, "p", pool=PLANNERS)
     yield ledger

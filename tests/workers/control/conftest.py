@@ -20,7 +20,7 @@ def plane(ledger: Ledger, valkey: Server) -> Iterator[ControlPlane]:
     plane = ControlPlane(ledger, valkey.url)
     plane.redis.flushall()
     yield plane
-    plane.redis.close()
+    plane.close()
     _clear(ledger)
 
 

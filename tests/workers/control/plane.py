@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 from typing import Any
@@ -13,7 +14,8 @@ from jobs.ledger import message_keys
 from jobs.settings import Settings
 from tests.jobs.ledger.building import Ledger
 from workers import app
-from workers.control.loop import Control
+from workers.control.leadership import Leadership
+from workers.control.loop import Control, Turns
 from workers.control.publisher import Publisher
 
 WINDOW = 8
@@ -35,13 +37,33 @@ class ControlPlane:
             redis_url=redis_url,
             key=functools.partial(message_keys.read, ledger.sessions),
         )
-        self.control = self.another_control()
+        self._open = contextlib.ExitStack()
 
     def another_control(self) -> Control:
-        return Control(self.ledger.sessions, self.publisher, settings=self.settings)
+        return Control(self.publisher, settings=self.settings)
+
+    @functools.cached_property
+    def leadership(self) -> Leadership:
+        """That of a control process which leads until ``close``."""
+        leadership = self._open.enter_context(self.another_control().candidate())
+        assert leadership.held()
+        return leadership
+
+    @functools.cached_property
+    def turns(self) -> Turns:
+        return self.fresh_turns()
+
+    def fresh_turns(self) -> Turns:
+        """The turns of a leader that has taken none."""
+        return Turns(self.leadership, self.publisher, settings=self.settings)
 
     def turn(self) -> int:
-        return self.control.turn(led_for=LONG)
+        return self.turns.turn(led_for=LONG)
+
+    def close(self) -> None:
+        """Lead no more."""
+        self._open.close()
+        self.redis.close()
 
     def queued(self, pool: str = "cpu") -> list[int]:
         """Chunk ids in a pool's queue, the next one first."""

@@ -149,7 +149,7 @@ def test_a_new_leader_leaves_ranks_half_a_lease_to_renew(cluster: Cluster) -> No
     cluster.hosts("a")
     (held,) = cluster.started(cluster.training.job())
     cluster.training.run_out(held.run_id, 0)
-    cluster.plane.control.turn(led_for=cluster.plane.settings.lease_seconds / 2)
+    cluster.plane.turns.turn(led_for=cluster.plane.settings.lease_seconds / 2)
     assert cluster.training.rank(held).state is RankState.LEASED
     cluster.turn()
     assert cluster.training.rank(held).outcome == RankOutcome.SILENT

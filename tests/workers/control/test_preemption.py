@@ -191,5 +191,5 @@ def test_a_fresh_leader_concludes_a_run_whose_hosts_have_drained(cluster: Cluste
     with cluster.training.sessions.begin() as session:
         hosts.drain(session, name="a", incarnation=cluster.incarnations["a"])
     cluster.training.end(held, RankOutcome.STOPPED)
-    cluster.plane.control.turn(led_for=0)
+    cluster.plane.turns.turn(led_for=0)
     assert cluster.states(job_id) == [RunState.PREEMPTED]

@@ -189,11 +189,11 @@ def test_a_turn_ends_a_job_with_too_many_failed_rows_and_sends_nothing_more_of_i
     job_id = plane.ledger.running(*[5] * 50, max_failed=3)
     plane.turn()
     plane.ledger.commit(plane.ledger.held(plane.take()[0]), failed=4)
-    control = plane.another_control()
-    assert control.turn(led_for=LONG) == 1
+    turns = plane.fresh_turns()
+    assert turns.turn(led_for=LONG) == 1
     job = plane.ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "too_many_failed_rows")
-    assert control.turn(led_for=LONG) == 0
+    assert turns.turn(led_for=LONG) == 0
 
 
 def test_while_nobody_trains_a_turn_asks_once_about_it(plane: ControlPlane) -> None:
@@ -203,9 +203,10 @@ def test_while_nobody_trains_a_turn_asks_once_about_it(plane: ControlPlane) -> N
     def hear(*arguments: Any) -> None:
         asked.append(arguments[2])
 
-    sa.event.listen(plane.ledger.engine, "before_cursor_execute", hear)
+    engine = plane.leadership.sessions.kw["bind"]
+    sa.event.listen(engine, "before_cursor_execute", hear)
     plane.turn()
-    sa.event.remove(plane.ledger.engine, "before_cursor_execute", hear)
+    sa.event.remove(engine, "before_cursor_execute", hear)
     assert sum(" runs" in statement for statement in asked) == 1
 
 
@@ -355,7 +356,7 @@ def test_the_turn_that_finds_all_chunks_done_sends_for_the_outputs(plane: Contro
 def test_a_fresh_leader_leaves_silent_workers_half_a_lease_to_renew(plane: ControlPlane) -> None:
     job_id = plane.ledger.running(1)
     plane.ledger.held(plane.ledger.only_chunk(job_id), lease=RUN_OUT)
-    plane.control.turn(led_for=plane.settings.lease_seconds / 2)
+    plane.turns.turn(led_for=plane.settings.lease_seconds / 2)
     assert plane.ledger.live(job_id)[0].state is ChunkState.LEASED
     plane.turn()
     assert plane.ledger.live(job_id)[0].state is ChunkState.PENDING
