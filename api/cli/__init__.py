@@ -1,24 +1,31 @@
 """The command line ``nightshift``.
 
 Exit codes: 0 well; 1 the job failed or was cancelled, or a verification found a difference; 2 bad
-usage or bad input; 3 the API cannot be reached; 130 Ctrl-C. Every failure is one line on stderr.
+usage or bad input; 3 the API cannot be reached; 70 a fault of ours; 130 Ctrl-C; 143 SIGTERM. Every
+failure is one line on stderr.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from api.cli import (
     bulk,
+    connection,
+    console,
     demo,
     failures,
     files,
     hosts,
     jobs,
     models,
+    profiles,
+    signals,
     training,
     up,
     workers,
@@ -27,10 +34,39 @@ from jobs import kinds
 
 app = typer.Typer(
     name="nightshift",
-    help="Label, watch and fetch: a job queue for machine learning on machines of your own.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer hands it over
+    if wanted:
+        console.line(f"nightshift {_version()}")
+        raise typer.Exit
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("nightshift")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source tree that is not installed"
+
+
+@app.callback()
+def before(
+    *,
+    api: connection.Api = None,
+    profile: connection.Profile = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Label, watch and fetch: a job queue for machine learning on machines of your own."""
+    del version
+    connection.before.set(connection.Before(api=api, profile=profile))
+
+
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
@@ -45,13 +81,18 @@ app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")
+app.add_typer(profiles.app, name="profiles")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(given or ["--help"], prog_name="nightshift", standalone_mode=False)
-    except failures.KNOWN as error:
+        with signals.listening() as heard:
+            code = app(given or ["--help"], prog_name="nightshift", standalone_mode=False)
+            sys.stdout.flush()
+    except Exception as error:  # noqa: BLE001 - none shows its stack to a user
         return failures.report(error)
+    if code == failures.INTERRUPTED:  # typer's answer to an interrupt that no command took
+        return failures.stopped(by_sigterm=heard.sigterm)
     return code if isinstance(code, int) else 0

@@ -13,10 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, corpus_arguments, option_forms, progress_bars, spec_options
-from api.cli.failures import Failure
+from api.cli import (
+    arguments,
+    connection,
+    console,
+    corpus_arguments,
+    option_forms,
+    out_files,
+    progress_bars,
+    spec_options,
+)
+from api.cli.option_names import OptionNames
 from api.client import Client
-from jobs.formats import OUTPUT_ENDINGS, OutputFormat
 from jobs.kinds import BulkSpec
 
 
@@ -32,21 +40,25 @@ class BulkArguments:
             rich_help_panel=spec_options.PANELS["output"],
         ),
     ] = None
-    watch: connection.Watch = None
-    json: connection.Json = False
+    force: arguments.Force = False
+    watch: arguments.Watch = None
+    json: arguments.Json = False
+    idempotency_key: arguments.IdempotencyKey = None
     api: connection.Api = None
 
 
 def command(spec: type[BulkSpec]) -> Callable[..., None]:
     """The command of a kind, with the spec's words as its help."""
     options = spec_options.of_spec(spec, option_forms.BULK, overlay=False)
+    words = OptionNames.of(options)
 
     def run(**given: Any) -> None:
         own = {field.name: given.pop(field.name) for field in fields(BulkArguments)}
-        arguments = BulkArguments(**own)
-        chosen = spec_options.gathered(options, given)
-        kind = spec.model_fields["kind"].default
-        _run(_spec(chosen, arguments, kind=kind), arguments)
+        own_arguments = BulkArguments(**own)
+        with words.spoken():
+            chosen = spec_options.gathered(options, given)
+            kind = spec.model_fields["kind"].default
+            _run(_spec(chosen, own_arguments, kind=kind), own_arguments)
 
     first, *rest = inspect.signature(BulkArguments, eval_str=True).parameters.values()
     parameters = [first, *(option.parameter for option in options), *rest]
@@ -55,32 +67,39 @@ def command(spec: type[BulkSpec]) -> Callable[..., None]:
     return run
 
 
-def _spec(chosen: dict[str, Any], arguments: BulkArguments, *, kind: str) -> dict[str, Any]:
-    """The spec as it will be sent. Raises ``Failure`` for what the API would refuse."""
-    corpus = {**corpus_arguments.source(arguments.corpus), **chosen.get("corpus", {})}
-    output = {**chosen.get("output", {}), "format": _output_format(arguments.out)}
+def _spec(chosen: dict[str, Any], given: BulkArguments, *, kind: str) -> dict[str, Any]:
+    """The spec as it will be sent. Raises ``Failure`` and what the API would refuse."""
+    out = given.out
+    if out is not None:
+        out_files.check(out, force=given.force)
+    corpus = {**corpus_arguments.source(given.corpus), **chosen.get("corpus", {})}
+    output = {
+        **chosen.get("output", {}),
+        "format": None if out is None else out_files.result_format(out),
+    }
     spec = {**chosen, "kind": kind, "corpus": corpus, "output": output}
-    return corpus_arguments.checked(spec).model_dump(mode="json")
+    return corpus_arguments.checked(spec, {("corpus",): given.corpus}).model_dump(mode="json")
 
 
-def _run(spec: dict[str, Any], arguments: BulkArguments) -> None:
-    with connection.connect(arguments.api) as client:
-        corpus_arguments.upload(client, [(spec["corpus"], arguments.corpus)])
-        job = client.submit(spec)
-        if progress_bars.is_wanted(arguments.watch):
-            console.note(f"{job['id']} submitted")
-            _deliver(client, progress_bars.job(client, job["id"]), arguments)
-        elif arguments.out is not None:
-            _deliver(client, progress_bars.wait(client, job["id"]), arguments)
-        elif arguments.json:
-            console.as_json(job)
-        else:
-            console.line(job["id"])
+def _run(spec: dict[str, Any], given: BulkArguments) -> None:
+    with connection.connect(given.api) as client:
+        corpus_arguments.upload(client, [(spec["corpus"], given.corpus)])
+        job = client.submit(spec, idempotency_key=given.idempotency_key)
+        with progress_bars.leaving(job["id"]):
+            if progress_bars.is_wanted(given.watch):
+                console.note(f"{job['id']} submitted")
+                _deliver(client, progress_bars.job(client, job["id"]), given)
+            elif given.out is not None:
+                _deliver(client, client.wait(job["id"]), given)
+            elif given.json:
+                console.as_json(job)
+            else:
+                console.line(job["id"])
 
 
-def _deliver(client: Client, job: dict[str, Any], arguments: BulkArguments) -> None:
-    out = arguments.out
-    if arguments.json:
+def _deliver(client: Client, job: dict[str, Any], given: BulkArguments) -> None:
+    out = given.out
+    if given.json:
         console.as_json(job)
     else:
         progress_bars.summary(job)
@@ -88,16 +107,6 @@ def _deliver(client: Client, job: dict[str, Any], arguments: BulkArguments) -> N
     if out is not None:
         with progress_bars.transfer("fetching", out) as progress:
             client.download(job["id"], out, progress=progress)
-    if not arguments.json:
+    if not given.json:
         where = out or f"`nightshift jobs results {job['id']}`"
         console.line(f"results: {where}")
-
-
-def _output_format(out: Path | None) -> OutputFormat | None:
-    if out is None:
-        return None
-    if out.suffix not in OUTPUT_ENDINGS:
-        raise Failure(f"--out must end in {', '.join(OUTPUT_ENDINGS)}, and {out.name!r} does not")
-    if not out.absolute().parent.is_dir():
-        raise Failure(f"the folder of --out, {out.absolute().parent}, must exist")
-    return OUTPUT_ENDINGS[out.suffix]

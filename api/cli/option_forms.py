@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from api.cli import corpus_arguments
+from api.cli import corpus_arguments, times
 from api.cli.failures import Failure
 from api.cli.spec_options import OptionForm
 
@@ -23,7 +23,12 @@ def _rows(text: str) -> list[int]:
 
 def _labels(text: str) -> list[str]:
     """Labels as in a line of CSV, so that one with a comma can be quoted."""
-    return [label.strip() for label in next(csv.reader([text], skipinitialspace=True), [])]
+    try:
+        return [label.strip() for label in next(csv.reader([text], skipinitialspace=True), [])]
+    except csv.Error:
+        raise Failure(
+            f"--labels must be texts with commas between them, on one line, not {text[:60]!r}"
+        ) from None
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
@@ -51,6 +56,12 @@ EVERY_KIND = {
     "model": OptionForm(names=("--model", "-m"), read=corpus_arguments.model),
     "output.format": OptionForm(hidden_by="the ending of --out"),
     "multi_label": ONE_OR_SEVERAL,
+    "deadline_seconds": OptionForm(
+        names=("--deadline", "--deadline-seconds"),
+        type=str,
+        metavar="DURATION|TIME",
+        parser=times.seconds,
+    ),
 }
 OF_A_KIND = {
     "classify.labels": OptionForm(type=str, metavar='"A,B,C"', read=_labels),

@@ -19,8 +19,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from api.cli import console, job_events, training_progress
-from api.cli.failures import FAILED, INTERRUPTED, Failure
+from api.cli import console, job_events, signals, tables, training_progress
+from api.cli.failures import FAILED, Failure
+from api.cli.tables import Column
 from api.client import FINAL, Client
 from jobs.models.signatures import Reading
 
@@ -33,26 +34,25 @@ def is_wanted(watch: bool | None) -> bool:  # noqa: FBT001 - as the option has i
 
 
 def job(client: Client, job_id: str) -> Job:
-    """Show a job until it has ended; the job. Ctrl-C leaves it running."""
+    """Show a job until it has ended; the job."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return _plain(client, job_id)
+    trains = client.get(job_id)["training"] is not None
+    return (_training if trains else _live)(client, job_id, console)
+
+
+@contextmanager
+def leaving(job_id: str) -> Iterator[None]:
+    """Where Ctrl-C or SIGTERM ends this block, say that the job goes on, and what can be done."""
     try:
-        if not console.is_terminal:
-            return _plain(client, job_id)
-        trains = client.get(job_id)["training"] is not None
-        return (_training if trains else _live)(client, job_id, console)
-    except KeyboardInterrupt:
+        yield
+    except KeyboardInterrupt as stop:
         raise Failure(
-            f"{job_id} goes on without you; watch it with `nightshift jobs watch {job_id}`",
-            code=INTERRUPTED,
+            f"{job_id} goes on on the server; watch it with `nightshift jobs watch {job_id}`, or "
+            f"stop it with `nightshift jobs cancel {job_id}`",
+            code=signals.code(stop),
         ) from None
-
-
-def wait(client: Client, job_id: str) -> Job:
-    """The job once it has ended, without a word."""
-    try:
-        return client.wait(job_id)
-    except KeyboardInterrupt:
-        raise Failure(f"{job_id} goes on without you", code=INTERRUPTED) from None
 
 
 def check_succeeded(found: Job) -> None:
@@ -86,7 +86,7 @@ def summary(found: Job) -> None:
     if found["agreement"]:
         console.line(agreement(found["agreement"]))
     if found["histogram"]:
-        console.histogram(found["histogram"], rows=rows["done"])
+        tables.histogram(found["histogram"], rows=rows["done"])
     findings(found)
 
 
@@ -94,8 +94,8 @@ def findings(found: Job) -> None:
     """Which rows failed, by code with one example each, and what makes the others doubtful."""
     if found["row_errors"]:
         console.line()
-        console.table(
-            ("ERROR", "ROWS", "FIRST", "MESSAGE"),
+        tables.table(
+            ("ERROR", "ROWS", Column("FIRST", cut=1), Column("MESSAGE", cut=2)),
             [
                 (
                     each["code"],
@@ -121,7 +121,7 @@ def rejected(found: Job) -> None:
             f"{console.number(split['rejected'])} {name} rows were left out"
             + (f", the first {shown} of them:" if shown < split["rejected"] else ":")
         )
-        console.table(
+        tables.table(
             ("LINE", "ERROR", "MESSAGE"),
             [
                 (console.number(each["line"]), each["code"], each["message"])

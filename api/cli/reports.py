@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from api.cli import console
+from api.cli import console, tables
+from api.cli.tables import Column
 
 Report = Mapping[str, Any]
 
@@ -67,8 +68,8 @@ def _splits(report: Report) -> Iterator[tuple[str, Report]]:
 def _show_split(split: str, found: Report) -> None:
     console.line(f"{split}: {console.number(found['rows'])} rows, {metrics(found)}")
     if found.get("per_label"):
-        console.table(
-            ("LABEL", "ROWS", "PRECISION", "RECALL", "F1"),
+        tables.table(
+            (Column("LABEL", cut=1), "ROWS", "PRECISION", "RECALL", "F1"),
             [
                 (
                     label["label"],
@@ -89,7 +90,7 @@ def _show_confusion(labels: list[str], counts: list[list[int]]) -> None:
         )
         return
     console.line("confusion, a row for each true label, a column for each predicted one:")
-    console.table(
+    tables.table(
         ("", *(_short(label) for label in labels)),
         [
             (label, *(console.number(count) for count in row))

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, reports
-from api.cli.connection import Api, JobId, Json
+from api.cli import connection, console, reports, tables
+from api.cli.arguments import MOST, Curve, Follow, JobId, Json, Limit
+from api.cli.connection import Api
+from api.cli.tables import Column, Listing
 
-Limit = Annotated[int, typer.Option(min=1, help="Most entries.")]
+RUN_COLUMNS = (
+    Column("RUN"),
+    Column("STATE"),
+    Column("FROM STEP", cut=3),
+    Column("STEP"),
+    Column("HOSTS", cut=2),
+    Column("FORMED", cut=4),
+    Column("ENDED", cut=5),
+    Column("REASON", cut=1),
+)
+CHECKPOINT_COLUMNS = (
+    Column("STEP"),
+    Column("BEST"),
+    Column("METRIC"),
+    Column("SIZE", cut=2),
+    Column("MADE", cut=3),
+    Column("STATE", cut=1),
+)
+POINT_COLUMNS = ("NAME", "STEP", "VALUE", Column("RUN", cut=1), Column("AT", cut=2))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,34 +41,16 @@ def add_to(app: typer.Typer) -> None:
 def runs(job_id: JobId, *, limit: Limit = 50, json: Json = False, api: Api = None) -> None:
     """A training job's runs, newest first, and why each ended."""
     with connection.connect(api) as client:
-        found = list(itertools.islice(client.runs(job_id), limit))
-    if json:
-        console.as_json(found)
-        return
-    console.table(
-        ("RUN", "STATE", "FROM STEP", "STEP", "HOSTS", "FORMED", "ENDED", "REASON"),
-        [
-            (
-                run["number"],
-                run["state"],
-                console.number(run["from_step"]),
-                f"{console.number(run['step'])}/{console.number(run['steps_total'])}",
-                ", ".join(rank["host"] for rank in run["ranks"]),
-                console.moment(run["created_at"]),
-                console.moment(run["finished_at"]),
-                run["reason"] or run["stop_reason"],
-            )
-            for run in found
-        ],
-    )
+        found = Listing.first(client.runs(job_id), limit)
+    tables.listing(found, RUN_COLUMNS, _run, json=json)
 
 
 def logs(
     job_id: JobId,
     *,
-    rank: Annotated[int | None, typer.Option(min=0, help="Of one rank.")] = None,
-    run: Annotated[int | None, typer.Option(min=1, help="Of one run.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until it has ended.")] = False,
+    rank: Annotated[int | None, typer.Option(min=0, max=MOST, help="Of one rank.")] = None,
+    run: Annotated[int | None, typer.Option(min=1, max=MOST, help="Of one run.")] = None,
+    follow: Follow = False,
     json: Json = False,
     api: Api = None,
 ) -> None:
@@ -66,43 +67,21 @@ def logs(
 def points(
     job_id: JobId,
     *,
-    name: Annotated[
-        str | None, typer.Option(help="One curve, such as loss. Default: the newest of each.")
-    ] = None,
+    name: Curve = None,
     json: Json = False,
     api: Api = None,
 ) -> None:
     """A training job's curves: loss, learning rate, evaluations."""
     with connection.connect(api) as client:
         found = client.last_points(job_id) if name is None else list(client.points(job_id, name))
-    if json:
-        console.as_json(found)
-        return
-    columns = ("name", "step", "value", "run", "at")
-    console.table([column.upper() for column in columns], [_point(point) for point in found])
+    tables.listing(found, POINT_COLUMNS, _point, json=json)
 
 
 def checkpoints(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     """A training job's checkpoints, newest first."""
     with connection.connect(api) as client:
         found = client.checkpoints(job_id)
-    if json:
-        console.as_json(found)
-        return
-    console.table(
-        ("STEP", "BEST", "METRIC", "SIZE", "MADE", "STATE"),
-        [
-            (
-                console.number(checkpoint["step"]),
-                "best" if checkpoint["best"] else "",
-                reports.number(checkpoint["metric"]),
-                console.size(checkpoint["bytes"]),
-                console.moment(checkpoint["created_at"]),
-                _kept(checkpoint),
-            )
-            for checkpoint in found
-        ],
-    )
+    tables.listing(found, CHECKPOINT_COLUMNS, _checkpoint, json=json)
 
 
 def report(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
@@ -113,6 +92,30 @@ def report(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
         console.as_json(found)
     else:
         reports.show(job, found)
+
+
+def _run(run: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        run["number"],
+        run["state"],
+        console.number(run["from_step"]),
+        f"{console.number(run['step'])}/{console.number(run['steps_total'])}",
+        ", ".join(rank["host"] for rank in run["ranks"]),
+        console.moment(run["created_at"]),
+        console.moment(run["finished_at"]),
+        run["reason"] or run["stop_reason"],
+    )
+
+
+def _checkpoint(checkpoint: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        console.number(checkpoint["step"]),
+        "best" if checkpoint["best"] else "",
+        reports.number(checkpoint["metric"]),
+        console.size(checkpoint["bytes"]),
+        console.moment(checkpoint["created_at"]),
+        _kept(checkpoint),
+    )
 
 
 def _point(point: dict[str, Any]) -> tuple[Any, ...]:

@@ -49,6 +49,8 @@ class OptionForm:
     names: tuple[str, ...] = ()
     type: Any = None
     metavar: str | None = None
+    parser: Callable[[str], Any] | None = None
+    """From what is written to a value of ``type``; its ``ValueError`` says what must be written."""
     read: Callable[[Any], Any] = _same
     """From the value on the command line to that of the field."""
     switch: bool = False
@@ -62,6 +64,8 @@ class SpecOption:
     """A field of a spec as an option."""
 
     path: Path
+    name: str
+    """As it is written, with the dashes; the first of several."""
     panel: str | None
     parameter: inspect.Parameter
     """As typer reads it; its name is the keyword under which typer hands over the value."""
@@ -170,10 +174,12 @@ def _option(
         *(names or (_long(name),)),
         help=_help(field, multiple=multiple, default=shown if unset and not form.names else None),
         metavar=form.metavar or ("TEXT" if multiple else None),
+        parser=form.parser,
         rich_help_panel=panel,
     )
     return SpecOption(
         path=path,
+        name=(names or (_long(name),))[0].partition("/")[0],
         panel=panel,
         read=read,
         parameter=inspect.Parameter(
@@ -193,7 +199,9 @@ def _switch(path: Path, field: FieldInfo, *, panel: str | None) -> SpecOption:
         annotation=Annotated[bool | None, option],
         default=None,
     )
-    return SpecOption(path=path, panel=panel, parameter=parameter, read=lambda _: {})
+    return SpecOption(
+        path=path, name=_long(path[-1]), panel=panel, parameter=parameter, read=lambda _: {}
+    )
 
 
 def _long(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli import (
+    arguments,
     connection,
     console,
     corpus_arguments,
@@ -24,6 +25,7 @@ from api.cli import (
     spec_options,
 )
 from api.cli.failures import Failure
+from api.cli.option_names import OptionNames
 from api.cli.spec_options import OptionForm, SpecOption
 from api.client import Client
 from jobs.kinds import EvaluateSpec, FinetuneSpec, TrainingSpec
@@ -40,8 +42,9 @@ class TrainingArguments:
     spec: Annotated[
         Path | None, typer.Option("--spec", help="JSON with everything else; options overrule it.")
     ] = None
-    watch: connection.Watch = None
-    json: connection.Json = False
+    watch: arguments.Watch = None
+    json: arguments.Json = False
+    idempotency_key: arguments.IdempotencyKey = None
     api: connection.Api = None
 
 
@@ -50,19 +53,21 @@ def command(
 ) -> Callable[..., None]:
     """The command of a kind; ``without_model`` is what it answers where no model is named."""
     options = spec_options.of_spec(spec, forms, overlay=True)
+    words = OptionNames.of(options)
 
     def run(**given: Any) -> None:
         own = {field.name: given.pop(field.name) for field in fields(TrainingArguments)}
-        arguments = TrainingArguments(**own)
+        own_arguments = TrainingArguments(**own)
         kind = spec.model_fields["kind"].default
-        corpora = _corpora(options, given, corpus=arguments.corpus)
-        chosen = _with_corpora(spec_options.gathered(options, given), corpora)
-        _check_promotion(chosen)
-        _bring_accelerate(chosen)
-        whole = _overlaid(chosen, corpora=corpora, file=arguments.spec, kind=kind)
-        if "model" not in whole:
-            raise Failure(without_model)
-        _run(whole, corpora=corpora, arguments=arguments)
+        corpora = _corpora(options, given, corpus=own_arguments.corpus)
+        with words.spoken():
+            chosen = _with_corpora(spec_options.gathered(options, given), corpora)
+            _check_promotion(chosen)
+            _bring_accelerate(chosen)
+            whole = _overlaid(chosen, corpora=corpora, file=own_arguments.spec, kind=kind)
+            if "model" not in whole:
+                raise Failure(without_model)
+            _run(whole, corpora=corpora, given=own_arguments)
 
     first, *rest = inspect.signature(TrainingArguments, eval_str=True).parameters.values()
     parameters = [first, *(option.parameter for option in options), *rest]
@@ -138,18 +143,19 @@ def _at(spec: Any, path: tuple[str, ...]) -> Any:
     return spec
 
 
-def _run(whole: dict[str, Any], *, corpora: Corpora, arguments: TrainingArguments) -> None:
-    spec = corpus_arguments.checked(whole).model_dump(mode="json")
-    with connection.connect(arguments.api) as client:
+def _run(whole: dict[str, Any], *, corpora: Corpora, given: TrainingArguments) -> None:
+    spec = corpus_arguments.checked(whole, corpora).model_dump(mode="json")
+    with connection.connect(given.api) as client:
         corpus_arguments.upload(client, [(_at(spec, path), name) for path, name in corpora.items()])
-        job = client.submit(spec)
-        if progress_bars.is_wanted(arguments.watch):
-            console.note(f"{job['id']} submitted")
-            _deliver(client, progress_bars.job(client, job["id"]), json=arguments.json)
-        elif arguments.json:
-            console.as_json(job)
-        else:
-            console.line(job["id"])
+        job = client.submit(spec, idempotency_key=given.idempotency_key)
+        with progress_bars.leaving(job["id"]):
+            if progress_bars.is_wanted(given.watch):
+                console.note(f"{job['id']} submitted")
+                _deliver(client, progress_bars.job(client, job["id"]), json=given.json)
+            elif given.json:
+                console.as_json(job)
+            else:
+                console.line(job["id"])
 
 
 def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:

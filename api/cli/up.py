@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console
+from api.cli import connection, console, tables
+from api.cli.arguments import Json
 from api.cli.failures import FAILED, Failure
+from api.cli.tables import Column
 
 Home = Annotated[
     Path | None,
@@ -51,7 +53,7 @@ def down(
     console.line(f"stopped after {took:.1f} s" if stopped else "nothing was running")
 
 
-def status(*, home: Home = None, json: connection.Json = False) -> int:
+def status(*, home: Home = None, json: Json = False) -> int:
     """What runs on a state folder; exit code 1 if nothing does."""
     found = stack().info(home or connection.home())
     if found is None:
@@ -64,7 +66,10 @@ def status(*, home: Home = None, json: connection.Json = False) -> int:
         console.as_json({"api_url": found.api_url, "home": str(found.home), "services": services})
     else:
         console.line(f"running, pid {found.pid}, API {found.api_url}")
-        console.table(("SERVICE", "PID", "ADDRESS", "LOG"), [tuple(s.values()) for s in services])
+        tables.table(
+            ("SERVICE", "PID", Column("ADDRESS", cut=1), Column("LOG", cut=2)),
+            [tuple(s.values()) for s in services],
+        )
     return 0
 
 

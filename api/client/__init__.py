@@ -16,6 +16,7 @@ import functools
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,32 @@ class Client(Transport):
         """The job as it is now."""
         return self._ask("GET", f"/v1/jobs/{job_id}")
 
-    def jobs(self, *, state: str | None = None) -> Iterator[Answer]:
-        """Every job, newest first."""
-        return self._pages("/v1/jobs", {} if state is None else {"state": state})
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+    ) -> Iterator[Answer]:
+        """Jobs, newest first: every one, or those that all filters leave.
+
+        ``name`` is a part of the name; ``since``: those that were accepted then or later.
+        """
+        return self._pages("/v1/jobs", _filters(state, kind, name, since))
+
+    def count_jobs(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+    ) -> int | None:
+        """How many jobs the same filters leave; ``None``: more than 10,000."""
+        query = {**_filters(state, kind, name, since), "limit": 1}
+        total: int | None = self._ask("GET", "/v1/jobs", params=query)["total"]
+        return total
 
     def cancel(self, job_id: str) -> Answer:
         """Stop at the next chunk boundary; what is done is kept."""
@@ -200,3 +224,12 @@ class Client(Transport):
     def _results(self, job_id: str, *, after: int | None) -> Answer:
         query = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
         return self._ask("GET", f"/v1/jobs/{job_id}/results", params=query)
+
+
+def _filters(
+    state: str | None, kind: str | None, name: str | None, since: datetime | None
+) -> dict[str, str]:
+    """The query of a listing of jobs."""
+    accepted = None if since is None else since.isoformat()
+    given = {"state": state, "kind": kind, "name": name, "since": accepted}
+    return {field: value for field, value in given.items() if value is not None}

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from api.server.sse import Looks
 from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
+from jobs import names
 from jobs.database import Sessions
 from jobs.errors import NotFound
 from jobs.objects import ObjectStore
@@ -55,11 +56,11 @@ def transaction(shared: Shared) -> Iterator[Session]:
 ProjectId = Annotated[str, Depends(project)]
 Transaction = Annotated[Session, Depends(transaction, scope="function")]
 
-JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
-FileId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+JobId = Annotated[str, Path(pattern=f"^{names.ID}$")]
+FileId = Annotated[str, Path(pattern=f"^{names.ID}$")]
 After = Annotated[
     str | None,
-    Query(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="The `last_id` of the page before."),
+    Query(pattern=f"^{names.ID}$", description="The `last_id` of the page before."),
 ]
 ByAge = Annotated[Order, Query(description="Newest first (`desc`) or oldest first (`asc`).")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobs import kinds
+from jobs import kinds, names
 
 SHOWN = 5
 """Problems named in one message."""
@@ -19,23 +19,40 @@ GIVEN = 60
 
 _PLACES = ("body", "query", "header", "cookie")
 
+_RULES = {
+    "bool": "must be true or false",
+    "dict": "must be an object with named fields",
+    "float": "must be a number",
+    "datetime": "must be a time, such as 2026-11-30 or 2026-11-30T06:00:00Z",
+    "int": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "list": "must be an array",
+    "model": "must be an object with named fields",
+    "string_type": "must be a text",
+    "string_unicode": "must be text in Unicode, without halves of surrogate pairs",
+    "timezone": "must have a time zone, such as Z or +02:00",
+    "tuple": "must be an array",
+}
+"""What must be given, by pydantic's code of the error, or by how a group of codes begins."""
+
 
 def explain(problems: Sequence[Any]) -> tuple[str, str | None]:
     """One message for all problems, and the path of the first field."""
     lines = [_line(problem) for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"and {len(problems) - SHOWN} more")
-    return "; ".join(lines), _path(problems[0]) or None
+    return "; ".join(lines), path(problems[0]) or None
 
 
 def _line(problem: Any) -> str:
-    path, sentence = _path(problem), _sentence(problem)
-    if not path and problem["type"] == "value_error":  # fields that do not go together
-        return sentence
-    return f"{path or 'the request body'}: {sentence}"
+    where, said = path(problem), sentence(problem)
+    if not where and problem["type"] == "value_error":  # fields that do not go together
+        return said
+    return f"{where or 'the request body'}: {said}"
 
 
-def _sentence(problem: Any) -> str:
+def sentence(problem: Any) -> str:
+    """What must be given in place of what was given."""
     match problem["type"]:
         case "extra_forbidden":
             return _no_such_field(problem)
@@ -47,10 +64,23 @@ def _sentence(problem: Any) -> str:
             return str(problem["msg"]).removeprefix("Value error, ")
         case "unknown_kind":
             return _unknown_kind(problem)
-    rule = (
-        str(problem["msg"]).replace("should", "must").removeprefix("Input ").removeprefix("String ")
-    )
-    return f"{rule[:1].lower()}{rule[1:]}, not {_shown(problem['input'])}"
+    return f"{_rule(problem)}, not {_shown(problem['input'])}"
+
+
+def _rule(problem: Any) -> str:
+    code = str(problem["type"])
+    if code == "string_pattern_mismatch" and (words := names.IN_WORDS.get(_pattern(problem))):
+        return f"must be {words}"
+    known = _RULES.get(code) or _RULES.get(code.partition("_")[0])
+    if known is not None:
+        return known
+    message = str(problem["msg"]).replace("should", "must")
+    rule = message.removeprefix("Input ").removeprefix("String ")
+    return f"{rule[:1].lower()}{rule[1:]}"
+
+
+def _pattern(problem: Any) -> str:
+    return str(problem.get("ctx", {}).get("pattern", ""))
 
 
 def _no_such_field(problem: Any) -> str:
@@ -70,7 +100,8 @@ def _shown(given: object) -> str:
     return repr(text if len(text) <= GIVEN else f"{text[:GIVEN]}…")
 
 
-def _path(problem: Any) -> str:
+def path(problem: Any) -> str:
+    """The path of the field, joined by dots; empty: it is the whole."""
     match problem["type"]:
         case "json_invalid":
             return ""
@@ -84,24 +115,24 @@ def _names(problem: Any) -> list[str]:
 
     Of a field in a spec pydantic's path begins with the kind, which the client did not write there.
     """
-    names = _located(problem)
-    return names[1:] if _kind(names) else names
+    located = _located(problem)
+    return located[1:] if _kind(located) else located
 
 
 def _located(problem: Any) -> list[str]:
-    place, *names = problem["loc"] or ("",)
-    return [str(name) for name in (names if place in _PLACES else problem["loc"])]
+    place, *rest = problem["loc"] or ("",)
+    return [str(name) for name in (rest if place in _PLACES else problem["loc"])]
 
 
-def _kind(names: Sequence[str]) -> str | None:
-    return names[0] if names and names[0] in kinds.KINDS else None
+def _kind(located: Sequence[str]) -> str | None:
+    return located[0] if located and located[0] in kinds.KINDS else None
 
 
 def _siblings(problem: Any) -> list[str]:
     """The fields that stand beside the one of this problem; none where that is not a spec's."""
-    kind, path = _kind(_located(problem)), _names(problem)
+    kind, place = _kind(_located(problem)), _names(problem)
     model: type[BaseModel] | None = kinds.KINDS[kind] if kind else None
-    for name in path[:-1]:
+    for name in place[:-1]:
         field = model.model_fields.get(name) if model else None
         model = _model(field.annotation) if field else None
     return sorted(model.model_fields) if model else []

@@ -26,7 +26,8 @@ from api.stack.record import Process, StackInfo
 from api.stack.service import Service
 from api.stack.services import FLOWER_USER
 from api.stack.supervisor import Slot, StackStopped, Supervisor
-from jobs import environment, settings
+from jobs import environment, os_errors, settings
+from jobs.errors import BadRequest
 
 API_PORT = 8750
 FLOWER_PORT = 5555
@@ -266,15 +267,21 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
 
 def _prepared(home: Path) -> Path:
     """The absolute state folder, made when missing."""
-    home = home.expanduser().resolve()
-    home.parent.mkdir(parents=True, exist_ok=True)
-    if not home.exists():
-        home.mkdir(mode=0o700)
-        if os.getuid() == 0:
-            home.chmod(0o711)  # Postgres, which is not root, passes
-    for name in FOLDERS:
-        (home / name).mkdir(mode=0o700, exist_ok=True)
-        (home / name).chmod(0o700)  # an earlier version may have made it
+    try:
+        home = home.expanduser().resolve()
+        home.parent.mkdir(parents=True, exist_ok=True)
+        if not home.exists():
+            home.mkdir(mode=0o700)
+            if os.getuid() == 0:
+                home.chmod(0o711)  # Postgres, which is not root, passes
+        for name in FOLDERS:
+            (home / name).mkdir(mode=0o700, exist_ok=True)
+            (home / name).chmod(0o700)  # an earlier version may have made it
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; NUL; no such user
+        reason = os_errors.explain(error) if isinstance(error, OSError) else str(error)
+        raise BadRequest(
+            f"the state folder {home} cannot be made; name another with --home ({reason})"
+        ) from error
     return home
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from jobs import names
 from jobs.formats import CorpusFormat, OutputFormat
 from jobs.models.signatures import Task
 
@@ -105,7 +106,7 @@ class JobSpec(Strict):
     strides: ClassVar[bool] = False
     """Whether a long text can be read in overlapping windows."""
 
-    pool: str = Field("cpu", pattern=r"^[a-z0-9_-]{1,40}$", description="Which workers run it.")
+    pool: str = Field("cpu", pattern=f"^{names.POOL}$", description="Which workers run it.")
     priority: int = Field(0, ge=-100, le=100, description="Higher goes first.")
     deadline_seconds: float | None = Field(
         None,

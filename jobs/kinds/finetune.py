@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jobs import names
 from jobs.kinds.base import Corpus, Strict
 from jobs.kinds.training_spec import (
     METRICS,
@@ -124,7 +125,7 @@ class Promote(Strict):
 
     alias: str = Field(
         "champion",
-        pattern=r"^[a-z][a-z0-9_-]{0,39}$",
+        pattern=f"^{names.ALIAS}$",
         description="This alias moves to the new version if that is better.",
     )
     metric: str | None = Field(
@@ -136,9 +137,6 @@ class Promote(Strict):
         description="Both versions are compared on it. Default: the test rows, else the "
         "validation rows.",
     )
-
-
-MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 
 
 class FinetuneSpec(TrainingSpec):
@@ -168,7 +166,9 @@ class FinetuneSpec(TrainingSpec):
     architecture: Architecture | None = Field(
         None, description="Train a small model from scratch, instead of a base."
     )
-    model: str = Field(pattern=MODEL_NAME, description="The name under which it is registered.")
+    model: str = Field(
+        pattern=f"^{names.MODEL}$", description="The name under which it is registered."
+    )
     machines: Machines = Field(
         Machines(), description="Hosts: `2`, or `2..4` for as many as are free."
     )

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from jobs import names
 from jobs.kinds.base import Corpus, JobSpec, Strict
 from jobs.models.signatures import Task
 
@@ -87,7 +88,7 @@ class Machines(Strict):
 class TrainingSpec(JobSpec):
     """What every kind that runs on a gang of hosts has."""
 
-    pool: str = Field("train", pattern=r"^[a-z0-9_-]{1,40}$", description="Which hosts run it.")
+    pool: str = Field("train", pattern=f"^{names.POOL}$", description="Which hosts run it.")
     corpus: LabelledCorpus
     chat: bool | None = Field(
         None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.errors import ModelFailure
@@ -99,9 +99,18 @@ def inspect(folder: Path) -> ModelFacts:
 
     Raises ``ModelFailure`` with a code of the list in ``jobs.models``.
     """
+    facts = look(folder)
+    base = _base_folder(folder)
+    below = None if base is None else inspect(base).digest
+    return replace(facts, digest=identity.digest(folder, base=below))
+
+
+def look(folder: Path) -> ModelFacts:
+    """The same without the digest, which is empty: the weights are not read."""
     config = _config(folder)
     _check_inputs(folder)
-    base = _base(folder)
+    base_folder = _base_folder(folder)
+    base = None if base_folder is None else look(base_folder)
     tensors = weights.tensors(folder)
     sizes.check(config, tensors=tensors)
     architectures = config.texts("architectures")
@@ -109,7 +118,7 @@ def inspect(folder: Path) -> ModelFacts:
     transformer = sentence_transformers.transformer(folder)
     pools_prompt = sentence_transformers.pools_prompt(folder)
     return ModelFacts(
-        digest=identity.digest(folder, base=base.digest if base else None),
+        digest="",
         model_type=config.text("model_type") or "",
         architectures=architectures,
         id2label=_labels(config),
@@ -168,8 +177,8 @@ def _check_inputs(folder: Path) -> None:
         )
 
 
-def _base(folder: Path) -> ModelFacts | None:
-    """The facts of the model that an adapter adapts; ``None`` for a model with full weights."""
+def _base_folder(folder: Path) -> Path | None:
+    """The folder of the model that an adapter adapts; ``None`` for a model with full weights."""
     if not (folder / ADAPTER).is_file():
         return None
     if not (folder / "base").is_dir():
@@ -178,7 +187,7 @@ def _base(folder: Path) -> ModelFacts | None:
             "register it, and the link is made for you; or merge it into its base",
             code="model_missing",
         )
-    return inspect(folder / "base")
+    return folder / "base"
 
 
 def _has_head(architectures: tuple[str, ...], *, tensors: Iterable[str]) -> bool:

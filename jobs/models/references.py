@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from jobs import names
 from jobs.errors import ModelFailure
 
 HUB = "hf:"
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-"""Names and aliases in the registry; ``jobs.kinds`` makes up names of the same form."""
+NAME, ALIAS = re.compile(names.MODEL), re.compile(names.ALIAS)
+"""Names and aliases in the registry."""
 
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_REGISTERED = re.compile(
+REGISTERED = re.compile(
     rf"(?P<name>{NAME.pattern})"
     rf"(?:@(?:(?P<version>[1-9][0-9]{{0,8}})|(?P<alias>{ALIAS.pattern})))?"
 )
@@ -146,7 +146,7 @@ def _uri(reference: str) -> Folder | Location:
 
 
 def _registered(reference: str) -> Registered:
-    match = _REGISTERED.fullmatch(reference)
+    match = REGISTERED.fullmatch(reference)
     if match is None:
         raise ModelFailure(
             "a model is name@version, name@alias or name in the registry, hf:org/name, "

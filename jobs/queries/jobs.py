@@ -19,10 +19,13 @@ from jobs.errors import NotFound
 from jobs.kinds import BULK
 from jobs.lookups import clock, row_errors
 from jobs.queries import paging, training_progress, waits, work_sums
+from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
-from jobs.states import ChunkState, JobState
+from jobs.states import FINAL, ChunkState, JobState
 from jobs.tables import Chunk, Job
+
+ANY = JobFilter()
 
 MOVING = frozenset({JobState.PLANNING, JobState.RUNNING})
 """States in which chunks are computed."""
@@ -164,15 +167,13 @@ def page(
     limit: int,
     after: str | None = None,
     order: Order = Order.DESC,
-    state: JobState | None = None,
+    wanted: JobFilter = ANY,
 ) -> tuple[list[JobView], bool]:
     """Jobs by age, beginning behind the job ``after``; and whether there are more.
 
     The job ``after`` may have been deleted since.
     """
-    query = sa.select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
-    if state is not None:
-        query = query.where(Job.state == state)
+    query = sa.select(Job).where(Job.project_id == project_id, *wanted.conditions())
     place = None if after is None else _place(session, after, project_id=project_id)
     query = paging.sort(query, Job.created_at, Job.id, order=order, after=place)
     jobs, more = paging.page(session, query, limit=limit)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from api.server import admission, schemas
 from api.server.dependencies import After, ByAge, JobId, Limit, ProjectId, Shared, Transaction
 from jobs import kinds
 from jobs.ledger import controls, deletions, submission
-from jobs.queries import jobs
+from jobs.queries import job_filters, jobs
+from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.states import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+Kind = StrEnum("Kind", {kind.upper(): kind for kind in kinds.KINDS})  # type: ignore[misc]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -56,12 +61,26 @@ def list_jobs(
     after: After = None,
     order: ByAge = Order.DESC,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+    name: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Only jobs with this in their name, in letters of either case.",
+        ),
+    ] = None,
+    since: Annotated[
+        AwareDatetime | None, Query(description="Only jobs that were accepted then or later.")
+    ] = None,
 ) -> schemas.JobPage:
     """The project's jobs, newest first, without their histograms."""
+    wanted = JobFilter(state=state, kind=kind, name=name, since=since)
     views, more = jobs.page(
-        session, project_id=project, limit=limit, after=after, order=order, state=state
+        session, project_id=project, limit=limit, after=after, order=order, wanted=wanted
     )
-    return schemas.JobPage.of(views, has_more=more)
+    total = job_filters.count(session, project_id=project, wanted=wanted)
+    return schemas.JobPage.of(views, has_more=more, total=total)
 
 
 @router.get("/{job_id}")

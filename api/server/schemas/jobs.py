@@ -168,13 +168,14 @@ class JobPage(BaseModel):
     has_more: bool
     first_id: str | None
     last_id: str | None
+    total: int | None  # that the filters leave, on all pages; null: more than 10,000
 
     @classmethod
-    def of(cls, views: list[JobView], *, has_more: bool) -> Self:
+    def of(cls, views: list[JobView], *, has_more: bool, total: int | None) -> Self:
         """One page."""
         jobs = [Job.of(view) for view in views]
         first, last = (jobs[0].id, jobs[-1].id) if jobs else (None, None)
-        return cls(data=jobs, has_more=has_more, first_id=first, last_id=last)
+        return cls(data=jobs, has_more=has_more, first_id=first, last_id=last, total=total)
 
 
 class FileExtras(BaseModel):

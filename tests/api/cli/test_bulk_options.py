@@ -213,6 +213,7 @@ def test_every_kind_takes_the_options_of_a_corpus(
 ) -> None:
     columns = ("--text-column", "body", "--id-column", "key")
     file_format = ("--format", "csv", "--encoding", "gb18030")
+    corpus.write_text("key,body\n1,one\n", encoding="gb18030")
     spec = submitted(run, tenant, kind, str(corpus), "-m", "/m", *columns, *file_format)
     assert (spec["corpus"]["text_column"], spec["corpus"]["id_column"]) == ("body", "key")
     assert (spec["corpus"]["format"], spec["corpus"]["encoding"]) == ("csv", "gb18030")
@@ -241,6 +242,7 @@ def test_a_second_column_is_part_of_the_corpus(
     run: Run, tenant: Tenant, corpus: Path, kind: str, option: str
 ) -> None:
     flag = "--" + option.replace("_", "-")
+    corpus.write_text('{"text": "one", "beside": "{}"}\n')
     spec = submitted(run, tenant, kind, str(corpus), "--model", "/m", flag, "beside")
     assert spec["corpus"][option] == "beside"
 

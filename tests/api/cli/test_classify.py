@@ -15,6 +15,7 @@ import pytest
 from tests.api.cli.conftest import Run
 from tests.api.server.conftest import Crew
 from tests.api.server.installation import Tenant
+from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 
 
@@ -44,10 +45,10 @@ def _newest(tenant: Tenant) -> str | None:
         ),
         (["corpus.jsonl", "--model", "/m", "--out", "no/out.csv"], "must exist"),
         (["corpus.jsonl", "--model", "/m", "--labels", "one"], "at least two different texts"),
-        (["corpus.jsonl", "--model", "/m", "--top-k", "0"], "classify.top_k: must be greater"),
+        (["corpus.jsonl", "--model", "/m", "--top-k", "0"], "--top-k must be greater"),
         (["corpus.jsonl", "--model", "/m", "--encoding", "klingon"], "'klingon'"),
         (["corpus.jsonl", "--model", "/m", "--format", "xml"], "'xml'"),
-        (["corpus.jsonl", "--model", "/m", "--chunk-rows", "0"], "chunk_rows"),
+        (["corpus.jsonl", "--model", "/m", "--chunk-rows", "0"], "--chunk-rows must be"),
         (["corpus.jsonl", "--model", "/m", "--modle", "x"], "No such option"),
     ],
 )
@@ -75,6 +76,7 @@ def test_without_a_terminal_it_submits_and_prints_the_id(
 
 
 def test_the_options_reach_the_spec(run: Run, tenant: Tenant, corpus: Path) -> None:
+    corpus.write_text("key,body\n1,one\n", encoding="gb18030")
     ran = run(
         *("classify", str(corpus), "--model", "hf:org/name", "--labels", 'A, "B, or C",D'),
         *("--text-column", "body", "--id-column", "key", "--top-k", "2", "--all-scores"),
@@ -95,7 +97,7 @@ def test_the_options_reach_the_spec(run: Run, tenant: Tenant, corpus: Path) -> N
 def test_a_local_model_folder_is_made_absolute(
     run: Run, tenant: Tenant, corpus: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "tiny").mkdir()
+    tiny_classifier(tmp_path / "tiny")
     ran = run("classify", str(corpus), "--model", "tiny")
     assert tenant.job(ran.out.strip())["model"] == str(tmp_path / "tiny")
 

@@ -67,14 +67,14 @@ def _spec(tenant: Tenant, job_id: str) -> dict[str, Any]:
     [
         (["nowhere.csv", "--base", "/m", "--name", "n"], "there is no file nowhere.csv"),
         (["labelled.csv", "--base", "/m"], "--name must say under which name"),
-        (["labelled.csv", "--name", "n"], "a fine-tune starts from a `base`, or from scratch"),
+        (["labelled.csv", "--name", "n"], "a fine-tune starts from a --base, or from scratch"),
         (
             ["labelled.csv", "--name", "n", "--base", "/m", "--architecture", "lstm"],
             "give exactly one",
         ),
         (["labelled.csv", "--name", "n", "--base", "a/b"], "there is no model folder a/b; a model"),
         (["labelled.csv", "--name", "n", "--base", "/m", "--machines", "two"], "such as 2..4"),
-        (["labelled.csv", "--name", "n", "--base", "/m", "--epochs", "0"], "train.epochs: must be"),
+        (["labelled.csv", "--name", "n", "--base", "/m", "--epochs", "0"], "--epochs must be"),
         (["labelled.csv", "--name", "n", "--base", "/m", "--test", "no"], "there is no file no"),
         (
             ["labelled.csv", "--name", "n", "--base", "/m", "--promote-margin", "0.1"],
@@ -84,7 +84,7 @@ def _spec(tenant: Tenant, job_id: str) -> dict[str, Any]:
         (["labelled.csv", "--spec", "labelled.csv"], "must be JSON, or YAML if its name says so"),
         (
             ["labelled.csv", "--name", "n", "--base", "/m", "--accelerate-config", "bad.yaml"],
-            "train.accelerate.fdsp_config: no such entry",
+            "--accelerate-config fdsp_config: no such entry",
         ),
     ],
 )
@@ -100,6 +100,7 @@ def test_a_bad_recipe_is_one_line_and_nothing_is_uploaded(
 
 
 def test_the_options_reach_the_spec(run: Run, tenant: Tenant, labelled: Path) -> None:
+    labelled.write_text("body,topics\none,news|home\n", encoding="gb18030")
     ran = run(
         *("finetune", str(labelled), "--base", "hf:org/name", "--name", "news"),
         *("--task", "classify", "--multi-label", "--text-column", "body"),
@@ -154,6 +155,7 @@ def test_local_files_are_uploaded_each_once(run: Run, tenant: Tenant, labelled: 
 def test_a_spec_file_says_the_rest_and_options_overrule_it(
     run: Run, tenant: Tenant, labelled: Path, tmp_path: Path
 ) -> None:
+    labelled.write_text("body,label\none,news\n")
     (tmp_path / "recipe.json").write_text(
         json.dumps(
             {

@@ -1,0 +1,19 @@
+"""The names that people give: which texts are names, as a pattern and in words."""
+
+from __future__ import annotations
+
+MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+ALIAS = r"[a-z][a-z0-9_-]{0,39}"
+POOL = r"[a-z0-9_-]{1,40}"
+ID = r"[A-Za-z0-9_-]{1,80}"
+
+IN_WORDS = {
+    f"^{MODEL}$": "1 to 96 letters, digits, '.', '_' and '-', of which the first is a letter or a "
+    "digit, such as news-2",
+    f"^{ALIAS}$": "1 to 40 lower-case letters, digits, '_' and '-', of which the first is a "
+    "letter, such as champion",
+    f"^{POOL}$": "1 to 40 lower-case letters, digits, '_' and '-', such as gpu",
+    f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
+    r"^\d{1,18}$": "a whole number of at most 18 digits",
+}
+"""What a text must be that is checked by one of these patterns."""
