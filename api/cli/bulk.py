@@ -91,10 +91,8 @@ def _run(spec: dict[str, Any], given: BulkArguments) -> None:
                 _deliver(client, progress_bars.job(client, job["id"]), given)
             elif given.out is not None:
                 _deliver(client, client.wait(job["id"]), given)
-            elif given.json:
-                console.as_json(job)
             else:
-                console.line(job["id"])
+                console.answer(job, job["id"], json=given.json)
 
 
 def _deliver(client: Client, job: dict[str, Any], given: BulkArguments) -> None:

@@ -31,6 +31,14 @@ def as_json(value: Any) -> None:
     sys.stdout.write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 
+def answer(found: Any, sentence: str, *, json: bool) -> None:
+    """What the API answered for programs, or a sentence about it for people."""
+    if json:
+        as_json(found)
+    else:
+        line(sentence)
+
+
 def as_json_line(value: Any) -> None:
     """A value on one line, for streams of them."""
     sys.stdout.write(f"{json.dumps(value, ensure_ascii=False)}\n")

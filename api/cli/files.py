@@ -27,10 +27,7 @@ def upload(path: Path, *, json: Json = False, api: connection.Api = None) -> Non
         raise Failure(f"{path} is empty")
     with connection.connect(api) as client, progress_bars.transfer("uploading", path) as progress:
         file = client.upload(path, progress=progress)
-    if json:
-        console.as_json(file)
-    else:
-        console.line(file["id"])
+    console.answer(file, file["id"], json=json)
 
 
 @app.command("list")
@@ -39,6 +36,14 @@ def list_files(*, limit: Limit = 50, json: Json = False, api: connection.Api = N
     with connection.connect(api) as client:
         found = Listing.first(client.files(), limit)
     tables.listing(found, COLUMNS, _row, json=json)
+
+
+@app.command("delete")
+def delete(file_id: FileId, *, json: Json = False, api: connection.Api = None) -> None:
+    """Delete a file that no job under way needs."""
+    with connection.connect(api) as client:
+        done = client.delete_file(file_id)
+    console.answer(done, f"{file_id} is deleted", json=json)
 
 
 @app.command("download")

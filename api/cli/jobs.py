@@ -135,6 +135,14 @@ def retry(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     _control(Client.retry, job_id, json=json, api=api)
 
 
+@app.command("delete")
+def delete(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
+    """Delete an ended job with its results; versions that it registered stay."""
+    with connection.connect(api) as client:
+        done = client.delete_job(job_id)
+    console.answer(done, f"{job_id} is deleted", json=json)
+
+
 @app.command("results")
 def results(
     job_id: JobId,
@@ -204,10 +212,7 @@ def _control(
 ) -> None:
     with connection.connect(api) as client:
         job = action(client, job_id)
-    if json:
-        console.as_json(job)
-    else:
-        console.line(f"{job['id']} is {job['state']}")
+    console.answer(job, f"{job['id']} is {job['state']}", json=json)
 
 
 def _write(client: Client, job_id: str, out: Path) -> None:

@@ -106,12 +106,12 @@ def alias(
         _name(model)
         with connection.connect(api) as client:
             done = client.models.remove_alias(model, alias)
-        _say(done, f"{model}@{alias} is forgotten", json=json)
+        console.answer(done, f"{model}@{alias} is forgotten", json=json)
         return
     name, version = _named(model)
     with connection.connect(api) as client:
         done = client.models.set_alias(name, alias, version=version)
-    _say(done, f"{name}@{alias} is {name}@{version}", json=json)
+    console.answer(done, f"{name}@{alias} is {name}@{version}", json=json)
 
 
 @app.command("download")
@@ -130,7 +130,7 @@ def download(
     version = found["nightshift"]
     if version["kind"] == "adapter":
         console.note(f"an adapter alone: its base is {version['base']}")
-    _say(found, f"{found['id']} is in {out}", json=json)
+    console.answer(found, f"{found['id']} is in {out}", json=json)
 
 
 @app.command("delete")
@@ -139,7 +139,7 @@ def delete(model: Version, *, json: Json = False, api: connection.Api = None) ->
     name, version = _named(model)
     with connection.connect(api) as client:
         done = client.models.delete(name, version)
-    _say(done, f"{name}@{version} is deleted", json=json)
+    console.answer(done, f"{name}@{version} is deleted", json=json)
 
 
 @app.command("promotions")
@@ -166,13 +166,6 @@ def _named(model: str) -> tuple[str, int]:
 def _name(model: str) -> None:
     if references.NAME.fullmatch(model) is None:
         raise Failure(f"--remove needs the name alone, such as news, not {model[:60]!r}")
-
-
-def _say(answer: dict[str, Any], sentence: str, *, json: bool) -> None:
-    if json:
-        console.as_json(answer)
-    else:
-        console.line(sentence)
 
 
 def _name_row(versions: list[dict[str, Any]]) -> tuple[Any, ...]:

@@ -152,10 +152,8 @@ def _run(whole: dict[str, Any], *, corpora: Corpora, given: TrainingArguments) -
             if progress_bars.is_wanted(given.watch):
                 console.note(f"{job['id']} submitted")
                 _deliver(client, progress_bars.job(client, job["id"]), json=given.json)
-            elif given.json:
-                console.as_json(job)
             else:
-                console.line(job["id"])
+                console.answer(job, job["id"], json=given.json)
 
 
 def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:

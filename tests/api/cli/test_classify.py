@@ -153,8 +153,9 @@ def test_watching_says_what_the_job_does_and_why_it_waits(
     assert "submitted" in ran.err
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
-    run: Run, tenant: Tenant, corpus: Path
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_job_running_and_says_how_to_go_on(
+    run: Run, tenant: Tenant, corpus: Path, stop: signal.Signals, code: int
 ) -> None:
     assert run("jobs", "list").code == 0  # the environment of `run` is the subprocess's
     command = [sys.executable, "-m", "api.cli", "classify", str(corpus), "--model", "/m", "--watch"]
@@ -170,10 +171,11 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
     for line in process.stderr:
         if "queued" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=20)
     job_id = _newest(tenant)
-    assert process.returncode == 130
-    assert f"nightshift jobs watch {job_id}" in err
+    assert process.returncode == code
+    assert f"{job_id} goes on on the server; watch it with `nightshift jobs watch {job_id}`" in err
+    assert f"`nightshift jobs cancel {job_id}`" in err
     assert "Traceback" not in err
     assert tenant.job(str(job_id))["state"] == "queued"

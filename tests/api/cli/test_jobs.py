@@ -129,6 +129,47 @@ def test_watching_an_ended_job_ends_at_once(run: Run, done: str) -> None:
     assert f"{done} succeeded: 5 rows, 1 failed" in ran.out
 
 
+def test_an_ended_job_and_its_file_are_deleted(run: Run, tenant: Tenant, done: str) -> None:
+    waiting = tenant.submit()
+    refused = run("jobs", "delete", waiting)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    file_id = tenant.job(done)["spec"]["corpus"]["file"]
+    assert run("jobs", "delete", done).out == f"{done} is deleted\n"
+    assert run("files", "delete", file_id).out == f"{file_id} is deleted\n"
+    assert run("jobs", "show", done).code == 2
+    assert [job["id"] for job in json.loads(run("jobs", "list", "--json").out)] == [waiting]
+
+
+def test_jobs_are_filtered_and_counted(run: Run, tenant: Tenant, done: str) -> None:
+    trained = tenant.train(name="Nightly News")
+    for _ in range(3):
+        tenant.submit(name="50%_done")
+
+    def listed(*filters: str) -> list[str]:
+        return [job["id"] for job in json.loads(run("jobs", "list", "--json", *filters).out)]
+
+    assert listed("--kind", "finetune") == listed("--name", "nightly") == [trained]
+    assert listed("--name", "done one", "--state", "succeeded", "--kind", "classify") == [done]
+    assert len(listed("--name", "%_")) == 3
+    assert len(listed("--since", "1h")) == 5
+    assert listed("--since", "2100-01-01") == []
+    shown = run("jobs", "list", "--kind", "classify", "--limit", "2")
+    assert (len(shown.out.splitlines()), shown.err) == (3, "2 of 4 shown (--limit shows more)\n")
+
+
+def test_a_job_of_another_kind_is_told_the_command_for_it(run: Run, tenant: Tenant) -> None:
+    job_id = tenant.submit()
+    assert f"see `nightshift jobs chunks {job_id}` and `" in run("jobs", "logs", job_id).err
+    assert "/v1/" not in run("jobs", "logs", job_id).err
+
+
+def test_an_id_that_is_none_is_refused_here(run: Run) -> None:
+    for given in ("", "a/b", "..", "x y", "\x1b[0m"):
+        ran = run("jobs", "show", given)
+        assert ran.err.startswith("nightshift: JOB must be the id of a job"), ran.err
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+
+
 def test_a_job_that_is_not_there_is_one_line(run: Run) -> None:
     for command in ("show", "watch", "results", "verify", "cancel", "events"):
         ran = run("jobs", command, "job_none")
