@@ -7,11 +7,12 @@ training host. Without Postgres no container is healthy.
 
 from __future__ import annotations
 
-import argparse
 import platform
 import sys
+from enum import StrEnum
 
 import sqlalchemy as sa
+import typer
 from sqlalchemy.orm import Session
 
 from jobs import database, settings, temporary
@@ -20,20 +21,29 @@ from jobs.lookups import clock, predicates
 from jobs.queries import capacity, hosts
 
 
-def main() -> int:
-    """0 when healthy; otherwise 1, and the reason on standard output."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("role", choices=["control", "worker", "host"])
-    role = parser.parse_args().role
+class Role(StrEnum):
+    """What a container runs."""
+
+    CONTROL = "control"
+    WORKER = "worker"
+    HOST = "host"
+
+
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(role: Role) -> None:
+    """Exit with 0 when healthy; otherwise with 1, and the reason on standard output."""
     engine = database.connect(settings.get().database_url, pool_size=1, name="nightshift-health")
     try:
         with database.sessions(engine).begin() as session:
-            healthy = {"control": _control, "worker": _worker, "host": _host}[role](session)
+            healthy = _LOOKS[role](session)
     except sa.exc.SQLAlchemyError as error:
         sys.stdout.write(f"Postgres does not answer: {error}\n")
-        return 1
+        raise typer.Exit(1) from None
     sys.stdout.write(f"{role} {'is well' if healthy else 'has been silent'}\n")
-    return 0 if healthy else 1
+    raise typer.Exit(0 if healthy else 1)
 
 
 def _control(session: Session) -> bool:
@@ -56,5 +66,8 @@ def _host(session: Session) -> bool:
     return host is not None and clock.now(session) - host.beat_at < predicates.SILENCE
 
 
+_LOOKS = {Role.CONTROL: _control, Role.WORKER: _worker, Role.HOST: _host}
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobs import backoff, settings
+from jobs import backoff
 from jobs.decisions import faults
 
 Sessions = sessionmaker[Session]
@@ -146,34 +144,7 @@ def _locked(engine: sa.Engine) -> Iterator[sa.Connection]:
         connection.commit()
 
 
-def _ensure_key(url: str, *, project: str, key: str) -> None:
-    from jobs.ledger import projects  # noqa: PLC0415 - the ledger imports this module's neighbours
-
-    engine = connect(url, pool_size=1)
-    with sessions(engine).begin() as session:
-        projects.ensure_key(session, project_id=project, key=key)
-    engine.dispose()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m jobs.database", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("migrate", help="bring the schema up to date")
-    ensure = commands.add_parser("ensure-key", help="make NIGHTSHIFT_API_KEY valid for a project")
-    ensure.add_argument("--project", default="default")
-    options = parser.parse_args(arguments)
-    url = settings.get().database_url
-    if options.command == "migrate":
-        migrate(url)
-        return 0
-    key = os.environ.get("NIGHTSHIFT_API_KEY")
-    if not key:
-        sys.stderr.write("ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid\n")
-        return 2
-    _ensure_key(url, project=options.project, key=key)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from jobs import database_commands
+
+    sys.exit(database_commands.main())

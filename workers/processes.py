@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -152,22 +152,42 @@ def flower(arguments: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m workers.processes", description=__doc__)
-    parser.add_argument("role", choices=["control", "planner", "pool", "host", "flower"])
-    options, rest = parser.parse_known_args(arguments)
+    import typer  # noqa: PLC0415 - the processes of a pool, which import this module, read none
+
+    from jobs import command_line  # noqa: PLC0415
+
+    commands = command_line.app(__doc__)
+    for role in (control, planner, pool, host):
+        commands.command(role.__name__)(_started(role))
+
+    @commands.command("flower", context_settings={"ignore_unknown_options": True})
+    def show(
+        options: list[str] = typer.Argument(None, help="Options of Flower."),  # noqa: B008
+    ) -> None:
+        """Show the queue to people; further arguments are Flower's own."""
+        _prepare()
+        flower(list(options or ()))
+
+    return command_line.run(commands, arguments, name="python -m workers.processes")
+
+
+def _started(role: Callable[[Settings], None]) -> Callable[[], None]:
+    """The command of a role."""
+
+    def start() -> None:
+        _prepare()
+        structlog.get_logger().info("starting", role=role.__name__)
+        identity.begin()
+        role(settings.get())
+
+    start.__doc__ = role.__doc__
+    return start
+
+
+def _prepare() -> None:
+    """What every process of ours begins with."""
     logs.configure()
     os.umask(environment.UMASK)
-    log = structlog.get_logger()
-    if options.role == "flower":
-        flower(rest)
-        return 0
-    if rest:
-        parser.error(f"{options.role} takes no further arguments, but was given {' '.join(rest)}")
-    log.info("starting", role=options.role)
-    identity.begin()
-    roles = {"control": control, "planner": planner, "pool": pool, "host": host}
-    roles[options.role](settings.get())
-    return 0
 
 
 if __name__ == "__main__":

@@ -104,7 +104,17 @@ def _stack(home: Path, *, allow: Path, keep_running: bool) -> Iterator[None]:
 def _classify(corpus: Path, results: Path, *how: str, home: Path) -> None:
     """A bulk job, which reads the beginning of each string, and the proof that none is missing."""
     options = ("--id-column", "id", "--keep-text", "--name", "demo")
-    _run("classify", str(corpus), *how, *options, "--out", str(results), "--force", "--watch", home=home)
+    _run(
+        "classify",
+        str(corpus),
+        *how,
+        *options,
+        "--out",
+        str(results),
+        "--force",
+        "--watch",
+        home=home,
+    )
     listing = json.loads(_run("jobs", "list", "--limit", "1", "--json", home=home, capture=True))
     _run("jobs", "verify", str(listing[0]["id"]), home=home)
 

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from api.stack import up
-from jobs import settings
+from jobs import command_line, settings
 from jobs.errors import NightshiftError
 
+app = command_line.app(up.__doc__)
 
-def main(arguments: list[str] | None = None) -> int:
+Home = Annotated[Path | None, typer.Option(help="The state folder. Default: ~/.nightshift.")]
+Allow = Annotated[list[Path] | None, typer.Option(help="A folder that jobs may read.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m api.stack", description=up.__doc__)
-    parser.add_argument("command", choices=["up", "stop", "status"])
-    parser.add_argument("--home", type=Path, default=settings.state_home())
-    parser.add_argument("--allow", type=Path, action="append", default=[])
-    options = parser.parse_args(arguments)
-    home: Path = options.home.expanduser().resolve()
     try:
-        if options.command == "up":
-            return up.run(home, allow=options.allow)
-        return {"stop": _stop, "status": _status}[options.command](home)
+        return command_line.run(app, arguments, name="python -m api.stack")
     except NightshiftError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
 
 
-def _stop(home: Path) -> int:
-    sys.stdout.write("stopped\n" if up.stop(home, report=_say) else "not running\n")
-    return 0
+@app.command("up")
+def run(home: Home = None, allow: Allow = None) -> int:
+    """Start everything and stay until Ctrl-C."""
+    return up.run(_folder(home), allow=allow or [])
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+@app.command("stop")
+def stop(home: Home = None) -> None:
+    """Stop the stack of a state folder."""
+    sys.stdout.write("stopped\n" if up.stop(_folder(home), report=_say) else "not running\n")
 
 
-def _status(home: Path) -> int:
-    found = up.info(home)
+@app.command("status")
+def status(home: Home = None) -> int:
+    """What runs; exit code 1 if nothing does."""
+    found = up.info(_folder(home))
     if found is None:
         sys.stdout.write("not running\n")
         return 1
@@ -46,6 +51,14 @@ def _status(home: Path) -> int:
     for service in found.services:
         sys.stdout.write(f"{service.name:<9} pid {service.pid:<8} {service.log}\n")
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _folder(home: Path | None) -> Path:
+    return (home or settings.state_home()).expanduser().resolve()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""``python -m jobs.database``: the schema, and the first key of an installation."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from jobs import command_line, database, settings
+from jobs.ledger import projects
+
+app = command_line.app(__doc__)
+
+
+@app.command("migrate")
+def migrate() -> None:
+    """Bring the schema up to date."""
+    database.migrate(settings.get().database_url)
+
+
+@app.command("ensure-key")
+def ensure_key(
+    project: Annotated[str, typer.Option(help="The project that the key is for.")] = "default",
+) -> int:
+    """Make the key in NIGHTSHIFT_API_KEY valid for a project."""
+    key = os.environ.get("NIGHTSHIFT_API_KEY")
+    if not key:
+        sys.stderr.write("ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid\n")
+        return command_line.BAD_USAGE
+    engine = database.connect(settings.get().database_url, pool_size=1)
+    with database.sessions(engine).begin() as session:
+        projects.ensure_key(session, project_id=project, key=key)
+    engine.dispose()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    return command_line.run(app, arguments, name="python -m jobs.database")
