@@ -11,11 +11,16 @@ import typer
 from api.cli import connection, console, out_files, progress_bars, tables
 from api.cli.arguments import FileId, Force, Json, Limit, Out
 from api.cli.failures import Failure
-from api.cli.tables import Column, Listing
+from api.cli.tables import WHOLE, Column, Listing
 
 app = typer.Typer(help="Uploaded files.")
 
-COLUMNS = (Column("FILE"), Column("SIZE", cut=2), Column("UPLOADED", cut=3), Column("NAME", cut=1))
+COLUMNS = (
+    Column("FILE"),
+    Column("SIZE", cut=2),
+    Column("UPLOADED", cut=3, least=WHOLE),
+    Column("NAME", cut=1),
+)
 
 
 @app.command("upload")

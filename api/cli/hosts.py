@@ -8,7 +8,7 @@ import typer
 
 from api.cli import connection, console, tables
 from api.cli.arguments import Json
-from api.cli.tables import Column
+from api.cli.tables import WHOLE, Column
 
 app = typer.Typer(help="Machines that train.")
 
@@ -20,7 +20,7 @@ COLUMNS = (
     Column("MEMORY", cut=6),
     Column("ALIVE"),
     Column("DOES", cut=2),
-    Column("LAST BEAT", cut=4),
+    Column("LAST BEAT", cut=4, least=WHOLE),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.cli import console, training_progress
-from api.cli.tables import Column
+from api.cli.tables import WHOLE, Column
 
 Job = dict[str, Any]
 
@@ -15,10 +15,10 @@ COLUMNS = (
     Column("KIND", cut=1),
     Column("DONE", cut=2),
     Column("FAILED", cut=5),
-    Column("NAME", cut=3),
-    Column("WHY", cut=4),
-    Column("CREATED", cut=6),
-    Column("CORPUS", cut=7),
+    Column("NAME", cut=4, least=10),
+    Column("WHY", cut=3, least=16),
+    Column("CREATED", cut=6, least=WHOLE),
+    Column("CORPUS", cut=7, least=WHOLE),
     Column("RATE", cut=8),
 )
 

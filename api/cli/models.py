@@ -11,7 +11,7 @@ import typer
 from api.cli import connection, console, out_files, progress_bars, tables
 from api.cli.arguments import Alias, Force, Json, Limit, Model, ModelName
 from api.cli.failures import Failure
-from api.cli.tables import Column, Listing
+from api.cli.tables import WHOLE, Column, Listing
 from jobs.models import references
 from jobs.models.signatures import Signature
 
@@ -25,19 +25,19 @@ NAME_COLUMNS = (
     Column("KIND", cut=3),
     Column("SIZE", cut=5),
     Column("ALIASES", cut=1),
-    Column("CREATED", cut=4),
+    Column("CREATED", cut=4, least=WHOLE),
 )
 VERSION_COLUMNS = (
     Column("VERSION"),
     Column("KIND", cut=3),
     Column("SIZE", cut=5),
     Column("ALIASES", cut=1),
-    Column("CREATED", cut=4),
+    Column("CREATED", cut=4, least=WHOLE),
     Column("JOB"),
     Column("METRICS", cut=2),
 )
 PROMOTION_COLUMNS = (
-    Column("AT", cut=3),
+    Column("AT", cut=3, least=WHOLE),
     Column("ALIAS"),
     Column("MOVED"),
     Column("METRIC", cut=1),

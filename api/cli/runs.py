@@ -9,7 +9,7 @@ import typer
 from api.cli import connection, console, reports, tables
 from api.cli.arguments import MOST, Curve, Follow, JobId, Json, Limit
 from api.cli.connection import Api
-from api.cli.tables import Column, Listing
+from api.cli.tables import WHOLE, Column, Listing
 
 RUN_COLUMNS = (
     Column("RUN"),
@@ -17,8 +17,8 @@ RUN_COLUMNS = (
     Column("FROM STEP", cut=3),
     Column("STEP"),
     Column("HOSTS", cut=2),
-    Column("FORMED", cut=4),
-    Column("ENDED", cut=5),
+    Column("FORMED", cut=4, least=WHOLE),
+    Column("ENDED", cut=5, least=WHOLE),
     Column("REASON", cut=1),
 )
 CHECKPOINT_COLUMNS = (
@@ -26,10 +26,10 @@ CHECKPOINT_COLUMNS = (
     Column("BEST"),
     Column("METRIC"),
     Column("SIZE", cut=2),
-    Column("MADE", cut=3),
+    Column("MADE", cut=3, least=WHOLE),
     Column("STATE", cut=1),
 )
-POINT_COLUMNS = ("NAME", "STEP", "VALUE", Column("RUN", cut=1), Column("AT", cut=2))
+POINT_COLUMNS = ("NAME", "STEP", "VALUE", Column("RUN", cut=1), Column("AT", cut=2, least=WHOLE))
 
 
 def add_to(app: typer.Typer) -> None:

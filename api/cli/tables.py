@@ -23,7 +23,8 @@ GAP = 2
 """Spaces between columns."""
 
 NARROWEST = 8
-"""A column is not cut below this; it is left out."""
+WHOLE = 1_000
+"""The least width of a column: half of a time or of an id says nothing, of a sentence it does."""
 
 BAR = 24
 LABELS = 20
@@ -36,6 +37,8 @@ class Column:
 
     title: str
     cut: int = 0
+    least: int = NARROWEST
+    """It is not cut below this width; it is left out."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +107,18 @@ def fitted(columns: Sequence[Column], widths: Sequence[int], *, width: int | Non
         (place for place, column in enumerate(columns) if column.cut),
         key=lambda place: -columns[place].cut,
     )
+    least = [
+        min(natural, max(column.least, cell_len(column.title)))
+        for column, natural in zip(columns, widths, strict=True)
+    ]
     for place in yielding:
-        least = min(found[place], max(NARROWEST, cell_len(columns[place].title)))
-        found[place] = max(least, found[place] - _excess(found, width))
+        found[place] = max(least[place], found[place] - _excess(found, width))
     for place in yielding:
         if _excess(found, width) > 0:
             found[place] = 0
-    return _with_room(found, widths, reversed(yielding), width=width)
-
-
-def _with_room(
-    found: list[int], widths: Sequence[int], places: Iterable[int], *, width: int
-) -> list[int]:
-    """Room that a column left when it went is given to those that were cut, best first."""
-    for place in places:
-        if found[place]:
-            room = max(0, -_excess(found, width))
+    for place in reversed(yielding):  # room that a column left is for others, the best ones first
+        room = -_excess(found, width) - (0 if found[place] else GAP)
+        if found[place] + room >= least[place]:
             found[place] = min(widths[place], found[place] + room)
     return found
 

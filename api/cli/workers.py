@@ -8,7 +8,7 @@ import typer
 
 from api.cli import connection, console, tables
 from api.cli.arguments import Json
-from api.cli.tables import Column
+from api.cli.tables import WHOLE, Column
 
 app = typer.Typer(help="Workers of the installation.")
 
@@ -18,7 +18,7 @@ COLUMNS = (
     Column("SLOTS", cut=4),
     Column("DEVICE", cut=3),
     Column("ALIVE"),
-    Column("LAST BEAT", cut=2),
+    Column("LAST BEAT", cut=2, least=WHOLE),
 )
 REFUSED_COLUMNS = (
     Column("LAST", cut=3, least=WHOLE),
