@@ -39,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on until it has ended.")]
 Watch = Annotated[bool | None, typer.Option("--watch/--no-watch", help="Default: on a terminal.")]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is at --out.")]
-Limit = Annotated[int, typer.Option(min=1, max=MOST, help="Most entries.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=MOST, help="Most entries.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, `job_...`.", parser=_JOB)]
 FileId = Annotated[
     str, typer.Argument(metavar="FILE", help="A file's id, `file-...`.", parser=_FILE)
