@@ -83,7 +83,8 @@ def _spec(chosen: dict[str, Any], given: BulkArguments, *, kind: str) -> dict[st
 
 def _run(spec: dict[str, Any], given: BulkArguments) -> None:
     with connection.connect(given.api) as client:
-        corpus_arguments.upload(client, [(spec["corpus"], given.corpus)])
+        named = [(spec["corpus"], given.corpus)]
+        corpus_arguments.upload(client, named, reuse=given.idempotency_key is not None)
         job = client.submit(spec, idempotency_key=given.idempotency_key)
         with progress_bars.leaving(job["id"]):
             if progress_bars.is_wanted(given.watch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ Argument = Annotated[
 ]
 
 FILE_ID = re.compile(r"file-[0-9a-f]{24}")
+LOOKED_AT = 1_000
+"""Uploaded files among which an earlier upload is looked for, the newest first."""
+
 TO_BE_UPLOADED = "file-to-be-uploaded"
 """Stands in a spec for a local file until everything else is known to be right."""
 
@@ -43,16 +48,37 @@ def source(corpus: str) -> dict[str, str]:
     raise Failure(f"there is no file {corpus}; a corpus is a local file, a file id, or a URI")
 
 
-def upload(client: Client, named: Iterable[tuple[dict[str, Any] | None, str | None]]) -> None:
-    """Upload the local files among these corpora, each once, and put their ids in their places."""
+def upload(
+    client: Client, named: Iterable[tuple[dict[str, Any] | None, str | None]], *, reuse: bool
+) -> None:
+    """Upload the local files among these corpora, each once, and put their ids in their places.
+
+    ``reuse``: one of the newest files with the same name and bytes stands in for an upload, so that
+    a spec that is submitted twice names the same file.
+    """
     ids: dict[str, str] = {}
     for corpus, name in named:
         if corpus is None or name is None or corpus["file"] != TO_BE_UPLOADED:
             continue
         if name not in ids:
-            with progress_bars.transfer("uploading", Path(name)) as progress:
-                ids[name] = str(client.upload(Path(name), progress=progress)["id"])
+            earlier = _earlier(client, Path(name)) if reuse else None
+            ids[name] = earlier or _upload(client, Path(name))
         corpus["file"] = ids[name]
+
+
+def _upload(client: Client, path: Path) -> str:
+    with progress_bars.transfer("uploading", path) as progress:
+        return str(client.upload(path, progress=progress)["id"])
+
+
+def _earlier(client: Client, path: Path) -> str | None:
+    """The newest uploaded file with this name and these bytes, if it is among the newest."""
+    with path.open("rb") as local:
+        sha256 = hashlib.file_digest(local, "sha256").hexdigest()
+    for file in itertools.islice(client.files(), LOOKED_AT):
+        if (file["filename"], file["nightshift"]["sha256"]) == (path.name, sha256):
+            return str(file["id"])
+    return None
 
 
 def model(reference: str) -> str:

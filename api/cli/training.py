@@ -146,7 +146,8 @@ def _at(spec: Any, path: tuple[str, ...]) -> Any:
 def _run(whole: dict[str, Any], *, corpora: Corpora, given: TrainingArguments) -> None:
     spec = corpus_arguments.checked(whole, corpora).model_dump(mode="json")
     with connection.connect(given.api) as client:
-        corpus_arguments.upload(client, [(_at(spec, path), name) for path, name in corpora.items()])
+        named = [(_at(spec, path), name) for path, name in corpora.items()]
+        corpus_arguments.upload(client, named, reuse=given.idempotency_key is not None)
         job = client.submit(spec, idempotency_key=given.idempotency_key)
         with progress_bars.leaving(job["id"]):
             if progress_bars.is_wanted(given.watch):

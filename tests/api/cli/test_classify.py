@@ -153,6 +153,18 @@ def test_watching_says_what_the_job_does_and_why_it_waits(
     assert "submitted" in ran.err
 
 
+def test_a_command_that_is_run_twice_with_a_key_is_one_job(
+    run: Run, tenant: Tenant, corpus: Path
+) -> None:
+    command = ("classify", str(corpus), "--model", "/m", "--idempotency-key", "tonight")
+    first = run(*command, "--deadline", "2h")
+    assert run(*command, "--deadline", "2h").out == first.out
+    assert len(tenant.http.get("/v1/files").json()["data"]) == 1
+    assert tenant.job(first.out.strip())["spec"]["deadline_seconds"] == 7_200
+    other = run(*command, "--deadline", "3h")
+    assert (other.code, "was used for" in other.err) == (2, True)
+
+
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_the_job_running_and_says_how_to_go_on(
     run: Run, tenant: Tenant, corpus: Path, stop: signal.Signals, code: int
