@@ -30,6 +30,9 @@ TERMINATED = 143
 TRACE = "NIGHTSHIFT_TRACE"
 """Set to anything, it shows the stack of a fault of ours."""
 
+_CHOICE = re.compile(r"^(.*) is not one of (.*?)\.?$", re.DOTALL)
+"""How typer refuses a value that is none of an option's."""
+
 WORD, LINE = 250, 1_200
 """Characters of a word, such as a value that was given, and of the whole line that are shown."""
 
@@ -101,7 +104,7 @@ def _usage(error: typer.TyperException) -> str:
     cause = error.__cause__
     if not isinstance(error, typer.BadParameter) or not isinstance(cause, ValidationError):
         return str(error.format_message()).rstrip(".")
-    sentence = validation.sentence(cause.errors()[0])
+    sentence = _CHOICE.sub(r"must be one of \2, not \1", validation.sentence(cause.errors()[0]))
     return said(_hint(error), sentence).rstrip(".")
 
 
