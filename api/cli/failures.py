@@ -64,7 +64,7 @@ def report(error: Exception) -> int:
 
 
 def _told(error: Exception) -> tuple[str, int]:
-    """What is said of an error that was foreseen, and the exit code."""
+    """The message of an error that was foreseen, and the exit code."""
     match error:
         case Failure():
             told = error.message, error.code
@@ -155,7 +155,7 @@ def _reader_gone() -> int:
 
 
 def _fault(error: Exception) -> int:
-    """An error that no one foresaw: where it arose, for whoever mends it."""
+    """An error that no one foresaw: where it arose, for the one who mends it."""
     if os.environ.get(TRACE):
         traceback.print_exception(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
