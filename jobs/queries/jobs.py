@@ -22,7 +22,7 @@ from jobs.queries import paging, training_progress, waits, work_sums
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
-from jobs.states import FINAL, ChunkState, JobState
+from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
 ANY = JobFilter()
