@@ -6,6 +6,8 @@ MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ALIAS = r"[a-z][a-z0-9_-]{0,39}"
 POOL = r"[a-z0-9_-]{1,40}"
 ID = r"[A-Za-z0-9_-]{1,80}"
+PURPOSE = r"[a-z0-9_-]{1,64}"
+EVENT = r"\d{1,18}(-end)?"
 
 IN_WORDS = {
     f"^{MODEL}$": "1 to 96 letters, digits, '.', '_' and '-', of which the first is a letter or a "
@@ -14,6 +16,8 @@ IN_WORDS = {
     "letter, such as champion",
     f"^{POOL}$": "1 to 40 lower-case letters, digits, '_' and '-', such as gpu",
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
+    f"^{PURPOSE}$": "1 to 64 lower-case letters, digits, '_' and '-', such as batch",
+    f"^{EVENT}$": "the id of an event, such as 12 or 12-end",
     r"^\d{1,18}$": "a whole number of at most 18 digits",
 }
 """What a text must be that is checked by one of these patterns."""

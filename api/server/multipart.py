@@ -10,6 +10,7 @@ from typing import IO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from jobs import names
 from jobs.errors import BadRequest, TooLarge
 
 MAX_FIELD = 1024
@@ -18,7 +19,7 @@ MAX_FIELD = 1024
 MAX_FILENAME = 255
 DEFAULT_PURPOSE = "batch"
 
-_PURPOSE = re.compile(r"[a-z0-9_-]{1,64}")
+_PURPOSE = re.compile(names.PURPOSE)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from api.server import multipart
 from api.server.multipart import Upload
 from api.server.upload_leases import UploadLeases
-from jobs import ids
+from jobs import ids, names
 from jobs.database import MAY_PASS, Sessions
 from jobs.errors import BadRequest, StorageFault, TooLarge
 from jobs.ledger import files
@@ -54,7 +54,7 @@ OPENAPI: dict[str, Any] = {
                         "purpose": {
                             "type": "string",
                             "default": "batch",
-                            "pattern": "^[a-z0-9_-]{1,64}$",
+                            "pattern": f"^{names.PURPOSE}$",
                         },
                     },
                 }

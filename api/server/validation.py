@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Sequence
@@ -96,6 +97,8 @@ def _unknown_kind(problem: Any) -> str:
 
 
 def _shown(given: object) -> str:
+    if given is None or isinstance(given, bool):
+        return json.dumps(given)
     text = str(given)
     return repr(text if len(text) <= GIVEN else f"{text[:GIVEN]}…")
 

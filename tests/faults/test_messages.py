@@ -116,8 +116,13 @@ def test_messages_of_a_hundred_megabytes_cost_no_memory(
 def test_workers_answer_questions_and_take_no_orders(
     installation: Installation, workers: list[Process], celery: Celery
 ) -> None:
-    names = set(celery.control.inspect(timeout=5).ping() or {})
-    assert len(names) == len(workers)
+    names: set[str] = set()
+
+    def answered() -> bool:
+        names.update(celery.control.inspect(timeout=5).ping() or {})
+        return len(names) == len(workers)
+
+    wait_until(answered, seconds=60)
     celery.control.broadcast("shutdown")
     celery.control.broadcast("pool_shrink", arguments={"n": 1})
     celery.control.cancel_consumer(pool_queue("cpu"))
@@ -127,7 +132,7 @@ def test_workers_answer_questions_and_take_no_orders(
         channel = connection.default_channel
         for body in (b"null", b"7", b"[" * 10_000, b'{"method": ["shutdown"]}', b"\xff"):
             channel.client.publish("/0.celery.pidbox", body)
-    assert set(celery.control.inspect(timeout=5).ping() or {}) == names
+    assert set(celery.control.inspect(timeout=20).ping() or {}) == names
     queues = celery.control.inspect(timeout=5).active_queues() or {}
     assert {queue["name"] for each in queues.values() for queue in each} == set(QUEUES)
     wait_until(

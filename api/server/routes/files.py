@@ -18,6 +18,7 @@ from api.server.dependencies import (
     Shared,
     Transaction,
 )
+from jobs import names
 from jobs.ledger import files as ledger
 from jobs.queries import files
 from jobs.queries.paging import Order
@@ -25,7 +26,7 @@ from jobs.queries.paging import Order
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 Purpose = Annotated[
-    str | None, Query(pattern=r"^[a-z0-9_-]{1,64}$", description="Only files of this purpose.")
+    str | None, Query(pattern=f"^{names.PURPOSE}$", description="Only files of this purpose.")
 ]
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from api.server import downloads, schemas
 from api.server.dependencies import ByAge, Limit, ProjectId, Shared, Transaction
+from jobs import names
 from jobs.errors import ModelFailure, NotFound
 from jobs.ledger import registry as ledger
 from jobs.lookups import registry as lookup
@@ -21,7 +22,7 @@ from jobs.queries.paging import Order
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Number = Annotated[int, Path(ge=1, lt=10**9)]
-AliasName = Annotated[str, Path(json_schema_extra={"pattern": f"^(?:{references.ALIAS.pattern})$"})]
+AliasName = Annotated[str, Path(json_schema_extra={"pattern": f"^{names.ALIAS}$"})]
 Behind = Annotated[int | None, Query(ge=0, lt=2**62, description="The `next` of the page before.")]
 
 

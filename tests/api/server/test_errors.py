@@ -29,7 +29,7 @@ KINDS = (
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
-        ({"model": None}, "model", "model: must be a valid string"),
+        ({"model": None}, "model", "model: must be a text, not null"),
         ({"modle": "x"}, "modle", "modle: no such field; there are chunk_rows, classify, corpus"),
         (
             {"kind": "t"},
@@ -112,7 +112,7 @@ KINDS = (
             "leave hypothesis out",
         ),
         ({"output": {"format": "xlsx"}}, "output.format", "must be 'jsonl', 'csv' or 'parquet'"),
-        ({"pool": "GPU 1"}, "pool", "pool: must match pattern"),
+        ({"pool": "GPU 1"}, "pool", "pool: must be 1 to 40 lower-case letters"),
     ],
 )
 def test_a_bad_spec_is_refused_by_the_path_of_its_field(

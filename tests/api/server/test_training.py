@@ -48,7 +48,7 @@ def gang(crew: Crew, job_id: str) -> Gang:
         ({"lora": {"rank": 4}}, "lora.rank", "no such field; there are alpha, dropout, merge, r"),
         ({"machines": "4..2"}, "machines", "must be a range such as 2..4, not 4..2"),
         ({"classify": {}}, "classify", "classify: no such field; there are architecture, base"),
-        ({"model": "a b"}, "model", "model: must match pattern"),
+        ({"model": "a b"}, "model", "model: must be 1 to 96 letters"),
         ({"base": None}, None, "a fine-tune starts from a `base`, or from scratch"),
         ({"base": "../x"}, "base", "a model is name@version"),
         ({"base": "nobody@2"}, "base", "nobody"),
