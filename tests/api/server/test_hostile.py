@@ -246,8 +246,9 @@ def test_a_second_request_behind_a_short_length_is_read_as_one_of_its_own(tenant
     whole = wire.with_body("POST /v1/jobs", b"{}", key=tenant.key)
     with wire.connected(tenant.installation) as connection:
         wire.send(connection, whole + b"smuggled\r\n\r\n")
-        assert wire.read(connection).status == 400
-        assert wire.read(connection).error["code"] == "bad_http"
+        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answers.count(b"HTTP/1.1 400 ") == 2
+    assert b'"bad_http"' in answers.rpartition(b"HTTP/1.1 400 ")[2]
 
 
 @pytest.fixture(autouse=True, scope="module")
