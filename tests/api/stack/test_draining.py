@@ -83,7 +83,7 @@ def runs(sessions: Sessions, job_id: str) -> list[tuple[RunState, int, int]]:
 
 def test_a_stack_that_is_stopped_and_started_repeats_no_step(home: Path) -> None:
     tiny_classifier(home.with_name("model"))
-    stack = up.background(home)
+    stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
         calm = submit(client, home, name="calm")
         assert client.wait(calm)["state"] == "succeeded"
@@ -92,7 +92,7 @@ def test_a_stack_that_is_stopped_and_started_repeats_no_step(home: Path) -> None
     began = time.monotonic()
     assert up.stop(home)
     print(f"down took {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure for the reader
-    stack = up.background(home)
+    stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
         assert client.wait(job)["state"] == "succeeded"
     ledger = sessions(stack)
@@ -104,7 +104,7 @@ def test_a_stack_that_is_stopped_and_started_repeats_no_step(home: Path) -> None
 
 def test_an_end_at_once_says_which_steps_are_lost(home: Path) -> None:
     tiny_classifier(home.with_name("model"))
-    stack = up.background(home)
+    stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
         job = submit(client, home, name="hurried")
         wait_until(lambda: client.get(job)["training"]["step"] > 10, seconds=60)
