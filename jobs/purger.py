@@ -6,9 +6,13 @@ a tombstone that is due again when its claim runs out, and every step may be rep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import structlog
+from sqlalchemy.orm import Session
 
 from jobs.database import Sessions
 from jobs.errors import StorageFault
@@ -23,38 +27,33 @@ log = structlog.get_logger(__name__)
 CLAIM = timedelta(seconds=60)
 """How long one process has a tombstone for itself; also the pause after a fault of the store."""
 
+Deleted = TypeVar("Deleted", DeletedFile, DeletedJob)
+Claim = Callable[[Session], Deleted | None]
+Purge = Callable[[Sessions, ObjectStore, Deleted], None]
+
 
 def sweep(sessions: Sessions, store: ObjectStore) -> int:
     """Remove what is left of every deleted file and job that is due; how many were looked at."""
-    return _sweep_files(sessions, store) + _sweep_jobs(sessions, store)
+    files = _sweep(sessions, store, partial(deletions.claim_file, lease=CLAIM), _purge_file)
+    jobs = _sweep(sessions, store, partial(deletions.claim_job, lease=CLAIM), _purge_job)
+    return files + jobs
 
 
-def _sweep_files(sessions: Sessions, store: ObjectStore) -> int:
+def _sweep(
+    sessions: Sessions, store: ObjectStore, claim: Claim[Deleted], purge: Purge[Deleted]
+) -> int:
+    """Claim tombstones one after the other, and remove what is left of each."""
     looked_at = 0
     while True:
         with sessions.begin() as session:
-            file = deletions.claim_file(session, lease=CLAIM)
-        if file is None:
+            deleted = claim(session)
+        if deleted is None:
             return looked_at
         looked_at += 1
         try:
-            _purge_file(sessions, store, file)
+            purge(sessions, store, deleted)
         except StorageFault as fault:
-            log.warning("a deleted file cannot be removed yet", file=file.id, error=fault.message)
-
-
-def _sweep_jobs(sessions: Sessions, store: ObjectStore) -> int:
-    looked_at = 0
-    while True:
-        with sessions.begin() as session:
-            job = deletions.claim_job(session, lease=CLAIM)
-        if job is None:
-            return looked_at
-        looked_at += 1
-        try:
-            _purge_job(sessions, store, job)
-        except StorageFault as fault:
-            log.warning("a deleted job cannot be removed yet", job_id=job.id, error=fault.message)
+            log.warning("what was deleted stays for now", id=deleted.id, error=fault.message)
 
 
 def _purge_file(sessions: Sessions, store: ObjectStore, file: DeletedFile) -> None:
