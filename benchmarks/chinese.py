@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import machine
+from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.kinds import Architecture, ClassifyOptions
-from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.settings import Settings
 
 SHARD_ROWS = 10_000

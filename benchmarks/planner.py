@@ -34,7 +34,7 @@ from jobs.ledger.plans import PlanProgress
 from jobs.results import parts
 from jobs.settings import Settings
 from workers.bulk import planner
-from workers.bulk.prefetch import prefetch
+from workers.prefetch import prefetch
 
 ROUNDS = 3
 BATCH_ROWS = 10_000

@@ -28,7 +28,7 @@ from jobs import kinds, states
 from jobs.corpora import conversions
 from jobs.corpora.conversions import Conversion, JsonConversion, Refused
 from jobs.decisions import faults
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 
 DOCS = Path(__file__).parent

@@ -49,10 +49,10 @@ ROOMS = (
     Room(name="jobs.ledger", lane="jobs", row=0, column=1, purpose="the one writer"),
     Room(name="jobs.queries", lane="jobs", row=1, column=1, purpose="the one reader"),
     Room(name="jobs.lookups", lane="jobs", row=2, column=1, purpose="what those two share"),
-    Room(name="jobs.models", lane="jobs", row=3, column=0, purpose="folders, references"),
+    Room(name="jobs.kinds", lane="jobs", row=3, column=0, purpose="one spec a kind"),
     Room(name="jobs.tables", lane="jobs", row=3, column=1, purpose="tables of Postgres"),
     Room(name="jobs.decisions", lane="jobs", row=4, column=0, purpose="pure functions"),
-    Room(name="jobs.kinds", lane="jobs", row=4, column=1, purpose="one spec a kind"),
+    Room(name="jobs.models", lane="jobs", row=4, column=1, purpose="folders, references"),
     Room(name="jobs", lane="jobs", row=5, column=0.5, purpose="settings, states, errors, store"),
     Room(name="workers.tasks", lane="workers", row=0, column=0.5, purpose="tasks and processes"),
     Room(name="workers.control", lane="workers", row=1, column=0, purpose="leads and dispatches"),
@@ -149,7 +149,10 @@ def _room_of(name: str) -> str | None:
     own = ".".join(parts[:2])
     if own in ENTRIES:
         return ENTRIES[0]
-    if not (ROOT / parts[0] / parts[1]).is_dir():
+    if not any(
+        path.stem not in {"__init__", "__main__"}
+        for path in (ROOT / parts[0] / parts[1]).rglob("*.py")
+    ):  # a module, or a package that is one module with a command line
         return parts[0] if parts[0] != "api" else None
     if own not in {room.name for room in ROOMS}:
         raise SystemExit(f"{own} must have a place in ROOMS of {Path(__file__).name}")

@@ -24,7 +24,7 @@ class RejectedRow:
     """A row that was left out of the shards, and why."""
 
     line: int
-    code: str  # of jobs.results.schemas.RowCode
+    code: str  # of jobs.row_codes.RowCode
     message: str
 
 

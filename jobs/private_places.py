@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from jobs import temporary
-from jobs.models import cache
 from jobs.settings import Settings
 
 _FILE = "file://"
@@ -25,7 +24,7 @@ def of(settings: Settings) -> tuple[str, ...]:
     """The installation's object store and folders, as URIs."""
     folders = [
         *settings.private_folders,
-        settings.artefact_cache or str(cache.default_root()),
+        str(settings.artefact_folder),
         settings.calibration_folder,
         settings.host_folder,
         str(temporary.path()),

@@ -6,6 +6,7 @@ Every field is documented in ``docs/settings.md``; a test compares the two.
 from __future__ import annotations
 
 import functools
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -235,6 +236,15 @@ class Settings(BaseSettings):
     artefact_cache_bytes: int = Field(
         50 * 2**30, gt=0, description="Most bytes kept there; what was used longest ago goes first."
     )
+
+    @property
+    def artefact_folder(self) -> Path:
+        """``artefact_cache``, or its default in the cache folder of the XDG base directories."""
+        if self.artefact_cache:
+            return Path(self.artefact_cache)
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        caches = given if given.is_absolute() else Path.home() / ".cache"
+        return caches / "nightshift-artefacts"
 
     @property
     def lease(self) -> timedelta:

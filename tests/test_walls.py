@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import graphlib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ SESSION_CALLS = {
 }
 """What a `Session` does to rows. Committing, closing and the like may stand anywhere."""
 
-EXCEPTIONS = {"jobs/database.py": {"text"}}  # the lock under which one process migrates
+EXCEPTIONS = {"jobs/database/__init__.py": {"text"}}  # the lock under which one process migrates
 
 
 def sql_in(source: str) -> Iterator[tuple[int, str]]:
@@ -94,6 +95,38 @@ def test_the_contract_on_torch_names_every_other_module_of_workers() -> None:
     }
     rooms = {"workers.architectures", "workers.inference", "workers.training"}
     assert named == modules - rooms - {"workers.__init__"}
+
+
+def test_rooms_do_not_import_each_other_in_a_circle() -> None:
+    """A room is a module or package right under ``api``, ``jobs`` or ``workers``.
+
+    ``__main__`` is no part of its room: nothing imports it.
+    """
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for folder in ("api", "jobs", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    imports = {_room(module): set[str]() for module in modules}
+    for module, path in modules.items():
+        imported = {_room(name) for name in _imports(path) if name in modules}
+        imports[_room(module)] |= imported - {_room(module)}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def _room(module: str) -> str:
+    return module if module.endswith(".__main__") else ".".join(module.split(".")[:2])
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, and names that may be modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and "." in node.module:
+            yield node.module
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_every_exception_is_in_the_tree_of_errors() -> None:

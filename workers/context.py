@@ -7,11 +7,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from jobs import database, objects, settings
+from jobs import artefacts, database, objects, settings
+from jobs.artefacts import Artefacts
 from jobs.database import Sessions
 from jobs.lookups import installation
-from jobs.models import resolver
-from jobs.models.resolver import Artefacts
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 from workers import identity
@@ -33,7 +32,7 @@ class Context:
     @functools.cached_property
     def artefacts(self) -> Artefacts:
         """The models that jobs name, as folders on this machine."""
-        return resolver.open(self.sessions, self.store, self.settings)
+        return artefacts.open(self.sessions, self.store, self.settings)
 
     @property
     def owner(self) -> str:

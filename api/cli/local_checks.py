@@ -11,9 +11,8 @@ from pathlib import Path
 from jobs.corpora import readers, sources
 from jobs.corpora import targets as target_values
 from jobs.corpora.targets import TargetKind
-from jobs.decisions import signature_defaults
 from jobs.errors import ModelFailure
-from jobs.kinds import AnySpec, BulkSpec, Corpus, EvaluateSpec, FinetuneSpec
+from jobs.kinds import AnySpec, BulkSpec, Corpus, EvaluateSpec, FinetuneSpec, signature_defaults
 from jobs.models import inspection
 from jobs.settings import Settings
 

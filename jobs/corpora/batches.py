@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from jobs.results.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA, RowCode
+from jobs.corpora.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA
+from jobs.row_codes import RowCode
 
 MAX_ROWS = 4096
 MAX_BYTES = 2**20

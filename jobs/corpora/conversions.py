@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 
 class Refused(StrEnum):

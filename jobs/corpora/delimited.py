@@ -15,7 +15,7 @@ from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, TargetKind, batch_builder
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
 

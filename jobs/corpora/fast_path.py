@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.json
 
 from jobs.corpora.batches import MAX_BYTES, MAX_ROWS, encodable
-from jobs.results.schemas import CORPUS_SCHEMA
+from jobs.corpora.schemas import CORPUS_SCHEMA
 
 _ARROW_NUMBERS = (re.compile(rb"Inf[\s,}\]]"), re.compile(rb"-NaN[\s,}\]]"))
 """Numbers that only Arrow accepts, not Python."""

@@ -19,7 +19,7 @@ from jobs.corpora.sources import Source
 from jobs.corpora.targets import Target, TargetKind, batch_builder
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 HEAD_ROWS = 1000
 _MAX_KEYS = 1000  # kept of the first rows, each of which may have keys of its own

@@ -12,7 +12,7 @@ import json
 
 from jobs.corpora import values
 from jobs.corpora.records import Broken
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 COLUMN = "messages"
 """The default column of conversations."""

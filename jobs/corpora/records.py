@@ -27,7 +27,7 @@ import pyarrow as pa
 from jobs.corpora import fast_path
 from jobs.corpora.batches import too_long_message
 from jobs.corpora.lines import LongLine
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 MAX_RECORD_LIMITS = 4
 

@@ -17,7 +17,7 @@ from jobs.corpora import messages, values
 from jobs.corpora.batches import BatchBuilder, LabelledBatchBuilder
 from jobs.corpora.records import Broken
 from jobs.kinds import Task
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 MAX_LABEL_CHARACTERS = 500
 """A longer label is a text in the wrong column."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs import kinds
-
 UNKNOWN_TOKENS = 0.05
 TRUNCATED_ROWS = 0.10
 NEAR_TIES = 0.05
@@ -35,8 +33,11 @@ class QualityWarning:
     message: str
 
 
-def warnings(counts: QualityCounts, *, kind: str) -> list[QualityWarning]:
-    """The warnings of a job of this kind, in a fixed order."""
+def warnings(counts: QualityCounts, *, windows: bool) -> list[QualityWarning]:
+    """The warnings of a job, in a fixed order.
+
+    ``windows``: its kind can read a long text in several windows.
+    """
     warnings = []
     if _reaches(counts.tokens_unknown, counts.tokens, UNKNOWN_TOKENS):
         warnings.append(
@@ -48,7 +49,7 @@ def warnings(counts: QualityCounts, *, kind: str) -> list[QualityWarning]:
             )
         )
     if _reaches(counts.rows_truncated, counts.rows, TRUNCATED_ROWS):
-        strides = " read them in windows (long_texts stride), or" * kinds.KINDS[kind].strides
+        strides = " read them in windows (long_texts stride), or" * windows
         warnings.append(
             QualityWarning(
                 "many_truncated_rows",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from jobs.decisions import failure_limit, result_quality
 from jobs.decisions.failure_limit import FailureCounts, FailureLimit
 from jobs.decisions.result_quality import QualityCounts
+from jobs.kinds import KINDS
 from jobs.ledger import events, transitions
 from jobs.lookups import predicates, row_errors
 from jobs.states import ChunkState, JobState, sources
@@ -45,7 +46,9 @@ def record(session: Session, job: Job) -> None:
     """Tell in the job's history what failed, and what makes its answers doubtful, at its end."""
     for errors in row_errors.by_code(session, job.id):
         events.record(session, job_id=job.id, type="row_errors", **vars(errors))
-    for warning in result_quality.warnings(_quality(session, job.id), kind=job.kind):
+    for warning in result_quality.warnings(
+        _quality(session, job.id), windows=KINDS[job.kind].strides
+    ):
         events.record(session, job_id=job.id, type="warning", **vars(warning))
 
 

@@ -34,13 +34,6 @@ LOCK_POLL_SECONDS = 0.1
 """Between two tries at a lock. Each try calls ``beat``, so a lease is kept meanwhile."""
 
 
-def default_root() -> Path:
-    """``nightshift-artefacts`` in the cache folder of the XDG base directories."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-    return cache / "nightshift-artefacts"
-
-
 class ArtefactCache:
     """A folder of artefacts, of at most ``limit`` bytes."""
 

@@ -1,6 +1,6 @@
 """Where hub models and local folders are found.
 
-``jobs.models.resolver`` fetches versions of the registry and folders of an object store.
+``jobs.artefacts`` fetches versions of the registry and folders of an object store.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def locate(reference: str, *, allowed: Sequence[str], private: Sequence[str] = (
         case Folder(path=path):
             return _local(Path(path), allowed=allowed, private=private)
     raise ModelFailure(
-        f"{reference!r} is neither a hub model nor a folder: jobs.models.resolver fetches models "
+        f"{reference!r} is neither a hub model nor a folder: jobs.artefacts fetches models "
         "of the registry or of an object store",
         code="model_missing",
     )

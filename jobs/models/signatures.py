@@ -2,7 +2,7 @@
 
 It is kept with the version in the registry and, as ``nightshift_signature.json``, in the version's
 folder, so that a copied folder keeps it. Results depend on it, so a model's digest covers it.
-``jobs.decisions.signature_defaults`` decides what follows from it for a job.
+``jobs.kinds.signature_defaults`` decides what follows from it for a job.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.decisions.throughput import Work
 from jobs.errors import NotFound
-from jobs.kinds import BULK
+from jobs.kinds import BULK, KINDS
 from jobs.lookups import clock, row_errors
 from jobs.queries import paging, training_progress, waits, work_sums
 from jobs.queries.job_filters import JobFilter
@@ -127,7 +127,7 @@ class JobView:
         contradicted = (self.job.reading or {}).get("warnings", [])
         return [
             *(QualityWarning("not_as_trained", message) for message in contradicted),
-            *quality_decisions.warnings(self.counts.quality, kind=self.job.kind),
+            *quality_decisions.warnings(self.counts.quality, windows=KINDS[self.job.kind].strides),
         ]
 
     @property

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.formats import CORPUS_ENDINGS
 from jobs.kinds import CorpusFormat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rows.md").read_text(encoding="utf-8")
 

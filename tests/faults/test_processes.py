@@ -9,7 +9,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.states import JobState
 from jobs.tables import Shard
 from tests.faults.conftest import Answers, answers, assert_whole

@@ -27,7 +27,8 @@ from jobs.ledger.chunks import ChunkLease, Part
 from jobs.progress import Beat, MeteredBeat, WorkMeter
 from jobs.queries import unclaimed
 from jobs.results import parts
-from jobs.results.schemas import RowCode, result_schema
+from jobs.results.schemas import result_schema
+from jobs.row_codes import RowCode
 from jobs.states import JobState
 from workers import draining, heartbeat, outcomes, time_limits
 from workers.bulk import result_table

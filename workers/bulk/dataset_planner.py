@@ -22,7 +22,7 @@ from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
 from jobs.datasets import Dataset, SplitFacts
-from jobs.decisions import signature_defaults, validation_split
+from jobs.decisions import validation_split
 from jobs.errors import CorpusFailure
 from jobs.kinds import (
     AnyTraining,
@@ -32,6 +32,7 @@ from jobs.kinds import (
     FinetuneSpec,
     LabelledCorpus,
     Task,
+    signature_defaults,
 )
 from jobs.ledger import plans
 from jobs.ledger.plans import DataShard

@@ -18,10 +18,11 @@ import structlog
 from jobs import database, kinds
 from jobs.corpora import decoder, resolve
 from jobs.corpora.decoder import Limits
+from jobs.corpora.schemas import SHARD_SCHEMA
 from jobs.corpora.sources import Source
-from jobs.decisions import chunking, signature_defaults
+from jobs.decisions import chunking
 from jobs.decisions.chunking import ChunkLimits
-from jobs.kinds import TRAINING, AnyBulk
+from jobs.kinds import TRAINING, AnyBulk, signature_defaults
 from jobs.ledger import plans
 from jobs.ledger.plans import PlannedShard, PlanProgress
 from jobs.ledger.step_leases import StepLease
@@ -30,14 +31,13 @@ from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading
 from jobs.progress import Beat
 from jobs.results import parts
-from jobs.results.schemas import SHARD_SCHEMA
 from jobs.settings import Settings
 from jobs.states import JobStep
 from workers.bulk import dataset_planner
-from workers.bulk.prefetch import prefetch
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.outcomes import Outcome
+from workers.prefetch import prefetch
 from workers.step_lease import holding, unclaimed
 
 log = structlog.get_logger()

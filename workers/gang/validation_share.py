@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.decisions import validation_split
 from jobs.decisions.validation_split import Selector
 from jobs.kinds import FinetuneSpec, Task
-from jobs.results.schemas import TRAINING_SCHEMA
 
 NAME = "validation-share"
 BATCH_ROWS = 2_000

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from jobs.decisions import signature_defaults
-from jobs.kinds import ClassifyOptions, Options
+from jobs.kinds import ClassifyOptions, Options, signature_defaults
 from jobs.models import inspection
 from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat

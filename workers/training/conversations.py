@@ -20,7 +20,7 @@ from transformers.utils import chat_template_utils
 from jobs.corpora.batches import clipped
 from jobs.corpora.messages import CONVERSATION
 from jobs.errors import ControlFlow, ModelFailure
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers.inference.batching.forward import RowError
 from workers.inference.tasks.generator import conversation, with_system
 from workers.training.tokenized_dataset import Row

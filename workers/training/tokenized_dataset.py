@@ -23,7 +23,7 @@ from jobs.decisions.validation_split import Selector
 from jobs.errors import CorpusFailure, NightshiftError
 from jobs.kinds import FinetuneSpec, Task
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers.inference.batching.forward import RowError
 from workers.training import faults
 from workers.training.ragged_array import RaggedArray, RaggedWriter

@@ -25,7 +25,7 @@ from accelerate.utils import set_seed
 from jobs import logs
 from jobs.errors import NightshiftError
 from jobs.progress import Beat
-from workers.bulk.prefetch import prefetch
+from workers.prefetch import prefetch
 from workers.training import (
     checkpoint,
     distributed,

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.corpora import readers
+from jobs.corpora.schemas import LABELLED_SCHEMA
 from jobs.corpora.targets import TargetKind
 from jobs.kinds import LabelledCorpus
-from jobs.results.schemas import LABELLED_SCHEMA
 from tests.jobs.corpora.small_corpora import MAX_ROW_BYTES, Row, source
 
 LABEL, LABELS, TEXT, COMPLETION, PAIR, SETTINGS, _ = TargetKind

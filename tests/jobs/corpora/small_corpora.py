@@ -6,9 +6,9 @@ import io
 from typing import Any
 
 from jobs.corpora import readers
+from jobs.corpora.schemas import CORPUS_SCHEMA
 from jobs.corpora.sources import Source
 from jobs.kinds import Corpus
-from jobs.results.schemas import CORPUS_SCHEMA
 
 Row = dict[str, Any]
 MAX_ROW_BYTES = 2**20

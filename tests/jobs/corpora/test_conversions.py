@@ -30,7 +30,7 @@ from jobs.corpora.records import Broken
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from tests.jobs.corpora.small_corpora import MAX_ROW_BYTES, Row, source
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from jobs.corpora import decoder
 from jobs.corpora.decoder import Limits
+from jobs.corpora.schemas import LABELLED_SCHEMA
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus
-from jobs.results.schemas import LABELLED_SCHEMA
 from tests.jobs.corpora.small_corpora import source
 from tests.jobs.corpora.test_text_stream import Flaky
 from tests.support import hostile_parquet

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from jobs.corpora import readers, targets
 from jobs.corpora.records import Broken
+from jobs.corpora.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import LabelledCorpus, PairCorpus, PromptCorpus, Task
-from jobs.results.schemas import CORPUS_SCHEMA, LABELLED_SCHEMA
 from tests.jobs.corpora.labelled_corpora import (
     COMPLETION,
     FORMATS,

@@ -19,7 +19,7 @@ from jobs.decisions.failure_limit import (
     judge,
 )
 from jobs.kinds import ClassifySpec
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 
 LIMITS = st.one_of(
     st.none(),

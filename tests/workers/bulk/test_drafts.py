@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.corpora.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
 from jobs.decisions.chunking import ChunkLimits
 from jobs.ledger.plans import PlanProgress
-from jobs.results.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
 from workers.bulk.planner import ShardDraft, shard_drafts
 
 BIG = 10**9

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.ledger import controls
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.states import JobState
 from tests.support.installation import PROJECT, Installation
 from tests.support.servers import Databases, Server

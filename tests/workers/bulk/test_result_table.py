@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from psycopg.types.json import Jsonb
 
+from jobs.corpora.schemas import SHARD_SCHEMA
 from jobs.decisions.result_quality import QualityCounts
 from jobs.ledger.result_rows import COLUMNS
-from jobs.results.schemas import SHARD_SCHEMA, RowCode
+from jobs.row_codes import RowCode
 from tests.support.result_schemas import CLASSIFY_SCHEMA, WRITTEN_SCHEMA, embed_schema
 from workers.bulk import result_table
 from workers.inference.decoding.text_generation import GeneratedText

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.datasets import Dataset
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
-from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from jobs.tables import Job, Shard
 from tests.workers.bulk.conftest import Workshop, jsonl

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import registry
@@ -21,7 +22,6 @@ from jobs.ledger.ranks import RankLease
 from jobs.lookups import registry as lookup
 from jobs.models import bundles
 from jobs.models.references import Registered
-from jobs.results.schemas import TRAINING_SCHEMA
 from jobs.states import JobState
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.workers.gang.gang_setup import GangSetup

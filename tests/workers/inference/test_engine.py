@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
 from jobs.kinds import LongTexts
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import LABELS, MAX_TOKENS, Family, tiny_classifier, tiny_encoder
 from tests.workers.inference.builders import answers, loaded, no_beat, predictions, some_texts

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
 from jobs.kinds import EmbedOptions, GenerateOptions, Options
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support import bad_models
 from tests.workers.inference.builders import answers, no_beat, predictions

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.corpora.messages import CONVERSATION
 from jobs.errors import ModelFailure
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from tests.support.tiny_writers import CHAT, tiny_generator
 from tests.workers.training.test_chats import messages
 from workers.inference import model_loader

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers import time_limits
-from workers.bulk.prefetch import prefetch
 from workers.inference import row_isolation
 from workers.inference.batching.forward import ModelRunner, Row, RowError
 from workers.inference.batching.tokenization import RowText, TokenizedText, slices, utf8_bytes
+from workers.prefetch import prefetch
 
 
 class TextTokenizer(Protocol):

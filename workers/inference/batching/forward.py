@@ -12,7 +12,7 @@ import torch
 
 from jobs import progress
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers.inference.batching.collator import Collator, Head
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
 from workers.inference.batching.tokenization import TokenizedText, TokenWindow

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from jobs import progress
 from jobs.kinds import DecodingOptions
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from workers import time_limits
 from workers.inference import model_loader, row_isolation

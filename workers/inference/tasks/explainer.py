@@ -17,7 +17,7 @@ import torch
 
 from jobs.errors import ModelFailure
 from jobs.kinds import Explain
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers.inference import row_isolation
 from workers.inference.batching import memory
 from workers.inference.batching.collator import Collator

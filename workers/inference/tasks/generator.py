@@ -16,7 +16,7 @@ from jobs.corpora.batches import clipped
 from jobs.kinds import GenerateOptions
 from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader
 from workers.inference.batching.forward import RowError

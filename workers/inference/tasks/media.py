@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jobs.corpora import sources
 from jobs.corpora.batches import clipped
 from jobs.errors import CorpusFailure, CorpusRefused, StorageAway
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from workers.inference.batching.forward import RowError
 
 MAX_BYTES = 256 * 2**20

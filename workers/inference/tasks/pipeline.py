@@ -23,7 +23,7 @@ from jobs.kinds import PipelineOptions, PipelineTask
 from jobs.kinds.pipeline import READS_TEXTS, WRITES_TEXTS
 from jobs.models.inspection import ModelFacts
 from jobs.progress import Beat
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from workers.inference import model_loader, row_isolation
 from workers.inference.batching import memory

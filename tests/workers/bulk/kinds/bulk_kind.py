@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import kinds
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from jobs.states import JobState
 from tests.support.installation import Installation, sentences

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.kinds import ClassifyOptions, GenerateOptions, ScoreOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.installation import Installation
 from tests.support.tiny_models import tiny_classifier

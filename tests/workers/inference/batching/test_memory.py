@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import tiny_classifier
 from tests.workers.inference.builders import loaded, no_beat, some_texts

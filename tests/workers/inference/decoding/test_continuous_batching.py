@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from jobs.kinds import GenerateOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_generator
 from tests.workers.inference.builders import no_beat, some_texts

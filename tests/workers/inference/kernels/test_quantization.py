@@ -12,7 +12,7 @@ from torch import nn
 
 from api.cli import docstring_corpus
 from jobs.errors import ModelFailure
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from tests.support.tiny_models import Family, seeded_classifier, tiny_classifier, tiny_encoder
 from tests.workers.inference.batching.test_chunk_boundaries import nearly_tied
 from tests.workers.inference.builders import loaded, no_beat, predictions, some_texts

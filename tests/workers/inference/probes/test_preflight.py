@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from jobs.errors import ModelFailure
 from jobs.kinds import ClassifyOptions, Text2TextOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support import bad_models
 from tests.workers.inference.builders import no_beat

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from jobs.errors import LeaseLost
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from tests.support.tiny_models import (
     MAX_TOKENS,
     Family,

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs.errors import LeaseLost, ModelFailure
 from jobs.kinds import GenerateOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.result_schemas import WRITTEN_SCHEMA
 from tests.support.tiny_writers import MAX_TOKENS, tiny_generator

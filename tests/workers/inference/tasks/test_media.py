@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from tests.support.tiny_pipelines import an_image
 from workers.inference.batching.forward import RowError
 from workers.inference.tasks import media

@@ -15,7 +15,7 @@ from transformers import pipeline
 from jobs.corpora import sources
 from jobs.errors import ModelFailure, StorageAway
 from jobs.kinds import PipelineOptions, PipelineTask
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support import tiny_pipelines
 from tests.support.result_schemas import PIPELINE_SCHEMA

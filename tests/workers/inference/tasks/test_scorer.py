@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from jobs.errors import ModelFailure
 from jobs.kinds import ScoreOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_models import MAX_TOKENS, Family, tiny_classifier
 from tests.workers.inference.builders import no_beat, some_texts

@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from jobs.errors import ModelFailure
 from jobs.kinds import Text2TextOptions
-from jobs.results.schemas import RowCode
+from jobs.row_codes import RowCode
 from jobs.settings import Settings
 from tests.support.tiny_writers import LANGUAGES, MAX_TOKENS, tiny_translator
 from tests.workers.inference.builders import no_beat, some_texts

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from jobs.decisions import signature_defaults
 from jobs.errors import CorpusFailure, JobFailure, ModelFailure
 from jobs.kinds import (
     AnyTraining,
@@ -19,6 +18,7 @@ from jobs.kinds import (
     Options,
     Task,
     Text2TextOptions,
+    signature_defaults,
     training,
 )
 from jobs.models import inspection

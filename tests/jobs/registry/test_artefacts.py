@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import objects
+from jobs import artefacts, objects
+from jobs.artefacts import Artefacts
 from jobs.errors import ModelFailure
-from jobs.models import cache, inspection, resolver
-from jobs.models.resolver import Artefacts
+from jobs.models import inspection
 from jobs.progress import Beat
 from jobs.settings import Settings
 from tests.jobs.ledger.building import OTHER, PROJECT
@@ -57,7 +57,7 @@ def opened_with(
         artefact_cache_bytes=limit,
         allowed_models=allowed,
     )
-    return HeldArtefacts(resolver.open(made.ledger.sessions, made.store, settings))
+    return HeldArtefacts(artefacts.open(made.ledger.sessions, made.store, settings))
 
 
 @pytest.fixture
@@ -188,9 +188,9 @@ def test_the_cache_is_in_the_users_cache_folder_unless_it_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert cache.default_root() == Path("/caches/nightshift-artefacts")
+    assert Settings().artefact_folder == Path("/caches/nightshift-artefacts")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.default_root() == Path.home() / ".cache" / "nightshift-artefacts"
+    assert Settings().artefact_folder == Path.home() / ".cache" / "nightshift-artefacts"
 
 
 def test_the_folder_of_an_adapter_links_to_its_base(

@@ -40,3 +40,7 @@ def ensure_key(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     return command_line.run(app, arguments, name="python -m jobs.database")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.bulk.prefetch import DEPTH, prefetch
+from workers.prefetch import DEPTH, prefetch
 
 
 def names() -> list[str]:

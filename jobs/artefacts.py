@@ -18,7 +18,7 @@ from jobs.database import Sessions
 from jobs.errors import Damaged, ModelFailure, NotFound
 from jobs.lookups import registry
 from jobs.models import bundles, folders, inspection, references
-from jobs.models.cache import ArtefactCache, default_root
+from jobs.models.cache import ArtefactCache
 from jobs.models.references import Location, Registered
 from jobs.objects import ObjectStore, Stored
 from jobs.progress import Beat, no_beat
@@ -133,8 +133,7 @@ _FolderContext = AbstractContextManager[Path]
 
 def open(sessions: Sessions, store: ObjectStore, settings: Settings) -> Artefacts:  # noqa: A001
     """The models of this installation, with the cache of its settings."""
-    root = Path(settings.artefact_cache) if settings.artefact_cache else default_root()
-    cache = ArtefactCache(root, limit=settings.artefact_cache_bytes)
+    cache = ArtefactCache(settings.artefact_folder, limit=settings.artefact_cache_bytes)
     return Artefacts(sessions, store, cache=cache, settings=settings)
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +128,7 @@ def migrate(url: str) -> None:
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)  # closing gives the lock back
     with _locked(engine) as connection:
         config.attributes["connection"] = connection
@@ -142,9 +141,3 @@ def _locked(engine: sa.Engine) -> Iterator[sa.Connection]:
         guard.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         yield connection
         connection.commit()
-
-
-if __name__ == "__main__":
-    from jobs import database_commands
-
-    sys.exit(database_commands.main())
