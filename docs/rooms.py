@@ -44,16 +44,17 @@ ROOMS = (
     Room(name="api.client", lane="api", row=1, column=0, purpose="the Python client"),
     Room(name="api.server", lane="api", row=2, column=0, purpose="routes, schemas, uploads"),
     Room(name="api.stack", lane="api", row=3, column=0, purpose="nightshift up"),
-    Room(name="jobs.results", lane="jobs", row=0, column=0, purpose="parts, outputs, proof"),
-    Room(name="jobs.corpora", lane="jobs", row=1, column=0, purpose="readers, one a format"),
-    Room(name="jobs.ledger", lane="jobs", row=0, column=1, purpose="the one writer"),
-    Room(name="jobs.queries", lane="jobs", row=1, column=1, purpose="the one reader"),
-    Room(name="jobs.lookups", lane="jobs", row=2, column=1, purpose="what those two share"),
-    Room(name="jobs.kinds", lane="jobs", row=3, column=0, purpose="one spec a kind"),
-    Room(name="jobs.tables", lane="jobs", row=3, column=1, purpose="tables of Postgres"),
-    Room(name="jobs.decisions", lane="jobs", row=4, column=0, purpose="pure functions"),
-    Room(name="jobs.models", lane="jobs", row=4, column=1, purpose="folders, references"),
-    Room(name="jobs", lane="jobs", row=5, column=0.5, purpose="settings, states, errors, store"),
+    Room(name="jobs.purger", lane="jobs", row=0, column=0.5, purpose="fetch models, delete data"),
+    Room(name="jobs.results", lane="jobs", row=1, column=0, purpose="parts, outputs, proof"),
+    Room(name="jobs.corpora", lane="jobs", row=2, column=0, purpose="readers, one a format"),
+    Room(name="jobs.ledger", lane="jobs", row=1, column=1, purpose="the one writer"),
+    Room(name="jobs.queries", lane="jobs", row=2, column=1, purpose="the one reader"),
+    Room(name="jobs.lookups", lane="jobs", row=3, column=1, purpose="what those two share"),
+    Room(name="jobs.kinds", lane="jobs", row=4, column=0, purpose="one spec a kind"),
+    Room(name="jobs.tables", lane="jobs", row=4, column=1, purpose="tables of Postgres"),
+    Room(name="jobs.decisions", lane="jobs", row=5, column=0, purpose="pure functions"),
+    Room(name="jobs.models", lane="jobs", row=5, column=1, purpose="folders, references"),
+    Room(name="jobs", lane="jobs", row=6, column=0.5, purpose="settings, states, errors, store"),
     Room(name="workers.tasks", lane="workers", row=0, column=0.5, purpose="tasks and processes"),
     Room(name="workers.control", lane="workers", row=1, column=0, purpose="leads and dispatches"),
     Room(name="workers.bulk", lane="workers", row=1, column=1, purpose="plan, chunk, finalize"),
@@ -66,8 +67,11 @@ ROOMS = (
     ),
     Room(name="workers.architectures", lane="workers", row=4, column=1, purpose="small models"),
 )
-ENTRIES = ("workers.tasks", "workers.processes")
-"""Modules that start everything else; they share a box above their room."""
+TOPS = {
+    "jobs.purger": ("jobs.artefacts", "jobs.purger"),
+    "workers.tasks": ("workers.tasks", "workers.processes"),
+}
+"""Modules that use the other rooms; those of one package share a box above them."""
 
 LANES = {"api": "how people reach it", "jobs": "what a job is", "workers": "how work is done"}
 LEFT = {"api": 34.0, "jobs": 316.0, "workers": 796.0}
@@ -124,6 +128,8 @@ def _imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {room.name: set() for room in ROOMS}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
+            if path.stem == "__main__":  # a command line: it may use every room
+                continue
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             source = _room_of(module.removesuffix(".__init__"))
             for name in _imported(path):
@@ -147,8 +153,9 @@ def _room_of(name: str) -> str | None:
     if parts[0] not in PACKAGES or len(parts) == 1 or parts[1] in {"migrations", "__init__"}:
         return None
     own = ".".join(parts[:2])
-    if own in ENTRIES:
-        return ENTRIES[0]
+    for room, modules in TOPS.items():
+        if own in modules:
+            return room
     if not any(
         path.stem not in {"__init__", "__main__"}
         for path in (ROOT / parts[0] / parts[1]).rglob("*.py")
@@ -218,8 +225,8 @@ def _room(room: Room, imports: set[str]) -> str:
 
 
 def _title(name: str) -> str:
-    if name == ENTRIES[0]:
-        return "tasks.py, processes.py"
+    if name in TOPS:
+        return ", ".join(f"{module.partition('.')[2]}.py" for module in TOPS[name])
     return f"{name}/*.py" if "." not in name else f"{name.partition('.')[2]}/"
 
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.datasets import Dataset
 from jobs.errors import CorpusFailure
 from jobs.kinds import DatasetSplit
+from jobs.kinds.datasets import Dataset
 from jobs.ledger import events, step_leases, transitions
 from jobs.ledger.step_leases import StepLease
 from jobs.models.signatures import Reading

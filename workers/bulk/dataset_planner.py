@@ -21,7 +21,6 @@ from jobs.corpora import targets as target_values
 from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import Dataset, SplitFacts
 from jobs.decisions import validation_split
 from jobs.errors import CorpusFailure
 from jobs.kinds import (
@@ -34,6 +33,7 @@ from jobs.kinds import (
     Task,
     signature_defaults,
 )
+from jobs.kinds.datasets import Dataset, SplitFacts
 from jobs.ledger import plans
 from jobs.ledger.plans import DataShard
 from jobs.ledger.step_leases import StepLease

@@ -18,9 +18,9 @@ from jobs.corpora import targets as target_values
 from jobs.corpora.messages import CONVERSATION
 from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.corpora.targets import TargetKind
-from jobs.datasets import MAX_EXAMPLES, MAX_LABELS, RejectedRow, SplitFacts
 from jobs.errors import CorpusFailure
 from jobs.kinds import DatasetSplit
+from jobs.kinds.datasets import MAX_EXAMPLES, MAX_LABELS, RejectedRow, SplitFacts
 from jobs.models.signatures import RowForm
 
 _SHOWN_LABELS = 10

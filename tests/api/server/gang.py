@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from jobs.database import Sessions
-from jobs.datasets import MAX_EXAMPLES, Dataset, RejectedRow, SplitFacts
 from jobs.decisions.run_verdict import Fault, RunVerdict
 from jobs.kinds import DatasetSplit
+from jobs.kinds.datasets import MAX_EXAMPLES, Dataset, RejectedRow, SplitFacts
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, step_leases, telemetry
 from jobs.ledger.hosts import HostDescription
 from jobs.ledger.plans import DataShard

@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobs import kinds
-from jobs.datasets import Dataset, SplitFacts
 from jobs.decisions.run_verdict import Fault, RankOutcome, RunVerdict
 from jobs.kinds import DatasetSplit
+from jobs.kinds.datasets import Dataset, SplitFacts
 from jobs.ledger import checkpoints, hosts, plans, ranks, runs, submission, telemetry
 from jobs.ledger.hosts import HostDescription
 from jobs.ledger.plans import DataShard

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.datasets import Dataset, RejectedRow, SplitFacts
 from jobs.errors import BadRequest
 from jobs.kinds import DatasetSplit
+from jobs.kinds.datasets import Dataset, RejectedRow, SplitFacts
 from jobs.ledger import controls, registry
 from jobs.models import bundles, inspection
 from jobs.settings import Settings

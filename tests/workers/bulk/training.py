@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.corpora.schemas import TRAINING_SCHEMA
-from jobs.datasets import Dataset
+from jobs.kinds.datasets import Dataset
 from jobs.objects import ObjectStore
 from jobs.queries import chunks as chunk_queries
 from jobs.states import JobState
