@@ -50,6 +50,7 @@ ROOMS = (
     Room(name="jobs.ledger", lane="jobs", row=1, column=1, purpose="the one writer"),
     Room(name="jobs.queries", lane="jobs", row=2, column=1, purpose="the one reader"),
     Room(name="jobs.lookups", lane="jobs", row=3, column=1, purpose="what those two share"),
+    Room(name="jobs.schedules", lane="jobs", row=3, column=0, purpose="when and what fires"),
     Room(name="jobs.kinds", lane="jobs", row=4, column=0, purpose="one spec a kind"),
     Room(name="jobs.tables", lane="jobs", row=4, column=1, purpose="tables of Postgres"),
     Room(name="jobs.decisions", lane="jobs", row=5, column=0, purpose="pure functions"),

@@ -1,0 +1,1 @@
+"""When schedules fire and which of their fires become jobs: pure, with the time passed in."""
