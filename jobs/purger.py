@@ -34,8 +34,8 @@ Purge = Callable[[Sessions, ObjectStore, Deleted], None]
 
 def sweep(sessions: Sessions, store: ObjectStore) -> int:
     """Remove what is left of every deleted file and job that is due; how many were looked at."""
-    files = _sweep(sessions, store, partial(deletions.claim_file, lease=CLAIM), _purge_file)
-    jobs = _sweep(sessions, store, partial(deletions.claim_job, lease=CLAIM), _purge_job)
+    files = _sweep(sessions, store, partial(deletions.claim_file, duration=CLAIM), _purge_file)
+    jobs = _sweep(sessions, store, partial(deletions.claim_job, duration=CLAIM), _purge_job)
     return files + jobs
 
 

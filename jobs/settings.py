@@ -247,17 +247,17 @@ class Settings(BaseSettings):
         return caches / "nightshift-artefacts"
 
     @property
-    def lease(self) -> timedelta:
+    def lease_duration(self) -> timedelta:
         """How long a lease lasts from its claim or last renewal."""
         return timedelta(seconds=self.lease_seconds)
 
     @property
-    def upload_lease(self) -> timedelta:
+    def upload_lease_duration(self) -> timedelta:
         """How long an upload stays after its process renewed it last."""
         return timedelta(seconds=self.upload_lease_seconds)
 
     @property
-    def control_lease(self) -> timedelta:
+    def control_lease_duration(self) -> timedelta:
         """How long a control process leads from its last turn."""
         return timedelta(seconds=self.control_lease_seconds)
 

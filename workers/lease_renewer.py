@@ -36,7 +36,7 @@ class LeaseRenewer:
         self,
         renew: Callable[[], str | None],
         *,
-        lease: timedelta,
+        duration: timedelta,
         stall: timedelta,
         every: timedelta | None = None,
         give_back: Callable[[], str | None] = lambda: None,
@@ -46,8 +46,8 @@ class LeaseRenewer:
         ``give_back`` returns why the work should stop although the lease is good, or ``None``.
         """
         self._renew = renew
-        self._every = (every or lease / 3).total_seconds()
-        self._lease = lease.total_seconds()
+        self._every = (every or duration / 3).total_seconds()
+        self._duration = duration.total_seconds()
         self._stall = stall.total_seconds()
         self._give_back = give_back
         self._lost: str | None = None
@@ -83,7 +83,7 @@ class LeaseRenewer:
             void = self._renew()
         except Exception as error:  # noqa: BLE001 - it must not end this thread
             log.warning("the lease could not be renewed", error=str(error))
-            if time.monotonic() - self._renewed_at > 0.9 * self._lease:
+            if time.monotonic() - self._renewed_at > 0.9 * self._duration:
                 return "it could not be renewed for as long as the lease lasts"
             return None
         self._renewed_at = asked_at

@@ -32,7 +32,7 @@ ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 @dataclass
-class Held:
+class HeldStep:
     """A step's lease, the thread that keeps it, and how the step ended."""
 
     lease: StepLease
@@ -41,16 +41,16 @@ class Held:
 
 
 @contextmanager
-def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | None]:
+def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[HeldStep | None]:
     """The step's lease, kept and at the end given back; ``None`` if another holds it.
 
     What the block raises is judged by ``faults`` and goes no further: the step is tried again, or
     the job ends, and ``outcome`` says which.
     """
-    length = context.settings.lease
+    duration = context.settings.lease_duration
     lease = database.patiently(
         context.sessions,
-        lambda s: step_leases.claim(s, job_id, step=step, owner=context.owner, lease=length),
+        lambda s: step_leases.claim(s, job_id, step=step, owner=context.owner, duration=duration),
         seconds=PATIENCE,
     )
     if lease is None:
@@ -59,14 +59,16 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[Held | 
 
     def renew() -> str | None:
         with context.sessions.begin() as session:
-            ours = step_leases.renew(session, lease, lease=length)
+            ours = step_leases.renew(session, lease, duration=duration)
         return None if ours else "the step was taken over, or the job has moved on"
 
     stall = timedelta(seconds=context.settings.stall_seconds)
-    held: Held | None = None
+    held: HeldStep | None = None
     try:
-        with LeaseRenewer(renew, lease=length, stall=stall, give_back=draining.overdue) as renewer:
-            held = Held(lease, renewer)
+        with LeaseRenewer(
+            renew, duration=duration, stall=stall, give_back=draining.overdue
+        ) as renewer:
+            held = HeldStep(lease, renewer)
             yield held
     except ENDINGS:
         _release(lease, context=context)

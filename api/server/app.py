@@ -41,7 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
         sessions = database.sessions(engine)
         store = objects.connect(settings.object_store_url)
         sweeper = Sweeper(sessions, store)
-        leases = UploadLeases(store=store, sessions=sessions, lease=settings.upload_lease)
+        leases = UploadLeases(
+            store=store, sessions=sessions, duration=settings.upload_lease_duration
+        )
         app.state.resources = Resources(
             settings=settings,
             sessions=sessions,

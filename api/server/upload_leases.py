@@ -32,11 +32,11 @@ AT_ONCE = 100
 class UploadLeases:
     """Of one process. Everything but ``run`` is called in threads."""
 
-    def __init__(self, *, store: ObjectStore, sessions: Sessions, lease: timedelta) -> None:
+    def __init__(self, *, store: ObjectStore, sessions: Sessions, duration: timedelta) -> None:
         self._store = store
         self._sessions = sessions
-        self._lease = lease
-        self._held: set[str] = set()
+        self._duration = duration
+        self._file_ids: set[str] = set()
         self._thread = anyio.CapacityLimiter(1)
 
     def begin(self, file_id: str, *, project_id: str, object_key: str) -> None:
@@ -47,18 +47,18 @@ class UploadLeases:
                 file_id=file_id,
                 project_id=project_id,
                 object_key=object_key,
-                lease=self._lease,
+                duration=self._duration,
             )
-        self._held.add(file_id)
+        self._file_ids.add(file_id)
 
     def complete(self, session: Session, file_id: str) -> None:
         """Give it up in the transaction that records the file. Raises ``StorageAway``."""
         uploads.complete(session, file_id)
-        self._held.discard(file_id)
+        self._file_ids.discard(file_id)
 
     def leave(self, file_id: str) -> None:
         """Let a lease run out: what is left in the store is removed then."""
-        self._held.discard(file_id)
+        self._file_ids.discard(file_id)
 
     def abort(self, file_id: str) -> None:
         """Give up a lease of which nothing is left in the store."""
@@ -70,13 +70,13 @@ class UploadLeases:
         """Renew and remove until cancelled."""
         while True:
             await anyio.to_thread.run_sync(self._look, limiter=self._thread)
-            await asyncio.sleep(self._lease.total_seconds() / 3)
+            await asyncio.sleep(self._duration.total_seconds() / 3)
 
     def _look(self) -> None:
         try:
             with self._sessions.begin() as session:
-                uploads.renew(session, tuple(self._held), lease=self._lease)
-                left = uploads.claim_remainders(session, lease=self._lease, limit=AT_ONCE)
+                uploads.renew(session, tuple(self._file_ids), duration=self._duration)
+                left = uploads.claim_remainders(session, duration=self._duration, limit=AT_ONCE)
         except exc.SQLAlchemyError as error:
             log.warning("the leases of uploads were not renewed", error=str(error))
             return

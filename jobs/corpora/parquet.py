@@ -247,22 +247,22 @@ def _is_large(step: pa.RecordBatch) -> bool:
 
 def _pieces(steps: Iterator[pa.RecordBatch], max_row_bytes: int) -> Iterator[pa.RecordBatch]:
     """Up to about 1 MiB each; columns ``text``, ``id`` and ``long`` (a value was dropped)."""
-    held: list[pa.RecordBatch] = []
+    buffered: list[pa.RecordBatch] = []
     rows = size = 0
     for step in steps:
         is_cleared = "long" in step.schema.names
         is_full = size + step.nbytes > MAX_BYTES or rows + step.num_rows > MAX_ROWS
-        if held and (is_cleared or is_full):
-            yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
-            held, rows, size = [], 0, 0
+        if buffered and (is_cleared or is_full):
+            yield from _cut(_without_long_values(pa.concat_batches(buffered), max_row_bytes))
+            buffered, rows, size = [], 0, 0
         if is_cleared:
             yield from _cut(step)
             continue
-        held.append(step)
+        buffered.append(step)
         rows += step.num_rows
         size += step.nbytes
-    if held:
-        yield from _cut(_without_long_values(pa.concat_batches(held), max_row_bytes))
+    if buffered:
+        yield from _cut(_without_long_values(pa.concat_batches(buffered), max_row_bytes))
 
 
 def _without_long_values(step: pa.RecordBatch, max_row_bytes: int) -> pa.RecordBatch:

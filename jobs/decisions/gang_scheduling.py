@@ -61,17 +61,17 @@ def form(
 
     ``alive`` counts idle and busy hosts.
     """
-    held = _hosts_by_project(holdings)
+    hosts_by_project = _hosts_by_project(holdings)
     free = list(idle)
     waiting = [request for request in requests if request.min_hosts <= alive]
     gangs: list[GangPlacement] = []
     while waiting:
-        first = min(waiting, key=lambda request: _order(request, held))
+        first = min(waiting, key=lambda request: _order(request, hosts_by_project))
         if len(free) < first.min_hosts:
             return Formation(gangs=tuple(gangs), blocked=first)
         taken, free = free[: first.max_hosts], free[first.max_hosts :]
         gangs.append(GangPlacement(job_id=first.job_id, hosts=tuple(taken)))
-        held[first.project_id] = held.get(first.project_id, 0) + len(taken)
+        hosts_by_project[first.project_id] = hosts_by_project.get(first.project_id, 0) + len(taken)
         waiting.remove(first)
     return Formation(gangs=tuple(gangs), blocked=None)
 
@@ -80,15 +80,17 @@ def ahead(
     job_id: str, requests: Iterable[GangRequest], *, alive: int, holdings: Iterable[Holding]
 ) -> list[str]:
     """Jobs that get hosts before this one, each as many as it needs at least, in order."""
-    held = _hosts_by_project(holdings)
+    hosts_by_project = _hosts_by_project(holdings)
     waiting = [each for each in requests if each.min_hosts <= alive or each.job_id == job_id]
     first: list[str] = []
     while waiting:
-        request = min(waiting, key=lambda request: _order(request, held))
+        request = min(waiting, key=lambda request: _order(request, hosts_by_project))
         if request.job_id == job_id:
             break
         first.append(request.job_id)
-        held[request.project_id] = held.get(request.project_id, 0) + request.min_hosts
+        hosts_by_project[request.project_id] = (
+            hosts_by_project.get(request.project_id, 0) + request.min_hosts
+        )
         waiting.remove(request)
     return first
 
@@ -124,6 +126,8 @@ def _hosts_by_project(holdings: Iterable[Holding]) -> dict[str, int]:
     return hosts
 
 
-def _order(request: GangRequest, held: Mapping[str, int]) -> tuple[int, float, datetime, str]:
-    share = held.get(request.project_id, 0) / request.weight
+def _order(
+    request: GangRequest, hosts_by_project: Mapping[str, int]
+) -> tuple[int, float, datetime, str]:
+    share = hosts_by_project.get(request.project_id, 0) / request.weight
     return -request.priority, share, request.created_at, request.job_id

@@ -15,12 +15,12 @@ from jobs.lookups import predicates
 from jobs.tables import Checkpoint, CheckpointPart
 
 
-def add_part(session: Session, held: RankLease, *, step: int, files: list[dict[str, Any]]) -> None:
+def add_part(session: Session, lease: RankLease, *, step: int, files: list[dict[str, Any]]) -> None:
     """Record what this rank's host has uploaded. Raises ``LeaseLost``; repeating is harmless."""
-    ranks.confirm(session, held)
+    ranks.confirm(session, lease)
     session.execute(
         insert(CheckpointPart)
-        .values(run_id=held.run_id, step=step, rank=held.rank, files=files)
+        .values(run_id=lease.run_id, step=step, rank=lease.rank, files=files)
         .on_conflict_do_update(
             index_elements=[CheckpointPart.run_id, CheckpointPart.step, CheckpointPart.rank],
             set_={"files": files},
@@ -30,7 +30,7 @@ def add_part(session: Session, held: RankLease, *, step: int, files: list[dict[s
 
 def complete(
     session: Session,
-    held: RankLease,
+    lease: RankLease,
     *,
     step: int,
     metric: float | None,
@@ -40,12 +40,12 @@ def complete(
     size: int,
 ) -> None:
     """Let the checkpoint count. Raises ``LeaseLost``: then it never does; repeating is harmless."""
-    ranks.confirm(session, held)
+    ranks.confirm(session, lease)
     new = session.scalar(
         insert(Checkpoint)
         .values(
-            job_id=held.job_id,
-            run_id=held.run_id,
+            job_id=lease.job_id,
+            run_id=lease.run_id,
             step=step,
             metric=metric,
             best=best,
@@ -58,13 +58,18 @@ def complete(
     )
     if new is not None:
         events.record(
-            session, job_id=held.job_id, type="checkpoint", run=held.fence, step=step, metric=metric
+            session,
+            job_id=lease.job_id,
+            type="checkpoint",
+            run=lease.fence,
+            step=step,
+            metric=metric,
         )
 
 
-def mark_damaged(session: Session, held: RankLease, checkpoint_id: int, *, reason: str) -> None:
+def mark_damaged(session: Session, lease: RankLease, checkpoint_id: int, *, reason: str) -> None:
     """Pass over this one from now on. Raises ``LeaseLost``."""
-    ranks.confirm(session, held)
+    ranks.confirm(session, lease)
     step = session.scalar(
         sa.update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.damaged_at.is_(None))
@@ -73,13 +78,13 @@ def mark_damaged(session: Session, held: RankLease, checkpoint_id: int, *, reaso
     )
     if step is not None:
         events.record(
-            session, job_id=held.job_id, type="checkpoint_damaged", step=step, reason=reason[:500]
+            session, job_id=lease.job_id, type="checkpoint_damaged", step=step, reason=reason[:500]
         )
 
 
-def mark_deleted(session: Session, held: RankLease, checkpoint_ids: Sequence[int]) -> None:
+def mark_deleted(session: Session, lease: RankLease, checkpoint_ids: Sequence[int]) -> None:
     """Say that these are not kept, before their objects go. Raises ``LeaseLost``."""
-    ranks.confirm(session, held)
+    ranks.confirm(session, lease)
     session.execute(
         sa.update(Checkpoint)
         .where(Checkpoint.id.in_(checkpoint_ids))

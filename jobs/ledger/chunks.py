@@ -77,7 +77,7 @@ class Part:
     computing: float | None = None  # seconds since the rows were begun; None: ``seconds``
 
 
-def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> ChunkLease | None:
+def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -> ChunkLease | None:
     """The lease; ``None``: the chunk is done or leased, or its job is paused or cancelled.
 
     A process works on one chunk at a time. If it claims one that it holds already, the answer to
@@ -100,7 +100,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
             state=ChunkState.LEASED,
             fence=Chunk.fence + 1,
             owner=owner,
-            lease_expires_at=sa.func.now() + lease,
+            lease_expires_at=sa.func.now() + duration,
             dispatched_at=None,
             begun_at=sa.func.now(),  # until the worker says that it has to load its model first
             share=0.0,
@@ -137,7 +137,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, lease: timedelta) -> C
 
 
 def renew(
-    session: Session, held: ChunkLease, *, lease: timedelta, work: WorkMeter | None = None
+    session: Session, lease: ChunkLease, *, duration: timedelta, work: WorkMeter | None = None
 ) -> JobState | None:
     """Renew the lease; returns the job's state, or ``None`` when the lease is lost.
 
@@ -146,8 +146,8 @@ def renew(
     """
     return session.scalar(
         sa.update(Chunk)
-        .where(*_ours(held), Job.id == Chunk.job_id)
-        .values(lease_expires_at=sa.func.now() + lease, **_progress(work))
+        .where(*_ours(lease), Job.id == Chunk.job_id)
+        .values(lease_expires_at=sa.func.now() + duration, **_progress(work))
         .returning(Job.state)
     )
 
@@ -162,7 +162,7 @@ def _progress(work: WorkMeter | None) -> dict[str, Any]:
 
 
 def commit(
-    session: Session, held: ChunkLease, part: Part, *, results: Iterable[tuple[Any, ...]] = ()
+    session: Session, lease: ChunkLease, part: Part, *, results: Iterable[tuple[Any, ...]] = ()
 ) -> None:
     """Make the part the chunk's result. Raises ``LeaseLost`` under an old fence.
 
@@ -170,45 +170,45 @@ def commit(
     ``result_rows`` that land in the same transaction.
     """
     state = session.scalar(
-        sa.select(Job.state).where(Job.id == held.job_id).with_for_update(read=True)
+        sa.select(Job.state).where(Job.id == lease.job_id).with_for_update(read=True)
     )
-    if state not in COMMITTABLE or not _finish(session, held, part):
-        if _already_committed(session, held, part):
+    if state not in COMMITTABLE or not _finish(session, lease, part):
+        if _already_committed(session, lease, part):
             return
         raise LeaseLost(
-            f"chunk {held.chunk_id} of {held.job_id}: fence {held.fence} is void "
+            f"chunk {lease.chunk_id} of {lease.job_id}: fence {lease.fence} is void "
             f"(the job is {state}); the part is thrown away"
         )
-    if held.spec.output.postgres:
+    if lease.spec.output.postgres:
         result_rows.replace(
-            session, held.job_id, first_row=held.first_row, rows=held.rows, results=results
+            session, lease.job_id, first_row=lease.first_row, rows=lease.rows, results=results
         )
 
 
-def release(session: Session, held: ChunkLease) -> bool:
+def release(session: Session, lease: ChunkLease) -> bool:
     """Release the lease; the chunk is pending again."""
-    return _give_back(session, held)
+    return _give_back(session, lease)
 
 
 def give_up(
-    session: Session, held: ChunkLease, diagnosis: Diagnosis, *, limits: RetryLimits
+    session: Session, lease: ChunkLease, diagnosis: Diagnosis, *, limits: RetryLimits
 ) -> bool:
     """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
 
     No death is counted: the process that calls this is alive.
     """
-    chunk = session.scalar(sa.select(Chunk).where(*_ours(held)).with_for_update())
+    chunk = session.scalar(sa.select(Chunk).where(*_ours(lease)).with_for_update())
     if chunk is None:
         return False
     if diagnosis.blame is Blame.LEASE:
-        _give_back(session, held)
+        _give_back(session, lease)
         return False
     now = clock.now(session)
     since, failures = chunk.failing_since or now, chunk.failures + 1
     engine = chunk.engine_faults + (diagnosis.blame is Blame.ENGINE)
     _give_back(
         session,
-        held,
+        lease,
         failures=failures,
         failing_since=since,
         engine_faults=engine,
@@ -219,14 +219,14 @@ def give_up(
     if not faults.gives_up(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
         return False
     message = faults.failure_message(diagnosis, tries=tries, failing_for=now - since)
-    transitions.fail(session, held.job_id, code=diagnosis.code, message=message)
+    transitions.fail(session, lease.job_id, code=diagnosis.code, message=message)
     return True
 
 
-def _give_back(session: Session, held: ChunkLease, **values: Any) -> bool:
+def _give_back(session: Session, lease: ChunkLease, **values: Any) -> bool:
     released = session.scalar(
         sa.update(Chunk)
-        .where(*_ours(held))
+        .where(*_ours(lease))
         .values(state=ChunkState.PENDING, **_NOBODY, **values)
         .returning(Chunk.id)
     )
@@ -245,18 +245,18 @@ def mark_damaged(session: Session, chunk_id: int, *, key: str, reason: str) -> N
 _NOBODY: dict[str, None] = {"owner": None, "lease_expires_at": None, "dispatched_at": None}
 
 
-def _ours(held: ChunkLease) -> tuple[sa.ColumnElement[bool], ...]:
+def _ours(lease: ChunkLease) -> tuple[sa.ColumnElement[bool], ...]:
     return (
-        Chunk.id == held.chunk_id,
+        Chunk.id == lease.chunk_id,
         Chunk.state == ChunkState.LEASED,
-        Chunk.fence == held.fence,
+        Chunk.fence == lease.fence,
     )
 
 
-def _finish(session: Session, held: ChunkLease, part: Part) -> bool:
+def _finish(session: Session, lease: ChunkLease, part: Part) -> bool:
     done = session.scalar(
         sa.update(Chunk)
-        .where(*_ours(held))
+        .where(*_ours(lease))
         .values(
             state=ChunkState.DONE,
             **_NOBODY,
@@ -296,11 +296,11 @@ def _added(quality: QualityCounts) -> dict[str, sa.ColumnElement[int]]:
     return {column.key: sa.func.coalesce(column, 0) + count for column, count in counts.items()}
 
 
-def _already_committed(session: Session, held: ChunkLease, part: Part) -> bool:
+def _already_committed(session: Session, lease: ChunkLease, part: Part) -> bool:
     return (
         session.scalar(
             sa.select(Chunk.id).where(
-                Chunk.id == held.chunk_id,
+                Chunk.id == lease.chunk_id,
                 Chunk.state == ChunkState.DONE,
                 Chunk.part_key == part.key,
             )

@@ -87,23 +87,23 @@ def delete_job(session: Session, job_id: str, *, project_id: str) -> None:
     )
 
 
-def claim_file(session: Session, *, lease: timedelta) -> DeletedFile | None:
-    """A tombstone of a file that is due, for as long as ``lease``."""
+def claim_file(session: Session, *, duration: timedelta) -> DeletedFile | None:
+    """A tombstone of a file that is due, for as long as ``duration``."""
     row = session.execute(
         sa.update(File)
         .where(File.id == _due(File))
-        .values(purge_at=sa.func.now() + lease)
+        .values(purge_at=sa.func.now() + duration)
         .returning(File.id, File.object_key)
     ).one_or_none()
     return None if row is None else DeletedFile(row.id, row.object_key)
 
 
-def claim_job(session: Session, *, lease: timedelta) -> DeletedJob | None:
-    """A tombstone of a job that is due, for as long as ``lease``."""
+def claim_job(session: Session, *, duration: timedelta) -> DeletedJob | None:
+    """A tombstone of a job that is due, for as long as ``duration``."""
     row = session.execute(
         sa.update(Job)
         .where(Job.id == _due(Job))
-        .values(purge_at=sa.func.now() + lease)
+        .values(purge_at=sa.func.now() + duration)
         .returning(Job.id, Job.project_id, Job.kind, Job.spec)
     ).one_or_none()
     if row is None:
@@ -128,13 +128,13 @@ def postpone_if_busy(session: Session, job_id: str) -> bool:
 
     What it is about to write would come behind the back of who removes the job's objects.
     """
-    held = sa.select(Chunk.id).where(
+    leased_chunks = sa.select(Chunk.id).where(
         Chunk.job_id == job_id,
         Chunk.state == ChunkState.LEASED,
         Chunk.lease_expires_at > sa.func.now(),
     )
     live = sa.select(Run.id).where(Run.job_id == job_id, Run.state.in_(LIVE_RUN))
-    busy = sa.or_(held.exists(), live.exists(), Job.step_lease_expires_at > sa.func.now())
+    busy = sa.or_(leased_chunks.exists(), live.exists(), Job.step_lease_expires_at > sa.func.now())
     postponed = session.scalar(
         sa.update(Job)
         .where(Job.id == job_id, busy)

@@ -29,24 +29,24 @@ def done_rows(session: Session, job_id: str) -> int:
     return int(total or 0)
 
 
-def finish(session: Session, held: StepLease, *, output: dict[str, Any]) -> bool:
+def finish(session: Session, lease: StepLease, *, output: dict[str, Any]) -> bool:
     """End the job with its outputs; ``False`` if a chunk was committed since they were written."""
-    step_leases.confirm(session, held)
-    if done_rows(session, held.job_id) != output["rows"]:
+    step_leases.confirm(session, lease)
+    if done_rows(session, lease.job_id) != output["rows"]:
         return False
-    target = JobState.CANCELLED if held.state is JobState.CANCELLING else JobState.SUCCEEDED
-    findings.record(session, session.get_one(Job, held.job_id))
-    transitions.move(session, held.job_id, target, output=output, **_RELEASED)
+    target = JobState.CANCELLED if lease.state is JobState.CANCELLING else JobState.SUCCEEDED
+    findings.record(session, session.get_one(Job, lease.job_id))
+    transitions.move(session, lease.job_id, target, output=output, **_RELEASED)
     return True
 
 
-def end_failed(session: Session, held: StepLease) -> bool:
+def end_failed(session: Session, lease: StepLease) -> bool:
     """End the job if more of its rows failed than may; ``True`` if it did.
 
     One that is being cancelled ends as it is, whatever failed.
     """
-    step_leases.confirm(session, held)
-    return held.state is JobState.FINALIZING and findings.end(session, held.job_id)
+    step_leases.confirm(session, lease)
+    return lease.state is JobState.FINALIZING and findings.end(session, lease.job_id)
 
 
 def mark_file_damaged(session: Session, job_id: str, *, key: str, reason: str) -> None:
@@ -56,7 +56,7 @@ def mark_file_damaged(session: Session, job_id: str, *, key: str, reason: str) -
         job.output = {**job.output, "damage": reason[:2000]}
 
 
-def fail(session: Session, held: StepLease, *, message: str) -> None:
+def fail(session: Session, lease: StepLease, *, message: str) -> None:
     """End the job because its counts do not add up."""
-    step_leases.confirm(session, held)
-    transitions.fail(session, held.job_id, code="counts_do_not_add_up", message=message)
+    step_leases.confirm(session, lease)
+    transitions.fail(session, lease.job_id, code="counts_do_not_add_up", message=message)

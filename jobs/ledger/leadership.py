@@ -38,21 +38,21 @@ _LEADER = sa.text(
 """The leader's fence and session. A leader that waits for a statement is slow, and not late."""
 
 
-def end_late(session: Session, *, lease: timedelta) -> bool:
+def end_late(session: Session, *, duration: timedelta) -> bool:
     """End the session of a leader that has not renewed its lease; ``True``: it is gone."""
-    found = session.execute(_LEADER, _facts(lease)).one_or_none()
+    found = session.execute(_LEADER, _facts(duration)).one_or_none()
     if found is None or found.pid is None or not found.is_late:
         return False
     end = sa.func.pg_terminate_backend(found.pid, ENDING_MILLISECONDS)
     return bool(session.scalar(sa.select(end)))
 
 
-def claim(session: Session, *, leader: str, lease: timedelta) -> int | None:
+def claim(session: Session, *, leader: str, duration: timedelta) -> int | None:
     """The fence under which this session leads from now on; ``None``: another one does."""
-    found = session.execute(_LEADER, _facts(lease)).one_or_none()
+    found = session.execute(_LEADER, _facts(duration)).one_or_none()
     if found is not None and found.pid is not None:
         return None
-    values = {"leader": leader, "lease_expires_at": sa.func.now() + lease}
+    values = {"leader": leader, "lease_expires_at": sa.func.now() + duration}
     fence: int | None = session.scalar(
         insert(ControlStatus)
         .values(id=1, fence=1, turned_at=sa.func.now(), **values)
@@ -71,20 +71,20 @@ def claim(session: Session, *, leader: str, lease: timedelta) -> int | None:
     return fence
 
 
-def renew(session: Session, *, fence: int, lease: timedelta) -> bool:
+def renew(session: Session, *, fence: int, duration: timedelta) -> bool:
     """Renew the lease; ``False``: another one leads. One that expired untaken is still ours."""
-    return _update(session, fence, lease_expires_at=sa.func.now() + lease)
+    return _update(session, fence, lease_expires_at=sa.func.now() + duration)
 
 
 def record_turn(
-    session: Session, *, fence: int, lease: timedelta, broker_error: str | None
+    session: Session, *, fence: int, duration: timedelta, broker_error: str | None
 ) -> bool:
     """Record a turn, and whether the broker answered in it, and renew the lease as ``renew``."""
     since = sa.func.coalesce(ControlStatus.broker_error_since, sa.func.now())
     return _update(
         session,
         fence,
-        lease_expires_at=sa.func.now() + lease,
+        lease_expires_at=sa.func.now() + duration,
         turned_at=sa.func.now(),
         broker_error=broker_error,
         broker_error_since=None if broker_error is None else since,
@@ -101,5 +101,5 @@ def _update(session: Session, fence: int, **values: object) -> bool:
     return updated is not None
 
 
-def _facts(lease: timedelta) -> dict[str, object]:
-    return {"lock": LOCK, "patience": lease / 2}
+def _facts(duration: timedelta) -> dict[str, object]:
+    return {"lock": LOCK, "patience": duration / 2}

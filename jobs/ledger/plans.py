@@ -56,7 +56,7 @@ class PlanProgress:
 
 def begin(
     session: Session,
-    held: StepLease,
+    lease: StepLease,
     *,
     fingerprint: str,
     model_digest: str,
@@ -64,8 +64,8 @@ def begin(
     reading: Reading | None = None,
 ) -> PlanProgress:
     """Pin what the job reads, or find it changed since an earlier planner began."""
-    step_leases.confirm(session, held)
-    job = session.get_one(Job, held.job_id)
+    step_leases.confirm(session, lease)
+    job = session.get_one(Job, lease.job_id)
     if job.corpus_fingerprint not in (None, fingerprint):
         raise CorpusFailure(
             "the corpus changed while it was being planned; submit it as a new job",
@@ -75,38 +75,38 @@ def begin(
     job.model_digest = job.model_digest or model_digest
     job.embedding_width = job.embedding_width or embedding_width
     if reading is not None and job.reading is None:
-        job.reading = _recorded(session, held, reading)
+        job.reading = _recorded(session, lease, reading)
     shards = session.scalar(
-        sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == held.job_id)
+        sa.select(sa.func.count()).select_from(Shard).where(Shard.job_id == lease.job_id)
     )
     return PlanProgress(shards=shards or 0, rows=job.rows_planned)
 
 
-def _recorded(session: Session, held: StepLease, reading: Reading) -> dict[str, Any]:
+def _recorded(session: Session, lease: StepLease, reading: Reading) -> dict[str, Any]:
     """The reading as the job stores it; records it as an event."""
     warnings = list(reading.warnings)
     events.record(
-        session, job_id=held.job_id, type="reading", words=reading.words, warnings=warnings
+        session, job_id=lease.job_id, type="reading", words=reading.words, warnings=warnings
     )
     return reading.model_dump(mode="json")
 
 
-def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
+def add_shard(session: Session, lease: StepLease, shard: PlannedShard) -> None:
     """Make a shard's chunks claimable. Raises ``LeaseLost`` for a planner that was replaced."""
-    step_leases.confirm(session, held)
+    step_leases.confirm(session, lease)
     session.execute(
         insert(Shard).values(
-            job_id=held.job_id,
+            job_id=lease.job_id,
             index=shard.index,
             object_key=shard.object_key,
             first_row=shard.first_row,
             rows=shard.rows,
         )
     )
-    session.execute(insert(Chunk), list(_chunks(held.job_id, shard)))
+    session.execute(insert(Chunk), list(_chunks(lease.job_id, shard)))
     session.execute(
         sa.update(Job)
-        .where(Job.id == held.job_id)
+        .where(Job.id == lease.job_id)
         .values(
             rows_planned=Job.rows_planned + shard.rows,
             step_error=None,
@@ -117,15 +117,15 @@ def add_shard(session: Session, held: StepLease, shard: PlannedShard) -> None:
     events.wake_control(session)
 
 
-def complete(session: Session, held: StepLease) -> None:
+def complete(session: Session, lease: StepLease) -> None:
     """Every row is in a chunk: the job runs. Raises ``LeaseLost``."""
-    step_leases.confirm(session, held)
-    _run(session, held, rows_total=Job.rows_planned)
+    step_leases.confirm(session, lease)
+    _run(session, lease, rows_total=Job.rows_planned)
 
 
 def complete_dataset(
     session: Session,
-    held: StepLease,
+    lease: StepLease,
     *,
     shards: Sequence[DataShard],
     dataset: Dataset,
@@ -136,25 +136,25 @@ def complete_dataset(
 
     Shards are numbered in this order. Raises ``LeaseLost`` for a planner that was replaced.
     """
-    step_leases.confirm(session, held)
-    rows = ({"job_id": held.job_id, "index": i} | vars(each) for i, each in enumerate(shards))
+    step_leases.confirm(session, lease)
+    rows = ({"job_id": lease.job_id, "index": i} | vars(each) for i, each in enumerate(shards))
     session.execute(insert(Shard), list(rows))
     _run(
         session,
-        held,
+        lease,
         dataset=dataset.as_json(),
         corpus_fingerprint=dataset.fingerprint,
         model_digest=model_digest,
-        reading=None if reading is None else _recorded(session, held, reading),
+        reading=None if reading is None else _recorded(session, lease, reading),
         rows_planned=dataset.rows,
         rows_total=dataset.rows,
     )
 
 
-def _run(session: Session, held: StepLease, **values: Any) -> None:
+def _run(session: Session, lease: StepLease, **values: Any) -> None:
     transitions.move(
         session,
-        held.job_id,
+        lease.job_id,
         JobState.RUNNING,
         planned_at=sa.func.now(),
         step_owner=None,

@@ -63,7 +63,7 @@ def mark_dispatched(session: Session, run_id: str, rank: int) -> None:
 
 
 def claim(
-    session: Session, run_id: str, rank: int, *, incarnation: str, lease: timedelta
+    session: Session, run_id: str, rank: int, *, incarnation: str, duration: timedelta
 ) -> RankLease | None:
     """The rank's lease; ``None``: it is claimed or has ended, or belongs to another agent."""
     # Of two that claim at once each must see the other: the second waits for the first here.
@@ -83,7 +83,7 @@ def claim(
         .values(
             state=RankState.LEASED,
             claimed_at=sa.func.now(),
-            lease_expires_at=sa.func.now() + lease,
+            lease_expires_at=sa.func.now() + duration,
             phase=PREPARING,
             progress_at=sa.func.now(),
         )
@@ -111,18 +111,18 @@ def claim(
 
 
 def renew(
-    session: Session, held: RankLease, *, lease: timedelta, phase: str, progress: bool
+    session: Session, lease: RankLease, *, duration: timedelta, phase: str, progress: bool
 ) -> Orders | None:
     """Renew the lease and record the phase; ``None`` when the lease is lost.
 
     A lease that expired but was not ended is still ours: the row decides, not the clock.
     """
-    values: dict[str, Any] = {"lease_expires_at": sa.func.now() + lease, "phase": phase}
+    values: dict[str, Any] = {"lease_expires_at": sa.func.now() + duration, "phase": phase}
     if progress:
         values["progress_at"] = sa.func.now()
     run = session.execute(
         sa.update(Rank)
-        .where(*ours(held), Run.id == Rank.run_id)
+        .where(*ours(lease), Run.id == Rank.run_id)
         .values(**values)
         .returning(Run.stop, Run.stop_reason, Run.port)
     ).one_or_none()
@@ -132,14 +132,14 @@ def renew(
         stop=run.stop,
         stop_reason=run.stop_reason,
         port=run.port,
-        all_ready=not _unready(session, held.run_id),
+        all_ready=not _unready(session, lease.run_id),
     )
 
 
-def choose_port(session: Session, held: RankLease, port: int) -> None:
+def choose_port(session: Session, lease: RankLease, port: int) -> None:
     """Record the port of the rendezvous; rank 0 does so, once per run."""
-    confirm(session, held)
-    session.execute(sa.update(Run).where(Run.id == held.run_id).values(port=port))
+    confirm(session, lease)
+    session.execute(sa.update(Run).where(Run.id == lease.run_id).values(port=port))
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,9 @@ class RunProgress:
     evaluated: tuple[int, int] | None = None  # rows done and in all of the evaluation under way
 
 
-def record_progress(session: Session, held: RankLease, progress: RunProgress) -> None:
+def record_progress(session: Session, lease: RankLease, progress: RunProgress) -> None:
     """Record how far the run is. Raises ``LeaseLost``."""
-    confirm(session, held)
+    confirm(session, lease)
     values: dict[str, Any] = {}
     if progress.step is not None:
         values["step"] = sa.func.greatest(Run.step, progress.step)
@@ -161,7 +161,7 @@ def record_progress(session: Session, held: RankLease, progress: RunProgress) ->
     if progress.evaluated is not None:
         values |= _evaluated(*progress.evaluated)
     if values:
-        session.execute(sa.update(Run).where(Run.id == held.run_id).values(**values))
+        session.execute(sa.update(Run).where(Run.id == lease.run_id).values(**values))
 
 
 def _evaluated(rows: int, total: int) -> dict[str, Any]:
@@ -174,21 +174,21 @@ def _evaluated(rows: int, total: int) -> dict[str, Any]:
     }
 
 
-def confirm(session: Session, held: RankLease) -> None:
+def confirm(session: Session, lease: RankLease) -> None:
     """Keep the run's row as it is for this transaction. Raises ``LeaseLost`` unless it is ours."""
     found = session.scalar(
         sa.select(Run.id)
         .join(Rank, Rank.run_id == Run.id)
-        .where(*ours(held), Run.state.in_(LIVE_RUN))
+        .where(*ours(lease), Run.state.in_(LIVE_RUN))
         .with_for_update(of=Run)
     )
     if found is None:
-        raise LeaseLost(f"rank {held.rank} of run {held.fence} of {held.job_id} is over")
+        raise LeaseLost(f"rank {lease.rank} of run {lease.fence} of {lease.job_id} is over")
 
 
 def end_rank(
     session: Session,
-    held: RankLease,
+    lease: RankLease,
     outcome: RankOutcome,
     *,
     exit_code: int | None = None,
@@ -198,7 +198,7 @@ def end_rank(
     """Record how the rank ended; ``False`` if it had ended already."""
     ended = session.scalar(
         sa.update(Rank)
-        .where(*ours(held))
+        .where(*ours(lease))
         .values(
             **ending(outcome),
             exit_code=exit_code,
@@ -256,11 +256,11 @@ def _unready(session: Session, run_id: str) -> bool:
     return session.scalar(waiting.limit(1)) is not None
 
 
-def ours(held: RankLease) -> tuple[sa.ColumnElement[bool], ...]:
+def ours(lease: RankLease) -> tuple[sa.ColumnElement[bool], ...]:
     """That the rank is still leased to the holder."""
     return (
-        Rank.run_id == held.run_id,
-        Rank.rank == held.rank,
+        Rank.run_id == lease.run_id,
+        Rank.rank == lease.rank,
         Rank.state == RankState.LEASED,
     )
 

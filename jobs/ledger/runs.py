@@ -1,6 +1,6 @@
 """Runs: form, stop, conclude, succeed. All moves of a run stand here; of its ranks, in ``ranks``.
 
-A run's fence is its number within the job: what is held under an older one changes nothing.
+A run's fence is its number within the job: a lease of an older run changes nothing.
 
 Rows are locked in one order everywhere: run, host, rank, job; or job and host for a new run.
 """
@@ -91,27 +91,27 @@ def conclude(
     return True
 
 
-def succeed(session: Session, held: RankLease, *, output: dict[str, Any]) -> None:
+def succeed(session: Session, lease: RankLease, *, output: dict[str, Any]) -> None:
     """End the run and its job well. Raises ``LeaseLost``.
 
     Rank 0 calls this, in the transaction that commits the result.
     """
-    ranks.confirm(session, held)
-    _finish(session, session.get_one(Run, held.run_id), RunVerdict(RunState.SUCCEEDED))
+    ranks.confirm(session, lease)
+    _finish(session, session.get_one(Run, lease.run_id), RunVerdict(RunState.SUCCEEDED))
     session.execute(
         sa.update(Rank)
-        .where(Rank.run_id == held.run_id, Rank.state != RankState.ENDED)
+        .where(Rank.run_id == lease.run_id, Rank.state != RankState.ENDED)
         .values(**ranks.ending(RankOutcome.DONE))
     )
     if not transitions.move(
         session,
-        held.job_id,
+        lease.job_id,
         JobState.SUCCEEDED,
         only_from=(JobState.RUNNING,),
         output=output,
         run_error=None,
     ):
-        raise LeaseLost(f"{held.job_id} is no longer running; the result is thrown away")
+        raise LeaseLost(f"{lease.job_id} is no longer running; the result is thrown away")
 
 
 def end_cancelled(session: Session, *, kinds: Sequence[str]) -> int:

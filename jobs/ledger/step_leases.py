@@ -46,7 +46,7 @@ class Plan:
 
 
 def claim(
-    session: Session, job_id: str, *, step: JobStep, owner: str, lease: timedelta
+    session: Session, job_id: str, *, step: JobStep, owner: str, duration: timedelta
 ) -> StepLease | None:
     """Claim the step if it is free and due. A lease that expired counts as a crash.
 
@@ -66,7 +66,7 @@ def claim(
         .values(
             step_fence=Job.step_fence + 1,
             step_owner=owner,
-            step_lease_expires_at=sa.func.now() + lease,
+            step_lease_expires_at=sa.func.now() + duration,
             step_dispatched_at=None,
             step_crashes=Job.step_crashes + sa.case((died, 1), else_=0),
             started_at=sa.func.coalesce(Job.started_at, sa.func.now()),
@@ -102,30 +102,30 @@ def claim(
     )
 
 
-def renew(session: Session, held: StepLease, *, lease: timedelta) -> bool:
+def renew(session: Session, lease: StepLease, *, duration: timedelta) -> bool:
     """Renew the lease; ``False`` when it is lost, or the job has moved on."""
-    return _update(session, held, step_lease_expires_at=sa.func.now() + lease)
+    return _update(session, lease, step_lease_expires_at=sa.func.now() + duration)
 
 
-def confirm(session: Session, held: StepLease) -> None:
+def confirm(session: Session, lease: StepLease) -> None:
     """Lock the job's row for this transaction. Raises ``LeaseLost`` unless the step is ours."""
     found = session.scalar(
         sa.select(Job.id)
-        .where(Job.id == held.job_id, Job.step_fence == held.fence, Job.state == held.state)
+        .where(Job.id == lease.job_id, Job.step_fence == lease.fence, Job.state == lease.state)
         .with_for_update()
     )
     if found is None:
-        raise LeaseLost(f"{held.job_id}: this step is no longer ours (fence {held.fence})")
+        raise LeaseLost(f"{lease.job_id}: this step is no longer ours (fence {lease.fence})")
 
 
-def release(session: Session, held: StepLease) -> None:
+def release(session: Session, lease: StepLease) -> None:
     """Release the lease, if it is still ours; the job may have moved on."""
-    _give_back(session, held)
+    _give_back(session, lease)
     events.wake_control(session)
 
 
 def give_up(
-    session: Session, held: StepLease, diagnosis: Diagnosis, *, limits: RetryLimits
+    session: Session, lease: StepLease, diagnosis: Diagnosis, *, limits: RetryLimits
 ) -> bool:
     """Give the step back after a fault, to be tried again after a pause; ``True``: the job ended.
 
@@ -133,14 +133,14 @@ def give_up(
     """
     job = session.scalar(
         sa.select(Job)
-        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .where(Job.id == lease.job_id, Job.step_fence == lease.fence)
         .with_for_update()
         .execution_options(populate_existing=True)
     )
     if job is None:
         return False
-    if job.state is not held.state or diagnosis.blame is Blame.LEASE:
-        release(session, held)
+    if job.state is not lease.state or diagnosis.blame is Blame.LEASE:
+        release(session, lease)
         return False
     now = clock.now(session)
     since = job.step_failing_since or now
@@ -149,14 +149,14 @@ def give_up(
     span = now - since
     if faults.gives_up(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
         message = faults.failure_message(diagnosis, tries=tries, failing_for=span)
-        _end(session, held.job_id, job.state, code=diagnosis.code, message=message)
+        _end(session, lease.job_id, job.state, code=diagnosis.code, message=message)
         return True
     counted: dict[str, Any] = {"step_crashes": tries}
     if passes:
         counted = {"step_failures": tries, "step_failing_since": since}
     _give_back(
         session,
-        held,
+        lease,
         step_error=diagnosis.message,
         step_dispatched_at=None,
         step_not_before=now + faults.backoff(tries),
@@ -166,18 +166,18 @@ def give_up(
     return False
 
 
-def _give_back(session: Session, held: StepLease, **values: Any) -> None:
+def _give_back(session: Session, lease: StepLease, **values: Any) -> None:
     session.execute(
         sa.update(Job)
-        .where(Job.id == held.job_id, Job.step_fence == held.fence)
+        .where(Job.id == lease.job_id, Job.step_fence == lease.fence)
         .values(step_owner=None, step_lease_expires_at=None, **values)
     )
 
 
-def _update(session: Session, held: StepLease, **values: Any) -> bool:
+def _update(session: Session, lease: StepLease, **values: Any) -> bool:
     found = session.scalar(
         sa.update(Job)
-        .where(Job.id == held.job_id, Job.step_fence == held.fence, Job.state == held.state)
+        .where(Job.id == lease.job_id, Job.step_fence == lease.fence, Job.state == lease.state)
         .values(**values)
         .returning(Job.id)
     )

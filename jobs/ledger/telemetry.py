@@ -17,20 +17,20 @@ EVALUATION = "validation/"
 
 
 def add_points(
-    session: Session, held: RankLease, points: Iterable[tuple[int, Mapping[str, float]]]
+    session: Session, lease: RankLease, points: Iterable[tuple[int, Mapping[str, float]]]
 ) -> None:
     """Write the metrics of steps; those of an earlier run at the same step are replaced.
 
     Raises ``LeaseLost``.
     """
-    ranks.confirm(session, held)
+    ranks.confirm(session, lease)
     rows = {
         (name, step): {
-            "job_id": held.job_id,
+            "job_id": lease.job_id,
             "name": name,
             "step": step,
             "value": float(value),
-            "run_number": held.fence,
+            "run_number": lease.fence,
         }
         for step, values in points
         for name, value in values.items()
@@ -48,19 +48,19 @@ def add_points(
             },
         )
     )
-    _record_evaluations(session, held, rows)
+    _record_evaluations(session, lease, rows)
 
 
-def add_log_lines(session: Session, held: RankLease, lines: Sequence[str]) -> None:
+def add_log_lines(session: Session, lease: RankLease, lines: Sequence[str]) -> None:
     """Append to the rank's log, under any fence: the lines were written in any case."""
     if lines:
         session.execute(
             insert(LogLine),
             [
                 {
-                    "job_id": held.job_id,
-                    "run_number": held.fence,
-                    "rank": held.rank,
+                    "job_id": lease.job_id,
+                    "run_number": lease.fence,
+                    "rank": lease.rank,
                     "text": line[:4000].replace("\0", "\ufffd"),
                 }
                 for line in lines
@@ -69,7 +69,7 @@ def add_log_lines(session: Session, held: RankLease, lines: Sequence[str]) -> No
 
 
 def _record_evaluations(
-    session: Session, held: RankLease, rows: Mapping[tuple[str, int], Mapping[str, object]]
+    session: Session, lease: RankLease, rows: Mapping[tuple[str, int], Mapping[str, object]]
 ) -> None:
     by_step: dict[int, dict[str, object]] = {}
     for (name, step), row in rows.items():
@@ -78,5 +78,10 @@ def _record_evaluations(
             by_step.setdefault(step, {})[metric] = numbers.storable(row["value"])
     for step, values in sorted(by_step.items()):
         events.record(
-            session, job_id=held.job_id, type="evaluation", run=held.fence, step=step, values=values
+            session,
+            job_id=lease.job_id,
+            type="evaluation",
+            run=lease.fence,
+            step=step,
+            values=values,
         )

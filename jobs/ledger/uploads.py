@@ -30,7 +30,7 @@ class Remainder:
 
 
 def begin(
-    session: Session, *, file_id: str, project_id: str, object_key: str, lease: timedelta
+    session: Session, *, file_id: str, project_id: str, object_key: str, duration: timedelta
 ) -> None:
     """Record an upload before its first byte is stored."""
     session.add(
@@ -38,17 +38,17 @@ def begin(
             id=file_id,
             project_id=project_id,
             object_key=object_key,
-            lease_expires_at=sa.func.now() + lease,
+            lease_expires_at=sa.func.now() + duration,
         )
     )
 
 
-def renew(session: Session, file_ids: Collection[str], *, lease: timedelta) -> None:
+def renew(session: Session, file_ids: Collection[str], *, duration: timedelta) -> None:
     """Keep the leases of uploads that this process receives."""
     session.execute(
         sa.update(UnfinishedUpload)
         .where(UnfinishedUpload.id.in_(file_ids), UnfinishedUpload.fence == RECEIVER)
-        .values(lease_expires_at=sa.func.now() + lease)
+        .values(lease_expires_at=sa.func.now() + duration)
     )
 
 
@@ -66,7 +66,7 @@ def abort(session: Session, file_id: str, *, fence: int = RECEIVER) -> None:
     _forget(session, file_id, fence=fence)
 
 
-def claim_remainders(session: Session, *, lease: timedelta, limit: int) -> list[Remainder]:
+def claim_remainders(session: Session, *, duration: timedelta, limit: int) -> list[Remainder]:
     """Uploads whose lease has run out, for this process to remove."""
     expired = (
         sa.select(UnfinishedUpload.id)
@@ -78,7 +78,7 @@ def claim_remainders(session: Session, *, lease: timedelta, limit: int) -> list[
     claimed = session.execute(
         sa.update(UnfinishedUpload)
         .where(UnfinishedUpload.id.in_(expired.scalar_subquery()))
-        .values(fence=UnfinishedUpload.fence + 1, lease_expires_at=sa.func.now() + lease)
+        .values(fence=UnfinishedUpload.fence + 1, lease_expires_at=sa.func.now() + duration)
         .returning(UnfinishedUpload.id, UnfinishedUpload.object_key, UnfinishedUpload.fence)
     )
     return [Remainder(*row) for row in claimed]

@@ -92,12 +92,12 @@ class ArtefactCache:
             _wait(room, fcntl.LOCK_EX, beat=beat)
             self._remove(key, lock)  # leftovers of a process that died
             others = sorted(self._root.glob("*.lock"), key=lambda path: path.stat().st_mtime_ns)
-            held = sum(_size(path) for path in others)
+            used_bytes = sum(_size(path) for path in others)
             for path in others:
-                if held + size > self._limit:
-                    held -= self._evict(path)
-            if held + size > self._limit:
-                raise self._full(size, held=held)
+                if used_bytes + size > self._limit:
+                    used_bytes -= self._evict(path)
+            if used_bytes + size > self._limit:
+                raise self._full(size, used_bytes=used_bytes)
             lock.write(str(size))
             lock.flush()
 
@@ -121,11 +121,11 @@ class ArtefactCache:
             shutil.rmtree(part)
         lock.truncate(0)
 
-    def _full(self, size: int, *, held: int) -> OSError:
+    def _full(self, size: int, *, used_bytes: int) -> OSError:
         return OSError(
             errno.ENOSPC,
             f"the artefact cache may hold {self._limit} bytes (artefact_cache_bytes), of which "
-            f"{held} are in use, and {size} more are needed",
+            f"{used_bytes} are in use, and {size} more are needed",
             str(self._root),
         )
 

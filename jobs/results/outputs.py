@@ -154,14 +154,14 @@ def _write_parquet(sink: IO[bytes], rows: Iterable[pa.Table]) -> int:
 
 def _row_groups(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in larger tables, at least one, which may be empty."""
-    held: list[pa.Table] = []
+    buffered: list[pa.Table] = []
     size = count = 0
     for table in rows:
-        held.append(table)
+        buffered.append(table)
         count += table.num_rows
         size += table.nbytes
         if count >= GROUP_ROWS or size >= GROUP_BYTES:
-            yield pa.concat_tables(held)
-            held, size, count = [], 0, 0
-    if held:
-        yield pa.concat_tables(held)
+            yield pa.concat_tables(buffered)
+            buffered, size, count = [], 0, 0
+    if buffered:
+        yield pa.concat_tables(buffered)

@@ -36,7 +36,7 @@ def test_control_is_well_while_somebody_leads(fresh_database: Databases) -> None
     url = fresh_database()
     assert not is_healthy("control", url)
     with database.sessions(database.connect(url)).begin() as session:
-        leadership.claim(session, leader="another:7", lease=timedelta(seconds=10))
+        leadership.claim(session, leader="another:7", duration=timedelta(seconds=10))
     assert is_healthy("control", url)
 
 

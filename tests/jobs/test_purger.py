@@ -63,8 +63,8 @@ def ended(ledger: Ledger, store: ObjectStore, **fields: Any) -> str:
     """A bulk job that has succeeded, with rows in every table and objects of every sort."""
     job_id = ledger.running(5, 5, output={"postgres": True}, **fields)
     for chunk in ledger.live(job_id):
-        held = ledger.held(chunk.id)
-        ledger.commit(held, results=result_rows(held))
+        lease = ledger.claimed(chunk.id)
+        ledger.commit(lease, results=result_rows(lease))
     ledger.set(job_id, state=JobState.FINALIZING)
     ledger.finish(job_id)
     for key in ("shards/0.parquet", "parts/0-1.parquet", "parts/late.parquet", "output/a.csv"):
@@ -170,8 +170,8 @@ def test_of_a_fine_tune_its_runs_go_and_its_version_stays(
     training.conclude(first.run_id, RunVerdict(RunState.PREEMPTED, reason="moved"))
     with ledger.sessions.begin() as session:
         session.execute(sa.update(Job).where(Job.id == job_id).values(not_before=None))
-    held = training.gang(job_id)[0]
-    training.checkpoint(held, 20, best=True)
+    lease = training.gang(job_id)[0]
+    training.checkpoint(lease, 20, best=True)
     kept = f"models/{PROJECT}/kept/{job_id}-2/model.safetensors"
     lost = f"models/{PROJECT}/kept/{job_id}-1/model.safetensors"
     report = reports.report_key(PROJECT, job_id=job_id, fence=2)
@@ -179,8 +179,8 @@ def test_of_a_fine_tune_its_runs_go_and_its_version_stays(
     for key in (kept, lost, report, *mine):
         store.put(key, b"bytes")
     with ledger.sessions.begin() as session:
-        telemetry.add_points(session, held, [(1, {"loss": 0.5})])
-        telemetry.add_log_lines(session, held, ["a line"])
+        telemetry.add_points(session, lease, [(1, {"loss": 0.5})])
+        telemetry.add_log_lines(session, lease, ["a line"])
         registry.register(
             session,
             project_id=PROJECT,
@@ -193,7 +193,7 @@ def test_of_a_fine_tune_its_runs_go_and_its_version_stays(
             lineage={"job": job_id},
             job_id=job_id,
         )
-    training.conclude(held.run_id, RunVerdict(RunState.FAILED, reason="bad"))
+    training.conclude(lease.run_id, RunVerdict(RunState.FAILED, reason="bad"))
     delete(ledger, job_id)
     assert purger.sweep(ledger.sessions, store) >= 1
     assert rows_of(ledger, job_id) == {"model_versions": 1}
@@ -207,18 +207,18 @@ def test_a_job_of_which_a_worker_holds_a_chunk_is_removed_when_the_lease_is_over
     ledger: Ledger, store: ObjectStore
 ) -> None:
     job_id = ledger.running(5, 5)
-    held = ledger.held(ledger.live(job_id)[0].id)
+    lease = ledger.claimed(ledger.live(job_id)[0].id)
     ledger.set(job_id, state=JobState.EXPIRED, finished_at=sa.func.now())
     delete(ledger, job_id)
     store.put(f"jobs/{job_id}/parts/late.parquet", b"bytes")
     assert purger.sweep(ledger.sessions, store) >= 1
     assert store.exists(f"jobs/{job_id}/parts/late.parquet")
-    ledger.run_out(held.chunk_id)
+    ledger.run_out(lease.chunk_id)
     ledger.set(job_id, purge_at=sa.func.now())
     assert purger.sweep(ledger.sessions, store) >= 1
     assert not store.exists(f"jobs/{job_id}/parts/late.parquet")
     assert rows_of(ledger, job_id) == {}
-    assert ledger.claim(held.chunk_id) is None
+    assert ledger.claim(lease.chunk_id) is None
 
 
 def test_a_store_that_fails_is_asked_again_later_and_keeps_no_other_job_waiting(

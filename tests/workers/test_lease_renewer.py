@@ -15,7 +15,7 @@ from datetime import timedelta
 from workers.lease_renewer import LeaseRenewer
 
 answers = {"renewed": lambda: None, "lost": lambda: "the job is cancelling"}
-limits = {"lease": timedelta(seconds=0.3), "stall": timedelta(seconds=1)}
+limits = {"duration": timedelta(seconds=0.3), "stall": timedelta(seconds=1)}
 with LeaseRenewer(answers[sys.argv[1]], **limits):
     print("hanging", flush=True)
     threading.Event().wait()
@@ -26,7 +26,7 @@ import time
 from datetime import timedelta
 from workers.lease_renewer import LeaseRenewer
 
-limits = {"lease": timedelta(seconds=0.3), "stall": timedelta(seconds=2)}
+limits = {"duration": timedelta(seconds=0.3), "stall": timedelta(seconds=2)}
 with LeaseRenewer(lambda: None, **limits) as renewer:
     until = time.monotonic() + 4
     while time.monotonic() < until:

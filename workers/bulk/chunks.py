@@ -61,7 +61,9 @@ def run(chunk_id: int, *, context: Context) -> Outcome:
     """Claim the chunk and run it; the outcome is for the log and for Flower."""
     lease = database.patiently(
         context.sessions,
-        lambda s: chunks.claim(s, chunk_id, owner=context.owner, lease=context.settings.lease),
+        lambda s: chunks.claim(
+            s, chunk_id, owner=context.owner, duration=context.settings.lease_duration
+        ),
         seconds=CLAIM_PATIENCE,
     )
     if lease is None:
@@ -125,9 +127,9 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
     meter = WorkMeter()
     with LeaseRenewer(
         _renewal(lease, meter, context=context),
-        lease=context.settings.lease,
+        duration=context.settings.lease_duration,
         stall=stall,
-        every=min(REPORT, context.settings.lease / 3),
+        every=min(REPORT, context.settings.lease_duration / 3),
         give_back=draining.overdue,
     ) as renewer:
         rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
@@ -151,7 +153,9 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
 def _renewal(lease: ChunkLease, meter: WorkMeter, *, context: Context) -> Callable[[], str | None]:
     def renew() -> str | None:
         with context.sessions.begin() as session:
-            state = chunks.renew(session, lease, lease=context.settings.lease, work=meter)
+            state = chunks.renew(
+                session, lease, duration=context.settings.lease_duration, work=meter
+            )
         if state is None:
             return f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
         return None if state in _WORKABLE_STATES else f"the job is {state}"

@@ -28,9 +28,9 @@ class LeadershipLost(ControlFlow):
 class Leadership:
     """One session that may lead. Raises the errors of psycopg and SQLAlchemy when it breaks."""
 
-    def __init__(self, database_url: str, *, name: str, lease: timedelta) -> None:
+    def __init__(self, database_url: str, *, name: str, duration: timedelta) -> None:
         self._name = name
-        self._lease = lease
+        self._duration = duration
         self._fence: int | None = None
         self._led_since = self._renewed_at = 0.0
         self._engine, self._connection = database.single_session(
@@ -55,17 +55,17 @@ class Leadership:
         """Seconds for which this process has led and was never late."""
         return time.monotonic() - self._led_since
 
-    def held(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process leads; claims the lease if it is free. Safe to ask every turn."""
         if self._fence is not None:
             self.keep()
             return True
         asked_at = time.monotonic()
         with self.sessions.begin() as session:
-            if leadership.end_late(session, lease=self._lease):
+            if leadership.end_late(session, duration=self._duration):
                 log.warning("the leader among the control processes hung, its session was ended")
         with self.sessions.begin() as session:
-            self._fence = leadership.claim(session, leader=self._name, lease=self._lease)
+            self._fence = leadership.claim(session, leader=self._name, duration=self._duration)
         if self._fence is None:
             return False
         self._led_since = self._renewed_at = asked_at
@@ -75,10 +75,10 @@ class Leadership:
     def keep(self) -> None:
         """Renew the lease if a third of it has passed. Raises ``LeadershipLost``."""
         asked_at = time.monotonic()
-        if asked_at - self._renewed_at < self._lease.total_seconds() / 3:
+        if asked_at - self._renewed_at < self._duration.total_seconds() / 3:
             return
         with self.sessions.begin() as session:
-            ours = leadership.renew(session, fence=self._require_fence(), lease=self._lease)
+            ours = leadership.renew(session, fence=self._require_fence(), duration=self._duration)
         self._renewed(asked_at, ours=ours)
 
     def record_turn(self, *, broker_error: str | None) -> None:
@@ -86,7 +86,10 @@ class Leadership:
         asked_at = time.monotonic()
         with self.sessions.begin() as session:
             ours = leadership.record_turn(
-                session, fence=self._require_fence(), lease=self._lease, broker_error=broker_error
+                session,
+                fence=self._require_fence(),
+                duration=self._duration,
+                broker_error=broker_error,
             )
         self._renewed(asked_at, ours=ours)
 
@@ -98,7 +101,7 @@ class Leadership:
     def _renewed(self, asked_at: float, *, ours: bool) -> None:
         if not ours:
             raise LeadershipLost(f"fence {self._fence} of {self._name} is void")
-        if asked_at - self._renewed_at > self._lease.total_seconds():
+        if asked_at - self._renewed_at > self._duration.total_seconds():
             self._led_since = asked_at  # it was late, and no one has replaced it
         self._renewed_at = asked_at
 

@@ -61,13 +61,15 @@ class Control:
     def candidate(self) -> Leadership:
         """A session of this process that may lead."""
         settings = self._settings
-        return Leadership(settings.database_url, name=self._name, lease=settings.control_lease)
+        return Leadership(
+            settings.database_url, name=self._name, duration=settings.control_lease_duration
+        )
 
     def _follow_or_lead(self, leadership: Leadership) -> None:
         turns = Turns(leadership, self._publisher, settings=self._settings)
         turned_at = time.monotonic()
         while not self._stopping.is_set():
-            if not leadership.held():
+            if not leadership.is_leader():
                 self._stopping.wait(FOLLOWING_SECONDS)
                 continue
             now = time.monotonic()

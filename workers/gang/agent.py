@@ -66,7 +66,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcom
     lease = database.patiently(
         context.sessions,
         lambda s: ranks.claim(
-            s, run_id, rank, incarnation=incarnation, lease=context.settings.lease
+            s, run_id, rank, incarnation=incarnation, duration=context.settings.lease_duration
         ),
         seconds=POSTGRES_SECONDS,
     )

@@ -30,9 +30,9 @@ class HeldRank:
         self._progress = threading.Event()
         self._renewer = LeaseRenewer(
             self._renew,
-            lease=context.settings.lease,
+            duration=context.settings.lease_duration,
             stall=timedelta(seconds=context.settings.stall_seconds),
-            every=min(RENEWAL, context.settings.lease / 3),
+            every=min(RENEWAL, context.settings.lease_duration / 3),
         )
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class HeldRank:
             orders = ranks.renew(
                 session,
                 self.lease,
-                lease=self._context.settings.lease,
+                duration=self._context.settings.lease_duration,
                 phase=self.phase,
                 progress=progress,
             )

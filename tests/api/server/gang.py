@@ -45,10 +45,10 @@ class Gang:
 
     def plan(self, *, rows: int = 90, rejected: int = 0) -> None:
         with self._sessions.begin() as session:
-            held = step_leases.claim(
-                session, self._job_id, step=JobStep.PLAN, owner="hands", lease=LEASE
+            lease = step_leases.claim(
+                session, self._job_id, step=JobStep.PLAN, owner="hands", duration=LEASE
             )
-        assert held is not None
+        assert lease is not None
         facts = SplitFacts(
             rows=rows,
             rejected=rejected,
@@ -64,7 +64,7 @@ class Gang:
         with self._sessions.begin() as session:
             plans.complete_dataset(
                 session,
-                held,
+                lease,
                 shards=[shard],
                 dataset=Dataset(labels=("news", "sport"), splits={DatasetSplit.TRAIN: facts}),
                 model_digest=None,
@@ -80,20 +80,22 @@ class Gang:
         assert run_id is not None
         with self._sessions.begin() as session:
             for rank, host in enumerate(made):
-                held = ranks.claim(session, run_id, rank, incarnation=host.incarnation, lease=LEASE)
-                assert held is not None
-                self._leases = [*self._leases[:rank], held]
+                lease = ranks.claim(
+                    session, run_id, rank, incarnation=host.incarnation, duration=LEASE
+                )
+                assert lease is not None
+                self._leases = [*self._leases[:rank], lease]
         return [host.name for host in made]
 
     def progress(self, step: int, *, total: int = 100, phase: str = "training") -> None:
         with self._sessions.begin() as session:
-            ranks.renew(session, self._leases[0], lease=LEASE, phase=phase, progress=True)
+            ranks.renew(session, self._leases[0], duration=LEASE, phase=phase, progress=True)
             ranks.record_progress(session, self._leases[0], RunProgress(step, total))
 
     def evaluate(self, rows: int, *, total: int) -> None:
         """Let rank 0 report rows of an evaluation."""
         with self._sessions.begin() as session:
-            ranks.renew(session, self._leases[0], lease=LEASE, phase="evaluating", progress=True)
+            ranks.renew(session, self._leases[0], duration=LEASE, phase="evaluating", progress=True)
             ranks.record_progress(session, self._leases[0], RunProgress(evaluated=(rows, total)))
 
     def measure(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:

@@ -177,14 +177,14 @@ class Hands:
         self._job_id = job_id
 
     def plan(self, chunk_rows: Sequence[int]) -> None:
-        held = self._step(JobStep.PLAN)
+        lease = self._step(JobStep.PLAN)
         shard = PlannedShard(
             index=0, object_key="shards/none", first_row=0, chunk_rows=tuple(chunk_rows)
         )
         with self._sessions.begin() as session:
-            plans.begin(session, held, fingerprint="f", model_digest="d")
-            plans.add_shard(session, held, shard)
-            plans.complete(session, held)
+            plans.begin(session, lease, fingerprint="f", model_digest="d")
+            plans.add_shard(session, lease, shard)
+            plans.complete(session, lease)
 
     def work(
         self,
@@ -198,28 +198,28 @@ class Hands:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
             chunk_id = chunk_queries.page(session, self._job_id, limit=place + 1)[0][place].id
-            held = chunks.claim(session, chunk_id, owner="hands", lease=LEASE)
-        assert held is not None
+            lease = chunks.claim(session, chunk_id, owner="hands", duration=LEASE)
+        assert lease is not None
         key = parts.part_key(
-            self._job_id, first_row=held.first_row, chunk_id=chunk_id, fence=held.fence
+            self._job_id, first_row=lease.first_row, chunk_id=chunk_id, fence=lease.fence
         )
-        written = parts.write(self._store, key, _results(held, failed=failed))
+        written = parts.write(self._store, key, _results(lease, failed=failed))
         part = Part(
             key=key,
             bytes=written.bytes,
             sha256=written.sha256,
-            rows=held.rows,
+            rows=lease.rows,
             rows_failed=failed,
-            tokens=3 * held.rows,
+            tokens=3 * lease.rows,
             seconds=0.1,
-            histogram={"good": held.rows - failed},
+            histogram={"good": lease.rows - failed},
             rows_checked=checked,
             rows_agreeing=agreeing,
-            errors=_errors(held, failed=failed),
+            errors=_errors(lease, failed=failed),
             quality=quality or QualityCounts(),
         )
         with self._sessions.begin() as session:
-            chunks.commit(session, held, part)
+            chunks.commit(session, lease, part)
 
     def end_failed(self) -> bool:
         """As control does where too many rows failed."""
@@ -229,7 +229,7 @@ class Hands:
     def finish(self) -> None:
         with self._sessions.begin() as session:
             transitions.move(session, self._job_id, JobState.FINALIZING)
-        held = self._step(JobStep.FINALIZE)
+        lease = self._step(JobStep.FINALIZE)
         with self._sessions.begin() as session:
             done = list(chunk_queries.done_parts(session, self._job_id))
             tables = outputs.tables(
@@ -251,7 +251,7 @@ class Hands:
                 "rows_failed": sum(part.rows_failed for part in done),
                 "bytes": file.bytes,
             }
-            assert finalization.finish(session, held, output=output)
+            assert finalization.finish(session, lease, output=output)
 
     def forget_spec(self) -> None:
         """Leave a row that the code does not expect."""
@@ -265,25 +265,27 @@ class Hands:
 
     def _step(self, step: JobStep) -> StepLease:
         with self._sessions.begin() as session:
-            held = step_leases.claim(session, self._job_id, step=step, owner="hands", lease=LEASE)
-        assert held is not None
-        return held
+            lease = step_leases.claim(
+                session, self._job_id, step=step, owner="hands", duration=LEASE
+            )
+        assert lease is not None
+        return lease
 
 
-def _errors(held: ChunkLease, *, failed: int) -> dict[str, Any]:
-    row = held.first_row + held.rows - failed
+def _errors(lease: ChunkLease, *, failed: int) -> dict[str, Any]:
+    row = lease.first_row + lease.rows - failed
     example = {"row": row, "line": row + 1, "id": None, "message": "the text is empty"}
     return {"empty_text": {"rows": failed, **example}} if failed else {}
 
 
-def _results(held: ChunkLease, *, failed: int) -> pa.Table:
-    good = held.rows - failed
+def _results(lease: ChunkLease, *, failed: int) -> pa.Table:
+    good = lease.rows - failed
     return pa.table(
         {
-            "row": range(held.first_row, held.first_row + held.rows),
-            "line": range(held.first_row + 1, held.first_row + held.rows + 1),
-            "id": [None] * held.rows,
-            "text": [None] * held.rows,
+            "row": range(lease.first_row, lease.first_row + lease.rows),
+            "line": range(lease.first_row + 1, lease.first_row + lease.rows + 1),
+            "id": [None] * lease.rows,
+            "text": [None] * lease.rows,
             "label": ["good"] * good + [None] * failed,
             "score": [0.5] * good + [None] * failed,
             "labels": [["good"]] * good + [None] * failed,

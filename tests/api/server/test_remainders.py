@@ -94,14 +94,14 @@ def test_a_lease_that_was_lost_cannot_be_completed(installation: Installation) -
                 file_id=file_id,
                 project_id=tenant.project,
                 object_key=f"files/{file_id}",
-                lease=-LEASE,
+                duration=-LEASE,
             )
         with sessions.begin() as session:
-            (claimed,) = uploads.claim_remainders(session, lease=LEASE, limit=10)
+            (claimed,) = uploads.claim_remainders(session, duration=LEASE, limit=10)
             assert claimed.file_id == file_id
         with sessions.begin() as session:
-            uploads.renew(session, [file_id], lease=LEASE)
-            assert uploads.claim_remainders(session, lease=LEASE, limit=10) == []
+            uploads.renew(session, [file_id], duration=LEASE)
+            assert uploads.claim_remainders(session, duration=LEASE, limit=10) == []
         with sessions.begin() as session, pytest.raises(StorageAway, match="send it again"):
             uploads.complete(session, file_id)
         with sessions.begin() as session:

@@ -56,27 +56,27 @@ class Ledger:
         *,
         step: JobStep = JobStep.PLAN,
         owner: str = "p",
-        lease: timedelta = LEASE,
+        duration: timedelta = LEASE,
     ) -> StepLease | None:
         with self.sessions.begin() as session:
-            return step_leases.claim(session, job_id, step=step, owner=owner, lease=lease)
+            return step_leases.claim(session, job_id, step=step, owner=owner, duration=duration)
 
     def plan(self, job_id: str, *shards: Sequence[int], complete: bool = True) -> StepLease:
         """Plan shards of chunks of these sizes."""
-        held = self.claim_step(job_id)
-        assert held is not None
+        lease = self.claim_step(job_id)
+        assert lease is not None
         with self.sessions.begin() as session:
-            done = plans.begin(session, held, fingerprint="f", model_digest="m")
+            done = plans.begin(session, lease, fingerprint="f", model_digest="m")
         first_row = done.rows
         for index, sizes in enumerate(shards, start=done.shards):
             shard = PlannedShard(index, f"shard {index}", first_row, tuple(sizes))
             with self.sessions.begin() as session:
-                plans.add_shard(session, held, shard)
+                plans.add_shard(session, lease, shard)
             first_row += shard.rows
         if complete:
             with self.sessions.begin() as session:
-                plans.complete(session, held)
-        return held
+                plans.complete(session, lease)
+        return lease
 
     def running(self, *sizes: int, **fields: Any) -> str:
         """A planned job with chunks of these sizes."""
@@ -112,41 +112,43 @@ class Ledger:
         return chunk.id
 
     def claim(
-        self, chunk_id: int, *, owner: str = "w", lease: timedelta = LEASE
+        self, chunk_id: int, *, owner: str = "w", duration: timedelta = LEASE
     ) -> ChunkLease | None:
         with self.sessions.begin() as session:
-            return chunks.claim(session, chunk_id, owner=owner, lease=lease)
+            return chunks.claim(session, chunk_id, owner=owner, duration=duration)
 
-    def held(self, chunk_id: int, *, owner: str = "w", lease: timedelta = LEASE) -> ChunkLease:
-        held = self.claim(chunk_id, owner=owner, lease=lease)
-        assert held is not None
-        return held
+    def claimed(
+        self, chunk_id: int, *, owner: str = "w", duration: timedelta = LEASE
+    ) -> ChunkLease:
+        lease = self.claim(chunk_id, owner=owner, duration=duration)
+        assert lease is not None
+        return lease
 
     def commit(
         self,
-        held: ChunkLease,
+        lease: ChunkLease,
         *,
         failed: int = 0,
         code: str = "no_tokens",
         results: Sequence[tuple[Any, ...]] = (),
     ) -> Part:
-        part = part_of(held, failed=failed, code=code)
+        part = part_of(lease, failed=failed, code=code)
         with self.sessions.begin() as session:
-            chunks.commit(session, held, part, results=results)
+            chunks.commit(session, lease, part, results=results)
         return part
 
     def commit_all(self, job_id: str, *, failed: int = 0) -> None:
         for chunk in self.live(job_id):
             if chunk.state is ChunkState.PENDING:
-                self.commit(self.held(chunk.id), failed=failed)
+                self.commit(self.claimed(chunk.id), failed=failed)
 
     def finish(self, job_id: str) -> None:
         """Finalize the job, as the finalizer does when the outputs are written."""
-        held = self.claim_step(job_id, step=JobStep.FINALIZE)
-        assert held is not None
+        lease = self.claim_step(job_id, step=JobStep.FINALIZE)
+        assert lease is not None
         with self.sessions.begin() as session:
             rows = finalization.done_rows(session, job_id)
-            assert finalization.finish(session, held, output={"rows": rows, "file": None})
+            assert finalization.finish(session, lease, output={"rows": rows, "file": None})
 
     def rescue(self) -> int:
         """Take back every lease that has run out."""
@@ -164,15 +166,15 @@ class Ledger:
                 .values(lease_expires_at=leased, not_before=None)
             )
 
-    def crash(self, held: ChunkLease, *, owner: str = "w") -> CrashVerdict | None:
+    def crash(self, lease: ChunkLease, *, owner: str = "w") -> CrashVerdict | None:
         with self.sessions.begin() as session:
-            return rescue.report_crash(session, held.chunk_id, owner=owner, reason="killed")
+            return rescue.report_crash(session, lease.chunk_id, owner=owner, reason="killed")
 
-    def die_at_load(self, held: ChunkLease, *, phase: Phase = Phase.LOAD) -> CrashVerdict | None:
+    def die_at_load(self, lease: ChunkLease, *, phase: Phase = Phase.LOAD) -> CrashVerdict | None:
         with self.sessions.begin() as session:
             return rescue.report_load_death(
                 session,
-                held.chunk_id,
+                lease.chunk_id,
                 owner="w",
                 phase=phase,
                 timed_out=True,
@@ -185,27 +187,27 @@ class Ledger:
             return list(session.scalars(query))
 
 
-def part_of(held: ChunkLease, *, failed: int = 0, code: str = "no_tokens") -> Part:
+def part_of(lease: ChunkLease, *, failed: int = 0, code: str = "no_tokens") -> Part:
     return Part(
-        key=f"parts/{held.chunk_id}-{held.fence}",
+        key=f"parts/{lease.chunk_id}-{lease.fence}",
         bytes=1,
-        rows=held.rows,
+        rows=lease.rows,
         rows_failed=failed,
-        tokens=held.rows,
+        tokens=lease.rows,
         seconds=0.5,
-        histogram={"good": held.rows - failed},
-        errors={code: _errors(held, failed)} if failed else {},
+        histogram={"good": lease.rows - failed},
+        errors={code: _errors(lease, failed)} if failed else {},
     )
 
 
-def _errors(held: ChunkLease, failed: int) -> dict[str, Any]:
+def _errors(lease: ChunkLease, failed: int) -> dict[str, Any]:
     """As the worker counts them: the chunk's first rows failed."""
-    row = held.first_row
+    row = lease.first_row
     return {"rows": failed, "row": row, "line": row + 1, "id": f"id {row}", "message": "it is bad"}
 
 
-def result_rows(held: ChunkLease, *, label: str = "good") -> list[tuple[Any, ...]]:
+def result_rows(lease: ChunkLease, *, label: str = "good") -> list[tuple[Any, ...]]:
     """Rows as COPY takes them."""
-    said = {"job_id": held.job_id, "label": label, "score": 1.0, "tokens": 1, "truncated": False}
-    rows = range(held.first_row, held.first_row + held.rows)
+    said = {"job_id": lease.job_id, "label": label, "score": 1.0, "tokens": 1, "truncated": False}
+    rows = range(lease.first_row, lease.first_row + lease.rows)
     return [tuple((said | {"row": row}).get(name) for name in COLUMNS) for row in rows]

@@ -69,8 +69,8 @@ class AnyOrder(RuleBasedStateMachine):
                 dispatch_marks.begin_finalizing(session, job_id)
         if any(chunk.state is ChunkState.LEASED for chunk in self._live()):
             return  # control sends no message then
-        if held := self.ledger.claim_step(self.job_id, step=JobStep.FINALIZE, owner="f"):
-            self.step = held
+        if lease := self.ledger.claim_step(self.job_id, step=JobStep.FINALIZE, owner="f"):
+            self.step = lease
             self.ledger.set(self.job_id, step_owner=None, step_lease_expires_at=None)
             self.ledger.finish(self.job_id)
 
@@ -83,42 +83,42 @@ class AnyOrder(RuleBasedStateMachine):
             return
         chunk = live[place % len(live)]
         owner = f"w{len(self.leases)}"
-        held = self.ledger.claim(chunk.id, owner=owner, lease=RUN_OUT if run_out else LEASE)
-        if held is not None:
+        lease = self.ledger.claim(chunk.id, owner=owner, duration=RUN_OUT if run_out else LEASE)
+        if lease is not None:
             assert chunk.state is ChunkState.PENDING
-            assert held.fence > self.fences.get(chunk.id, 0), "a fence was given twice"
-            self.fences[chunk.id] = held.fence
-            self.leases.append(held)
+            assert lease.fence > self.fences.get(chunk.id, 0), "a fence was given twice"
+            self.fences[chunk.id] = lease.fence
+            self.leases.append(lease)
 
     @precondition(lambda self: self.leases)
     @rule(which=st.integers(0, 30), failed=st.booleans())
     def commit(self, *, which: int, failed: bool) -> None:
-        held = self._lease(which)
-        before = self.ledger.chunk(held.chunk_id)
-        ours = before.state is ChunkState.LEASED and before.fence == held.fence
+        lease = self._lease(which)
+        before = self.ledger.chunk(lease.chunk_id)
+        ours = before.state is ChunkState.LEASED and before.fence == lease.fence
         with contextlib.suppress(LeaseLost):
-            part = self.ledger.commit(held, failed=int(failed))
+            part = self.ledger.commit(lease, failed=int(failed))
             assert ours or before.part_key == part.key, "committed under an old fence"
-        after = self.ledger.chunk(held.chunk_id)
+        after = self.ledger.chunk(lease.chunk_id)
         assert ours or after.part_key == before.part_key
 
     @precondition(lambda self: self.leases)
     @rule(which=st.integers(0, 30))
     def renew(self, *, which: int) -> None:
         with self.ledger.sessions.begin() as session:
-            chunks.renew(session, self._lease(which), lease=LEASE)
+            chunks.renew(session, self._lease(which), duration=LEASE)
 
     @precondition(lambda self: self.leases)
     @rule(which=st.integers(0, 30), error=st.sampled_from([None, "disk full"]))
     def release(self, *, which: int, error: str | None) -> None:
         with self.ledger.sessions.begin() as session:
-            held = self._lease(which)
+            lease = self._lease(which)
             if error is None:
-                chunks.release(session, held)
+                chunks.release(session, lease)
             else:
                 found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", error)
                 limits = RetryLimits(tries=5, outage=timedelta(days=1))
-                chunks.give_up(session, held, found, limits=limits)
+                chunks.give_up(session, lease, found, limits=limits)
 
     @rule(place=st.integers(0, 30), times=st.integers(1, 3))
     def die(self, *, place: int, times: int) -> None:
@@ -190,8 +190,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.ledger.run_out(chunk.id)
         self.ledger.rescue()
         for chunk in self._live():
-            if held := self.ledger.claim(chunk.id, owner="last"):
-                self.ledger.commit(held)
+            if lease := self.ledger.claim(chunk.id, owner="last"):
+                self.ledger.commit(lease)
 
     def _forget_step(self) -> None:
         self.ledger.set(self.job_id, step_owner=None, step_lease_expires_at=None)

@@ -19,83 +19,91 @@ def training(ledger: Ledger) -> Training:
 
 
 @pytest.fixture
-def held(training: Training) -> RankLease:
+def lease(training: Training) -> RankLease:
     """Rank 0 of a run of two."""
     return training.gang(training.job(machines=2), 2)[0]
 
 
-def test_a_job_goes_on_from_the_furthest_checkpoint(training: Training, held: RankLease) -> None:
-    assert training.newest(held.job_id) is None
+def test_a_job_goes_on_from_the_furthest_checkpoint(training: Training, lease: RankLease) -> None:
+    assert training.newest(lease.job_id) is None
     for step in (10, 30, 20):  # whatever the order in which they were stored
-        training.checkpoint(held, step)
-    assert training.newest(held.job_id) == 30
+        training.checkpoint(lease, step)
+    assert training.newest(lease.job_id) == 30
 
 
-def test_parts_alone_are_no_checkpoint(training: Training, held: RankLease) -> None:
-    _add_part(training, held, 10)
-    assert training.newest(held.job_id) is None
+def test_parts_alone_are_no_checkpoint(training: Training, lease: RankLease) -> None:
+    _add_part(training, lease, 10)
+    assert training.newest(lease.job_id) is None
 
 
-def test_a_damaged_checkpoint_is_passed_over(training: Training, held: RankLease) -> None:
-    ids = [training.checkpoint(held, step) for step in (10, 20, 30)]
-    _damage(training, held, ids[2])
-    assert training.newest(held.job_id) == 20
-    _damage(training, held, ids[1])
-    assert training.newest(held.job_id) == 10
-    _damage(training, held, ids[0])
-    assert training.newest(held.job_id) is None
+def test_a_damaged_checkpoint_is_passed_over(training: Training, lease: RankLease) -> None:
+    ids = [training.checkpoint(lease, step) for step in (10, 20, 30)]
+    _damage(training, lease, ids[2])
+    assert training.newest(lease.job_id) == 20
+    _damage(training, lease, ids[1])
+    assert training.newest(lease.job_id) == 10
+    _damage(training, lease, ids[0])
+    assert training.newest(lease.job_id) is None
 
 
-def test_damage_is_told_once_however_many_find_it(training: Training, held: RankLease) -> None:
-    damaged = training.checkpoint(held, 10)
+def test_damage_is_told_once_however_many_find_it(training: Training, lease: RankLease) -> None:
+    damaged = training.checkpoint(lease, 10)
     for _ in range(3):
-        _damage(training, held, damaged)
-    assert training.told(held.job_id, "checkpoint_damaged") == [{"step": 10, "reason": "torn"}]
+        _damage(training, lease, damaged)
+    assert training.told(lease.job_id, "checkpoint_damaged") == [{"step": 10, "reason": "torn"}]
 
 
 def test_a_damaged_or_deleted_checkpoint_is_not_to_be_had(
-    training: Training, held: RankLease
+    training: Training, lease: RankLease
 ) -> None:
-    whole, damaged, deleted = [training.checkpoint(held, step) for step in (10, 20, 30)]
-    _damage(training, held, damaged)
-    _delete(training, held, deleted)
+    whole, damaged, deleted = [training.checkpoint(lease, step) for step in (10, 20, 30)]
+    _damage(training, lease, damaged)
+    _delete(training, lease, deleted)
     with training.sessions.begin() as session:
         found = [queries.get(session, each) for each in (whole, damaged, deleted)]
     assert [each and each.step for each in found] == [10, None, None]
 
 
-def test_the_best_is_the_last_that_was_the_best_so_far(training: Training, held: RankLease) -> None:
+def test_the_best_is_the_last_that_was_the_best_so_far(
+    training: Training, lease: RankLease
+) -> None:
     for step, best in [(10, True), (20, True), (30, False)]:
-        training.checkpoint(held, step, best=best)
-    assert [_best(training, held, up_to) for up_to in (9, 10, 19, 20, 99)] == [None, 10, 10, 20, 20]
+        training.checkpoint(lease, step, best=best)
+    assert [_best(training, lease, up_to) for up_to in (9, 10, 19, 20, 99)] == [
+        None,
+        10,
+        10,
+        20,
+        20,
+    ]
 
 
-def test_a_checkpoint_of_an_earlier_run_is_as_good(training: Training, held: RankLease) -> None:
-    training.checkpoint(held, 10)
-    training.conclude(held.run_id, LOST)
-    (later,) = training.gang(held.job_id)
-    assert training.newest(held.job_id) == 10
+def test_a_checkpoint_of_an_earlier_run_is_as_good(training: Training, lease: RankLease) -> None:
+    training.checkpoint(lease, 10)
+    training.conclude(lease.run_id, LOST)
+    (later,) = training.gang(lease.job_id)
+    assert training.newest(lease.job_id) == 10
     training.checkpoint(later, 20)
-    assert training.newest(held.job_id) == 20
+    assert training.newest(lease.job_id) == 20
 
 
-def test_another_jobs_checkpoint_is_not_looked_at(training: Training, held: RankLease) -> None:
-    training.checkpoint(held, 10)
+def test_another_jobs_checkpoint_is_not_looked_at(training: Training, lease: RankLease) -> None:
+    training.checkpoint(lease, 10)
     (other,) = training.gang(training.job())
     assert training.newest(other.job_id) is None
 
 
 def test_a_completion_whose_answer_was_lost_may_be_repeated(
-    training: Training, held: RankLease
+    training: Training, lease: RankLease
 ) -> None:
-    assert training.checkpoint(held, 10) == training.checkpoint(held, 10)
-    assert len(training.told(held.job_id, "checkpoint")) == 1
+    assert training.checkpoint(lease, 10) == training.checkpoint(lease, 10)
+    assert len(training.told(lease.job_id, "checkpoint")) == 1
 
 
-def test_a_part_that_is_told_again_is_replaced(training: Training, held: RankLease) -> None:
-    _add_part(training, held, 10, key="first")
-    _add_part(training, held, 10, key="second")
-    (part,) = _parts(training, held, 10)
+def test_a_part_that_is_told_again_is_replaced(training: Training, lease: RankLease) -> None:
+    _add_part(training, lease, 10, key="first")
+    _add_part(training, lease, 10, key="second")
+    (part,) = _parts(training, lease, 10)
     assert part.files == [{"key": "second"}]
 
 
@@ -132,68 +140,68 @@ def test_a_host_that_went_on_without_its_part_is_noticed(training: Training) -> 
     ],
 )
 def test_the_last_are_kept_with_the_best_that_each_of_them_had(
-    training: Training, held: RankLease, made: str, keep: int, kept: str
+    training: Training, lease: RankLease, made: str, keep: int, kept: str
 ) -> None:
     """A star: the best so far. An exclamation mark: damaged. A dash: deleted."""
     gone = set()
     for word in made.split():
         step = int(word.rstrip("*!-"))
-        found = training.checkpoint(held, step, best="*" in word)
+        found = training.checkpoint(lease, step, best="*" in word)
         if "!" in word:
-            _damage(training, held, found)
+            _damage(training, lease, found)
         if "-" in word:
-            _delete(training, held, found)
+            _delete(training, lease, found)
             gone.add(step)
     with training.sessions.begin() as session:
-        doomed = {each.step for each in queries.dispensable(session, held.job_id, keep=keep)}
+        doomed = {each.step for each in queries.dispensable(session, lease.job_id, keep=keep)}
     every = {int(word.rstrip("*!-")) for word in made.split()}
     assert every - gone - doomed == {int(step) for step in kept.split()}
 
 
-def test_a_list_shows_every_checkpoint_newest_first(training: Training, held: RankLease) -> None:
-    ids = [training.checkpoint(held, step) for step in (10, 20, 30)]
-    _damage(training, held, ids[1])
-    _delete(training, held, ids[0])
+def test_a_list_shows_every_checkpoint_newest_first(training: Training, lease: RankLease) -> None:
+    ids = [training.checkpoint(lease, step) for step in (10, 20, 30)]
+    _damage(training, lease, ids[1])
+    _delete(training, lease, ids[0])
     with training.sessions.begin() as session:
-        assert [each.step for each in queries.listing(session, held.job_id)] == [30, 20, 10]
+        assert [each.step for each in queries.listing(session, lease.job_id)] == [30, 20, 10]
 
 
 def test_a_checkpoint_that_a_lost_run_completes_never_counts(
-    training: Training, held: RankLease
+    training: Training, lease: RankLease
 ) -> None:
-    _add_part(training, held, 10)
-    training.conclude(held.run_id, LOST)
+    _add_part(training, lease, 10)
+    training.conclude(lease.run_id, LOST)
     with pytest.raises(LeaseLost):
-        training.checkpoint(held, 10)
-    assert training.newest(held.job_id) is None
+        training.checkpoint(lease, 10)
+    assert training.newest(lease.job_id) is None
 
 
-def _add_part(training: Training, held: RankLease, step: int, *, key: str = "k") -> None:
+def _add_part(training: Training, lease: RankLease, step: int, *, key: str = "k") -> None:
     with training.sessions.begin() as session:
-        checkpoints.add_part(session, held, step=step, files=[{"key": key}])
+        checkpoints.add_part(session, lease, step=step, files=[{"key": key}])
 
 
-def _parts(training: Training, held: RankLease, step: int) -> list[CheckpointPart]:
+def _parts(training: Training, lease: RankLease, step: int) -> list[CheckpointPart]:
     with training.sessions.begin() as session:
-        return queries.parts(session, held.run_id, step)
+        return queries.parts(session, lease.run_id, step)
 
 
-def _has_later(training: Training, held: RankLease, step: int) -> bool:
+def _has_later(training: Training, lease: RankLease, step: int) -> bool:
     with training.sessions.begin() as session:
-        return queries.has_later_part(session, held.run_id, step)
+        return queries.has_later_part(session, lease.run_id, step)
 
 
-def _damage(training: Training, held: RankLease, checkpoint_id: int) -> None:
+def _damage(training: Training, lease: RankLease, checkpoint_id: int) -> None:
     with training.sessions.begin() as session:
-        checkpoints.mark_damaged(session, held, checkpoint_id, reason="torn")
+        checkpoints.mark_damaged(session, lease, checkpoint_id, reason="torn")
 
 
-def _delete(training: Training, held: RankLease, checkpoint_id: int) -> None:
+def _delete(training: Training, lease: RankLease, checkpoint_id: int) -> None:
     with training.sessions.begin() as session:
-        checkpoints.mark_deleted(session, held, [checkpoint_id])
+        checkpoints.mark_deleted(session, lease, [checkpoint_id])
 
 
-def _best(training: Training, held: RankLease, up_to_step: int) -> int | None:
+def _best(training: Training, lease: RankLease, up_to_step: int) -> int | None:
     with training.sessions.begin() as session:
-        found = queries.best(session, held.job_id, up_to_step=up_to_step)
+        found = queries.best(session, lease.job_id, up_to_step=up_to_step)
     return found.step if found else None

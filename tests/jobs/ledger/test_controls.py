@@ -26,7 +26,7 @@ def do(ledger: Ledger, operation: Operation, job_id: str) -> object:
 
 def succeeded(ledger: Ledger, *sizes: int, failed_in_first: int = 0, **fields: object) -> str:
     job_id = ledger.running(*sizes, **fields)
-    ledger.commit(ledger.held(ledger.live(job_id)[0].id), failed=failed_in_first)
+    ledger.commit(ledger.claimed(ledger.live(job_id)[0].id), failed=failed_in_first)
     ledger.commit_all(job_id)
     ledger.set(job_id, state=JobState.FINALIZING)
     ledger.finish(job_id)
@@ -65,13 +65,13 @@ def test_a_retry_opens_only_the_chunks_with_failed_rows(ledger: Ledger) -> None:
     assert (opened.state, opened.part_key) == (ChunkState.PENDING, None)
     assert opened.retried_part == before[0].part_key
     assert (kept.state, kept.part_key) == (ChunkState.DONE, before[1].part_key)
-    assert ledger.held(opened.id).retried_part == before[0].part_key
+    assert ledger.claimed(opened.id).retried_part == before[0].part_key
 
 
 def test_a_retry_adds_to_the_usage_and_replaces_the_counts(ledger: Ledger) -> None:
     job_id = succeeded(ledger, 5, failed_in_first=2)
     do(ledger, controls.retry, job_id)
-    ledger.commit(ledger.held(ledger.only_chunk(job_id)))
+    ledger.commit(ledger.claimed(ledger.only_chunk(job_id)))
     view = do(ledger, job_queries.get, job_id)
     assert isinstance(view, job_queries.JobView)
     assert (view.counts.rows_done, view.counts.rows_failed, view.counts.tokens) == (5, 0, 10)

@@ -27,7 +27,7 @@ def view(ledger: Ledger, job_id: str) -> JobView:
 
 
 def commit(ledger: Ledger, job_id: str, place: int, *, failed: int, code: str = "bad_json") -> None:
-    ledger.commit(ledger.held(ledger.live(job_id)[place].id), failed=failed, code=code)
+    ledger.commit(ledger.claimed(ledger.live(job_id)[place].id), failed=failed, code=code)
 
 
 def test_a_job_within_its_limit_goes_on_and_one_over_it_ends(ledger: Ledger) -> None:
@@ -60,7 +60,7 @@ def test_a_job_ends_once_and_its_history_tells_why(ledger: Ledger) -> None:
 
 def test_a_chunk_that_is_leased_when_its_job_ends_commits_nothing(ledger: Ledger) -> None:
     job_id = ledger.running(5, 5, max_failed=0)
-    late = ledger.held(ledger.live(job_id)[1].id, owner="late")
+    late = ledger.claimed(ledger.live(job_id)[1].id, owner="late")
     commit(ledger, job_id, 0, failed=1)
     assert end(ledger, job_id)
     with pytest.raises(LeaseLost):
@@ -72,10 +72,10 @@ def test_a_chunk_that_is_leased_when_its_job_ends_commits_nothing(ledger: Ledger
 
 def test_planning_ends_with_a_count_that_is_exceeded(ledger: Ledger) -> None:
     job_id = ledger.accept(max_failed=2)
-    held = ledger.plan(job_id, (5, 5), complete=False)
+    lease = ledger.plan(job_id, (5, 5), complete=False)
     commit(ledger, job_id, 0, failed=3)
     assert end(ledger, job_id)
-    assert ledger.job(job_id).step_fence > held.fence, "the planner has lost its step"
+    assert ledger.job(job_id).step_fence > lease.fence, "the planner has lost its step"
 
 
 def test_first_rows_that_fail_alike_end_a_job_and_one_result_saves_it(ledger: Ledger) -> None:
@@ -120,7 +120,7 @@ def test_a_job_that_is_paused_or_being_cancelled_is_left_alone(ledger: Ledger) -
 
 def test_many_that_commit_at_once_and_two_that_judge_end_a_job_once(ledger: Ledger) -> None:
     job_id = ledger.running(*[2] * 40, max_failed=9)
-    leases = [ledger.held(each.id, owner=f"w{each.id}") for each in ledger.live(job_id)]
+    leases = [ledger.claimed(each.id, owner=f"w{each.id}") for each in ledger.live(job_id)]
 
     def work(place: int) -> bool:
         try:

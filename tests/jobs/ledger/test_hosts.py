@@ -24,12 +24,12 @@ def training(ledger: Ledger) -> Training:
 
 def test_a_host_that_is_started_anew_has_lost_its_rank(training: Training) -> None:
     host = training.host()
-    (held,) = training.claimed(training.formed(training.job(), [host]))
+    (lease,) = training.claimed(training.formed(training.job(), [host]))
     training.host(host.name)
-    rank = training.rank(held)
+    rank = training.rank(lease)
     assert (rank.outcome, rank.error) == (RankOutcome.SILENT, "the host's agent was restarted")
-    assert training.renew(held) is None
-    assert training.reserved([host]) == {held.run_id}  # until the run is judged
+    assert training.renew(lease) is None
+    assert training.reserved([host]) == {lease.run_id}  # until the run is judged
 
 
 def test_a_host_that_is_started_anew_while_a_gang_is_formed_loses_that_rank_too(
@@ -49,9 +49,9 @@ def test_a_host_that_is_started_anew_while_a_gang_is_formed_loses_that_rank_too(
 
 def test_another_hosts_rank_is_not_touched_by_an_arrival(training: Training) -> None:
     gang = training.hosts(2)
-    held = training.claimed(training.formed(training.job(machines=2), gang))
+    leases = training.claimed(training.formed(training.job(machines=2), gang))
     training.host(gang[0].name)
-    assert [training.rank(each).state for each in held] == [RankState.ENDED, RankState.LEASED]
+    assert [training.rank(each).state for each in leases] == [RankState.ENDED, RankState.LEASED]
 
 
 def test_a_beat_keeps_a_host_and_one_under_a_taken_name_does_not(training: Training) -> None:
@@ -85,9 +85,9 @@ def test_the_run_on_a_draining_host_is_asked_to_stop_without_control(training: T
     host = training.host()
     job_id = training.job()
     run_id = training.formed(job_id, [host])
-    (held,) = training.claimed(run_id)
+    (lease,) = training.claimed(run_id)
     training.drain(host.name, host.incarnation)
-    run = training.run(held.run_id)
+    run = training.run(lease.run_id)
     assert (run.stop, run.stop_reason) == ("checkpoint", f"host {host.name} is going away")
 
 

@@ -29,13 +29,13 @@ CLAIMERS = 6
 
 def test_stale_before_load_a_done_chunk_is_not_to_be_had(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
-    ledger.commit(ledger.held(chunk_id))
+    ledger.commit(ledger.claimed(chunk_id))
     assert ledger.claim(chunk_id, owner="late") is None
 
 
 def test_stale_before_apply_a_late_commit_changes_nothing(ledger: Ledger) -> None:
     job_id = ledger.running(3, output={"postgres": True})
-    late = ledger.held(ledger.only_chunk(job_id), owner="late", lease=RUN_OUT)
+    late = ledger.claimed(ledger.only_chunk(job_id), owner="late", duration=RUN_OUT)
     ledger.rescue()
     with pytest.raises(LeaseLost, match=f"fence {late.fence} is void"):
         ledger.commit(late, results=result_rows(late))
@@ -46,9 +46,9 @@ def test_stale_before_apply_a_late_commit_changes_nothing(ledger: Ledger) -> Non
 
 def test_expired_and_claimed_by_another_only_the_other_commits(ledger: Ledger) -> None:
     job_id = ledger.running(3, output={"postgres": True})
-    first = ledger.held(ledger.only_chunk(job_id), owner="first", lease=RUN_OUT)
+    first = ledger.claimed(ledger.only_chunk(job_id), owner="first", duration=RUN_OUT)
     ledger.rescue()
-    second = ledger.held(first.chunk_id, owner="second")
+    second = ledger.claimed(first.chunk_id, owner="second")
     with pytest.raises(LeaseLost):
         ledger.commit(first, results=result_rows(first, label="late"))
     part = ledger.commit(second, results=result_rows(second))
@@ -75,7 +75,7 @@ def test_of_many_that_claim_at_once_exactly_one_wins(ledger: Ledger) -> None:
 def test_a_claim_waits_for_one_under_way_and_then_comes_too_late(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
     with ThreadPoolExecutor(1) as pool, ledger.sessions.begin() as session:
-        assert chunks.claim(session, chunk_id, owner="first", lease=LEASE)
+        assert chunks.claim(session, chunk_id, owner="first", duration=LEASE)
         second = pool.submit(ledger.claim, chunk_id, owner="second")
         session.commit()
         assert second.result(10) is None
@@ -83,8 +83,8 @@ def test_a_claim_waits_for_one_under_way_and_then_comes_too_late(ledger: Ledger)
 
 def test_a_claim_whose_answer_was_lost_is_had_by_claiming_again(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
-    lost = ledger.held(chunk_id)
-    again = ledger.held(chunk_id)
+    lost = ledger.claimed(chunk_id)
+    again = ledger.claimed(chunk_id)
     assert again.fence == lost.fence + 1
     with pytest.raises(LeaseLost):
         ledger.commit(lost)
@@ -93,62 +93,62 @@ def test_a_claim_whose_answer_was_lost_is_had_by_claiming_again(ledger: Ledger) 
 
 def test_a_commit_whose_answer_was_lost_may_be_repeated(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
-    ledger.commit(held)
-    ledger.commit(held)
-    chunk = ledger.chunk(held.chunk_id)
+    lease = ledger.claimed(ledger.only_chunk(job_id))
+    ledger.commit(lease)
+    ledger.commit(lease)
+    chunk = ledger.chunk(lease.chunk_id)
     assert (chunk.tokens, chunk.seconds) == (10, 0.5)
 
 
 def test_a_commit_may_be_repeated_even_when_the_job_has_moved_on(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
-    ledger.commit(held)
+    lease = ledger.claimed(ledger.only_chunk(job_id))
+    ledger.commit(lease)
     ledger.set(job_id, state=JobState.FINALIZING)
     ledger.finish(job_id)
-    ledger.commit(held)
+    ledger.commit(lease)
     assert ledger.job(job_id).state is JobState.SUCCEEDED
 
 
 def test_a_lease_that_ran_out_but_was_not_taken_is_still_ours(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
+    lease = ledger.claimed(ledger.only_chunk(job_id), duration=RUN_OUT)
     with ledger.sessions.begin() as session:
-        assert chunks.renew(session, held, lease=LEASE) is JobState.RUNNING
+        assert chunks.renew(session, lease, duration=LEASE) is JobState.RUNNING
     assert ledger.rescue() == 0
-    ledger.commit(held)
+    ledger.commit(lease)
 
 
 def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
-    held = ledger.held(chunk_id, lease=RUN_OUT)
+    lease = ledger.claimed(chunk_id, duration=RUN_OUT)
     ledger.rescue()
-    ledger.held(chunk_id, owner="second")
+    ledger.claimed(chunk_id, owner="second")
     with ledger.sessions.begin() as session:
-        assert chunks.renew(session, held, lease=LEASE) is None
-        assert not chunks.release(session, held)
-        chunks.give_up(session, held, FULL, limits=LIMITS)
+        assert chunks.renew(session, lease, duration=LEASE) is None
+        assert not chunks.release(session, lease)
+        chunks.give_up(session, lease, FULL, limits=LIMITS)
     assert ledger.chunk(chunk_id).owner == "second"
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING])
 def test_a_chunk_that_was_begun_may_end_while_its_job_is(ledger: Ledger, state: JobState) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     ledger.set(job_id, state=state)
-    ledger.commit(held)
-    assert ledger.chunk(held.chunk_id).state is ChunkState.DONE
+    ledger.commit(lease)
+    assert ledger.chunk(lease.chunk_id).state is ChunkState.DONE
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED, JobState.EXPIRED])
 def test_a_job_that_has_ended_takes_no_part(ledger: Ledger, state: JobState) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     error = "x" if state is JobState.FAILED else None
     ledger.set(job_id, state=state, finished_at=sa.func.now(), error_code=error)
     with pytest.raises(LeaseLost, match=f"the job is {state}"):
-        ledger.commit(held)
-    assert ledger.chunk(held.chunk_id).part_key is None
+        ledger.commit(lease)
+    assert ledger.chunk(lease.chunk_id).part_key is None
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING, JobState.FINALIZING])
@@ -160,9 +160,9 @@ def test_nothing_new_is_claimed_while_a_job_is(ledger: Ledger, state: JobState) 
 
 def test_a_chunk_given_back_counts_no_crash_and_is_to_be_had_at_once(ledger: Ledger) -> None:
     chunk_id = ledger.only_chunk(ledger.running(10))
-    held = ledger.held(chunk_id)
+    lease = ledger.claimed(chunk_id)
     with ledger.sessions.begin() as session:
-        assert chunks.release(session, held)
+        assert chunks.release(session, lease)
     chunk = ledger.chunk(chunk_id)
     assert (chunk.crashes, chunk.failures, chunk.not_before) == (0, 0, None)
     assert ledger.claim(chunk_id) is not None
@@ -174,9 +174,9 @@ def test_a_chunk_given_back_with_an_error_waits_longer_each_time_up_to_a_minute(
     chunk_id = ledger.only_chunk(ledger.running(10))
     waits = []
     for _ in range(9):
-        held = ledger.held(chunk_id)
+        lease = ledger.claimed(chunk_id)
         with ledger.sessions.begin() as session:
-            chunks.give_up(session, held, FULL, limits=LIMITS)
+            chunks.give_up(session, lease, FULL, limits=LIMITS)
             now = session.scalar(sa.select(sa.func.now()))
         chunk = ledger.chunk(chunk_id)
         assert now is not None
@@ -193,17 +193,17 @@ def test_an_outage_that_lasts_longer_than_its_bound_fails_the_job_with_its_code(
     ledger: Ledger,
 ) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     with ledger.sessions.begin() as session:
         session.execute(
             sa.update(Chunk)
-            .where(Chunk.id == held.chunk_id)
+            .where(Chunk.id == lease.chunk_id)
             .values(failures=100, failing_since=sa.func.now() - LIMITS.outage)
         )
-        assert chunks.give_up(session, held, FULL, limits=LIMITS)
+        assert chunks.give_up(session, lease, FULL, limits=LIMITS)
     job = ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "storage_unavailable")
-    assert ledger.chunk(held.chunk_id).state is ChunkState.PENDING
+    assert ledger.chunk(lease.chunk_id).state is ChunkState.PENDING
 
 
 def test_the_engine_may_raise_so_often_on_one_chunk_and_no_crash_is_counted(
@@ -214,9 +214,9 @@ def test_the_engine_may_raise_so_often_on_one_chunk_and_no_crash_is_counted(
     bug = Diagnosis(Blame.ENGINE, "unexpected_error", "TypeError: a bug")
     for tries in range(1, LIMITS.tries + 1):
         with ledger.sessions.begin() as session:
-            held = chunks.claim(session, chunk_id, owner="w", lease=LEASE)
-            assert held is not None
-            ended = chunks.give_up(session, held, bug, limits=LIMITS)
+            lease = chunks.claim(session, chunk_id, owner="w", duration=LEASE)
+            assert lease is not None
+            ended = chunks.give_up(session, lease, bug, limits=LIMITS)
         assert ended == (tries == LIMITS.tries)
         _forget_delay(ledger, chunk_id)
     job, chunk = ledger.job(job_id), ledger.chunk(chunk_id)
@@ -226,19 +226,19 @@ def test_the_engine_may_raise_so_often_on_one_chunk_and_no_crash_is_counted(
 
 def test_a_retry_forgets_how_often_a_chunk_failed(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     with ledger.sessions.begin() as session:
         refused = Diagnosis(Blame.JOB, "model_changed", "another model")
-        assert chunks.give_up(session, held, refused, limits=LIMITS)
+        assert chunks.give_up(session, lease, refused, limits=LIMITS)
         controls.retry(session, job_id, project_id=PROJECT)
-    chunk = ledger.chunk(held.chunk_id)
+    chunk = ledger.chunk(lease.chunk_id)
     assert (chunk.failures, chunk.failing_since, chunk.not_before) == (0, None, None)
 
 
 def test_result_rows_of_an_earlier_try_are_replaced(ledger: Ledger) -> None:
     job_id = ledger.running(3, output={"postgres": True})
     ledger.commit(
-        first := ledger.held(ledger.only_chunk(job_id)),
+        first := ledger.claimed(ledger.only_chunk(job_id)),
         failed=1,
         results=result_rows(first, label="old"),
     )
@@ -246,7 +246,7 @@ def test_result_rows_of_an_earlier_try_are_replaced(ledger: Ledger) -> None:
     ledger.finish(job_id)
     with ledger.sessions.begin() as session:
         controls.retry(session, job_id, project_id=PROJECT)
-    again = ledger.held(first.chunk_id)
+    again = ledger.claimed(first.chunk_id)
     ledger.commit(again, results=result_rows(again, label="new"))
     assert _result_rows(ledger, job_id) == ["new"] * 3
 
@@ -254,15 +254,15 @@ def test_result_rows_of_an_earlier_try_are_replaced(ledger: Ledger) -> None:
 @pytest.mark.parametrize("fault", ["pg_terminate_backend(%s, 5000)", "pg_cancel_backend(%s)"])
 def test_a_copy_that_is_broken_off_is_tried_again(ledger: Ledger, fault: str) -> None:
     job_id = ledger.running(3, output={"postgres": True})
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     tries = []
 
     def commit(session: Session) -> None:
         tries.append(session.scalar(sa.select(sa.func.pg_backend_pid())))
-        chunks.commit(session, held, part_of(held), results=rows())
+        chunks.commit(session, lease, part_of(lease), results=rows())
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        yield from result_rows(held)
+        yield from result_rows(lease)
         if len(tries) == 1:
             with psycopg.connect(ledger.url, autocommit=True) as connection:
                 connection.execute(f"SELECT {fault}".encode(), (tries[0],))

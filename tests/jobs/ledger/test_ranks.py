@@ -53,84 +53,84 @@ def test_ranks_are_not_ready_while_one_has_not_come(training: Training) -> None:
 
 
 def test_only_a_renewal_that_tells_of_progress_counts_as_such(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    before = training.rank(held).progress_at
-    training.renew(held)
-    assert training.rank(held).progress_at == before
-    training.renew(held, progress=True)
-    after = training.rank(held).progress_at
+    (lease,) = training.gang(training.job())
+    before = training.rank(lease).progress_at
+    training.renew(lease)
+    assert training.rank(lease).progress_at == before
+    training.renew(lease, progress=True)
+    after = training.rank(lease).progress_at
     assert before is not None
     assert after is not None
     assert after > before
 
 
 def test_a_lease_that_ran_out_but_was_not_judged_is_still_ours(training: Training) -> None:
-    (held,) = training.gang(training.job(), lease=RUN_OUT)
-    assert training.renew(held) is not None
-    assert not training.end_overdue(held, RankOutcome.SILENT)
-    assert training.rank(held).state is RankState.LEASED
+    (lease,) = training.gang(training.job(), duration=RUN_OUT)
+    assert training.renew(lease) is not None
+    assert not training.end_overdue(lease, RankOutcome.SILENT)
+    assert training.rank(lease).state is RankState.LEASED
 
 
 def test_a_rank_that_was_judged_silent_cannot_renew(training: Training) -> None:
-    (held,) = training.gang(training.job(), lease=RUN_OUT)
-    assert training.end_overdue(held, RankOutcome.SILENT)
-    assert training.renew(held) is None
-    assert not training.end(held, RankOutcome.DONE)
-    assert training.rank(held).outcome == RankOutcome.SILENT
+    (lease,) = training.gang(training.job(), duration=RUN_OUT)
+    assert training.end_overdue(lease, RankOutcome.SILENT)
+    assert training.renew(lease) is None
+    assert not training.end(lease, RankOutcome.DONE)
+    assert training.rank(lease).outcome == RankOutcome.SILENT
 
 
 def test_a_renewal_under_way_saves_the_rank(training: Training) -> None:
-    (held,) = training.gang(training.job(), lease=RUN_OUT)
+    (lease,) = training.gang(training.job(), duration=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
-        assert ranks.renew(session, held, lease=LEASE, phase="training", progress=True)
-        overdue = pool.submit(training.end_overdue, held, RankOutcome.SILENT)
+        assert ranks.renew(session, lease, duration=LEASE, phase="training", progress=True)
+        overdue = pool.submit(training.end_overdue, lease, RankOutcome.SILENT)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
         assert overdue.result(10) is False
 
 
 def test_a_judgement_under_way_ends_the_rank_before_it_renews(training: Training) -> None:
-    (held,) = training.gang(training.job(), lease=RUN_OUT)
+    (lease,) = training.gang(training.job(), duration=RUN_OUT)
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
-        assert ranks.end_overdue(session, held.run_id, held.rank, RankOutcome.SILENT)
-        renewal = pool.submit(training.renew, held)
+        assert ranks.end_overdue(session, lease.run_id, lease.rank, RankOutcome.SILENT)
+        renewal = pool.submit(training.renew, lease)
         wait_until(lambda: training.waiting() == 1)
         session.commit()
         assert renewal.result(10) is None
 
 
 def test_a_rank_that_has_claimed_is_not_absent(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    assert not training.end_overdue(held, RankOutcome.ABSENT)
+    (lease,) = training.gang(training.job())
+    assert not training.end_overdue(lease, RankOutcome.ABSENT)
 
 
 # Ending.
 
 
 def test_a_rank_ends_once(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    assert training.end(held, RankOutcome.CRASHED, exit_code=1, error="a\0b")
-    assert not training.end(held, RankOutcome.DONE)
-    rank = training.rank(held)
+    (lease,) = training.gang(training.job())
+    assert training.end(lease, RankOutcome.CRASHED, exit_code=1, error="a\0b")
+    assert not training.end(lease, RankOutcome.DONE)
+    rank = training.rank(lease)
     assert (rank.outcome, rank.exit_code, rank.error) == (RankOutcome.CRASHED, 1, "a\ufffdb")
 
 
 @pytest.mark.parametrize("error", ["half a pair: \ud83d", "nothing: \0", "x" * 100_000])
 def test_whatever_a_rank_says_at_its_end_can_be_stored(training: Training, error: str) -> None:
-    (held,) = training.gang(training.job())
-    assert training.end(held, RankOutcome.FAULT, error_code="bad", error=error)
-    assert len(training.rank(held).error or "") <= 8_000
+    (lease,) = training.gang(training.job())
+    assert training.end(lease, RankOutcome.FAULT, error_code="bad", error=error)
+    assert len(training.rank(lease).error or "") <= 8_000
 
 
 Writer = Callable[[Session, RankLease, int], object]
 
 WRITERS: dict[str, Writer] = {
-    "record_progress": lambda s, held, _: ranks.record_progress(s, held, RunProgress(step=9)),
-    "choose_port": lambda s, held, _: ranks.choose_port(s, held, 1),
-    "add_part": lambda s, held, _: checkpoints.add_part(s, held, step=9, files=[]),
-    "complete": lambda s, held, _: checkpoints.complete(
+    "record_progress": lambda s, lease, _: ranks.record_progress(s, lease, RunProgress(step=9)),
+    "choose_port": lambda s, lease, _: ranks.choose_port(s, lease, 1),
+    "add_part": lambda s, lease, _: checkpoints.add_part(s, lease, step=9, files=[]),
+    "complete": lambda s, lease, _: checkpoints.complete(
         s,
-        held,
+        lease,
         step=9,
         metric=None,
         best=False,
@@ -138,10 +138,10 @@ WRITERS: dict[str, Writer] = {
         manifest_sha256="s",
         size=1,
     ),
-    "add_points": lambda s, held, _: telemetry.add_points(s, held, [(9, {"loss": 9.0})]),
-    "mark_damaged": lambda s, held, known: checkpoints.mark_damaged(s, held, known, reason="x"),
-    "mark_deleted": lambda s, held, known: checkpoints.mark_deleted(s, held, [known]),
-    "succeed": lambda s, held, _: runs.succeed(s, held, output={"rows": 1}),
+    "add_points": lambda s, lease, _: telemetry.add_points(s, lease, [(9, {"loss": 9.0})]),
+    "mark_damaged": lambda s, lease, known: checkpoints.mark_damaged(s, lease, known, reason="x"),
+    "mark_deleted": lambda s, lease, known: checkpoints.mark_deleted(s, lease, [known]),
+    "succeed": lambda s, lease, _: runs.succeed(s, lease, output={"rows": 1}),
 }
 
 
@@ -149,37 +149,37 @@ WRITERS: dict[str, Writer] = {
 @pytest.mark.parametrize("stale", ["its run was lost", "its rank ended", "its job succeeded"])
 def test_a_stale_rank_changes_nothing(training: Training, name: str, stale: str) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
-    known = training.checkpoint(held, 5)
+    (lease,) = training.gang(job_id)
+    known = training.checkpoint(lease, 5)
     if stale == "its run was lost":
-        training.lose(held)
+        training.lose(lease)
         training.gang(job_id)
     elif stale == "its rank ended":
-        training.end(held, RankOutcome.CRASHED)
+        training.end(lease, RankOutcome.CRASHED)
     else:
-        training.succeed(held)
+        training.succeed(lease)
     before = _everything(training, job_id)
     with pytest.raises(LeaseLost), training.sessions.begin() as session:
-        WRITERS[name](session, held, known)
+        WRITERS[name](session, lease, known)
     assert _everything(training, job_id) == before
 
 
 def test_a_stale_rank_cannot_end_renew_or_be_judged_again(training: Training) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
-    training.lose(held)
+    (lease,) = training.gang(job_id)
+    training.lose(lease)
     training.gang(job_id)
     before = _everything(training, job_id)
-    assert not training.end(held, RankOutcome.DONE)
-    assert training.renew(held) is None
-    assert not training.conclude(held.run_id, LOST)
-    assert not training.stop(held.run_id, "now")
+    assert not training.end(lease, RankOutcome.DONE)
+    assert training.renew(lease) is None
+    assert not training.conclude(lease.run_id, LOST)
+    assert not training.stop(lease.run_id, "now")
     assert _everything(training, job_id) == before
 
 
 def test_a_writer_that_meets_the_end_of_its_run_comes_too_late(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    training.end(held, RankOutcome.ENDED)
+    (lease,) = training.gang(training.job())
+    training.end(lease, RankOutcome.ENDED)
     other = training.gang(training.job())[0]
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
         assert runs.conclude(
@@ -194,12 +194,12 @@ def test_a_writer_that_meets_the_end_of_its_run_comes_too_late(training: Trainin
 
 
 def test_a_log_keeps_what_was_written_even_by_a_rank_that_is_over(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    training.lose(held)
+    (lease,) = training.gang(training.job())
+    training.lose(lease)
     with training.sessions.begin() as session:
-        telemetry.add_log_lines(session, held, ["last words", "with \0", "y" * 9_000])
+        telemetry.add_log_lines(session, lease, ["last words", "with \0", "y" * 9_000])
     with training.sessions.begin() as session:
-        lines = session.scalars(sa.select(LogLine.text).where(LogLine.job_id == held.job_id)).all()
+        lines = session.scalars(sa.select(LogLine.text).where(LogLine.job_id == lease.job_id)).all()
     assert lines == ["last words", "with \ufffd", "y" * 4_000]
 
 
@@ -216,11 +216,11 @@ def test_a_resumed_run_writes_over_what_it_does_again(training: Training) -> Non
 
 
 def test_an_evaluation_is_an_event_as_well_and_may_be_no_number(training: Training) -> None:
-    (held,) = training.gang(training.job())
+    (lease,) = training.gang(training.job())
     values = {"loss": 1.0, "validation/loss": float("nan"), "validation/accuracy": 0.5}
     with training.sessions.begin() as session:
-        telemetry.add_points(session, held, [(3, values)])
-    assert training.told(held.job_id, "evaluation") == [
+        telemetry.add_points(session, lease, [(3, values)])
+    assert training.told(lease.job_id, "evaluation") == [
         {"run": 1, "step": 3, "values": {"loss": None, "accuracy": 0.5}}
     ]
 
@@ -228,12 +228,12 @@ def test_an_evaluation_is_an_event_as_well_and_may_be_no_number(training: Traini
 def test_success_ends_run_ranks_and_job_and_frees_the_hosts(training: Training) -> None:
     gang = training.hosts(2)
     job_id = training.job(machines=2)
-    held, _ = training.claimed(training.formed(job_id, gang))
-    training.succeed(held)
+    lease, _ = training.claimed(training.formed(job_id, gang))
+    training.succeed(lease)
     job = training.ledger.job(job_id)
     assert (job.state, job.output) == (JobState.SUCCEEDED, {"rows": 1})
-    assert training.run(held.run_id).state is RunState.SUCCEEDED
-    assert {rank.outcome for rank in training.ranks(held.run_id)} == {RankOutcome.DONE}
+    assert training.run(lease.run_id).state is RunState.SUCCEEDED
+    assert {rank.outcome for rank in training.ranks(lease.run_id)} == {RankOutcome.DONE}
     assert training.reserved(gang) == {None}
 
 
@@ -241,12 +241,12 @@ def test_success_ends_run_ranks_and_job_and_frees_the_hosts(training: Training) 
 def test_a_result_that_comes_after_a_pause_or_cancel_is_thrown_away(
     training: Training, state: JobState
 ) -> None:
-    (held,) = training.gang(training.job())
-    training.ledger.set(held.job_id, state=state)
+    (lease,) = training.gang(training.job())
+    training.ledger.set(lease.job_id, state=state)
     with pytest.raises(LeaseLost, match="no longer running"):
-        training.succeed(held)
-    assert training.run(held.run_id).state is RunState.RUNNING
-    assert training.rank(held).state is RankState.LEASED
+        training.succeed(lease)
+    assert training.run(lease.run_id).state is RunState.RUNNING
+    assert training.rank(lease).state is RankState.LEASED
 
 
 def test_a_host_that_is_started_anew_and_a_success_do_not_block_each_other(
@@ -254,17 +254,17 @@ def test_a_host_that_is_started_anew_and_a_success_do_not_block_each_other(
 ) -> None:
     """Both need the host and its rank."""
     host = training.host()
-    (held,) = training.claimed(training.formed(training.job(), [host]))
+    (lease,) = training.claimed(training.formed(training.job(), [host]))
     with ThreadPoolExecutor(2) as pool, training.sessions.begin() as session:
         session.execute(sa.select(Host.name).where(Host.name == host.name).with_for_update())
         arrival = pool.submit(training.host, host.name)
         wait_until(lambda: training.waiting() == 1)
-        success = pool.submit(training.succeed, held)
+        success = pool.submit(training.succeed, lease)
         wait_until(lambda: training.waiting() == 2)
         session.commit()
         arrival.result(10)
         success.result(10)
-    assert training.ledger.job(held.job_id).state is JobState.SUCCEEDED
+    assert training.ledger.job(lease.job_id).state is JobState.SUCCEEDED
 
 
 def _everything(training: Training, job_id: str) -> list[Any]:

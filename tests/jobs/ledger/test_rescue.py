@@ -21,16 +21,16 @@ def ranges(ledger: Ledger, job_id: str) -> list[tuple[int, int]]:
 
 def test_a_chunk_whose_worker_died_once_is_to_be_had_again(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
-    assert ledger.crash(held) is CrashVerdict.RETRY
-    again = ledger.held(held.chunk_id, owner="w2")
-    assert (again.fence, again.condemned, again.last_error) == (held.fence + 1, False, "killed")
+    lease = ledger.claimed(ledger.only_chunk(job_id))
+    assert ledger.crash(lease) is CrashVerdict.RETRY
+    again = ledger.claimed(lease.chunk_id, owner="w2")
+    assert (again.fence, again.condemned, again.last_error) == (lease.fence + 1, False, "killed")
 
 
 def test_a_chunk_that_killed_two_workers_is_cut_in_two(ledger: Ledger) -> None:
     job_id = ledger.running(3, 11)
     chunk_id = ledger.live(job_id)[1].id
-    verdicts = [ledger.crash(ledger.held(chunk_id)) for _ in range(2)]
+    verdicts = [ledger.crash(ledger.claimed(chunk_id)) for _ in range(2)]
     assert verdicts == [CrashVerdict.RETRY, CrashVerdict.SPLIT]
     assert ranges(ledger, job_id) == [(0, 3), (3, 5), (8, 6)]
     assert ledger.claim(chunk_id) is None
@@ -40,12 +40,12 @@ def test_a_row_that_kills_is_found_and_its_neighbours_are_unharmed(ledger: Ledge
     job_id, rows, deadly = ledger.running(100), 100, 61
     deaths = count(1)
     while pending := _pending(ledger, job_id):
-        held = ledger.held(pending[0].id)
-        if held.first_row <= deadly < held.first_row + held.rows and not held.condemned:
-            ledger.crash(held)
+        lease = ledger.claimed(pending[0].id)
+        if lease.first_row <= deadly < lease.first_row + lease.rows and not lease.condemned:
+            ledger.crash(lease)
             died = next(deaths)
         else:
-            ledger.commit(held, failed=int(held.condemned))
+            ledger.commit(lease, failed=int(lease.condemned))
     chunks = ledger.live(job_id)
     assert [(chunk.first_row, chunk.rows) for chunk in chunks if chunk.condemned] == [(deadly, 1)]
     assert sum(chunk.rows for chunk in chunks) == rows
@@ -55,8 +55,8 @@ def test_a_row_that_kills_is_found_and_its_neighbours_are_unharmed(ledger: Ledge
 def test_the_second_death_at_load_fails_the_job(ledger: Ledger) -> None:
     job_id = ledger.running(10)
     chunk_id = ledger.only_chunk(job_id)
-    assert ledger.die_at_load(ledger.held(chunk_id)) is CrashVerdict.RETRY
-    assert ledger.die_at_load(ledger.held(chunk_id)) is CrashVerdict.FAIL_JOB
+    assert ledger.die_at_load(ledger.claimed(chunk_id)) is CrashVerdict.RETRY
+    assert ledger.die_at_load(ledger.claimed(chunk_id)) is CrashVerdict.FAIL_JOB
     job = ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "model_load_timeout")
 
@@ -65,25 +65,25 @@ def test_a_death_at_load_is_not_added_to_the_crash_that_a_half_inherits(ledger: 
     job_id = ledger.running(10)
     chunk_id = ledger.only_chunk(job_id)
     for _ in range(2):
-        ledger.crash(ledger.held(chunk_id))
+        ledger.crash(ledger.claimed(chunk_id))
     half = ledger.live(job_id)[0]
-    assert ledger.die_at_load(ledger.held(half.id)) is CrashVerdict.RETRY
+    assert ledger.die_at_load(ledger.claimed(half.id)) is CrashVerdict.RETRY
     assert ledger.job(job_id).state is JobState.RUNNING
 
 
 def test_a_death_at_load_suspects_no_row(ledger: Ledger) -> None:
     job_id = ledger.running(1)
     chunk_id = ledger.only_chunk(job_id)
-    ledger.die_at_load(ledger.held(chunk_id))
-    assert ledger.crash(ledger.held(chunk_id)) is CrashVerdict.RETRY
-    assert not ledger.held(chunk_id).condemned
+    ledger.die_at_load(ledger.claimed(chunk_id))
+    assert ledger.crash(ledger.claimed(chunk_id)) is CrashVerdict.RETRY
+    assert not ledger.claimed(chunk_id).condemned
 
 
 @pytest.mark.parametrize("phase", [Phase.TEMPLATE, Phase.TOKENIZER])
 def test_one_death_over_a_first_text_fails_the_job(ledger: Ledger, phase: Phase) -> None:
     job_id = ledger.running(10)
-    held = ledger.held(ledger.only_chunk(job_id))
-    assert ledger.die_at_load(held, phase=phase) is CrashVerdict.FAIL_JOB
+    lease = ledger.claimed(ledger.only_chunk(job_id))
+    assert ledger.die_at_load(lease, phase=phase) is CrashVerdict.FAIL_JOB
     assert ledger.job(job_id).error_code == f"{phase}_timeout"
 
 
@@ -92,8 +92,8 @@ def test_halves_read_their_rows_at_the_right_place_of_the_shard(ledger: Ledger) 
     ledger.plan(job_id, (4,), (2, 9))
     chunk_id = ledger.live(job_id)[2].id
     for _ in range(2):
-        ledger.crash(ledger.held(chunk_id))
-    halves = [ledger.held(chunk.id) for chunk in ledger.live(job_id)[2:]]
+        ledger.crash(ledger.claimed(chunk_id))
+    halves = [ledger.claimed(chunk.id) for chunk in ledger.live(job_id)[2:]]
     assert [(half.shard_key, half.offset, half.first_row, half.rows) for half in halves] == [
         ("shard 1", 2, 6, 4),
         ("shard 1", 6, 10, 5),
@@ -103,8 +103,8 @@ def test_halves_read_their_rows_at_the_right_place_of_the_shard(ledger: Ledger) 
 def test_a_rescue_takes_only_leases_that_ran_out(ledger: Ledger) -> None:
     job_id = ledger.running(5, 5)
     alive, dead = ledger.live(job_id)
-    ledger.held(alive.id)
-    ledger.held(dead.id, lease=RUN_OUT)
+    ledger.claimed(alive.id)
+    ledger.claimed(dead.id, duration=RUN_OUT)
     ledger.rescue()
     assert [chunk.state for chunk in ledger.live(job_id)] == [
         ChunkState.LEASED,
@@ -114,24 +114,24 @@ def test_a_rescue_takes_only_leases_that_ran_out(ledger: Ledger) -> None:
 
 def test_a_crash_is_counted_once_though_it_is_seen_twice(ledger: Ledger) -> None:
     job_id = ledger.running(5)
-    held = ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
-    assert ledger.crash(held) is CrashVerdict.RETRY
-    assert ledger.crash(held) is None
+    lease = ledger.claimed(ledger.only_chunk(job_id), duration=RUN_OUT)
+    assert ledger.crash(lease) is CrashVerdict.RETRY
+    assert ledger.crash(lease) is None
     ledger.rescue()
-    assert ledger.chunk(held.chunk_id).crashes == 1
+    assert ledger.chunk(lease.chunk_id).crashes == 1
 
 
 def test_a_crash_of_one_process_says_nothing_about_anothers_chunk(ledger: Ledger) -> None:
-    held = ledger.held(ledger.only_chunk(ledger.running(5)), owner="host:1")
-    assert ledger.crash(held, owner="host:2") is None
-    ledger.commit(held)
+    lease = ledger.claimed(ledger.only_chunk(ledger.running(5)), owner="host:1")
+    assert ledger.crash(lease, owner="host:2") is None
+    ledger.commit(lease)
 
 
 def test_an_old_fence_is_void_after_a_split(ledger: Ledger) -> None:
     job_id = ledger.running(10)
     chunk_id = ledger.only_chunk(job_id)
-    ledger.crash(ledger.held(chunk_id))
-    late = ledger.held(chunk_id, lease=RUN_OUT)
+    ledger.crash(ledger.claimed(chunk_id))
+    late = ledger.claimed(chunk_id, duration=RUN_OUT)
     ledger.rescue()
     with pytest.raises(LeaseLost):
         ledger.commit(late)
@@ -140,7 +140,7 @@ def test_an_old_fence_is_void_after_a_split(ledger: Ledger) -> None:
 
 def test_every_death_is_written_down_with_its_rows_and_reason(ledger: Ledger) -> None:
     job_id = ledger.running(5)
-    ledger.held(ledger.only_chunk(job_id), owner="host:7", lease=RUN_OUT)
+    ledger.claimed(ledger.only_chunk(job_id), owner="host:7", duration=RUN_OUT)
     ledger.rescue()
     (event,) = (event for event in ledger.events(job_id) if event.type == "worker_died")
     assert event.data["rows"] == [0, 4]
@@ -150,7 +150,7 @@ def test_every_death_is_written_down_with_its_rows_and_reason(ledger: Ledger) ->
 
 def test_chunks_of_a_job_that_has_ended_are_taken_back_as_well(ledger: Ledger) -> None:
     job_id = ledger.running(5)
-    ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
+    ledger.claimed(ledger.only_chunk(job_id), duration=RUN_OUT)
     ledger.set(job_id, state=JobState.CANCELLED, finished_at=ledger.job(job_id).created_at)
     ledger.rescue()
     assert ledger.chunk(ledger.only_chunk(job_id)).state is ChunkState.PENDING
@@ -161,20 +161,20 @@ def _pending(ledger: Ledger, job_id: str) -> list[Chunk]:
 
 
 def test_what_healthy_processes_held_is_free_at_once_and_counts_no_crash(ledger: Ledger) -> None:
-    ours = ledger.held(ledger.only_chunk(ledger.running(10)), owner="ours")
+    ours = ledger.claimed(ledger.only_chunk(ledger.running(10)), owner="ours")
     step = ledger.accept()
-    other = ledger.held(ledger.only_chunk(ledger.running(10)), owner="other")
-    held = ledger.claim_step(step, owner="ours")
-    assert held is not None
+    other = ledger.claimed(ledger.only_chunk(ledger.running(10)), owner="other")
+    lease = ledger.claim_step(step, owner="ours")
+    assert lease is not None
     with ledger.sessions.begin() as session:
         assert rescue.give_back(session, owners=["ours"]) == 2
     with ledger.sessions.begin() as session:
-        assert not step_leases.renew(session, held, lease=LEASE)
+        assert not step_leases.renew(session, lease, duration=LEASE)
     with pytest.raises(LeaseLost):
         ledger.commit(ours)
     ledger.commit(other)
-    assert ledger.held(ours.chunk_id).fence == ours.fence + 1
+    assert ledger.claimed(ours.chunk_id).fence == ours.fence + 1
     assert (ledger.chunk(ours.chunk_id).crashes, ledger.job(step).step_crashes) == (0, 0)
     again = ledger.claim_step(step)
     assert again is not None
-    assert again.fence == held.fence + 2
+    assert again.fence == lease.fence + 2

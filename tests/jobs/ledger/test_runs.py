@@ -87,8 +87,8 @@ def test_of_many_that_form_at_once_for_one_job_exactly_one_wins(training: Traini
     gangs = [training.hosts(2) for _ in range(4)]
     made = at_once([partial(training.form, job_id, gang) for gang in gangs])
     (run_id,) = [each for each in made if each is not None]
-    held = [training.reserved(gang) for gang in gangs]
-    assert sorted(map(str, held)) == sorted([str({run_id}), *["{None}"] * 3])
+    reserved = [training.reserved(gang) for gang in gangs]
+    assert sorted(map(str, reserved)) == sorted([str({run_id}), *["{None}"] * 3])
 
 
 def test_gangs_that_want_the_same_hosts_at_once_never_get_half_each(training: Training) -> None:
@@ -111,9 +111,9 @@ def test_gangs_that_want_the_same_hosts_at_once_never_get_half_each(training: Tr
 
 def test_a_run_resumes_from_the_newest_checkpoint_under_a_higher_number(training: Training) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
-    checkpoint = training.checkpoint(held, 40)
-    training.lose(held)
+    (lease,) = training.gang(job_id)
+    checkpoint = training.checkpoint(lease, 40)
+    training.lose(lease)
     run = training.run(training.formed(job_id))
     assert (run.number, run.checkpoint_id, run.step) == (2, checkpoint, 40)
 
@@ -124,19 +124,19 @@ def test_a_run_resumes_from_the_newest_checkpoint_under_a_higher_number(training
 def test_a_claim_gives_what_is_needed_to_begin(training: Training) -> None:
     job_id = training.job(machines=2, train={"epochs": 7})
     gang = training.hosts(2)
-    held = training.claim(training.formed(job_id, gang), 1, gang[1].incarnation)
-    assert held is not None
-    assert (held.job_id, held.project_id, held.fence, held.rank, held.machines) == (
+    lease = training.claim(training.formed(job_id, gang), 1, gang[1].incarnation)
+    assert lease is not None
+    assert (lease.job_id, lease.project_id, lease.fence, lease.rank, lease.machines) == (
         job_id,
         PROJECT,
         1,
         1,
         2,
     )
-    assert held.spec.kind == "finetune"
-    assert held.spec.train.epochs == 7
-    assert held.dataset["splits"]["train"]["rows"] == 9
-    assert held.checkpoint_id is None
+    assert lease.spec.kind == "finetune"
+    assert lease.spec.train.epochs == 7
+    assert lease.dataset["splits"]["train"]["rows"] == 9
+    assert lease.checkpoint_id is None
 
 
 def test_a_message_to_an_earlier_incarnation_is_void(training: Training) -> None:
@@ -210,20 +210,20 @@ def test_a_claim_and_a_stop_that_meet_do_not_block_each_other(training: Training
 
 
 def test_a_stop_now_is_stronger_than_one_after_a_checkpoint(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    assert training.stop(held.run_id, "checkpoint", "paused")
-    assert not training.stop(held.run_id, "checkpoint", "again")
-    assert training.stop(held.run_id, "now", "cancelled")
-    assert not training.stop(held.run_id, "checkpoint", "late")
-    assert not training.stop(held.run_id, "now", "twice")
-    run = training.run(held.run_id)
+    (lease,) = training.gang(training.job())
+    assert training.stop(lease.run_id, "checkpoint", "paused")
+    assert not training.stop(lease.run_id, "checkpoint", "again")
+    assert training.stop(lease.run_id, "now", "cancelled")
+    assert not training.stop(lease.run_id, "checkpoint", "late")
+    assert not training.stop(lease.run_id, "now", "twice")
+    run = training.run(lease.run_id)
     assert (run.stop, run.stop_reason) == ("now", "cancelled")
 
 
 def test_a_stop_is_told_with_the_runs_number(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    training.stop(held.run_id, "checkpoint", "paused")
-    assert training.told(held.job_id, "run_stops") == [
+    (lease,) = training.gang(training.job())
+    training.stop(lease.run_id, "checkpoint", "paused")
+    assert training.told(lease.job_id, "run_stops") == [
         {"run": 1, "how": "checkpoint", "reason": "paused"}
     ]
 
@@ -298,20 +298,20 @@ def test_faults_of_machines_and_errors_of_the_job_have_budgets_of_their_own(
 def test_a_run_that_came_further_than_its_start_pays_once(training: Training) -> None:
     job_id = training.job()
     for step in range(1, 2 * MOST_FAULTS):
-        (held,) = training.gang(job_id)
-        training.checkpoint(held, step)
-        training.conclude(held.run_id, LOST)
+        (lease,) = training.gang(job_id)
+        training.checkpoint(lease, step)
+        training.conclude(lease.run_id, LOST)
         assert training.ledger.job(job_id).faults == 1
 
 
 def test_a_run_whose_checkpoint_is_damaged_came_no_further(training: Training) -> None:
     job_id = training.job()
     for number in range(1, 3):
-        (held,) = training.gang(job_id)
-        damaged = training.checkpoint(held, number)
+        (lease,) = training.gang(job_id)
+        damaged = training.checkpoint(lease, number)
         with training.sessions.begin() as session:
-            checkpoints.mark_damaged(session, held, damaged, reason="torn")
-        training.conclude(held.run_id, LOST)
+            checkpoints.mark_damaged(session, lease, damaged, reason="torn")
+        training.conclude(lease.run_id, LOST)
         assert training.ledger.job(job_id).faults == number
 
 
@@ -355,11 +355,11 @@ def test_a_verdict_does_not_move_a_job_that_is_elsewhere(
 
 def test_a_cancelled_job_ends_when_its_run_has(training: Training) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
+    (lease,) = training.gang(job_id)
     training.control(controls.cancel, job_id)
     training.end_cancelled()
     assert training.ledger.job(job_id).state is JobState.CANCELLING
-    training.conclude(held.run_id, PREEMPTED)
+    training.conclude(lease.run_id, PREEMPTED)
     training.end_cancelled()
     assert training.ledger.job(job_id).state is JobState.CANCELLED
 
@@ -373,10 +373,10 @@ def test_cancelling_a_bulk_job_is_not_ended_as_if_it_trained(training: Training)
 
 def test_a_paused_job_goes_on_under_the_next_number(training: Training) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
-    training.checkpoint(held, 7)
+    (lease,) = training.gang(job_id)
+    training.checkpoint(lease, 7)
     training.control(controls.pause, job_id)
-    training.conclude(held.run_id, PREEMPTED)
+    training.conclude(lease.run_id, PREEMPTED)
     assert training.form(job_id, training.hosts(1)) is None
     training.control(controls.resume, job_id)
     run = training.run(training.formed(job_id))
@@ -387,9 +387,9 @@ def test_a_retried_job_has_its_budgets_back_and_goes_on_from_its_checkpoint(
     training: Training,
 ) -> None:
     job_id = training.job()
-    (held,) = training.gang(job_id)
-    training.checkpoint(held, 7)
-    training.conclude(held.run_id, CRASHED)
+    (lease,) = training.gang(job_id)
+    training.checkpoint(lease, 7)
+    training.conclude(lease.run_id, CRASHED)
     training.conclude(training.formed(job_id), CRASHED)
     assert training.ledger.job(job_id).state is JobState.FAILED
     training.control(controls.retry, job_id)
@@ -414,7 +414,7 @@ def test_a_cancelled_job_can_be_taken_up_again(training: Training) -> None:
 
 
 def test_a_job_that_has_succeeded_is_not_retried(training: Training) -> None:
-    (held,) = training.gang(training.job())
-    training.succeed(held)
+    (lease,) = training.gang(training.job())
+    training.succeed(lease)
     with pytest.raises(Conflict, match="submit it again"):
-        training.control(controls.retry, held.job_id)
+        training.control(controls.retry, lease.job_id)

@@ -52,14 +52,14 @@ def test_a_step_whose_claim_was_not_answered_is_had_by_claiming_again(ledger: Le
 
 def test_a_planner_that_went_silent_counts_one_death(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    ledger.claim_step(job_id, owner="first", lease=RUN_OUT)
+    ledger.claim_step(job_id, owner="first", duration=RUN_OUT)
     assert ledger.claim_step(job_id, owner="second") is not None
     assert ledger.job(job_id).step_crashes == 1
 
 
 def test_five_deaths_in_planning_fail_the_job_and_say_so(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    claims = [ledger.claim_step(job_id, lease=RUN_OUT) for _ in range(MAX_CRASHES + 1)]
+    claims = [ledger.claim_step(job_id, duration=RUN_OUT) for _ in range(MAX_CRASHES + 1)]
     assert [claim is not None for claim in claims] == [True] * MAX_CRASHES + [False]
     job = ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "plan_crashed")
@@ -71,7 +71,7 @@ def test_deaths_while_cancelling_never_keep_a_job_from_being_cancelled(ledger: L
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
     for _ in range(MAX_CRASHES):
-        assert ledger.claim_step(job_id, step=JobStep.FINALIZE, lease=RUN_OUT) is not None
+        assert ledger.claim_step(job_id, step=JobStep.FINALIZE, duration=RUN_OUT) is not None
     assert ledger.claim_step(job_id, step=JobStep.FINALIZE) is None
     job = ledger.job(job_id)
     assert (job.state, job.output) == (JobState.CANCELLED, None)
@@ -79,10 +79,10 @@ def test_deaths_while_cancelling_never_keep_a_job_from_being_cancelled(ledger: L
 
 def test_a_step_given_back_counts_no_death(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    held = ledger.claim_step(job_id)
-    assert held is not None
+    lease = ledger.claim_step(job_id)
+    assert lease is not None
     with ledger.sessions.begin() as session:
-        step_leases.release(session, held)
+        step_leases.release(session, lease)
     assert ledger.claim_step(job_id, owner="second") is not None
     assert ledger.job(job_id).step_crashes == 0
 
@@ -122,7 +122,7 @@ def test_a_shard_that_was_written_ends_the_count_of_an_outage(ledger: Ledger) ->
 
 def test_a_fault_of_a_planner_that_was_replaced_changes_nothing(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    old = ledger.claim_step(job_id, owner="old", lease=RUN_OUT)
+    old = ledger.claim_step(job_id, owner="old", duration=RUN_OUT)
     assert old is not None
     assert ledger.claim_step(job_id, owner="new") is not None
     with ledger.sessions.begin() as session:
@@ -133,10 +133,10 @@ def test_a_fault_of_a_planner_that_was_replaced_changes_nothing(ledger: Ledger) 
 
 
 def give_up(ledger: Ledger, job_id: str, blame: Blame) -> None:
-    held = ledger.claim_step(job_id)
-    assert held is not None
+    lease = ledger.claim_step(job_id)
+    assert lease is not None
     with ledger.sessions.begin() as session:
-        step_leases.give_up(session, held, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
+        step_leases.give_up(session, lease, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
 
 
 def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> None:
@@ -144,7 +144,9 @@ def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> N
     first = ledger.plan(job_id, (5, 5), (7,), complete=False)
     with ledger.sessions.begin() as session:
         step_leases.release(session, first)
-        second = step_leases.claim(session, job_id, step=JobStep.PLAN, owner="second", lease=LEASE)
+        second = step_leases.claim(
+            session, job_id, step=JobStep.PLAN, owner="second", duration=LEASE
+        )
         assert second is not None
         progress = plans.begin(session, second, fingerprint="f", model_digest="m")
     assert progress == PlanProgress(shards=2, rows=17)
@@ -152,17 +154,17 @@ def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> N
 
 def test_a_corpus_that_changed_between_two_planners_is_noticed(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    held = ledger.plan(job_id, (5,), complete=False)
+    lease = ledger.plan(job_id, (5,), complete=False)
     with (
         pytest.raises(CorpusFailure, match="the corpus changed"),
         ledger.sessions.begin() as session,
     ):
-        plans.begin(session, held, fingerprint="another", model_digest="m")
+        plans.begin(session, lease, fingerprint="another", model_digest="m")
 
 
 def test_a_planner_that_was_replaced_writes_nothing(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    old = ledger.claim_step(job_id, owner="old", lease=RUN_OUT)
+    old = ledger.claim_step(job_id, owner="old", duration=RUN_OUT)
     new = ledger.claim_step(job_id, owner="new")
     assert old is not None
     assert new is not None
@@ -171,7 +173,7 @@ def test_a_planner_that_was_replaced_writes_nothing(ledger: Ledger) -> None:
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
         plans.complete(session, old)
     with ledger.sessions.begin() as session:
-        assert not step_leases.renew(session, old, lease=LEASE)
+        assert not step_leases.renew(session, old, duration=LEASE)
         step_leases.release(session, old)
     assert ledger.live(job_id) == []
     assert ledger.job(job_id).step_owner == "new"
@@ -185,7 +187,7 @@ def test_a_planner_does_not_outlive_a_pause_that_was_taken_back(ledger: Ledger) 
         controls.resume(session, job_id, project_id=PROJECT)
     assert ledger.job(job_id).state is JobState.PLANNING
     with ledger.sessions.begin() as session:
-        assert not step_leases.renew(session, old, lease=LEASE)
+        assert not step_leases.renew(session, old, duration=LEASE)
     with pytest.raises(LeaseLost), ledger.sessions.begin() as session:
         plans.add_shard(session, old, PlannedShard(1, "late", 5, (5,)))
     assert job_id in _wanting(ledger)
@@ -196,22 +198,22 @@ def test_a_planner_does_not_outlive_a_pause_that_was_taken_back(ledger: Ledger) 
 def test_a_finalizer_begins_again_when_a_chunk_was_committed_meanwhile(ledger: Ledger) -> None:
     job_id = ledger.running(5, 5)
     first, second = ledger.live(job_id)
-    ledger.commit(ledger.held(first.id))
-    late = ledger.held(second.id)
+    ledger.commit(ledger.claimed(first.id))
+    late = ledger.claimed(second.id)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
-    held = ledger.claim_step(job_id, step=JobStep.FINALIZE)
-    assert held is not None
+    lease = ledger.claim_step(job_id, step=JobStep.FINALIZE)
+    assert lease is not None
     ledger.commit(late)
     with ledger.sessions.begin() as session:
-        assert not finalization.finish(session, held, output={"rows": 5})
-        assert finalization.finish(session, held, output={"rows": 10})
+        assert not finalization.finish(session, lease, output={"rows": 5})
+        assert finalization.finish(session, lease, output={"rows": 10})
     assert ledger.job(job_id).state is JobState.CANCELLED
 
 
 def test_a_cancelled_job_is_not_finalized_while_a_chunk_is_under_way(ledger: Ledger) -> None:
     job_id = ledger.running(5)
-    ledger.held(ledger.only_chunk(job_id), lease=RUN_OUT)
+    ledger.claimed(ledger.only_chunk(job_id), duration=RUN_OUT)
     with ledger.sessions.begin() as session:
         controls.cancel(session, job_id, project_id=PROJECT)
     assert job_id not in _wanting(ledger, step=JobStep.FINALIZE)

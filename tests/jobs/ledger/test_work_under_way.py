@@ -36,9 +36,9 @@ def view(ledger: Ledger, job_id: str) -> JobView:
 def test_the_query_adds_up_what_the_decision_means(ledger: Ledger) -> None:
     job_id = ledger.running(*(100 if not span.done else int(span.rows) for span in SPANS))
     for chunk, span in zip(ledger.live(job_id), SPANS, strict=True):
-        held = ledger.held(chunk.id)
+        lease = ledger.claimed(chunk.id)
         if span.done:
-            ledger.commit(held)
+            ledger.commit(lease)
         values = {"done_at" if span.done else "share_at": clock.seconds_ago(-span.reported)}
         share = {} if span.done else {"share": span.rows / 100}
         begun = {"begun_at": clock.seconds_ago(-span.begun)}
@@ -55,15 +55,15 @@ def test_the_query_adds_up_what_the_decision_means(ledger: Ledger) -> None:
 def test_a_chunk_that_is_begun_counts_as_far_as_it_is_done(ledger: Ledger) -> None:
     job_id = ledger.running(100, 100)
     first, _ = ledger.live(job_id)
-    held = ledger.held(first.id)
+    lease = ledger.claimed(first.id)
     meter = WorkMeter()
     meter.begin()
     advance(MeteredBeat(no_beat, meter), 0.25)
     with ledger.sessions.begin() as session:
-        chunks.renew(session, held, lease=LEASE, work=meter)
+        chunks.renew(session, lease, duration=LEASE, work=meter)
     counts = view(ledger, job_id).counts
     assert (counts.under_way, counts.rows_done) == (25, 0)
-    ledger.commit(held)
+    ledger.commit(lease)
     counts = view(ledger, job_id).counts
     assert (counts.under_way, counts.rows_done) == (0, 100)
     assert ledger.chunk(first.id).begun_at is not None
@@ -71,23 +71,23 @@ def test_a_chunk_that_is_begun_counts_as_far_as_it_is_done(ledger: Ledger) -> No
 
 def test_a_worker_that_loads_its_model_computes_nothing_yet(ledger: Ledger) -> None:
     job_id = ledger.running(100)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     with ledger.sessions.begin() as session:
-        chunks.renew(session, held, lease=LEASE, work=WorkMeter())
+        chunks.renew(session, lease, duration=LEASE, work=WorkMeter())
     found = view(ledger, job_id).counts.work
     assert (found.workers, found.rate) == (0, None)
 
 
 def test_what_a_dead_worker_had_done_counts_no_more(ledger: Ledger) -> None:
     job_id = ledger.running(100)
-    held = ledger.held(ledger.only_chunk(job_id))
+    lease = ledger.claimed(ledger.only_chunk(job_id))
     meter = WorkMeter(share=0.5)
     meter.begin()
     with ledger.sessions.begin() as session:
-        chunks.renew(session, held, lease=LEASE, work=meter)
-    ledger.crash(held)
+        chunks.renew(session, lease, duration=LEASE, work=meter)
+    ledger.crash(lease)
     assert view(ledger, job_id).counts.under_way == 0
-    again = ledger.held(held.chunk_id)
+    again = ledger.claimed(lease.chunk_id)
     chunk = ledger.chunk(again.chunk_id)
     assert (chunk.state, chunk.share) == (ChunkState.LEASED, 0.0)
 
@@ -95,8 +95,8 @@ def test_what_a_dead_worker_had_done_counts_no_more(ledger: Ledger) -> None:
 def test_the_last_seconds_of_a_job_are_few(ledger: Ledger) -> None:
     job_id = ledger.running(100, 100)
     first, second = ledger.live(job_id)
-    ledger.commit(ledger.held(first.id))
-    ledger.held(second.id)
+    ledger.commit(ledger.claimed(first.id))
+    ledger.claimed(second.id)
     with ledger.sessions.begin() as session:
         update = sa.update(Chunk)
         now = sa.func.now()

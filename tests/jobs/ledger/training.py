@@ -51,15 +51,15 @@ class Training:
 
     def plan(self, job_id: str) -> None:
         """Write the smallest data set there is."""
-        held = self.ledger.claim_step(job_id)
-        assert held is not None
+        lease = self.ledger.claim_step(job_id)
+        assert lease is not None
         facts = SplitFacts(
             rows=9, rejected=0, examples=(), labels={"a": 4, "b": 5}, fingerprint="f", shards=1
         )
         with self.sessions.begin() as session:
             plans.complete_dataset(
                 session,
-                held,
+                lease,
                 shards=[DataShard(DatasetSplit.TRAIN, "no object", "0", first_row=0, rows=9)],
                 dataset=Dataset(labels=("a", "b"), splits={DatasetSplit.TRAIN: facts}),
                 model_digest=None,
@@ -107,27 +107,29 @@ class Training:
         return run_id
 
     def claim(
-        self, run_id: str, rank: int, incarnation: str, *, lease: timedelta = LEASE
+        self, run_id: str, rank: int, incarnation: str, *, duration: timedelta = LEASE
     ) -> RankLease | None:
         with self.sessions.begin() as session:
-            return ranks.claim(session, run_id, rank, incarnation=incarnation, lease=lease)
+            return ranks.claim(session, run_id, rank, incarnation=incarnation, duration=duration)
 
-    def claimed(self, run_id: str, *, lease: timedelta = LEASE) -> list[RankLease]:
+    def claimed(self, run_id: str, *, duration: timedelta = LEASE) -> list[RankLease]:
         """The leases of all ranks of a run."""
         found = [
-            self.claim(run_id, rank.rank, rank.incarnation, lease=lease)
+            self.claim(run_id, rank.rank, rank.incarnation, duration=duration)
             for rank in self.ranks(run_id)
         ]
         assert None not in found
         return [lease for lease in found if lease is not None]
 
-    def gang(self, job_id: str, machines: int = 1, *, lease: timedelta = LEASE) -> list[RankLease]:
+    def gang(
+        self, job_id: str, machines: int = 1, *, duration: timedelta = LEASE
+    ) -> list[RankLease]:
         """The leases of a new run on new hosts."""
-        return self.claimed(self.formed(job_id, self.hosts(machines)), lease=lease)
+        return self.claimed(self.formed(job_id, self.hosts(machines)), duration=duration)
 
-    def end(self, held: RankLease, outcome: RankOutcome, **facts: Any) -> bool:
+    def end(self, lease: RankLease, outcome: RankOutcome, **facts: Any) -> bool:
         with self.sessions.begin() as session:
-            return ranks.end_rank(session, held, outcome, **facts)
+            return ranks.end_rank(session, lease, outcome, **facts)
 
     def conclude(self, run_id: str, verdict: RunVerdict) -> bool:
         with self.sessions.begin() as session:
@@ -140,22 +142,22 @@ class Training:
             return runs.request_stop(session, run_id, how=how, reason=reason)
 
     def checkpoint(
-        self, held: RankLease, step: int, *, metric: float | None = None, best: bool = False
+        self, lease: RankLease, step: int, *, metric: float | None = None, best: bool = False
     ) -> int:
         """A complete checkpoint without objects; its id."""
         with self.sessions.begin() as session:
             checkpoints.complete(
                 session,
-                held,
+                lease,
                 step=step,
                 metric=metric,
                 best=best,
-                manifest_key=f"{held.run_id}/{step}",
+                manifest_key=f"{lease.run_id}/{step}",
                 manifest_sha256="0",
                 size=1,
             )
             query = sa.select(Checkpoint.id).where(
-                Checkpoint.run_id == held.run_id, Checkpoint.step == step
+                Checkpoint.run_id == lease.run_id, Checkpoint.step == step
             )
             return session.scalars(query).one()
 
@@ -181,8 +183,8 @@ class Training:
                 session.scalars(sa.select(Run).where(Run.job_id == job_id).order_by(Run.number))
             )
 
-    def rank(self, held: RankLease) -> Rank:
-        return self.ranks(held.run_id)[held.rank]
+    def rank(self, lease: RankLease) -> Rank:
+        return self.ranks(lease.run_id)[lease.rank]
 
     def ranks(self, run_id: str) -> list[Rank]:
         with self.sessions.begin() as session:
@@ -214,28 +216,28 @@ class Training:
         return [event.data for event in self.ledger.events(job_id) if event.type == kind]
 
     def renew(
-        self, held: RankLease, *, phase: str = PREPARING, progress: bool = False
+        self, lease: RankLease, *, phase: str = PREPARING, progress: bool = False
     ) -> Orders | None:
         with self.sessions.begin() as session:
-            return ranks.renew(session, held, lease=LEASE, phase=phase, progress=progress)
+            return ranks.renew(session, lease, duration=LEASE, phase=phase, progress=progress)
 
-    def end_overdue(self, held: RankLease, outcome: RankOutcome) -> bool:
+    def end_overdue(self, lease: RankLease, outcome: RankOutcome) -> bool:
         with self.sessions.begin() as session:
-            return ranks.end_overdue(session, held.run_id, held.rank, outcome)
+            return ranks.end_overdue(session, lease.run_id, lease.rank, outcome)
 
-    def lose(self, held: RankLease) -> None:
+    def lose(self, lease: RankLease) -> None:
         """End a run as control does when its rank has died."""
-        self.end(held, RankOutcome.CRASHED)
-        assert self.conclude(held.run_id, LOST)
+        self.end(lease, RankOutcome.CRASHED)
+        assert self.conclude(lease.run_id, LOST)
 
-    def succeed(self, held: RankLease) -> None:
+    def succeed(self, lease: RankLease) -> None:
         with self.sessions.begin() as session:
-            runs.succeed(session, held, output={"rows": 1})
+            runs.succeed(session, lease, output={"rows": 1})
 
-    def add_points(self, held: RankLease, losses: dict[int, float]) -> None:
+    def add_points(self, lease: RankLease, losses: dict[int, float]) -> None:
         points = [(step, {"loss": loss}) for step, loss in losses.items()]
         with self.sessions.begin() as session:
-            telemetry.add_points(session, held, points)
+            telemetry.add_points(session, lease, points)
 
     def control(self, operation: Any, job_id: str) -> None:
         """Cancel, pause, resume or retry."""

@@ -56,7 +56,7 @@ def reason(ledger: Ledger, job_id: str, *, project: str = PROJECT) -> str | None
 def busy(ledger: Ledger, **fields: Any) -> str:
     """A job whose chunk the worker ``w`` computes."""
     job_id = ledger.running(1, **fields)
-    ledger.held(ledger.only_chunk(job_id), owner="w:1")
+    ledger.claimed(ledger.only_chunk(job_id), owner="w:1")
     return job_id
 
 
@@ -90,7 +90,7 @@ def test_a_job_that_is_alone_is_not_busy_with_a_dead_workers_chunks(place: Ledge
     job_id = place.running(1, 1)
     beat(place, "dead", ago=60)
     first, _ = place.live(job_id)
-    place.held(first.id, owner="dead:1", lease=RUN_OUT)
+    place.claimed(first.id, owner="dead:1", duration=RUN_OUT)
     said = reason(place, job_id) or ""
     assert re.fullmatch(
         r"the lease on 1 chunk of worker dead, which was last heard at \d\d:\d\d:\d\d UTC, "
@@ -113,7 +113,7 @@ def test_a_job_with_one_dead_worker_of_two_moves(place: Ledger) -> None:
     job_id = place.running(1, 1)
     beat(place, "dead", ago=14)
     for chunk, owner in zip(place.live(job_id), ("w:1", "dead:1"), strict=True):
-        place.held(chunk.id, owner=owner)
+        place.claimed(chunk.id, owner=owner)
     assert reason(place, job_id) is None
 
 
@@ -141,10 +141,10 @@ def test_a_job_says_whose_chunks_are_in_the_queue_before_its_own(place: Ledger) 
 
 def test_a_chunk_that_failed_says_when_it_is_tried_again(place: Ledger) -> None:
     job_id = place.running(1)
-    held = place.held(place.only_chunk(job_id), owner="w:1")
+    lease = place.claimed(place.only_chunk(job_id), owner="w:1")
     found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", "no space left")
     with place.sessions.begin() as session:
-        chunks.give_up(session, held, found, limits=LIMITS)
+        chunks.give_up(session, lease, found, limits=LIMITS)
     said = reason(place, job_id) or ""
     assert re.fullmatch(
         r"1 chunk failed and is tried again in \d+ s; the last error: no space left", said

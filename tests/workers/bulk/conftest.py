@@ -49,7 +49,7 @@ class Workshop:
         """Commit parts for the chunks at these indices, or for all chunks."""
         for place, chunk in enumerate(self.ledger.live(job_id)):
             if chunk.state is ChunkState.PENDING and (not places or place in places):
-                self.commit(self.ledger.held(chunk.id))
+                self.commit(self.ledger.claimed(chunk.id))
 
     def commit(self, lease: ChunkLease, *, failed: int = 0) -> Part:
         key = parts.part_key(

@@ -18,7 +18,7 @@ def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: ob
     job_id = workshop.job(4, 4, **fields)
     for chunk in workshop.ledger.live(job_id):
         bad = max(0, min(4, failed - chunk.first_row))
-        workshop.commit(workshop.ledger.held(chunk.id), failed=bad)
+        workshop.commit(workshop.ledger.claimed(chunk.id), failed=bad)
     workshop.ledger.set(job_id, state=JobState.FINALIZING)
     assert finalizer.finalize(job_id, context=context).ending in (Ending.DONE, Ending.FAILED)
     return job_id
@@ -57,7 +57,7 @@ def test_a_job_that_is_being_cancelled_is_cancelled_whatever_failed(
     workshop: Workshop, context: Context
 ) -> None:
     job_id = workshop.job(4, 4)
-    workshop.commit(workshop.ledger.held(workshop.ledger.live(job_id)[0].id), failed=4)
+    workshop.commit(workshop.ledger.claimed(workshop.ledger.live(job_id)[0].id), failed=4)
     workshop.ledger.set(job_id, state=JobState.CANCELLING)
     assert finalizer.finalize(job_id, context=context).done
     assert workshop.ledger.job(job_id).state is JobState.CANCELLED

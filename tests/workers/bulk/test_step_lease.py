@@ -1,4 +1,4 @@
-"""A held lease is renewed; the way its work ends decides if it counts as a crash."""
+"""A step's lease is renewed while its work goes on; how the work ends decides if it is a crash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RustPanic(BaseException):
 
 
 def keep(renew: Callable[[], str | None]) -> LeaseRenewer:
-    return LeaseRenewer(renew, lease=SHORT, stall=STALL)
+    return LeaseRenewer(renew, duration=SHORT, stall=STALL)
 
 
 def lost(renewer: LeaseRenewer) -> bool:

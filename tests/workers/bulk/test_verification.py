@@ -53,8 +53,8 @@ def test_a_whole_job_has_no_problems(workshop: Workshop) -> None:
 def test_error_rows_are_counted_and_are_no_problem(workshop: Workshop) -> None:
     job_id = workshop.job(4, 6)
     first, second = workshop.ledger.live(job_id)
-    workshop.commit(workshop.ledger.held(first.id), failed=3)
-    workshop.commit(workshop.ledger.held(second.id))
+    workshop.commit(workshop.ledger.claimed(first.id), failed=3)
+    workshop.commit(workshop.ledger.claimed(second.id))
     workshop.finish(job_id)
     report = workshop.verify(job_id)
     assert (report.problems, report.rows_failed) == ((), 3)

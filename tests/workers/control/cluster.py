@@ -58,19 +58,19 @@ class Cluster:
         self.turn()
         return self.take(job_id)
 
-    def stop_all(self, held: list[RankLease], outcome: RankOutcome = RankOutcome.STOPPED) -> None:
+    def stop_all(self, leases: list[RankLease], outcome: RankOutcome = RankOutcome.STOPPED) -> None:
         """End every rank, and let control conclude the run."""
-        for lease in held:
+        for lease in leases:
             self.training.end(lease, outcome)
         self.turn()
 
-    def crash(self, held: RankLease, *, error: str | None = None, exit_code: int = 1) -> None:
-        self.training.end(held, RankOutcome.CRASHED, exit_code=exit_code, error=error)
+    def crash(self, lease: RankLease, *, error: str | None = None, exit_code: int = 1) -> None:
+        self.training.end(lease, RankOutcome.CRASHED, exit_code=exit_code, error=error)
 
     def lose_a_run(self, job_id: str, *, error: str | None = None, exit_code: int = 1) -> None:
         """Start a run of one host, whose rank crashes."""
-        (held,) = self.started(job_id)
-        self.crash(held, error=error, exit_code=exit_code)
+        (lease,) = self.started(job_id)
+        self.crash(lease, error=error, exit_code=exit_code)
         self.turn(2)
 
     def leave(self, host: str) -> None:
@@ -81,9 +81,9 @@ class Cluster:
     def pass_redispatch_time(self) -> None:
         self.make_older(Rank, "dispatched_at", self.plane.settings.redispatch_seconds)
 
-    def succeed(self, held: list[RankLease]) -> None:
+    def succeed(self, leases: list[RankLease]) -> None:
         with self.training.sessions.begin() as session:
-            runs.succeed(session, held[0], output={"rows": 1})
+            runs.succeed(session, leases[0], output={"rows": 1})
 
     def live(self, job_id: str) -> Run:
         """The job's run that has not ended."""

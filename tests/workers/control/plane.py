@@ -46,7 +46,7 @@ class ControlPlane:
     def leadership(self) -> Leadership:
         """That of a control process which leads until ``close``."""
         leadership = self._open.enter_context(self.another_control().candidate())
-        assert leadership.held()
+        assert leadership.is_leader()
         return leadership
 
     @functools.cached_property

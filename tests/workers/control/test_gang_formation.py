@@ -41,8 +41,8 @@ def test_a_job_that_runs_has_no_reason_to_wait(cluster: Cluster) -> None:
 def test_an_evaluation_takes_one_host(cluster: Cluster) -> None:
     cluster.hosts("a", "b")
     job_id = cluster.training.job(kind="evaluate", model="/model")
-    (held,) = cluster.started(job_id)
-    assert held.spec.kind == "evaluate"
+    (lease,) = cluster.started(job_id)
+    assert lease.spec.kind == "evaluate"
 
 
 def test_an_elastic_job_takes_the_hosts_that_are_idle(cluster: Cluster) -> None:
@@ -127,9 +127,9 @@ def test_a_job_waits_while_too_few_hosts_are_idle(cluster: Cluster) -> None:
 def test_a_job_that_waited_forms_its_gang_when_another_has_succeeded(cluster: Cluster) -> None:
     cluster.hosts("a", "b", "c")
     first, second = cluster.training.job(machines=2), cluster.training.job(machines=2)
-    held = cluster.started(first)
+    leases = cluster.started(first)
     cluster.turn(TURNS)
-    cluster.succeed(held)
+    cluster.succeed(leases)
     assert len(cluster.started(second)) == 2
 
 
@@ -146,10 +146,10 @@ def test_a_small_job_does_not_overtake_a_big_one(cluster: Cluster) -> None:
 
 def test_a_big_job_takes_the_hosts_that_a_small_one_frees(cluster: Cluster) -> None:
     cluster.hosts("a", "b")
-    held = cluster.started(cluster.training.job())
+    leases = cluster.started(cluster.training.job())
     big, _late = cluster.training.job(machines=2), cluster.training.job()
     cluster.turn(TURNS)
-    cluster.succeed(held)
+    cluster.succeed(leases)
     cluster.turn()
     assert cluster.live(big).machines == 2
 
@@ -228,14 +228,14 @@ def test_control_looks_at_a_training_job_once_it_is_planned(cluster: Cluster) ->
 def test_control_looks_at_a_failed_job_until_its_ranks_have_ended(cluster: Cluster) -> None:
     cluster.hosts("a")
     job_id = cluster.training.job()
-    held = cluster.started(job_id)
+    leases = cluster.started(job_id)
     with cluster.training.sessions.begin() as session:
         transitions.fail(
             session, job_id, code="model_changed", message="its model is another one now"
         )
     assert looks_at_training(cluster)
     cluster.turn()
-    cluster.stop_all(held)
+    cluster.stop_all(leases)
     assert not looks_at_training(cluster)
 
 

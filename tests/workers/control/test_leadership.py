@@ -23,13 +23,13 @@ SHORT = timedelta(seconds=0.4)
 _names = count(1)
 
 
-def candidate(plane: ControlPlane, *, lease: timedelta = LONG) -> Leadership:
-    return Leadership(plane.ledger.url, name=f"control-{next(_names)}", lease=lease)
+def candidate(plane: ControlPlane, *, duration: timedelta = LONG) -> Leadership:
+    return Leadership(plane.ledger.url, name=f"control-{next(_names)}", duration=duration)
 
 
 def test_of_two_exactly_one_leads(plane: ControlPlane) -> None:
     with candidate(plane) as first, candidate(plane) as second:
-        assert [first.held(), second.held(), first.held(), second.held()] == [
+        assert [first.is_leader(), second.is_leader(), first.is_leader(), second.is_leader()] == [
             True,
             False,
             True,
@@ -39,9 +39,9 @@ def test_of_two_exactly_one_leads(plane: ControlPlane) -> None:
 
 def test_of_many_that_claim_at_once_one_leads(plane: ControlPlane) -> None:
     everybody = [candidate(plane) for _ in range(6)]
-    held: list[bool] = []
+    leads: list[bool] = []
     threads = [
-        threading.Thread(target=lambda one=one: held.append(one.held())) for one in everybody
+        threading.Thread(target=lambda one=one: leads.append(one.is_leader())) for one in everybody
     ]
     for thread in threads:
         thread.start()
@@ -49,61 +49,61 @@ def test_of_many_that_claim_at_once_one_leads(plane: ControlPlane) -> None:
         thread.join()
     for one in everybody:
         one.__exit__(None, None, None)
-    assert sorted(held) == [False] * 5 + [True]
+    assert sorted(leads) == [False] * 5 + [True]
 
 
 def test_another_leads_once_the_leader_is_gone_however_long_its_lease(plane: ControlPlane) -> None:
     with candidate(plane) as second:
         with candidate(plane) as first:
-            assert first.held()
-            assert not second.held()
-        wait_until(second.held)
+            assert first.is_leader()
+            assert not second.is_leader()
+        wait_until(second.is_leader)
 
 
 def test_a_leader_whose_connection_broke_leads_no_more(plane: ControlPlane) -> None:
     with candidate(plane) as first, candidate(plane) as second:
-        assert first.held()
+        assert first.is_leader()
         _end_connection(plane, pid=first._connection.info.backend_pid)
-        wait_until(second.held)
+        wait_until(second.is_leader)
         with pytest.raises(sa.exc.OperationalError):
             first.record_turn(broker_error=None)
 
 
 def test_a_leader_that_does_not_turn_is_replaced(plane: ControlPlane) -> None:
-    with candidate(plane, lease=SHORT) as first, candidate(plane, lease=SHORT) as second:
-        assert first.held()
-        assert not second.held()
-        wait_until(second.held)
+    with candidate(plane, duration=SHORT) as first, candidate(plane, duration=SHORT) as second:
+        assert first.is_leader()
+        assert not second.is_leader()
+        wait_until(second.is_leader)
         with pytest.raises(sa.exc.OperationalError):
             first.record_turn(broker_error=None)
         assert _fence(plane) == 2
 
 
 def test_a_leader_that_turns_is_not_replaced(plane: ControlPlane) -> None:
-    with candidate(plane, lease=SHORT) as first, candidate(plane, lease=SHORT) as second:
-        assert first.held()
+    with candidate(plane, duration=SHORT) as first, candidate(plane, duration=SHORT) as second:
+        assert first.is_leader()
         for _ in range(10):
             first.wait(0.1)
             first.record_turn(broker_error=None)
-            assert not second.held()
+            assert not second.is_leader()
 
 
 def test_a_leader_that_waits_for_a_long_statement_is_not_replaced(plane: ControlPlane) -> None:
-    with candidate(plane, lease=SHORT) as first, candidate(plane, lease=SHORT) as second:
-        assert first.held()
+    with candidate(plane, duration=SHORT) as first, candidate(plane, duration=SHORT) as second:
+        assert first.is_leader()
         thread = threading.Thread(target=_sleep_in_postgres, args=(first, 1.5))
         thread.start()
         led: list[bool] = []
         while thread.is_alive():
-            led.append(second.held())
+            led.append(second.is_leader())
         thread.join()
         assert led.count(True) == 0
         first.record_turn(broker_error=None)
 
 
 def test_a_late_leader_that_no_one_replaced_leads_on_as_a_fresh_one(plane: ControlPlane) -> None:
-    with candidate(plane, lease=SHORT) as alone:
-        assert alone.held()
+    with candidate(plane, duration=SHORT) as alone:
+        assert alone.is_leader()
         alone.wait(3 * SHORT.total_seconds())
         alone.record_turn(broker_error=None)
         assert alone.led_for < SHORT.total_seconds()
@@ -112,11 +112,11 @@ def test_a_late_leader_that_no_one_replaced_leads_on_as_a_fresh_one(plane: Contr
 
 def test_what_a_late_leader_had_begun_is_undone_and_locks_no_one(plane: ControlPlane) -> None:
     job_id = plane.ledger.accept()
-    with candidate(plane, lease=SHORT) as first, candidate(plane, lease=SHORT) as second:
-        assert first.held()
+    with candidate(plane, duration=SHORT) as first, candidate(plane, duration=SHORT) as second:
+        assert first.is_leader()
         session = first.sessions()
         session.execute(sa.update(Job).where(Job.id == job_id).values(priority=7))
-        wait_until(second.held)
+        wait_until(second.is_leader)
         with second.sessions.begin() as another:
             another.execute(sa.text("SET LOCAL lock_timeout = '10ms'"))
             another.execute(
@@ -132,7 +132,7 @@ def test_what_a_late_leader_had_begun_is_undone_and_locks_no_one(plane: ControlP
 
 def test_a_leader_whose_fence_is_void_writes_no_turn(plane: ControlPlane) -> None:
     with candidate(plane) as first:
-        assert first.held()
+        assert first.is_leader()
         with plane.ledger.sessions.begin() as session:
             session.execute(sa.update(ControlStatus).values(fence=ControlStatus.fence + 1))
         with pytest.raises(LeadershipLost):
@@ -143,7 +143,7 @@ def test_a_leader_whose_fence_is_void_writes_no_turn(plane: ControlPlane) -> Non
 
 def test_a_leader_hears_every_ring_that_came_while_it_worked_at_once(plane: ControlPlane) -> None:
     with candidate(plane) as leadership:
-        assert leadership.held()
+        assert leadership.is_leader()
         for _ in range(5):
             _ring(plane)
         leadership.record_turn(broker_error=None)
@@ -153,16 +153,16 @@ def test_a_leader_hears_every_ring_that_came_while_it_worked_at_once(plane: Cont
 
 def test_a_control_that_waits_to_lead_hoards_no_rings(plane: ControlPlane) -> None:
     with candidate(plane) as first, candidate(plane) as second:
-        assert first.held()
+        assert first.is_leader()
         for _ in range(5):
             _ring(plane)
-        assert not second.held()
+        assert not second.is_leader()
         assert not list(second._connection.notifies(timeout=0.2))
 
 
 def test_a_submit_wakes_the_leader(plane: ControlPlane) -> None:
     with candidate(plane) as leadership:
-        assert leadership.held()
+        assert leadership.is_leader()
         woken = threading.Event()
 
         def wait() -> None:

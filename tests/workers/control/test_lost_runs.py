@@ -52,7 +52,7 @@ def test_the_next_run_goes_on_at_the_checkpoint_with_a_higher_fence(cluster: Clu
     cluster.turn()
     run = cluster.live(job_id)
     assert (run.number, run.state, run.step) == (2, RunState.FORMING, 40)
-    assert [held.fence for held in cluster.take(job_id)] == [2, 2]
+    assert [lease.fence for lease in cluster.take(job_id)] == [2, 2]
 
 
 def test_a_host_that_left_is_replaced_by_another(cluster: Cluster) -> None:
@@ -72,11 +72,11 @@ def test_a_rank_that_does_not_begin_in_time_ends_the_run(cluster: Cluster) -> No
     job_id = cluster.training.job(machines=2)
     cluster.turn()
     run = cluster.live(job_id)
-    held = cluster.training.claim(run.id, 0, cluster.incarnations["a"])
-    assert held is not None
+    lease = cluster.training.claim(run.id, 0, cluster.incarnations["a"])
+    assert lease is not None
     cluster.make_older(Run, "created_at", cluster.plane.settings.train_forming_seconds + 1)
     cluster.turn()
-    cluster.stop_all([held], RankOutcome.ENDED)
+    cluster.stop_all([lease], RankOutcome.ENDED)
     assert cluster.training.run(run.id).reason == "rank 1 on host b did not begin in time"
 
 
@@ -94,8 +94,8 @@ def test_of_two_crashed_ranks_the_one_with_an_error_of_its_own_is_named(cluster:
 def test_a_run_with_two_crashed_ranks_is_one_error(cluster: Cluster) -> None:
     cluster.hosts("a", "b")
     job_id = cluster.training.job(machines=2)
-    for held in cluster.started(job_id):
-        cluster.crash(held)
+    for lease in cluster.started(job_id):
+        cluster.crash(lease)
     cluster.turn(TURNS)
     assert cluster.training.ledger.job(job_id).errors == 1
 
@@ -135,9 +135,9 @@ def test_a_job_whose_every_run_crashes_fails_with_the_reason(cluster: Cluster) -
 def test_a_fault_of_the_job_fails_it_with_its_own_code_and_message(cluster: Cluster) -> None:
     cluster.hosts("a")
     job_id = cluster.training.job()
-    (held,) = cluster.started(job_id)
+    (lease,) = cluster.started(job_id)
     cluster.training.end(
-        held, RankOutcome.FAULT, exit_code=65, error_code="bad_base", error="no tokenizer"
+        lease, RankOutcome.FAULT, exit_code=65, error_code="bad_base", error="no tokenizer"
     )
     cluster.turn(2)
     job = cluster.training.ledger.job(job_id)
@@ -147,22 +147,22 @@ def test_a_fault_of_the_job_fails_it_with_its_own_code_and_message(cluster: Clus
 
 def test_a_new_leader_leaves_ranks_half_a_lease_to_renew(cluster: Cluster) -> None:
     cluster.hosts("a")
-    (held,) = cluster.started(cluster.training.job())
-    cluster.training.run_out(held.run_id, 0)
+    (lease,) = cluster.started(cluster.training.job())
+    cluster.training.run_out(lease.run_id, 0)
     cluster.plane.turns.turn(led_for=cluster.plane.settings.lease_seconds / 2)
-    assert cluster.training.rank(held).state is RankState.LEASED
+    assert cluster.training.rank(lease).state is RankState.LEASED
     cluster.turn()
-    assert cluster.training.rank(held).outcome == RankOutcome.SILENT
+    assert cluster.training.rank(lease).outcome == RankOutcome.SILENT
 
 
 def test_a_run_that_is_asked_to_stop_during_the_verdict_is_preempted(cluster: Cluster) -> None:
     """Control has read the run before the request, and its ranks after they stopped."""
     cluster.hosts("a")
     job_id = cluster.training.job()
-    (held,) = cluster.started(job_id)
+    (lease,) = cluster.started(job_id)
     before = cluster.live(job_id)
     cluster.do(controls.pause, job_id)
     gangs.stop_runs(cluster.training.sessions)
-    cluster.training.end(held, RankOutcome.STOPPED)
+    cluster.training.end(lease, RankOutcome.STOPPED)
     gangs._judge(cluster.training.sessions, before, settings=cluster.plane.settings)
     assert cluster.states(job_id) == [RunState.PREEMPTED]

@@ -19,11 +19,11 @@ def outranked(cluster: Cluster) -> tuple[str, str, list[RankLease]]:
     """A job that holds both hosts, one of a higher priority, and the ranks of the first."""
     cluster.hosts("a", "b")
     low = cluster.training.job(machines=2)
-    held = cluster.started(low)
-    cluster.training.checkpoint(held[0], 7)
+    leases = cluster.started(low)
+    cluster.training.checkpoint(leases[0], 7)
     high = cluster.training.job(priority=5)
     cluster.turn()
-    return low, high, held
+    return low, high, leases
 
 
 def test_a_higher_priority_lets_a_run_make_a_checkpoint_and_stop(cluster: Cluster) -> None:
@@ -42,23 +42,23 @@ def test_a_job_that_is_preempted_says_why(cluster: Cluster) -> None:
 
 
 def test_a_preempted_run_is_no_fault_of_its_job(cluster: Cluster) -> None:
-    low, _, held = outranked(cluster)
-    cluster.stop_all(held)
+    low, _, leases = outranked(cluster)
+    cluster.stop_all(leases)
     assert cluster.states(low) == [RunState.PREEMPTED]
     assert cluster.training.ledger.job(low).faults == 0
 
 
 def test_a_preempted_job_waits_until_it_has_all_its_hosts(cluster: Cluster) -> None:
-    low, high, held = outranked(cluster)
-    cluster.stop_all(held)
+    low, high, leases = outranked(cluster)
+    cluster.stop_all(leases)
     cluster.take(high)
     cluster.turn(TURNS)
     assert cluster.training.live_run(low) is None
 
 
 def test_a_preempted_job_goes_on_at_its_checkpoint(cluster: Cluster) -> None:
-    low, high, held = outranked(cluster)
-    cluster.stop_all(held)
+    low, high, leases = outranked(cluster)
+    cluster.stop_all(leases)
     cluster.succeed(cluster.take(high))
     cluster.turn()
     assert (cluster.live(low).number, cluster.live(low).step) == (2, 7)
@@ -102,10 +102,10 @@ def paused(cluster: Cluster) -> tuple[str, list[RankLease]]:
     """A running job that was paused, before its ranks have stopped."""
     cluster.hosts("a")
     job_id = cluster.training.job()
-    held = cluster.started(job_id)
+    leases = cluster.started(job_id)
     cluster.do(controls.pause, job_id)
     cluster.turn()
-    return job_id, held
+    return job_id, leases
 
 
 def test_the_run_of_a_paused_job_makes_a_checkpoint_and_ends(cluster: Cluster) -> None:
@@ -115,16 +115,16 @@ def test_the_run_of_a_paused_job_makes_a_checkpoint_and_ends(cluster: Cluster) -
 
 
 def test_a_paused_job_says_how_to_resume_it(cluster: Cluster) -> None:
-    job_id, held = paused(cluster)
-    cluster.stop_all(held)
+    job_id, leases = paused(cluster)
+    cluster.stop_all(leases)
     assert cluster.state(job_id) is JobState.PAUSED
     assert cluster.states(job_id) == [RunState.PREEMPTED]
     assert "nightshift jobs resume" in cluster.reason(job_id)
 
 
 def test_a_resumed_job_gets_a_second_run(cluster: Cluster) -> None:
-    job_id, held = paused(cluster)
-    cluster.stop_all(held)
+    job_id, leases = paused(cluster)
+    cluster.stop_all(leases)
     cluster.do(controls.resume, job_id)
     cluster.turn()
     assert cluster.live(job_id).number == 2
@@ -139,10 +139,10 @@ def test_a_cancelled_job_ends_its_ranks_at_once(cluster: Cluster) -> None:
 
 
 def test_a_job_is_cancelled_when_its_ranks_have_ended(cluster: Cluster) -> None:
-    job_id, held = paused(cluster)
+    job_id, leases = paused(cluster)
     cluster.do(controls.cancel, job_id)
     cluster.turn()
-    cluster.stop_all(held, RankOutcome.ENDED)
+    cluster.stop_all(leases, RankOutcome.ENDED)
     assert cluster.state(job_id) is JobState.CANCELLED
 
 
@@ -159,11 +159,11 @@ def test_a_job_that_is_cancelled_before_its_gang_begins_ends_at_once(cluster: Cl
 def test_a_deadline_that_passes_ends_the_ranks(cluster: Cluster) -> None:
     cluster.hosts("a")
     job_id = cluster.training.job(deadline_seconds=1000)
-    held = cluster.started(job_id)
+    leases = cluster.started(job_id)
     cluster.training.ledger.set(job_id, expires_at=sa.func.now() - timedelta(seconds=1))
     cluster.turn()
     assert (cluster.state(job_id), cluster.live(job_id).stop) == (JobState.EXPIRED, "now")
-    cluster.stop_all(held, RankOutcome.ENDED)
+    cluster.stop_all(leases, RankOutcome.ENDED)
     assert cluster.training.live_run(job_id) is None
 
 
@@ -173,23 +173,23 @@ def test_a_deadline_that_passes_ends_the_ranks(cluster: Cluster) -> None:
 def test_a_rank_on_a_draining_host_moves_after_a_checkpoint(cluster: Cluster) -> None:
     cluster.hosts("a")
     job_id = cluster.training.job()
-    held = cluster.started(job_id)
+    leases = cluster.started(job_id)
     cluster.hosts("b")
     with cluster.training.sessions.begin() as session:
         hosts.drain(session, name="a", incarnation=cluster.incarnations["a"])
     cluster.turn()
     run = cluster.live(job_id)
     assert (run.stop, run.stop_reason) == ("checkpoint", "host a is going away")
-    cluster.stop_all(held)
+    cluster.stop_all(leases)
     assert [rank.host for rank in cluster.training.ranks(cluster.live(job_id).id)] == ["b"]
 
 
 def test_a_fresh_leader_concludes_a_run_whose_hosts_have_drained(cluster: Cluster) -> None:
     cluster.hosts("a")
     job_id = cluster.training.job()
-    (held,) = cluster.started(job_id)
+    (lease,) = cluster.started(job_id)
     with cluster.training.sessions.begin() as session:
         hosts.drain(session, name="a", incarnation=cluster.incarnations["a"])
-    cluster.training.end(held, RankOutcome.STOPPED)
+    cluster.training.end(lease, RankOutcome.STOPPED)
     cluster.plane.turns.turn(led_for=0)
     assert cluster.states(job_id) == [RunState.PREEMPTED]

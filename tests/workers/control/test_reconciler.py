@@ -43,7 +43,7 @@ def test_the_queue_never_holds_more_than_its_window(plane: ControlPlane) -> None
             plane.turn()
         assert len(plane.queued()) == WINDOW
         assert plane.take() == [chunk.id]  # in the order of the corpus
-        plane.ledger.commit(plane.ledger.held(chunk.id))
+        plane.ledger.commit(plane.ledger.claimed(chunk.id))
 
 
 def test_a_turn_sends_nothing_into_a_full_queue(plane: ControlPlane) -> None:
@@ -103,7 +103,7 @@ def test_a_higher_priority_goes_first_though_it_came_later(plane: ControlPlane) 
 def test_a_small_job_goes_before_what_a_large_one_has_in_a_full_queue(plane: ControlPlane) -> None:
     large = _ids(plane, plane.ledger.running(*[1] * 50))
     plane.turn()
-    plane.ledger.held(plane.take()[0])
+    plane.ledger.claimed(plane.take()[0])
     plane.turn()
     small = _ids(plane, plane.ledger.running(1))
     plane.turn()
@@ -127,7 +127,7 @@ def test_of_more_jobs_than_the_queue_has_places_each_gets_its_turn(plane: Contro
     jobs = [plane.ledger.running(*[1] * 50) for _ in range(2 * WINDOW)]
     for _ in jobs:
         plane.turn()
-        plane.ledger.commit(plane.ledger.held(plane.take()[0]))
+        plane.ledger.commit(plane.ledger.claimed(plane.take()[0]))
     assert [_done_chunks(plane, job_id) for job_id in jobs] == [1] * len(jobs)
 
 
@@ -138,7 +138,7 @@ def test_a_stream_of_small_jobs_does_not_keep_a_large_one_from_its_turn(
     for _ in range(20):
         plane.ledger.running(1)
         plane.turn()
-        plane.ledger.commit(plane.ledger.held(plane.take()[0]))
+        plane.ledger.commit(plane.ledger.claimed(plane.take()[0]))
     assert _done_chunks(plane, large) >= 5  # more and more jobs take turns
 
 
@@ -175,7 +175,7 @@ def test_a_job_goes_from_submit_to_its_end_by_turns(plane: ControlPlane) -> None
     plane.ledger.plan(job_id, [1, 1])
     plane.turn()
     for chunk_id in plane.take(2):
-        plane.ledger.commit(plane.ledger.held(chunk_id))
+        plane.ledger.commit(plane.ledger.claimed(chunk_id))
     plane.turn()
     assert plane.ledger.job(job_id).state is JobState.FINALIZING
     assert len(plane.messages(PLAN_QUEUE)) == 2
@@ -188,7 +188,7 @@ def test_a_turn_ends_a_job_with_too_many_failed_rows_and_sends_nothing_more_of_i
 ) -> None:
     job_id = plane.ledger.running(*[5] * 50, max_failed=3)
     plane.turn()
-    plane.ledger.commit(plane.ledger.held(plane.take()[0]), failed=4)
+    plane.ledger.commit(plane.ledger.claimed(plane.take()[0]), failed=4)
     turns = plane.fresh_turns()
     assert turns.turn(led_for=LONG) == 1
     job = plane.ledger.job(job_id)
@@ -214,7 +214,7 @@ def test_a_broker_that_is_away_is_seen_while_the_rest_of_the_turn_goes_on(
     plane: ControlPlane, valkey: Server
 ) -> None:
     waiting, dead = plane.ledger.running(1), plane.ledger.running(1)
-    plane.ledger.held(plane.ledger.only_chunk(dead), lease=RUN_OUT)
+    plane.ledger.claimed(plane.ledger.only_chunk(dead), duration=RUN_OUT)
     _be_a_worker(plane)
     valkey.kill()
     try:
@@ -258,7 +258,7 @@ def test_a_part_that_fails_does_not_keep_the_others_from_their_work(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = plane.ledger.running(1, 1)
-    plane.ledger.held(plane.ledger.live(job_id)[0].id, lease=RUN_OUT)
+    plane.ledger.claimed(plane.ledger.live(job_id)[0].id, duration=RUN_OUT)
 
     def poisoned(session: Session) -> int:
         session.execute(sa.text("SELECT 1 / 0"))
@@ -305,7 +305,7 @@ def _running(plane: ControlPlane) -> None:
 
 
 def _of_a_silent_worker(plane: ControlPlane) -> None:
-    plane.ledger.held(plane.ledger.only_chunk(plane.ledger.running(1)), lease=RUN_OUT)
+    plane.ledger.claimed(plane.ledger.only_chunk(plane.ledger.running(1)), duration=RUN_OUT)
 
 
 def _done(plane: ControlPlane) -> str:
@@ -355,7 +355,7 @@ def test_the_turn_that_finds_all_chunks_done_sends_for_the_outputs(plane: Contro
 
 def test_a_fresh_leader_leaves_silent_workers_half_a_lease_to_renew(plane: ControlPlane) -> None:
     job_id = plane.ledger.running(1)
-    plane.ledger.held(plane.ledger.only_chunk(job_id), lease=RUN_OUT)
+    plane.ledger.claimed(plane.ledger.only_chunk(job_id), duration=RUN_OUT)
     plane.turns.turn(led_for=plane.settings.lease_seconds / 2)
     assert plane.ledger.live(job_id)[0].state is ChunkState.LEASED
     plane.turn()
@@ -370,7 +370,7 @@ def test_a_job_whose_chunks_are_done_says_that_control_is_missing(plane: Control
 
 def test_a_job_whose_workers_died_says_that_control_is_missing(plane: ControlPlane) -> None:
     job_id = plane.ledger.running(1)
-    plane.ledger.held(plane.ledger.only_chunk(job_id), lease=RUN_OUT)
+    plane.ledger.claimed(plane.ledger.only_chunk(job_id), duration=RUN_OUT)
     assert "no control process has ever run" in (_view(plane, job_id).waiting_reason or "")
 
 

@@ -12,10 +12,10 @@ def yielding(cluster: Cluster) -> tuple[str, str, list[RankLease]]:
     """A running training job on a host that yields, a bulk job, and the ranks of the first."""
     cluster.hosts("a", shares_pool="gpu", sharing="yield")
     job_id = cluster.training.job()
-    held = cluster.started(job_id)
+    leases = cluster.started(job_id)
     bulk = cluster.training.ledger.running(1, pool="gpu")
     cluster.turn()
-    return job_id, bulk, held
+    return job_id, bulk, leases
 
 
 def test_a_run_makes_a_checkpoint_and_yields_to_bulk_work(cluster: Cluster) -> None:
@@ -24,8 +24,8 @@ def test_a_run_makes_a_checkpoint_and_yields_to_bulk_work(cluster: Cluster) -> N
 
 
 def test_a_job_that_has_yielded_waits_and_says_for_what(cluster: Cluster) -> None:
-    job_id, _, held = yielding(cluster)
-    cluster.stop_all(held)
+    job_id, _, leases = yielding(cluster)
+    cluster.stop_all(leases)
     cluster.turn(TURNS)
     assert cluster.training.live_run(job_id) is None
     assert cluster.reason(job_id) == (
@@ -34,8 +34,8 @@ def test_a_job_that_has_yielded_waits_and_says_for_what(cluster: Cluster) -> Non
 
 
 def test_a_job_that_has_yielded_runs_again_when_the_bulk_work_is_done(cluster: Cluster) -> None:
-    job_id, bulk, held = yielding(cluster)
-    cluster.stop_all(held)
+    job_id, bulk, leases = yielding(cluster)
+    cluster.stop_all(leases)
     cluster.training.ledger.commit_all(bulk)
     cluster.turn()
     assert cluster.live(job_id).number == 2
