@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import database, datasets, kinds
+from jobs import database, kinds
 from jobs.corpora import decoder, resolve, values
 from jobs.corpora import targets as target_values
 from jobs.corpora.decoder import Limits
@@ -31,6 +31,7 @@ from jobs.kinds import (
     FinetuneSpec,
     LabelledCorpus,
     Task,
+    datasets,
     signature_defaults,
 )
 from jobs.kinds.datasets import Dataset, SplitFacts
