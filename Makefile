@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test unit long faults check gpu bench lock clean
+.PHONY: help demo up test unit long faults check gpu bench matrix lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ gpu: $(VENV)/.bench ## on a machine with a GPU, in six minutes: every kind right
 
 bench: $(VENV)/.bench ## benchmarks, with CORPUS=labelled.csv more; figures land in benchmarks/results/
 	$(BIN)/python -m benchmarks $(CORPUS)
+
+matrix: $(VENV)/.bench ## the cells of the fault matrix that have no result yet, then its page
+	$(BIN)/python -m benchmarks.fault_matrix; $(BIN)/python docs/generate.py
 
 lock: ## pin anew whatever pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,8 +1,8 @@
 """The parts of the documentation that are made from code.
 
-State charts, faults, settings and values stand between markers in their pages; the picture of the
-rooms is a file. ``python docs/generate.py`` rewrites all of them; ``--check`` changes nothing and
-fails when one is stale.
+State charts, faults, settings and values stand between markers in their pages; the page of the
+fault matrix and the picture of the rooms are files. ``python docs/generate.py`` rewrites all of
+them; ``--check`` changes nothing and fails when one is stale.
 """  # noqa: INP001 - a program beside the packages, not one of them
 
 from __future__ import annotations
@@ -216,6 +216,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def fault_matrix() -> str:
+    """The page of what the fault matrix has measured."""
+    sys.path.insert(0, str(DOCS.parent))  # benchmarks are not installed
+    from benchmarks.fault_matrix import page  # noqa: PLC0415
+
+    return page.page()
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "lifecycle.md": {
         "job states": job_chart,
@@ -239,7 +247,10 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
 }
 
 
-FILES: dict[Path, Callable[[], str]] = {DOCS / "pictures" / "rooms.svg": rooms.picture}
+FILES: dict[Path, Callable[[], str]] = {
+    DOCS / "fault-matrix.md": fault_matrix,
+    DOCS / "pictures" / "rooms.svg": rooms.picture,
+}
 """Files that are made as a whole."""
 
 

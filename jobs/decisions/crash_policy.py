@@ -62,6 +62,16 @@ def load_failure(phase: Phase, *, timed_out: bool, reason: str) -> tuple[str, st
     return "model_ends_worker", f"{activity} ended the worker's process: {reason}"
 
 
+def went_silent(owner: str) -> str:
+    """Why a crash is counted against a chunk whose lease ran out."""
+    return f"its worker {owner} went silent"
+
+
+def came_back(owner: str) -> str:
+    """Why that crash is taken back."""
+    return f"its worker {owner} went silent and came back"
+
+
 def inherited_crashes(*, rows: int) -> int:
     """The crashes that a half of ``rows`` rows starts with."""
     return MAX_DEATHS - 1 if rows > 1 else 0

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import kinds
-from jobs.decisions import faults
+from jobs.decisions import crash_policy, faults
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.decisions.result_quality import QualityCounts
 from jobs.errors import LeaseLost
@@ -35,6 +35,7 @@ class ChunkLease:
 
     chunk_id: int
     fence: int
+    owner: str
     job_id: str
     project_id: str
     spec: kinds.AnyBulk
@@ -119,6 +120,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
     return ChunkLease(
         chunk_id=row.id,
         fence=row.fence,
+        owner=owner,
         job_id=row.job_id,
         project_id=row.project_id,
         spec=kinds.bulk(row.spec),
@@ -195,10 +197,12 @@ def give_up(
 ) -> bool:
     """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
 
-    No death is counted: the process that calls this is alive.
+    No death is counted: the process that calls this is alive. One that was counted because it was
+    silent for longer than its lease is taken back.
     """
     chunk = session.scalar(sa.select(Chunk).where(*_ours(lease)).with_for_update())
     if chunk is None:
+        _take_back_death(session, lease)
         return False
     if diagnosis.blame is Blame.LEASE:
         _give_back(session, lease)
@@ -221,6 +225,21 @@ def give_up(
     message = faults.failure_message(diagnosis, tries=tries, failing_for=now - since)
     transitions.fail(session, lease.job_id, code=diagnosis.code, message=message)
     return True
+
+
+def _take_back_death(session: Session, lease: ChunkLease) -> None:
+    """A chunk that was split or condemned meanwhile stays so."""
+    session.execute(
+        sa.update(Chunk)
+        .where(
+            Chunk.id == lease.chunk_id,
+            Chunk.state != ChunkState.SPLIT,
+            ~Chunk.condemned,
+            Chunk.crashes > 0,
+            Chunk.last_error == crash_policy.went_silent(lease.owner),
+        )
+        .values(crashes=Chunk.crashes - 1, last_error=crash_policy.came_back(lease.owner))
+    )
 
 
 def _give_back(session: Session, lease: ChunkLease, **values: Any) -> bool:

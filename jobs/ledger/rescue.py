@@ -43,7 +43,8 @@ def rescue_expired(session: Session) -> Rescued:
         .with_for_update(skip_locked=True)
     ).all()
     verdicts = [
-        _apply(session, chunk, reason=f"its worker {chunk.owner} went silent") for chunk in chunks
+        _apply(session, chunk, reason=crash_policy.went_silent(str(chunk.owner)))
+        for chunk in chunks
     ]
     return Rescued(
         again=verdicts.count(CrashVerdict.RETRY),

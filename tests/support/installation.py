@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from jobs import database, ids, kinds, objects
+from jobs import database, ids, kinds, objects, parent_death
 from jobs.ledger import files, projects, submission
 from jobs.queries import chunks
 from jobs.queries import jobs as job_queries
@@ -45,6 +45,7 @@ class Process:
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=parent_death.in_child(),  # noqa: PLW1509 - two system calls
             )
 
     @property

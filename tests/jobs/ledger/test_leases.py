@@ -17,12 +17,14 @@ from jobs import database
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import LeaseLost
 from jobs.ledger import chunks, controls
+from jobs.ledger.chunks import ChunkLease
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, ResultRow
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger, part_of, result_rows
 
 LIMITS = RetryLimits(tries=5, outage=timedelta(days=1))
 FULL = Diagnosis(Blame.TRANSIENT, "storage_unavailable", "disk full")
+LATE = Diagnosis(Blame.LEASE, "lease_lost", "taken over")
 
 CLAIMERS = 6
 
@@ -129,6 +131,45 @@ def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) ->
         assert not chunks.release(session, lease)
         chunks.give_up(session, lease, FULL, limits=LIMITS)
     assert ledger.chunk(chunk_id).owner == "second"
+
+
+def test_the_crash_of_a_worker_that_comes_back_is_taken_back_once(ledger: Ledger) -> None:
+    held = ledger.held(ledger.only_chunk(ledger.running(10)), owner="first", lease=RUN_OUT)
+    ledger.rescue()
+    assert ledger.chunk(held.chunk_id).crashes == 1
+    come_back(ledger, held, times=2)
+    chunk = ledger.chunk(held.chunk_id)
+    assert (chunk.crashes, chunk.last_error) == (0, "its worker first went silent and came back")
+
+
+def test_no_one_takes_back_the_crash_of_another(ledger: Ledger) -> None:
+    first = ledger.held(ledger.only_chunk(ledger.running(1)), owner="first", lease=RUN_OUT)
+    ledger.rescue()
+    come_back(ledger, first)
+    second = ledger.held(first.chunk_id, owner="second", lease=RUN_OUT)
+    ledger.rescue()
+    come_back(ledger, first)
+    assert ledger.chunk(first.chunk_id).crashes == 1
+    come_back(ledger, second)
+    assert ledger.chunk(first.chunk_id).crashes == 0
+
+
+def test_a_chunk_that_was_split_stays_so_when_its_worker_comes_back(ledger: Ledger) -> None:
+    job_id = ledger.running(10)
+    first = ledger.held(ledger.only_chunk(job_id), owner="first")
+    ledger.crash(first, owner="first")
+    second = ledger.held(first.chunk_id, owner="second", lease=RUN_OUT)
+    ledger.rescue()
+    come_back(ledger, second)
+    assert ledger.chunk(first.chunk_id).state is ChunkState.SPLIT
+    assert [chunk.crashes for chunk in ledger.live(job_id)] == [1, 1]
+
+
+def come_back(ledger: Ledger, held: ChunkLease, *, times: int = 1) -> None:
+    """As a worker does that finds its lease lost, twice if an answer is lost."""
+    for _ in range(times):
+        with ledger.sessions.begin() as session:
+            assert not chunks.give_up(session, held, LATE, limits=LIMITS)
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING])
