@@ -26,6 +26,7 @@ TERMS = """\
   the job itself. Afterwards every process was there again.
 - **goes on after**: from the end of the fault, or from the kill, until the next rows are planned,
   the next chunk is committed, the next training step is reported, or the state of the job changes.
+  0.0 s: the job had ended when the fault was over.
 - **longest pause**: the longest time after the beginning of the fault without any of these.
 - **done again**: beyond an undisturbed job. Chunks: claims without a commit. Training steps: those
   that the ledger had and that the next run trained again.

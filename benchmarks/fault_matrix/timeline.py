@@ -59,7 +59,9 @@ def moves(samples: Iterable[Sample]) -> Iterator[float]:
 
 
 def recovery(samples: Sequence[Sample], *, since: float) -> float | None:
-    """Seconds from ``since`` until the job went on; ``None``: it never did."""
+    """Seconds from ``since`` until the job went on; 0: it had ended; ``None``: it never did."""
+    if samples[-1].state in FINAL and samples[-1].at <= since:
+        return 0.0
     return next((at - since for at in moves(samples) if at > since), None)
 
 

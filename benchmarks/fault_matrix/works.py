@@ -26,7 +26,7 @@ CHUNK_ROWS = 25
 CHUNKS_BEFORE = 10
 """Chunks that are done when the fault comes."""
 
-RECIPE = {"epochs": 40, "evaluate_steps": 300, "checkpoint_steps": 50}
+RECIPE = {"epochs": 20, "evaluate_steps": 300, "checkpoint_steps": 50}
 STEPS_BEFORE = 60
 """Steps that are done when the fault comes: a checkpoint is stored."""
 

@@ -69,6 +69,7 @@ def test_recovery_and_pause_are_read_from_the_samples() -> None:
     assert timeline.recovery(samples, since=7.0) == 2.5
     assert timeline.pause(samples, since=0.5) == 8.5
     assert timeline.recovery(samples, since=10.0) is None
+    assert timeline.recovery([*samples, Sample(11.0, DONE)], since=12.0) == 0.0
 
 
 def test_results_are_kept_cell_by_cell(tmp_path: Path) -> None:
