@@ -134,19 +134,19 @@ def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) ->
 
 
 def test_the_crash_of_a_worker_that_comes_back_is_taken_back_once(ledger: Ledger) -> None:
-    held = ledger.held(ledger.only_chunk(ledger.running(10)), owner="first", lease=RUN_OUT)
+    lease = ledger.claimed(ledger.only_chunk(ledger.running(10)), owner="first", duration=RUN_OUT)
     ledger.rescue()
-    assert ledger.chunk(held.chunk_id).crashes == 1
-    come_back(ledger, held, times=2)
-    chunk = ledger.chunk(held.chunk_id)
+    assert ledger.chunk(lease.chunk_id).crashes == 1
+    come_back(ledger, lease, times=2)
+    chunk = ledger.chunk(lease.chunk_id)
     assert (chunk.crashes, chunk.last_error) == (0, "its worker first went silent and came back")
 
 
 def test_no_one_takes_back_the_crash_of_another(ledger: Ledger) -> None:
-    first = ledger.held(ledger.only_chunk(ledger.running(1)), owner="first", lease=RUN_OUT)
+    first = ledger.claimed(ledger.only_chunk(ledger.running(1)), owner="first", duration=RUN_OUT)
     ledger.rescue()
     come_back(ledger, first)
-    second = ledger.held(first.chunk_id, owner="second", lease=RUN_OUT)
+    second = ledger.claimed(first.chunk_id, owner="second", duration=RUN_OUT)
     ledger.rescue()
     come_back(ledger, first)
     assert ledger.chunk(first.chunk_id).crashes == 1
@@ -156,20 +156,20 @@ def test_no_one_takes_back_the_crash_of_another(ledger: Ledger) -> None:
 
 def test_a_chunk_that_was_split_stays_so_when_its_worker_comes_back(ledger: Ledger) -> None:
     job_id = ledger.running(10)
-    first = ledger.held(ledger.only_chunk(job_id), owner="first")
+    first = ledger.claimed(ledger.only_chunk(job_id), owner="first")
     ledger.crash(first, owner="first")
-    second = ledger.held(first.chunk_id, owner="second", lease=RUN_OUT)
+    second = ledger.claimed(first.chunk_id, owner="second", duration=RUN_OUT)
     ledger.rescue()
     come_back(ledger, second)
     assert ledger.chunk(first.chunk_id).state is ChunkState.SPLIT
     assert [chunk.crashes for chunk in ledger.live(job_id)] == [1, 1]
 
 
-def come_back(ledger: Ledger, held: ChunkLease, *, times: int = 1) -> None:
+def come_back(ledger: Ledger, lease: ChunkLease, *, times: int = 1) -> None:
     """As a worker does that finds its lease lost, twice if an answer is lost."""
     for _ in range(times):
         with ledger.sessions.begin() as session:
-            assert not chunks.give_up(session, held, LATE, limits=LIMITS)
+            assert not chunks.give_up(session, lease, LATE, limits=LIMITS)
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING])
