@@ -22,7 +22,7 @@ from celery.worker.state import task_ready
 from jobs.errors import ControlFlow
 
 
-class Ending(StrEnum):
+class TaskState(StrEnum):
     """What happened to the work of a task."""
 
     DONE = "done"
@@ -35,21 +35,21 @@ class Ending(StrEnum):
 class Outcome:
     """How a task ended."""
 
-    ending: Ending
+    state: TaskState
     words: str
 
     @property
     def done(self) -> bool:
         """Whether the work was done."""
-        return self.ending is Ending.DONE
+        return self.state is TaskState.DONE
 
 
-DONE = Outcome(Ending.DONE, "done")
+DONE = Outcome(TaskState.DONE, "done")
 
 
 def unclaimed(reason: str) -> Outcome:
     """Another process has the work or did it, or its job does not want it now."""
-    return Outcome(Ending.STOPPED, f"not claimed: {reason}")
+    return Outcome(TaskState.STOPPED, f"not claimed: {reason}")
 
 
 class Undone(ControlFlow):
@@ -68,17 +68,17 @@ class Stopped(Undone):
     """The work is not wanted now, or not of this process."""
 
 
-_RAISED: Mapping[Ending, type[Undone]] = {
-    Ending.FAILED: Failed,
-    Ending.POSTPONED: Postponed,
-    Ending.STOPPED: Stopped,
+_RAISED: Mapping[TaskState, type[Undone]] = {
+    TaskState.FAILED: Failed,
+    TaskState.POSTPONED: Postponed,
+    TaskState.STOPPED: Stopped,
 }
 
 
-def settle(outcome: Outcome) -> str:
+def raise_unless_done(outcome: Outcome) -> str:
     """The result of a task that did its work. Raises ``Undone`` for any other."""
-    if outcome.ending in _RAISED:
-        raise _RAISED[outcome.ending](outcome.words)
+    if outcome.state in _RAISED:
+        raise _RAISED[outcome.state](outcome.words)
     return outcome.words
 
 

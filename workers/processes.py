@@ -130,7 +130,7 @@ def _prepare_process(**_: object) -> None:
         devices.take(current_process().index, count=settings.get().worker_devices)
         threads.take(settings.get())
         time_limits.enable()
-        from workers.bulk import chunks  # noqa: F401, PLC0415 - import torch before the first chunk
+        from workers.bulk import chunk_worker  # noqa: F401, PLC0415 - import torch before the first chunk
 
 
 @signals.setup_logging.connect

@@ -19,7 +19,7 @@ from jobs.states import JobStep
 from workers import draining, outcomes
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import DONE, Ending, Outcome
+from workers.outcomes import DONE, Outcome, TaskState
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ PATIENCE = 20.0
 """Seconds that a claim or release waits for Postgres to come back."""
 
 STAGES = {JobStep.PLAN: Stage.PLANNING, JobStep.FINALIZE: Stage.FINALIZING}
-ENDINGS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+PROCESS_EXITS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What is raised to end a process. Any other exception is a fault, a library's panic too."""
 
 
@@ -70,7 +70,7 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[HeldSte
         ) as renewer:
             held = HeldStep(lease, renewer)
             yield held
-    except ENDINGS:
+    except PROCESS_EXITS:
         _release(lease, context=context)
         raise
     except BaseException as error:  # noqa: BLE001 - panics of libraries are no Exceptions
@@ -111,10 +111,10 @@ def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Co
         seconds=PATIENCE,
     )
     if ended:
-        return Outcome(Ending.FAILED, f"failed the job: {found.message}")
+        return Outcome(TaskState.FAILED, f"failed the job: {found.message}")
     if found.blame is Blame.LEASE:
-        return Outcome(Ending.STOPPED, f"stopped: {found.message}")
-    return Outcome(Ending.POSTPONED, f"tried again later: {found.message}")
+        return Outcome(TaskState.STOPPED, f"stopped: {found.message}")
+    return Outcome(TaskState.POSTPONED, f"tried again later: {found.message}")
 
 
 def _release(lease: StepLease, *, context: Context) -> None:

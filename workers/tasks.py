@@ -14,32 +14,32 @@ from workers.outcomes import OutcomeTask
 
 @app.task(name="plan", bind=True, base=OutcomeTask)
 def plan(_: Task, job_id: str) -> Any:
-    """Plan a job, if it still wants planning."""
+    """Plan a job, if that step can be claimed."""
     from workers.bulk import planner  # noqa: PLC0415 - only planners need it
 
-    return outcomes.settle(planner.plan(job_id, context=context.get()))
+    return outcomes.raise_unless_done(planner.plan(job_id, context=context.get()))
 
 
 @app.task(name="finalize", bind=True, base=OutcomeTask)
 def finalize(_: Task, job_id: str) -> Any:
-    """Write a job's outputs, if it still wants them."""
+    """Write a job's outputs, if that step can be claimed."""
     from workers.bulk import finalizer  # noqa: PLC0415 - only planners need it
 
-    return outcomes.settle(finalizer.finalize(job_id, context=context.get()))
+    return outcomes.raise_unless_done(finalizer.finalize(job_id, context=context.get()))
 
 
 @app.task(name="chunk", bind=True, base=ChunkTask)
 def chunk(_: Task, chunk_id: int) -> Any:
     """Compute a chunk, if it can be claimed."""
-    from workers.bulk import chunks  # noqa: PLC0415 - brings torch, which planners do without
+    from workers.bulk import chunk_worker  # noqa: PLC0415 - brings torch, which planners do without
 
-    return outcomes.settle(chunks.run(chunk_id, context=context.get()))
+    return outcomes.raise_unless_done(chunk_worker.run(chunk_id, context=context.get()))
 
 
 @app.task(name="rank", bind=True, base=OutcomeTask)
 def rank(_: Task, run_id: str, rank: int, incarnation: str) -> Any:
-    """Work as one rank of a run, if that is still wanted of this agent."""
+    """Run one rank of a run, if this agent can claim it."""
     from workers.gang import agent  # noqa: PLC0415 - only hosts need it
 
     outcome = agent.run(run_id, rank, incarnation=incarnation, context=context.get())
-    return outcomes.settle(outcome)
+    return outcomes.raise_unless_done(outcome)

@@ -54,7 +54,7 @@ class Formation:
     blocked: GangRequest | None  # the first job that lacks hosts
 
 
-def form(
+def place_gangs(
     requests: Iterable[GangRequest], *, idle: Sequence[str], alive: int, holdings: Iterable[Holding]
 ) -> Formation:
     """Gangs for the waiting jobs, in order, until one lacks hosts.

@@ -21,7 +21,7 @@ class RankOutcome(StrEnum):
 
     DONE = "done"  # it finished its work
     STOPPED = "stopped"  # on request, after a checkpoint
-    ENDED = "ended"  # by its agent: the run is over, or a checkpoint took longer than the grace
+    ABORTED = "ended"  # by its agent: the run is over, or a checkpoint took longer than the grace
     FAULT = "fault"  # the job itself is at fault: data, base, recipe
     CRASHED = "crashed"  # its processes ended unasked
     STALLED = "stalled"  # no step within the limit
@@ -64,7 +64,7 @@ class RunVerdict:
     fault: Fault | None = None  # of a lost run
 
 
-WELL = frozenset({RankOutcome.DONE, RankOutcome.STOPPED, RankOutcome.ENDED})
+WELL = frozenset({RankOutcome.DONE, RankOutcome.STOPPED, RankOutcome.ABORTED})
 
 _PEER = re.compile(
     r"connection (was )?(closed|reset|refused)|connect(ion)? (error|timed? ?out)|broken pipe|gloo|"

@@ -39,7 +39,11 @@ def complete(
     manifest_sha256: str,
     size: int,
 ) -> None:
-    """Let the checkpoint count. Raises ``LeaseLost``: then it never does; repeating is harmless."""
+    """Let the checkpoint count. Raises ``LeaseLost``: then it never does; repeating is harmless.
+
+    It does not count the parts: ``CheckpointUploader._complete`` of rank 0 calls this when the part
+    of every host is there, with the manifest that it wrote of them.
+    """
     ranks.confirm(session, lease)
     new = session.scalar(
         insert(Checkpoint)

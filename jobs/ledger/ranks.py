@@ -50,7 +50,7 @@ class Orders:
     stop: str | None  # `checkpoint` or `now`
     stop_reason: str | None
     port: int | None  # of the rendezvous; null: rank 0 has not chosen one yet
-    all_ready: bool  # every rank of the gang has what it needs
+    all_ready: bool  # every rank of the gang is alive and has what it needs
 
 
 def mark_dispatched(session: Session, run_id: str, rank: int) -> None:
@@ -229,7 +229,7 @@ def end_unclaimed(session: Session, run_id: str) -> None:
     session.execute(
         sa.update(Rank)
         .where(Rank.run_id == run_id, Rank.state == RankState.PENDING)
-        .values(**ending(RankOutcome.ENDED))
+        .values(**ending(RankOutcome.ABORTED))
     )
 
 
@@ -250,8 +250,7 @@ def _begin_when_complete(session: Session, run_id: str) -> None:
 def _unready(session: Session, run_id: str) -> bool:
     waiting = sa.select(Rank.rank).where(
         Rank.run_id == run_id,
-        sa.or_(Rank.phase.is_(None), Rank.phase == PREPARING),
-        Rank.state != RankState.ENDED,
+        sa.or_(Rank.phase.is_(None), Rank.phase == PREPARING, Rank.state == RankState.ENDED),
     )
     return session.scalar(waiting.limit(1)) is not None
 

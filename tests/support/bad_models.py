@@ -274,13 +274,13 @@ FAULTS: dict[str, Fault] = {
         "generation_unsupported",
         ("dola_layers high",),
     ),
-    "beams in groups": (
+    "group beam search": (
         generation(bart, num_beams=4, num_beam_groups=2, diversity_penalty=0.5),
         SHORT_2,
         "generation_unsupported",
         ("num_beam_groups 2",),
     ),
-    "constraints": (
+    "constrained beam search": (
         generation(bart, num_beams=4, force_words_ids=[[5]]),
         SHORT_2,
         "generation_unsupported",

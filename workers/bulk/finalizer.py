@@ -22,7 +22,7 @@ from jobs.results import integrity, outputs, parts, schemas
 from jobs.states import JobState, JobStep
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import DONE, Ending, Outcome
+from workers.outcomes import DONE, Outcome, TaskState
 from workers.step_lease import PATIENCE, holding, unclaimed
 
 
@@ -42,7 +42,7 @@ def finalize(job_id: str, *, context: Context) -> Outcome:
 def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> Outcome:
     with context.sessions.begin() as session:
         if finalization.end_failed(session, lease):
-            return Outcome(Ending.FAILED, "failed the job: more of its rows failed than may")
+            return Outcome(TaskState.FAILED, "failed the job: more of its rows failed than may")
         finished_parts = list(chunks.done_parts(session, lease.job_id))
         histogram = job_queries.histogram(session, lease.job_id)
     problem = _coverage_gap(finished_parts, rows_total=lease.plan.rows_total)
@@ -52,7 +52,7 @@ def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> O
             lambda session: finalization.fail(session, lease, message=problem),
             seconds=PATIENCE,
         )
-        return Outcome(Ending.FAILED, f"failed the job: {problem}")
+        return Outcome(TaskState.FAILED, f"failed the job: {problem}")
     _check_sizes(finished_parts, job_id=lease.job_id, context=context)
     output = _write(lease, finished_parts, histogram=histogram, renewer=renewer, context=context)
     finished = database.patiently(
@@ -61,7 +61,9 @@ def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> O
         seconds=PATIENCE,
     )
     if not finished:
-        return Outcome(Ending.POSTPONED, "tried again later: another chunk was committed meanwhile")
+        return Outcome(
+            TaskState.POSTPONED, "tried again later: another chunk was committed meanwhile"
+        )
     return DONE
 
 

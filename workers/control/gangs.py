@@ -47,7 +47,7 @@ def form_gangs(sessions: Sessions) -> int:
     """Reserve idle hosts for the jobs that are next; make room for those of higher priority."""
     with sessions.begin() as session:
         pools = facts.pools(session)
-    return sum(_form(sessions, pool=pool) for pool in pools)
+    return sum(_form_in_pool(sessions, pool=pool) for pool in pools)
 
 
 def give_way(sessions: Sessions) -> int:
@@ -128,12 +128,12 @@ def _end(session: Session, run: Run, found: list[RankFacts], *, settings: Settin
     return int(concluded)
 
 
-def _form(sessions: Sessions, *, pool: str) -> int:
+def _form_in_pool(sessions: Sessions, *, pool: str) -> int:
     with sessions.begin() as session:
         requests = facts.requests(session, pool=pool)
         there = facts.hosts(session, pool=pool)
         holdings = facts.holdings(session, pool=pool)
-    formation = gang_scheduling.form(
+    formation = gang_scheduling.place_gangs(
         requests, idle=there.idle, alive=there.alive, holdings=holdings
     )
     did = 0

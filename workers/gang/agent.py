@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
@@ -22,7 +22,7 @@ from jobs import database
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Stage
 from jobs.decisions.run_verdict import RankOutcome
-from jobs.kinds import FinetuneSpec
+from jobs.kinds import EvaluateSpec, FinetuneSpec
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
 from workers import outcomes
@@ -33,8 +33,8 @@ from workers.gang.monitor import UNUSABLE, ProgramMonitor, ProgramUnfinished, Ra
 from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
 from workers.gang.rank_lease import HeldRank, RunStopped
 from workers.gang.reporter import Reporter
-from workers.outcomes import Ending, Outcome
-from workers.step_lease import ENDINGS
+from workers.outcomes import Outcome, TaskState
+from workers.step_lease import PROCESS_EXITS
 from workers.threads import OPENMP
 from workers.training import launch
 
@@ -44,21 +44,21 @@ POSTGRES_SECONDS = 20.0
 POLL_SECONDS = 0.1
 FINISHING = "finishing"
 
-OUTCOMES = {
+OUTCOME_OF_BLAME = {
     Blame.JOB: RankOutcome.FAULT,
     Blame.ENGINE: RankOutcome.CRASHED,
     Blame.TRANSIENT: RankOutcome.UNREADY,
-    Blame.LEASE: RankOutcome.ENDED,
+    Blame.LEASE: RankOutcome.ABORTED,
 }
-"""The outcome of a rank that raised an exception, by the fault's class."""
+"""The outcome of a rank whose work raised an exception, by whose fault that is."""
 
-ENDINGS_OF_TASKS = {
-    RankOutcome.DONE: Ending.DONE,
-    RankOutcome.STOPPED: Ending.STOPPED,
-    RankOutcome.ENDED: Ending.STOPPED,
-    RankOutcome.UNREADY: Ending.POSTPONED,
+TASK_STATE_OF = {
+    RankOutcome.DONE: TaskState.DONE,
+    RankOutcome.STOPPED: TaskState.STOPPED,
+    RankOutcome.ABORTED: TaskState.STOPPED,
+    RankOutcome.UNREADY: TaskState.POSTPONED,
 }
-"""How the task of a rank ended for Celery; any other outcome is a failure."""
+"""What Celery and Flower show of a rank's task; any other outcome is a failure."""
 
 
 def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcome:
@@ -80,7 +80,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcom
         shutil.rmtree(folder, ignore_errors=True)
     log.info("rank ended", job_id=lease.job_id, run=lease.fence, rank=rank, outcome=ending.outcome)
     words = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
-    return Outcome(ENDINGS_OF_TASKS.get(ending.outcome, Ending.FAILED), words)
+    return Outcome(TASK_STATE_OF.get(ending.outcome, TaskState.FAILED), words)
 
 
 def _run_and_record(
@@ -113,14 +113,14 @@ def _run_rank(held: HeldRank, *, folder: Path, incarnation: str, context: Contex
         return unfinished.ending
     except RunStopped as stopped:
         return RankEnding(RankOutcome.STOPPED, error=stopped.message)
-    except ENDINGS:
+    except PROCESS_EXITS:
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
         diagnosis = faults.diagnose(error, stage=Stage.HOST)
         if diagnosis.blame in {Blame.ENGINE, Blame.TRANSIENT}:
             log.exception("a rank could not do its work", job_id=held.lease.job_id)
         code = diagnosis.code if diagnosis.blame is Blame.JOB else None
-        return RankEnding(OUTCOMES[diagnosis.blame], code=code, error=diagnosis.message)
+        return RankEnding(OUTCOME_OF_BLAME[diagnosis.blame], code=code, error=diagnosis.message)
     return RankEnding(RankOutcome.DONE)
 
 
@@ -137,41 +137,53 @@ class _RankWork:
         self.reporter = Reporter(self.held.lease, context=self.context)
 
     def do(self) -> None:
-        """Train and publish, or evaluate."""
+        """Do what the job's spec asks for."""
         workfolder.prepare(self.folder, self.held, context=self.context)
-        if not isinstance(self.held.lease.spec, FinetuneSpec):
-            self.held.phase = READY
-            publish.finish_evaluation(
-                self.folder, self.held, evaluate=self.evaluate, context=self.context
-            )
-            return
-        publish.check_name(self.held.lease, context=self.context)
-        self.train(port=self.rendezvous())
+        spec = self.held.lease.spec
+        match spec:
+            case FinetuneSpec():
+                self.finetune(spec)
+            case EvaluateSpec():
+                self.held.phase = READY
+                publish.finish_evaluation(
+                    self.folder, self.held, evaluate=self.evaluate, context=self.context
+                )
+            case _:
+                assert_never(spec)
+
+    def finetune(self, spec: FinetuneSpec) -> None:
+        """Train with the other ranks; rank 0 then publishes the result."""
+        publish.check_name(self.held.lease, spec, context=self.context)
+        self.train(spec, port=self.rendezvous())
         if self.held.lease.rank == 0:
             self.held.phase = FINISHING
             publish.finish_training(
-                self.folder, self.held, evaluate=self.evaluate, context=self.context
+                self.folder, self.held, spec, evaluate=self.evaluate, context=self.context
             )
 
     def rendezvous(self) -> int:
-        """Wait until every rank is prepared; returns the port that rank 0 has chosen."""
+        """Wait until every rank is ready; returns the port that rank 0 has chosen.
+
+        Raises ``RunStopped`` for a run that is asked to stop while its gang forms.
+        """
         lease = self.held.lease
         if lease.rank == 0:
             port = _free_port()
             with self.context.sessions.begin() as session:
                 ranks.choose_port(session, lease, port)
         self.held.phase = READY
-        while not (self.held.orders.all_ready and self.held.orders.port):
+        while True:
+            orders = self.held.orders  # a renewal replaces them at any moment
+            if orders.stop is None and orders.all_ready and orders.port is not None:
+                return orders.port
             self.held.check()
             time.sleep(POLL_SECONDS)
-        return self.held.orders.port
 
-    def train(self, *, port: int) -> None:
+    def train(self, spec: FinetuneSpec, *, port: int) -> None:
         """Run the training program to its end and upload its checkpoints meanwhile."""
         lease = self.held.lease
-        assert isinstance(lease.spec, FinetuneSpec)
         processes = host.processes(self.context.settings)
-        recipe = lease.spec.train
+        recipe = spec.train
         command, environment = launch.command(
             machines=lease.machines,
             rank=lease.rank,
@@ -183,7 +195,9 @@ class _RankWork:
             run=workfolder.write_run(self.folder, self.held, processes=processes),
             cpu=host.accelerators() == 0,
         )
-        uploader = CheckpointUploader(lease, folder=self.folder, context=self.context)
+        uploader = CheckpointUploader(
+            lease, keep=recipe.keep_checkpoints, folder=self.folder, context=self.context
+        )
         try:
             ending = self.monitor(command, environment, log_name="train.log", uploader=uploader)
             if ending.outcome is RankOutcome.STOPPED:

@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from jobs import database, kinds
+from jobs import database
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints as ledger
 from jobs.ledger.ranks import RankLease
@@ -50,10 +50,11 @@ class WrittenCheckpoint:
 
 
 class CheckpointUploader:
-    """Uploads checkpoints in order, in a background thread."""
+    """Uploads checkpoints in order, in a background thread, and keeps the newest ``keep``."""
 
-    def __init__(self, lease: RankLease, *, folder: Path, context: Context) -> None:
+    def __init__(self, lease: RankLease, *, keep: int, folder: Path, context: Context) -> None:
         self._lease = lease
+        self._keep = keep
         self._folder = folder
         self._context = context
         self._queue: queue.Queue[WrittenCheckpoint | None] = queue.Queue()
@@ -114,6 +115,11 @@ class CheckpointUploader:
             self._complete(checkpoint, prefix=prefix)
 
     def _complete(self, checkpoint: WrittenCheckpoint, *, prefix: str) -> None:
+        """Let the checkpoint count, once every host has recorded its part.
+
+        This is the one caller of ``jobs.ledger.checkpoints.complete``, and the rule that no part
+        may be missing is kept here: the manifest needs the files of all parts.
+        """
         parts = self._all_parts(checkpoint.step)
         if parts is None:
             log.warning(
@@ -161,12 +167,8 @@ class CheckpointUploader:
             time.sleep(POLL_SECONDS)
 
     def _delete_old(self) -> None:
-        spec = self._lease.spec
-        assert isinstance(spec, kinds.FinetuneSpec)
         dispensable: list[tuple[int, list[str]]] = self._patiently(
-            lambda session: _dispensable_objects(
-                session, self._lease, keep=spec.train.keep_checkpoints
-            )
+            lambda session: _dispensable_objects(session, self._lease, keep=self._keep)
         )
         ids = [checkpoint_id for checkpoint_id, _ in dispensable]
         if ids:

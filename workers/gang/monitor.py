@@ -82,7 +82,7 @@ class ProgramMonitor:
             return self._ending(code)
         self._held.beat()
         if self._held.orders.stop == "now" or self._is_past_grace():
-            return RankEnding(RankOutcome.ENDED, error=self._held.orders.stop_reason)
+            return RankEnding(RankOutcome.ABORTED, error=self._held.orders.stop_reason)
         if self._held.orders.stop == "checkpoint" and self._kill_at is None:
             if self._uploader is None:
                 return RankEnding(RankOutcome.STOPPED)

@@ -69,17 +69,17 @@ class AliasMoved(ControlFlow):
     """The alias has moved between the comparison and the commit."""
 
 
-def check_name(lease: RankLease, *, context: Context) -> None:
+def check_name(lease: RankLease, spec: FinetuneSpec, *, context: Context) -> None:
     """Raise ``JobFailure``, before hours of training, for a name that cannot take the version."""
-    spec = _finetune(lease)
     with context.sessions.begin() as session:
         ledger.check_task(session, spec.model, task=spec.task, project_id=lease.project_id)
 
 
-def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context: Context) -> None:
+def finish_training(
+    folder: Path, held: HeldRank, spec: FinetuneSpec, *, evaluate: Evaluate, context: Context
+) -> None:
     """Store and register the result, and end the job. Raises ``LeaseLost``, ``AliasContended``."""
     lease = held.lease
-    spec = _finetune(lease)
     prefix = bundles.folder(lease.project_id, spec.model, job_id=lease.job_id, fence=lease.fence)
     files = bundles.upload(context.store, folder / "result", prefix=prefix, beat=held.check)
     report = json.loads((folder / "report.json").read_bytes())
@@ -88,13 +88,16 @@ def finish_training(folder: Path, held: HeldRank, *, evaluate: Evaluate, context
     lineage = _lineage(folder, lease, context=context)
     signature = signatures.read(folder / "result")
     for _ in range(MAX_COMPARISONS):
-        comparison = _compare(folder, lease, report=report, evaluate=evaluate, context=context)
+        comparison = _compare(
+            folder, lease, spec, report=report, evaluate=evaluate, context=context
+        )
         try:
             database.patiently(
                 context.sessions,
                 lambda session: _commit(
                     session,
                     lease,
+                    spec,
                     files=files,
                     report=stored_report,
                     steps=steps,
@@ -131,14 +134,10 @@ def _report_key(lease: RankLease) -> str:
     return reports.report_key(lease.project_id, job_id=lease.job_id, fence=lease.fence)
 
 
-def _finetune(lease: RankLease) -> FinetuneSpec:
-    assert isinstance(lease.spec, FinetuneSpec)
-    return lease.spec
-
-
 def _commit(
     session: Session,
     lease: RankLease,
+    spec: FinetuneSpec,
     *,
     files: list[BundleFile],
     report: EvaluationReport,
@@ -147,7 +146,6 @@ def _commit(
     signature: Signature | None,
     comparison: Comparison | None,
 ) -> None:
-    spec = _finetune(lease)
     ranks.confirm(session, lease)
     version = ledger.register(
         session,
@@ -164,7 +162,7 @@ def _commit(
     )
     promotion = None
     if comparison is not None:
-        promotion = _decide_promotion(session, lease, comparison, version=version)
+        promotion = _decide_promotion(session, lease, comparison, name=spec.model, version=version)
     runs.succeed(
         session,
         lease,
@@ -181,9 +179,9 @@ def _commit(
 
 
 def _decide_promotion(
-    session: Session, lease: RankLease, comparison: Comparison, *, version: int
+    session: Session, lease: RankLease, comparison: Comparison, *, name: str, version: int
 ) -> dict[str, Any]:
-    name, promote = _finetune(lease).model, comparison.promote
+    promote = comparison.promote
     incumbent = _incumbent_rating(name, comparison)
     decision = promotion.decide(
         alias=promote.alias,
@@ -231,13 +229,13 @@ def _incumbent_rating(name: str, comparison: Comparison) -> RatedVersion | Unrat
 def _compare(
     folder: Path,
     lease: RankLease,
+    spec: FinetuneSpec,
     *,
     report: EvaluationReport,
     evaluate: Evaluate,
     context: Context,
 ) -> Comparison | None:
     """The metric of candidate and incumbent; ``None``: the job asks for no promotion."""
-    spec = _finetune(lease)
     if spec.promote is None:
         return None
     incumbent = _incumbent(spec, lease, context=context)
@@ -245,9 +243,9 @@ def _compare(
     if incumbent is None and spec.promote.corpus is None:  # no comparison, and no rows of its own
         rows: EvaluationReport = report["test"] if "test" in report else report["validation"]
         return Comparison(spec.promote, metric, _metric_value(rows[metric]), None, None)
-    split = _decisive_split(folder, lease)
+    split = _decisive_split(folder, lease, spec)
     measured, fault = _evaluate_candidates(
-        split, folder, lease, incumbent=incumbent, evaluate=evaluate, context=context
+        split, folder, lease, spec, incumbent=incumbent, evaluate=evaluate, context=context
     )
     incumbent_report = measured.get(INCUMBENT, {})
     return Comparison(
@@ -264,6 +262,7 @@ def _evaluate_candidates(
     split: str,
     folder: Path,
     lease: RankLease,
+    spec: FinetuneSpec,
     *,
     incumbent: int | None,
     evaluate: Evaluate,
@@ -278,7 +277,13 @@ def _evaluate_candidates(
         if incumbent is not None:
             try:
                 return _evaluate_both(
-                    split, result, lease, incumbent=incumbent, evaluate=evaluate, context=context
+                    split,
+                    result,
+                    lease,
+                    spec,
+                    incumbent=incumbent,
+                    evaluate=evaluate,
+                    context=context,
                 ), None
             except ModelFailure as failure:
                 fault = failure.message
@@ -294,13 +299,14 @@ def _evaluate_both(
     split: str,
     result: Path,
     lease: RankLease,
+    spec: FinetuneSpec,
     *,
     incumbent: int,
     evaluate: Evaluate,
     context: Context,
 ) -> dict[str, EvaluationReport]:
     """Reports on candidate and incumbent. Raises ``ModelFailure`` or ``ProgramUnfinished``."""
-    spec, name = _finetune(lease), Registered(_finetune(lease).model, incumbent)
+    name = Registered(spec.model, incumbent)
     with context.sessions.begin() as session:
         version = registry.version(session, name, project_id=lease.project_id)
         multi_label = (version.lineage.get("spec") or {}).get("multi_label", spec.multi_label)
@@ -356,13 +362,13 @@ def _incumbent(spec: FinetuneSpec, lease: RankLease, *, context: Context) -> int
         return None
 
 
-def _decisive_split(folder: Path, lease: RankLease) -> str:
+def _decisive_split(folder: Path, lease: RankLease, spec: FinetuneSpec) -> str:
     """The split that decides: promotion, else test, else validation."""
     splits = lease.dataset["splits"]
     for name in ("promotion", "test", "validation"):
         if name in splits:
             return name
-    return validation_share.write(folder / "data", spec=_finetune(lease), facts=splits["train"])
+    return validation_share.write(folder / "data", spec=spec, facts=splits["train"])
 
 
 def _metric_value(value: float | None) -> float:

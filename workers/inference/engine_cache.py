@@ -54,4 +54,4 @@ class EngineCache:
         while len(self._kept) >= self._size:
             key, _ = self._kept.popitem(last=False)
             del self._shown[key]
-            memory.give_back()
+            memory.empty_cache()

@@ -71,10 +71,10 @@ def budget(settings: Settings, *, device: torch.device) -> int:
 
 
 def calibrated(
-    settings: Settings, *, model: PreTrainedModel, digest: str, kind: str
+    settings: Settings, *, model: PreTrainedModel, digest: str, variant: str
 ) -> TokenBudget:
     """The budget that is fastest for this model, with a trial if it is not known."""
-    size = autotune.size_or_trial(settings, model=model, digest=digest, kind=kind)
+    size = autotune.size_or_trial(settings, model=model, digest=digest, variant=variant)
     if isinstance(size, int):
         return TokenBudget(size)
     return TokenBudget(budget(settings, device=model.device), trial=size)

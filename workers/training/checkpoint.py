@@ -25,7 +25,7 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from jobs.errors import ControlFlow
-from workers.training import faults
+from workers.training import forward_faults
 
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 COUNTERS = "state.json"
@@ -113,9 +113,9 @@ class TrainState:
         except CheckpointUnusable:
             raise
         except Exception as error:
-            if faults.is_transient(error):
+            if forward_faults.is_transient(error):
                 raise
-            reason = faults.first_line(error)
+            reason = forward_faults.first_line(error)
             raise CheckpointUnusable(f"{folder.name} cannot be loaded: {reason}") from error
 
     def _load(self, folder: Path) -> bool:
@@ -204,7 +204,11 @@ def step_of(folder: Path) -> int | None:
 
 
 def delete_later(checkpoints: Path, *, step: int) -> None:
-    """Delete checkpoints after the step: an earlier run in this work folder wrote them."""
+    """Delete checkpoints after the step, so that ``delete_old`` takes none of them for the newest.
+
+    An agent gives each run an empty work folder: they can be there only if the program is started
+    by hand in a folder that was used before.
+    """
     for folder in checkpoints.glob("step-?????????"):
         if int(folder.name.removeprefix("step-")) > step:
             shutil.rmtree(folder, ignore_errors=True)

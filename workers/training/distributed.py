@@ -105,7 +105,7 @@ class RankConsensus:
         return maxima
 
 
-def wait(accelerator: Accelerator, *, beat: Beat) -> None:
+def barrier(accelerator: Accelerator, *, beat: Beat) -> None:
     """Wait until every rank is here, with heartbeats meanwhile: the others may take long."""
     if accelerator.num_processes == 1:
         return
@@ -133,4 +133,4 @@ def once_per_host(
     while not done():
         beat()
         time.sleep(POLL_SECONDS)
-    wait(accelerator, beat=beat)
+    barrier(accelerator, beat=beat)

@@ -159,11 +159,11 @@ def evaluated(
             parts.append(loaded.measure(piece, progress=progress))
         progress.advance(len(texts) - len(piece))  # the others were left out
     skipped.report()
-    report = evaluation.report(evaluation.joined(parts), objective=loaded.objective)
+    report = evaluation.report(evaluation.merge(parts), objective=loaded.objective)
     if skipped.count:
         report["rows_left_out"] = skipped.count
     del loaded
-    memory.give_back()
+    memory.empty_cache()
     return report
 
 

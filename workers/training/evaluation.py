@@ -21,7 +21,7 @@ from jobs.kinds import Task
 from jobs.progress import Beat
 from workers.inference.batching import batcher
 from workers.inference.decoding.stop_sequences import HeartbeatCriteria
-from workers.training import faults, metrics
+from workers.training import forward_faults, metrics
 from workers.training.metrics import Report
 from workers.training.objectives.batch import Batch
 from workers.training.objectives.classification import Classification
@@ -96,12 +96,12 @@ def measure(
     parts = []
     with _evaluating(model):
         for batch in _batches(model, objective, split, rows=rows, budget=budget):
-            with faults.of_model():
+            with forward_faults.of_model():
                 logits = model(**batch.inputs).logits
             part = _part(logits, batch, objective=objective, split=split)
             parts.append(_with_texts(part, model, batch, split, decoder=decoder, beat=beat))
             advance(len(batch.rows))
-    return joined(parts)
+    return merge(parts)
 
 
 def losses(
@@ -118,7 +118,7 @@ def losses(
     by_row = np.zeros(len(rows))
     with _evaluating(model):
         for batch in _batches(model, objective, split, rows=rows, budget=budget):
-            with faults.of_model():
+            with forward_faults.of_model():
                 logits = model(**batch.inputs).logits
                 losses = objective.losses(logits, batch, weighted=False).double()
             counts = batch.owners.bincount(minlength=len(batch.rows)).clamp(min=1)
@@ -136,8 +136,8 @@ def _batches(
             yield objective.batch(split, together).to(model.device)
 
 
-def joined(parts: Sequence[EvaluationPart]) -> EvaluationPart:
-    """Join parts in their order."""
+def merge(parts: Sequence[EvaluationPart]) -> EvaluationPart:
+    """One part with the rows of all parts, in their order."""
     return EvaluationPart(
         rows=sum(part.rows for part in parts),
         loss=sum(part.loss for part in parts),
@@ -171,7 +171,7 @@ def _part(
     losses = objective.losses(logits, batch, weighted=False).double()
     loss, rows = float(losses.sum()), len(batch.rows)
     if not isinstance(objective, Classification):
-        return EvaluationPart(rows=rows, loss=loss, weight=len(batch.answers))
+        return EvaluationPart(rows=rows, loss=loss, weight=len(batch.targets))
     return EvaluationPart(
         rows=rows,
         loss=loss,

@@ -85,7 +85,7 @@ def check(
         except Exception as error:
             if not is_out_of_memory(error) or settings.device.type == "cpu":
                 raise
-            memory.give_back()  # the trained model is still on its device
+            memory.empty_cache()  # the trained model is still on its device
             cpu = torch.device("cpu")
             again, noise = _losses(run, sample, losses, settings=settings, device=cpu)
     allowed = LOSS_TOLERANCE[run.spec.train.mixed_precision] + NONDETERMINISM_FACTOR * noise

@@ -25,7 +25,7 @@ from jobs.kinds import FinetuneSpec, Task
 from jobs.progress import Beat
 from jobs.row_codes import RowCode
 from workers.inference.batching.forward import RowError
-from workers.training import faults
+from workers.training import forward_faults
 from workers.training.ragged_array import RaggedArray, RaggedWriter
 
 log = structlog.get_logger()
@@ -183,7 +183,9 @@ def _encoded(
     except BaseException as error:  # noqa: BLE001 - panics of Rust are no exceptions
         if len(texts) == 1:
             return [
-                RowError(RowCode.ROW_FAILED, f"the tokenizer raises: {faults.first_line(error)}")
+                RowError(
+                    RowCode.ROW_FAILED, f"the tokenizer raises: {forward_faults.first_line(error)}"
+                )
             ]
         half = len(texts) // 2
         return [

@@ -31,7 +31,7 @@ from workers.training import (
     distributed,
     export,
     extreme_rows,
-    faults,
+    forward_faults,
     model_init,
     optim,
     reload_check,
@@ -42,6 +42,7 @@ from workers.training import (
 from workers.training.checkpoint import CheckpointUnusable, TrainState
 from workers.training.dataloader import StepLoader, TrainingStep
 from workers.training.distributed import RankConsensus, StepDecision
+from workers.training.distributed_evaluation import EvaluationProgress, Evaluator
 from workers.training.messages import MessageWriter
 from workers.training.model_init import BaseModel
 from workers.training.objectives.objective import Objective
@@ -51,7 +52,6 @@ from workers.training.run_config import RunConfig
 from workers.training.shutdown import StopRequest, TrainingStopped
 from workers.training.tokenized_dataset import TokenizedSplit
 from workers.training.trackers import MetricTracker
-from workers.training.validation import EvaluationWatch, Evaluator
 
 log = structlog.get_logger()
 
@@ -151,7 +151,7 @@ def setup(run: RunConfig, *, messages: MessageWriter, stop: StopRequest) -> Trai
         tokenizer=base.tokenizer,
         budget=budget,
         max_tokens=base.max_tokens,
-        watch=EvaluationWatch(messages, stop, alone=accelerator.num_processes == 1),
+        progress=EvaluationProgress(messages, stop, single_process=accelerator.num_processes == 1),
     )
     return TrainingRun(
         run=run,
@@ -281,7 +281,7 @@ def optimize(training: TrainingRun, step: TrainingStep) -> torch.Tensor | None:
         accelerator.sync_gradients = last
         with nullcontext() if last else accelerator.no_sync(state.model):
             on_device = batch.to(accelerator.device)
-            with faults.of_model():
+            with forward_faults.of_model():
                 logits = state.model(**on_device.inputs).logits
                 losses = training.objective.losses(logits, on_device, weighted=True)
                 loss = losses.sum() * scale
@@ -384,7 +384,7 @@ def evaluate_and_save(training: TrainingRun) -> None:
     if state.accelerator.is_main_process:
         assert losses is not None
         reload_check.check(run, sample, losses=losses, settings=evaluation_settings(training))
-    distributed.wait(state.accelerator, beat=training.messages.heartbeat)
+    distributed.barrier(state.accelerator, beat=training.messages.heartbeat)
 
 
 def evaluation_settings(training: TrainingRun) -> EvaluationSettings:

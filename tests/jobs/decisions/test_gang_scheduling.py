@@ -16,7 +16,7 @@ from jobs.decisions.gang_scheduling import (
     GangPlacement,
     GangRequest,
     Holding,
-    form,
+    place_gangs,
     preempt,
 )
 
@@ -57,7 +57,7 @@ def holding(name: str = "run", *, minute: int = 0, **fields: Any) -> Holding:
 def formed(*requests: GangRequest, idle: int, **fields: Any) -> Formation:
     busy = fields.pop("busy", 0)
     holdings = fields.pop("holdings", [])
-    return form(requests, idle=HOSTS[:idle], alive=idle + busy, holdings=holdings)
+    return place_gangs(requests, idle=HOSTS[:idle], alive=idle + busy, holdings=holdings)
 
 
 def served(formation: Formation) -> list[tuple[str, int]]:

@@ -109,7 +109,7 @@ CULPRITS = {
 VICTIMS = {
     "missed its peer": crashed(0, launched(PEER)),
     "was aborted by its library": crashed(0, launched(PEER, code=-6)),
-    "was ended": ended(0, RankOutcome.ENDED),
+    "was ended": ended(0, RankOutcome.ABORTED),
     "had stopped": ended(0, RankOutcome.STOPPED),
     "was done": ended(0, RankOutcome.DONE),
 }
@@ -242,7 +242,7 @@ def test_every_failed_rank_leads_to_a_verdict_with_a_reason(
     outcome: RankOutcome, stop_reason: str | None
 ) -> None:
     decision = verdict(
-        ended(0, outcome, error="words"), ended(1, RankOutcome.ENDED), stop_reason=stop_reason
+        ended(0, outcome, error="words"), ended(1, RankOutcome.ABORTED), stop_reason=stop_reason
     )
     assert decision.state is (RunState.FAILED if outcome is RankOutcome.FAULT else RunState.LOST)
     assert decision.reason
@@ -257,7 +257,7 @@ def test_a_run_that_stopped_on_request_is_preempted(outcomes: tuple[RankOutcome,
 
 
 def test_a_run_that_ended_unasked_and_unfinished_is_lost() -> None:
-    decision = verdict(ended(0, RankOutcome.DONE), ended(1, RankOutcome.ENDED), stop_reason=None)
+    decision = verdict(ended(0, RankOutcome.DONE), ended(1, RankOutcome.ABORTED), stop_reason=None)
     assert (decision.state, decision.fault) == (RunState.LOST, INFRASTRUCTURE)
 
 

@@ -52,6 +52,27 @@ def test_ranks_are_not_ready_while_one_has_not_come(training: Training) -> None:
     assert not orders.all_ready
 
 
+def test_a_gang_that_is_stopped_while_it_forms_is_never_ready(training: Training) -> None:
+    gang = training.hosts(2)
+    run_id = training.formed(training.job(machines=2), gang)
+    first = training.claim(run_id, 0, gang[0].incarnation)
+    assert first is not None
+    training.stop(run_id, "checkpoint", "the job was paused")
+    assert [rank.state for rank in training.ranks(run_id)] == [RankState.LEASED, RankState.ENDED]
+    assert training.renew(first, phase=ranks.READY) == Orders(
+        "checkpoint", "the job was paused", None, all_ready=False
+    )
+
+
+def test_a_gang_whose_rank_has_ended_is_not_ready(training: Training) -> None:
+    one, two = training.gang(training.job(machines=2), 2)
+    training.renew(two, phase=ranks.READY)
+    training.end(two, RankOutcome.CRASHED)
+    orders = training.renew(one, phase=ranks.READY)
+    assert orders is not None
+    assert not orders.all_ready
+
+
 def test_only_a_renewal_that_tells_of_progress_counts_as_such(training: Training) -> None:
     (lease,) = training.gang(training.job())
     before = training.rank(lease).progress_at
@@ -104,7 +125,7 @@ def test_a_rank_that_has_claimed_is_not_absent(training: Training) -> None:
     assert not training.end_overdue(lease, RankOutcome.ABSENT)
 
 
-# Ending.
+# TaskState.
 
 
 def test_a_rank_ends_once(training: Training) -> None:
@@ -179,7 +200,7 @@ def test_a_stale_rank_cannot_end_renew_or_be_judged_again(training: Training) ->
 
 def test_a_writer_that_meets_the_end_of_its_run_comes_too_late(training: Training) -> None:
     (lease,) = training.gang(training.job())
-    training.end(lease, RankOutcome.ENDED)
+    training.end(lease, RankOutcome.ABORTED)
     other = training.gang(training.job())[0]
     with ThreadPoolExecutor(1) as pool, training.sessions.begin() as session:
         assert runs.conclude(

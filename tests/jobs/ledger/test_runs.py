@@ -158,7 +158,7 @@ def test_a_rank_of_a_run_that_was_asked_to_stop_is_not_to_be_had(training: Train
     run_id = training.formed(training.job(), [host])
     training.stop(run_id)
     assert training.claim(run_id, 0, host.incarnation) is None
-    assert training.ranks(run_id)[0].outcome == RankOutcome.ENDED
+    assert training.ranks(run_id)[0].outcome == RankOutcome.ABORTED
 
 
 def test_there_is_no_rank_to_claim_beyond_the_gang(training: Training) -> None:

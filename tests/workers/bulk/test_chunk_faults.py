@@ -15,7 +15,7 @@ from tests.jobs.ledger.building import PROJECT
 from tests.support.tiny_models import tiny_classifier
 from tests.workers.bulk.conftest import Workshop, jsonl
 from workers import draining
-from workers.bulk import chunks, planner
+from workers.bulk import chunk_worker, planner
 from workers.context import Context
 from workers.inference.engine_cache import EngineCache
 
@@ -39,7 +39,7 @@ def run(workshop: Workshop, context: Context, job_id: str) -> Chunk:
     """Let a worker run the job's only chunk; returns the chunk afterwards."""
     chunk_id = workshop.ledger.only_chunk(job_id)
     workshop.ledger.run_out(chunk_id)
-    chunks.run(chunk_id, context=context)
+    chunk_worker.run(chunk_id, context=context)
     return workshop.ledger.chunk(chunk_id)
 
 

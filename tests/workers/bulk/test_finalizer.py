@@ -10,7 +10,7 @@ from tests.jobs.ledger.building import PROJECT
 from tests.workers.bulk.conftest import Workshop
 from workers.bulk import finalizer
 from workers.context import Context
-from workers.outcomes import Ending
+from workers.outcomes import TaskState
 
 
 def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: object) -> str:
@@ -20,7 +20,7 @@ def finalized(workshop: Workshop, context: Context, *, failed: int, **fields: ob
         bad = max(0, min(4, failed - chunk.first_row))
         workshop.commit(workshop.ledger.claimed(chunk.id), failed=bad)
     workshop.ledger.set(job_id, state=JobState.FINALIZING)
-    assert finalizer.finalize(job_id, context=context).ending in (Ending.DONE, Ending.FAILED)
+    assert finalizer.finalize(job_id, context=context).state in (TaskState.DONE, TaskState.FAILED)
     return job_id
 
 

@@ -30,7 +30,7 @@ def test_a_silent_rank_ends_and_its_run_stops_at_once(cluster: Cluster) -> None:
 
 def test_the_run_of_a_silent_rank_is_lost_with_the_reason(cluster: Cluster) -> None:
     alive, silent = silenced(cluster, cluster.training.job(machines=2))
-    cluster.stop_all([alive], RankOutcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ABORTED)
     run = cluster.training.run(silent.run_id)
     assert (run.state, run.failing_rank) == (RunState.LOST, 1)
     assert run.reason == "rank 1 on host b went silent"
@@ -39,7 +39,7 @@ def test_the_run_of_a_silent_rank_is_lost_with_the_reason(cluster: Cluster) -> N
 def test_a_silent_host_gets_no_rank_before_its_next_heartbeat(cluster: Cluster) -> None:
     job_id = cluster.training.job(machines=2)
     alive, _ = silenced(cluster, job_id)
-    cluster.stop_all([alive], RankOutcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ABORTED)
     cluster.turn()
     assert cluster.training.live_run(job_id) is None
 
@@ -47,7 +47,7 @@ def test_a_silent_host_gets_no_rank_before_its_next_heartbeat(cluster: Cluster) 
 def test_the_next_run_goes_on_at_the_checkpoint_with_a_higher_fence(cluster: Cluster) -> None:
     job_id = cluster.training.job(machines=2)
     alive, _ = silenced(cluster, job_id, step=40)
-    cluster.stop_all([alive], RankOutcome.ENDED)
+    cluster.stop_all([alive], RankOutcome.ABORTED)
     cluster.hosts("b")
     cluster.turn()
     run = cluster.live(job_id)
@@ -62,7 +62,7 @@ def test_a_host_that_left_is_replaced_by_another(cluster: Cluster) -> None:
     cluster.leave("a")
     cluster.training.run_out(first.run_id, 0)
     cluster.turn()
-    cluster.stop_all([second], RankOutcome.ENDED)
+    cluster.stop_all([second], RankOutcome.ABORTED)
     ranks = cluster.training.ranks(cluster.live(job_id).id)
     assert [rank.host for rank in ranks] == ["b", "c"]
 
@@ -76,7 +76,7 @@ def test_a_rank_that_does_not_begin_in_time_ends_the_run(cluster: Cluster) -> No
     assert lease is not None
     cluster.make_older(Run, "created_at", cluster.plane.settings.train_forming_seconds + 1)
     cluster.turn()
-    cluster.stop_all([lease], RankOutcome.ENDED)
+    cluster.stop_all([lease], RankOutcome.ABORTED)
     assert cluster.training.run(run.id).reason == "rank 1 on host b did not begin in time"
 
 

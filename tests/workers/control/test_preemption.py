@@ -142,7 +142,7 @@ def test_a_job_is_cancelled_when_its_ranks_have_ended(cluster: Cluster) -> None:
     job_id, leases = paused(cluster)
     cluster.do(controls.cancel, job_id)
     cluster.turn()
-    cluster.stop_all(leases, RankOutcome.ENDED)
+    cluster.stop_all(leases, RankOutcome.ABORTED)
     assert cluster.state(job_id) is JobState.CANCELLED
 
 
@@ -163,7 +163,7 @@ def test_a_deadline_that_passes_ends_the_ranks(cluster: Cluster) -> None:
     cluster.training.ledger.set(job_id, expires_at=sa.func.now() - timedelta(seconds=1))
     cluster.turn()
     assert (cluster.state(job_id), cluster.live(job_id).stop) == (JobState.EXPIRED, "now")
-    cluster.stop_all(leases, RankOutcome.ENDED)
+    cluster.stop_all(leases, RankOutcome.ABORTED)
     assert cluster.training.live_run(job_id) is None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import objects
+from jobs.kinds import FinetuneSpec
 from jobs.ledger.ranks import RankLease
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
@@ -63,12 +64,21 @@ class GangSetup:
     ) -> Iterator[CheckpointUploader]:
         """An uploader, which is stopped at the end of the block."""
         uploader = CheckpointUploader(
-            lease, folder=self.folder(lease), context=self.context(store=store)
+            lease,
+            keep=finetune_spec(lease).train.keep_checkpoints,
+            folder=self.folder(lease),
+            context=self.context(store=store),
         )
         try:
             yield uploader
         finally:
             uploader.give_up()
+
+
+def finetune_spec(lease: RankLease) -> FinetuneSpec:
+    """The spec of a lease on a fine-tune."""
+    assert isinstance(lease.spec, FinetuneSpec)
+    return lease.spec
 
 
 def files_of(lease: RankLease) -> list[str]:

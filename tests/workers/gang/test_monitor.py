@@ -65,7 +65,9 @@ def start(setup: GangSetup) -> Iterator[Start]:
 
         def monitor() -> None:
             uploader = (
-                CheckpointUploader(lease, folder=folder, context=context) if uploads else None
+                CheckpointUploader(lease, keep=3, folder=folder, context=context)
+                if uploads
+                else None
             )
             with HeldRank(lease, context=context) as held:
                 reporter = Reporter(lease, context=context)
@@ -171,7 +173,7 @@ def test_a_program_that_does_not_stop_within_the_grace_is_ended(
 ) -> None:
     monitored = start(lease, "time.sleep(600)", train_grace_seconds=0.5)
     setup.training.stop(lease.run_id, "checkpoint", "the job was paused")
-    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="the job was paused")
+    assert monitored.finish() == RankEnding(RankOutcome.ABORTED, error="the job was paused")
     assert (monitored.folder / "stop").exists()
     assert monitored.program.ended() == -9
 
@@ -181,7 +183,7 @@ def test_a_stop_now_kills_the_program_without_asking_it_to_stop(
 ) -> None:
     monitored = start(lease, "time.sleep(600)")
     setup.training.stop(lease.run_id, "now", "another rank failed")
-    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="another rank failed")
+    assert monitored.finish() == RankEnding(RankOutcome.ABORTED, error="another rank failed")
     assert not (monitored.folder / "stop").exists()
     assert monitored.program.ended() == -9
 
@@ -191,7 +193,7 @@ def test_a_stop_now_cuts_the_grace_short(setup: GangSetup, start: Start, lease: 
     setup.training.stop(lease.run_id, "checkpoint", "paused")
     wait_until((monitored.folder / "stop").exists)
     setup.training.stop(lease.run_id, "now", "cancelled")
-    assert monitored.finish() == RankEnding(RankOutcome.ENDED, error="cancelled")
+    assert monitored.finish() == RankEnding(RankOutcome.ABORTED, error="cancelled")
 
 
 def test_a_program_that_makes_no_checkpoints_is_stopped_at_once(

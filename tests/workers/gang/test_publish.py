@@ -24,7 +24,7 @@ from jobs.models import bundles
 from jobs.models.references import Registered
 from jobs.states import JobState
 from tests.jobs.ledger.building import PROJECT, Ledger
-from tests.workers.gang.gang_setup import GangSetup
+from tests.workers.gang.gang_setup import GangSetup, finetune_spec
 from workers.gang import publish
 from workers.gang.monitor import ProgramUnfinished, RankEnding
 from workers.gang.rank_lease import HeldRank
@@ -84,7 +84,9 @@ def finished(setup: GangSetup, lease: RankLease, evaluate: publish.Evaluate) -> 
     """The job's output after its publication."""
     context = setup.context(artefact_cache=str(setup.home / "cache"))
     with HeldRank(lease, context=context) as held:
-        publish.finish_training(setup.folder(lease), held, evaluate=evaluate, context=context)
+        publish.finish_training(
+            setup.folder(lease), held, finetune_spec(lease), evaluate=evaluate, context=context
+        )
     job = setup.ledger.job(lease.job_id)
     assert job.state is JobState.SUCCEEDED
     assert job.output is not None
@@ -178,7 +180,7 @@ def test_an_incumbent_for_several_labels_is_not_compared_with_one_for_one(
     assert "any number of labels" in promotion["reason"]
 
 
-@pytest.mark.parametrize("outcome", [RankOutcome.STOPPED, RankOutcome.ENDED])
+@pytest.mark.parametrize("outcome", [RankOutcome.STOPPED, RankOutcome.ABORTED])
 def test_an_evaluation_that_was_stopped_is_no_fault_of_the_incumbent(
     setup: GangSetup, outcome: RankOutcome
 ) -> None:
@@ -204,7 +206,7 @@ def test_a_name_that_has_another_task_by_now_fails_the_job(setup: GangSetup) -> 
     lease = candidate(setup)
     incumbent(setup, task="generate")
     with pytest.raises(JobFailure, match="a name has one task") as raised:
-        publish.check_name(lease, context=setup.context())
+        publish.check_name(lease, finetune_spec(lease), context=setup.context())
     assert raised.value.code == "name_has_another_task"
     with pytest.raises(JobFailure, match="versions for generate"):
         finished(setup, lease, evaluates_to(candidate=0.9))

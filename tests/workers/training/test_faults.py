@@ -19,7 +19,7 @@ from tests.workers.training import heads
 from tests.workers.training.fork_server import ForkServer
 from tests.workers.training.models import tiny_writer
 from tests.workers.training.work_folder import Row, WorkFolder, labelled, work_folder, write_shards
-from workers.training import faults, shutdown, tokenized_dataset
+from workers.training import forward_faults, shutdown, tokenized_dataset
 
 
 def fault(run: WorkFolder, fork_server: ForkServer) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def test_a_text_without_the_end_token_that_the_head_reads(
     ],
 )
 def test_only_a_permanent_error_is_a_fault_of_the_job(error: Exception, *, transient: bool) -> None:
-    assert faults.is_transient(error) is transient
-    with pytest.raises(type(error) if transient else ModelFailure), faults.of_model():
+    assert forward_faults.is_transient(error) is transient
+    with pytest.raises(type(error) if transient else ModelFailure), forward_faults.of_model():
         raise error
 
 

@@ -78,15 +78,15 @@ class BatchSizeTrial:
 
 
 def size_or_trial(
-    settings: Settings, *, model: PreTrainedModel, digest: str, kind: str
+    settings: Settings, *, model: PreTrainedModel, digest: str, variant: str
 ) -> int | BatchSizeTrial:
     """The batch size from the settings or the cache; where neither has one, a trial.
 
-    ``kind`` distinguishes what else makes the same model compute differently.
+    ``variant`` names what else makes the same model compute differently.
     """
     if settings.batch_tokens:
         return settings.batch_tokens
-    cache = TuningCache.of(settings, model=model, digest=digest, kind=kind)
+    cache = TuningCache.of(settings, model=model, digest=digest, variant=variant)
     cached = cache.get(CACHE_NAME, _size)
     if cached is not None:
         return cached

@@ -1,4 +1,4 @@
-"""Results of autotuning and probes on this machine, kept for the next process.
+"""A cache, on this machine's disk, of the results of autotuning and probes.
 
 Results have names, and all that depend on the same facts are in one file, named by a hash of these
 facts; so a result from another processor, number of threads, PyTorch or model is never used. A file
@@ -44,17 +44,17 @@ class TuningCache:
         *,
         model: PreTrainedModel,
         digest: str | None,
-        kind: str,
+        variant: str,
         **more: Any,
     ) -> Self:
-        """The cache of a model on its device that computes what ``kind`` names; ``more`` are facts.
+        """The cache of a model on its device that computes ``variant``; ``more`` are further facts.
 
         Without a digest it is shared by all models with the same facts. Without a folder in the
         settings nothing is cached.
         """
         facts = {
             "model": digest,
-            "kind": kind,
+            "variant": variant,
             "dtype": str(model.dtype),
             "device": device_name(model.device),
             "threads": torch.get_num_threads() if model.device.type == "cpu" else 0,
@@ -76,19 +76,19 @@ class TuningCache:
         if self._file is None:
             return
         temporary = self._file.with_suffix(f".{secrets.token_hex(6)}")
-        record = {**self._facts, "verdicts": {**self._results(), name: value}}
+        record = {**self._facts, "results": {**self._results(), name: value}}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(record, indent=2) + "\n")
             temporary.replace(self._file)
         except OSError as error:
-            log.warning("a verdict cannot be remembered", name=name, error=str(error))
+            log.warning("a result cannot be cached", name=name, error=str(error))
 
     def _results(self) -> dict[str, Any]:
         if self._file is None:
             return {}
         try:
-            results = json.loads(self._file.read_bytes())["verdicts"]
+            results = json.loads(self._file.read_bytes())["results"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return results if isinstance(results, dict) else {}

@@ -29,6 +29,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
 
 
-def give_back() -> None:
+def empty_cache() -> None:
     """Release the device allocator's unused memory; call it outside the except block."""
     clear_device_cache(garbage_collection=True)

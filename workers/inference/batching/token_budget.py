@@ -81,7 +81,7 @@ class TokenBudget:
         self._ran_out = True
         # Out here, where the error no longer holds the tensors that did not fit.
         release()
-        memory.give_back()
+        memory.empty_cache()
         return False
 
     def halve(self, lengths: Sequence[int]) -> None:

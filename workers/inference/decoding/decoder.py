@@ -39,7 +39,7 @@ from workers.inference.decoding.sampling import StepRange, TokenChoiceProcessor
 from workers.inference.decoding.stop_sequences import (
     EndOfTextCriteria,
     HeartbeatCriteria,
-    StopStrings,
+    StopSequences,
 )
 from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.probes.module_snapshot import ModuleSnapshot
@@ -61,7 +61,7 @@ class Decoder:
         *,
         tokenizer: PreTrainedTokenizerBase,
         config: GenerationConfig,
-        stops: Sequence[str],
+        stop_sequences: Sequence[str],
         tokens: SpecialTokens,
     ) -> None:
         self._model: Any = model
@@ -71,7 +71,7 @@ class Decoder:
         self.tokens = tokens
         self._embeddings = special_tokens.embedding_rows(model)
         self._ends = torch.tensor(tokens.ends, dtype=torch.long, device=model.device)
-        self._stops = StopStrings(stops, tokenizer=tokenizer)
+        self._stop_sequences = StopSequences(stop_sequences, tokenizer=tokenizer)
         self._has_encoder = bool(model.config.is_encoder_decoder)
         self._one_beam = (config.num_beams or 1) == 1
         self.layout = BatchLayout.PADDED if self._allows_padding() else BatchLayout.EQUAL_LENGTH
@@ -102,7 +102,7 @@ class Decoder:
             "_config": config,
             "_one_beam": True,
             "_ends": self._ends[:0],
-            "_stops": StopStrings((), tokenizer=self._tokenizer),
+            "_stop_sequences": StopSequences((), tokenizer=self._tokenizer),
         }
         return plain
 
@@ -165,7 +165,9 @@ class Decoder:
         if self._one_beam:
             choice = TokenChoiceProcessor([_steps(each, most) for each in batch.sequences])
         starts = [prompt_width - len(each.new_tokens) for each in batch.sequences]
-        ends = EndOfTextCriteria(self._ends, stops=self._stops, starts=starts, pause=pause)
+        ends = EndOfTextCriteria(
+            self._ends, stop_sequences=self._stop_sequences, starts=starts, pause=pause
+        )
         cached = {} if batch.cache is None else {"past_key_values": batch.cache}
         generated: torch.Tensor = self._model.generate(
             input_ids=batch.ids,
@@ -206,7 +208,7 @@ class Decoder:
         ends = set(self._ends.tolist())
         for count, token in enumerate(new, 1):
             sequence.new_tokens.append(token)
-            if token in ends or self._stops.matches(sequence.new_tokens):
+            if token in ends or self._stop_sequences.matches(sequence.new_tokens):
                 sequence.stopped = True
                 return count
         return len(new)
@@ -214,7 +216,7 @@ class Decoder:
     def text(self, sequence: SequenceState) -> str:
         """The generated text, up to a stop sequence."""
         decoded = self._tokenizer.decode(sequence.new_tokens, skip_special_tokens=True)
-        return self._stops.truncate(decoded)
+        return self._stop_sequences.truncate(decoded)
 
 
 def _mark(

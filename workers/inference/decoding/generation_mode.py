@@ -1,8 +1,8 @@
 """Generation modes that a model's files may ask for, and that are not supported here.
 
-The library implements them by code from the hub (contrastive search, DoLa, groups of beams,
-constraints), which is never run (promise P10). Modes that are only faster (assisted generation,
-prompt lookup) are left out: the text is the same.
+The library implements them by code from the hub (contrastive search, DoLa, group beam search,
+constrained beam search), which is never run (promise P10). Speculative decoding (assisted, prompt
+lookup) is switched off, since it changes only the speed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from jobs.errors import ModelFailure
 UNSUPPORTED = {
     GenerationMode.CONTRASTIVE_SEARCH: ("contrastive search", ("penalty_alpha",)),
     GenerationMode.DOLA_GENERATION: ("DoLa", ("dola_layers",)),
-    GenerationMode.GROUP_BEAM_SEARCH: ("beams in groups", ("num_beam_groups",)),
-    GenerationMode.CONSTRAINED_BEAM_SEARCH: ("constraints", ("constraints", "force_words_ids")),
+    GenerationMode.GROUP_BEAM_SEARCH: ("group beam search", ("num_beam_groups",)),
+    GenerationMode.CONSTRAINED_BEAM_SEARCH: (
+        "constrained beam search",
+        ("constraints", "force_words_ids"),
+    ),
 }
 """Each mode's name, and the settings that ask for it."""
 
 SPEED_ONLY_SETTINGS = ("assistant_early_exit", "prompt_lookup_num_tokens", "use_mtp")
 
 
-def leave_out_speculation(model: PreTrainedModel) -> None:
-    """Unset modes that are only faster in the model's own config, which the library merges in."""
+def disable_speculation(model: PreTrainedModel) -> None:
+    """Unset speculative decoding in the model's own config, which the library merges in."""
     for name in SPEED_ONLY_SETTINGS:
         setattr(model.generation_config, name, None)
 

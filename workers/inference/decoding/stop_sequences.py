@@ -17,7 +17,7 @@ MARGIN = 8
 """Tokens that are decoded before those: the first tokens of a text may be decoded differently."""
 
 
-class StopStrings:
+class StopSequences:
     """Stop sequences: texts that end an output. They may be names of special tokens."""
 
     def __init__(self, texts: Sequence[str], *, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -52,12 +52,12 @@ class EndOfTextCriteria(StoppingCriteria):
         self,
         ends: torch.Tensor,
         *,
-        stops: StopStrings,
+        stop_sequences: StopSequences,
         starts: Sequence[int],
         pause: float | None = None,
     ) -> None:
         self._ends = ends
-        self._stops = stops
+        self._stop_sequences = stop_sequences
         self._starts = starts
         self._pause = pause
         self._ended: torch.Tensor | None = None
@@ -65,10 +65,10 @@ class EndOfTextCriteria(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:  # noqa: ARG002
         """(rows,): which are done now."""
         done = torch.isin(input_ids[:, -1], self._ends)
-        if self._stops.texts:
+        if self._stop_sequences.texts:
             beams = len(input_ids) // len(self._starts)
             stopped = [
-                self._stops.matches(ids[self._starts[row // beams] :])
+                self._stop_sequences.matches(ids[self._starts[row // beams] :])
                 for row, ids in enumerate(input_ids.tolist())
             ]
             done |= torch.tensor(stopped, device=done.device)

@@ -81,7 +81,7 @@ class TextGenerator:
             model,
             tokenizer=tokenizer,
             config=config,
-            stops=options.stop or _texts(own.stop_strings),
+            stop_sequences=options.stop or _texts(own.stop_strings),
             tokens=SpecialTokens.of(model, tokenizer),
         )
         # ``generate`` would take these from the model where the config has none.
@@ -303,13 +303,13 @@ def generation_config(
     **overrides: Any,
 ) -> GenerationConfig:
     """The model's own settings with overrides; ``None`` overrides nothing."""
-    generation_mode.leave_out_speculation(model)
+    generation_mode.disable_speculation(model)
     config: Any = copy.deepcopy(model.generation_config)
     known = {name: value for name, value in overrides.items() if value is not None}
     config.num_return_sequences, config.return_dict_in_generate = 1, False
     config.update(max_new_tokens=options.max_new_tokens, do_sample=False, **known)
     generation_mode.check(config)
-    # ``TokenChoiceProcessor`` samples, ``StopStrings`` stops; ``max_length`` is deprecated.
+    # ``TokenChoiceProcessor`` samples, ``StopSequences`` stops; ``max_length`` is deprecated.
     for name in ("temperature", "top_p", "top_k", "stop_strings", "max_length"):
         setattr(config, name, None)
     tokens = SpecialTokens.of(model, tokenizer)

@@ -69,8 +69,8 @@ def choice(model: PreTrainedModel, *, settings: Settings) -> LinearLayout:
     weights = sum(rows * columns for rows, columns in shapes)
     if not onednn_linear.supports(model) or weights < MIN_WEIGHTS:
         return LinearLayout.PLAIN
-    kind = f"linear, {TOKENS} tokens"
-    cache = TuningCache.of(settings, model=model, digest=None, kind=kind, shapes=shapes)
+    variant = f"linear, {TOKENS} tokens"
+    cache = TuningCache.of(settings, model=model, digest=None, variant=variant, shapes=shapes)
     cached = cache.get(CACHE_NAME, LinearLayout)
     if cached is not None:
         return cached

@@ -24,7 +24,7 @@ from workers.inference.probes.sample_rows import SampleRowFailed, SampleRowsOutO
 
 log = structlog.get_logger()
 
-CACHE_NAME = "sharing"
+CACHE_NAME = "batch_policy"
 
 ROUNDING_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far rounding may move an output in a batch, relative to the largest output of all rows."""
@@ -55,7 +55,7 @@ def cached_policy(
     return policy
 
 
-def begin_fresh(model: nn.Module, policy: BatchPolicy, *, snapshot: ModuleSnapshot) -> None:
+def install_reset_hooks(model: nn.Module, policy: BatchPolicy, *, snapshot: ModuleSnapshot) -> None:
     """Let every forward pass begin as that of a freshly loaded model, where the policy says so."""
     if policy.resets:
         model.register_forward_pre_hook(lambda *_: snapshot.restore())
@@ -112,7 +112,9 @@ class InvarianceProbe:
     def is_invariant(self, forward: Forward, rows: Sequence[int]) -> bool:
         """Whether these rows in one batch have the outputs that each has alone."""
         try:
-            outputs = sample_rows.attempt(lambda: self._begun_fresh(lambda: forward(rows)))
+            outputs = sample_rows.attempt(
+                lambda: self._forward_from_fresh_state(lambda: forward(rows))
+            )
         except SampleRowsOutOfMemory:
             raise
         except SampleRowFailed:  # the model cannot compute several rows together
@@ -141,9 +143,9 @@ class InvarianceProbe:
         return None
 
     def _output(self, row: int) -> torch.Tensor:
-        return sample_rows.attempt(lambda: self._begun_fresh(lambda: self._alone(row)))
+        return sample_rows.attempt(lambda: self._forward_from_fresh_state(lambda: self._alone(row)))
 
-    def _begun_fresh(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def _forward_from_fresh_state(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if self._resets:
             self._snapshot.restore()
         if self._seeds:

@@ -30,12 +30,12 @@ class BatchPolicy:
     def read(cls, value: Mapping[str, Any]) -> Self:
         """As ``fields`` wrote it. Raises ``ValueError``, ``TypeError`` or ``KeyError``."""
         fields = {**value}
-        return cls(layout=BatchLayout(fields.pop("fill")), **fields)
+        return cls(layout=BatchLayout(fields.pop("layout")), **fields)
 
     def fields(self) -> dict[str, Any]:
         """For JSON: the autotune cache and log lines."""
         return {
-            "fill": self.layout,
+            "layout": self.layout,
             "resets": self.resets,
             "seeds": self.seeds,
             "in_pieces": self.in_pieces,

@@ -38,7 +38,7 @@ def apply_policy(
     digest: str,
     max_total_tokens: int | None,
 ) -> BatchPolicy:
-    """Let a decoder's prompts share batches as the probe allows; the policy.
+    """Probe (or read from the cache) the batch policy, install it in the decoder, and return it.
 
     ``max_total_tokens``: of a prompt and its output together; ``None``: no limit is known.
     """
@@ -63,7 +63,9 @@ def apply_policy(
                 plain.apply(whole)
                 return _DecodingProbe(plain, rows).policy(model, usual=whole)
 
-    cache = TuningCache.of(settings, model=model, digest=digest, kind="write", **usual.fields())
+    cache = TuningCache.of(
+        settings, model=model, digest=digest, variant="decoding", **usual.fields()
+    )
     policy = batch_invariance.cached_policy(cache, probe, model=digest)
     decoder.apply(policy)
     return policy

@@ -1,4 +1,4 @@
-"""The probe of batch invariance for one forward pass a row: classifiers and encoders."""
+"""The probe of batch invariance for models with one forward pass per row: classifiers, encoders."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from workers.inference.probes.batch_policy import BatchPolicy
 from workers.inference.probes.sample_rows import SampleRows
 
 MAX_SAMPLE_TOKENS = 1_100
-"""Tokens of the longest row, for models with their own attention: such models are known to change
-it at 64 to 704 tokens."""
+"""Tokens of the longest row, for models that lack SDPA attention: some of these change how they
+compute attention at 64 to 704 tokens."""
 
 
 def apply_policy(
@@ -36,13 +36,13 @@ def apply_policy(
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     digest: str,
-    kind: str,
+    variant: str,
     known: BatchPolicy | None = None,
 ) -> BatchPolicy:
-    """Let batches be cut as the rows of this model may share them; the policy.
+    """Probe (or read from the cache) the batch policy, install it in collator and model, return it.
 
-    ``kind`` distinguishes what else makes the same model compute differently. A ``known`` policy
-    is used without a probe.
+    ``variant`` names what else makes the same model compute differently. A ``known`` policy is
+    used without a probe.
     """
 
     def probe() -> BatchPolicy:
@@ -53,15 +53,15 @@ def apply_policy(
         settings,
         model=head.model,
         digest=digest,
-        kind=kind,
-        fill=collator.layout,
+        variant=variant,
+        layout=collator.layout,
         window=window_tokenizer.window_size,
     )
     policy = known or batch_invariance.cached_policy(cache, probe, model=digest)
     if collator.layout is BatchLayout.PACKED and policy.layout is not BatchLayout.PACKED:
         unpadding.uninstall(head.model)
     collator.layout = policy.layout
-    batch_invariance.begin_fresh(head.model, policy, snapshot=collator.snapshot)
+    batch_invariance.install_reset_hooks(head.model, policy, snapshot=collator.snapshot)
     return policy
 
 
@@ -71,12 +71,12 @@ def _sample_rows(
     window_tokenizer: WindowTokenizer | HypothesisTokenizer,
     tokenizer: PreTrainedTokenizerBase,
 ) -> SampleRows:
-    own_attention = not head.model._supports_sdpa  # noqa: SLF001 (no public name)
+    lacks_sdpa = not head.model._supports_sdpa  # noqa: SLF001 (no public name)
     return sample_rows.build(
         lambda texts: _first_windows(window_tokenizer, texts),
         tokenizer=tokenizer,
         tokens=collator.tokens,
-        longest=min(window_tokenizer.window_size, MAX_SAMPLE_TOKENS) if own_attention else 0,
+        longest=min(window_tokenizer.window_size, MAX_SAMPLE_TOKENS) if lacks_sdpa else 0,
     )
 
 
@@ -93,18 +93,18 @@ def _probe(head: Head, collator: Collator, rows: SampleRows) -> BatchPolicy:
     def windows(indices: Sequence[int]) -> list[TokenWindow]:
         return [rows.windows[index] for index in indices]
 
-    def by_own_attention(inputs: ModelInputs) -> torch.Tensor:
+    def without_unpadding(inputs: ModelInputs) -> torch.Tensor:
         with unpadding.suspended(model):
             return head.forward(inputs)
 
     def padded(indices: Sequence[int]) -> torch.Tensor:
-        return by_own_attention(collator.padded(windows(indices)))
+        return without_unpadding(collator.padded(windows(indices)))
 
     def packed(indices: Sequence[int]) -> torch.Tensor:
         return head.forward(collator.packed(windows(indices)))
 
-    long = [(0, index) for index in range(len(rows.short), len(rows.windows))]
-    mixed = [rows.short, *long]
+    with_long = [(0, index) for index in range(len(rows.short), len(rows.windows))]
+    mixed = [rows.short, *with_long]
     layouts: Layouts = {
         BatchLayout.PADDED: (padded, mixed),
         BatchLayout.EQUAL_LENGTH: (padded, [rows.equal]),

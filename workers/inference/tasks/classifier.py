@@ -278,7 +278,7 @@ def load(
         tokenizer=tokenizer,
         settings=settings,
         digest=facts.digest,
-        kind=_cache_kind(head, options),
+        variant=_cache_variant(head, options),
         known=exact.batch_policy if exact else None,  # int8 rounds more than the probe allows
     )
     if isinstance(head, NearestLabelHead):
@@ -292,7 +292,7 @@ def load(
         width=width,
     )
     budget = model_loader.calibrated(
-        settings, model=head.model, digest=facts.digest, kind=_cache_kind(head, options)
+        settings, model=head.model, digest=facts.digest, variant=_cache_variant(head, options)
     )
     explainer = None
     if options.explain is not None:
@@ -346,7 +346,7 @@ def _exact(
     return load(folder, float32, facts=facts, settings=fixed)
 
 
-def _cache_kind(head: ClassifierHead, options: ClassifyOptions) -> str:
+def _cache_variant(head: ClassifierHead, options: ClassifyOptions) -> str:
     """What makes the same model faster or slower, as a key of the autotune cache."""
     words = [CACHE_NAMES[type(head)]]
     words += ["int8"] if options.int8 else []

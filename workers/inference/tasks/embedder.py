@@ -119,7 +119,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
         tokenizer=tokenizer,
         settings=settings,
         digest=facts.digest,
-        kind=f"embed {encoder.pooling}",
+        variant=f"embed {encoder.pooling}",
     )
     width = _checked_width(encoder, collator=collator, facts=facts)
     preflight.check_forward(
@@ -130,7 +130,7 @@ def load(folder: Path, options: EmbedOptions, *, facts: ModelFacts, settings: Se
         width=width,
     )
     budget = model_loader.calibrated(
-        settings, model=encoder.model, digest=facts.digest, kind="embed"
+        settings, model=encoder.model, digest=facts.digest, variant="embed"
     )
     runner = ModelRunner(encoder, collator=collator, budget=budget)
     normalize = "Normalize" in facts.modules if options.normalize is None else options.normalize

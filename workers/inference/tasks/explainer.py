@@ -110,7 +110,7 @@ class Explainer:
                     raise
             else:
                 return tuple(_attributions(text, tokens, weights))
-            memory.give_back()
+            memory.empty_cache()
             if batch_size == 1:
                 log.warning("a label is not explained: no memory is left", tokens=len(tokens))
                 return None

@@ -42,9 +42,8 @@ class PromptBuilder:
         self._tokenizer: Any = tokenizer
         self._chats = chats if options.chat is None else options.chat
         self._options = options
-        self._max_total_tokens = (
-            max_total_tokens  # tokens of prompt and output together; None: no limit is known
-        )
+        # of prompt and output together; None: no limit is known
+        self._max_total_tokens = max_total_tokens
 
     def prompt(self, row: int, text: RowText) -> Prompt | RowError:
         """The row's prompt, or why it has none."""
@@ -67,8 +66,8 @@ class PromptBuilder:
         if self._max_total_tokens is not None and len(ids) + new_tokens > self._max_total_tokens:
             total = self._max_total_tokens
             message = (
-                f"the prompt has {len(ids)} tokens; the model's {total} leave {total - new_tokens} "
-                f"for it beside max_new_tokens {new_tokens}"
+                f"the prompt has {len(ids)} tokens; the context window of {total} leaves "
+                f"{max(0, total - new_tokens)} after max_new_tokens {new_tokens}"
             )
             return RowError(RowCode.TOO_MANY_TOKENS, message)
         return Prompt(row, list(ids), max_new_tokens=new_tokens, sampling=sampling(options))
@@ -77,13 +76,13 @@ class PromptBuilder:
         try:
             messages = conversation(text)
             messages = with_system(messages, self._options.system)
-            whole = self._tokenizer.apply_chat_template(
+            rendered = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
         except (ValueError, TypeError, TemplateError) as error:  # a template raises any of these
             message = f"the chat does not fit the model's template: {error}"
             return RowError(RowCode.BAD_CHAT, message)
-        ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self._tokenizer(rendered, add_special_tokens=False)["input_ids"]
         return ids
 
 
@@ -130,7 +129,7 @@ def _array(text: str) -> list[Any] | None:
 
 
 class Generator:
-    """A loaded causal language model. For one thread at a time."""
+    """A loaded causal language model that answers rows. For one thread at a time."""
 
     def __init__(
         self, generator: TextGenerator, *, prompts: PromptBuilder, sampled: bool, digest: str

@@ -133,7 +133,7 @@ class PipelineEngine:
         else:
             self._tally.succeeded(len(inputs))
             return outputs
-        memory.give_back()
+        memory.empty_cache()
         half = len(inputs) // 2
         return [*self._outputs(inputs[:half]), *self._outputs(inputs[half:])]
 

@@ -122,7 +122,7 @@ def load(folder: Path, options: ScoreOptions, *, facts: ModelFacts, settings: Se
         tokenizer=tokenizer,
         settings=settings,
         digest=facts.digest,
-        kind=options.kind,
+        variant=options.kind,
     )
     preflight.check_forward(
         head,
@@ -131,7 +131,9 @@ def load(folder: Path, options: ScoreOptions, *, facts: ModelFacts, settings: Se
         collator=collator,
         width=OUTPUTS,
     )
-    budget = model_loader.calibrated(settings, model=model, digest=facts.digest, kind=options.kind)
+    budget = model_loader.calibrated(
+        settings, model=model, digest=facts.digest, variant=options.kind
+    )
     runner = ModelRunner(head, collator=collator, budget=budget)
     return Scorer(
         ChunkRunner(runner, tokenizer=window_tokenizer, width=OUTPUTS),

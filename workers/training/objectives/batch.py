@@ -21,7 +21,7 @@ class Batch:
 
     rows: list[int]
     inputs: dict[str, torch.Tensor]  # the model's own arguments
-    answers: torch.Tensor  # label ids (rows,), flags (rows, labels), or token ids (tokens,)
+    targets: torch.Tensor  # label ids (rows,), flags (rows, labels), or token ids (tokens,)
     positions: torch.Tensor  # of those tokens: the index of the flattened logits that predicts each
     owners: torch.Tensor  # of those tokens: the row of the batch
 
@@ -36,7 +36,7 @@ class Batch:
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
         return Batch(
-            self.rows, inputs, change(self.answers), change(self.positions), change(self.owners)
+            self.rows, inputs, change(self.targets), change(self.positions), change(self.owners)
         )
 
 

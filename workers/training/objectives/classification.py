@@ -117,13 +117,13 @@ class Classification:
         class_weights = self._class_weights_on(logits.device) if weighted else None
         logits = logits.float()
         if self.multi_label:
-            flags = batch.answers.to(logits.dtype)
+            flags = batch.targets.to(logits.dtype)
             losses = functional.binary_cross_entropy_with_logits(
                 logits, flags, pos_weight=class_weights, reduction="none"
             )
             return losses.mean(dim=1)
         return functional.cross_entropy(
-            logits, batch.answers, weight=class_weights, reduction="none"
+            logits, batch.targets, weight=class_weights, reduction="none"
         )
 
     def _class_weights_on(self, device: torch.device) -> torch.Tensor | None:

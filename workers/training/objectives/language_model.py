@@ -48,7 +48,7 @@ class LanguageModeling:
         """Cross-entropy, summed over each row's target tokens."""
         del weighted  # all tokens have the same weight
         predictions = logits.flatten(0, 1).index_select(0, batch.positions).float()
-        losses = functional.cross_entropy(predictions, batch.answers, reduction="none")
+        losses = functional.cross_entropy(predictions, batch.targets, reduction="none")
         return losses.new_zeros(len(batch.rows)).index_add(0, batch.owners, losses)
 
     def _batch(

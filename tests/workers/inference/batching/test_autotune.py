@@ -120,7 +120,7 @@ def test_the_best_of_what_rows_can_fill_is_used_and_not_kept(rows: int, best: in
     assert turns <= (MAX_LAPS + 1) * len(SIZES)
 
 
-@patch.object(memory, "give_back", ignore)
+@patch.object(memory, "empty_cache", ignore)
 @hypothesis_settings(max_examples=50)
 @given(st.lists(st.integers(1, 900), max_size=80), st.integers(100, 5_000))
 def test_every_item_is_done_once_whatever_fits(lengths: list[int], room: int) -> None:
@@ -174,7 +174,7 @@ def test_the_best_size_is_cached(tmp_path: Path, folder: Path) -> None:
     assert first._runner.budget == max(SIZES)
     calibrate(first)
     [file] = kept(tmp_path)
-    assert first._runner.budget == json.loads(file.read_bytes())["verdicts"][CACHE_NAME]
+    assert first._runner.budget == json.loads(file.read_bytes())["results"][CACHE_NAME]
     again = loaded(folder, settings=with_cache(tmp_path))
     assert (again._runner.budget, again._runner._budget._trial) == (first._runner.budget, None)
 
@@ -188,7 +188,7 @@ def test_a_cache_file_that_is_gone_is_written_again(
     [file] = kept(tmp_path)
     spoil(file)
     calibrate(loaded(folder, settings=settings))
-    assert json.loads(file.read_bytes())["verdicts"][CACHE_NAME] in SIZES
+    assert json.loads(file.read_bytes())["results"][CACHE_NAME] in SIZES
 
 
 def test_a_size_that_cannot_be_cached_is_used_all_the_same(tmp_path: Path, folder: Path) -> None:
@@ -205,8 +205,8 @@ def test_other_numbers_of_threads_and_int8_are_cached_separately(
     settings = with_cache(tmp_path)
     model = loaded(folder, settings=settings)._runner.head
     torch.set_num_threads(threads)
-    for kind in ("classify", "classify in int8"):
-        found = autotune.size_or_trial(settings, model=model.model, digest="d", kind=kind)
+    for variant in ("classify", "classify in int8"):
+        found = autotune.size_or_trial(settings, model=model.model, digest="d", variant=variant)
         assert isinstance(found, BatchSizeTrial)
         found._keep(threads)
     torch.set_num_threads(1)

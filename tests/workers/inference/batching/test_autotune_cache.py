@@ -12,7 +12,7 @@ from jobs.settings import Settings
 from tests.support.tiny_models import seeded_classifier
 from workers.inference.batching.autotune_cache import TuningCache, processor
 
-FACTS = {"model": "sha256:1", "kind": "Head", "threads": 2}
+FACTS = {"model": "sha256:1", "variant": "Head", "threads": 2}
 
 MILAN = """\
 processor : 0
@@ -60,7 +60,7 @@ def test_a_value_that_cannot_be_parsed_is_no_result(tmp_path: Path) -> None:
     assert (cache.get("layout", _Layout), cache.get("batch_tokens", int)) == (None, None)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"verdicts": 1}', '{"verdicts": null}', "", "\0"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"results": 1}', '{"results": null}', "", "\0"])
 def test_a_torn_file_is_written_again(tmp_path: Path, text: str) -> None:
     cache = TuningCache(str(tmp_path), FACTS)
     cache.keep("batch_tokens", 512)
@@ -104,16 +104,16 @@ def test_what_changes_no_kernel_makes_no_other_processor(there: str, other: str)
     assert processor(MILAN) == processor(MILAN.replace(there, other))
 
 
-def test_a_models_results_depend_on_digest_kind_and_more(tmp_path: Path) -> None:
+def test_a_models_results_depend_on_digest_variant_and_more(tmp_path: Path) -> None:
     from transformers import BertConfig  # noqa: PLC0415
 
     model = seeded_classifier(BertConfig(num_hidden_layers=1, vocab_size=10), seed=0)
 
     def cache(**changed: Any) -> TuningCache:
-        given: dict[str, Any] = {"model": model, "digest": "d", "kind": "Head"}
+        given: dict[str, Any] = {"model": model, "digest": "d", "variant": "Head"}
         return TuningCache.of(Settings(calibration_folder=str(tmp_path)), **given | changed)
 
-    cache().keep("sharing", "pack")
-    assert cache().get("sharing", str) == "pack"
-    for changed in ({"digest": "e"}, {"kind": "Nearest"}, {"window": 512}):
-        assert cache(**changed).get("sharing", str) is None
+    cache().keep("batch_policy", "packed")
+    assert cache().get("batch_policy", str) == "packed"
+    for changed in ({"digest": "e"}, {"variant": "Nearest"}, {"window": 512}):
+        assert cache(**changed).get("batch_policy", str) is None

@@ -108,9 +108,9 @@ def test_a_second_load_uses_the_policy_of_the_first(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", ConvBertConfig(**SHAPE, embedding_size=32))
     settings = Settings(worker_threads=1, calibration_folder=str(tmp_path / "kept"))
     assert loaded(folder, settings).batch_policy.layout is BatchLayout.EQUAL_LENGTH
-    (file,) = (path for path in (tmp_path / "kept").iterdir() if "sharing" in path.read_text())
+    (file,) = (path for path in (tmp_path / "kept").iterdir() if "batch_policy" in path.read_text())
     record = json.loads(file.read_text())
-    record["verdicts"]["sharing"]["fill"] = "alone"
+    record["results"]["batch_policy"]["layout"] = "alone"
     file.write_text(json.dumps(record))
     assert loaded(folder, settings).batch_policy.layout is BatchLayout.SINGLE
 

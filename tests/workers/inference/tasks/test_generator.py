@@ -338,7 +338,7 @@ def test_a_rows_own_length_is_held_against_what_the_model_can_hold(llama: Path) 
     answer = loaded(llama).answer({0: row}, beat=no_beat)[0]
     assert isinstance(answer, RowError)
     assert answer.code is RowCode.TOO_MANY_TOKENS
-    assert f"beside max_new_tokens {MAX_TOKENS}" in answer.message
+    assert f"after max_new_tokens {MAX_TOKENS}" in answer.message
 
 
 def test_long_prompts_and_long_outputs_do_not_add_up_over_a_batch(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_translators_loss_is_the_mean_of_transformers_over_all_tokens(case: Ca
 def test_only_the_completion_and_its_end_token_are_targets(case: Case) -> None:
     row = 5
     batch = case.objective.batch(case.split, [row])
-    target = case.tokenizer.decode(batch.answers.tolist())
+    target = case.tokenizer.decode(batch.targets.tolist())
     assert target == f"{PAIRS[row][1]}</s>"
     assert case.text(row) == f"{PAIRS[row][0]}{PAIRS[row][1]}</s>"
 
@@ -157,7 +157,7 @@ def test_a_row_of_several_labels_has_a_flag_for_each(tmp_path: Path) -> None:
     base = tiny_encoder(tmp_path / "base")
     case = Case(tmp_path, base, Task.CLASSIFY, rows, multi_label=True)
     batch = case.objective.batch(case.split, [0, 1])
-    assert batch.answers.tolist() == [[True, False, True, False], [False] * 4]
+    assert batch.targets.tolist() == [[True, False, True, False], [False] * 4]
     assert case.losses([0, 1]).shape == (2,)
 
 

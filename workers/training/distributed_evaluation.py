@@ -1,6 +1,6 @@
 """Distributed evaluation: the ranks of a training share the rows of a split.
 
-Rows are measured in blocks of a fixed size and joined in order, so that the report does not depend
+Rows are measured in blocks of a fixed size and merged in order, so that the report does not depend
 on the world size.
 """
 
@@ -32,20 +32,20 @@ Losses = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class EvaluationWatch:
-    """Reports an evaluation's rows, and ends it when the training is asked to stop.
+class EvaluationProgress:
+    """Reports how many rows an evaluation has done, and ends it if the training is asked to stop.
 
-    Only one that is ``alone`` ends: of several ranks it would leave the others waiting.
+    It ends only in a ``single_process``: one of several ranks would leave the others waiting.
     """
 
     messages: MessageWriter
     stop: StopRequest
-    alone: bool
+    single_process: bool
 
     def beat(self) -> None:
         """A heartbeat. Raises ``TrainingStopped``."""
         self.messages.heartbeat()
-        if self.alone and self.stop.requested:
+        if self.single_process and self.stop.requested:
             raise TrainingStopped
 
     def evaluated(self, rows: int, *, total: int) -> None:
@@ -62,12 +62,12 @@ class Evaluator:
     tokenizer: PreTrainedTokenizerBase
     budget: int
     max_tokens: int
-    watch: EvaluationWatch
+    progress: EvaluationProgress
 
     @property
     def beat(self) -> Beat:
         """The heartbeat of an evaluation."""
-        return self.watch.beat
+        return self.progress.beat
 
     def report(self, state: TrainState, split: TokenizedSplit, *, generate: bool) -> Report:
         """The report on the current model; a collective call, with the same report on every rank.
@@ -77,14 +77,14 @@ class Evaluator:
         parts = self._parts(
             state, split, generate=generate and self.objective.task is Task.TEXT2TEXT
         )
-        distributed.wait(state.accelerator, beat=self.beat)
+        distributed.barrier(state.accelerator, beat=self.beat)
         if not state.sharded:
             parts = dict(gather_object(list(parts.items())))
         report = None
         if state.accelerator.is_main_process:
-            whole = evaluation.joined([parts[block] for block in sorted(parts)])
+            whole = evaluation.merge([parts[block] for block in sorted(parts)])
             report = evaluation.report(whole, objective=self.objective)
-        distributed.wait(state.accelerator, beat=self.beat)
+        distributed.barrier(state.accelerator, beat=self.beat)
         shared: Report = broadcast_object_list([report])[0]
         return shared
 
@@ -100,11 +100,16 @@ class Evaluator:
     def _parts(
         self, state: TrainState, split: TokenizedSplit, *, generate: bool
     ) -> dict[int, EvaluationPart]:
-        """The blocks of this rank, or all of a sharded model: its forward pass is collective."""
+        """The blocks that this rank measures: its share, or every block if the model is sharded.
+
+        The forward pass of a sharded model is collective: all ranks compute the same rows.
+        """
         model: Any = state.model if state.sharded else state.module
         rank, ranks = state.accelerator.process_index, state.accelerator.num_processes
         decoder = GreedyDecoder(self.tokenizer, max_tokens=self.max_tokens) if generate else None
-        advance = self._counter(state, rows=len(split), sharing=1 if state.sharded else ranks)
+        advance = self._counter(
+            state, rows=len(split), ranks_measuring=1 if state.sharded else ranks
+        )
         return {
             block: evaluation.measure(
                 model,
@@ -120,15 +125,17 @@ class Evaluator:
             if state.sharded or block % ranks == rank
         }
 
-    def _counter(self, state: TrainState, *, rows: int, sharing: int) -> Callable[[int], None]:
-        """Counts rows of this rank; the ``sharing`` ranks do about as many at the same time."""
+    def _counter(
+        self, state: TrainState, *, rows: int, ranks_measuring: int
+    ) -> Callable[[int], None]:
+        """Counts the rows of this rank; each of ``ranks_measuring`` ranks does about as many."""
         done = 0
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
             if state.accelerator.is_main_process:
-                self.watch.evaluated(min(done * sharing, rows), total=rows)
+                self.progress.evaluated(min(done * ranks_measuring, rows), total=rows)
             else:
                 self.beat()
 

@@ -38,8 +38,8 @@ from workers.inference.batching.tokenization import PairedText, RowText
 from workers.inference.engine import Answer, Engine, RowError
 from workers.inference.engine_cache import EngineCache
 from workers.lease_renewer import LeaseRenewer
-from workers.outcomes import DONE, Ending, Outcome
-from workers.step_lease import ENDINGS
+from workers.outcomes import DONE, Outcome, TaskState
+from workers.step_lease import PROCESS_EXITS
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ def _unclaimed(chunk_id: int, *, context: Context) -> Outcome:
 def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
     try:
         _work(lease, context=context)
-    except ENDINGS:
+    except PROCESS_EXITS:
         _release(lease, context=context)
         raise
     except BaseException as error:  # a panic of a Rust library is no Exception
@@ -116,10 +116,10 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Ou
         seconds=COMMIT_PATIENCE,
     )
     if job_failed:
-        return Outcome(Ending.FAILED, f"failed the job: {diagnosis.message}")
+        return Outcome(TaskState.FAILED, f"failed the job: {diagnosis.message}")
     if diagnosis.blame is Blame.LEASE:
-        return Outcome(Ending.STOPPED, f"stopped: {diagnosis.message}")
-    return Outcome(Ending.POSTPONED, f"given back: {diagnosis.message}")
+        return Outcome(TaskState.STOPPED, f"stopped: {diagnosis.message}")
+    return Outcome(TaskState.POSTPONED, f"given back: {diagnosis.message}")
 
 
 def _work(lease: ChunkLease, *, context: Context) -> None:
