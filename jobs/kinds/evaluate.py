@@ -6,7 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.kinds.training_spec import DatasetSplit, LabelledCorpus, Machines, TrainingSpec
+from jobs.kinds.training_spec import (
+    DatasetSplit,
+    LabelledCorpus,
+    Machines,
+    ReadingLimits,
+    TrainingSpec,
+)
 from jobs.models.signatures import Task
 
 
@@ -49,6 +55,11 @@ class EvaluateSpec(TrainingSpec):
     def splits(self) -> dict[DatasetSplit, LabelledCorpus]:
         """The corpus is the test split."""
         return {DatasetSplit.TEST: self.corpus}
+
+    @property
+    def reading_limits(self) -> ReadingLimits:
+        """Those of the evaluation."""
+        return ReadingLimits(self.batch_tokens, self.max_tokens)
 
     @property
     def machines(self) -> Machines:

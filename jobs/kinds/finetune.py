@@ -15,6 +15,7 @@ from jobs.kinds.training_spec import (
     DatasetSplit,
     LabelledCorpus,
     Machines,
+    ReadingLimits,
     TrainingSpec,
 )
 from jobs.models.signatures import Task
@@ -238,6 +239,11 @@ class FinetuneSpec(TrainingSpec):
             DatasetSplit.PROMOTION: promotion,
         }
         return {split: corpus for split, corpus in named.items() if corpus is not None}
+
+    @property
+    def reading_limits(self) -> ReadingLimits:
+        """Those of the recipe."""
+        return ReadingLimits(self.train.batch_tokens, self.train.max_tokens)
 
     @property
     def learning_rate(self) -> float:

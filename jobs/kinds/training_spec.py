@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -85,6 +85,13 @@ class Machines(Strict):
         return self
 
 
+class ReadingLimits(NamedTuple):
+    """How much a job reads at once; null: as the model was trained, else what it can read."""
+
+    batch_tokens: int  # on a device, padding included; 0: what suits the device
+    max_tokens: int | None  # of a row
+
+
 class TrainingSpec(JobSpec):
     """What every kind that runs on a gang of hosts has."""
 
@@ -111,6 +118,11 @@ class TrainingSpec(JobSpec):
     @abstractmethod
     def splits(self) -> dict[DatasetSplit, LabelledCorpus]:
         """The corpora; train comes first, because the others are checked against it."""
+
+    @property
+    @abstractmethod
+    def reading_limits(self) -> ReadingLimits:
+        """The limits that the job asks for."""
 
     @model_validator(mode="after")
     def _read_as_the_task_reads(self) -> Self:

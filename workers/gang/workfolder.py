@@ -64,8 +64,8 @@ def write_evaluation(folder: Path, held: HeldRank, *, split: str, models: dict[s
     The models of a promotion are each evaluated with the signature in their own folder.
     """
     lease, spec = held.lease, held.lease.spec
-    standalone = isinstance(spec, kinds.EvaluateSpec)
-    recipe = spec.train if isinstance(spec, kinds.FinetuneSpec) else spec
+    standalone = spec.kind == "evaluate"
+    limits = spec.reading_limits
     return _write_json(
         folder / "evaluate.json",
         {
@@ -74,8 +74,8 @@ def write_evaluation(folder: Path, held: HeldRank, *, split: str, models: dict[s
             "signature": (lease.dataset or {}).get("signature") if standalone else None,
             "multi_label": spec.multi_label,
             "split": split,
-            "batch_tokens": recipe.batch_tokens,
-            "max_tokens": recipe.max_tokens,
+            "batch_tokens": limits.batch_tokens,
+            "max_tokens": limits.max_tokens,
             "models": [{"name": name, "folder": str(path)} for name, path in models.items()],
         },
     )
