@@ -174,15 +174,22 @@ def evaluate_options() -> str:
     return _options(_options_of("evaluate"))
 
 
+def schedule_options() -> str:
+    """The options of a schedule, which `create` and `edit` share."""
+    of_edit = _options_of("schedules", "edit")
+    return _options(each for each in _options_of("schedules", "create") if each in of_edit)
+
+
 _BULK = sorted(kinds.BULK)
 _Option = tuple[str, str]
 
 
 @functools.cache
-def _options_of(kind: str) -> list[_Option]:
+def _options_of(*path: str) -> list[_Option]:
     """Each option of a command as it is written, and its help."""
-    root = typer.main.get_command(app)
-    (command,) = [each for name, each in root.commands.items() if name == kind]  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
     return [
         (_written(option), f"{option.help}{_default_of(option)}")
         for option in command.params
@@ -236,6 +243,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         **{f"options of {kind}": own_options(kind) for kind in _BULK},
         "options of finetune": finetune_options,
         "options of evaluate": evaluate_options,
+        "options of schedules": schedule_options,
     },
     DOCS / "faults.md": {"faults": faults_table},
     DOCS / "settings.md": {"settings": settings_table},

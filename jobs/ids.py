@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from jobs import names
+
 
 def job() -> str:
     """A new job id, ``job_`` and 24 hex digits."""
@@ -18,3 +20,13 @@ def file() -> str:
 def run() -> str:
     """A new run id, ``run_`` and 24 hex digits."""
     return f"run_{secrets.token_hex(12)}"
+
+
+def schedule() -> str:
+    """A new schedule id, ``sched_`` and 24 hex digits."""
+    return f"{names.SCHEDULE_PREFIX}{secrets.token_hex(12)}"
+
+
+def backfill() -> str:
+    """A new id of a backfill, ``backfill_`` and 24 hex digits."""
+    return f"backfill_{secrets.token_hex(12)}"

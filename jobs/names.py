@@ -6,6 +6,8 @@ MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ALIAS = r"[a-z][a-z0-9_-]{0,39}"
 POOL = r"[a-z0-9_-]{1,40}"
 ID = r"[A-Za-z0-9_-]{1,80}"
+SCHEDULE_PREFIX = "sched_"
+SCHEDULE = MODEL
 PURPOSE = r"[a-z0-9_-]{1,64}"
 EVENT = r"\d{1,18}(-end)?"
 

@@ -25,6 +25,7 @@ from api.cli import (
     jobs,
     models,
     profiles,
+    schedules,
     signals,
     training,
     up,
@@ -77,6 +78,7 @@ for kind, spec in kinds.KINDS.items():
 app.command("finetune")(training.finetune)
 app.command("evaluate")(training.evaluate)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(hosts.app, name="hosts")

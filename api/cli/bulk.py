@@ -15,6 +15,7 @@ import typer
 
 from api.cli import (
     arguments,
+    captured,
     connection,
     console,
     corpus_arguments,
@@ -85,6 +86,8 @@ def _run(spec: dict[str, Any], given: BulkArguments) -> None:
     with connection.connect(given.api) as client:
         named = [(spec["corpus"], given.corpus)]
         corpus_arguments.upload(client, named, reuse=given.idempotency_key is not None)
+        if captured.take(spec):
+            return
         job = client.submit(spec, idempotency_key=given.idempotency_key)
         with progress_bars.leaving(job["id"]):
             if progress_bars.is_wanted(given.watch):

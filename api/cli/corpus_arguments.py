@@ -14,8 +14,8 @@ import typer
 from api.cli import progress_bars
 from api.cli.failures import Failure
 from api.client import Client
-from api.server import accelerate_entries
 from jobs import kinds
+from jobs.decisions import accelerate_entries
 from jobs.errors import ModelFailure
 from jobs.kinds import AnySpec
 from jobs.models import references

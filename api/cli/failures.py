@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from api.cli import console
 from api.client import ApiError
-from api.server import validation
-from jobs import os_errors
+from jobs import os_errors, validation
 from jobs.errors import BadRequest, ControlFlow, NightshiftError
 
 FAILED = 1

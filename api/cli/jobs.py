@@ -252,12 +252,17 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),
         ("pinned", job["model_pinned"]),
+        ("schedule", job.get("schedule") and _schedule(job["schedule"])),
         *progress_bars.reading(job),
         *(training_progress.facts(job) if job["training"] else _bulk_facts(job)),
         ("eta", job["eta_seconds"] and console.duration(job["eta_seconds"])),
         ("created", console.moment(job["created_at"])),
         ("finished", job["finished_at"] and console.moment(job["finished_at"])),
     ]
+
+
+def _schedule(fire: Job) -> str:
+    return f"{fire['name']}, fire of {console.moment(fire['fire_time'])} UTC ({fire['origin']})"
 
 
 def _bulk_facts(job: Job) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from api.cli.failures import Failure, said
 from api.cli.spec_options import SpecOption
 from api.client import ApiError
-from api.server import validation
+from jobs import validation
 from jobs.errors import BadSpec, JobFailure
 
 _FIELD = re.compile(r"(?<!')(?:`(?P<marked>\w+)`|\b(?P<plain>[a-z0-9]+(?:_[a-z0-9]+)+)\b)(?!')")

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from api.cli import arguments, console, tables
 from api.cli.failures import Failure
 from api.cli.tables import Column
-from api.server import validation
+from jobs import validation
 
 app = typer.Typer(help="Servers by name, each with its key.")
 

@@ -11,7 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from api.cli import console
 from api.cli.failures import Failure
-from api.server import accelerate_entries
+from jobs.decisions import accelerate_entries
 
 
 def spec(path: Path | None, *, kind: str) -> dict[str, Any]:
@@ -20,6 +20,11 @@ def spec(path: Path | None, *, kind: str) -> dict[str, Any]:
     if found.get("kind", kind) != kind:
         raise Failure(f"{path} holds a spec of kind {found['kind']!r}, and this makes a {kind!r}")
     return {**found, "kind": kind}
+
+
+def whole(path: Path) -> dict[str, Any]:
+    """The spec in a file, of any kind. Raises ``Failure``."""
+    return _mapping(path)
 
 
 def accelerate(path: Path | None) -> tuple[dict[str, Any] | None, str | None]:

@@ -12,6 +12,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,7 +20,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from jobs.kinds import BulkSpec, Corpus, JobSpec
+from jobs import durations
+from jobs.kinds import BulkSpec, Corpus
 
 PANELS = {
     "corpus": "Corpus",
@@ -28,6 +30,8 @@ PANELS = {
     "train": "Recipe",
     "lora": "LoRA adapters",
     "promote": "Promotion",
+    "timing": "Timing",
+    "policy": "Policy",
 }
 """Headings in the help of a nested model's options, in their order; those of the kind come first,
 those of every job last."""
@@ -80,7 +84,7 @@ class SpecOption:
 
 
 def of_spec(
-    spec: type[JobSpec], forms: Mapping[str, OptionForm], *, overlay: bool
+    spec: type[BaseModel], forms: Mapping[str, OptionForm], *, overlay: bool
 ) -> list[SpecOption]:
     """Every option of a spec, by the headings of the help.
 
@@ -219,6 +223,8 @@ def _shown(default: Any) -> str | None:
     """A default in words; ``None``: it is empty, and the description says what that means."""
     if default is None or default is False or isinstance(default, tuple | dict | BaseModel):
         return None
+    if isinstance(default, timedelta):
+        return durations.written(default) if default else None
     return str(default.value) if isinstance(default, Enum) else str(default)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from api.cli import (
     arguments,
+    captured,
     connection,
     console,
     corpus_arguments,
@@ -148,6 +149,8 @@ def _run(whole: dict[str, Any], *, corpora: Corpora, given: TrainingArguments) -
     with connection.connect(given.api) as client:
         named = [(_at(spec, path), name) for path, name in corpora.items()]
         corpus_arguments.upload(client, named, reuse=given.idempotency_key is not None)
+        if captured.take(spec):
+            return
         job = client.submit(spec, idempotency_key=given.idempotency_key)
         with progress_bars.leaving(job["id"]):
             if progress_bars.is_wanted(given.watch):

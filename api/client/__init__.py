@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 
 from api.client.models import Models
+from api.client.schedules import Schedules
 from api.client.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
 
 __all__ = ["FINAL", "Answer", "ApiError", "Client", "JobEvent", "Progress"]
@@ -37,6 +38,11 @@ class Client(Transport):
     def models(self) -> Models:
         """The registry of models."""
         return Models(ask=self._ask, download=self._download)
+
+    @functools.cached_property
+    def schedules(self) -> Schedules:
+        """What is submitted by the clock."""
+        return Schedules(ask=self._ask, pages=self._pages, rows=self._rows, delete=self._delete)
 
     def ping(self) -> None:
         """Return if the API and its database answer."""

@@ -14,7 +14,18 @@ from api.server import errors, openapi, query_fields, traffic, viewer
 from api.server.dependencies import Resources
 from api.server.gate import Gate
 from api.server.middleware import Requests
-from api.server.routes import events, files, health, hosts, jobs, models, outcomes, runs, workers
+from api.server.routes import (
+    events,
+    files,
+    health,
+    hosts,
+    jobs,
+    models,
+    outcomes,
+    runs,
+    schedules,
+    workers,
+)
 from api.server.sse import Looks, StreamOver
 from api.server.sweeper import Sweeper
 from api.server.upload_leases import UploadLeases
@@ -70,7 +81,10 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         dependencies=[Depends(query_fields.check)],
     )
-    for routes in (health, files, jobs, events, outcomes, runs, models, hosts, workers):
+    for routes in (
+        *(health, files, jobs, events, outcomes, runs),
+        *(schedules, models, hosts, workers),
+    ):
         app.include_router(routes.router)
     viewer.install(app)
     errors.install(app)

@@ -47,6 +47,11 @@ async def project(request: Request) -> str:
     return cast("str", request.state.project_id)
 
 
+async def key_hash(request: Request) -> str:
+    """The sha256 of the request's key, as the gate has found it valid."""
+    return cast("str", request.state.caller)
+
+
 def transaction(shared: Shared) -> Iterator[Session]:
     """A session that is committed before the answer is sent, and rolled back by an error."""
     with shared.sessions.begin() as session:
@@ -54,10 +59,14 @@ def transaction(shared: Shared) -> Iterator[Session]:
 
 
 ProjectId = Annotated[str, Depends(project)]
+KeyHash = Annotated[str, Depends(key_hash)]
 Transaction = Annotated[Session, Depends(transaction, scope="function")]
 
 JobId = Annotated[str, Path(pattern=f"^{names.ID}$")]
 FileId = Annotated[str, Path(pattern=f"^{names.ID}$")]
+ScheduleKey = Annotated[
+    str, Path(pattern=f"^{names.SCHEDULE}$", description="The id or the name of a schedule.")
+]
 After = Annotated[
     str | None,
     Query(pattern=f"^{names.ID}$", description="The `last_id` of the page before."),

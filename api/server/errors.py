@@ -16,8 +16,9 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from api.server import openapi, validation
+from api.server import openapi
 from api.server.budgets import RETRY_SECONDS
+from jobs import validation
 from jobs.errors import BadRequest, JobFailure, NightshiftError, NotFound, RangeUnsatisfiable
 
 log = structlog.get_logger(__name__)

@@ -81,7 +81,8 @@ class Gate:
             )
         else:
             found = await self._keys.caller(key, address=address, sessions=sessions)
-        scope["state"] = {**scope.get("state", {}), "project_id": found.project_id}
+        state = {"project_id": found.project_id, "caller": found.name}
+        scope["state"] = {**scope.get("state", {}), **state}
         return found.name
 
 

@@ -193,7 +193,7 @@ def _statuses(operation: Schema, *, method: str, path: str) -> Iterator[int]:
     if _is_closed(path):
         yield 401
         yield 404
-    if method in ("post", "put", "delete"):
+    if method in ("post", "put", "patch", "delete"):
         yield 409
     if "requestBody" in operation:
         yield 413

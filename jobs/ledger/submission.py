@@ -21,9 +21,17 @@ from jobs.tables import Job
 
 
 def accept(
-    session: Session, *, project_id: str, spec: AnySpec, idempotency_key: str | None
+    session: Session,
+    *,
+    project_id: str,
+    spec: AnySpec,
+    idempotency_key: str | None,
+    fire_id: int | None = None,
+    **facts: Any,
 ) -> tuple[str, bool]:
     """The job's id, and whether it is new.
+
+    ``fire_id``: of the schedule that submits it; ``facts`` are added to its first event.
 
     The same key with the same spec is the same job, however often it is sent; with another spec it
     raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
@@ -31,12 +39,11 @@ def accept(
     Raises ``NotFound`` for an uploaded file that is not there.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
+    values["fire_id"] = fire_id
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
-    _check_task(session, spec, project_id=project_id)
-    files.hold(session, spec, project_id=project_id)
-    values["model_pinned"] = _pinned(session, spec, project_id=project_id)
+    values["model_pinned"] = resolve(session, spec, project_id=project_id)
     job_id = session.scalar(
         insert(Job)
         .values(values)
@@ -45,9 +52,19 @@ def accept(
     )
     if job_id is None:
         return _earlier_for_sure(session, values), False
-    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED)
+    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED, **facts)
     events.wake_control(session)
     return job_id, True
+
+
+def resolve(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
+    """What the spec's model means now, as ``name@version``; ``None``: no name of the registry.
+
+    Keeps its files from being deleted before this transaction ends. Raises as ``accept``.
+    """
+    _check_task(session, spec, project_id=project_id)
+    files.hold(session, spec, project_id=project_id)
+    return _pinned(session, spec, project_id=project_id)
 
 
 def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.ledger import events
+from jobs.ledger import events, fire_states
 from jobs.states import FINAL, JobState, sources
 from jobs.tables import Job
 
@@ -42,14 +42,16 @@ def move(
     """Move the job if the table of states allows it; ``False`` when it was not where it must be."""
     allowed = sources(target) if only_from is None else sources(target) & frozenset(only_from)
     finished = sa.func.now() if target in FINAL else None
-    moved = session.scalar(
+    moved = session.execute(
         sa.update(Job)
         .where(Job.id == job_id, Job.state.in_(allowed))
         .values(state=target, finished_at=finished, **values)
-        .returning(Job.id)
-    )
+        .returning(Job.fire_id)
+    ).one_or_none()
     if moved is None:
         return False
+    if moved.fire_id is not None:
+        fire_states.follow_job(session, moved.fire_id, target)
     events.record(session, job_id=job_id, type="state", state=target)
     events.wake_control(session)
     return True

@@ -18,7 +18,8 @@ from jobs.decisions.throughput import Work
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
 from jobs.lookups import clock, row_errors
-from jobs.queries import paging, training_progress, waits, work_sums
+from jobs.queries import fires, paging, training_progress, waits, work_sums
+from jobs.queries.fires import FireOfJob
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.queries.training_progress import TrainingProgress
@@ -102,6 +103,7 @@ class JobView:
     waiting_reason: str | None
     now: datetime
     training: TrainingProgress | None  # null: a job of bulk work
+    fire: FireOfJob | None  # null: no schedule submitted it
 
     @property
     def rate(self) -> float | None:
@@ -196,6 +198,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     counts = {job.id: found.get(job.id, Counts()) for job in jobs}
     reasons = waits.reasons(session, jobs, counts, now=now)
     trained = training_progress.look(session, jobs, now=now, examples=histograms)
+    fired = fires.of_jobs(session, jobs)
     return [
         JobView(
             job=job,
@@ -205,6 +208,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
             waiting_reason=reasons.get(job.id),
             now=now,
             training=trained.get(job.id),
+            fire=fired.get(job.id),
         )
         for job in jobs
     ]

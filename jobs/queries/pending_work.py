@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from jobs.lookups import predicates
 from jobs.queries import dispatch, failed_rows, gangs
 from jobs.states import JobStep
-from jobs.tables import Chunk, Job
+from jobs.tables import Chunk, Fire, Job, Schedule
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,13 @@ class Wanted:
     steps: bool
     chunks: bool
     training: bool
+    schedules: bool
 
+
+_OF_SCHEDULES = sa.or_(
+    sa.exists(Schedule.id).where(Schedule.next_at <= sa.func.now()),
+    sa.exists(Fire.id).where(Fire.to_follow),
+)
 
 _QUESTION = sa.select(
     sa.exists(Job.id).where(predicates.job_expired()).label("expire"),
@@ -34,9 +40,15 @@ _QUESTION = sa.select(
     sa.exists(Job.id).where(sa.or_(*map(predicates.step_claimable, JobStep))).label("steps"),
     sa.exists(Job.id).where(dispatch.has_claimable_chunks()).label("chunks"),
     gangs.any_wanted().label("training"),
+    _OF_SCHEDULES.label("schedules"),
 )
 
 
 def look(session: Session) -> Wanted:
     """All of it, in one query."""
     return Wanted(**session.execute(_QUESTION).one()._asdict())
+
+
+def look_at_schedules(session: Session) -> bool:
+    """Whether a schedule is due, or something follows from a fire that ended."""
+    return bool(session.scalar(sa.select(_OF_SCHEDULES)))

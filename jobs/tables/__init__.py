@@ -16,6 +16,7 @@ from jobs.tables.bulk import (
     Worker,
 )
 from jobs.tables.registry import Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
 from jobs.tables.training import (
     Checkpoint,
     CheckpointPart,
@@ -35,6 +36,7 @@ __all__ = [
     "ControlStatus",
     "Event",
     "File",
+    "Fire",
     "Host",
     "Job",
     "Json",
@@ -50,6 +52,8 @@ __all__ = [
     "RefusedMessage",
     "ResultRow",
     "Run",
+    "Schedule",
+    "ScheduleVersion",
     "Shard",
     "UnfinishedUpload",
     "Worker",

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Double, Enum, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
+from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import FINAL, ChunkState, JobState, RankState, RunState
 
 Json = dict[str, Any]
@@ -47,6 +48,8 @@ class Base(DeclarativeBase):
         ChunkState: _stored(ChunkState),
         RunState: _stored(RunState),
         RankState: _stored(RankState),
+        FireState: _stored(FireState),
+        FireOrigin: _stored(FireOrigin),
     }
 
 

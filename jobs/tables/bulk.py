@@ -148,6 +148,9 @@ class Job(Base):
     reading: Mapped[Json | None]  # by the planner: how the model was trained to read rows, and what
     # the job has otherwise (jobs.models.signatures.Reading); null: the model has no signature
 
+    fire_id: Mapped[int | None] = mapped_column(ForeignKey("fires.id"))  # of the schedule that
+    # submitted it; null: a user did
+
     # Of training and evaluation.
     dataset: Mapped[Json | None]  # by the planner: rows, labels, rejected rows by split
     faults: Mapped[int] = mapped_column(  # runs lost to infrastructure since the last retry
@@ -177,6 +180,7 @@ class Job(Base):
         CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
         UniqueConstraint("project_id", "idempotency_key"),
         *_listing_and_purge(),
+        Index(None, "fire_id", postgresql_where=text("fire_id IS NOT NULL")),
         Index(
             "ix_jobs_active",
             "pool",

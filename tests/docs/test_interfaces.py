@@ -20,6 +20,8 @@ API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+OF_REQUESTS = ("controls", "deletions", "files", "fires", "schedules", "submission")
+"""Modules of the ledger that answer requests."""
 RAISED = re.compile(r'code="([a-z_]+)"')
 
 
@@ -61,7 +63,10 @@ def test_every_option_that_makes_a_spec_is_documented(command: str) -> None:
 
 def test_every_error_code_that_the_api_raises_is_documented() -> None:
     server = (ROOT / "api" / "server").rglob("*.py")
-    codes = {code for path in server for code in RAISED.findall(path.read_text("utf-8"))}
+    ledger = (ROOT / "jobs" / "ledger" / f"{name}.py" for name in OF_REQUESTS)
+    codes = {
+        code for path in (*server, *ledger) for code in RAISED.findall(path.read_text("utf-8"))
+    }
     assert "file_not_found" in codes
     assert [code for code in sorted(codes) if f"`{code}`" not in API] == []
 

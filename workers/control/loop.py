@@ -17,7 +17,7 @@ from jobs import database
 from jobs.decisions import dispatch_window
 from jobs.settings import Settings
 from workers import identity
-from workers.control import gangs, reconciler
+from workers.control import gangs, reconciler, schedules
 from workers.control.leadership import Leadership, LeadershipLost
 from workers.control.publisher import BrokerAway, Publisher
 from workers.control.served import ServedCounts
@@ -70,6 +70,7 @@ class Control:
         turned_at = time.monotonic()
         while not self._stopping.is_set():
             if not leadership.is_leader():
+                schedules.look_and_fire(leadership.sessions, settings=self._settings)
                 self._stopping.wait(FOLLOWING_SECONDS)
                 continue
             now = time.monotonic()
@@ -112,6 +113,8 @@ class Turns:
         rescuing = led_for > self._settings.lease_seconds / 2
         wanted = reconciler.look(self._sessions)
         did = self._part(reconciler.expire) if wanted.expire else 0
+        if wanted.schedules:
+            did += self._part(schedules.fire, settings=self._settings)
         if wanted.rescue and rescuing:
             did += self._part(reconciler.rescue)
         if wanted.judge:
@@ -166,6 +169,7 @@ class Turns:
         if time.monotonic() - self._tidied_at > HOUSEKEEPING_SECONDS:
             self._tidied_at = time.monotonic()
             reconciler.forget_workers(self._sessions)
+            self._part(schedules.mend)
             if self._broker_error is None:
                 self._part(gangs.forget_hosts, self._publisher)
 

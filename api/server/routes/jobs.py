@@ -10,9 +10,9 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
-from api.server import admission, schemas
+from api.server import schemas
 from api.server.dependencies import After, ByAge, JobId, Limit, ProjectId, Shared, Transaction
-from jobs import kinds
+from jobs import admission, kinds
 from jobs.ledger import controls, deletions, submission
 from jobs.queries import job_filters, jobs
 from jobs.queries.job_filters import JobFilter
@@ -44,7 +44,7 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
-    admission.check(session, spec, project_id=project, settings=shared.settings)
+    admission.check(spec, settings=shared.settings)
     job_id, new = submission.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )

@@ -48,6 +48,16 @@ from api.server.schemas.runs import (
     Split,
     Training,
 )
+from api.server.schemas.schedules import (
+    Backfill,
+    Fire,
+    FirePage,
+    Preview,
+    Schedule,
+    SchedulePage,
+    ScheduleVersion,
+    ScheduleVersionPage,
+)
 from api.server.schemas.workers import (
     RefusedMessage,
     RefusedMessageList,
@@ -59,6 +69,7 @@ from api.server.schemas.workers import (
 __all__ = [
     "Alias",
     "AliasTarget",
+    "Backfill",
     "Checkpoint",
     "CheckpointList",
     "Chunk",
@@ -69,6 +80,8 @@ __all__ = [
     "File",
     "FileExtras",
     "FilePage",
+    "Fire",
+    "FirePage",
     "Health",
     "Host",
     "HostList",
@@ -84,6 +97,7 @@ __all__ = [
     "ModelOutput",
     "Point",
     "PointPage",
+    "Preview",
     "Progress",
     "Promotion",
     "PromotionDecision",
@@ -95,6 +109,10 @@ __all__ = [
     "Rows",
     "Run",
     "RunPage",
+    "Schedule",
+    "SchedulePage",
+    "ScheduleVersion",
+    "ScheduleVersionPage",
     "Split",
     "Training",
     "Usage",

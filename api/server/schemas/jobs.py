@@ -11,8 +11,10 @@ from api.server.schemas.findings import JobWarning, Quality, RowErrors
 from api.server.schemas.runs import Training
 from jobs import tables
 from jobs.models.signatures import Reading
+from jobs.queries.fires import FireOfJob
 from jobs.queries.jobs import Counts, JobView
 from jobs.results.verification import VerificationReport
+from jobs.schedules.states import FireOrigin
 from jobs.states import ChunkState, JobState
 
 
@@ -112,6 +114,27 @@ class Progress(BaseModel):
         return cls(**_progress(view))
 
 
+class JobSchedule(BaseModel):
+    """The fire of a schedule that submitted a job."""
+
+    id: str  # of the schedule, which may have been deleted since
+    name: str
+    fire_time: datetime
+    local_time: str  # the same in the zone of the schedule
+    origin: FireOrigin
+
+    @classmethod
+    def of(cls, fire: FireOfJob) -> Self:
+        """The fire of one job."""
+        return cls(
+            id=fire.schedule_id,
+            name=fire.name,
+            fire_time=fire.due,
+            local_time=fire.local,
+            origin=fire.origin,
+        )
+
+
 class Job(Progress):
     """A job of any kind."""
 
@@ -132,6 +155,7 @@ class Job(Progress):
     planned_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
+    schedule: JobSchedule | None  # null: no schedule submitted it
     spec: dict[str, Any]
 
     @classmethod
@@ -156,6 +180,7 @@ class Job(Progress):
             planned_at=job.planned_at,
             finished_at=job.finished_at,
             expires_at=job.expires_at,
+            schedule=None if view.fire is None else JobSchedule.of(view.fire),
             spec=job.spec,
         )
 

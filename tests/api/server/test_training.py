@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.server import accelerate_entries
+from jobs.decisions import accelerate_entries
 from jobs.results import reports
 from tests.api.server.conftest import Crew
 from tests.api.server.gang import REPORT, Gang, trained

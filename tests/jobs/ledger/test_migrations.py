@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+import jobs
 from api.stack import postgres as postgres_server
 from jobs import database
 from jobs.tables import Base
@@ -22,7 +23,7 @@ ADVISORY_LOCKS = (  # of this database: other databases of the server have leade
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-MIGRATIONS = Path(database.__file__).parent / "migrations"
+MIGRATIONS = Path(jobs.__file__).parent / "migrations"
 
 
 def empty(postgres: Server, name: str) -> str:

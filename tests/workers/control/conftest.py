@@ -7,7 +7,18 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from jobs.tables import Chunk, ControlStatus, Event, Job, Project, Shard, Worker
+from jobs.tables import (
+    Chunk,
+    ControlStatus,
+    Event,
+    Fire,
+    Job,
+    Project,
+    Schedule,
+    ScheduleVersion,
+    Shard,
+    Worker,
+)
 from tests.jobs.ledger.building import Ledger
 from tests.support.servers import Server
 from tests.workers.control.cluster import Cluster
@@ -34,6 +45,7 @@ def cluster(plane: ControlPlane) -> Iterator[Cluster]:
 def _clear(ledger: Ledger) -> None:
     """Leave no job to the next test: control looks at all of them."""
     with ledger.sessions.begin() as session:
-        for table in (Event, Chunk, Shard, Job, Worker, ControlStatus):
+        of_schedules = (Fire, ScheduleVersion, Schedule)
+        for table in (Event, Chunk, Shard, Job, *of_schedules, Worker, ControlStatus):
             session.execute(sa.delete(table))
         session.execute(sa.update(Project).values(weight=1))

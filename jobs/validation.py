@@ -37,16 +37,23 @@ _RULES = {
 """What must be given, by pydantic's code of the error, or by how a group of codes begins."""
 
 
-def explain(problems: Sequence[Any]) -> tuple[str, str | None]:
-    """One message for all problems, and the path of the first field."""
-    lines = [_line(problem) for problem in problems[:SHOWN]]
+def explain(problems: Sequence[Any], *, prefix: str = "") -> tuple[str, str | None]:
+    """One message for all problems, and the path of the first field.
+
+    ``prefix``: the path of what the problems are in.
+    """
+    lines = [_line(problem, prefix) for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"and {len(problems) - SHOWN} more")
-    return "; ".join(lines), path(problems[0]) or None
+    return "; ".join(lines), _joined(prefix, path(problems[0])) or None
 
 
-def _line(problem: Any) -> str:
-    where, said = path(problem), sentence(problem)
+def _joined(*paths: str) -> str:
+    return ".".join(filter(None, paths))
+
+
+def _line(problem: Any, prefix: str) -> str:
+    where, said = _joined(prefix, path(problem)), sentence(problem)
     if not where and problem["type"] == "value_error":  # fields that do not go together
         return said
     return f"{where or 'the request body'}: {said}"

@@ -1,0 +1,102 @@
+"""Options of ``nightshift schedules create`` and ``edit``, made from the fields of a schedule."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from api.cli import captured, connection, recipes, spec_options
+from api.cli.failures import Failure
+from api.cli.option_names import OptionNames
+from api.cli.spec_options import OptionForm, SpecOption
+from jobs import kinds
+from jobs.schedules.definition import Definition
+
+_DURATION = OptionForm(type=str, metavar="DURATION")
+_TIME = OptionForm(type=str, metavar="TIME")
+
+FORMS = {
+    "timing.cron": OptionForm(names=("--cron",)),
+    "timing.time_zone": OptionForm(names=("--time-zone", "--tz")),
+    "timing.every": _DURATION,
+    "timing.offset": _DURATION,
+    "timing.jitter": _DURATION,
+    "timing.start": _TIME,
+    "timing.end": _TIME,
+    "timing.except_days": OptionForm(names=("--except-day",)),
+    "policy.catch_up.mode": OptionForm(names=("--catch-up",)),
+    "policy.catch_up.window": OptionForm(
+        names=("--catch-up-window",), type=str, metavar="DURATION"
+    ),
+    "policy.catch_up.limit": OptionForm(names=("--catch-up-limit",)),
+    "policy.pause_on_failure": OptionForm(
+        names=("--pause-on-failure/--no-pause-on-failure",),
+    ),
+    "jobs": OptionForm(hidden_by="--spec or a command behind --"),
+}
+
+OPTIONS = spec_options.of_spec(Definition, FORMS, overlay=True)
+WORDS = OptionNames.of(OPTIONS)
+
+
+def spec(file: Path | None, command: Sequence[str], *, api: str | None) -> dict[str, Any] | None:
+    """The spec of a schedule's job: of a file, or of a command; ``None``: neither is given."""
+    if file is not None and command:
+        raise Failure("--spec and a command behind -- both say what is submitted: give one of them")
+    if command:
+        return _made_by(command, api=api)
+    return None if file is None else recipes.whole(file)
+
+
+def change(given: dict[str, Any], unset: Iterable[str]) -> dict[str, Any]:
+    """What is given as a merge patch of a schedule; ``unset``: options that get their default."""
+    fields = spec_options.gathered(OPTIONS, given)
+    timing = fields.get("timing", {})
+    if "every" in timing:
+        fields["timing"] = {"cron": None, **timing}
+    elif "cron" in timing:
+        fields["timing"] = {"every": None, "offset": None, **timing}
+    for name in unset:
+        option = _option(name)
+        *above, last = option.path
+        place = fields
+        for step in above:
+            place = place.setdefault(step, {})
+        place[last] = None
+    return fields
+
+
+def _server(api: str | None) -> list[str]:
+    """Options before a command that name the server of this one."""
+    before = connection.before.get() or connection.Before()
+    given = {"--api": api or before.api, "--profile": before.profile}
+    return [text for name, value in given.items() if value for text in (name, value)]
+
+
+def _option(name: str) -> SpecOption:
+    for option in OPTIONS:
+        if option.name == f"--{name.removeprefix('--')}":
+            return option
+    known = ", ".join(option.name.removeprefix("--") for option in OPTIONS)
+    raise Failure(f"--unset must be one of {known}, not {name[:60]!r}")
+
+
+def _made_by(command: Sequence[str], *, api: str | None) -> dict[str, Any]:
+    """The spec that a command of a kind would submit; its local files are uploaded."""
+    from api.cli import app  # noqa: PLC0415 - which imports this
+
+    if command[0] not in kinds.KINDS:
+        raise Failure(
+            f"behind -- stands what each fire submits, one of {', '.join(sorted(kinds.KINDS))}, "
+            f"not {command[0][:60]!r}"
+        )
+    whole = [*_server(api), *command]
+    with captured.specs() as found:
+        run = functools.partial(app, whole, prog_name="nightshift", standalone_mode=False)
+        contextvars.copy_context().run(run)  # what it is told about servers is its own
+    if len(found) != 1:
+        raise Failure("the command behind -- makes no job")
+    return found[0]

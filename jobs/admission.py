@@ -1,0 +1,40 @@
+"""Specs that are refused at submission, before a planner or a host would find the mistake.
+
+Fields alone are checked in ``jobs.kinds``; here stands what needs the installation's settings.
+``jobs.ledger.submission`` looks for the project's files and models.
+"""
+
+from __future__ import annotations
+
+from jobs.corpora import sources
+from jobs.decisions import accelerate_entries
+from jobs.errors import BadSpec, CorpusRefused, ModelFailure
+from jobs.kinds import AnySpec
+from jobs.models import references
+from jobs.settings import Settings
+
+
+def check(spec: AnySpec, *, settings: Settings) -> None:
+    """Raise ``BadSpec`` or another error for a spec that cannot succeed."""
+    for param, corpus in spec.corpora():
+        if corpus.uri is not None:
+            _check_uri(corpus.uri, param=f"{param}.uri", settings=settings)
+    accelerate_entries.check(spec.accelerate)
+    _check_model(spec, settings=settings)
+
+
+def _check_uri(uri: str, *, param: str, settings: Settings) -> None:
+    try:
+        sources.check_allowed(uri, settings.allowed_inputs)
+    except CorpusRefused as error:
+        raise CorpusRefused(error.message, param=param) from error
+
+
+def _check_model(spec: AnySpec, *, settings: Settings) -> None:
+    if spec.starts_from is None:
+        return
+    param, reference = spec.starts_from
+    try:
+        references.check_allowed(reference, settings.allowed_models)
+    except ModelFailure as failure:
+        raise BadSpec(failure.message, code=failure.code, param=param) from failure

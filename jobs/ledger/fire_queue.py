@@ -1,0 +1,203 @@
+"""Rows of fires under the lock on their schedule: inserted, buffered, dropped, next to start."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from jobs.schedules import policy, states
+from jobs.schedules.calendar import FireTime
+from jobs.schedules.policy import Decision, Missed, Overlap
+from jobs.schedules.states import FireOrigin, FireState
+from jobs.tables import Fire, Job, Schedule
+
+
+@dataclass(frozen=True)
+class Open:
+    """Fires of a schedule that have not ended, those of backfills aside."""
+
+    running: tuple[str, ...] = ()  # their jobs
+    buffered: tuple[datetime, ...] = ()  # oldest first
+
+
+def unfinished(session: Session, schedule: Schedule) -> Open:
+    """What an overlap is with."""
+    rows = session.execute(
+        sa.select(Fire.state, Fire.due, Job.id.label("job_id"))
+        .outerjoin(Job, Job.fire_id == Fire.id)
+        .where(
+            Fire.schedule_id == schedule.id,
+            Fire.state.in_(states.OPEN),
+            Fire.origin != FireOrigin.BACKFILL,
+        )
+        .order_by(Fire.due)
+    ).all()
+    return Open(
+        running=tuple(row.job_id for row in rows if row.state is FireState.SUBMITTED),
+        buffered=tuple(row.due for row in rows if row.state is FireState.BUFFERED),
+    )
+
+
+def decide(session: Session, schedule: Schedule, overlap: Overlap, due: datetime) -> Decision:
+    """What a fire does while others have not ended."""
+    if overlap is Overlap.ALLOW:
+        return Decision(policy.Action.START)
+    there = unfinished(session, schedule)
+    return policy.overlap(overlap, running=there.running, buffered=there.buffered, new=due)
+
+
+def add(
+    session: Session,
+    schedule: Schedule,
+    fire: FireTime,
+    *,
+    origin: FireOrigin,
+    state: FireState,
+    now: datetime,
+    **values: Any,
+) -> int | None:
+    """A new fire's id; ``None``: the schedule has one of this time."""
+    return session.scalar(
+        insert(Fire)
+        .values(
+            schedule_id=schedule.id,
+            due=fire.due,
+            local=fire.local.isoformat(),
+            version=schedule.version,
+            origin=origin,
+            state=state,
+            made_at=now,
+            ended_at=None if state in states.OPEN else now,
+            **values,
+        )
+        .on_conflict_do_nothing(index_elements=["schedule_id", "due"])
+        .returning(Fire.id)
+    )
+
+
+def add_missed(session: Session, schedule: Schedule, missed: Missed, *, now: datetime) -> None:
+    """One row for fires in a row that no process let go in time."""
+    add(
+        session,
+        schedule,
+        missed.first,
+        origin=FireOrigin.CALENDAR,
+        state=FireState.MISSED,
+        reason=missed.reason,
+        until=missed.last.due if missed.count > 1 else None,
+        count=missed.count,
+        now=now,
+    )
+
+
+def repeat(
+    session: Session, schedule: Schedule, found: Sequence[FireTime], **values: Any
+) -> tuple[list[FireTime], int]:
+    """Of these times those that no fire has; fires that never had a job wait again, and how many.
+
+    ``values``: of the fires that wait again.
+    """
+    there: dict[datetime, FireState] = {}
+    again: list[datetime] = []
+    if found:
+        rows = session.execute(
+            sa.select(Fire.due, Fire.state).where(
+                Fire.schedule_id == schedule.id,
+                Fire.due.between(found[0].due, found[-1].due),
+            )
+        )
+        there = {row.due: row.state for row in rows}
+        again = [each.due for each in found if there.get(each.due) in states.REPEATABLE]
+        session.execute(
+            sa.update(Fire)
+            .where(Fire.schedule_id == schedule.id, Fire.due.in_(again))
+            .values(
+                state=FireState.BUFFERED,
+                origin=FireOrigin.BACKFILL,
+                version=schedule.version,
+                ended_at=None,
+                until=None,
+                count=1,
+                **values,
+            )
+        )
+    return [each for each in found if each.due not in there], len(again)
+
+
+def apply(
+    session: Session, schedule: Schedule, decision: Decision, due: datetime, *, now: datetime
+) -> None:
+    """What a decision does to other fires: one is dropped, jobs of others will be cancelled."""
+    if decision.replaces is not None:
+        session.execute(
+            sa.update(Fire)
+            .where(
+                Fire.schedule_id == schedule.id,
+                Fire.due == decision.replaces,
+                Fire.state == FireState.BUFFERED,
+            )
+            .values(state=FireState.SKIPPED, ended_at=now, reason=decision.replaced_reason)
+        )
+    if decision.cancels:
+        of_jobs = sa.select(Job.fire_id).where(Job.id.in_(decision.cancels))
+        session.execute(
+            sa.update(Fire)
+            .where(Fire.id.in_(of_jobs), Fire.state == FireState.SUBMITTED)
+            .values(
+                cancel_at=now,
+                to_follow=True,
+                reason=f"cancelled for the fire of {due:%Y-%m-%dT%H:%M:%SZ}",
+            )
+        )
+
+
+def drop(session: Session, schedule: Schedule, *, reason: str, now: datetime) -> None:
+    """Cancel every fire that waits."""
+    session.execute(
+        sa.update(Fire)
+        .where(Fire.schedule_id == schedule.id, Fire.state == FireState.BUFFERED)
+        .values(state=FireState.CANCELLED, ended_at=now, reason=reason)
+    )
+
+
+def startable(session: Session, schedule: Schedule, overlap: Overlap) -> list[Fire]:
+    """The fires that wait and may start now, oldest first."""
+    waiting = session.scalars(
+        sa.select(Fire)
+        .where(Fire.schedule_id == schedule.id, Fire.state == FireState.BUFFERED)
+        .order_by(Fire.due)
+    ).all()
+    if not waiting:
+        return []
+    ours = [fire for fire in waiting if fire.backfill is None]
+    running = unfinished(session, schedule).running if ours else ()
+    count = policy.unbuffered(overlap, running=running, buffered=len(ours))
+    return [*ours[:count], *_of_backfills(session, schedule, waiting)]
+
+
+def _of_backfills(session: Session, schedule: Schedule, waiting: Sequence[Fire]) -> Iterator[Fire]:
+    """Of each backfill as many as may run beside those that do."""
+    ours = [fire for fire in waiting if fire.backfill is not None]
+    if not ours:
+        return
+    busy = Counter(
+        session.scalars(
+            sa.select(Fire.backfill).where(
+                Fire.schedule_id == schedule.id,
+                Fire.state == FireState.SUBMITTED,
+                Fire.backfill.is_not(None),
+            )
+        )
+    )
+    for fire in ours:
+        assert fire.at_most is not None
+        if busy[fire.backfill] < fire.at_most:
+            busy[fire.backfill] += 1
+            yield fire
