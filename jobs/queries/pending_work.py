@@ -32,7 +32,7 @@ _OF_SCHEDULES = sa.or_(
     sa.exists(Fire.id).where(Fire.to_follow),
 )
 
-_QUESTION = sa.select(
+QUESTION = sa.select(
     sa.exists(Job.id).where(predicates.job_expired()).label("expire"),
     sa.exists(Chunk.id).where(predicates.chunk_lease_expired()).label("rescue"),
     sa.exists(Job.id).where(failed_rows.is_suspect()).label("judge"),
@@ -46,7 +46,7 @@ _QUESTION = sa.select(
 
 def look(session: Session) -> Wanted:
     """All of it, in one query."""
-    return Wanted(**session.execute(_QUESTION).one()._asdict())
+    return Wanted(**session.execute(QUESTION).one()._asdict())
 
 
 def look_at_schedules(session: Session) -> bool:
