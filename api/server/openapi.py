@@ -35,6 +35,12 @@ REQUEST_ID_WORDS = (
 )
 PARTIAL = "206"
 
+PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+"""Texts of a query that the gate lets pass: those without control characters."""
+
+_OF_ANY_TEXT = frozenset({"type", "title", "description", "minLength", "maxLength"})
+"""What the schema of a text has that may be any."""
+
 EXAMPLES: dict[int, tuple[str, str, str | None, str]] = {
     400: (
         "classify.top_k: must be greater than or equal to 1, not '0'",
@@ -169,6 +175,8 @@ def _complete(operation: Schema, *, method: str, path: str) -> None:
     responses, parameters = operation["responses"], operation.setdefault("parameters", [])
     for parameter in parameters:
         parameter["schema"] = _given(parameter["schema"])
+        if parameter["in"] == "query" and _is_any_text(parameter["schema"]):
+            parameter["schema"]["pattern"] = PLAIN
     parameters.append(_header(REQUEST_ID, REQUEST_ID_WORDS))
     if path == EVENTS:
         operation["security"].append({TOKEN_SCHEME: []})
@@ -186,6 +194,10 @@ def _complete(operation: Schema, *, method: str, path: str) -> None:
             "description": "As the request had it, or a new one; it stands in the server's log.",
             "schema": {"type": "string"},
         }
+
+
+def _is_any_text(schema: Schema) -> bool:
+    return schema.get("type") == "string" and schema.keys() <= _OF_ANY_TEXT
 
 
 def _statuses(operation: Schema, *, method: str, path: str) -> Iterator[int]:

@@ -158,6 +158,15 @@ def apply(
         )
 
 
+def explain(session: Session, schedule: Schedule, *, reason: str) -> None:
+    """Say why the fires wait that do."""
+    session.execute(
+        sa.update(Fire)
+        .where(Fire.schedule_id == schedule.id, Fire.state == FireState.BUFFERED)
+        .values(reason=reason)
+    )
+
+
 def drop(session: Session, schedule: Schedule, *, reason: str, now: datetime) -> None:
     """Cancel every fire that waits."""
     session.execute(

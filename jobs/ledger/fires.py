@@ -242,6 +242,7 @@ def pause(session: Session, schedule: Schedule, *, note: str | None, now: dateti
                 reason="the schedule was paused before this fire was let go",
                 now=now,
             )
+    fire_queue.explain(session, schedule, reason="the schedule is paused")
     schedule_rows.update(
         session, schedule, paused_at=now, note=note, cursor=now, **schedule_rows.NO_NEXT
     )

@@ -147,6 +147,7 @@ def resume(
     definition = schedule_rows.definition(session, schedule)
     following = _next(definition, schedule.id, now=now, fired=schedule.fired)
     schedule_rows.update(session, schedule, paused_at=None, note=note, cursor=now, **following)
+    fire_queue.explain(session, schedule, reason="it waits until earlier fires have ended")
     fires.start_buffered(session, schedule, settings=settings, now=now)
     return schedule.id
 

@@ -241,6 +241,21 @@ def test_buffer_all_starts_them_one_after_another(clock: Clockwork) -> None:
     assert clock.states(hourly)[2] is FireState.SUBMITTED
 
 
+def test_a_fire_that_waits_in_a_paused_schedule_says_so_and_starts_when_it_is_resumed(
+    clock: Clockwork,
+) -> None:
+    hourly = clock.create(overlap="buffer_all")
+    for hour in (1, 2):
+        clock.move_to(START + hour * HOUR)
+    clock.pause(hourly)
+    clock.end(clock.jobs(hourly)[0])
+    clock.turn()
+    waiting = clock.fires(hourly)[1]
+    assert (waiting.state, waiting.reason) == (FireState.BUFFERED, "the schedule is paused")
+    clock.resume(hourly)
+    assert clock.states(hourly)[1] is FireState.SUBMITTED
+
+
 def test_a_buffered_fire_that_cannot_start_lets_the_next_one_start(clock: Clockwork) -> None:
     hourly = clock.create(overlap="buffer_all")
     for hour in (1, 2, 3):
