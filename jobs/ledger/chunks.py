@@ -228,7 +228,7 @@ def give_up(
 
 
 def _take_back_death(session: Session, lease: ChunkLease) -> None:
-    """A chunk that was split or condemned meanwhile stays so."""
+    """Decision 0040. A chunk that was split or condemned meanwhile stays so."""
     session.execute(
         sa.update(Chunk)
         .where(
