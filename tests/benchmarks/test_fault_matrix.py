@@ -182,10 +182,11 @@ def driver(file: Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["bulk/Valkey/killed", "fine-tune/control leader/black hole"])
 def test_a_cell_is_run_and_holds(name: str, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
-    done = subprocess.run(driver(file, "--only", name), check=False, timeout=280)
+    done = subprocess.run(driver(file, "--only", name), check=False, timeout=580)
     assert done.returncode == 0
     record = json.loads(file.read_bytes())["cells"][name]
     assert record["problems"] == []
@@ -202,6 +203,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_killed_driver_leaves_no_process_behind(tmp_path: Path, folder: Path) -> None:
     command = driver(tmp_path / "results.json", "--only", "bulk/Postgres/stopped")
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(folder)})
