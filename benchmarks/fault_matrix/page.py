@@ -27,7 +27,9 @@ TERMS = """\
 - **goes on after**: from the end of the fault, or from the kill, until the next rows are planned,
   the next chunk is committed, the next training step is reported, or the state of the job changes.
   0.0 s: the job had ended when the fault was over.
-- **longest pause**: the longest time after the beginning of the fault without any of these.
+- **longest pause**: the longest time after the beginning of the fault without any of these. It says
+  more than the time before where a process that dies still reports its last steps. The start of a
+  worker or of a training program, which imports torch, is part of it.
 - **done again**: beyond an undisturbed job. Chunks: claims without a commit. Training steps: those
   that the ledger had and that the next run trained again.
 - **load**: how many processes wanted a core when the cell began, the mean of a minute. On a machine
