@@ -247,6 +247,25 @@ def _same_labels(record: Record) -> Iterator[str]:
             )
 
 
+def _schedules(record: Record) -> Iterator[str]:
+    yield f"## {record['due']:,} of {record['schedules']:,} schedules due within one second"
+    yield ""
+    yield (
+        "Seconds from the first fire time until the job of the last is there; then the question "
+        "with which each turn of control begins, while none is due."
+    )
+    yield ""
+    yield "| | |"
+    yield "|---|---:|"
+    for processes in record["processes"]:
+        words = "1 control process" if processes == 1 else f"{processes} control processes"
+        yield f"| {words} | {record[f'seconds_{processes}_processes']:.1f} s |"
+    with_them = record["turn_question_median_milliseconds"]
+    yield f"| the question of a turn | {with_them:.2f} ms |"
+    without = record["turn_question_without_schedules_median_milliseconds"]
+    yield f"| the same without its part about schedules | {without:.2f} ms |"
+
+
 def _dicts(record: object) -> Iterator[tuple[str, Record]]:
     for name, each in record.items() if isinstance(record, dict) else ():
         if isinstance(each, dict):
@@ -259,6 +278,7 @@ SECTIONS = {
     "job_overhead": _job,
     "planner": _planner,
     "same_labels": _same_labels,
+    "schedules": _schedules,
     "two_workers": _two_workers,
 }
 """The writer of a section, by the prefix of the record's name."""

@@ -41,9 +41,9 @@ from jobs.tables import Fire, Job
 SCHEDULES = 10_000
 DUE = 1_000
 PROCESSES = (1, 3)
-ROUNDS = 2_000
+ROUNDS = 1_000
 BATCH = 200
-AHEAD = timedelta(seconds=20)
+AHEAD = timedelta(seconds=40)
 KEY = projects.key_hash("benchmark")
 SPEC = {"kind": "classify", "corpus": {"uri": "file:///corpus.jsonl"}, "model": "/model"}
 ALLOWED = '["file:///"]'
@@ -67,7 +67,8 @@ def main() -> None:
                         log = home / f"control-{processes}-{number}.log"
                         stack.enter_context(_control(log, database_url, redis_url))
                     figures |= _fire(sessions, due=given.due, processes=processes)
-        machine.keep("schedules", {"schedules": given.schedules, "due": given.due, **figures})
+        about = {"schedules": given.schedules, "due": given.due, "processes": given.processes}
+        machine.keep("schedules", {**about, **figures})
     finally:
         shutil.rmtree(home)
 
@@ -176,7 +177,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("schedules", type=int, nargs="?", default=SCHEDULES)
     parser.add_argument("--due", type=int, default=DUE)
-    parser.add_argument("--processes", type=int, nargs="+", default=PROCESSES)
+    parser.add_argument("--processes", type=int, nargs="+", default=list(PROCESSES))
     return parser.parse_args()
 
 
