@@ -1,22 +1,31 @@
-"""What one client can do to the others: ``python -m benchmarks.bad_clients``.
+"""What one client can do to the others: ``python -m benchmarks.bad_clients [WORD ...]``.
 
-One API process on a Postgres and a folder of its own, on loopback. For each attack the table has
-the median and the 95th percentile of the time that requests and small uploads of another key take,
-and how many of them failed, beside the same without an attack. Three minutes.
+One API process on a Postgres and a folder of its own, on loopback. For each attack (of those that
+have one of the words in their names) the table has the median and the 95th percentile of the time
+that requests and small uploads of another key take, idle and attacked in turns, how many of them
+failed, and how busy the measuring client, the attackers and the server were, in percent of a core.
+The attackers are a process of their own with the lowest priority: elsewhere they would not take
+the server's CPU either. Six minutes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import quantiles
 
 import httpx
+import psutil
 
 from api.stack import ports
 from api.stack import postgres as postgres_server
@@ -25,97 +34,167 @@ from tests.api.server import wire
 from tests.api.server.installation import Installation, Tenant, new_tenant, start_installation
 from tests.support.servers import Server
 
-SECONDS = 12.0
-"""Of each measurement."""
+ROUNDS = 3
+SECONDS = 6.0
+"""Of each measurement, idle and attacked, in each round."""
+
+SETTLING = 1.0
+"""Seconds that an attack, or its end, takes effect before the next measurement."""
 
 HALF_SENT, UPLOADS, STREAMS, VERIFICATIONS, GUESSES = 1100, 64, 300, 60, 50
 
-Attack = Callable[[Tenant, ExitStack], None]
+PARTIES = ("client", "attackers", "server")
+
+Attack = Callable[[Tenant], None]
 
 
-def main() -> None:
+@dataclass
+class Sample:
+    """Seconds of each request, and CPU seconds of everyone meanwhile."""
+
+    requests: list[float] = field(default_factory=list)
+    uploads: list[float] = field(default_factory=list)
+    failed: int = 0
+    wall: float = 0.0
+    cpu: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTIES, 0.0))
+
+    def row(self) -> str:
+        """Its cells of the table."""
+        shares = " / ".join(f"{100 * self.cpu[each] / self.wall:.0f}" for each in PARTIES)
+        return f"{_row(self.requests)} | {_row(self.uploads)} | {self.failed} | {shares} |"
+
+
+def main(words: list[str]) -> None:
     """Print the table."""
+    parties = " / ".join(PARTIES)
+    print(f"| attack | | request p50 | p95 | upload p50 | p95 | failed | CPU % of {parties} |")
+    print(f"|{'---|' * 8}")
+    chosen = [name for name in ATTACKS if not words or any(word in name for word in words)]
     with installation() as running, new_tenant(running) as victim:
         victim.submit()
-        print(f"| attack | request p50 | p95 | upload p50 | p95 | failed |\n|{'---|' * 6}")
-        for name, attack in ATTACKS.items():
-            with new_tenant(running) as attacker, ExitStack() as held:
-                attack(attacker, held)
-                report(name, victim)
-            time.sleep(2)
+        for name in chosen:
+            idle, attacked = Sample(), Sample()
+            with new_tenant(running) as attacker:
+                for _ in range(ROUNDS):
+                    measure(idle, victim, None)
+                    with attacking(name, attacker) as pid:
+                        time.sleep(SETTLING)
+                        measure(attacked, victim, pid)
+                    time.sleep(SETTLING)
+            print(f"| {name} | idle | {idle.row()}\n| | attacked | {attacked.row()}", flush=True)
 
 
-def report(name: str, victim: Tenant) -> None:
-    """Measure the victim's requests for a while and print them."""
-    requests: list[float] = []
-    uploads: list[float] = []
-    failed = 0
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        for kept, send in ((requests, _listing), (uploads, _upload)):
-            begun = time.perf_counter()
+def measure(into: Sample, victim: Tenant, attackers: int | None) -> None:
+    """Add the victim's requests of a while, each on a connection of its own."""
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{}\n\r\n--B--\r\n'
+    )
+    kind = "multipart/form-data; boundary=B"
+    listing = wire.head("GET /v1/jobs", key=victim.key)
+    upload = wire.with_body("POST /v1/files", body, key=victim.key, kind=kind)
+    before, begun = _cpu(victim, attackers), time.monotonic()
+    while time.monotonic() < begun + SECONDS:
+        for kept, request in ((into.requests, listing), (into.uploads, upload)):
+            sent = time.perf_counter()
             try:
-                with httpx.Client(headers=victim.http.headers, timeout=10) as fresh:
-                    good = send(fresh, victim.installation.url).is_success
-            except httpx.TransportError:
+                good = wire.ask(victim.installation, request).status == httpx.codes.OK
+            except OSError:
                 good = False
-            kept.append(time.perf_counter() - begun)
-            failed += not good
+            kept.append(time.perf_counter() - sent)
+            into.failed += not good
         time.sleep(0.02)
-    print(f"| {name} | {_row(requests)} | {_row(uploads)} | {failed} |", flush=True)
+    into.wall += time.monotonic() - begun
+    for party, seconds in _cpu(victim, attackers).items():
+        into.cpu[party] += seconds - before[party]
 
 
-def half_sent(attacker: Tenant, held: ExitStack) -> None:
+@contextmanager
+def attacking(name: str, attacker: Tenant) -> Iterator[int]:
+    """The pid of a process that attacks; it is killed at the end."""
+    ours, theirs = multiprocessing.Pipe()
+    spawn = multiprocessing.get_context("spawn")
+    where = attacker.installation.database_url, attacker.installation.port
+    arguments = name, *where, attacker.key, theirs
+    process = spawn.Process(target=attack, args=arguments, daemon=True)
+    process.start()
+    assert ours.recv() == "ready"
+    yield process.pid or 0
+    process.kill()
+    process.join()
+
+
+def attack(name: str, database_url: str, port: int, key: str, parent: Connection) -> None:
+    """What the process of the attackers runs."""
+    os.nice(19)
+    target = Installation(database_url=database_url, home=Path("/"), port=port)
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=target.url, headers=headers, timeout=60) as http:
+        ATTACKS[name](Tenant(installation=target, project="", key=key, http=http))
+        parent.send("ready")
+        threading.Event().wait()
+
+
+def half_sent(attacker: Tenant) -> None:
     """Requests without a key whose head never ends, opened again as fast as they are closed."""
     for _ in range(HALF_SENT):
-        _background(held, lambda: _hold(attacker, b"GET /v1/jobs HTTP/1.1\r\nHost: h\r\n"), pause=1)
+        _repeat(lambda: _hold(attacker, b"GET /v1/jobs HTTP/1.1\r\nHost: h\r\n"), pause=1)
 
 
-def unfinished_uploads(attacker: Tenant, held: ExitStack) -> None:
+def unfinished_uploads(attacker: Tenant) -> None:
     """Uploads whose body never ends."""
     for _ in range(UPLOADS):
-        _background(held, lambda: _hold(attacker, wire.begun_upload(attacker.key)), pause=1)
+        _repeat(lambda: _hold(attacker, wire.begun_upload(attacker.key)), pause=1)
 
 
-def event_streams(attacker: Tenant, held: ExitStack) -> None:
+def event_streams(attacker: Tenant) -> None:
     """Watchers of one job."""
     request = wire.head(f"GET /v1/jobs/{attacker.submit()}/events", key=attacker.key)
     for _ in range(STREAMS):
-        _background(held, lambda: _hold(attacker, request), pause=1)
+        _repeat(lambda: _hold(attacker, request), pause=1)
 
 
-def verifications(attacker: Tenant, held: ExitStack) -> None:
+def event_streams_of_many_jobs(attacker: Tenant) -> None:
+    """Watchers of as many jobs."""
+    file = attacker.upload()
+    for _ in range(STREAMS):
+        job_id = attacker.submit(corpus={"file": file})
+        request = wire.head(f"GET /v1/jobs/{job_id}/events", key=attacker.key)
+        _repeat(lambda request=request: _hold(attacker, request), pause=1)  # type: ignore[misc]
+
+
+def verifications(attacker: Tenant) -> None:
     """Recounts of a corpus of 200,000 rows."""
     job_id = attacker.submit(corpus={"file": attacker.upload(b'{"text": "one"}\n' * 200_000)})
     request = wire.head(
         f"GET /v1/jobs/{job_id}/verification", "Connection: close", key=attacker.key
     )
     for _ in range(VERIFICATIONS):
-        _background(held, lambda: _hold(attacker, request), pause=0.5)
+        _repeat(lambda: _hold(attacker, request), pause=0.5)
 
 
-def wrong_keys(attacker: Tenant, held: ExitStack) -> None:
+def wrong_keys(attacker: Tenant) -> None:
     """Keys that are tried one after the other."""
     request = wire.head("GET /v1/jobs", "Connection: close", key="ns-guessed")
     for _ in range(GUESSES):
-        _background(held, lambda: _hold(attacker, request), pause=0)
+        _repeat(lambda: _hold(attacker, request), pause=0)
 
 
-def single_bytes(attacker: Tenant, held: ExitStack) -> None:
+def single_bytes(attacker: Tenant) -> None:
     """Uploads in chunks of one byte, as fast as they are taken."""
     fields = "Transfer-Encoding: chunked", "Content-Type: multipart/form-data; boundary=B"
     head = wire.head("POST /v1/files", *fields, key=attacker.key)
     begun = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     request = head + b"%x\r\n%b\r\n" % (len(begun), begun) + b"1\r\nx\r\n" * 500_000
     for _ in range(8):
-        _background(held, lambda: _hold(attacker, request), pause=1)
+        _repeat(lambda: _hold(attacker, request), pause=1)
 
 
 ATTACKS: dict[str, Attack] = {
-    "none": lambda _attacker, _held: None,
+    "none": lambda _attacker: None,
     f"{HALF_SENT} half-sent requests without a key": half_sent,
     f"{UPLOADS} unfinished uploads of one key": unfinished_uploads,
     f"{STREAMS} event streams of one key": event_streams,
+    f"{STREAMS} event streams of one key, of as many jobs": event_streams_of_many_jobs,
     f"{VERIFICATIONS} verifications of one key": verifications,
     f"{GUESSES} connections that try keys": wrong_keys,
     "8 uploads in chunks of one byte": single_bytes,
@@ -150,27 +229,33 @@ def _hold(attacker: Tenant, request: bytes) -> None:
             pass
 
 
-def _background(held: ExitStack, work: Callable[[], None], *, pause: float) -> None:
-    """Repeat the work in a thread until the stack is closed."""
-    ended = threading.Event()
+def _repeat(work: Callable[[], None], *, pause: float) -> None:
+    """Do the work again and again in a thread, as long as the process lives."""
 
     def repeat() -> None:
-        while not ended.wait(pause):
+        while True:
             try:
                 work()
             except OSError:
                 continue
+            finally:
+                time.sleep(pause)
 
     threading.Thread(target=repeat, daemon=True).start()
-    held.callback(ended.set)
 
 
-def _listing(client: httpx.Client, url: str) -> httpx.Response:
-    return client.get(f"{url}/v1/jobs")
-
-
-def _upload(client: httpx.Client, url: str) -> httpx.Response:
-    return client.post(f"{url}/v1/files", files={"file": ("a.jsonl", b'{"text": "one"}\n')})
+def _cpu(victim: Tenant, attackers: int | None) -> dict[str, float]:
+    """CPU seconds so far of the parties, of the server's children too."""
+    server = victim.installation.process
+    assert server is not None
+    return {
+        "client": time.process_time(),
+        "attackers": sum(psutil.Process(attackers).cpu_times()[:2]) if attackers else 0.0,
+        "server": sum(
+            sum(each.cpu_times()[:4])
+            for each in (psutil.Process(server.pid), *psutil.Process(server.pid).children())
+        ),
+    }
 
 
 def _row(seconds: list[float]) -> str:
@@ -181,4 +266,4 @@ def _row(seconds: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

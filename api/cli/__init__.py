@@ -93,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with signals.listening() as heard:
             code = app(given or ["--help"], prog_name="nightshift", standalone_mode=False)
             sys.stdout.flush()
+    except SystemExit as ended:  # how typer and rich answer a reader that has gone
+        if isinstance(ended.__context__, BrokenPipeError):
+            return failures.report(ended.__context__)
+        raise
     except Exception as error:  # noqa: BLE001 - none shows its stack to a user
         return failures.report(error)
     if code == failures.INTERRUPTED:  # typer's answer to an interrupt that no command took

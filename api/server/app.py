@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from api.server import errors, openapi, query_fields, traffic, viewer
 from api.server.dependencies import Resources
 from api.server.gate import Gate
+from api.server.looks import Looks
 from api.server.middleware import Requests
 from api.server.routes import (
     events,
@@ -26,7 +27,7 @@ from api.server.routes import (
     schedules,
     workers,
 )
-from api.server.sse import Looks, StreamOver
+from api.server.sse import StreamOver
 from api.server.sweeper import Sweeper
 from api.server.upload_leases import UploadLeases
 from api.server.uploads import Uploads

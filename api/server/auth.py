@@ -53,7 +53,7 @@ class Keys:
         they are looked up.
         """
         key = bearer(header)
-        name = hashlib.sha256(key.encode()).hexdigest()
+        name = _name(key)
         if name in self._valid_before:
             found = await _look_up(sessions, key, threads=self._known_threads)
         else:
@@ -61,6 +61,12 @@ class Keys:
                 found = await _look_up(sessions, key, threads=self._unknown_threads)
         self._remember(name)
         return Caller(project_id=found, name=name)
+
+    def remembered(self, header: str | None) -> str | None:
+        """The name of the caller with this header, if its key was valid before."""
+        _, _, key = (header or "").partition(" ")
+        name = _name(key.strip())
+        return name if name in self._valid_before else None
 
     async def watcher(self, token: str, *, job_id: str, address: str, sessions: Sessions) -> Caller:
         """Who holds this token of a job's events. Raises ``Unauthorized`` and ``TooMany``."""
@@ -78,6 +84,10 @@ class Keys:
         self._valid_before.move_to_end(name)
         if len(self._valid_before) > REMEMBERED:
             self._valid_before.popitem(last=False)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def bearer(header: str | None) -> str:

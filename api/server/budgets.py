@@ -51,6 +51,11 @@ class Budget:
         finally:
             self._leave(caller)
 
+    def check(self, caller: str) -> None:
+        """Raise ``TooMany`` if ``place`` would at this moment."""
+        if not self._waits and not self._free(caller):
+            raise self._refusal(caller)
+
     async def _enter(self, caller: str) -> None:
         if caller not in self._lines and self._free(caller):
             self._take(caller)

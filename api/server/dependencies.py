@@ -9,7 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
-from api.server.sse import Looks
+from api.server.looks import Looks
 from api.server.sweeper import Sweeper
 from api.server.uploads import Uploads
 from jobs import names

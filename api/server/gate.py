@@ -1,8 +1,9 @@
 """What every request passes before a route sees it: its text, its key, its place, its body.
 
-In this order: a target that no name can have is refused, the key is looked up, the caller's place
-is taken, and only then is a body read. An upload's body goes to its route as it comes; any other is
-read here, up to ``MAX_BODY``, and checked as JSON before a model reads it.
+In this order: a target that no name can have is refused, and so is a key that was valid before and
+has no place left; the key is looked up, the caller's place is taken, and only then is a body read.
+An upload's body goes to its route as it comes; any other is read here, up to ``MAX_BODY``, and
+checked as JSON before a model reads it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Gate:
         """Raises an error for a request that must not pass."""
         check_target(scope)
         kind = traffic.kind_of(scope["method"], scope["path"])
+        if known := self._keys.remembered(_header(scope, b"authorization")):
+            self._budgets[kind].check(known)  # before anything is done for the request
         caller = await self._caller(scope)
         if kind in traffic.SHORT:
             await places.enter_async_context(self._pending.place(caller))

@@ -144,6 +144,12 @@ class JobView:
 
 def get(session: Session, job_id: str, *, project_id: str) -> JobView:
     """The job. Raises ``NotFound``, for another project's job too."""
+    job = own_row(session, job_id, project_id=project_id)
+    return _views(session, [job], histograms=True)[0]
+
+
+def own_row(session: Session, job_id: str, *, project_id: str) -> Job:
+    """The row of a job of the project. Raises ``NotFound``."""
     job = session.scalar(
         sa.select(Job).where(
             Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None)
@@ -151,7 +157,7 @@ def get(session: Session, job_id: str, *, project_id: str) -> JobView:
     )
     if job is None:
         raise NotFound(f"no job {job_id!r} in this project")
-    return _views(session, [job], histograms=True)[0]
+    return job
 
 
 def row(session: Session, job_id: str) -> Job:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import Session
 
 from api.server import auth, event_tokens, schemas, sse
 from api.server.dependencies import Existing, JobId, ProjectId, Shared, Transaction
 from jobs.queries import jobs
-from jobs.queries.jobs import JobView
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
 
@@ -41,11 +42,12 @@ Token = Annotated[
 class Watch:
     """A job and the last event of it that the client has seen; 0: none."""
 
-    view: JobView
+    job_id: str
+    project_id: str
     after: int
 
 
-def watch(
+async def watch(
     *,
     job_id: JobId,
     request: Request,
@@ -57,14 +59,17 @@ def watch(
     """Raises ``StreamOver`` where nothing would follow, before the stream begins."""
     seen = last_event_id or seen_before
     key = request.headers.get("authorization")
-    with shared.sessions.begin() as session:
+
+    def look_up(session: Session) -> str:
         if key is None and token is not None:
             project = event_tokens.project(session, token, job_id=job_id)
         else:
             project = auth.project(session, auth.bearer(key))
-        view = jobs.get(session, job_id, project_id=project)
-        sse.check_unfinished(session, view, seen)
-    return Watch(view, after=sse.seen(seen))
+        job = jobs.own_row(session, job_id, project_id=project)
+        sse.check_unfinished(session, job, seen)
+        return project
+
+    return Watch(job_id, await shared.looks.run(look_up), after=sse.seen(seen))
 
 
 @router.get(
@@ -76,10 +81,10 @@ async def stream_events(
     watch: Annotated[Watch, Depends(watch)], shared: Shared
 ) -> AsyncIterator[ServerSentEvent]:
     """The job's history, then its progress each second or so, until it ends or ten minutes pass."""
-    job = watch.view.job
-    stream = sse.follow(shared.looks, job.id, project_id=job.project_id, after=watch.after)
-    async for event in stream:
-        yield event
+    stream = sse.follow(shared.looks, watch.job_id, project_id=watch.project_id, after=watch.after)
+    async with aclosing(stream):
+        async for event in stream:
+            yield event
 
 
 @router.post("/token")

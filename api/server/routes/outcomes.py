@@ -13,7 +13,7 @@ from jobs.errors import NotFound
 from jobs.formats import MEDIA_TYPES, OutputFormat
 from jobs.queries import chunks
 from jobs.queries.jobs import JobView
-from jobs.results import integrity, pages, verification
+from jobs.results import integrity, pages, verifier
 from jobs.states import FINAL
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -73,9 +73,7 @@ def get_output(job: Bulk, request: Request, shared: Shared) -> Response:
 @router.get("/verification")
 def verify_job(job: Bulk, shared: Shared) -> schemas.Verification:
     """Recount inputs against outputs from storage; takes as long as reading them once."""
-    report = verification.verify(
-        shared.sessions, shared.store, job.job.id, settings=shared.settings
-    )
+    report = verifier.verify(job.job.id, settings=shared.settings)
     return schemas.Verification.of(job.job.id, report)
 
 

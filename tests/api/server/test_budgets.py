@@ -42,6 +42,19 @@ def test_beyond_its_limit_a_caller_is_refused_and_others_are_not() -> None:
     asyncio.run(story())
 
 
+def test_a_refusal_is_known_before_a_place_is_taken() -> None:
+    async def story() -> None:
+        budget, patient = _budget(total=4, per_caller=1), _budget(total=1, per_caller=1, waits=True)
+        async with budget.place("a"), patient.place("a"):
+            with pytest.raises(TooMany):
+                budget.check("a")
+            budget.check("b")
+            patient.check("a")
+        budget.check("a")
+
+    asyncio.run(story())
+
+
 def test_callers_that_wait_take_turns() -> None:
     async def story() -> list[str]:
         budget, order = _budget(total=1, per_caller=1, waits=True), list[str]()

@@ -16,30 +16,16 @@ import pytest
 
 from api.stack import up
 from api.stack.record import StackInfo
-from tests.api.stack.exposure import readable_by_another_account
+from tests.api.stack.exposure import (
+    CANARIES,
+    NEEDED,
+    processes,
+    readable_by_another_account,
+    secrets,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-CANARIES = {
-    "AWS_SECRET_ACCESS_KEY": "secret-of-s3",
-    "HF_TOKEN": "secret-of-the-hub",
-    "GITHUB_TOKEN": "secret-of-another-program",
-    "NIGHTSHIFT_API_KEY": "secret-of-a-client",
-}
-"""Secrets in the environment of the one who starts the stack."""
-
-NEEDED: dict[str, set[str]] = {
-    "postgres": set(),
-    "valkey": set(),
-    "control": {"postgres", "valkey"},
-    "planner": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
-    "pool": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
-    "host": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
-    "api": {"postgres", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
-    "flower": {"valkey", "flower"},
-}
-"""Secrets that each service may have in its environment."""
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +84,6 @@ def test_flower_can_change_nothing(stack: StackInfo) -> None:
     (name, *_) = httpx.get(url.copy_with(path="/api/workers")).json() or ["any"]
     asked = httpx.post(url.copy_with(path=f"/api/worker/shutdown/{name}"))
     assert asked.status_code == 403
-
-
-def secrets(stack: StackInfo) -> dict[str, str]:
-    urls = {"postgres": stack.database_url, "valkey": stack.redis_url}
-    passwords = {name: httpx.URL(url).password for name, url in urls.items()}
-    return {**CANARIES, **passwords, "flower": stack.flower_password, "key": stack.key}
-
-
-def processes(stack: StackInfo) -> Iterator[tuple[str, psutil.Process]]:
-    for service in stack.services:
-        leader = psutil.Process(service.pid)
-        yield from ((service.name, each) for each in (leader, *leader.children(recursive=True)))
 
 
 def test_no_secret_is_among_the_arguments_of_a_process(stack: StackInfo) -> None:
