@@ -129,8 +129,14 @@ def _is_free(name: str, signature: Signature) -> bool:
 
 
 def _task(spec: AnyTraining, known: Signature | None) -> Task:
-    if isinstance(spec, FinetuneSpec):
-        return spec.task
+    match spec:
+        case FinetuneSpec():
+            return spec.task
+        case EvaluateSpec():
+            return _evaluated_task(spec, known)
+
+
+def _evaluated_task(spec: EvaluateSpec, known: Signature | None) -> Task:
     if known is not None and spec.task not in (None, known.task):
         raise ModelFailure(
             f"the model was trained to {known.task}, and the job evaluates it for {spec.task}: "
@@ -143,10 +149,13 @@ def _task(spec: AnyTraining, known: Signature | None) -> Task:
 def _multi_label(
     spec: AnyTraining, facts: ModelFacts | None, known: Signature | None, *, task: Task
 ) -> bool:
-    if isinstance(spec, FinetuneSpec):
-        return spec.multi_label
-    by_config = task is Task.CLASSIFY and facts is not None and facts.problem_type == MULTI_LABEL
-    return _or(spec.multi_label, known.multi_label if known else by_config)
+    match spec:
+        case FinetuneSpec():
+            return spec.multi_label
+        case EvaluateSpec():
+            classifier = facts if task is Task.CLASSIFY else None
+            by_config = classifier is not None and classifier.problem_type == MULTI_LABEL
+            return _or(spec.multi_label, known.multi_label if known else by_config)
 
 
 def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> bool:
@@ -162,15 +171,21 @@ def _chat(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) 
         return True
     if known is None:
         return _or(spec.chat, has_template)
-    # A base trained on plain texts alone has not learned to answer without its template.
-    text_only = isinstance(spec, FinetuneSpec) and known.rows is RowForm.TEXT
-    return _or(spec.chat, has_template if text_only else known.chat)
+    match spec:
+        case FinetuneSpec() if known.rows is RowForm.TEXT:
+            # A base trained on plain texts alone has not learned to answer without its template.
+            return _or(spec.chat, has_template)
+        case FinetuneSpec() | EvaluateSpec():
+            return _or(spec.chat, known.chat)
 
 
 def _window(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None) -> int | None:
-    window = spec.train.max_tokens if isinstance(spec, FinetuneSpec) else spec.max_tokens
-    if isinstance(spec, EvaluateSpec) and window is None and known is not None:
-        window = known.max_tokens
+    match spec:
+        case FinetuneSpec():
+            default = None
+        case EvaluateSpec():
+            default = known and known.max_tokens
+    window = _or(spec.reading_limits.max_tokens, default)
     limits = (window, None if facts is None else facts.max_tokens)
     return min((limit for limit in limits if limit is not None), default=None)
 

@@ -124,9 +124,13 @@ def _inspect_model(
 
 
 def _check_model(model: ModelFacts | None, signature: Signature, *, spec: AnyTraining) -> None:
-    if isinstance(spec, EvaluateSpec) and signature.task is Task.CLASSIFY:
-        assert model is not None
-        ClassifyOptions().check(model)
+    match spec:
+        case FinetuneSpec():
+            return  # a fine-tune for labels makes a classification head of its own
+        case EvaluateSpec():
+            if signature.task is Task.CLASSIFY:
+                assert model is not None
+                ClassifyOptions().check(model)
 
 
 def _signature_use(
@@ -134,14 +138,18 @@ def _signature_use(
 ) -> Reading | None:
     """The signature of an evaluated version, and where the job differs from it (promise P13)."""
     trained = None if model is None else model.signature
-    if not isinstance(inputs.spec, EvaluateSpec) or trained is None:
-        return None
-    assert dataset.signature is not None
-    return Reading(
-        model=inputs.reference or "",
-        trained=trained,
-        warnings=signature_defaults.differences(dataset.signature, trained),
-    )
+    match inputs.spec:
+        case FinetuneSpec():
+            return None
+        case EvaluateSpec():
+            if trained is None:
+                return None
+            assert dataset.signature is not None
+            return Reading(
+                model=inputs.reference or "",
+                trained=trained,
+                warnings=signature_defaults.differences(dataset.signature, trained),
+            )
 
 
 def _dataset(
@@ -173,9 +181,14 @@ def _labels_of_model(
     spec: AnyTraining, model: ModelFacts | None, *, task: Task
 ) -> KnownLabels | None:
     """The labels of an evaluated classifier; those of a fine-tune come from the training rows."""
-    if model is None or isinstance(spec, FinetuneSpec) or task is not Task.CLASSIFY:
-        return None
-    return KnownLabels(tuple(map(values.label_name, model.id2label or UNNAMED_LABELS)), "the model")
+    match spec:
+        case FinetuneSpec():
+            return None
+        case EvaluateSpec():
+            if model is None or task is not Task.CLASSIFY:
+                return None
+            names = tuple(map(values.label_name, model.id2label or UNNAMED_LABELS))
+            return KnownLabels(names, "the model")
 
 
 def _check_labels(train: SplitFacts, targets: TargetKind) -> None:
