@@ -25,8 +25,8 @@ from pydantic_core import PydanticUndefined
 
 from api.cli import app
 from jobs import kinds, states
-from jobs.corpora import conversions
-from jobs.corpora.conversions import Conversion, JsonConversion, Refused
+from jobs.corpora import conversion_examples
+from jobs.corpora.conversion_examples import Conversion, JsonConversion, Refused
 from jobs.decisions import faults
 from jobs.row_codes import RowCode
 from jobs.settings import Settings
@@ -89,17 +89,17 @@ def settings_table() -> str:
 
 def json_values() -> str:
     """What each value of JSON becomes."""
-    return _values(conversions.JSON, "in the file", *_PARTS, "content of a message")
+    return _values(conversion_examples.JSON, "in the file", *_PARTS, "content of a message")
 
 
 def csv_values() -> str:
     """What each cell of CSV becomes."""
-    return _values(conversions.CSV, "in the file", *_PARTS)
+    return _values(conversion_examples.CSV, "in the file", *_PARTS)
 
 
 def arrow_values() -> str:
     """What the values of each type of Arrow become."""
-    return _values(conversions.ARROW, "type", *_PARTS)
+    return _values(conversion_examples.ARROW, "type", *_PARTS)
 
 
 _PARTS = ("id", "text", "label", "labels of `multi_label`")
@@ -112,7 +112,7 @@ def _values(table: Iterable[Conversion], *head: str) -> str:
 
 def _row(value: Conversion) -> str:
     given = value.given or "nothing"
-    if value.given and not isinstance(value, conversions.ArrowConversion):
+    if value.given and not isinstance(value, conversion_examples.ArrowConversion):
         given = _code(value.given)
     cells = [given, *map(_outcome, (value.id, value.text, value.label, value.labels))]
     if isinstance(value, JsonConversion):

@@ -13,9 +13,9 @@ from jobs.database import Sessions
 from jobs.lookups import installation
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
-from workers import identity
+from workers import process_names
 
-WORKER = identity.WORKER
+WORKER = process_names.WORKER
 """The worker's name on record, for its processes."""
 
 POSTGRES_SECONDS = 60.0
@@ -37,7 +37,7 @@ class Context:
     @property
     def owner(self) -> str:
         """The name of this process in leases."""
-        return identity.owner(os.getpid())
+        return process_names.owner(os.getpid())
 
     @functools.cached_property
     def installation(self) -> str:

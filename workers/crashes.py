@@ -10,7 +10,7 @@ from billiard.exceptions import WorkerLostError
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescue
-from workers import context, identity, outcomes, time_limits
+from workers import context, outcomes, process_names, time_limits
 from workers.outcomes import OutcomeRequest, OutcomeTask
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class ChunkTask(OutcomeTask):
 
 def report(chunk_id: int, pid: int, reason: str) -> None:
     """Count the crash against the chunk, if that process still holds it."""
-    owner, phase = identity.owner(pid), time_limits.last_phase(pid)
+    owner, phase = process_names.owner(pid), time_limits.last_phase(pid)
     try:
         with context.get().sessions.begin() as session:
             if phase is None:

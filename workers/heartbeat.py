@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobs.ledger import rescue, workers
-from workers import context, draining, identity
+from workers import context, draining, process_names
 from workers.context import Context
 from workers.watchdog import LoopWatchdog
 
@@ -150,7 +150,7 @@ class Presence:
     def _end(self) -> None:
         """End this worker. Its pool processes are well, so what they hold counts no crash."""
         log.error("the event loop hangs though the broker answers; ending")
-        owners = [identity.owner(child.pid) for child in psutil.Process().children()]
+        owners = [process_names.owner(child.pid) for child in psutil.Process().children()]
         self._record_in_ledger(lambda session: rescue.give_back(session, owners=owners))
         os._exit(HUNG)
 

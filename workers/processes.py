@@ -22,8 +22,8 @@ from workers import (
     devices,
     draining,
     heartbeat,
-    identity,
     outcomes,
+    process_names,
     threads,
     time_limits,
 )
@@ -51,14 +51,14 @@ def control(current: Settings) -> None:
 
 def planner(current: Settings) -> None:
     """Plan and finalize jobs."""
-    name = identity.node(PLANNERS)
+    name = process_names.node(PLANNERS)
     record = WorkerRecord(name=name, pool=PLANNERS, slots=1, device="none")
     _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
 
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
-    name, slots = identity.node(current.pool), current.worker_processes
+    name, slots = process_names.node(current.pool), current.worker_processes
     record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
     queue = pool_queue(current.pool)
     _celery_worker(current, record, name=name, queue=queue, slots=slots)
@@ -74,7 +74,7 @@ def host(current: Settings) -> None:
     _celery_worker(
         current,
         HostRecord(presented),
-        name=identity.node("host"),
+        name=process_names.node("host"),
         queue=host_queue(presented.name),
         slots=1,
     )
@@ -177,7 +177,7 @@ def _started(role: Callable[[Settings], None]) -> Callable[[], None]:
     def start() -> None:
         _prepare()
         structlog.get_logger().info("starting", role=role.__name__)
-        identity.begin()
+        process_names.begin()
         role(settings.get())
 
     start.__doc__ = role.__doc__

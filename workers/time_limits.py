@@ -22,7 +22,7 @@ from typing import Any
 from jobs import temporary
 from jobs.decisions.crash_policy import Phase
 from jobs.errors import ControlFlow
-from workers import identity
+from workers import process_names
 
 LOAD_SECONDS = 120.0
 """For any model, beside its size."""
@@ -168,4 +168,4 @@ def _memory() -> Iterator[None]:
 
 
 def _path(pid: int) -> Path:
-    return temporary.path() / "phases" / f"{identity.token()}-{pid}"
+    return temporary.path() / "phases" / f"{process_names.token()}-{pid}"

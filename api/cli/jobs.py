@@ -14,7 +14,7 @@ import typer
 from api.cli import (
     connection,
     console,
-    job_rows,
+    job_table,
     out_files,
     progress_bars,
     runs,
@@ -54,7 +54,7 @@ def list_jobs(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Only jobs with this in their name.", parser=job_rows.part_of_name
+            metavar="TEXT", help="Only jobs with this in their name.", parser=job_table.part_of_name
         ),
     ] = None,
     since: Annotated[
@@ -75,7 +75,7 @@ def list_jobs(
         found = Listing.first(client.jobs(**filters), limit)
         if found.more:
             found = found.of(client.count_jobs(**filters))
-    tables.listing(found, job_rows.COLUMNS, job_rows.row, json=json)
+    tables.listing(found, job_table.COLUMNS, job_table.row, json=json)
 
 
 @app.command("show")

@@ -22,7 +22,7 @@ from api.server.routes import (
     hosts,
     jobs,
     models,
-    outcomes,
+    results,
     runs,
     schedules,
     workers,
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(query_fields.check)],
     )
     for routes in (
-        *(health, files, jobs, events, outcomes, runs),
+        *(health, files, jobs, events, results, runs),
         *(schedules, models, hosts, workers),
     ):
         app.include_router(routes.router)

@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from api.stack import account, logs, secret
+from api.stack import account, logs, private_files
 from api.stack.account import Account
 from api.stack.failure import StackFailure
 from api.stack.service import Service
@@ -70,7 +70,7 @@ def service(home: Path, *, port: int, log: Path) -> tuple[Service, str]:
     Its folder, password and empty cluster are made when missing; the database itself is made by
     `ensure_database` once the server runs.
     """
-    password = secret.keep(home / "postgres-password")
+    password = private_files.get_or_create_secret(home / "postgres-password")
     place = _place(home)
     if not place.data.exists():
         _initialize(place, password=password, log=log)
@@ -151,7 +151,7 @@ def _folder(home: Path, user: Account | None) -> Path:
         raise StackFailure(f"the user nobody must be able to reach {folder}, where the data lie")
     folder.rmdir()
     folder = _elsewhere(home, user)
-    secret.write(note, str(folder))
+    private_files.write(note, str(folder))
     return folder
 
 
@@ -215,7 +215,7 @@ def _initialize(place: Place, *, password: str, log: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     entry = place.folder / ".password"
-    secret.write(entry, password)
+    private_files.write(entry, password)
     owner = place.account
     if owner:
         for path in (draft, entry):

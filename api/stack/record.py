@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from api.stack import secret
+from api.stack import private_files
 
 IDENTITY = "NIGHTSHIFT_STACK"
 
@@ -96,7 +96,7 @@ def read(home: Path) -> StackInfo | None:
 def write(info: StackInfo) -> None:
     """Replace the record."""
     fields = {**asdict(info), "home": str(info.home)}
-    secret.write(info.home / "stack.json", json.dumps(fields, indent=2) + "\n")
+    private_files.write(info.home / "stack.json", json.dumps(fields, indent=2) + "\n")
 
 
 def remove(home: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from api.stack import lock, logs, losses, ports, postgres, record, secret, services, valkey
+from api.stack import lock, logs, losses, ports, postgres, private_files, record, services, valkey
 from api.stack.failure import StackFailure
 from api.stack.record import Process, StackInfo
 from api.stack.service import Service
@@ -231,7 +231,7 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
     given = settings.Settings()
     free = ports.several(2)
     servers: list[Service] = []
-    identity = secret.keep(home / "identity")
+    identity = private_files.get_or_create_secret(home / "identity")
     database_url, redis_url = given.database_url, given.redis_url
     if not _is_given("DATABASE_URL"):
         server, database_url = postgres.service(home, port=free[0], log=logs.path(home, "postgres"))
@@ -243,8 +243,8 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
         replace(each, environment={**each.environment, record.IDENTITY: identity})
         for each in servers
     ]
-    key = secret.keep(home / "key", prefix="ns_")
-    flower_password = secret.keep(home / "flower-password")
+    key = private_files.get_or_create_secret(home / "key", prefix="ns_")
+    flower_password = private_files.get_or_create_secret(home / "flower-password")
     api_port = ports.choose(API_PORT, taken=frozenset(free))
     flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*free, api_port)))
     store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from api.stack import secret
+from api.stack import private_files
 from api.stack.failure import StackFailure
 from api.stack.service import Service
 
@@ -48,9 +48,9 @@ def service(home: Path, *, port: int, log: Path) -> tuple[Service, str]:
     """The server's definition and its URL; its folder and password are made when missing."""
     folder = home / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
-    password = secret.keep(folder / "password")
+    password = private_files.get_or_create_secret(folder / "password")
     configuration = folder / "valkey.conf"
-    secret.write(
+    private_files.write(
         configuration, CONFIGURATION.format(port=port, password=password, folder=_quoted(folder))
     )
     url = f"redis://:{password}@127.0.0.1:{port}/0"

@@ -1,7 +1,8 @@
 """The values of a Parquet column as ids, texts and labels, by their Arrow type.
 
-The first entry of ``KINDS`` that fits a type decides; ``jobs.corpora.conversions`` has examples of
-each. No value passes through Python's dates, which support neither the year 10000 nor every zone.
+The first entry of ``KINDS`` that fits a type decides; ``jobs.corpora.conversion_examples`` has
+examples of each. No value passes through Python's dates, which support neither the year 10000 nor
+every zone.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from jobs.corpora import messages
+from jobs.corpora import message_lists
 from jobs.corpora.targets import Target, TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus, LabelledCorpus, PairCorpus, PromptCorpus
@@ -63,8 +63,8 @@ def messages_column(names: Sequence[str], corpus: Corpus, targets: TargetKind | 
     if corpus.messages_column is not None:
         return require(corpus.messages_column, names, param="messages_column")
     has_named = corpus.text_column or corpus.target_column
-    has_messages = messages.COLUMN in names and targets is TargetKind.COMPLETION
-    return messages.COLUMN if has_messages and not has_named else None
+    has_messages = message_lists.DEFAULT_COLUMN in names and targets is TargetKind.COMPLETION
+    return message_lists.DEFAULT_COLUMN if has_messages and not has_named else None
 
 
 def named_target_kind(corpus: Corpus) -> TargetKind | None:

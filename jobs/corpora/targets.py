@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from jobs.corpora import messages, values
+from jobs.corpora import message_lists, values
 from jobs.corpora.batches import BatchBuilder, LabelledBatchBuilder
 from jobs.corpora.records import Broken
 from jobs.kinds import Task
@@ -61,11 +61,11 @@ class Target:
     def _add_messages(
         self, rows: LabelledBatchBuilder, line: int, value: object, row_id: str | None
     ) -> None:
-        conversation = messages.read(value, column=self.column)
+        conversation = message_lists.read(value, column=self.column)
         if isinstance(conversation, Broken):
             rows.add_error(line, conversation.code, conversation.message, row_id)
         else:
-            rows.add_pair(line, conversation, messages.CONVERSATION, row_id)
+            rows.add_pair(line, conversation, message_lists.CONVERSATION, row_id)
 
     def add_from(
         self,

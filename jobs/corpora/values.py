@@ -2,8 +2,8 @@
 
 A string stays as it is; a number is written as Python writes it (``1``, ``1.0``), a boolean as
 ``true`` or ``false``, an array or object as JSON. ``jobs.corpora.arrow_values`` converts Arrow's
-types; ``jobs.corpora.conversions`` is the table of all conversions, from which the tests and
-docs/values.md are generated.
+types; ``jobs.corpora.conversion_examples`` is the table of all conversions, from which the tests
+and docs/values.md are generated.
 """
 
 from __future__ import annotations

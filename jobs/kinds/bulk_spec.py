@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from jobs.decisions.failure_limit import FailureLimit
 from jobs.kinds.base import Corpus, JobSpec, Output, Strict
-from jobs.kinds.columns import Column
+from jobs.kinds.result_columns import Column
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Signature, Task

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from jobs.errors import ModelFailure
 from jobs.kinds.bulk_spec import BulkSpec, WindowOptions
-from jobs.kinds.columns import TOKENS, TRUNCATED, Column, ColumnType
+from jobs.kinds.result_columns import TOKENS, TRUNCATED, Column, ColumnType
 from jobs.models import compatibility
 from jobs.models.compatibility import CAUSAL, SEQ2SEQ
 from jobs.models.inspection import WIDTHS, ModelFacts

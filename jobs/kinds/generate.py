@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from jobs.errors import ModelFailure
 from jobs.kinds.base import Corpus, Strict
 from jobs.kinds.bulk_spec import BulkSpec, DecodingOptions
-from jobs.kinds.columns import WRITTEN, Column
+from jobs.kinds.result_columns import WRITTEN, Column
 from jobs.models import compatibility
 from jobs.models.compatibility import CAUSAL
 from jobs.models.inspection import ModelFacts

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from jobs.errors import ModelFailure
 from jobs.kinds.bulk_spec import BulkSpec, Options
-from jobs.kinds.columns import TOKENS, TRUNCATED, Column, ColumnType
+from jobs.kinds.result_columns import TOKENS, TRUNCATED, Column, ColumnType
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.settings import Settings

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from jobs.errors import ModelFailure
 from jobs.kinds.bulk_spec import BulkSpec, LongTexts, PairCorpus, WindowOptions
-from jobs.kinds.columns import TOKENS, TRUNCATED, Column, ColumnType
+from jobs.kinds.result_columns import TOKENS, TRUNCATED, Column, ColumnType
 from jobs.models import compatibility
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Signature

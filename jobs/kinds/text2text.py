@@ -9,7 +9,7 @@ from pydantic import Field
 
 from jobs.errors import ModelFailure
 from jobs.kinds.bulk_spec import BulkSpec, DecodingOptions
-from jobs.kinds.columns import WRITTEN, Column
+from jobs.kinds.result_columns import WRITTEN, Column
 from jobs.models import compatibility
 from jobs.models.compatibility import SEQ2SEQ
 from jobs.models.inspection import ModelFacts

@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs.errors import ModelFailure
 from jobs.models import (
     config_files,
-    identity,
+    model_digest,
     sentence_transformers,
     signatures,
     sizes,
@@ -102,7 +102,7 @@ def inspect(folder: Path) -> ModelFacts:
     facts = look(folder)
     base = _base_folder(folder)
     below = None if base is None else inspect(base).digest
-    return replace(facts, digest=identity.digest(folder, base=below))
+    return replace(facts, digest=model_digest.digest(folder, base=below))
 
 
 def look(folder: Path) -> ModelFacts:

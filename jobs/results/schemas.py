@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from jobs.kinds.columns import Column, ColumnType
+from jobs.kinds.result_columns import Column, ColumnType
 
 _ROW = (
     ("row", pa.int64()),

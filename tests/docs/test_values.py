@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.corpora.arrow_values import KINDS
-from jobs.corpora.conversions import ARROW, CSV, JSON, Conversion
+from jobs.corpora.conversion_examples import ARROW, CSV, JSON, Conversion
 
 PAGE = (Path(__file__).parents[2] / "docs" / "values.md").read_text(encoding="utf-8")
 TABLES = dict(zip(("JSON", "CSV", "Arrow"), (JSON, CSV, ARROW), strict=True))

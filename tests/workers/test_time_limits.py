@@ -13,7 +13,7 @@ import pytest
 from jobs.errors import ModelFailure
 from jobs.settings import Settings
 from tests.support import bad_models
-from workers import identity, time_limits
+from workers import process_names, time_limits
 from workers.inference import engine
 from workers.time_limits import TimeLimit
 
@@ -42,7 +42,7 @@ def _loop() -> None:
 def test_native_code_that_holds_the_lock_ends_its_process_which_says_what_it_did() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", ENDLESS],
-        env={**os.environ, identity.TOKEN: identity.token()},  # as of a worker's pool process
+        env=os.environ | {process_names.TOKEN: process_names.token()},  # as in a pool process
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.corpora import targets as target_values
-from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.message_lists import CONVERSATION
 from jobs.corpora.schemas import TRAINING_SCHEMA
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure

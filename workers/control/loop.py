@@ -16,7 +16,7 @@ import structlog
 from jobs import database
 from jobs.decisions import dispatch_window
 from jobs.settings import Settings
-from workers import identity
+from workers import process_names
 from workers.control import gangs, reconciler, schedules
 from workers.control.leadership import Leadership, LeadershipLost
 from workers.control.publisher import BrokerAway, Publisher
@@ -39,7 +39,7 @@ class Control:
     def __init__(self, publisher: Publisher, *, settings: Settings) -> None:
         self._publisher = publisher
         self._settings = settings
-        self._name = identity.owner(os.getpid())
+        self._name = process_names.owner(os.getpid())
         self._stopping = threading.Event()
 
     def stop(self, *_: object) -> None:

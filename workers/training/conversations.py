@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
 from jobs.corpora.batches import clipped
-from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.message_lists import CONVERSATION
 from jobs.errors import ControlFlow, ModelFailure
 from jobs.row_codes import RowCode
 from workers.inference.batching.forward import RowError

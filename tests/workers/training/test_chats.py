@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.message_lists import CONVERSATION
 from jobs.kinds import GenerateOptions, Task
 from jobs.models import inspection, signatures
 from jobs.models.signatures import RowForm, Signature

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.message_lists import CONVERSATION
 from jobs.errors import ModelFailure
 from jobs.row_codes import RowCode
 from tests.support.tiny_writers import CHAT, tiny_generator

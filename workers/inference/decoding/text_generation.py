@@ -50,7 +50,7 @@ class GeneratedText:
     unknown: int = 0  # unknown tokens in the prompt
 
     def columns(self) -> dict[str, Any]:
-        """As in ``jobs.kinds.columns.WRITTEN``."""
+        """As in ``jobs.kinds.result_columns.WRITTEN``."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "unknown"}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from jobs.corpora.messages import CONVERSATION
+from jobs.corpora.message_lists import CONVERSATION
 from jobs.errors import CorpusFailure
 from jobs.kinds import Task
 from workers.inference.batching.forward import RowError

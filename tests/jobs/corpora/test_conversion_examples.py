@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jobs.corpora import arrow_values, fast_path, readers, values
 from jobs.corpora import targets as target_values
-from jobs.corpora.conversions import (
+from jobs.corpora.conversion_examples import (
     ARROW,
     CSV,
     JSON,

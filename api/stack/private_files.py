@@ -1,4 +1,4 @@
-"""Secrets of the stack: made once, kept in files that only their owner reads."""
+"""Files of the stack that only their owner reads; secrets among them are made once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import secrets
 from pathlib import Path
 
 
-def keep(path: Path, *, prefix: str = "") -> str:
-    """The secret in the file; made and written there, mode 0600, when there is none."""
+def get_or_create_secret(path: Path, *, prefix: str = "") -> str:
+    """The secret in the file; made and written there if there is none."""
     if not path.exists():
         write(path, prefix + secrets.token_urlsafe(32))
     return path.read_text().strip()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.models import identity
+from jobs.models import model_digest
 from tests.support.tiny_models import tiny_classifier
 
 
@@ -23,28 +23,28 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def test_a_copied_folder_has_the_same_digest(folder: Path, saved: Path) -> None:
-    assert identity.digest(folder) == identity.digest(saved)
+    assert model_digest.digest(folder) == model_digest.digest(saved)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_one_changed_byte_changes_the_digest(folder: Path, name: str) -> None:
-    before = identity.digest(folder)
+    before = model_digest.digest(folder)
     content = (folder / name).read_bytes()
     changed = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
     (folder / name).write_bytes(changed if name == "model.safetensors" else content + b" ")
-    assert identity.digest(folder) != before
+    assert model_digest.digest(folder) != before
 
 
 def test_a_readme_does_not_change_the_digest(folder: Path) -> None:
-    before = identity.digest(folder)
+    before = model_digest.digest(folder)
     (folder / "README.md").write_text("new")
-    assert identity.digest(folder) == before
+    assert model_digest.digest(folder) == before
 
 
 def test_weights_are_not_read_again_for_the_digest(folder: Path) -> None:
-    before = identity.digest(folder)
+    before = model_digest.digest(folder)
     path = folder / "model.safetensors"
     state, content = path.stat(), path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert identity.digest(folder) == before
+    assert model_digest.digest(folder) == before

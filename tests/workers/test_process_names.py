@@ -8,19 +8,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from workers import identity
+from workers import process_names
 
 NAMES = """
 import subprocess, sys
-from workers import identity
+from workers import process_names
 {begin}
-print(identity.owner(7), identity.node("pool").rpartition("-")[2])
+print(process_names.owner(7), process_names.node("pool").rpartition("-")[2])
 """
 
 
 def names(variables: Mapping[str, str], *, begin: bool = True) -> tuple[str, str]:
     """What a process calls process 7 of its own worker, and the end of its own name."""
-    code = NAMES.format(begin="identity.begin()" if begin else "")
+    code = NAMES.format(begin="process_names.begin()" if begin else "")
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **variables},
@@ -40,17 +40,17 @@ def test_two_workers_of_one_host_name_own_nothing_of_each_other() -> None:
 
 
 def test_a_worker_does_not_take_over_the_token_that_it_inherits() -> None:
-    owner, _ = names({identity.TOKEN: "inherited"})
+    owner, _ = names({process_names.TOKEN: "inherited"})
     assert "inherited" not in owner
 
 
 def test_a_pool_process_has_the_token_of_its_worker() -> None:
-    owner, node = names({identity.TOKEN: "mine"}, begin=False)
+    owner, node = names({process_names.TOKEN: "mine"}, begin=False)
     assert owner == f"{platform.node()}:mine:7"
     assert node == f"mine@{platform.node()}"
 
 
 def test_a_pool_process_owns_under_the_name_of_its_worker() -> None:
-    worker = {identity.TOKEN: "mine", identity.WORKER: "cpu-7-mine@host"}
+    worker = {process_names.TOKEN: "mine", process_names.WORKER: "cpu-7-mine@host"}
     assert names(worker, begin=False)[0] == "cpu-7-mine@host:7"
-    assert names(worker | {identity.TOKEN: "another"}, begin=False)[0].endswith(":another:7")
+    assert names(worker | {process_names.TOKEN: "another"}, begin=False)[0].endswith(":another:7")

@@ -14,8 +14,8 @@ from jobs.corpora import values
 from jobs.corpora.records import Broken
 from jobs.row_codes import RowCode
 
-COLUMN = "messages"
-"""The default column of conversations."""
+DEFAULT_COLUMN = "messages"
+"""The column of conversations that is read if the job names none."""
 
 CONVERSATION = "\n"
 """The target of a row whose text is a whole conversation. No other target is only white space."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.corpora import messages, readers, sources
+from jobs.corpora import message_lists, readers, sources
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.kinds import LabelledCorpus
@@ -55,7 +55,7 @@ def jsonl(path: Path, *values: object, column: str = "messages") -> Path:
 def assert_talk(row: dict[str, Any], talk: list[dict[str, Any]]) -> None:
     assert row["error_code"] is None, row["error_message"]
     assert json.loads(row["text"]) == talk
-    assert row["target"] == messages.CONVERSATION
+    assert row["target"] == message_lists.CONVERSATION
 
 
 def test_a_row_of_jsonl_is_a_conversation(tmp_path: Path) -> None:

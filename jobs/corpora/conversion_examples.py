@@ -1,7 +1,7 @@
 """The table of conversions: a value of each type as id, text, label, labels and message content.
 
-The table consists of examples. ``tests/jobs/corpora/test_conversions.py`` reads each from a file of
-its format and compares; docs/values.md shows them. ``values`` converts JSON and CSV,
+The table consists of examples. ``tests/jobs/corpora/test_conversion_examples.py`` reads each from
+a file of its format and compares; docs/values.md shows them. ``values`` converts JSON and CSV,
 ``arrow_values`` Parquet.
 """
 
