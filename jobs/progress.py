@@ -18,16 +18,16 @@ def no_beat() -> None:
 class WorkMeter:
     """How much of a piece of work is done; one thread works, another reads."""
 
-    share: float = 0.0  # 0 to 1
+    fraction_done: float = 0.0  # 0 to 1
     began_at: float | None = None  # on the monotonic clock; None: it is being prepared
 
     def begin(self) -> None:
         """Everything is ready, and the work begins."""
         self.began_at = time.monotonic()
 
-    def advance(self, share: float) -> None:
-        """Another share of the work is done."""
-        self.share = min(1.0, self.share + share)
+    def advance(self, fraction: float) -> None:
+        """Another fraction of the work is done."""
+        self.fraction_done = min(1.0, self.fraction_done + fraction)
 
     @property
     def seconds(self) -> float | None:
@@ -47,7 +47,7 @@ class MeteredBeat:
         self.beat()
 
 
-def advance(beat: Beat, share: float) -> None:
-    """Count another share of the work as done, if this beat is metered."""
+def advance(beat: Beat, fraction: float) -> None:
+    """Count another fraction of the work as done, if this beat is metered."""
     if isinstance(beat, MeteredBeat):
-        beat.meter.advance(share)
+        beat.meter.advance(fraction)

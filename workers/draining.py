@@ -29,7 +29,7 @@ def prepare() -> None:
 
 
 def begin() -> None:
-    """Let the processes of this worker give back, after a while, what they hold."""
+    """Let the processes of this worker release, after a while, what they hold."""
     if path := os.environ.get(FILE):
         Path(path).write_text(f"{time.monotonic()}")  # one clock for all processes of a machine
 
@@ -41,7 +41,7 @@ def end() -> None:
 
 
 def overdue() -> str | None:
-    """Why the work at hand should be given back now; ``None``: it may go on."""
+    """Why the work at hand should be released now; ``None``: it may go on."""
     path = os.environ.get(FILE)
     if path is None:
         return None

@@ -151,7 +151,7 @@ class Presence:
         """End this worker. Its pool processes are well, so what they hold counts no crash."""
         log.error("the event loop hangs though the broker answers; ending")
         owners = [process_names.owner(child.pid) for child in psutil.Process().children()]
-        self._record_in_ledger(lambda session: rescue.give_back(session, owners=owners))
+        self._record_in_ledger(lambda session: rescue.release(session, owners=owners))
         os._exit(HUNG)
 
     def _record_in_ledger(self, what: Callable[[Session], object]) -> bool:

@@ -29,7 +29,7 @@ class LeaseRenewer:
     """Renews a lease in the background; ``beat`` reports progress and raises ``LeaseLost``.
 
     ``renew`` returns why the lease is void, or ``None`` when it was renewed. While Postgres is away
-    the lease cannot be taken; the renewer gives up by its own clock, a tenth before the lease ends.
+    the lease cannot be taken; by its own clock, the renewer calls it lost a tenth before it ends.
     """
 
     def __init__(
@@ -39,17 +39,18 @@ class LeaseRenewer:
         duration: timedelta,
         stall: timedelta,
         every: timedelta | None = None,
-        give_back: Callable[[], str | None] = lambda: None,
+        release_reason: Callable[[], str | None] = lambda: None,
     ) -> None:
         """``every``: the time between two renewals; default: a third of the lease.
 
-        ``give_back`` returns why the work should stop although the lease is good, or ``None``.
+        ``release_reason`` returns why to stop and release the lease although it is good, or
+        ``None``.
         """
         self._renew = renew
         self._every = (every or duration / 3).total_seconds()
         self._duration = duration.total_seconds()
         self._stall = stall.total_seconds()
-        self._give_back = give_back
+        self._release_reason = release_reason
         self._lost: str | None = None
         self._stop = threading.Event()
         self._beat_at = self._renewed_at = time.monotonic()
@@ -66,7 +67,7 @@ class LeaseRenewer:
     def beat(self) -> None:
         """Report progress. Raises ``LeaseLost`` once there is no more reason to go on."""
         self._beat_at = time.monotonic()
-        if (reason := self._lost or self._give_back()) is not None:
+        if (reason := self._lost or self._release_reason()) is not None:
             raise LeaseLost(reason)
 
     def _run(self) -> None:

@@ -66,7 +66,7 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[HeldSte
     held: HeldStep | None = None
     try:
         with LeaseRenewer(
-            renew, duration=duration, stall=stall, give_back=draining.overdue
+            renew, duration=duration, stall=stall, release_reason=draining.overdue
         ) as renewer:
             held = HeldStep(lease, renewer)
             yield held
@@ -107,7 +107,9 @@ def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Co
         )
     ended = database.patiently(
         context.sessions,
-        lambda session: step_leases.give_up(session, lease, found, limits=context.settings.limits),
+        lambda session: step_leases.release_after_fault(
+            session, lease, found, limits=context.settings.limits
+        ),
         seconds=PATIENCE,
     )
     if ended:

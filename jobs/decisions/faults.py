@@ -1,6 +1,6 @@
 """Whose fault an exception is, and what follows: one table for planners, workers and hosts.
 
-``diagnose`` applies the first rule of ``RULES`` that matches the exception; ``gives_up`` and
+``diagnose`` applies the first rule of ``RULES`` that matches the exception; ``should_fail_job`` and
 ``backoff`` decide how often and how soon work is retried. Rules match the classes of libraries by
 their qualified names, so this module imports none of them. docs/faults.md shows the table.
 """
@@ -334,7 +334,9 @@ def backoff(tries: int) -> timedelta:
     return timedelta(seconds=delay(tries, first=1, longest=MAX_BACKOFF.total_seconds()))
 
 
-def gives_up(blame: Blame, *, tries: int, failing_for: timedelta, limits: RetryLimits) -> bool:
+def should_fail_job(
+    blame: Blame, *, tries: int, failing_for: timedelta, limits: RetryLimits
+) -> bool:
     """Whether the ``tries``-th failure with this blame is the last try."""
     match blame:
         case Blame.JOB:

@@ -64,7 +64,8 @@ class RunVerdict:
     fault: Fault | None = None  # of a lost run
 
 
-WELL = frozenset({RankOutcome.DONE, RankOutcome.STOPPED, RankOutcome.ABORTED})
+NOT_FAILURES = frozenset({RankOutcome.DONE, RankOutcome.STOPPED, RankOutcome.ABORTED})
+"""How a rank ends that has not failed."""
 
 _PEER = re.compile(
     r"connection (was )?(closed|reset|refused)|connect(ion)? (error|timed? ?out)|broken pipe|gloo|"
@@ -116,7 +117,7 @@ def going_away(host: str) -> str:
 
 def has_failed_rank(ranks: Sequence[RankFacts]) -> bool:
     """Whether a rank has failed, so that the others must end too."""
-    return any(rank.outcome is not None and rank.outcome not in WELL for rank in ranks)
+    return any(rank.outcome is not None and rank.outcome not in NOT_FAILURES for rank in ranks)
 
 
 def judge(ranks: Sequence[RankFacts], *, stop_reason: str | None) -> RunVerdict | None:
@@ -128,7 +129,7 @@ def judge(ranks: Sequence[RankFacts], *, stop_reason: str | None) -> RunVerdict 
             return RunVerdict(RunState.PREEMPTED, reason=stop_reason)
         why = "its ranks ended before the work was done, without being asked to"
         return RunVerdict(RunState.LOST, reason=why, fault=Fault.INFRASTRUCTURE)
-    culprit = min((rank for rank in ranks if rank.outcome not in WELL), key=_blame_order)
+    culprit = min((rank for rank in ranks if rank.outcome not in NOT_FAILURES), key=_blame_order)
     if culprit.outcome is RankOutcome.FAULT:
         return RunVerdict(
             RunState.FAILED, reason=culprit.error, rank=culprit.rank, code=culprit.error_code

@@ -1,7 +1,7 @@
-"""Leases on chunks: claim, renew, commit, release. Rescue and retry move chunks elsewhere.
+"""Leases on chunks: claim, renew, commit, release. ``rescue`` and ``controls`` move other chunks.
 
-Load, work, apply: ``claim`` is one short transaction, the work runs outside any, ``commit`` is
-another, guarded by id, state and fence. A worker with an old fence changes nothing.
+A claim is one short transaction, the work runs outside of any, and a commit is another, guarded by
+id, state and fence. A worker with an old fence changes nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from jobs.progress import WorkMeter
 from jobs.states import CLAIMABLE, ChunkState, JobState
 from jobs.tables import Chunk, Job, Shard
 
+_LEASE_CLEARED: dict[str, None] = {"owner": None, "lease_expires_at": None, "dispatched_at": None}
+
 COMMITTABLE = (*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING)
-"""A chunk that was begun may end while its job is paused or being cancelled."""
+"""A chunk under way may be committed while its job is paused or being cancelled."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +60,26 @@ class ChunkLease:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What the commit of a chunk records of its part."""
+class PartRecord:
+    """The part of a chunk, as the commit records it."""
 
     key: str
     bytes: int
     rows: int
     rows_failed: int
     tokens: int
-    seconds: float
+    engine_seconds: float  # in the engine, without loading it
     histogram: dict[str, int]
     rows_checked: int = 0  # of an int8 job: whose text was computed in float32 as well
     rows_agreeing: int = 0  # of those, with the same labels both times
     errors: dict[str, Any] = field(default_factory=dict)  # as in the table of chunks
-    quality: QualityCounts = field(
-        default_factory=QualityCounts
-    )  # of the rows that were done by this commit
+    quality: QualityCounts = field(default_factory=QualityCounts)  # of the rows computed for it
     sha256: str | None = None  # of the object
-    computing: float | None = None  # seconds since the rows were begun; None: ``seconds``
+    elapsed_seconds: float | None = None  # since the first row was begun; None: ``engine_seconds``
 
 
 def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -> ChunkLease | None:
-    """The lease; ``None``: the chunk is done or leased, or its job is paused or cancelled.
+    """The lease; ``None``: the chunk is not pending, backs off, or its job takes no claims.
 
     A process works on one chunk at a time. If it claims one that it holds already, the answer to
     its first claim was lost: it gets the chunk under a new fence.
@@ -103,9 +103,9 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
             owner=owner,
             lease_expires_at=sa.func.now() + duration,
             dispatched_at=None,
-            begun_at=sa.func.now(),  # until the worker says that it has to load its model first
-            share=0.0,
-            share_at=sa.func.now(),
+            begun_at=sa.func.now(),  # a worker that has to load its model first reports null
+            fraction_done=0.0,
+            reported_at=sa.func.now(),
         )
         .returning(
             *(Chunk.id, Chunk.fence, Chunk.job_id, Chunk.first_row, Chunk.rows),
@@ -158,19 +158,25 @@ def _progress(work: WorkMeter | None) -> dict[str, Any]:
     if work is None:
         return {}
     if work.seconds is None:
-        return {"begun_at": None, "share": None, "share_at": None}
+        return {"begun_at": None, "fraction_done": None, "reported_at": None}
     begun_at = clock.seconds_ago(work.seconds)
-    return {"begun_at": begun_at, "share": work.share, "share_at": sa.func.now()}
+    return {"begun_at": begun_at, "fraction_done": work.fraction_done, "reported_at": sa.func.now()}
 
 
 def commit(
-    session: Session, lease: ChunkLease, part: Part, *, results: Iterable[tuple[Any, ...]] = ()
+    session: Session,
+    lease: ChunkLease,
+    part: PartRecord,
+    *,
+    results: Iterable[tuple[Any, ...]] = (),
 ) -> None:
-    """Make the part the chunk's result. Raises ``LeaseLost`` under an old fence.
+    """Make the part the chunk's result.
 
-    Repeating a commit that went through (its answer was lost) is no error. ``results`` are rows of
-    ``result_rows`` that land in the same transaction.
+    Raises ``LeaseLost`` under an old fence, or if the job no longer takes results. Repeating a
+    commit that went through, but whose answer was lost, is no error. ``results`` are rows of
+    ``result_rows``, in the order of their ``COLUMNS``, which are written in the same transaction.
     """
+    # FOR SHARE: other chunks may be committed meanwhile, and the job cannot change its state.
     state = session.scalar(
         sa.select(Job.state).where(Job.id == lease.job_id).with_for_update(read=True)
     )
@@ -189,13 +195,13 @@ def commit(
 
 def release(session: Session, lease: ChunkLease) -> bool:
     """Release the lease; the chunk is pending again."""
-    return _give_back(session, lease)
+    return _requeue(session, lease)
 
 
-def give_up(
+def release_after_fault(
     session: Session, lease: ChunkLease, diagnosis: Diagnosis, *, limits: RetryLimits
 ) -> bool:
-    """Give the chunk back after a fault, to be tried again after a pause; ``True``: the job failed.
+    """Release the lease after a fault, and let the chunk back off; ``True``: the job failed.
 
     No death is counted: the process that calls this is alive. One that was counted because it was
     silent for longer than its lease is taken back.
@@ -205,22 +211,24 @@ def give_up(
         _take_back_death(session, lease)
         return False
     if diagnosis.blame is Blame.LEASE:
-        _give_back(session, lease)
+        _requeue(session, lease)
         return False
     now = clock.now(session)
     since, failures = chunk.failing_since or now, chunk.failures + 1
-    engine = chunk.engine_faults + (diagnosis.blame is Blame.ENGINE)
-    _give_back(
+    engine_faults = chunk.engine_faults + (diagnosis.blame is Blame.ENGINE)
+    _requeue(
         session,
         lease,
         failures=failures,
         failing_since=since,
-        engine_faults=engine,
+        engine_faults=engine_faults,
         last_error=diagnosis.message,
         not_before=now + faults.backoff(failures),
     )
-    tries = engine if diagnosis.blame is Blame.ENGINE else failures
-    if not faults.gives_up(diagnosis.blame, tries=tries, failing_for=now - since, limits=limits):
+    tries = engine_faults if diagnosis.blame is Blame.ENGINE else failures
+    if not faults.should_fail_job(
+        diagnosis.blame, tries=tries, failing_for=now - since, limits=limits
+    ):
         return False
     message = faults.failure_message(diagnosis, tries=tries, failing_for=now - since)
     transitions.fail(session, lease.job_id, code=diagnosis.code, message=message)
@@ -242,26 +250,14 @@ def _take_back_death(session: Session, lease: ChunkLease) -> None:
     )
 
 
-def _give_back(session: Session, lease: ChunkLease, **values: Any) -> bool:
+def _requeue(session: Session, lease: ChunkLease, **values: Any) -> bool:
     released = session.scalar(
         sa.update(Chunk)
         .where(*_ours(lease))
-        .values(state=ChunkState.PENDING, **_NOBODY, **values)
+        .values(state=ChunkState.PENDING, **_LEASE_CLEARED, **values)
         .returning(Chunk.id)
     )
     return released is not None
-
-
-def mark_damaged(session: Session, chunk_id: int, *, key: str, reason: str) -> None:
-    """Record that a part cannot be read: a retry of the job computes it again."""
-    session.execute(
-        sa.update(Chunk)
-        .where(Chunk.id == chunk_id, Chunk.state == ChunkState.DONE, Chunk.part_key == key)
-        .values(damage=reason[:2000])
-    )
-
-
-_NOBODY: dict[str, None] = {"owner": None, "lease_expires_at": None, "dispatched_at": None}
 
 
 def _ours(lease: ChunkLease) -> tuple[sa.ColumnElement[bool], ...]:
@@ -272,13 +268,13 @@ def _ours(lease: ChunkLease) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def _finish(session: Session, lease: ChunkLease, part: Part) -> bool:
+def _finish(session: Session, lease: ChunkLease, part: PartRecord) -> bool:
     done = session.scalar(
         sa.update(Chunk)
         .where(*_ours(lease))
         .values(
             state=ChunkState.DONE,
-            **_NOBODY,
+            **_LEASE_CLEARED,
             retried_part=None,
             failing_since=None,
             engine_faults=0,
@@ -288,15 +284,17 @@ def _finish(session: Session, lease: ChunkLease, part: Part) -> bool:
             damage=None,
             rows_failed=part.rows_failed,
             tokens=sa.func.coalesce(Chunk.tokens, 0) + part.tokens,
-            seconds=sa.func.coalesce(Chunk.seconds, 0) + part.seconds,
+            seconds=sa.func.coalesce(Chunk.seconds, 0) + part.engine_seconds,
             histogram=part.histogram,
             rows_checked=part.rows_checked,
             rows_agreeing=part.rows_agreeing,
             errors=part.errors,
-            **_added(part.quality),
-            begun_at=clock.seconds_ago(part.seconds if part.computing is None else part.computing),
-            share=None,
-            share_at=None,
+            **_accumulated(part.quality),
+            begun_at=clock.seconds_ago(
+                part.engine_seconds if part.elapsed_seconds is None else part.elapsed_seconds
+            ),
+            fraction_done=None,
+            reported_at=None,
             done_at=sa.func.now(),
         )
         .returning(Chunk.id)
@@ -304,7 +302,7 @@ def _finish(session: Session, lease: ChunkLease, part: Part) -> bool:
     return done is not None
 
 
-def _added(quality: QualityCounts) -> dict[str, sa.ColumnElement[int]]:
+def _accumulated(quality: QualityCounts) -> dict[str, sa.ColumnElement[int]]:
     counts = {
         Chunk.rows_answered: quality.rows,
         Chunk.rows_truncated: quality.rows_truncated,
@@ -315,7 +313,7 @@ def _added(quality: QualityCounts) -> dict[str, sa.ColumnElement[int]]:
     return {column.key: sa.func.coalesce(column, 0) + count for column, count in counts.items()}
 
 
-def _already_committed(session: Session, lease: ChunkLease, part: Part) -> bool:
+def _already_committed(session: Session, lease: ChunkLease, part: PartRecord) -> bool:
     return (
         session.scalar(
             sa.select(Chunk.id).where(

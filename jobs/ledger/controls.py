@@ -16,9 +16,9 @@ from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
-_AFRESH: dict[str, Any] = {
-    **transitions.STEP_VOID,
-    **transitions.STEP_WELL,
+_RETRY_RESET: dict[str, Any] = {
+    **transitions.STEP_LEASE_REVOKED,
+    **transitions.STEP_FAILURES_CLEARED,
     "error_code": None,
     "error_message": None,
     "output": None,
@@ -29,12 +29,13 @@ _AFRESH: dict[str, Any] = {
 }
 """Fields that a retry resets."""
 
-_CHUNK_WELL: dict[str, Any] = {
+_CHUNK_FAILURES_CLEARED: dict[str, Any] = {
     "failures": 0,
     "failing_since": None,
     "engine_faults": 0,
     "not_before": None,
 }
+"""The chunk has no failures on record."""
 
 
 def cancel(session: Session, job_id: str, *, project_id: str) -> None:
@@ -44,7 +45,10 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
         return
     states.check_move(job.state, JobState.CANCELLING)
     transitions.move(
-        session, job_id, JobState.CANCELLING, **transitions.STEP_VOID | transitions.STEP_WELL
+        session,
+        job_id,
+        JobState.CANCELLING,
+        **transitions.STEP_LEASE_REVOKED | transitions.STEP_FAILURES_CLEARED,
     )
 
 
@@ -54,7 +58,7 @@ def pause(session: Session, job_id: str, *, project_id: str) -> None:
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    transitions.move(session, job_id, JobState.PAUSED, **transitions.STEP_VOID)
+    transitions.move(session, job_id, JobState.PAUSED, **transitions.STEP_LEASE_REVOKED)
 
 
 def resume(session: Session, job_id: str, *, project_id: str) -> None:
@@ -98,7 +102,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
             "`nightshift jobs verify` looks for it",
             code="nothing_to_retry",
         )
-    transitions.move(session, job_id, target, expires_at=_new_deadline(job), **_AFRESH)
+    transitions.move(session, job_id, target, expires_at=_new_deadline(job), **_RETRY_RESET)
     return waiting
 
 
@@ -111,7 +115,7 @@ def expire(session: Session, *, limit: int = 100) -> int:
         .with_for_update(skip_locked=True)
     ).all()
     for job_id in found:
-        transitions.move(session, job_id, JobState.EXPIRED, **transitions.STEP_VOID)
+        transitions.move(session, job_id, JobState.EXPIRED, **transitions.STEP_LEASE_REVOKED)
     return len(found)
 
 
@@ -157,13 +161,13 @@ def _reopen_failed_chunks(session: Session, job_id: str) -> None:
             condemned=False,
             crashes=0,
             load_crashes=0,
-            **_CHUNK_WELL,
+            **_CHUNK_FAILURES_CLEARED,
         )
     )
     session.execute(
         sa.update(Chunk)
         .where(Chunk.job_id == job_id, Chunk.state == ChunkState.PENDING)
-        .values(dispatched_at=None, **_CHUNK_WELL)
+        .values(dispatched_at=None, **_CHUNK_FAILURES_CLEARED)
     )
 
 

@@ -12,11 +12,12 @@ from jobs.ledger.step_leases import StepLease
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
-_RELEASED: dict[str, Any] = {
+_STEP_CLEARED: dict[str, Any] = {
     "step_owner": None,
     "step_lease_expires_at": None,
-    **transitions.STEP_WELL,
+    **transitions.STEP_FAILURES_CLEARED,
 }
+"""The step has no lease and no failures on record."""
 
 
 def done_rows(session: Session, job_id: str) -> int:
@@ -36,27 +37,22 @@ def finish(session: Session, lease: StepLease, *, output: dict[str, Any]) -> boo
         return False
     target = JobState.CANCELLED if lease.state is JobState.CANCELLING else JobState.SUCCEEDED
     findings.record(session, session.get_one(Job, lease.job_id))
-    transitions.move(session, lease.job_id, target, output=output, **_RELEASED)
+    transitions.move(session, lease.job_id, target, output=output, **_STEP_CLEARED)
     return True
 
 
-def end_failed(session: Session, lease: StepLease) -> bool:
-    """End the job if more of its rows failed than may; ``True`` if it did.
+def fail_if_too_many_rows_failed(session: Session, lease: StepLease) -> bool:
+    """End the job as failed if more rows failed than ``max_failed`` allows; ``True`` if it did.
 
-    One that is being cancelled ends as it is, whatever failed.
+    A job that is being cancelled is not failed for this.
     """
     step_leases.confirm(session, lease)
-    return lease.state is JobState.FINALIZING and findings.end(session, lease.job_id)
+    return lease.state is JobState.FINALIZING and findings.fail_if_too_many_rows_failed(
+        session, lease.job_id
+    )
 
 
-def mark_file_damaged(session: Session, job_id: str, *, key: str, reason: str) -> None:
-    """Write down that the single file cannot be read: a retry of the job writes it again."""
-    job = session.scalar(sa.select(Job).where(Job.id == job_id).with_for_update())
-    if job is not None and job.output is not None and job.output.get("file") == key:
-        job.output = {**job.output, "damage": reason[:2000]}
-
-
-def fail(session: Session, lease: StepLease, *, message: str) -> None:
-    """End the job because its counts do not add up."""
+def fail_count_mismatch(session: Session, lease: StepLease, *, message: str) -> None:
+    """End the job as failed because its counts do not add up."""
     step_leases.confirm(session, lease)
     transitions.fail(session, lease.job_id, code="counts_do_not_add_up", message=message)

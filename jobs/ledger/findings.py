@@ -21,8 +21,8 @@ from jobs.tables import Chunk, Job
 TOO_MANY_FAILED_ROWS = "too_many_failed_rows"
 
 
-def end(session: Session, job_id: str) -> bool:
-    """End the job if more of its rows failed than may; ``True`` if this is what ended it.
+def fail_if_too_many_rows_failed(session: Session, job_id: str) -> bool:
+    """End the job as failed if more rows failed than ``max_failed`` allows; ``True``: this did it.
 
     The verdict is found twice. The second time the job's row is locked, which each commit shares:
     what is added up then are all commits that will count, and no other can move the job meanwhile.

@@ -159,7 +159,7 @@ def _run(session: Session, lease: StepLease, **values: Any) -> None:
         planned_at=sa.func.now(),
         step_owner=None,
         step_lease_expires_at=None,
-        **{**transitions.STEP_WELL, **values},
+        **{**transitions.STEP_FAILURES_CLEARED, **values},
     )
 
 

@@ -81,8 +81,8 @@ def report_load_death(
     return verdict
 
 
-def give_back(session: Session, *, owners: Collection[str]) -> int:
-    """Free what healthy processes hold that are about to be ended; no crash is counted."""
+def release(session: Session, *, owners: Collection[str]) -> int:
+    """Release what healthy processes hold that are about to be ended; no crash is counted."""
     chunks = session.scalars(
         sa.update(Chunk)
         .where(Chunk.state == ChunkState.LEASED, Chunk.owner.in_(owners))

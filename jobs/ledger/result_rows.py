@@ -17,7 +17,10 @@ _COPY = f"COPY result_rows ({', '.join(COLUMNS)}) FROM STDIN"
 def replace(
     session: Session, job_id: str, *, first_row: int, rows: int, results: Iterable[tuple[Any, ...]]
 ) -> None:
-    """Write the rows of one chunk; those of an earlier try at the same rows go."""
+    """Replace the chunk's rows: delete those of an earlier attempt, then COPY.
+
+    ``results`` are tuples in the order of ``COLUMNS``.
+    """
     session.execute(
         sa.delete(ResultRow).where(
             ResultRow.job_id == job_id,
@@ -25,8 +28,8 @@ def replace(
             ResultRow.row < first_row + rows,
         )
     )
-    driver = session.connection().connection.driver_connection
-    assert driver is not None
-    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+    connection = session.connection().connection.driver_connection
+    assert connection is not None
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for result in results:
             copy.write_row(result)

@@ -120,14 +120,14 @@ def confirm(session: Session, lease: StepLease) -> None:
 
 def release(session: Session, lease: StepLease) -> None:
     """Release the lease, if it is still ours; the job may have moved on."""
-    _give_back(session, lease)
+    _requeue(session, lease)
     events.wake_control(session)
 
 
-def give_up(
+def release_after_fault(
     session: Session, lease: StepLease, diagnosis: Diagnosis, *, limits: RetryLimits
 ) -> bool:
-    """Give the step back after a fault, to be tried again after a pause; ``True``: the job ended.
+    """Release the lease after a fault, and let the step back off; ``True``: the job ended.
 
     A job that is being cancelled ends as cancelled, without its outputs.
     """
@@ -147,14 +147,14 @@ def give_up(
     passes = diagnosis.blame is Blame.TRANSIENT
     tries = (job.step_failures if passes else job.step_crashes) + 1
     span = now - since
-    if faults.gives_up(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
+    if faults.should_fail_job(diagnosis.blame, tries=tries, failing_for=span, limits=limits):
         message = faults.failure_message(diagnosis, tries=tries, failing_for=span)
         _end(session, lease.job_id, job.state, code=diagnosis.code, message=message)
         return True
     counted: dict[str, Any] = {"step_crashes": tries}
     if passes:
         counted = {"step_failures": tries, "step_failing_since": since}
-    _give_back(
+    _requeue(
         session,
         lease,
         step_error=diagnosis.message,
@@ -166,7 +166,7 @@ def give_up(
     return False
 
 
-def _give_back(session: Session, lease: StepLease, **values: Any) -> None:
+def _requeue(session: Session, lease: StepLease, **values: Any) -> None:
     session.execute(
         sa.update(Job)
         .where(Job.id == lease.job_id, Job.step_fence == lease.fence)
@@ -186,7 +186,11 @@ def _update(session: Session, lease: StepLease, **values: Any) -> bool:
 
 def _end(session: Session, job_id: str, state: JobState, *, code: str, message: str) -> None:
     if state is JobState.CANCELLING:
-        ended = transitions.STEP_VOID | transitions.STEP_WELL | {"step_error": message}
+        ended = (
+            transitions.STEP_LEASE_REVOKED
+            | transitions.STEP_FAILURES_CLEARED
+            | {"step_error": message}
+        )
         transitions.move(session, job_id, JobState.CANCELLED, **ended)
         return
     transitions.fail(session, job_id, code=code, message=message)

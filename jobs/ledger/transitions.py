@@ -12,7 +12,7 @@ from jobs.ledger import events, fire_states
 from jobs.states import FINAL, JobState, sources
 from jobs.tables import Job
 
-STEP_VOID: dict[str, Any] = {
+STEP_LEASE_REVOKED: dict[str, Any] = {
     "step_fence": Job.step_fence + 1,
     "step_owner": None,
     "step_lease_expires_at": None,
@@ -21,7 +21,7 @@ STEP_VOID: dict[str, Any] = {
 }
 """The lease on the job's step is void, even if the job comes back to the same state."""
 
-STEP_WELL: dict[str, Any] = {
+STEP_FAILURES_CLEARED: dict[str, Any] = {
     "step_crashes": 0,
     "step_error": None,
     "step_failures": 0,
@@ -65,5 +65,5 @@ def fail(session: Session, job_id: str, *, code: str, message: str) -> bool:
         JobState.FAILED,
         error_code=code,
         error_message=message,
-        **STEP_VOID,
+        **STEP_LEASE_REVOKED,
     )

@@ -21,20 +21,20 @@ def columns() -> list[sa.ColumnElement[Any]]:
     now = sa.func.now()
     done = Chunk.state == ChunkState.DONE
     under_way = sa.and_(Chunk.state == ChunkState.LEASED, Chunk.lease_expires_at > now)
-    reported = sa.case((done, Chunk.done_at), else_=Chunk.share_at)
-    computing = sa.case((done, Chunk.done_at), else_=_earlier(now, Chunk.share_at + STALE))
+    reported = sa.case((done, Chunk.done_at), else_=Chunk.reported_at)
+    computing = sa.case((done, Chunk.done_at), else_=_earlier(now, Chunk.reported_at + STALE))
     known = sa.and_(
         Chunk.begun_at.is_not(None),
         sa.or_(sa.and_(done, Chunk.done_at > now - WINDOW), under_way),
     )
-    share = sa.case((done, 1.0), else_=Chunk.share)
-    unreported = _seconds(_earlier(now, Chunk.share_at + STALE) - Chunk.share_at)
+    fraction = sa.case((done, 1.0), else_=Chunk.fraction_done)
+    unreported = _seconds(_earlier(now, Chunk.reported_at + STALE) - Chunk.reported_at)
     return [
-        _sum(Chunk.rows * share * _part_within(WINDOW, reported), known).label("work_rows"),
+        _sum(Chunk.rows * fraction * _part_within(WINDOW, reported), known).label("work_rows"),
         _sum(_overlap(WINDOW, reported), known).label("work_seconds"),
         _sum(_overlap(LATELY, computing), known).label("busy_seconds"),
         sa.func.coalesce(_seconds(now - sa.func.min(Chunk.begun_at)), 0.0).label("age_seconds"),
-        _sum(Chunk.rows * Chunk.share, under_way).label("under_way"),
+        _sum(Chunk.rows * Chunk.fraction_done, under_way).label("under_way"),
         _sum(unreported, under_way).label("unreported_seconds"),
     ]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.database import Sessions
 from jobs.errors import Damaged, ObjectMissing, PartDamaged
-from jobs.ledger import chunks, finalization
+from jobs.ledger import damage
 from jobs.objects import ObjectStore
 from jobs.results import outputs, parts
 from jobs.results.parts import RecordedPart
@@ -25,14 +25,14 @@ def read_part(
     """A whole part, or some of its columns. Raises ``PartDamaged`` after recording the damage."""
     try:
         return parts.read(store, part, columns=columns)
-    except PartDamaged as damage:
-        record_damage(sessions, damage)
+    except PartDamaged as found:
+        record_damage(sessions, found)
         raise
 
 
-def record_damage(sessions: Sessions, damage: PartDamaged) -> None:
+def record_damage(sessions: Sessions, found: PartDamaged) -> None:
     with sessions.begin() as session:
-        chunks.mark_damaged(session, damage.chunk_id, key=damage.key, reason=damage.message)
+        damage.mark_part(session, found.chunk_id, key=found.key, reason=found.message)
 
 
 def check_output_file(sessions: Sessions, store: ObjectStore, job: Job, *, whole: bool) -> None:
@@ -56,5 +56,5 @@ def check_output_file(sessions: Sessions, store: ObjectStore, job: Job, *, whole
         return
     message = f"the file {key} is damaged: {reason}; `nightshift jobs retry` writes it again"
     with sessions.begin() as session:
-        finalization.mark_file_damaged(session, job.id, key=key, reason=message)
+        damage.mark_file(session, job.id, key=key, reason=message)
     raise Damaged(message)

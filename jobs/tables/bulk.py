@@ -126,7 +126,7 @@ class Job(Base):
     step_lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     step_dispatched_at: Mapped[datetime | None]  # a message was sent; null: none since the claim
     step_crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    step_error: Mapped[str | None]  # why the last try at it was given back; null: it was not
+    step_error: Mapped[str | None]  # why it was released after its last try; null: it was not
     step_failures: Mapped[int] = mapped_column(  # tries that what is transient ended, since the
         Integer,
         server_default=text("0"),  # step began or came further
@@ -224,10 +224,10 @@ class Chunk(Base):
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
     begun_at: Mapped[datetime | None]  # its worker began to compute its rows, with the model
     # loaded; null: none has since the last claim, or a version before this column
-    share: Mapped[float | None] = mapped_column(  # of its work, what its worker had done at
-        REAL  # ``share_at``, 0 to 1; null: nothing was reported since the claim, or it is done
-    )
-    share_at: Mapped[datetime | None]  # null if and only if ``share`` is
+    fraction_done: Mapped[float | None] = mapped_column("share", REAL)  # of its work, at
+    # ``reported_at``, 0 to 1; null: nothing was reported since the claim, or it is done
+    reported_at: Mapped[datetime | None] = mapped_column("share_at")  # null if and only if
+    # ``fraction_done`` is
     crashes: Mapped[int] = mapped_column(  # workers that died while they computed its rows
         Integer, server_default=text("0")
     )

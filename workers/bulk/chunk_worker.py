@@ -23,7 +23,7 @@ from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
-from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.progress import Beat, MeteredBeat, WorkMeter
 from jobs.queries import unclaimed
 from jobs.results import parts
@@ -92,7 +92,7 @@ def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
         diagnosis = faults.diagnose(error, stage=Stage.CHUNK)
         if diagnosis.blame is Blame.ENGINE:
             log.exception("a chunk failed", job_id=lease.job_id, chunk=lease.chunk_id)
-        outcome = _give_up(lease, diagnosis, context=context)
+        outcome = _release_after_fault(lease, diagnosis, context=context)
         if error.__cause__ is not None and row_isolation.is_of_device(error.__cause__):
             log.exception("the device failed, this process ends itself", chunk=lease.chunk_id)
             os._exit(DEVICE_FAILED)  # the lease is released: no chunk counts a crash
@@ -100,7 +100,7 @@ def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
     return DONE
 
 
-def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Outcome:
+def _release_after_fault(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Outcome:
     """Release the chunk or fail its job.
 
     If Postgres stays away for longer than the patience, the lease runs out instead.
@@ -112,14 +112,16 @@ def _give_up(lease: ChunkLease, diagnosis: Diagnosis, *, context: Context) -> Ou
         recorded = dataclasses.replace(diagnosis, message=message)
     job_failed = database.patiently(
         context.sessions,
-        lambda session: chunks.give_up(session, lease, recorded, limits=context.settings.limits),
+        lambda session: chunks.release_after_fault(
+            session, lease, recorded, limits=context.settings.limits
+        ),
         seconds=COMMIT_PATIENCE,
     )
     if job_failed:
         return Outcome(TaskState.FAILED, f"failed the job: {diagnosis.message}")
     if diagnosis.blame is Blame.LEASE:
         return Outcome(TaskState.STOPPED, f"stopped: {diagnosis.message}")
-    return Outcome(TaskState.POSTPONED, f"given back: {diagnosis.message}")
+    return Outcome(TaskState.POSTPONED, f"released: {diagnosis.message}")
 
 
 def _work(lease: ChunkLease, *, context: Context) -> None:
@@ -130,7 +132,7 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
         duration=context.settings.lease_duration,
         stall=stall,
         every=min(REPORT, context.settings.lease_duration / 3),
-        give_back=draining.overdue,
+        release_reason=draining.overdue,
     ) as renewer:
         rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
         good = _good_results(lease, context=context)
@@ -145,7 +147,7 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
             keep_text=lease.spec.output.keep_text,
         )
         part = _write(lease, table, results, seconds=seconds, context=context)
-        part = dataclasses.replace(part, computing=meter.seconds)
+        part = dataclasses.replace(part, elapsed_seconds=meter.seconds)
         renewer.beat()
         _commit(lease, part, table, context=context)
 
@@ -246,20 +248,20 @@ def _write(
     *,
     seconds: float,
     context: Context,
-) -> Part:
+) -> PartRecord:
     checked, agreeing = result_table.agreement(results)
     key = parts.part_key(
         lease.job_id, first_row=lease.first_row, chunk_id=lease.chunk_id, fence=lease.fence
     )
     written = parts.write(context.store, key, table)
-    return Part(
+    return PartRecord(
         key=key,
         bytes=written.bytes,
         sha256=written.sha256,
         rows=table.num_rows,
         rows_failed=table.num_rows - table["error_code"].null_count,
         tokens=result_table.tokens(table),
-        seconds=seconds,
+        engine_seconds=seconds,
         histogram=result_table.histogram(table),
         rows_checked=checked,
         rows_agreeing=agreeing,
@@ -268,7 +270,7 @@ def _write(
     )
 
 
-def _commit(lease: ChunkLease, part: Part, table: pa.Table, *, context: Context) -> None:
+def _commit(lease: ChunkLease, part: PartRecord, table: pa.Table, *, context: Context) -> None:
     def work(session: Session) -> None:
         results = (
             result_table.result_rows(lease.job_id, table) if lease.spec.output.postgres else ()

@@ -41,7 +41,7 @@ def finalize(job_id: str, *, context: Context) -> Outcome:
 
 def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> Outcome:
     with context.sessions.begin() as session:
-        if finalization.end_failed(session, lease):
+        if finalization.fail_if_too_many_rows_failed(session, lease):
             return Outcome(TaskState.FAILED, "failed the job: more of its rows failed than may")
         finished_parts = list(chunks.done_parts(session, lease.job_id))
         histogram = job_queries.histogram(session, lease.job_id)
@@ -49,7 +49,7 @@ def _finalize(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> O
     if problem and lease.state is JobState.FINALIZING:
         database.patiently(
             context.sessions,
-            lambda session: finalization.fail(session, lease, message=problem),
+            lambda session: finalization.fail_count_mismatch(session, lease, message=problem),
             seconds=PATIENCE,
         )
         return Outcome(TaskState.FAILED, f"failed the job: {problem}")

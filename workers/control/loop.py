@@ -136,7 +136,7 @@ class Turns:
         if time.monotonic() - self._judged_at < JUDGING_SECONDS:
             return 0
         self._judged_at = time.monotonic()
-        return self._part(reconciler.end_failed)
+        return self._part(reconciler.fail_jobs_over_their_limit)
 
     def _train(self, *, rescuing: bool) -> int:
         """The parts of a turn that are about training."""

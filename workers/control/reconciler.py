@@ -51,17 +51,17 @@ def rescue(sessions: Sessions) -> int:
     return rescued.chunks
 
 
-def end_failed(sessions: Sessions) -> int:
-    """End jobs of which more rows have failed than may."""
+def fail_jobs_over_their_limit(sessions: Sessions) -> int:
+    """End the jobs of which more rows failed than ``max_failed`` allows."""
     with sessions.begin() as session:
         suspects = failed_rows.suspects(session)
-    return sum(_end_failed(sessions, job_id) for job_id in suspects)
+    return sum(_fail_over_limit(sessions, job_id) for job_id in suspects)
 
 
-def _end_failed(sessions: Sessions, job_id: str) -> bool:
+def _fail_over_limit(sessions: Sessions, job_id: str) -> bool:
     """In a transaction of its own: the job's row is locked in it."""
     with sessions.begin() as session:
-        ended = findings.end(session, job_id)
+        ended = findings.fail_if_too_many_rows_failed(session, job_id)
     if ended:
         log.warning("a job ends: too many of its rows failed", job_id=job_id)
     return ended

@@ -25,7 +25,7 @@ from jobs.database import Sessions
 from jobs.decisions.result_quality import QualityCounts
 from jobs.kinds import OutputFormat
 from jobs.ledger import chunks, finalization, findings, plans, projects, step_leases, transitions
-from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.ledger.plans import PlannedShard
 from jobs.ledger.step_leases import StepLease
 from jobs.objects import ObjectStore
@@ -204,14 +204,14 @@ class Hands:
             self._job_id, first_row=lease.first_row, chunk_id=chunk_id, fence=lease.fence
         )
         written = parts.write(self._store, key, _results(lease, failed=failed))
-        part = Part(
+        part = PartRecord(
             key=key,
             bytes=written.bytes,
             sha256=written.sha256,
             rows=lease.rows,
             rows_failed=failed,
             tokens=3 * lease.rows,
-            seconds=0.1,
+            engine_seconds=0.1,
             histogram={"good": lease.rows - failed},
             rows_checked=checked,
             rows_agreeing=agreeing,
@@ -224,7 +224,7 @@ class Hands:
     def end_failed(self) -> bool:
         """As control does where too many rows failed."""
         with self._sessions.begin() as session:
-            return findings.end(session, self._job_id)
+            return findings.fail_if_too_many_rows_failed(session, self._job_id)
 
     def finish(self) -> None:
         with self._sessions.begin() as session:

@@ -283,7 +283,7 @@ LIMITS = RetryLimits(tries=5, outage=timedelta(hours=24))
 @given(tries=st.integers(1, 10_000), hours=st.integers(0, 100))
 def test_an_outage_ends_work_only_after_enough_time_and_tries(tries: int, hours: int) -> None:
     span = timedelta(hours=hours)
-    ended = faults.gives_up(TRANSIENT, tries=tries, failing_for=span, limits=LIMITS)
+    ended = faults.should_fail_job(TRANSIENT, tries=tries, failing_for=span, limits=LIMITS)
     assert ended == (hours >= 24 and tries >= faults.MIN_OUTAGE_TRIES)
 
 
@@ -291,10 +291,10 @@ def test_an_outage_ends_work_only_after_enough_time_and_tries(tries: int, hours:
 def test_when_work_with_another_blame_is_given_up(tries: int, hours: int) -> None:
     span = timedelta(hours=hours)
 
-    def gives_up(blame: Blame) -> bool:
-        return faults.gives_up(blame, tries=tries, failing_for=span, limits=LIMITS)
+    def should_fail_job(blame: Blame) -> bool:
+        return faults.should_fail_job(blame, tries=tries, failing_for=span, limits=LIMITS)
 
-    assert gives_up(JOB)
-    assert gives_up(ENGINE) == (tries >= 5)
-    assert not gives_up(LEASE)
-    assert not gives_up(Blame.ROW)
+    assert should_fail_job(JOB)
+    assert should_fail_job(ENGINE) == (tries >= 5)
+    assert not should_fail_job(LEASE)
+    assert not should_fail_job(Blame.ROW)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.decisions import run_verdict
 from jobs.decisions.run_verdict import (
-    WELL,
+    NOT_FAILURES,
     Fault,
     RankFacts,
     RankOutcome,
@@ -236,7 +236,7 @@ def test_a_reason_keeps_the_end_of_a_long_log() -> None:
     assert len(reason) < 600
 
 
-@pytest.mark.parametrize("outcome", sorted(set(RankOutcome) - WELL))
+@pytest.mark.parametrize("outcome", sorted(set(RankOutcome) - NOT_FAILURES))
 @pytest.mark.parametrize("stop_reason", [None, "the job was paused"])
 def test_every_failed_rank_leads_to_a_verdict_with_a_reason(
     outcome: RankOutcome, stop_reason: str | None
@@ -249,7 +249,7 @@ def test_every_failed_rank_leads_to_a_verdict_with_a_reason(
     assert (decision.fault is None) == (outcome is RankOutcome.FAULT)
 
 
-@pytest.mark.parametrize("outcomes", list(product(sorted(WELL), repeat=2)))
+@pytest.mark.parametrize("outcomes", list(product(sorted(NOT_FAILURES), repeat=2)))
 def test_a_run_that_stopped_on_request_is_preempted(outcomes: tuple[RankOutcome, ...]) -> None:
     ranks = [ended(rank, outcome) for rank, outcome in enumerate(outcomes)]
     decision = verdict(*ranks, stop_reason="the job was paused")

@@ -12,7 +12,7 @@ from jobs import database
 from jobs.decisions.crash_policy import CrashVerdict, Phase
 from jobs.kinds import ClassifySpec
 from jobs.ledger import chunks, finalization, plans, projects, rescue, step_leases, submission
-from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.ledger.plans import PlannedShard
 from jobs.ledger.result_rows import COLUMNS
 from jobs.ledger.step_leases import StepLease
@@ -131,7 +131,7 @@ class Ledger:
         failed: int = 0,
         code: str = "no_tokens",
         results: Sequence[tuple[Any, ...]] = (),
-    ) -> Part:
+    ) -> PartRecord:
         part = part_of(lease, failed=failed, code=code)
         with self.sessions.begin() as session:
             chunks.commit(session, lease, part, results=results)
@@ -187,14 +187,14 @@ class Ledger:
             return list(session.scalars(query))
 
 
-def part_of(lease: ChunkLease, *, failed: int = 0, code: str = "no_tokens") -> Part:
-    return Part(
+def part_of(lease: ChunkLease, *, failed: int = 0, code: str = "no_tokens") -> PartRecord:
+    return PartRecord(
         key=f"parts/{lease.chunk_id}-{lease.fence}",
         bytes=1,
         rows=lease.rows,
         rows_failed=failed,
         tokens=lease.rows,
-        seconds=0.5,
+        engine_seconds=0.5,
         histogram={"good": lease.rows - failed},
         errors={code: _errors(lease, failed)} if failed else {},
     )

@@ -118,7 +118,7 @@ class AnyOrder(RuleBasedStateMachine):
             else:
                 found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", error)
                 limits = RetryLimits(tries=5, outage=timedelta(days=1))
-                chunks.give_up(session, lease, found, limits=limits)
+                chunks.release_after_fault(session, lease, found, limits=limits)
 
     @rule(place=st.integers(0, 30), times=st.integers(1, 3))
     def die(self, *, place: int, times: int) -> None:

@@ -18,7 +18,7 @@ from tests.jobs.ledger.building import PROJECT, Ledger
 
 def end(ledger: Ledger, job_id: str) -> bool:
     with ledger.sessions.begin() as session:
-        return findings.end(session, job_id)
+        return findings.fail_if_too_many_rows_failed(session, job_id)
 
 
 def view(ledger: Ledger, job_id: str) -> JobView:

@@ -129,7 +129,7 @@ def test_a_lease_that_was_taken_cannot_be_renewed_or_released(ledger: Ledger) ->
     with ledger.sessions.begin() as session:
         assert chunks.renew(session, lease, duration=LEASE) is None
         assert not chunks.release(session, lease)
-        chunks.give_up(session, lease, FULL, limits=LIMITS)
+        chunks.release_after_fault(session, lease, FULL, limits=LIMITS)
     assert ledger.chunk(chunk_id).owner == "second"
 
 
@@ -217,7 +217,7 @@ def test_a_chunk_given_back_with_an_error_waits_longer_each_time_up_to_a_minute(
     for _ in range(9):
         lease = ledger.claimed(chunk_id)
         with ledger.sessions.begin() as session:
-            chunks.give_up(session, lease, FULL, limits=LIMITS)
+            chunks.release_after_fault(session, lease, FULL, limits=LIMITS)
             now = session.scalar(sa.select(sa.func.now()))
         chunk = ledger.chunk(chunk_id)
         assert now is not None
@@ -241,7 +241,7 @@ def test_an_outage_that_lasts_longer_than_its_bound_fails_the_job_with_its_code(
             .where(Chunk.id == lease.chunk_id)
             .values(failures=100, failing_since=sa.func.now() - LIMITS.outage)
         )
-        assert chunks.give_up(session, lease, FULL, limits=LIMITS)
+        assert chunks.release_after_fault(session, lease, FULL, limits=LIMITS)
     job = ledger.job(job_id)
     assert (job.state, job.error_code) == (JobState.FAILED, "storage_unavailable")
     assert ledger.chunk(lease.chunk_id).state is ChunkState.PENDING
@@ -257,7 +257,7 @@ def test_the_engine_may_raise_so_often_on_one_chunk_and_no_crash_is_counted(
         with ledger.sessions.begin() as session:
             lease = chunks.claim(session, chunk_id, owner="w", duration=LEASE)
             assert lease is not None
-            ended = chunks.give_up(session, lease, bug, limits=LIMITS)
+            ended = chunks.release_after_fault(session, lease, bug, limits=LIMITS)
         assert ended == (tries == LIMITS.tries)
         _forget_delay(ledger, chunk_id)
     job, chunk = ledger.job(job_id), ledger.chunk(chunk_id)
@@ -270,7 +270,7 @@ def test_a_retry_forgets_how_often_a_chunk_failed(ledger: Ledger) -> None:
     lease = ledger.claimed(ledger.only_chunk(job_id))
     with ledger.sessions.begin() as session:
         refused = Diagnosis(Blame.JOB, "model_changed", "another model")
-        assert chunks.give_up(session, lease, refused, limits=LIMITS)
+        assert chunks.release_after_fault(session, lease, refused, limits=LIMITS)
         controls.retry(session, job_id, project_id=PROJECT)
     chunk = ledger.chunk(lease.chunk_id)
     assert (chunk.failures, chunk.failing_since, chunk.not_before) == (0, None, None)

@@ -167,7 +167,7 @@ def test_what_healthy_processes_held_is_free_at_once_and_counts_no_crash(ledger:
     lease = ledger.claim_step(step, owner="ours")
     assert lease is not None
     with ledger.sessions.begin() as session:
-        assert rescue.give_back(session, owners=["ours"]) == 2
+        assert rescue.release(session, owners=["ours"]) == 2
     with ledger.sessions.begin() as session:
         assert not step_leases.renew(session, lease, duration=LEASE)
     with pytest.raises(LeaseLost):

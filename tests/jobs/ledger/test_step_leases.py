@@ -89,7 +89,7 @@ def test_a_step_given_back_counts_no_death(ledger: Ledger) -> None:
 
 def test_a_step_given_back_with_an_error_is_sent_again_only_after_a_while(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    give_up(ledger, job_id, Blame.TRANSIENT)
+    release_after_fault(ledger, job_id, Blame.TRANSIENT)
     assert ledger.job(job_id).step_error == "disk full"
     assert job_id not in _wanting(ledger)
     assert ledger.claim_step(job_id) is None
@@ -99,21 +99,21 @@ def test_a_step_given_back_with_an_error_is_sent_again_only_after_a_while(ledger
 
 def test_an_error_that_will_not_pass_counts_like_a_death(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    give_up(ledger, job_id, Blame.ENGINE)
+    release_after_fault(ledger, job_id, Blame.ENGINE)
     job = ledger.job(job_id)
     assert (job.step_crashes, job.step_failures) == (1, 0)
 
 
 def test_a_fault_of_the_job_fails_it_at_once(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    give_up(ledger, job_id, Blame.JOB)
+    release_after_fault(ledger, job_id, Blame.JOB)
     job = ledger.job(job_id)
     assert (job.state, job.error_code, job.error_message) == (JobState.FAILED, "full", "disk full")
 
 
 def test_a_shard_that_was_written_ends_the_count_of_an_outage(ledger: Ledger) -> None:
     job_id = ledger.accept()
-    give_up(ledger, job_id, Blame.TRANSIENT)
+    release_after_fault(ledger, job_id, Blame.TRANSIENT)
     ledger.set(job_id, step_not_before=None)
     ledger.plan(job_id, (5,), complete=False)
     job = ledger.job(job_id)
@@ -127,16 +127,18 @@ def test_a_fault_of_a_planner_that_was_replaced_changes_nothing(ledger: Ledger) 
     assert ledger.claim_step(job_id, owner="new") is not None
     with ledger.sessions.begin() as session:
         full = Diagnosis(Blame.JOB, "full", "disk full")
-        assert not step_leases.give_up(session, old, full, limits=LIMITS)
+        assert not step_leases.release_after_fault(session, old, full, limits=LIMITS)
     job = ledger.job(job_id)
     assert (job.state, job.step_owner, job.step_error) == (JobState.PLANNING, "new", None)
 
 
-def give_up(ledger: Ledger, job_id: str, blame: Blame) -> None:
+def release_after_fault(ledger: Ledger, job_id: str, blame: Blame) -> None:
     lease = ledger.claim_step(job_id)
     assert lease is not None
     with ledger.sessions.begin() as session:
-        step_leases.give_up(session, lease, Diagnosis(blame, "full", "disk full"), limits=LIMITS)
+        step_leases.release_after_fault(
+            session, lease, Diagnosis(blame, "full", "disk full"), limits=LIMITS
+        )
 
 
 def test_a_planner_goes_on_behind_the_shards_that_are_there(ledger: Ledger) -> None:

@@ -39,12 +39,12 @@ def test_the_query_adds_up_what_the_decision_means(ledger: Ledger) -> None:
         lease = ledger.claimed(chunk.id)
         if span.done:
             ledger.commit(lease)
-        values = {"done_at" if span.done else "share_at": clock.seconds_ago(-span.reported)}
-        share = {} if span.done else {"share": span.rows / 100}
+        values = {"done_at" if span.done else "reported_at": clock.seconds_ago(-span.reported)}
+        fraction = {} if span.done else {"fraction_done": span.rows / 100}
         begun = {"begun_at": clock.seconds_ago(-span.begun)}
         with ledger.sessions.begin() as session:
             update = sa.update(Chunk).where(Chunk.id == chunk.id)
-            session.execute(update.values(**values, **share, **begun))
+            session.execute(update.values(**values, **fraction, **begun))
     found, expected = view(ledger, job_id).counts.work, summed(SPANS, now=0.0)
     for field in dataclasses.fields(Work):
         assert getattr(found, field.name) == pytest.approx(
@@ -81,7 +81,7 @@ def test_a_worker_that_loads_its_model_computes_nothing_yet(ledger: Ledger) -> N
 def test_what_a_dead_worker_had_done_counts_no_more(ledger: Ledger) -> None:
     job_id = ledger.running(100)
     lease = ledger.claimed(ledger.only_chunk(job_id))
-    meter = WorkMeter(share=0.5)
+    meter = WorkMeter(fraction_done=0.5)
     meter.begin()
     with ledger.sessions.begin() as session:
         chunks.renew(session, lease, duration=LEASE, work=meter)
@@ -89,7 +89,7 @@ def test_what_a_dead_worker_had_done_counts_no_more(ledger: Ledger) -> None:
     assert view(ledger, job_id).counts.under_way == 0
     again = ledger.claimed(lease.chunk_id)
     chunk = ledger.chunk(again.chunk_id)
-    assert (chunk.state, chunk.share) == (ChunkState.LEASED, 0.0)
+    assert (chunk.state, chunk.fraction_done) == (ChunkState.LEASED, 0.0)
 
 
 def test_the_last_seconds_of_a_job_are_few(ledger: Ledger) -> None:
@@ -105,7 +105,9 @@ def test_the_last_seconds_of_a_job_are_few(ledger: Ledger) -> None:
             update.where(Chunk.id == first.id).values(begun_at=now - 2 * ten, done_at=now - ten)
         )
         session.execute(
-            update.where(Chunk.id == second.id).values(begun_at=now - ten, share=0.5, share_at=now)
+            update.where(Chunk.id == second.id).values(
+                begun_at=now - ten, fraction_done=0.5, reported_at=now
+            )
         )
     found = view(ledger, job_id)
     assert found.rate == pytest.approx(7.5, rel=0.1)

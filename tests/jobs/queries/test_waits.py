@@ -144,7 +144,7 @@ def test_a_chunk_that_failed_says_when_it_is_tried_again(place: Ledger) -> None:
     lease = place.claimed(place.only_chunk(job_id), owner="w:1")
     found = Diagnosis(Blame.TRANSIENT, "storage_unavailable", "no space left")
     with place.sessions.begin() as session:
-        chunks.give_up(session, lease, found, limits=LIMITS)
+        chunks.release_after_fault(session, lease, found, limits=LIMITS)
     said = reason(place, job_id) or ""
     assert re.fullmatch(
         r"1 chunk failed and is tried again in \d+ s; the last error: no space left", said

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from jobs import ids, kinds, objects
 from jobs.kinds import OutputFormat
 from jobs.ledger import chunks, files, finalization, submission
-from jobs.ledger.chunks import ChunkLease, Part
+from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.queries import chunks as chunk_queries
 from jobs.results import outputs, pages, parts, verification
 from jobs.settings import Settings
@@ -51,14 +51,14 @@ class Workshop:
             if chunk.state is ChunkState.PENDING and (not places or place in places):
                 self.commit(self.ledger.claimed(chunk.id))
 
-    def commit(self, lease: ChunkLease, *, failed: int = 0) -> Part:
+    def commit(self, lease: ChunkLease, *, failed: int = 0) -> PartRecord:
         key = parts.part_key(
             lease.job_id, first_row=lease.first_row, chunk_id=lease.chunk_id, fence=lease.fence
         )
         written = parts.write(
             self.store, key, part_table(lease.first_row, lease.rows, failed=failed)
         )
-        part = Part(
+        part = PartRecord(
             key,
             written.bytes,
             lease.rows,
