@@ -69,7 +69,7 @@ class WorkerRecord:
         workers.beat(session, name=self.name, pool=self.pool, slots=self.slots, device=self.device)
 
     def drain(self, session: Session) -> None:
-        """Drop the record: another worker takes the chunks that are not begun."""
+        """Drop the record: a worker that takes no new work is none to wait for."""
         self.leave(session)
 
     def beat_draining(self, session: Session) -> None:
@@ -99,6 +99,7 @@ class Presence:
         self._arrived = False
         self._stop = threading.Event()
         self._draining = threading.Event()
+        self._recording = threading.Lock()  # no beat brings back a record that was dropped
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     @property
@@ -121,12 +122,14 @@ class Presence:
         if not self._draining.is_set():
             self._draining.set()
             draining.begin()
-            self._record_in_ledger(self._record.drain)
+            with self._recording:
+                self._record_in_ledger(self._record.drain)
 
     def stop(self) -> None:
         """Stop beating and leave the record."""
         self._stop.set()
-        self._record_in_ledger(self._record.leave)
+        with self._recording:
+            self._record_in_ledger(self._record.leave)
         draining.end()
 
     def _run(self) -> None:
@@ -135,7 +138,10 @@ class Presence:
                 self._end()
             if self._stop.wait(self.every):
                 return
-            self._beat()
+            with self._recording:
+                if self._stop.is_set():
+                    return
+                self._beat()
             if self._after_beat is not None:
                 self._after_beat()
 

@@ -247,7 +247,7 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("name", job["name"]),
         ("kind", job["kind"]),
         ("state", job["state"]),
-        ("waits because", job["waiting_reason"]),
+        ("waiting", job["waiting_reason"]),
         ("last error", job.get("last_error")),
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),

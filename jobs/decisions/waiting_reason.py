@@ -90,10 +90,11 @@ class GangFacts:
     unclaimed: int  # ranks of the live run that have not begun
     stop_reason: str | None  # why the live run was asked to end
     missing: Sequence[LastHeard]  # hosts of the live run that have missed heartbeats
-    hosts: int  # of the pool, with a recent heartbeat
-    refusing: int  # of those, hosts that refuse to train beside a bulk pool
-    giving_way: int  # of those, hosts that yield to a bulk pool with work
-    idle: int  # of those
+    hosts: int  # of the pool, with a recent heartbeat, that are not draining
+    draining: int  # of the pool, with a recent heartbeat, that take no new run
+    refusing: int  # of ``hosts``, those that refuse to train beside a bulk pool
+    giving_way: int  # of ``hosts``, those that yield to a bulk pool with work
+    idle: int  # of ``hosts``
     ahead: Sequence[OtherJob]  # jobs of the pool that wait for hosts and get them first
 
 
@@ -106,7 +107,7 @@ def reason(facts: JobFacts) -> str | None:
             return _no_step(facts)
         case JobState.FINALIZING | JobState.CANCELLING if not facts.step_held:
             if facts.leased:
-                return f"waiting for {_chunks(facts.leased)} under way to end"
+                return f"{_chunks(facts.leased)} under way must end first"
             return _lost(facts) or _no_step(facts)
         case JobState.PLANNING | JobState.RUNNING if not facts.leased:
             return _no_chunk_moves(facts)
@@ -123,15 +124,15 @@ def training_reason(facts: JobFacts, gang: GangFacts) -> str | None:
         case JobState.PLANNING if not facts.step_held:
             return _no_step(facts)
         case JobState.CANCELLING:
-            return _no_control(facts) or "waiting for its ranks to end"
+            return _no_control(facts) or "its ranks must end first"
         case JobState.RUNNING:
             return _no_run(facts, gang) if gang.run is None else _of_run(facts, gang)
     return None
 
 
 def _paused(facts: JobFacts) -> str:
-    ending = f"{_chunks(facts.leased)} under way still to end; " if facts.leased else ""
-    return f"paused; {ending}resume it with `nightshift jobs resume`"
+    under_way = f", with {_chunks(facts.leased)} still under way" if facts.leased else ""
+    return f"paused{under_way}; resume it with `nightshift jobs resume`"
 
 
 def _no_chunk_moves(facts: JobFacts) -> str | None:
@@ -160,11 +161,15 @@ def _no_control(facts: JobFacts) -> str | None:
 
 
 def _no_worker(facts: JobFacts) -> str | None:
+    """True of a pool whose workers are dead, and of one whose workers drain: they leave no row."""
     if facts.slots:
         return None
     last = facts.last_heard
-    heard = f" (the last, {last.name}, was heard at {_clock(last.at)})" if last else ""
-    return f"no worker of pool {facts.pool!r} is alive{heard}; start one, or submit to another pool"
+    heard = f" ({last.name} was last heard at {_clock(last.at)})" if last else ""
+    return (
+        f"no worker of pool {facts.pool!r} takes new work{heard}; "
+        "start one, or submit to another pool"
+    )
 
 
 def _busy(facts: JobFacts) -> str | None:
@@ -206,7 +211,7 @@ def _lost(facts: JobFacts) -> str | None:
         return obstacle
     named = [_lost_lease(lease, now=facts.now) for lease in facts.lost[:MOST_NAMED]]
     more = len(facts.lost) - MOST_NAMED
-    return _joined([*named, f"so it is with {more} more workers" if more > 0 else None])
+    return _joined([*named, f"the same is true of {more} more workers" if more > 0 else None])
 
 
 def _lost_lease(lease: LostLease, *, now: datetime) -> str:
@@ -240,11 +245,11 @@ def _step_lost(facts: JobFacts) -> str | None:
 
 def _no_planner(facts: JobFacts) -> str | None:
     if facts.planners == 0:
-        return "no planner is alive; start one: `python -m workers.processes planner`"
+        return "no planner takes new work; start one: `python -m workers.processes planner`"
     if len(facts.planning) < facts.planners:
         return None
     return (
-        f"waiting for a free planner: {_all(facts.planners, 'planner')} {_are(facts.planners)} "
+        f"no planner is free: {_all(facts.planners, 'planner')} {_are(facts.planners)} "
         f"busy with {_names(facts.planning)}"
     )
 
@@ -262,7 +267,7 @@ def _of_run(facts: JobFacts, gang: GangFacts) -> str | None:
         )
         return f"lost touch with {hosts} of its run; if that lasts, the run is taken up again"
     if gang.run is RunState.FORMING:
-        return _no_control(facts) or f"waiting for {gang.unclaimed} of its hosts to begin"
+        return _no_control(facts) or f"{gang.unclaimed} of its hosts must begin first"
     return None
 
 
@@ -275,12 +280,17 @@ def _no_hosts(facts: JobFacts, gang: GangFacts) -> str:
     pool = f"pool {facts.pool!r}"
     usable = gang.hosts - gang.refusing
     if gang.hosts == 0:
-        return f"no training host of {pool} is alive; start one: `python -m workers.processes host`"
+        none = f"no training host of {pool} is alive"
+        if gang.draining:
+            hosts, take = _all(gang.draining, "training host"), _takes(gang.draining)
+            none = f"{hosts} of {pool} {_are(gang.draining)} draining and {take} no new run"
+        return f"{none}; start one: `python -m workers.processes host`"
     if usable < gang.min_hosts:
         refusing = f", {gang.refusing} of which refuse to train" if gang.refusing else ""
+        draining = f", and {gang.draining} that {_are(gang.draining)} draining"
         return (
-            f"it needs {gang.min_hosts} hosts of {pool}, which has {gang.hosts}{refusing}: "
-            "start more, or submit it with fewer machines"
+            f"it needs {gang.min_hosts} hosts of {pool}, which has {gang.hosts}{refusing}"
+            f"{draining if gang.draining else ''}: start more, or submit it with fewer machines"
         )
     if gang.giving_way and gang.idle < gang.min_hosts:
         return f"{gang.giving_way} hosts of {pool} yield to bulk work; it begins when that is done"
@@ -340,3 +350,7 @@ def _all(count: int, noun: str) -> str:
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _takes(count: int) -> str:
+    return "takes" if count == 1 else "take"

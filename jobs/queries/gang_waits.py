@@ -32,10 +32,12 @@ class _Pool:
 
     def __init__(self, session: Session, pool: str) -> None:
         lately = clock.now(session) - predicates.SILENCE
-        alive = sa.select(Host).where(Host.pool == pool, Host.beat_at > lately, ~Host.draining)
+        alive = session.scalars(sa.select(Host).where(Host.pool == pool, Host.beat_at > lately))
+        hosts = alive.all()
+        found = [host for host in hosts if not host.draining]
         busy = gangs.busy_pools(session)
-        found = session.scalars(alive).all()
         self.hosts = len(found)
+        self.draining = len(hosts) - len(found)
         self.refusing = sum(host.sharing == gangs.REFUSE for host in found)
         self.giving_way = sum(
             host.sharing == gangs.YIELD and host.shares_pool in busy for host in found
@@ -67,6 +69,7 @@ def _facts(session: Session, job: Job, run: Run | None, pool: _Pool) -> GangFact
         stop_reason=run.stop_reason if run else None,
         missing=_missing(session, run) if run else [],
         hosts=pool.hosts,
+        draining=pool.draining,
         refusing=pool.refusing,
         giving_way=pool.giving_way,
         idle=pool.idle,

@@ -149,25 +149,17 @@ class _Look:
 
     @functools.cached_property
     def _planned(self) -> list[_PoolJob]:
-        """Jobs with a planner that is heard."""
-        rows = self._session.execute(step_rows()).all()
-        return [
-            _PoolJob(row.id, row.name, row.priority, row.project_id, leased=0, sent=0)
-            for row in rows
-            if self._is_heard(row.step_owner)
-        ]
-
-    def _is_heard(self, owner: str) -> bool:
-        return _worker_of(owner) not in self._overdue
+        rows = self._session.execute(step_rows())
+        return [_PoolJob(*row, leased=0, sent=0) for row in rows]
 
     def _step_lost(self, job: Job) -> LostLease | None:
         """The lease on the job's step, if it has run out or its planner has missed heartbeats."""
         ends_at, owner = job.step_lease_expires_at, job.step_owner
         if ends_at is None or owner is None:
             return None
-        if ends_at > self._now and self._is_heard(owner):
+        worker = owner.partition(":")[0]
+        if ends_at > self._now and worker not in self._overdue:
             return None
-        worker = _worker_of(owner)
         return LostLease(worker, self._overdue.get(worker), chunks=0, ends_at=ends_at)
 
     def _lost_leases(self, jobs: Sequence[Job]) -> dict[str, list[LostLease]]:
@@ -195,7 +187,7 @@ def pool_rows() -> sa.Select[*tuple[Any, ...]]:
     leased = (
         sa.select(sa.func.count())
         .select_from(Chunk)
-        .join(Worker, Worker.name == _holder())
+        .join(Worker, Worker.name == _worker_of(Chunk.owner))
         .where(
             Chunk.job_id == Job.id,
             Chunk.state == ChunkState.LEASED,
@@ -229,10 +221,15 @@ def pool_rows() -> sa.Select[*tuple[Any, ...]]:
 
 @functools.cache
 def step_rows() -> sa.Select[*tuple[Any, ...]]:
-    """Jobs whose step is leased, with the owner."""
+    """Jobs whose step a planner does that is heard and does not drain."""
     return (
-        sa.select(*_described(), Job.step_owner)
-        .where(Job.state.in_(_MAY_WAIT_FOR_PLANNER), Job.step_lease_expires_at > sa.func.now())
+        sa.select(*_described())
+        .join(Worker, Worker.name == _worker_of(Job.step_owner))
+        .where(
+            Job.state.in_(_MAY_WAIT_FOR_PLANNER),
+            Job.step_lease_expires_at > sa.func.now(),
+            Worker.beat_at > sa.func.now() - predicates.OVERDUE,
+        )
         .order_by(Job.priority.desc(), Job.created_at)
     )
 
@@ -240,7 +237,7 @@ def step_rows() -> sa.Select[*tuple[Any, ...]]:
 @functools.cache
 def lease_rows() -> sa.Select[*tuple[Any, ...]]:
     """Of ``job_ids``, leased chunks by job and worker; those that ran out apart from the others."""
-    holder, expired = _holder(), Chunk.lease_expires_at < sa.func.now()
+    holder, expired = _worker_of(Chunk.owner), Chunk.lease_expires_at < sa.func.now()
     return (
         sa.select(Chunk.job_id, holder, sa.func.count(), sa.func.max(Chunk.lease_expires_at))
         .where(
@@ -266,10 +263,6 @@ def _with_chunks() -> frozenset[JobState]:
     return frozenset({*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING})
 
 
-def _holder() -> sa.ColumnElement[str]:
-    """The worker that holds a chunk: its owner is a process of that worker."""
-    return sa.func.split_part(Chunk.owner, ":", 1)
-
-
-def _worker_of(owner: str) -> str:
-    return owner.partition(":")[0]
+def _worker_of(owner: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """The worker that holds a chunk or a step: its owner is a process of that worker."""
+    return sa.func.split_part(owner, ":", 1)

@@ -120,13 +120,13 @@ def test_a_job_that_has_ended_waits_for_nothing(facts: JobFacts, state: JobState
         ({"state": JobState.PAUSED}, "paused; resume it with `nightshift jobs resume`"),
         (
             {"state": JobState.PAUSED, "leased": 2},
-            "paused; 2 chunks under way still to end; resume it with",
+            "paused, with 2 chunks still under way; resume it with",
         ),
-        ({"slots": 0, "last_heard": None}, "no worker of pool 'cpu' is alive; start one"),
+        ({"slots": 0, "last_heard": None}, "no worker of pool 'cpu' takes new work; start one"),
         (
             {"slots": 0, "last_heard": LastHeard("cpu-7@a", RECENTLY)},
             (
-                "no worker of pool 'cpu' is alive (the last, cpu-7@a, was heard at 11:59:46 UTC); "
+                "no worker of pool 'cpu' takes new work (cpu-7@a was last heard at 11:59:46 UTC); "
                 "start one, or submit to another pool"
             ),
         ),
@@ -189,21 +189,21 @@ def test_a_job_that_has_ended_waits_for_nothing(facts: JobFacts, state: JobState
             ),
         ),
         ({"pending": 0, "lost": [HUNG]}, "the lease on 1 chunk of worker cpu-7@a ran out at 11:59"),
-        ({"pending": 0, "lost": [DEAD] * 5}, "so it is with 2 more workers"),
+        ({"pending": 0, "lost": [DEAD] * 5}, "the same is true of 2 more workers"),
         ({"pending": 0, "lost": [EXPIRED], "control_turned_at": None}, "no control process has"),
         (
             {"slots": 0, "last_heard": None, "lost": [DEAD]},
             (
-                "no worker of pool 'cpu' is alive; start one, or submit to another pool; "
+                "no worker of pool 'cpu' takes new work; start one, or submit to another pool; "
                 "2 chunks of worker cpu-7@a"
             ),
         ),
-        ({"state": JobState.QUEUED, "planners": 0}, "no planner is alive"),
+        ({"state": JobState.QUEUED, "planners": 0}, "no planner takes new work"),
         ({"state": JobState.QUEUED}, "its message is on the way to a planner"),
         ({"state": JobState.QUEUED, "broker_error": "refused"}, "the broker does not answer"),
         (
             {"state": JobState.QUEUED, "planning": [NIGHTLY]},
-            "waiting for a free planner: the only planner is busy with job_1 (nightly)",
+            "no planner is free: the only planner is busy with job_1 (nightly)",
         ),
         (
             {"state": JobState.QUEUED, "step_error": "refused", "step_not_before": SOON},
@@ -213,7 +213,7 @@ def test_a_job_that_has_ended_waits_for_nothing(facts: JobFacts, state: JobState
             {"state": JobState.QUEUED, "step_error": "refused", "planners": 0},
             "`python -m workers.processes planner`; the last try failed: refused",
         ),
-        ({"state": JobState.FINALIZING, "planners": 0}, "no planner is alive"),
+        ({"state": JobState.FINALIZING, "planners": 0}, "no planner takes new work"),
         (
             {"state": JobState.FINALIZING, "step_lost": DEAD},
             (
@@ -222,9 +222,9 @@ def test_a_job_that_has_ended_waits_for_nothing(facts: JobFacts, state: JobState
             ),
         ),
         ({"state": JobState.FINALIZING, "step_lost": EXPIRED}, "its message is on the way"),
-        ({"state": JobState.CANCELLING, "leased": 2}, "waiting for 2 chunks under way"),
+        ({"state": JobState.CANCELLING, "leased": 2}, "2 chunks under way must end first"),
         ({"state": JobState.CANCELLING, "lost": [DEAD]}, "2 chunks of worker cpu-7@a, which"),
-        ({"state": JobState.PLANNING, "pending": 0, "planners": 0}, "no planner is alive"),
+        ({"state": JobState.PLANNING, "pending": 0, "planners": 0}, "no planner takes new work"),
         ({"state": JobState.PLANNING, "slots": 0, "step_held": True}, "no worker of pool"),
     ],
 )
@@ -241,6 +241,7 @@ GANG = GangFacts(
     unclaimed=0,
     stop_reason=None,
     hosts=3,
+    draining=0,
     refusing=0,
     giving_way=0,
     idle=2,
@@ -258,6 +259,7 @@ gang_facts = st.builds(
     unclaimed=few,
     stop_reason=st.sampled_from([None, "its host goes away"]),
     hosts=few,
+    draining=few,
     refusing=few,
     giving_way=few,
     idle=few,
@@ -294,12 +296,27 @@ def test_a_training_job_that_has_ended_waits_for_nothing(
             "its run makes a checkpoint and ends: the job was paused",
         ),
         ({"state": JobState.PAUSED}, {"run": RunState.RUNNING}, "makes a checkpoint and ends"),
-        ({"state": JobState.QUEUED, "planners": 0}, {}, "no planner is alive"),
+        ({"state": JobState.QUEUED, "planners": 0}, {}, "no planner takes new work"),
         ({"state": JobState.PLANNING}, {}, "its message is on the way to a planner"),
-        ({"state": JobState.CANCELLING}, {}, "waiting for its ranks to end"),
+        ({"state": JobState.CANCELLING}, {}, "its ranks must end first"),
         ({"state": JobState.CANCELLING, "control_turned_at": None}, {}, "no control process has"),
         ({"control_turned_at": LONG_AGO}, {}, "no control process has run since"),
         ({}, {"hosts": 0, "idle": 0}, "no training host of pool 'cpu' is alive; start one"),
+        (
+            {},
+            {"hosts": 0, "idle": 0, "draining": 1},
+            "the only training host of pool 'cpu' is draining and takes no new run; start one",
+        ),
+        (
+            {},
+            {"hosts": 0, "idle": 0, "draining": 2},
+            "all 2 training hosts of pool 'cpu' are draining and take no new run; start one",
+        ),
+        (
+            {},
+            {"hosts": 1, "idle": 1, "draining": 1},
+            "which has 1, and 1 that is draining: start more",
+        ),
         ({}, {"min_hosts": 5}, "it needs 5 hosts of pool 'cpu', which has 3: start more"),
         ({}, {"refusing": 2, "idle": 1}, "which has 3, 2 of which refuse to train: start more"),
         ({}, {"giving_way": 2, "idle": 1}, "2 hosts of pool 'cpu' yield to bulk work"),
@@ -319,7 +336,7 @@ def test_a_training_job_that_has_ended_waits_for_nothing(
             "the last run was lost and is taken up again in 9 s: rank 1 on host b went silent",
         ),
         ({}, {"not_before": LONG_AGO, "idle": 1}, "it needs 2 idle hosts"),
-        ({}, {"run": RunState.FORMING, "unclaimed": 1}, "waiting for 1 of its hosts to begin"),
+        ({}, {"run": RunState.FORMING, "unclaimed": 1}, "1 of its hosts must begin first"),
         ({"broker_error": "refused"}, {"run": RunState.FORMING}, "the broker does not answer"),
         (
             {},

@@ -19,6 +19,7 @@ from jobs.queries.capacity import PLANNERS
 from jobs.states import JobStep
 from jobs.tables import ControlStatus, Job
 from tests.jobs.ledger.building import OTHER, PROJECT, RUN_OUT, Ledger
+from workers.heartbeat import WorkerRecord
 
 LIMITS = RetryLimits(tries=3, outage=timedelta(hours=1))
 
@@ -46,6 +47,12 @@ def beat(ledger: Ledger, name: str, *, pool: str = "cpu", ago: float = 0) -> Non
             ),
             {"ago": ago, "n": name},
         )
+
+
+def drain(ledger: Ledger, name: str) -> None:
+    record = WorkerRecord(name, pool="cpu", slots=1, device="cpu")
+    with ledger.sessions.begin() as session:
+        record.drain(session)
 
 
 def reason(ledger: Ledger, job_id: str, *, project: str = PROJECT) -> str | None:
@@ -120,10 +127,14 @@ def test_a_job_with_one_dead_worker_of_two_moves(place: Ledger) -> None:
 def test_without_a_worker_the_last_one_is_named(place: Ledger) -> None:
     beat(place, "w", ago=14)
     said = reason(place, place.running(1)) or ""
-    assert re.match(r"no worker of pool 'cpu' is alive \(the last, w, was heard at \d\d:", said)
-    with place.sessions.begin() as session:
-        workers.leave(session, name="w")
-    assert "no worker of pool 'cpu' is alive; start one" in (reason(place, place.running(1)) or "")
+    assert re.match(r"no worker of pool 'cpu' takes new work \(w was last heard at \d\d:", said)
+
+
+def test_a_pool_whose_only_worker_drains_takes_no_new_work(place: Ledger) -> None:
+    busy(place)
+    drain(place, "w")
+    said = reason(place, place.running(1)) or ""
+    assert said.startswith("no worker of pool 'cpu' takes new work; start one")
 
 
 def test_a_job_says_whose_chunks_are_in_the_queue_before_its_own(place: Ledger) -> None:
@@ -157,9 +168,19 @@ def test_a_queued_job_names_the_job_that_the_planner_is_busy_with(place: Ledger)
     assert reason(place, job_id) == "its message is on the way to a planner"
     place.claim_step(ahead, owner="p:1")
     assert reason(place, job_id) == (
-        f"waiting for a free planner: the only planner is busy with {ahead} (huge)"
+        f"no planner is free: the only planner is busy with {ahead} (huge)"
     )
     assert reason(place, ahead) is None
+
+
+def test_what_a_draining_planner_still_does_keeps_no_other_planner_busy(place: Ledger) -> None:
+    beat(place, "draining", pool=PLANNERS)
+    place.claim_step(place.accept(), owner="draining:1")
+    drain(place, "draining")
+    ahead, job_id = place.accept(), place.accept()
+    assert reason(place, job_id) == "its message is on the way to a planner"
+    place.claim_step(ahead, owner="p:1")
+    assert reason(place, job_id) == (f"no planner is free: the only planner is busy with {ahead}")
 
 
 def test_a_job_whose_planner_died_names_it(place: Ledger) -> None:
@@ -178,7 +199,7 @@ def test_a_paused_job_says_what_still_ends(place: Ledger) -> None:
     with place.sessions.begin() as session:
         controls.pause(session, job_id, project_id=PROJECT)
     assert reason(place, job_id) == (
-        "paused; 1 chunk under way still to end; resume it with `nightshift jobs resume`"
+        "paused, with 1 chunk still under way; resume it with `nightshift jobs resume`"
     )
 
 
@@ -189,8 +210,8 @@ def test_a_job_that_is_finalized_or_cancelled_says_who_is_missing(place: Ledger)
         dispatch_marks.begin_finalizing(session, done)
         controls.cancel(session, cancelled, project_id=PROJECT)
         workers.leave(session, name="p")
-    assert "no planner is alive" in (reason(place, done) or "")
-    assert reason(place, cancelled) == "waiting for 1 chunk under way to end"
+    assert "no planner takes new work" in (reason(place, done) or "")
+    assert reason(place, cancelled) == "1 chunk under way must end first"
     assert place.claim_step(done, step=JobStep.FINALIZE, owner="p:1") is not None
     assert reason(place, done) is None
 

@@ -27,7 +27,7 @@ def test_a_job_whose_gang_is_new_waits_for_its_hosts_to_begin(cluster: Cluster) 
     cluster.hosts("a", "b")
     job_id = cluster.training.job(machines=2)
     cluster.turn()
-    assert cluster.reason(job_id) == "waiting for 2 of its hosts to begin"
+    assert cluster.reason(job_id) == "2 of its hosts must begin first"
 
 
 def test_a_job_that_runs_has_no_reason_to_wait(cluster: Cluster) -> None:
@@ -202,6 +202,17 @@ def test_a_host_without_a_heartbeat_is_not_taken(cluster: Cluster) -> None:
     cluster.turn()
     assert cluster.training.live_run(job_id) is None
     assert cluster.reason(job_id).startswith("no training host of pool 'train' is alive")
+
+
+def test_a_pool_whose_only_host_drains_says_so(cluster: Cluster) -> None:
+    cluster.hosts("a")
+    job_id = cluster.training.job()
+    cluster.training.drain("a", cluster.incarnations["a"])
+    cluster.turn()
+    assert cluster.training.live_run(job_id) is None
+    assert cluster.reason(job_id).startswith(
+        "the only training host of pool 'train' is draining and takes no new run; start one"
+    )
 
 
 def test_a_host_that_is_silent_for_long_is_forgotten_with_its_queue(cluster: Cluster) -> None:

@@ -135,7 +135,7 @@ def test_a_cancelled_job_ends_its_ranks_at_once(cluster: Cluster) -> None:
     cluster.do(controls.cancel, job_id)
     cluster.turn()
     assert cluster.live(job_id).stop == "now"
-    assert cluster.reason(job_id) == "waiting for its ranks to end"
+    assert cluster.reason(job_id) == "its ranks must end first"
 
 
 def test_a_job_is_cancelled_when_its_ranks_have_ended(cluster: Cluster) -> None:
