@@ -1,4 +1,4 @@
-"""Log set-up of every process: one JSON object a line on standard error, a sentence with fields."""
+"""Logs: JSON lines on standard error; the event is a sentence, its details are fields."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def configure() -> None:
 
 
 def _without_colours(_: object, __: str, event: EventDict) -> EventDict:
-    """Uvicorn's records have their message a second time, for terminals."""
+    """Drop the copy of the message that uvicorn adds for terminals, with colours."""
     event.pop("color_message", None)
     return event

@@ -1,7 +1,7 @@
-"""Removes what belonged to deleted jobs and files: objects first, then rows.
+"""Purges deleted jobs and files: removes their objects first, then their rows.
 
 As long as a tombstone has its rows, its objects can be found. A process that dies in between leaves
-a tombstone that is due again when its claim runs out, and every step may be repeated.
+a tombstone that is due again when its claim expires, and every step may be repeated.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ Claim = Callable[[Session], Deleted | None]
 Purge = Callable[[Sessions, ObjectStore, Deleted], None]
 
 
-def sweep(sessions: Sessions, store: ObjectStore) -> int:
-    """Remove what is left of every deleted file and job that is due; how many were looked at."""
-    files = _sweep(sessions, store, partial(deletions.claim_file, duration=CLAIM), _purge_file)
-    jobs = _sweep(sessions, store, partial(deletions.claim_job, duration=CLAIM), _purge_job)
+def purge_deleted(sessions: Sessions, store: ObjectStore) -> int:
+    """Purge every deleted file and job that is due; how many were claimed."""
+    files = _purge_each(sessions, store, partial(deletions.claim_file, duration=CLAIM), _purge_file)
+    jobs = _purge_each(sessions, store, partial(deletions.claim_job, duration=CLAIM), _purge_job)
     return files + jobs
 
 
-def _sweep(
+def _purge_each(
     sessions: Sessions, store: ObjectStore, claim: Claim[Deleted], purge: Purge[Deleted]
 ) -> int:
-    """Claim tombstones one after the other, and remove what is left of each."""
-    looked_at = 0
+    """Claim tombstones one after the other, and purge each."""
+    claimed = 0
     while True:
         with sessions.begin() as session:
             deleted = claim(session)
         if deleted is None:
-            return looked_at
-        looked_at += 1
+            return claimed
+        claimed += 1
         try:
             purge(sessions, store, deleted)
         except StorageFault as fault:

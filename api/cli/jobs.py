@@ -254,7 +254,7 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("pinned", job["model_pinned"]),
         ("schedule", job.get("schedule") and _schedule(job["schedule"])),
         *progress_bars.reading(job),
-        *(training_progress.facts(job) if job["training"] else _bulk_facts(job)),
+        *(training_progress.detail_rows(job) if job["training"] else _bulk_facts(job)),
         ("eta", job["eta_seconds"] and console.duration(job["eta_seconds"])),
         ("created", console.moment(job["created_at"])),
         ("finished", job["finished_at"] and console.moment(job["finished_at"])),

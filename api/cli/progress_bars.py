@@ -269,6 +269,6 @@ def _failures(progress: Job) -> list[str]:
 
 def _words(progress: Job) -> str:
     if progress["training"]:
-        return training_progress.words(progress)
+        return training_progress.status_line(progress)
     reason = progress["waiting_reason"]
     return f"{progress['state']}: {reason}" if reason else str(progress["state"])

@@ -15,6 +15,7 @@ from api.server.dependencies import Resources
 from api.server.gate import Gate
 from api.server.looks import Looks
 from api.server.middleware import Requests
+from api.server.purge_thread import PurgeThread
 from api.server.routes import (
     events,
     files,
@@ -28,7 +29,6 @@ from api.server.routes import (
     workers,
 )
 from api.server.sse import StreamOver
-from api.server.sweeper import Sweeper
 from api.server.upload_leases import UploadLeases
 from api.server.uploads import Uploads
 from jobs import database, objects
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         engine = database.connect(settings.database_url, pool_size=CONNECTIONS, name="api")
         sessions = database.sessions(engine)
         store = objects.connect(settings.object_store_url)
-        sweeper = Sweeper(sessions, store)
+        purge_thread = PurgeThread(sessions, store)
         leases = UploadLeases(
             store=store, sessions=sessions, duration=settings.upload_lease_duration
         )
@@ -66,11 +66,11 @@ def create_app(settings: Settings) -> FastAPI:
                 leases=leases,
                 max_bytes=settings.max_upload_bytes,
             ),
-            sweeper=sweeper,
+            purge_thread=purge_thread,
             looks=Looks(sessions),
         )
         renewing = asyncio.create_task(leases.run())
-        with sweeper.running():
+        with purge_thread.running():
             yield
         renewing.cancel()
         engine.dispose()

@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from api.server.looks import Looks
-from api.server.sweeper import Sweeper
+from api.server.purge_thread import PurgeThread
 from api.server.uploads import Uploads
 from jobs import names
 from jobs.database import Sessions
@@ -30,7 +30,7 @@ class Resources:
     sessions: Sessions
     store: ObjectStore
     uploads: Uploads
-    sweeper: Sweeper
+    purge_thread: PurgeThread
     looks: Looks
 
 

@@ -1,7 +1,7 @@
 """Parquet: a row is a row, its ``line`` its 1-based number. Only the needed columns are read.
 
-Rows are decoded in steps of at most ``STEP`` rows and, by the footer, ``STEP_BYTES`` bytes; values
-over the limit are dropped at once. The footer may lie, and neither it nor a page states how long
+Rows are decoded in steps of at most ``DECODE_ROWS`` rows and, by the footer, ``DECODE_BYTES``
+bytes; values over the limit are dropped at once. The footer may lie, and neither it nor a page states how long
 its values are once decoded: ``jobs.corpora.decoder`` limits the memory of the process that decodes
 (promise P5). When that is not enough, the same rows are tried again in smaller steps.
 """
@@ -24,8 +24,8 @@ from jobs.errors import CorpusFailure
 from jobs.kinds import Corpus
 from jobs.row_codes import RowCode
 
-STEP = 128
-STEP_BYTES = 32 * 2**20
+DECODE_ROWS = 128
+DECODE_BYTES = 32 * 2**20
 _SMALLER = 16
 """By what a step is divided when its rows do not fit into memory."""
 _BUFFER = 2**20
@@ -67,7 +67,9 @@ def _opened(watched: text_stream.WatchedFile, *, unit: str = "ns") -> pq.Parquet
 
 def _int96_unit(watched: text_stream.WatchedFile, name: str) -> str:
     """The finest unit for every time of the column; reads the whole column to find it."""
-    batches = _opened(watched, unit="s").iter_batches(STEP * 32, columns=[name], use_threads=False)
+    batches = _opened(watched, unit="s").iter_batches(
+        DECODE_ROWS * 32, columns=[name], use_threads=False
+    )
     with watched.content_errors_as_failures(_FILE):
         unit = int96.finest_unit(_first_column(batch, name) for batch in batches)
     if unit is None:
@@ -146,7 +148,7 @@ def _steps(
     *,
     max_row_bytes: int,
 ) -> Iterator[pa.RecordBatch]:
-    """At most ``STEP`` rows each: columns ``text``, ``id`` and, of a labelled corpus, ``target``.
+    """At most ``DECODE_ROWS`` rows each, with ``text``, ``id`` and, of a labelled corpus, ``target``.
 
     A large step is without its long values already, as ``_without_long_values`` returns it.
     """
@@ -180,7 +182,7 @@ def _step_rows(file: pq.ParquetFile, index: int, leaves: list[int]) -> int:
     group = file.metadata.row_group(index)
     rows: int = group.num_rows
     size: int = sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
-    return min(STEP, max(1, STEP_BYTES * rows // max(size, 1)))
+    return min(DECODE_ROWS, max(1, DECODE_BYTES * rows // max(size, 1)))
 
 
 def _decoded(
@@ -227,7 +229,7 @@ def _step(batch: pa.RecordBatch, names: dict[str, str], *, has_messages: bool) -
 def _flat(values: pa.Array) -> pa.Array:
     """The values as they are stored; a dictionary that would take much memory stays one."""
     is_dictionary = pa.types.is_dictionary(values.type)
-    if is_dictionary and values.dictionary.nbytes * len(values) > STEP_BYTES:
+    if is_dictionary and values.dictionary.nbytes * len(values) > DECODE_BYTES:
         return values
     return arrow_values.stored(values)
 

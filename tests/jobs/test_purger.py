@@ -99,21 +99,21 @@ def rows_of(ledger: Ledger, job_id: str) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def test_a_deleted_job_is_gone_at_once_and_its_rows_and_objects_with_the_next_sweep(
+def test_a_deleted_job_is_gone_at_once_and_its_rows_and_objects_with_the_next_purge(
     ledger: Ledger, store: ObjectStore
 ) -> None:
     job_id, other = ended(ledger, store), ended(ledger, store)
     delete(ledger, job_id)
     with ledger.sessions.begin() as session, pytest.raises(NotFound):
         job_queries.get(session, job_id, project_id=PROJECT)
-    assert purger.sweep(ledger.sessions, store) == 1
+    assert purger.purge_deleted(ledger.sessions, store) == 1
     assert rows_of(ledger, job_id) == {}
     assert list(store.keys(f"jobs/{job_id}")) == []
     assert set(rows_of(ledger, other)) == {"chunks", "events", "result_rows", "shards"}
     assert len(list(store.keys(f"jobs/{other}"))) == 4
     tombstone = ledger.job(job_id)
     assert (tombstone.spec, tombstone.output, tombstone.purge_at) == ({}, None, None)
-    assert purger.sweep(ledger.sessions, store) == 0
+    assert purger.purge_deleted(ledger.sessions, store) == 0
 
 
 @pytest.mark.parametrize("state", UNFINISHED)
@@ -153,7 +153,7 @@ def test_a_listing_goes_on_behind_a_job_that_was_deleted_meanwhile(
 ) -> None:
     made = [ended(ledger, store, project=OTHER) for _ in range(3)]
     delete(ledger, made[1], project=OTHER)
-    purger.sweep(ledger.sessions, store)
+    purger.purge_deleted(ledger.sessions, store)
     with ledger.sessions.begin() as session:
         rest, _ = job_queries.page(session, project_id=OTHER, limit=10, after=made[1])
         every, _ = job_queries.page(session, project_id=OTHER, limit=2)
@@ -195,7 +195,7 @@ def test_of_a_fine_tune_its_runs_go_and_its_version_stays(
         )
     training.conclude(lease.run_id, RunVerdict(RunState.FAILED, reason="bad"))
     delete(ledger, job_id)
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert rows_of(ledger, job_id) == {"model_versions": 1}
     assert [key for key in (kept, lost, report, *mine) if store.exists(key)] == [kept]
     with ledger.sessions.begin() as session:
@@ -211,11 +211,11 @@ def test_a_job_of_which_a_worker_holds_a_chunk_is_removed_when_the_lease_is_over
     ledger.set(job_id, state=JobState.EXPIRED, finished_at=sa.func.now())
     delete(ledger, job_id)
     store.put(f"jobs/{job_id}/parts/late.parquet", b"bytes")
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert store.exists(f"jobs/{job_id}/parts/late.parquet")
     ledger.run_out(lease.chunk_id)
     ledger.set(job_id, purge_at=sa.func.now())
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert not store.exists(f"jobs/{job_id}/parts/late.parquet")
     assert rows_of(ledger, job_id) == {}
     assert ledger.claim(lease.chunk_id) is None
@@ -235,13 +235,13 @@ def test_a_store_that_fails_is_asked_again_later_and_keeps_no_other_job_waiting(
         return really(prefix, **options)
 
     monkeypatch.setattr(store, "delete_folder", delete_folder)
-    assert purger.sweep(ledger.sessions, store) >= 2
+    assert purger.purge_deleted(ledger.sessions, store) >= 2
     assert rows_of(ledger, other) == {}
     assert "chunks" in rows_of(ledger, stuck)
     monkeypatch.undo()
-    assert purger.sweep(ledger.sessions, store) == 0, "it has a pause"
+    assert purger.purge_deleted(ledger.sessions, store) == 0, "it has a pause"
     ledger.set(stuck, purge_at=sa.func.now())
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert rows_of(ledger, stuck) == {}
 
 
@@ -258,7 +258,7 @@ def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.setprofile(lambda frame, event, _: die() if event == "return" and frame.f_code.co_name in
     ("delete_all", "delete_folder", "remove_rows", "postpone_if_busy", "claim_job") else None)
-purger.sweep(database.sessions(database.connect(sys.argv[1])), objects.connect(sys.argv[2]))
+purger.purge_deleted(database.sessions(database.connect(sys.argv[1])), objects.connect(sys.argv[2]))
 """
 
 
@@ -275,17 +275,18 @@ def test_a_process_that_is_killed_in_the_middle_leaves_work_that_the_next_one_en
     assert process.returncode == -signal.SIGKILL
     assert ledger.job(job_id).deleted_at is not None
     ledger.set(job_id, purge_at=sa.func.now())
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert rows_of(ledger, job_id) == {}
     assert list(store.keys(f"jobs/{job_id}")) == []
 
 
-def test_two_that_sweep_at_once_do_no_harm(ledger: Ledger, store: ObjectStore) -> None:
+def test_two_purges_at_once_do_no_harm(ledger: Ledger, store: ObjectStore) -> None:
     made = [ended(ledger, store) for _ in range(6)]
     for job_id in made:
         delete(ledger, job_id)
     threads = [
-        threading.Thread(target=purger.sweep, args=(ledger.sessions, store)) for _ in range(3)
+        threading.Thread(target=purger.purge_deleted, args=(ledger.sessions, store))
+        for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -306,7 +307,7 @@ def test_a_file_that_a_job_under_way_needs_is_not_deleted(
     delete_file(ledger, file_id)
     with ledger.sessions.begin() as session, pytest.raises(NotFound):
         file_queries.get(session, file_id, project_id=PROJECT)
-    assert purger.sweep(ledger.sessions, store) >= 1
+    assert purger.purge_deleted(ledger.sessions, store) >= 1
     assert not store.exists(f"files/{file_id}")
     with ledger.sessions.begin() as session:
         assert session.get_one(File, file_id).filename == ""

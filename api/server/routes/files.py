@@ -19,7 +19,7 @@ from api.server.dependencies import (
     Transaction,
 )
 from jobs import names
-from jobs.ledger import files as ledger
+from jobs.ledger import files as files_ledger
 from jobs.queries import files
 from jobs.queries.paging import Order
 
@@ -63,8 +63,8 @@ def get_file(file_id: FileId, session: Transaction, project: ProjectId) -> schem
 def delete_file(file_id: FileId, shared: Shared, project: ProjectId) -> schemas.Deleted:
     """Delete a file that no job under way needs; its bytes go at once or soon after."""
     with shared.sessions.begin() as session:
-        ledger.delete(session, file_id, project_id=project)
-    shared.sweeper.wake()
+        files_ledger.delete(session, file_id, project_id=project)
+    shared.purge_thread.wake()
     return schemas.Deleted(id=file_id, object="file")
 
 

@@ -94,7 +94,7 @@ def delete_job(job_id: JobId, shared: Shared, project: ProjectId) -> schemas.Del
     """Delete an ended job and all that is its alone; versions that it registered stay."""
     with shared.sessions.begin() as session:
         deletions.delete_job(session, job_id, project_id=project)
-    shared.sweeper.wake()
+    shared.purge_thread.wake()
     return schemas.Deleted(id=job_id, object="job")
 
 

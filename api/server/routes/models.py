@@ -12,7 +12,7 @@ from api.server import downloads, schemas
 from api.server.dependencies import ByAge, Limit, ProjectId, Shared, Transaction
 from jobs import names
 from jobs.errors import ModelFailure, NotFound
-from jobs.ledger import registry as ledger
+from jobs.ledger import registry as registry_ledger
 from jobs.lookups import registry as lookup
 from jobs.models import references
 from jobs.models.references import Registered
@@ -67,7 +67,9 @@ def delete_version(
 ) -> schemas.Deleted:
     """Delete a version that nothing uses; its number is not given again."""
     with shared.sessions.begin() as session:
-        files = ledger.delete_version(session, project_id=project, name=name, version=version)
+        files = registry_ledger.delete_version(
+            session, project_id=project, name=name, version=version
+        )
     for file in files:  # after the commit: a tombstone without objects, never the other way round
         shared.store.delete(file["key"])
     return schemas.Deleted(id=f"{name}@{version}", object="model")
@@ -116,7 +118,9 @@ def set_alias(
     project: ProjectId,
 ) -> schemas.Alias:
     """Let an alias point to a version, wherever it pointed before."""
-    ledger.set_alias(session, project_id=project, name=name, alias=alias, version=target.version)
+    registry_ledger.set_alias(
+        session, project_id=project, name=name, alias=alias, version=target.version
+    )
     return schemas.Alias.of(lookup.alias(session, name, alias, project_id=project))
 
 
@@ -125,7 +129,7 @@ def remove_alias(
     name: str, alias: str, session: Transaction, project: ProjectId
 ) -> schemas.Deleted:
     """Forget an alias; the version it pointed to stays."""
-    ledger.remove_alias(session, project_id=project, name=name, alias=alias)
+    registry_ledger.remove_alias(session, project_id=project, name=name, alias=alias)
     return schemas.Deleted(id=f"{name}@{alias}", object="model.alias")
 
 

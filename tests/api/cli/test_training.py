@@ -255,7 +255,7 @@ def test_a_training_job_is_listed_and_shown_by_its_steps(run: Run, job_id: str, 
     assert "20/100 steps" in run("jobs", "list").out
     shown = run("jobs", "show", job_id).out
     assert "90 train (2 rejected)" in shown
-    assert "run 1 on 1 machine\n" in shown
+    assert "run 1 on 1 host\n" in shown
     assert "loss 0.2500, learning rate 5e-05" in shown
     assert "accuracy 0.5000" in shown
     hosts = run("hosts", "list").out

@@ -1,7 +1,7 @@
-"""A thread of the API process that removes what belonged to deleted jobs and files.
+"""A thread of the API process that purges deleted jobs and files.
 
-A request that deletes something only leaves a tombstone and wakes this thread. It looks by itself
-as well, for tombstones that another process left behind when it died.
+A request that deletes something only leaves a tombstone and wakes this thread. Every few seconds
+the thread also looks for tombstones that another process left behind when it died.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from jobs.objects import ObjectStore
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
-"""Between two looks without a call of ``wake``: each is two queries of mostly empty indexes."""
+"""Between two purges without a call of ``wake``: each is two queries of mostly empty indexes."""
 
 
-class Sweeper:
-    """Sweeps while ``running``; what it has begun when the process ends, the next one finishes."""
+class PurgeThread:
+    """Purges while ``running``.
+
+    A purge cut short by the end of the process is resumed by the next one, once its claim expires.
+    """
 
     def __init__(self, sessions: Sessions, store: ObjectStore) -> None:
         self._sessions = sessions
@@ -33,13 +36,13 @@ class Sweeper:
         self._stopping = False
 
     def wake(self) -> None:
-        """Look now: something was deleted."""
+        """Purge now: something was deleted."""
         self._woken.set()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """The thread runs while the block does. It is not waited for."""
-        threading.Thread(target=self._run, name="sweeper", daemon=True).start()
+        threading.Thread(target=self._run, name="purge", daemon=True).start()
         try:
             yield
         finally:
@@ -50,7 +53,7 @@ class Sweeper:
         while not self._stopping:
             self._woken.clear()
             try:
-                purger.sweep(self._sessions, self._store)
+                purger.purge_deleted(self._sessions, self._store)
             except errors.DATABASE_DOWN as error:
                 log.warning(
                     "deleted jobs and files wait for the database", error=errors.reason(error)
