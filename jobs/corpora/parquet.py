@@ -1,9 +1,10 @@
 """Parquet: a row is a row, its ``line`` its 1-based number. Only the needed columns are read.
 
 Rows are decoded in steps of at most ``DECODE_ROWS`` rows and, by the footer, ``DECODE_BYTES``
-bytes; values over the limit are dropped at once. The footer may lie, and neither it nor a page states how long
-its values are once decoded: ``jobs.corpora.decoder`` limits the memory of the process that decodes
-(promise P5). When that is not enough, the same rows are tried again in smaller steps.
+bytes; values over the limit are dropped at once. The footer may lie, and neither it nor a page
+states how long its values are once decoded: ``jobs.corpora.decoder`` limits the memory of the
+process that decodes (promise P5). When that is not enough, the same rows are tried again in smaller
+steps.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _steps(
     *,
     max_row_bytes: int,
 ) -> Iterator[pa.RecordBatch]:
-    """At most ``DECODE_ROWS`` rows each, with ``text``, ``id`` and, of a labelled corpus, ``target``.
+    """At most ``DECODE_ROWS`` rows each: ``text``, ``id`` and, of a labelled corpus, ``target``.
 
     A large step is without its long values already, as ``_without_long_values`` returns it.
     """

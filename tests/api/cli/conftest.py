@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from api import cli
-from tests.api.server.conftest import Crew, crew, installation, tenant
+from tests.api.server.conftest import FakeWorkers, fake_workers, installation, tenant
 from tests.api.server.installation import Tenant
 
-__all__ = ["Crew", "crew", "installation", "tenant"]
+__all__ = ["FakeWorkers", "fake_workers", "installation", "tenant"]
 
 ROWS = 5
 

@@ -41,16 +41,8 @@ GIVEN: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "classify without gradients": (
         [
-            *(
-                "--labels",
-                "a,b",
-                "--hypothesis",
-                "of {}",
-                "--top-k",
-                "2",
-                "--all-scores",
-                "--multi-label",
-            ),
+            *("--labels", "a,b", "--hypothesis", "of {}", "--top-k", "2"),
+            *("--all-scores", "--multi-label"),
             *("--threshold", "0.25", "--long-texts", "truncate", "--stride", "16"),
             *("--max-tokens", "64", "--dtype", "float32", "--int8"),
         ],
@@ -234,7 +226,11 @@ def test_every_kind_takes_the_options_of_a_job(
     assert (spec["output"]["keep_text"], spec["output"]["postgres"]) == (True, True)
 
 
-SECOND_COLUMNS = [("classify", "pair_column"), ("generate", "settings_column")]
+SECOND_COLUMNS = [
+    ("classify", "pair_column"),
+    ("score", "pair_column"),
+    ("generate", "settings_column"),
+]
 
 
 @pytest.mark.parametrize(("kind", "option"), SECOND_COLUMNS)
@@ -254,14 +250,14 @@ def test_a_corpus_has_no_second_column_by_default(
     assert submitted(run, tenant, kind, str(corpus), "--model", "/m")["corpus"][option] is None
 
 
-@pytest.mark.parametrize("option", [option for _, option in SECOND_COLUMNS])
+@pytest.mark.parametrize("option", sorted({option for _, option in SECOND_COLUMNS}))
 def test_a_second_column_is_no_option_of_another_kind(run: Run, corpus: Path, option: str) -> None:
     refused = run("embed", str(corpus), "--" + option.replace("_", "-"), "beside")
     assert "No such option" in refused.err
 
 
 @pytest.mark.parametrize(("given", "kept"), [("10%", "10%"), ("0.25", "0.25"), ("25", "25")])
-def test_how_many_rows_may_fail_lands_in_thesubmitted(
+def test_max_failed_lands_in_the_spec(
     run: Run, tenant: Tenant, corpus: Path, given: str, kept: str
 ) -> None:
     spec = submitted(run, tenant, "embed", str(corpus), "--model", "/m", "--max-failed", given)

@@ -11,7 +11,7 @@ import pytest
 from api.cli import progress_bars
 from jobs.decisions.result_quality import QualityCounts
 from tests.api.cli.conftest import Ran, Run
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 from tests.support.waiting import wait_until
 
@@ -20,9 +20,9 @@ def corpus_job(tenant: Tenant, corpus: Path) -> str:
     return tenant.submit(corpus={"file": tenant.upload(corpus.read_bytes())})
 
 
-def work(crew: Crew, job_id: str) -> None:
+def work(fake_workers: FakeWorkers, job_id: str) -> None:
     """Do the five rows of the corpus, the last of which fails; each has three tokens."""
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0)
     hands.work(1, failed=1)
@@ -30,11 +30,11 @@ def work(crew: Crew, job_id: str) -> None:
 
 
 def test_with_out_a_job_that_writes_is_waited_for_and_its_results_are_fetched(
-    run: Run, tenant: Tenant, crew: Crew, corpus: Path, tmp_path: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, corpus: Path, tmp_path: Path
 ) -> None:
     def do_the_job() -> None:
         wait_until(lambda: newest(tenant))
-        work(crew, str(newest(tenant)))
+        work(fake_workers, str(newest(tenant)))
 
     worker = threading.Thread(target=do_the_job)
     worker.start()
@@ -51,10 +51,10 @@ def newest(tenant: Tenant) -> str | None:
 
 
 def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
-    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+    tenant: Tenant, fake_workers: FakeWorkers, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = corpus_job(tenant, corpus)
-    work(crew, job_id)
+    work(fake_workers, job_id)
     job = {**tenant.job(job_id), "rate": 50.0, "histogram": {}, "row_errors": []}
     progress_bars.summary(job)
     printed = capsys.readouterr().out
@@ -62,10 +62,10 @@ def test_the_summary_of_a_job_without_labels_says_how_fast_it_was(
 
 
 def test_the_summary_of_an_int8_job_says_how_many_labels_agree(
-    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+    tenant: Tenant, fake_workers: FakeWorkers, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = corpus_job(tenant, corpus)
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0, checked=2, agreeing=2)
     hands.work(1, checked=2, agreeing=1)
@@ -77,10 +77,10 @@ def test_the_summary_of_an_int8_job_says_how_many_labels_agree(
 
 
 def test_the_summary_has_failed_rows_by_code_with_the_first_of_each(
-    tenant: Tenant, crew: Crew, corpus: Path, capsys: pytest.CaptureFixture[str]
+    tenant: Tenant, fake_workers: FakeWorkers, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = corpus_job(tenant, corpus)
-    work(crew, job_id)
+    work(fake_workers, job_id)
     progress_bars.summary(tenant.job(job_id))
     *_, headers, errors = capsys.readouterr().out.splitlines()
     assert headers.split() == ["ERROR", "ROWS", "FIRST", "MESSAGE"]
@@ -88,10 +88,10 @@ def test_the_summary_has_failed_rows_by_code_with_the_first_of_each(
 
 
 def test_the_summary_ends_with_the_warnings(
-    tenant: Tenant, crew: Crew, capsys: pytest.CaptureFixture[str]
+    tenant: Tenant, fake_workers: FakeWorkers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = tenant.submit()
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([5])
     hands.work(0, quality=QualityCounts(rows=5, rows_truncated=2, tokens=40, tokens_unknown=1))
     progress_bars.summary(tenant.job(job_id))
@@ -101,20 +101,20 @@ def test_the_summary_ends_with_the_warnings(
 
 
 def test_the_summary_of_a_job_that_did_nothing_says_so(
-    tenant: Tenant, crew: Crew, capsys: pytest.CaptureFixture[str]
+    tenant: Tenant, fake_workers: FakeWorkers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = tenant.submit()
-    crew.on(job_id).fail(code="corpus_empty", message="no rows")
+    fake_workers.take(job_id).fail(code="corpus_empty", message="no rows")
     progress_bars.summary(tenant.job(job_id))
     printed = capsys.readouterr().out
     assert re.fullmatch(rf"{job_id} failed: 0 rows, 0 failed, (-|0\.0/s)\n", printed)
 
 
 @pytest.fixture
-def all_failed(run: Run, tenant: Tenant, crew: Crew, corpus: Path) -> Ran:
+def all_failed(run: Run, tenant: Tenant, fake_workers: FakeWorkers, corpus: Path) -> Ran:
     """What `jobs watch` prints of a job whose every row failed."""
     job_id = corpus_job(tenant, corpus)
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0, failed=2)
     assert not hands.end_failed()

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.api.cli.conftest import Run
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 
 
-def _work(crew: Crew, job_id: str, *, failed: int = 0) -> None:
-    hands = crew.on(job_id)
+def _work(fake_workers: FakeWorkers, job_id: str, *, failed: int = 0) -> None:
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0)
     hands.work(1, failed=failed)
@@ -118,11 +118,11 @@ def test_a_uri_is_passed_on_and_refused_by_the_api_in_one_line(run: Run) -> None
 
 
 def test_with_out_it_waits_and_fetches_the_results(
-    run: Run, tenant: Tenant, crew: Crew, corpus: Path, tmp_path: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, corpus: Path, tmp_path: Path
 ) -> None:
     def work() -> None:
         wait_until(lambda: _newest(tenant))
-        _work(crew, str(_newest(tenant)), failed=1)
+        _work(fake_workers, str(_newest(tenant)), failed=1)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -138,11 +138,11 @@ def test_with_out_it_waits_and_fetches_the_results(
 
 
 def test_watching_says_what_the_job_does_and_why_it_waits(
-    run: Run, tenant: Tenant, crew: Crew, corpus: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, corpus: Path
 ) -> None:
     def work() -> None:
         wait_until(lambda: _newest(tenant))
-        crew.on(str(_newest(tenant))).fail(code="corpus_empty", message="no rows")
+        fake_workers.take(str(_newest(tenant))).fail(code="corpus_empty", message="no rows")
 
     worker = threading.Thread(target=work)
     worker.start()

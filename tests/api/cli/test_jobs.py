@@ -9,16 +9,16 @@ import pytest
 
 from jobs.decisions.result_quality import QualityCounts
 from tests.api.cli.conftest import Run
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 
 
 @pytest.fixture
-def done(tenant: Tenant, crew: Crew, corpus: Path) -> str:
+def done(tenant: Tenant, fake_workers: FakeWorkers, corpus: Path) -> str:
     """A job that has succeeded, with one failed row."""
     file_id = tenant.upload(corpus.read_bytes())
     job_id = tenant.submit(corpus={"file": file_id}, output={"format": "jsonl"}, name="done one")
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0)
     hands.work(1, failed=1)
@@ -47,9 +47,11 @@ def test_a_job_is_shown_in_full(run: Run, done: str) -> None:
     assert json.loads(run("jobs", "show", done, "--json").out)["id"] == done
 
 
-def test_a_job_shows_how_well_its_rows_could_be_read(run: Run, tenant: Tenant, crew: Crew) -> None:
+def test_a_job_shows_how_well_its_rows_could_be_read(
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers
+) -> None:
     job_id = tenant.submit()
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([5000])
     hands.work(
         0, quality=QualityCounts(5_000, 500, rows_near_tie=1, tokens=80_000, tokens_unknown=0)
@@ -65,11 +67,11 @@ def test_results_are_printed_as_json_lines(run: Run, done: str) -> None:
 
 
 def test_results_of_any_job_can_be_written_as_jsonl(
-    run: Run, tenant: Tenant, crew: Crew, tmp_path: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, tmp_path: Path
 ) -> None:
     job_id = tenant.submit()
-    crew.on(job_id).plan([3])
-    crew.on(job_id).work(0)
+    fake_workers.take(job_id).plan([3])
+    fake_workers.take(job_id).work(0)
     assert run("jobs", "results", job_id, "--out", "rows.jsonl").code == 0
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 3
     ran = run("jobs", "results", job_id, "--out", "rows.parquet")
@@ -83,9 +85,9 @@ def test_a_verified_job_ends_with_0(run: Run, done: str) -> None:
     assert "verified: every input row is exactly one output row" in ran.out
 
 
-def test_a_difference_ends_with_1(run: Run, tenant: Tenant, crew: Crew) -> None:
+def test_a_difference_ends_with_1(run: Run, tenant: Tenant, fake_workers: FakeWorkers) -> None:
     job_id = tenant.submit(output={"format": "jsonl"})
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2])  # the corpus has one row
     hands.work(0)
     hands.finish()
@@ -192,9 +194,9 @@ def test_workers_are_listed(run: Run) -> None:
     assert json.loads(run("workers", "list", "--json").out) == []
 
 
-def test_refused_messages_are_listed(run: Run, crew: Crew) -> None:
+def test_refused_messages_are_listed(run: Run, fake_workers: FakeWorkers) -> None:
     assert run("workers", "refused").out.startswith("LAST")
-    crew.refuse("shown")
+    fake_workers.refuse("shown")
     assert "pool.cpu  unsigned  it has no signature" in run("workers", "refused").out
     found = json.loads(run("workers", "refused", "--json").out)
     assert "shown" in {each["digest"] for each in found}

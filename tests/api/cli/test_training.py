@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.api.cli.conftest import Run
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.gang import REPORT, Gang, trained
 from tests.api.server.installation import Tenant
 from tests.support.waiting import wait_until
@@ -41,8 +41,8 @@ def job_id(tenant: Tenant) -> str:
 
 
 @pytest.fixture
-def gang(crew: Crew, job_id: str) -> Gang:
-    made = crew.gang(job_id)
+def gang(fake_workers: FakeWorkers, job_id: str) -> Gang:
+    made = fake_workers.gang(job_id)
     made.plan(rejected=2)
     return made
 
@@ -192,11 +192,11 @@ def test_an_accelerate_config_gives_its_recipe_and_leaves_the_gang_alone(
 
 
 def test_a_fine_tune_is_watched_to_its_report(
-    run: Run, tenant: Tenant, crew: Crew, labelled: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, labelled: Path
 ) -> None:
     def work() -> None:
         wait_until(lambda: _newest(tenant))
-        gang = crew.gang(str(_newest(tenant)))
+        gang = fake_workers.gang(str(_newest(tenant)))
         gang.plan()
         gang.form(machines=2)
         gang.measure([(50, {"validation/macro_f1": 0.7})])
@@ -222,11 +222,11 @@ def test_a_fine_tune_is_watched_to_its_report(
 
 
 def test_an_evaluation_is_watched_to_its_report(
-    run: Run, tenant: Tenant, crew: Crew, labelled: Path
+    run: Run, tenant: Tenant, fake_workers: FakeWorkers, labelled: Path
 ) -> None:
     def work() -> None:
         wait_until(lambda: _newest(tenant))
-        gang = crew.gang(str(_newest(tenant)))
+        gang = fake_workers.gang(str(_newest(tenant)))
         gang.plan()
         gang.form()
         gang.succeed(report=REPORT, rows=4)
@@ -283,9 +283,9 @@ def test_an_evaluation_counts_rows_and_no_steps(
 
 
 def test_rows_that_were_left_out_are_shown_with_their_lines(
-    run: Run, tenant: Tenant, job_id: str, crew: Crew
+    run: Run, tenant: Tenant, job_id: str, fake_workers: FakeWorkers
 ) -> None:
-    gang = crew.gang(job_id)
+    gang = fake_workers.gang(job_id)
     gang.plan(rejected=25)
     split = tenant.http.get(f"/v1/jobs/{job_id}").json()["training"]["splits"]["train"]
     assert split["rejected"] == 25

@@ -42,18 +42,20 @@ def stranger(installation: Installation) -> Iterator[Tenant]:
         yield made
 
 
-class Crew:
-    """Gives ``Hands`` for a job of the installation."""
+class FakeWorkers:
+    """What planners, workers and hosts do to jobs of the installation, without processes."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
         self._stack = ExitStack()
         self._sessions = self._stack.enter_context(installation.sessions())
 
-    def on(self, job_id: str) -> Hands:
+    def take(self, job_id: str) -> Hands:
+        """To plan, compute and finalize a job."""
         return Hands(self._sessions, self._installation.store, job_id)
 
     def gang(self, job_id: str) -> Gang:
+        """To train."""
         return Gang(self._sessions, job_id)
 
     def worker(self, name: str, *, slot: int, engines: list[dict[str, str]]) -> None:
@@ -73,7 +75,7 @@ class Crew:
 
 
 @pytest.fixture
-def crew(installation: Installation) -> Iterator[Crew]:
-    made = Crew(installation)
+def fake_workers(installation: Installation) -> Iterator[FakeWorkers]:
+    made = FakeWorkers(installation)
     yield made
     made.close()

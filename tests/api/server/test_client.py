@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from api.client import ApiError, Client
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Installation, Tenant
 from tests.support.waiting import wait_until
 
@@ -46,7 +46,7 @@ def test_an_upload_reports_its_progress(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_job_is_watched_to_its_end_and_fetched(
-    client: Client, crew: Crew, corpus: Path, tmp_path: Path
+    client: Client, fake_workers: FakeWorkers, corpus: Path, tmp_path: Path
 ) -> None:
     job_id = _submit(client, corpus)
     states: list[str] = []
@@ -54,7 +54,7 @@ def test_a_job_is_watched_to_its_end_and_fetched(
         if event.type == "state":
             states.append(event.data["state"])
         if event.type == "progress" and event.data["state"] == "queued":
-            hands = crew.on(job_id)
+            hands = fake_workers.take(job_id)
             hands.plan([2, 3])
             hands.work(0)
             hands.work(1)
@@ -66,9 +66,11 @@ def test_a_job_is_watched_to_its_end_and_fetched(
     assert client.verification(job_id)["ok"]
 
 
-def test_followed_results_come_as_rows_are_done(client: Client, crew: Crew, corpus: Path) -> None:
+def test_followed_results_come_as_rows_are_done(
+    client: Client, fake_workers: FakeWorkers, corpus: Path
+) -> None:
     job_id = _submit(client, corpus)
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0)
     rows = []
@@ -118,7 +120,7 @@ def test_an_api_that_is_not_there_is_said_so(corpus: Path) -> None:
 
 
 def test_an_api_that_is_killed_and_started_again_is_waited_for(
-    client: Client, crew: Crew, corpus: Path, installation: Installation
+    client: Client, fake_workers: FakeWorkers, corpus: Path, installation: Installation
 ) -> None:
     job_id = _submit(client, corpus)
     watched = threading.Event()
@@ -139,7 +141,7 @@ def test_an_api_that_is_killed_and_started_again_is_waited_for(
     with Client(installation.url, client._http.headers["authorization"][7:]) as other:
         again = _submit(other, corpus)
     late.join()
-    crew.on(job_id).fail(code="corpus_empty", message="no rows")
+    fake_workers.take(job_id).fail(code="corpus_empty", message="no rows")
     watcher.join(20)
     assert ended[-1] == "failed"
     assert [job["id"] for job in client.jobs()] == [again, job_id]

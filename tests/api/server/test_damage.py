@@ -10,17 +10,17 @@ import pytest
 
 from api.client import Client
 from api.client.transport import ApiError
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Installation, Tenant
 
 CORPUS = b"".join(b'{"text": "row %d"}\n' % number for number in range(5))
 
 
 @pytest.fixture
-def job_id(tenant: Tenant, crew: Crew) -> str:
+def job_id(tenant: Tenant, fake_workers: FakeWorkers) -> str:
     """A job that has succeeded, with a single file."""
     job_id = tenant.submit(corpus={"file": tenant.upload(CORPUS)}, output={"format": "jsonl"})
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([3, 2])
     hands.work(0)
     hands.work(1)

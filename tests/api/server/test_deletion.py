@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.client import ApiError, Client
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Installation, Tenant
 from tests.support.waiting import wait_until
 
@@ -19,9 +19,9 @@ def error(answer: httpx.Response, status: int) -> tuple[str, str]:
     return found["code"], found["message"]
 
 
-def ended(tenant: Tenant, crew: Crew) -> str:
+def ended(tenant: Tenant, fake_workers: FakeWorkers) -> str:
     job_id = tenant.submit(output={"format": "jsonl"})
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([1])
     hands.work(0)
     hands.finish()
@@ -54,8 +54,8 @@ def test_a_file_in_use_is_not_deleted_and_the_answer_names_its_user(tenant: Tena
     assert tenant.http.get(f"/v1/files/{file_id}/content").is_success
 
 
-def test_a_deleted_job_is_gone_with_its_objects(tenant: Tenant, crew: Crew) -> None:
-    job_id = ended(tenant, crew)
+def test_a_deleted_job_is_gone_with_its_objects(tenant: Tenant, fake_workers: FakeWorkers) -> None:
+    job_id = ended(tenant, fake_workers)
     assert left(tenant.installation, job_id)
     answer = tenant.http.delete(f"/v1/jobs/{job_id}")
     assert answer.json() == {"id": job_id, "object": "job", "deleted": True}
@@ -78,9 +78,9 @@ def test_a_job_under_way_is_not_deleted(tenant: Tenant) -> None:
 
 
 def test_another_projects_id_looks_like_one_that_does_not_exist(
-    tenant: Tenant, stranger: Tenant, crew: Crew
+    tenant: Tenant, stranger: Tenant, fake_workers: FakeWorkers
 ) -> None:
-    job_id, file_id = ended(tenant, crew), tenant.upload()
+    job_id, file_id = ended(tenant, fake_workers), tenant.upload()
     for path, unknown in ((f"/v1/jobs/{job_id}", "job_0"), (f"/v1/files/{file_id}", "file-0")):
         name = path.rpartition("/")[2]
         theirs = stranger.http.delete(path)
@@ -92,8 +92,10 @@ def test_another_projects_id_looks_like_one_that_does_not_exist(
         assert tenant.http.get(path).is_success
 
 
-def test_who_deletes_while_paging_meets_every_job(tenant: Tenant, crew: Crew) -> None:
-    made = {ended(tenant, crew) for _ in range(4)}
+def test_who_deletes_while_paging_meets_every_job(
+    tenant: Tenant, fake_workers: FakeWorkers
+) -> None:
+    made = {ended(tenant, fake_workers) for _ in range(4)}
     found: set[str] = set()
     page = tenant.http.get("/v1/jobs", params={"limit": 1}).json()
     while page["data"]:
@@ -105,9 +107,9 @@ def test_who_deletes_while_paging_meets_every_job(tenant: Tenant, crew: Crew) ->
 
 
 def test_results_outlive_the_file_of_their_corpus_and_verification_says_what_it_needs(
-    tenant: Tenant, crew: Crew
+    tenant: Tenant, fake_workers: FakeWorkers
 ) -> None:
-    job_id = ended(tenant, crew)
+    job_id = ended(tenant, fake_workers)
     file_id = tenant.job(job_id)["spec"]["corpus"]["file"]
     assert tenant.http.delete(f"/v1/files/{file_id}").is_success
     assert len(tenant.http.get(f"/v1/jobs/{job_id}/results").json()["data"]) == 1
@@ -116,8 +118,8 @@ def test_results_outlive_the_file_of_their_corpus_and_verification_says_what_it_
     assert message.endswith(f"its corpus, the uploaded file {file_id}, was deleted")
 
 
-def test_the_client_deletes_files_and_jobs(tenant: Tenant, crew: Crew) -> None:
-    job_id, file_id = ended(tenant, crew), tenant.upload()
+def test_the_client_deletes_files_and_jobs(tenant: Tenant, fake_workers: FakeWorkers) -> None:
+    job_id, file_id = ended(tenant, fake_workers), tenant.upload()
     with Client(tenant.installation.url, tenant.key) as client:
         assert client.delete_job(job_id)["deleted"]
         assert client.delete_file(file_id)["deleted"]

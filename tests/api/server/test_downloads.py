@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from api.client import ApiError, Client
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 
 MIB = 2**20
@@ -70,9 +70,9 @@ def test_a_range_over_parts_of_the_store_is_that_of_the_object(tenant: Tenant, d
     assert (other.status_code, len(other.content)) == (200, len(data))
 
 
-def test_an_output_and_its_tag(tenant: Tenant, crew: Crew) -> None:
+def test_an_output_and_its_tag(tenant: Tenant, fake_workers: FakeWorkers) -> None:
     job_id = tenant.submit(output={"format": "jsonl"})
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([3])
     hands.work(0)
     hands.finish()

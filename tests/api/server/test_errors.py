@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Installation, Tenant
 from tests.support.servers import Server
 from tests.support.waiting import wait_until
@@ -241,10 +241,10 @@ def test_a_database_that_is_down_is_told_with_a_time_to_come_back(
 
 
 def test_an_error_that_nobody_expected_has_an_id_and_tells_nothing(
-    tenant: Tenant, installation: Installation, crew: Crew
+    tenant: Tenant, installation: Installation, fake_workers: FakeWorkers
 ) -> None:
     job_id = tenant.submit()
-    crew.on(job_id).forget_spec()
+    fake_workers.take(job_id).forget_spec()
     answer = tenant.http.get(f"/v1/jobs/{job_id}/results")
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] in _error(answer)["message"]
@@ -253,11 +253,11 @@ def test_an_error_that_nobody_expected_has_an_id_and_tells_nothing(
 
 
 def test_a_part_that_is_gone_is_an_error_that_says_what_to_do(
-    tenant: Tenant, installation: Installation, crew: Crew
+    tenant: Tenant, installation: Installation, fake_workers: FakeWorkers
 ) -> None:
     job_id = tenant.submit()
-    crew.on(job_id).plan([1])
-    crew.on(job_id).work(0)
+    fake_workers.take(job_id).plan([1])
+    fake_workers.take(job_id).work(0)
     for part in (installation.objects / "jobs" / job_id / "parts").iterdir():
         part.unlink()
     answer = tenant.http.get(f"/v1/jobs/{job_id}/results")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 
 
@@ -138,9 +138,9 @@ def test_a_job_that_has_not_ended_cannot_be_retried(tenant: Tenant) -> None:
     assert "when it has ended" in _error(answer)["message"]
 
 
-def test_a_failed_job_tells_its_error(tenant: Tenant, crew: Crew) -> None:
+def test_a_failed_job_tells_its_error(tenant: Tenant, fake_workers: FakeWorkers) -> None:
     job_id = tenant.submit()
-    crew.on(job_id).fail(code="corpus_empty", message="the corpus has no rows")
+    fake_workers.take(job_id).fail(code="corpus_empty", message="the corpus has no rows")
     job = tenant.job(job_id)
     assert job["state"] == "failed"
     assert job["error"] == {"code": "corpus_empty", "message": "the corpus has no rows"}
@@ -155,20 +155,22 @@ def test_workers_are_listed(tenant: Tenant) -> None:
 
 
 def test_a_worker_shows_what_it_has_loaded_and_how_rows_share_batches(
-    tenant: Tenant, crew: Crew
+    tenant: Tenant, fake_workers: FakeWorkers
 ) -> None:
     loaded = {"model": "/models/tiny", "kind": "classify", "sharing": "each row alone"}
-    crew.worker("cpu-1@here", slot=0, engines=[])
-    crew.worker("cpu-1@here", slot=1, engines=[loaded])
+    fake_workers.worker("cpu-1@here", slot=0, engines=[])
+    fake_workers.worker("cpu-1@here", slot=1, engines=[loaded])
     (worker,) = tenant.http.get("/v1/workers").json()["data"]
     assert worker["engines"] == [loaded]
-    crew.worker("cpu-1@here", slot=1, engines=[])
+    fake_workers.worker("cpu-1@here", slot=1, engines=[])
     assert tenant.http.get("/v1/workers").json()["data"][0]["engines"] == []
 
 
-def test_messages_that_workers_refused_are_listed(tenant: Tenant, crew: Crew) -> None:
-    crew.refuse("abc")
-    crew.refuse("abc")
+def test_messages_that_workers_refused_are_listed(
+    tenant: Tenant, fake_workers: FakeWorkers
+) -> None:
+    fake_workers.refuse("abc")
+    fake_workers.refuse("abc")
     (found,) = tenant.http.get("/v1/workers/refused-messages").json()["data"]
     assert (found["digest"], found["queue"], found["times"]) == ("abc", "pool.cpu", 2)
     assert (found["reason"], found["message"]) == ("unsigned", "it has no signature")

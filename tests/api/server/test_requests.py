@@ -8,7 +8,7 @@ import secrets
 import httpx
 import pytest
 
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 
 FRESH = "req_"
@@ -87,9 +87,9 @@ def test_an_oldest_first_page_is_followed_by_what_came_meanwhile(tenant: Tenant)
     assert [page["last_id"], *(each["id"] for each in rest["data"])] == [first, second, third]
 
 
-def test_runs_read_the_same_from_either_end(tenant: Tenant, crew: Crew) -> None:
+def test_runs_read_the_same_from_either_end(tenant: Tenant, fake_workers: FakeWorkers) -> None:
     job_id = tenant.train()
-    gang = crew.gang(job_id)
+    gang = fake_workers.gang(job_id)
     gang.plan()
     for _ in range(2):
         gang.form()

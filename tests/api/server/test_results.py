@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from jobs.decisions.result_quality import QualityCounts
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import Tenant
 
 CORPUS = b"".join(b'{"text": "row %d"}\n' % number for number in range(5))
@@ -40,25 +40,27 @@ def _events(
 
 
 def test_results_stop_at_the_first_row_that_is_not_done(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    crew.on(job_id).plan([2, 2, 1])
+    fake_workers.take(job_id).plan([2, 2, 1])
     assert _results(tenant, job_id) == {
         "object": "list",
         "data": [],
         "next": None,
         "complete": False,
     }
-    crew.on(job_id).work(1)
+    fake_workers.take(job_id).work(1)
     assert _results(tenant, job_id)["data"] == []
-    crew.on(job_id).work(0)
+    fake_workers.take(job_id).work(0)
     page = _results(tenant, job_id)
     assert [row["row"] for row in page["data"]] == [0, 1, 2, 3]
     assert (page["next"], page["complete"]) == (3, False)
 
 
-def test_results_are_paged_by_row_to_the_end(tenant: Tenant, crew: Crew, job_id: str) -> None:
-    hands = crew.on(job_id)
+def test_results_are_paged_by_row_to_the_end(
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
+) -> None:
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0)
     hands.work(1, failed=1)
@@ -72,10 +74,10 @@ def test_results_are_paged_by_row_to_the_end(tenant: Tenant, crew: Crew, job_id:
 
 
 def test_counts_and_histogram_are_those_of_done_chunks(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    crew.on(job_id).plan([2, 3])
-    crew.on(job_id).work(0, failed=1)
+    fake_workers.take(job_id).plan([2, 3])
+    fake_workers.take(job_id).work(0, failed=1)
     job = tenant.job(job_id)
     assert job["rows"] == {"total": 5, "planned": 5, "done": 2, "under_way": 0, "failed": 1}
     assert job["chunks"] == {"pending": 1, "leased": 0, "done": 1}
@@ -84,9 +86,9 @@ def test_counts_and_histogram_are_those_of_done_chunks(
 
 
 def test_error_rows_are_told_by_code_and_answers_in_doubt_are_warned_of(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     assert (tenant.job(job_id)["quality"], tenant.job(job_id)["row_errors"]) == (None, [])
     hands.work(1, failed=1, quality=QualityCounts(rows=2, rows_near_tie=1, tokens=8))
@@ -115,10 +117,10 @@ def test_error_rows_are_told_by_code_and_answers_in_doubt_are_warned_of(
 
 
 def test_parts_of_a_job_that_ended_with_too_many_failed_rows_can_be_read(
-    tenant: Tenant, crew: Crew
+    tenant: Tenant, fake_workers: FakeWorkers
 ) -> None:
     job_id = tenant.submit(corpus={"file": tenant.upload(CORPUS)}, max_failed="20%")
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([2, 3])
     hands.work(0, failed=2)
     assert hands.end_failed()
@@ -129,9 +131,11 @@ def test_parts_of_a_job_that_ended_with_too_many_failed_rows_can_be_read(
     assert page["complete"]
 
 
-def test_chunks_are_listed_in_row_order(tenant: Tenant, crew: Crew, job_id: str) -> None:
-    crew.on(job_id).plan([2, 2, 1])
-    crew.on(job_id).work(1)
+def test_chunks_are_listed_in_row_order(
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
+) -> None:
+    fake_workers.take(job_id).plan([2, 2, 1])
+    fake_workers.take(job_id).work(1)
     path = f"/v1/jobs/{job_id}/chunks"
     first = tenant.http.get(path, params={"limit": 2}).json()
     rest = tenant.http.get(path, params={"limit": 2, "after": first["next"]}).json()
@@ -141,9 +145,9 @@ def test_chunks_are_listed_in_row_order(tenant: Tenant, crew: Crew, job_id: str)
 
 
 def test_the_output_file_comes_with_its_name_and_type(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([5])
     hands.work(0)
     hands.finish()
@@ -167,9 +171,9 @@ def test_an_output_that_was_not_asked_for_says_what_to_do(tenant: Tenant) -> Non
 
 
 def test_verification_recounts_inputs_against_outputs(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([3, 2])
     hands.work(0)
     hands.work(1, failed=2)
@@ -180,9 +184,9 @@ def test_verification_recounts_inputs_against_outputs(
 
 
 def test_verification_notices_a_row_that_the_corpus_does_not_have(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    hands = crew.on(job_id)
+    hands = fake_workers.take(job_id)
     hands.plan([6])
     hands.work(0)
     hands.finish()
@@ -192,9 +196,9 @@ def test_verification_notices_a_row_that_the_corpus_does_not_have(
 
 
 def test_events_of_an_ended_job_are_told_and_the_stream_ends(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    crew.on(job_id).fail(code="corpus_empty", message="no rows")
+    fake_workers.take(job_id).fail(code="corpus_empty", message="no rows")
     events = _events(tenant, job_id)
     assert [(kind, data.get("state")) for kind, _, data in events] == [
         ("accepted", "queued"),
@@ -205,9 +209,9 @@ def test_events_of_an_ended_job_are_told_and_the_stream_ends(
 
 
 def test_a_stream_is_taken_up_behind_the_last_event_seen(
-    tenant: Tenant, crew: Crew, job_id: str
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
 ) -> None:
-    crew.on(job_id).fail(code="corpus_empty", message="no rows")
+    fake_workers.take(job_id).fail(code="corpus_empty", message="no rows")
     whole = _events(tenant, job_id)
     rest = _events(tenant, job_id, **{"last-event-id": str(whole[1][1])})
     assert rest == whole[2:]
@@ -218,7 +222,9 @@ def test_a_bad_last_event_id_is_refused(tenant: Tenant, job_id: str) -> None:
     assert answer.status_code == 400
 
 
-def test_progress_is_told_while_the_job_lives(tenant: Tenant, crew: Crew, job_id: str) -> None:
+def test_progress_is_told_while_the_job_lives(
+    tenant: Tenant, fake_workers: FakeWorkers, job_id: str
+) -> None:
     told: list[int] = []
     with tenant.http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
         for line in answer.iter_lines():
@@ -226,8 +232,8 @@ def test_progress_is_told_while_the_job_lives(tenant: Tenant, crew: Crew, job_id
                 continue
             told.append(json.loads(line.removeprefix("data: "))["rows"]["done"])
             if len(told) == 1:
-                crew.on(job_id).plan([2, 3])
-                crew.on(job_id).work(0)
+                fake_workers.take(job_id).plan([2, 3])
+                fake_workers.take(job_id).work(0)
             elif told[-1] == 2:
                 break
     assert told[0] == 0

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.decisions import accelerate_entries
 from jobs.results import reports
-from tests.api.server.conftest import Crew
+from tests.api.server.conftest import FakeWorkers
 from tests.api.server.gang import REPORT, Gang, trained
 from tests.api.server.installation import Installation, Tenant
 from tests.support.waiting import wait_until
@@ -33,8 +33,8 @@ def job_id(tenant: Tenant) -> str:
 
 
 @pytest.fixture
-def gang(crew: Crew, job_id: str) -> Gang:
-    made = crew.gang(job_id)
+def gang(fake_workers: FakeWorkers, job_id: str) -> Gang:
+    made = fake_workers.gang(job_id)
     made.plan()
     return made
 
@@ -266,10 +266,10 @@ def test_a_report_is_there_when_the_job_has_succeeded(
 
 
 def test_a_report_that_is_too_large_for_a_row_is_read_from_its_object(
-    tenant: Tenant, crew: Crew, installation: Installation
+    tenant: Tenant, fake_workers: FakeWorkers, installation: Installation
 ) -> None:
     job_id = tenant.submit(kind="evaluate", model="/models/tiny")
-    gang = crew.gang(job_id)
+    gang = fake_workers.gang(job_id)
     gang.plan()
     gang.form()
     whole = REPORT | {"confusion": [[1] * 300] * 300}
@@ -282,9 +282,9 @@ def test_a_report_that_is_too_large_for_a_row_is_read_from_its_object(
     assert f"the report of {job_id} is gone from the object store" in _error(answer)["message"]
 
 
-def test_an_evaluation_ends_with_its_report(tenant: Tenant, crew: Crew) -> None:
+def test_an_evaluation_ends_with_its_report(tenant: Tenant, fake_workers: FakeWorkers) -> None:
     job_id = tenant.submit(kind="evaluate", model="/models/tiny")
-    gang = crew.gang(job_id)
+    gang = fake_workers.gang(job_id)
     gang.plan()
     gang.form()
     gang.progress(1, total=4, phase="evaluating")

@@ -61,7 +61,7 @@ def sessions(stack: StackInfo) -> Sessions:
 
 
 def result(sessions: Sessions, job_id: str) -> tuple[str, dict[int, float]]:
-    """The hash of the weights, and the curve of the loss."""
+    """The hash of the weights, and the loss by step."""
     with sessions.begin() as session:
         files = session.scalars(
             sa.select(ModelVersion.files).where(ModelVersion.job_id == job_id)
@@ -85,30 +85,30 @@ def test_a_stack_that_is_stopped_and_started_repeats_no_step(home: Path) -> None
     tiny_classifier(home.with_name("model"))
     stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
-        calm = submit(client, home, name="calm")
-        assert client.wait(calm)["state"] == "succeeded"
-        job = submit(client, home, name="stopped")
-        wait_until(lambda: client.get(job)["training"]["step"] > STEPS // 3, seconds=60)
+        undisturbed = submit(client, home, name="undisturbed")
+        assert client.wait(undisturbed)["state"] == "succeeded"
+        stopped = submit(client, home, name="stopped")
+        wait_until(lambda: client.get(stopped)["training"]["step"] > STEPS // 3, seconds=60)
     began = time.monotonic()
     assert up.stop(home)
     print(f"down took {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure for the reader
     stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
-        assert client.wait(job)["state"] == "succeeded"
+        assert client.wait(stopped)["state"] == "succeeded"
     ledger = sessions(stack)
-    (first, _, last_step), (second, resumed_at, _) = runs(ledger, job)
+    (first, _, last_step), (second, resumed_at, _) = runs(ledger, stopped)
     assert (first, second) == (RunState.PREEMPTED, RunState.SUCCEEDED)
-    assert last_step - resumed_at == 0  # steps that were repeated
-    assert result(ledger, job) == result(ledger, calm)
+    assert resumed_at == last_step, "no step was repeated"
+    assert result(ledger, stopped) == result(ledger, undisturbed)
 
 
-def test_an_end_at_once_says_which_steps_are_lost(home: Path) -> None:
+def test_a_stack_that_is_stopped_at_once_says_which_steps_are_lost(home: Path) -> None:
     tiny_classifier(home.with_name("model"))
     stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
         job = submit(client, home, name="hurried")
         wait_until(lambda: client.get(job)["training"]["step"] > 10, seconds=60)
     assert up.stop(home, now=True)
-    said = (home / "logs" / "up.log").read_text()
-    assert f"of {job}, which goes on from its beginning" in said
-    assert "lost: steps 1 to " in said
+    log = (home / "logs" / "up.log").read_text()
+    assert f"of {job}, which goes on from its beginning" in log
+    assert "lost: steps 1 to " in log

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config
 from tests.support import tiny_models
 
 
-def tiny_writer(folder: Path) -> Path:
+def tiny_causal_lm(folder: Path) -> Path:
     """A saved GPT-2 (2 layers, hidden size 32, 64 tokens) of bytes."""
     tokenizer = tiny_models._tokenizer("gpt2")
     config = GPT2Config(
@@ -27,7 +27,7 @@ def tiny_writer(folder: Path) -> Path:
     return _saved(folder, AutoModelForCausalLM, config=config, tokenizer=tokenizer)
 
 
-def tiny_translator(folder: Path) -> Path:
+def tiny_seq2seq(folder: Path) -> Path:
     """A saved T5 (1 layer each way, hidden size 32) of bytes."""
     tokenizer = tiny_models._tokenizer("roberta")
     shape: Any = T5Config

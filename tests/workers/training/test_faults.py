@@ -17,7 +17,7 @@ from jobs.kinds import FinetuneSpec
 from tests.support.tiny_models import tiny_encoder
 from tests.workers.training import heads
 from tests.workers.training.fork_server import ForkServer
-from tests.workers.training.models import tiny_writer
+from tests.workers.training.models import tiny_causal_lm
 from tests.workers.training.work_folder import Row, WorkFolder, labelled, work_folder, write_shards
 from workers.training import forward_faults, shutdown, tokenized_dataset
 
@@ -63,7 +63,7 @@ def test_a_base_that_cannot_do_the_task(tmp_path: Path, fork_server: ForkServer)
     run = work_folder(
         tmp_path / "W",
         data={"train": rows},
-        base=tiny_writer(tmp_path / "base"),
+        base=tiny_causal_lm(tmp_path / "base"),
         labels=None,
         task="text2text",
     )

@@ -1,3 +1,5 @@
+"""Metrics of evaluations: what they count, what they leave out, and that sklearn agrees."""
+
 from __future__ import annotations
 
 import json
@@ -15,18 +17,22 @@ from jobs.kinds import Task
 from workers.training import metrics
 
 ABC = ("a", "b", "c")
-few = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=40, deadline=None)
 
 
-def one_hot(*predicted: int, labels: int = 3) -> Any:
+def logits_for(*predicted: int, labels: int = 3) -> Any:
+    """Logits whose highest one is that of the predicted label."""
     return np.eye(labels)[list(predicted)]
 
 
 def report(truth: list[int], predicted: list[int], loss: float = 0.5) -> dict[str, Any]:
-    return metrics.classification(ABC, truth=np.array(truth), logits=one_hot(*predicted), loss=loss)
+    return metrics.classification(
+        ABC, truth=np.array(truth), logits=logits_for(*predicted), loss=loss
+    )
 
 
-def flags(*rows: str) -> Any:
+def multi_hot(*rows: str) -> Any:
+    """A row of booleans for each text of zeros and ones."""
     return np.array([[letter == "1" for letter in row] for row in rows])
 
 
@@ -38,7 +44,7 @@ def test_a_perfect_classifier_has_ones_everywhere() -> None:
     assert result["rows"] == 4
 
 
-def test_rows_of_the_confusion_are_the_true_labels() -> None:
+def test_rows_of_the_confusion_matrix_are_the_true_labels() -> None:
     assert report([0, 0, 1], [1, 1, 0])["confusion"] == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]
 
 
@@ -62,8 +68,8 @@ def test_precision_recall_and_weighted_f1_of_a_small_example() -> None:
     assert result["weighted_f1"] == pytest.approx(0.75 * 0.8 + 0.25 * 2 / 3)
 
 
-def test_multi_label_accuracy_is_the_exact_match_and_there_is_no_confusion() -> None:
-    truth, logits = flags("110", "001", "000"), np.array([[1, 1, -1], [1, -1, 1], [-1, -1, -1]])
+def test_multi_label_accuracy_is_the_exact_match_and_there_is_no_confusion_matrix() -> None:
+    truth, logits = multi_hot("110", "001", "000"), np.array([[1, 1, -1], [1, -1, 1], [-1, -1, -1]])
     result = metrics.classification(ABC, truth=truth, logits=logits, loss=0.1)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["micro_f1"] == pytest.approx(6 / 7)
@@ -72,8 +78,10 @@ def test_multi_label_accuracy_is_the_exact_match_and_there_is_no_confusion() -> 
 
 
 def test_multi_label_rows_without_any_label_make_no_nan() -> None:
-    result = metrics.classification(ABC, truth=flags("000"), logits=-np.ones((1, 3)), loss=0.0)
-    assert (result["accuracy"], result["macro_f1"], result["micro_f1"]) == (1, 0, 0)
+    result = metrics.classification(ABC, truth=multi_hot("000"), logits=-np.ones((1, 3)), loss=0.0)
+    assert result["accuracy"] == 1, "no label was right, and none was predicted"
+    assert result["macro_f1"] == 0
+    assert result["micro_f1"] == 0
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -83,7 +91,7 @@ def test_a_loss_that_is_not_finite_is_null(loss: float) -> None:
 
 
 @pytest.mark.slow
-@few
+@few_examples
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40),
 )
@@ -99,7 +107,7 @@ def test_single_label_reports_agree_with_sklearn(pairs: list[tuple[int, int]]) -
 
 
 @pytest.mark.slow
-@few
+@few_examples
 @given(arrays.arrays(bool, (6, 3)), arrays.arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
 def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None:
     result = metrics.classification(ABC, truth=truth, logits=logits, loss=1.0)
@@ -109,9 +117,9 @@ def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None
     assert result["micro_f1"] == pytest.approx(expected["micro avg"]["f1-score"])
     assert result["weighted_f1"] == pytest.approx(expected["weighted avg"]["f1-score"])
     for each in result["per_label"]:
-        same = expected[each["label"]]
-        assert each["recall"] == pytest.approx(same["recall"])
-        assert each["rows"] == same["support"]
+        theirs = expected[each["label"]]
+        assert each["recall"] == pytest.approx(theirs["recall"])
+        assert each["rows"] == theirs["support"]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -120,7 +128,7 @@ def test_multi_label_reports_agree_with_sklearn(truth: Any, logits: Any) -> None
     [
         (0.0, 10, 0.0, 1.0),
         (10 * math.log(50), 10, math.log(50), 50.0),
-        (1e6, 10, 1e5, None),
+        (1e6, 10, 1e5, None),  # exp(1e5) is no float
         (0.0, 0, 0.0, 1.0),
     ],
 )

@@ -20,7 +20,7 @@ from jobs.models import inspection, signatures
 from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, MAX_TOKENS, tiny_encoder
 from tests.workers.training.fork_server import ForkServer
-from tests.workers.training.models import tiny_translator, tiny_writer, without_dropout
+from tests.workers.training.models import tiny_causal_lm, tiny_seq2seq, without_dropout
 from tests.workers.training.work_folder import (
     Row,
     WorkFolder,
@@ -59,7 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def made(
     folder: Path, *, rows: Sequence[Row] = (), base: str = "encoder", **spec: Any
 ) -> WorkFolder:
-    build = {"encoder": tiny_encoder, "writer": tiny_writer, "translator": tiny_translator}[base]
+    build = {"encoder": tiny_encoder, "writer": tiny_causal_lm, "translator": tiny_seq2seq}[base]
     rows = rows or labelled(48)
     labels = LABELS if spec.get("task", "classify") == "classify" else None
     return work_folder(

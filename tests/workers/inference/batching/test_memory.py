@@ -1,3 +1,5 @@
+"""Memory of a batch: what runs out is tried in smaller batches, what is freed is used again."""
+
 from __future__ import annotations
 
 import platform
@@ -21,19 +23,19 @@ from workers.inference.tasks.classifier import Classifier, Prediction
 TOO_MUCH = 2**55
 
 
-class Cramped:
-    """A head on a device with memory for at most ``room`` tokens in a batch.
+class LimitedMemoryHead:
+    """A head on a device with memory for at most ``tokens`` tokens in a batch.
 
     Beyond that it allocates more than any machine has, and fails as a device does.
     """
 
-    def __init__(self, inner: Head, *, room: int) -> None:
+    def __init__(self, inner: Head, *, tokens: int) -> None:
         self.inner = inner
         self.model = inner.model
-        self.room = room
+        self.tokens = tokens
 
     def forward(self, inputs: ModelInputs) -> torch.Tensor:
-        if inputs["attention_mask"].sum() > self.room:
+        if inputs["attention_mask"].sum() > self.tokens:
             torch.empty(TOO_MUCH)
         return self.inner.forward(inputs)
 
@@ -43,50 +45,54 @@ def folder(tmp_path: Path) -> Path:
     return tiny_classifier(tmp_path / "model")
 
 
-def cramped(folder: Path, *, room: int) -> Classifier:
+def with_memory_for(folder: Path, *, tokens: int) -> Classifier:
     classifier = loaded(folder)
-    classifier._runner.head = Cramped(classifier._runner.head, room=room)
+    classifier._runner.head = LimitedMemoryHead(classifier._runner.head, tokens=tokens)
     return classifier
 
 
-MAPPED = """
+COUNT_MAPPED_BLOCKS = """
 import ctypes, sys
 import torch
 from workers.inference.batching import memory
 
-class Info(ctypes.Structure):  # struct mallinfo2
+class MallInfo2(ctypes.Structure):  # glibc's struct mallinfo2
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
     _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
-ask = ctypes.CDLL(None).mallinfo2
-ask.restype = Info
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = MallInfo2
+
+def mapped_blocks():
+    return mallinfo2().hblks  # blocks that malloc got by mmap, which it unmaps when they are freed
+
 if "keeping" in sys.argv:
     memory.keep_freed()
-before = ask().hblks
+before = mapped_blocks()
 block = torch.empty(30 * 2**20, dtype=torch.uint8)
-print(ask().hblks - before)
+print(mapped_blocks() - before)
 """
 
 
-def mapped(*arguments: str) -> int:
+def mapped_blocks(*arguments: str) -> int:
     """Blocks that a fresh process gets from the system, not from its heap, for one of 30 MiB."""
-    command = [sys.executable, "-c", MAPPED, *arguments]
+    command = [sys.executable, "-c", COUNT_MAPPED_BLOCKS, *arguments]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
 def test_what_a_batch_needs_comes_from_the_heap_which_keeps_it() -> None:
-    assert mapped() == 1
-    assert mapped("keeping") == 0
+    assert mapped_blocks() == 1
+    assert mapped_blocks("keeping") == 0
 
 
-def test_the_allocators_own_error_is_recognised() -> None:
+def test_torchs_error_of_its_allocator_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(TOO_MUCH)
     assert is_out_of_memory(caught.value)
 
 
-def test_another_runtime_error_is_not_taken_for_it() -> None:
+def test_another_runtime_error_is_not_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.ones(2, 3) @ torch.ones(2, 3)
     assert not is_out_of_memory(caught.value)
@@ -94,7 +100,7 @@ def test_another_runtime_error_is_not_taken_for_it() -> None:
 
 def test_out_of_memory_makes_batches_smaller_and_loses_no_row(folder: Path) -> None:
     texts = some_texts(200)
-    found = cramped(folder, room=300).classify(texts, beat=no_beat)
+    found = with_memory_for(folder, tokens=300).classify(texts, beat=no_beat)
     expected = loaded(folder).classify(texts, beat=no_beat)
     assert [answer.labels for answer in found if isinstance(answer, Prediction)] == [
         answer.labels for answer in expected if isinstance(answer, Prediction)
@@ -102,14 +108,14 @@ def test_out_of_memory_makes_batches_smaller_and_loses_no_row(folder: Path) -> N
 
 
 def test_the_smaller_budget_is_kept_for_the_next_chunk(folder: Path) -> None:
-    classifier = cramped(folder, room=300)
+    classifier = with_memory_for(folder, tokens=300)
     classifier.classify(some_texts(200), beat=no_beat)
     assert 150 < classifier._runner.budget <= 300
 
 
 def test_a_row_that_does_not_fit_alone_is_an_error_row(folder: Path) -> None:
     texts = ["the team", "the team won " * 20, "a phone"]
-    found = cramped(folder, room=40).classify(texts, beat=no_beat)
+    found = with_memory_for(folder, tokens=40).classify(texts, beat=no_beat)
     assert [type(answer) for answer in found] == [Prediction, RowError, Prediction]
     assert isinstance(found[1], RowError)
     assert found[1].code is RowCode.OUT_OF_MEMORY

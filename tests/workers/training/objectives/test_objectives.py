@@ -14,7 +14,7 @@ from jobs.errors import CorpusFailure
 from jobs.kinds import Task
 from jobs.models.signatures import Signature
 from tests.support.tiny_models import LABELS, tiny_encoder
-from tests.workers.training.models import tiny_translator, tiny_writer, without_dropout
+from tests.workers.training.models import tiny_causal_lm, tiny_seq2seq, without_dropout
 from tests.workers.training.work_folder import Row, labelled
 from workers.inference import model_loader
 from workers.training.dataloader import StepLoader
@@ -44,11 +44,12 @@ class Case:
         )
         texts, targets = [text for text, _ in rows], [target for _, target in rows]
         encoded = [row for row in self.objective.encode(texts, targets) if isinstance(row, tuple)]
-        with RaggedWriter(folder / "inputs") as inputs, RaggedWriter(folder / "targets") as answers:
-            inputs.append([ids for ids, _ in encoded])
-            answers.append([ids for _, ids in encoded])
-        with RaggedWriter(folder / "texts", dtype="uint8") as references:
-            references.append([(target or "").encode() for target in targets])
+        with RaggedWriter(folder / "inputs") as input_ids:
+            input_ids.append([ids for ids, _ in encoded])
+        with RaggedWriter(folder / "targets") as target_ids:
+            target_ids.append([ids for _, ids in encoded])
+        with RaggedWriter(folder / "texts", dtype="uint8") as target_texts:
+            target_texts.append([(target or "").encode() for target in targets])
         self.split = TokenizedSplit(folder)
 
     def text(self, row: int) -> str:
@@ -65,7 +66,14 @@ class Case:
         total = 0.0
         for rank in range(ranks):
             feed = StepLoader(
-                self.objective, self.split, 0, 12, budget, rank=rank, ranks=ranks, pin=False
+                self.objective,
+                self.split,
+                seed=0,
+                batch_rows=12,
+                budget=budget,
+                rank=rank,
+                ranks=ranks,
+                pin=False,
             )
             step = next(feed.steps(epoch=0, place=0))
             for batch in step.batches if step.counts else ():
@@ -73,7 +81,7 @@ class Case:
         return total
 
 
-PAIRS: list[Row] = [(f"say {place}:", "a b c"[: place % 6]) for place in range(20)]
+PAIRS: list[Row] = [(f"say {number}:", "a b c"[: number % 6]) for number in range(20)]
 TEXTS: list[Row] = [(text, None) for text, _ in labelled(20)]
 
 
@@ -91,9 +99,9 @@ def build(name: str, folder: Path) -> Case:
         return case
     if name == "text2text":
         rows: list[Row] = [(text, f"{target}!") for text, target in PAIRS]
-        return Case(folder / "tokens", tiny_translator(folder / "base"), Task.TEXT2TEXT, rows)
+        return Case(folder / "tokens", tiny_seq2seq(folder / "base"), Task.TEXT2TEXT, rows)
     rows = list(PAIRS if name == "completions" else TEXTS)
-    return Case(folder / "tokens", tiny_writer(folder / "base"), Task.GENERATE, rows)
+    return Case(folder / "tokens", tiny_causal_lm(folder / "base"), Task.GENERATE, rows)
 
 
 @pytest.mark.parametrize("case", ["classify", "completions", "texts", "text2text"], indirect=True)
@@ -104,7 +112,7 @@ def test_the_loss_of_a_step_is_the_same_for_any_number_of_ranks_and_batches(case
 
 
 @pytest.mark.parametrize("case", ["texts"], indirect=True)
-def test_a_language_models_loss_is_the_mean_of_transformers_over_all_tokens(case: Case) -> None:
+def test_a_language_models_loss_equals_transformers_mean_token_loss(case: Case) -> None:
     ids = torch.from_numpy(case.split.inputs[3].astype("int64"))[None]
     expected = case.model(input_ids=ids, labels=ids).loss.detach()
     ours = case.losses([3]).sum() / case.objective.weights(case.split)[3]
@@ -112,7 +120,7 @@ def test_a_language_models_loss_is_the_mean_of_transformers_over_all_tokens(case
 
 
 @pytest.mark.parametrize("case", ["text2text"], indirect=True)
-def test_a_translators_loss_is_the_mean_of_transformers_over_all_tokens(case: Case) -> None:
+def test_a_seq2seq_models_loss_equals_transformers_mean_token_loss(case: Case) -> None:
     source, target = (
         torch.from_numpy(each[4].astype("int64"))[None]
         for each in (case.split.inputs, case.split.targets)
@@ -132,13 +140,13 @@ def test_only_the_completion_and_its_end_token_are_targets(case: Case) -> None:
 
 
 def test_a_pair_beyond_the_window_loses_the_start_of_its_prompt(tmp_path: Path) -> None:
-    base = tiny_writer(tmp_path / "base")
+    base = tiny_causal_lm(tmp_path / "base")
     case = Case(tmp_path, base, Task.GENERATE, [("0123456789", "abc")], max_tokens=8)
     assert case.text(0) == "6789abc</s>"
 
 
 def test_a_truncated_text_has_no_end_token(tmp_path: Path) -> None:
-    base = tiny_writer(tmp_path / "base")
+    base = tiny_causal_lm(tmp_path / "base")
     case = Case(tmp_path, base, Task.GENERATE, [("0123456789", None)], max_tokens=8)
     assert case.text(0) == "01234567"
 
@@ -152,7 +160,7 @@ def test_balanced_labels_have_weights_inverse_to_their_counts(tmp_path: Path) ->
     assert case.objective.weights(case.split).sum() == pytest.approx(8)
 
 
-def test_a_row_of_several_labels_has_a_flag_for_each(tmp_path: Path) -> None:
+def test_multi_label_targets_are_multi_hot(tmp_path: Path) -> None:
     rows: list[Row] = [("text", json.dumps([LABELS[2], LABELS[0]])), ("text", "[]")]
     base = tiny_encoder(tmp_path / "base")
     case = Case(tmp_path, base, Task.CLASSIFY, rows, multi_label=True)
