@@ -5,5 +5,6 @@ pytest_plugins = (
     "tests.support.seaweed",
     "tests.support.servers",
     "tests.support.ledgers",  # it imports the servers
+    "tests.support.installations",
     "tests.support.unit",
 )

@@ -184,7 +184,7 @@ def _window(spec: AnyTraining, facts: ModelFacts | None, known: Signature | None
         case FinetuneSpec():
             default = None
         case EvaluateSpec():
-            default = known and known.max_tokens
+            default = None if known is None else known.max_tokens
     window = _or(spec.reading_limits.max_tokens, default)
     limits = (window, None if facts is None else facts.max_tokens)
     return min((limit for limit in limits if limit is not None), default=None)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobs.decisions import waiting_reason
 from jobs.decisions.waiting_reason import GangFacts, JobFacts, LostLease, OtherJob
@@ -150,7 +150,7 @@ class _Look:
     @functools.cached_property
     def _planned(self) -> list[_PoolJob]:
         rows = self._session.execute(step_rows())
-        return [_PoolJob(*row, leased=0, sent=0) for row in rows]
+        return [_PoolJob(*row, 0, 0) for row in rows]
 
     def _step_lost(self, job: Job) -> LostLease | None:
         """The lease on the job's step, if it has run out or its planner has missed heartbeats."""
@@ -263,6 +263,6 @@ def _with_chunks() -> frozenset[JobState]:
     return frozenset({*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING})
 
 
-def _worker_of(owner: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+def _worker_of(owner: InstrumentedAttribute[str | None]) -> sa.ColumnElement[str]:
     """The worker that holds a chunk or a step: its owner is a process of that worker."""
     return sa.func.split_part(owner, ":", 1)

@@ -9,8 +9,7 @@ import pytest
 from api.stack import ports
 from jobs.states import JobState
 from tests.support.installation import Installation, jsonl, sentences
-from tests.support.servers import Databases, Server
-from tests.support.tiny_models import tiny_classifier
+from tests.support.installations import NewInstallation
 
 ROWS = 1_000
 CHUNK_ROWS = 5
@@ -20,21 +19,10 @@ Answers = dict[int, str | None]
 
 
 @pytest.fixture(scope="package")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    home = tmp_path_factory.mktemp("installation")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=tiny_classifier(home / "model"),
-        lease_seconds=3,
-        redispatch_seconds=3,
-        shard_rows=500,
-        api_port=ports.choose(),
-    )
-    with installation.running("control", "planner", "pool"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(
+        lease_seconds=3, redispatch_seconds=3, shard_rows=500, api_port=ports.choose()
+    ).running("control", "planner", "pool") as installation:
         yield installation
 
 

@@ -17,10 +17,10 @@ from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
 from tests.support import hanging
 from tests.support.installation import Installation, Process, jsonl, sentences
-from tests.support.servers import Databases, Server
+from tests.support.installations import NewInstallation
+from tests.support.servers import Server
 from tests.support.silence import LOADING, silent_server
 from tests.support.stopped import stopped_with_a_chunk
-from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 from workers import app, heartbeat
 from workers.watchdog import LoopWatchdog
@@ -94,20 +94,10 @@ def test_a_pause_within_a_silence_begins_it_again(loop: Loop) -> None:
 
 
 @pytest.fixture(scope="module")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    valkey.start()
-    home = tmp_path_factory.mktemp("watchdog")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=tiny_classifier(home / "model"),
-        redispatch_seconds=3,
-        host_name="watched",
-    )
-    with installation.running("control", "planner"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(redispatch_seconds=3, host_name="watched").running(
+        "control", "planner"
+    ) as installation:
         yield installation
 
 

@@ -19,9 +19,8 @@ from jobs.results import parts
 from jobs.states import JobState
 from jobs.tables import ResultRow
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
+from tests.support.installations import NewInstallation
 from tests.support.result_schemas import EXPLAINED_SCHEMA
-from tests.support.servers import Databases, Server
-from tests.support.tiny_models import tiny_classifier
 
 TEXTS = [*sentences(9), ""]
 CHOSEN = [0, 4, 7, 8]
@@ -29,18 +28,8 @@ EXPLAIN = {"rows": [7, 9, 500], "every": 4, "steps": 8}
 
 
 @pytest.fixture(scope="module")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    model = tiny_classifier(tmp_path_factory.mktemp("models") / "model")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=tmp_path_factory.mktemp("installation"),
-        model=model,
-        worker_threads=1,
-    )
-    with installation.running("control", "planner", "pool"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(worker_threads=1).running("control", "planner", "pool") as installation:
         yield installation
 
 

@@ -12,8 +12,7 @@ import pytest
 from jobs.states import JobState
 from tests.support.hostile_parquet import HOSTILE
 from tests.support.installation import Installation, jsonl
-from tests.support.servers import Databases, Server
-from tests.support.tiny_models import tiny_classifier
+from tests.support.installations import NewInstallation
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,19 +23,10 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    valkey.start()
-    home = tmp_path_factory.mktemp("hostile")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=tiny_classifier(home / "model"),
-        decoder_memory_bytes=64 * MIB,
-    )
-    with installation.running("control", "planner"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(decoder_memory_bytes=64 * MIB).running(
+        "control", "planner"
+    ) as installation:
         yield installation
 
 

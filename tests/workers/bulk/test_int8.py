@@ -9,26 +9,15 @@ import pytest
 
 from jobs.states import JobState
 from tests.support.installation import Installation, jsonl, sentences
-from tests.support.servers import Databases, Server
-from tests.support.tiny_models import tiny_classifier
+from tests.support.installations import NewInstallation
 
 ROWS = 120
 CHUNK_ROWS = 40
 
 
 @pytest.fixture(scope="module")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    home = tmp_path_factory.mktemp("installation")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=tiny_classifier(home / "model"),
-        worker_threads=1,
-    )
-    with installation.running("control", "planner", "pool"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(worker_threads=1).running("control", "planner", "pool") as installation:
         yield installation
 
 

@@ -12,7 +12,7 @@ from jobs.ledger import controls
 from jobs.row_codes import RowCode
 from jobs.states import JobState
 from tests.support.installation import PROJECT, Installation
-from tests.support.servers import Databases, Server
+from tests.support.installations import NewInstallation
 from tests.support.tiny_pipelines import an_image, image_classifier
 
 IMAGES = 7
@@ -25,20 +25,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory,
-    fresh_database: Databases,
-    valkey: Server,
-    folder: Path,
+    new_installation: NewInstallation, tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> Iterator[Installation]:
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=tmp_path_factory.mktemp("installation"),
-        model=image_classifier(tmp_path_factory.mktemp("models") / "images"),
-        worker_threads=1,
-        allowed_inputs=[folder.as_uri()],
-    )
-    with installation.running("control", "planner", "pool"):
+    model = image_classifier(tmp_path_factory.mktemp("models") / "images")
+    made = new_installation(model=model, worker_threads=1, allowed_inputs=[folder.as_uri()])
+    with made.running("control", "planner", "pool") as installation:
         yield installation
 
 

@@ -10,26 +10,15 @@ import psycopg
 import pytest
 
 from tests.support.installation import Installation, Process
-from tests.support.servers import Databases, Server
+from tests.support.installations import NewInstallation
 from tests.support.waiting import wait_until
 
 LEASE = 2.0
 
 
 @pytest.fixture(scope="module")
-def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
-) -> Iterator[Installation]:
-    valkey.start()
-    home = tmp_path_factory.mktemp("takeover")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=home,
-        control_lease_seconds=LEASE,
-    )
-    with installation.running("control"):
+def installation(new_installation: NewInstallation) -> Iterator[Installation]:
+    with new_installation(control_lease_seconds=LEASE).running("control") as installation:
         wait_until(lambda: leader(installation), seconds=60)
         installation.start_role("control")
         yield installation

@@ -9,30 +9,23 @@ import pytest
 
 from tests.jobs.ledger.building import Ledger
 from tests.support.installation import Installation
-from tests.support.servers import Databases, Server
-from tests.support.tiny_models import tiny_classifier
+from tests.support.installations import NewInstallation
 from tests.workers.gang.gang_setup import GangSetup
 from tests.workers.gang.trainer import Trainer
 
 
 @pytest.fixture(scope="package")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory, fresh_database: Databases, valkey: Server
+    new_installation: NewInstallation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    valkey.start()
-    home = tmp_path_factory.mktemp("training")
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=home,
-        model=tiny_classifier(home / "model"),
+    made = new_installation(
         lease_seconds=3,
         redispatch_seconds=3,
         train_grace_seconds=20,
         train_stall_seconds=60,
-        artefact_cache=str(home / "artefacts"),
+        artefact_cache=str(tmp_path_factory.mktemp("artefacts")),
     )
-    with installation.running("control", "planner"):
+    with made.running("control", "planner") as installation:
         yield installation
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.installation import Installation
-from tests.support.servers import Databases, Server
+from tests.support.installations import NewInstallation
 from tests.workers.bulk.kinds import bulk_kind
 from tests.workers.bulk.kinds.bulk_kind import BulkKind, Record
 
@@ -24,19 +24,11 @@ def kind(request: pytest.FixtureRequest, kinds: dict[str, BulkKind]) -> BulkKind
 
 @pytest.fixture(scope="package")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory,
-    fresh_database: Databases,
-    valkey: Server,
-    kinds: dict[str, BulkKind],
+    new_installation: NewInstallation, kinds: dict[str, BulkKind]
 ) -> Iterator[Installation]:
-    installation = Installation(
-        database_url=fresh_database(),
-        redis_url=valkey.url,
-        home=tmp_path_factory.mktemp("installation"),
-        model=kinds["embed"].folder,
-        worker_threads=1,
-    )
-    with installation.running("control", "planner", "pool"):
+    with new_installation(model=kinds["embed"].folder, worker_threads=1).running(
+        "control", "planner", "pool"
+    ) as installation:
         yield installation
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from jobs.settings import Settings
 from tests.support.tiny_models import tiny_classifier
-from tests.workers.inference.batching.test_memory import Cramped
+from tests.workers.inference.batching.test_memory import LimitedMemoryHead
 from tests.workers.inference.builders import loaded, no_beat, some_texts
 from workers.inference.batching import autotune, memory
 from workers.inference.batching.autotune import CACHE_NAME, BatchSizeTrial
@@ -233,7 +233,7 @@ def test_labels_are_the_same_while_sizes_are_tried(tmp_path: Path, folder: Path)
 
 def test_memory_that_ends_during_the_trial_bounds_it(tmp_path: Path, folder: Path) -> None:
     classifier = loaded(folder, settings=with_cache(tmp_path))
-    classifier._runner.head = Cramped(classifier._runner.head, room=1_500)
+    classifier._runner.head = LimitedMemoryHead(classifier._runner.head, tokens=1_500)
     for seed in range(12):
         found = classifier.classify(some_texts(400, longest=60, seed=seed), beat=no_beat)
         assert all(isinstance(answer, Prediction) for answer in found)
