@@ -150,7 +150,10 @@ class _Look:
     @functools.cached_property
     def _planned(self) -> list[_PoolJob]:
         rows = self._session.execute(step_rows())
-        return [_PoolJob(*row, 0, 0) for row in rows]
+        return [
+            _PoolJob(row.id, row.name, row.priority, row.project_id, leased=0, sent=0)
+            for row in rows
+        ]
 
     def _step_lost(self, job: Job) -> LostLease | None:
         """The lease on the job's step, if it has run out or its planner has missed heartbeats."""
