@@ -10,6 +10,7 @@ from api.stack import ports
 from jobs.states import JobState
 from tests.support.installation import Installation, jsonl, sentences
 from tests.support.installations import NewInstallation
+from tests.support.tiny_models import tiny_classifier
 
 ROWS = 1_000
 CHUNK_ROWS = 5
@@ -21,7 +22,11 @@ Answers = dict[int, str | None]
 @pytest.fixture(scope="package")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
     with new_installation(
-        lease_seconds=3, redispatch_seconds=3, shard_rows=500, api_port=ports.choose()
+        tiny_classifier,
+        lease_seconds=3,
+        redispatch_seconds=3,
+        shard_rows=500,
+        api_port=ports.choose(),
     ).running("control", "planner", "pool") as installation:
         yield installation
 

@@ -21,6 +21,7 @@ from tests.support.installations import NewInstallation
 from tests.support.servers import Server
 from tests.support.silence import LOADING, silent_server
 from tests.support.stopped import stopped_with_a_chunk
+from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 from workers import app, heartbeat
 from workers.watchdog import LoopWatchdog
@@ -95,7 +96,7 @@ def test_a_pause_within_a_silence_begins_it_again(loop: Loop) -> None:
 
 @pytest.fixture(scope="module")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
-    with new_installation(redispatch_seconds=3, host_name="watched").running(
+    with new_installation(tiny_classifier, redispatch_seconds=3, host_name="watched").running(
         "control", "planner"
     ) as installation:
         yield installation

@@ -21,6 +21,7 @@ from jobs.tables import ResultRow
 from tests.support.installation import PROJECT, Installation, jsonl, sentences
 from tests.support.installations import NewInstallation
 from tests.support.result_schemas import EXPLAINED_SCHEMA
+from tests.support.tiny_models import tiny_classifier
 
 TEXTS = [*sentences(9), ""]
 CHOSEN = [0, 4, 7, 8]
@@ -29,7 +30,9 @@ EXPLAIN = {"rows": [7, 9, 500], "every": 4, "steps": 8}
 
 @pytest.fixture(scope="module")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
-    with new_installation(worker_threads=1).running("control", "planner", "pool") as installation:
+    with new_installation(tiny_classifier, worker_threads=1).running(
+        "control", "planner", "pool"
+    ) as installation:
         yield installation
 
 

@@ -13,6 +13,7 @@ from jobs.states import JobState
 from tests.support.hostile_parquet import HOSTILE
 from tests.support.installation import Installation, jsonl
 from tests.support.installations import NewInstallation
+from tests.support.tiny_models import tiny_classifier
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +25,7 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
-    with new_installation(decoder_memory_bytes=64 * MIB).running(
+    with new_installation(tiny_classifier, decoder_memory_bytes=64 * MIB).running(
         "control", "planner"
     ) as installation:
         yield installation

@@ -10,6 +10,7 @@ import pytest
 from jobs.states import JobState
 from tests.support.installation import Installation, jsonl, sentences
 from tests.support.installations import NewInstallation
+from tests.support.tiny_models import tiny_classifier
 
 ROWS = 120
 CHUNK_ROWS = 40
@@ -17,7 +18,9 @@ CHUNK_ROWS = 40
 
 @pytest.fixture(scope="module")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
-    with new_installation(worker_threads=1).running("control", "planner", "pool") as installation:
+    with new_installation(tiny_classifier, worker_threads=1).running(
+        "control", "planner", "pool"
+    ) as installation:
         yield installation
 
 

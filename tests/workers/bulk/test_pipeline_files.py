@@ -28,7 +28,7 @@ def installation(
     new_installation: NewInstallation, tmp_path_factory: pytest.TempPathFactory, folder: Path
 ) -> Iterator[Installation]:
     model = image_classifier(tmp_path_factory.mktemp("models") / "images")
-    made = new_installation(model=model, worker_threads=1, allowed_inputs=[folder.as_uri()])
+    made = new_installation(model, worker_threads=1, allowed_inputs=[folder.as_uri()])
     with made.running("control", "planner", "pool") as installation:
         yield installation
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,7 +19,9 @@ LEASE = 2.0
 
 @pytest.fixture(scope="module")
 def installation(new_installation: NewInstallation) -> Iterator[Installation]:
-    with new_installation(control_lease_seconds=LEASE).running("control") as installation:
+    with new_installation(Path("no model"), control_lease_seconds=LEASE).running(
+        "control"
+    ) as installation:
         wait_until(lambda: leader(installation), seconds=60)
         installation.start_role("control")
         yield installation

@@ -10,6 +10,7 @@ import pytest
 from tests.jobs.ledger.building import Ledger
 from tests.support.installation import Installation
 from tests.support.installations import NewInstallation
+from tests.support.tiny_models import tiny_classifier
 from tests.workers.gang.gang_setup import GangSetup
 from tests.workers.gang.trainer import Trainer
 
@@ -19,6 +20,7 @@ def installation(
     new_installation: NewInstallation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     made = new_installation(
+        tiny_classifier,
         lease_seconds=3,
         redispatch_seconds=3,
         train_grace_seconds=20,

@@ -26,7 +26,7 @@ def kind(request: pytest.FixtureRequest, kinds: dict[str, BulkKind]) -> BulkKind
 def installation(
     new_installation: NewInstallation, kinds: dict[str, BulkKind]
 ) -> Iterator[Installation]:
-    with new_installation(model=kinds["embed"].folder, worker_threads=1).running(
+    with new_installation(kinds["embed"].folder, worker_threads=1).running(
         "control", "planner", "pool"
     ) as installation:
         yield installation
