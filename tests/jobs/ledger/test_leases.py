@@ -169,7 +169,7 @@ def come_back(ledger: Ledger, lease: ChunkLease, *, times: int = 1) -> None:
     """As a worker does that finds its lease lost, twice if an answer is lost."""
     for _ in range(times):
         with ledger.sessions.begin() as session:
-            assert not chunks.give_up(session, lease, LATE, limits=LIMITS)
+            assert not chunks.release_after_fault(session, lease, LATE, limits=LIMITS)
 
 
 @pytest.mark.parametrize("state", [JobState.PAUSED, JobState.CANCELLING])
