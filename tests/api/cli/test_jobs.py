@@ -40,7 +40,7 @@ def test_jobs_are_listed_for_people_and_for_programs(run: Run, tenant: Tenant, d
 
 def test_a_job_is_shown_in_full(run: Run, done: str) -> None:
     shown = run("jobs", "show", done).out
-    assert "state          succeeded" in shown
+    assert "state        succeeded" in shown
     assert "5 of 5" in shown
     assert "good" in shown
     assert "empty_text  1     line 5  the text is empty" in shown
