@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from jobs.corpora import sources
 from jobs.decisions import accelerate_entries
-from jobs.errors import BadSpec, CorpusRefused, ModelFailure
+from jobs.errors import BadSpec, CorpusRefused, ModelFailure, NightshiftError
 from jobs.kinds import AnySpec
+from jobs.kinds.groups import GroupSpec
 from jobs.models import references
 from jobs.settings import Settings
 
@@ -21,6 +22,16 @@ def check(spec: AnySpec, *, settings: Settings) -> None:
             _check_uri(corpus.uri, param=f"{param}.uri", settings=settings)
     accelerate_entries.check(spec.accelerate)
     _check_model(spec, settings=settings)
+
+
+def check_group(spec: GroupSpec, *, settings: Settings) -> None:
+    """The same for every member; the field that cannot be right is named with its member."""
+    for name, each in spec.members().items():
+        try:
+            check(each, settings=settings)
+        except NightshiftError as error:
+            error.param = ".".join(filter(None, (spec.place(name), error.param)))
+            raise
 
 
 def _check_uri(uri: str, *, param: str, settings: Settings) -> None:

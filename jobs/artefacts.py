@@ -19,7 +19,7 @@ from jobs.errors import Damaged, ModelFailure, NotFound
 from jobs.lookups import registry
 from jobs.models import bundles, folders, inspection, references
 from jobs.models.cache import ArtefactCache
-from jobs.models.references import Location, Registered
+from jobs.models.references import Location, Registered, RegisteredBy
 from jobs.objects import ObjectStore, Stored
 from jobs.progress import Beat, no_beat
 from jobs.settings import Settings
@@ -57,6 +57,8 @@ class Artefacts:
                 version = self._version(name, project_id=project_id)
                 with self._registered(version, beat=beat) as folder:
                     yield folder
+            case RegisteredBy(job=job):
+                raise ModelFailure(f"{job} has registered no model yet", code="model_missing")
             case Location(scheme=scheme, parts=parts) as location:
                 if private_places.hold_object(self._private, scheme, parts):
                     raise references.private(reference)

@@ -6,10 +6,18 @@ import secrets
 
 from jobs import names
 
+JOB = "job_"
+GROUP = "group_"
+
 
 def job() -> str:
     """A new job id, ``job_`` and 24 hex digits."""
-    return f"job_{secrets.token_hex(12)}"
+    return f"{JOB}{secrets.token_hex(12)}"
+
+
+def group() -> str:
+    """A new id of a group of jobs, ``group_`` and 24 hex digits."""
+    return f"{GROUP}{secrets.token_hex(12)}"
 
 
 def file() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ALIAS = r"[a-z][a-z0-9_-]{0,39}"
 POOL = r"[a-z0-9_-]{1,40}"
+MEMBER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
 ID = r"[A-Za-z0-9_-]{1,80}"
 SCHEDULE_PREFIX = "sched_"
 SCHEDULE = MODEL
@@ -17,6 +18,8 @@ IN_WORDS = {
     f"^{ALIAS}$": "1 to 40 lower-case letters, digits, '_' and '-', of which the first is a "
     "letter, such as champion",
     f"^{POOL}$": "1 to 40 lower-case letters, digits, '_' and '-', such as gpu",
+    f"^{MEMBER}$": "1 to 40 letters, digits, '_' and '-', of which the first is a letter or a "
+    "digit, such as train",
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
     f"^{PURPOSE}$": "1 to 64 lower-case letters, digits, '_' and '-', such as batch",
     f"^{EVENT}$": "the id of an event, such as 12 or 12-end",

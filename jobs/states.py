@@ -77,7 +77,7 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
         JobState.PLANNING: "a planner claims it",
         JobState.PAUSED: "pause",
         JobState.CANCELLING: "cancel",
-        JobState.FAILED: "cannot be planned",
+        JobState.FAILED: "cannot be planned, a job that it needs failed",
         JobState.EXPIRED: "its deadline passed",
     },
     JobState.PLANNING: {

@@ -18,6 +18,9 @@ SHOWN = 5
 GIVEN = 60
 """Characters of the given value that are repeated."""
 
+MEMBER_PLACE = 2
+"""Of the kind in the path of a member of a group: ``jobs.train.finetune.corpus``."""
+
 _PLACES = ("body", "query", "header", "cookie")
 
 _RULES = {
@@ -116,17 +119,23 @@ def path(problem: Any) -> str:
         case "json_invalid":
             return ""
         case "unknown_kind" if isinstance(problem["input"], dict):
-            return "kind"
+            return ".".join([*_names(problem), "kind"])
     return ".".join(_names(problem))
 
 
 def _names(problem: Any) -> list[str]:
     """The path without the place of the request and the kind of spec that it stands in.
 
-    Of a field in a spec pydantic's path begins with the kind, which the client did not write there.
+    Of a field in a spec pydantic's path has the kind, which the client did not write there.
     """
     located = _located(problem)
-    return located[1:] if _kind(located) else located
+    place = _spec_place(located)
+    return [*located[:place], *located[place + 1 :]] if _kind(located) else located
+
+
+def _spec_place(located: Sequence[str]) -> int:
+    """Where in a path the kind of a spec stands: at its beginning, or behind a member's name."""
+    return MEMBER_PLACE if located and located[0] == "jobs" else 0
 
 
 def _located(problem: Any) -> list[str]:
@@ -135,12 +144,14 @@ def _located(problem: Any) -> list[str]:
 
 
 def _kind(located: Sequence[str]) -> str | None:
-    return located[0] if located and located[0] in kinds.KINDS else None
+    place = _spec_place(located)
+    return located[place] if len(located) > place and located[place] in kinds.KINDS else None
 
 
 def _siblings(problem: Any) -> list[str]:
     """The fields that stand beside the one of this problem; none where that is not a spec's."""
-    kind, place = _kind(_located(problem)), _names(problem)
+    located, place = _located(problem), _names(problem)
+    kind, place = _kind(located), place[_spec_place(located) :]
     model: type[BaseModel] | None = kinds.KINDS[kind] if kind else None
     for name in place[:-1]:
         field = model.model_fields.get(name) if model else None

@@ -21,6 +21,7 @@ from api.cli import (
     demo,
     failures,
     files,
+    groups,
     hosts,
     jobs,
     models,
@@ -79,6 +80,7 @@ app.command("finetune")(training.finetune)
 app.command("evaluate")(training.evaluate)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(groups.app, name="groups")
 app.add_typer(models.app, name="models")
 app.add_typer(files.app, name="files")
 app.add_typer(hosts.app, name="hosts")

@@ -25,6 +25,7 @@ def _named(pattern: str, words: str) -> Callable[[str], str]:
 
 
 _JOB = _named(names.ID, "the id of a job, as `nightshift jobs list` shows it")
+_GROUP = _named(names.ID, "the id of a group, as `nightshift groups list` shows it")
 _FILE = _named(names.ID, "the id of a file, as `nightshift files list` shows it")
 _MODEL = _named(references.REGISTERED.pattern, "name@version, name@alias or a name in the registry")
 _NAME = _named(names.MODEL, names.IN_WORDS[f"^{names.MODEL}$"])
@@ -44,6 +45,12 @@ Watch = Annotated[bool | None, typer.Option("--watch/--no-watch", help="Default:
 Force = Annotated[bool, typer.Option("--force", help="Write over what is at --out.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=MOST, help="Most entries.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, `job_...`.", parser=_JOB)]
+GroupId = Annotated[
+    str, typer.Argument(metavar="GROUP", help="A group's id, `group_...`.", parser=_GROUP)
+]
+JobOrGroupId = Annotated[
+    str, typer.Argument(metavar="JOB", help="A job's id, `job_...`, or a group's.", parser=_JOB)
+]
 FileId = Annotated[
     str, typer.Argument(metavar="FILE", help="A file's id, `file-...`.", parser=_FILE)
 ]
@@ -72,6 +79,9 @@ IdempotencyKey = Annotated[
         help="The same key with the same spec is the same job, however often the command runs.",
         parser=_KEY,
     ),
+]
+WithDependents = Annotated[
+    bool, typer.Option("--with-dependents", help="Every job that depends on it as well.")
 ]
 Out = Annotated[Path, typer.Option(help="Where to write it.")]
 

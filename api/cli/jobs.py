@@ -14,6 +14,8 @@ import typer
 from api.cli import (
     connection,
     console,
+    group_progress,
+    groups,
     job_table,
     out_files,
     progress_bars,
@@ -22,12 +24,20 @@ from api.cli import (
     times,
     training_progress,
 )
-from api.cli.arguments import Follow, Force, JobId, Json, Limit
+from api.cli.arguments import (
+    Follow,
+    Force,
+    JobId,
+    JobOrGroupId,
+    Json,
+    Limit,
+    WithDependents,
+)
 from api.cli.connection import Api
 from api.cli.failures import FAILED, Failure
 from api.cli.tables import Column, Listing
 from api.client import Client
-from jobs import kinds
+from jobs import ids, kinds
 from jobs.states import JobState
 
 app = typer.Typer(help="Jobs of every kind.")
@@ -65,12 +75,15 @@ def list_jobs(
             parser=times.since,
         ),
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Only jobs of this group.")
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
     api: Api = None,
 ) -> None:
     """Jobs, newest first."""
-    filters: Job = {"state": state, "kind": kind, "name": name, "since": since}
+    filters: Job = {"state": state, "kind": kind, "name": name, "since": since, "group": group}
     with connection.connect(api) as client:
         found = Listing.first(client.jobs(**filters), limit)
         if found.more:
@@ -98,9 +111,14 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
 
 
 @app.command("watch")
-def watch(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
-    """Show progress until the job has ended; exit code 1 unless it succeeded."""
+def watch(job_id: JobOrGroupId, *, json: Json = False, api: Api = None) -> None:
+    """Show progress until a job, or all of a group, have ended; exit code 1 unless well."""
     with connection.connect(api) as client:
+        if job_id.startswith(ids.GROUP):
+            with progress_bars.leaving(job_id):
+                group = group_progress.watch(client, job_id)
+            groups.deliver(client, group, json=json)
+            return
         client.get(job_id)
         with progress_bars.leaving(job_id):
             job = progress_bars.job(client, job_id)
@@ -112,9 +130,21 @@ def watch(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
 
 
 @app.command("cancel")
-def cancel(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
-    """Stop at the next chunk boundary; what is done is kept."""
-    _control(Client.cancel, job_id, json=json, api=api)
+def cancel(
+    job_id: JobOrGroupId,
+    *,
+    with_dependents: WithDependents = False,
+    json: Json = False,
+    api: Api = None,
+) -> None:
+    """Stop a job at the next chunk boundary, or all of a group; what is done is kept."""
+
+    def action(client: Client, job_id: str) -> Job:
+        if job_id.startswith(ids.GROUP):
+            return client.groups.cancel(job_id)
+        return client.cancel(job_id, with_dependents=with_dependents)
+
+    _control(action, job_id, json=json, api=api)
 
 
 @app.command("pause")
@@ -130,9 +160,21 @@ def resume(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
 
 
 @app.command("retry")
-def retry(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
-    """Do the failed rows of an ended job again, and what was never done."""
-    _control(Client.retry, job_id, json=json, api=api)
+def retry(
+    job_id: JobOrGroupId,
+    *,
+    with_dependents: WithDependents = False,
+    json: Json = False,
+    api: Api = None,
+) -> None:
+    """Do the failed rows of an ended job again, and what was never done; all of a group."""
+
+    def action(client: Client, job_id: str) -> Job:
+        if job_id.startswith(ids.GROUP):
+            return client.groups.retry(job_id)
+        return client.retry(job_id, with_dependents=with_dependents)
+
+    _control(action, job_id, json=json, api=api)
 
 
 @app.command("delete")
@@ -248,6 +290,8 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("kind", job["kind"]),
         ("state", job["state"]),
         ("waiting", job["waiting_reason"]),
+        ("group", job["group"] and f"{job['group']}, as {job['member']}"),
+        ("depends on", ", ".join(map(_need, job["depends_on"])) or None),
         ("last error", job.get("last_error")),
         ("error", f"{error['message']} ({error['code']})" if error else None),
         ("model", job["model"]),
@@ -263,6 +307,13 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
 
 def _schedule(fire: Job) -> str:
     return f"{fire['name']}, fire of {console.moment(fire['fire_time'])} UTC ({fire['origin']})"
+
+
+def _need(need: Job) -> str:
+    """A job that this one depends on."""
+    name = f"{need['name']} " if need["name"] else ""
+    ending = ", to end" if need["on"] == "end" else ""
+    return f"{name}{need['job']} ({need['state']}{ending})"
 
 
 def _bulk_facts(job: Job) -> list[tuple[str, Any]]:

@@ -6,12 +6,14 @@ Options lie over the spec of ``--spec``, and both over the defaults.
 from __future__ import annotations
 
 import inspect
+import json as json_format
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from api.cli import (
     arguments,
@@ -19,6 +21,7 @@ from api.cli import (
     connection,
     console,
     corpus_arguments,
+    groups,
     option_forms,
     progress_bars,
     recipes,
@@ -29,7 +32,9 @@ from api.cli.failures import Failure
 from api.cli.option_names import OptionNames
 from api.cli.spec_options import OptionForm, SpecOption
 from api.client import Client
+from jobs import validation
 from jobs.kinds import EvaluateSpec, FinetuneSpec, TrainingSpec
+from jobs.kinds.groups import GroupSpec
 
 Corpora = Mapping[tuple[str, ...], str]
 """Corpora as the command line names them, by the path of their field in the spec."""
@@ -49,16 +54,34 @@ class TrainingArguments:
     api: connection.Api = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinetuneArguments(TrainingArguments):
+    """What the command of a fine-tune takes besides."""
+
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OPTION=A,B",
+            help="Train once with each of these values, such as `learning-rate=1e-5,3e-5`. Given "
+            "several times: with every combination.",
+        ),
+    ] = None
+
+
 def command(
-    spec: type[TrainingSpec], forms: Mapping[str, OptionForm], *, without_model: str
+    spec: type[TrainingSpec],
+    forms: Mapping[str, OptionForm],
+    *,
+    takes: type[TrainingArguments],
+    without_model: str,
 ) -> Callable[..., None]:
     """The command of a kind; ``without_model`` is what it answers where no model is named."""
     options = spec_options.of_spec(spec, forms, overlay=True)
     words = OptionNames.of(options)
 
     def run(**given: Any) -> None:
-        own = {field.name: given.pop(field.name) for field in fields(TrainingArguments)}
-        own_arguments = TrainingArguments(**own)
+        own = {field.name: given.pop(field.name) for field in fields(takes)}
+        own_arguments = takes(**own)
         kind = spec.model_fields["kind"].default
         corpora = _corpora(options, given, corpus=own_arguments.corpus)
         with words.spoken():
@@ -68,9 +91,13 @@ def command(
             whole = _overlaid(chosen, corpora=corpora, file=own_arguments.spec, kind=kind)
             if "model" not in whole:
                 raise Failure(without_model)
-            _run(whole, corpora=corpora, given=own_arguments)
+            if isinstance(own_arguments, FinetuneArguments) and own_arguments.sweep:
+                grid = dict(_swept(each, words=words) for each in own_arguments.sweep)
+                _run_sweep(whole, grid, corpora=corpora, given=own_arguments)
+            else:
+                _run(whole, corpora=corpora, given=own_arguments)
 
-    first, *rest = inspect.signature(TrainingArguments, eval_str=True).parameters.values()
+    first, *rest = inspect.signature(takes, eval_str=True).parameters.values()
     parameters = [first, *(option.parameter for option in options), *rest]
     run.__doc__ = spec.__doc__
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -80,11 +107,13 @@ def command(
 finetune = command(
     FinetuneSpec,
     option_forms.FINETUNE,
+    takes=FinetuneArguments,
     without_model="--name must say under which name the model is registered",
 )
 evaluate = command(
     EvaluateSpec,
     option_forms.EVALUATE,
+    takes=TrainingArguments,
     without_model="--model must say which model is evaluated",
 )
 
@@ -158,6 +187,51 @@ def _run(whole: dict[str, Any], *, corpora: Corpora, given: TrainingArguments) -
                 _deliver(client, progress_bars.job(client, job["id"]), json=given.json)
             else:
                 console.answer(job, job["id"], json=given.json)
+
+
+def _swept(written: str, *, words: OptionNames) -> tuple[str, list[Any]]:
+    """The path of an option in the spec, and its values."""
+    name, equals, values = written.partition("=")
+    if not name or not equals or not values:
+        raise Failure(
+            f"--sweep must be OPTION=A,B, such as learning-rate=1e-5,3e-5, not {written!r}"
+        )
+    option = f"--{name.removeprefix('--').replace('_', '-')}"
+    paths = {option: path for path, option in words.of_path.items()}
+    return paths.get(option, name), [_value(each.strip()) for each in values.split(",")]
+
+
+def _value(written: str) -> Any:
+    try:
+        return json_format.loads(written)
+    except ValueError:
+        return written
+
+
+def _run_sweep(
+    whole: dict[str, Any],
+    grid: Mapping[str, list[Any]],
+    *,
+    corpora: Corpora,
+    given: TrainingArguments,
+) -> None:
+    job = corpus_arguments.checked(whole, corpora).model_dump(mode="json")
+    for path, name in corpora.items():
+        corpus = _at(job, path)
+        if isinstance(corpus, dict) and corpus["file"] == corpus_arguments.TO_BE_UPLOADED:
+            corpus["file"] = name
+    spec = {"name": job["name"], "sweep": {"job": job, "grid": grid}}
+    try:
+        GroupSpec.model_validate(spec)
+    except ValidationError as error:  # its fields are no options
+        raise Failure(f"--sweep: {validation.sentence(error.errors()[0])}") from error
+    groups.submit(
+        spec,
+        watch=given.watch,
+        json=given.json,
+        idempotency_key=given.idempotency_key,
+        api=given.api,
+    )
 
 
 def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:

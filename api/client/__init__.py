@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from api.client.groups import Groups
 from api.client.models import Models
 from api.client.schedules import Schedules
 from api.client.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
@@ -43,6 +44,11 @@ class Client(Transport):
     def schedules(self) -> Schedules:
         """What is submitted by the clock."""
         return Schedules(ask=self._ask, pages=self._pages, rows=self._rows, delete=self._delete)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """Jobs that were submitted together."""
+        return Groups(ask=self._ask, pages=self._pages)
 
     def ping(self) -> None:
         """Return if the API and its database answer."""
@@ -80,12 +86,13 @@ class Client(Transport):
         kind: str | None = None,
         name: str | None = None,
         since: datetime | None = None,
+        group: str | None = None,
     ) -> Iterator[Answer]:
         """Jobs, newest first: every one, or those that all filters leave.
 
         ``name`` is a part of the name; ``since``: those that were accepted then or later.
         """
-        return self._pages("/v1/jobs", _filters(state, kind, name, since))
+        return self._pages("/v1/jobs", _filters(state, kind, name, since, group))
 
     def count_jobs(
         self,
@@ -94,15 +101,16 @@ class Client(Transport):
         kind: str | None = None,
         name: str | None = None,
         since: datetime | None = None,
+        group: str | None = None,
     ) -> int | None:
         """How many jobs the same filters leave; ``None``: more than 10,000."""
-        query = {**_filters(state, kind, name, since), "limit": 1}
+        query = {**_filters(state, kind, name, since, group), "limit": 1}
         total: int | None = self._ask("GET", "/v1/jobs", params=query)["total"]
         return total
 
-    def cancel(self, job_id: str) -> Answer:
+    def cancel(self, job_id: str, *, with_dependents: bool = False) -> Answer:
         """Stop at the next chunk boundary; what is done is kept."""
-        return self._ask("POST", f"/v1/jobs/{job_id}/cancel")
+        return self._act(job_id, "cancel", with_dependents=with_dependents)
 
     def pause(self, job_id: str) -> Answer:
         """Begin nothing new; chunks that are under way end."""
@@ -112,9 +120,9 @@ class Client(Transport):
         """Let a paused job go on."""
         return self._ask("POST", f"/v1/jobs/{job_id}/resume")
 
-    def retry(self, job_id: str) -> Answer:
+    def retry(self, job_id: str, *, with_dependents: bool = False) -> Answer:
         """Do the failed rows again, and what was never done."""
-        return self._ask("POST", f"/v1/jobs/{job_id}/retry")
+        return self._act(job_id, "retry", with_dependents=with_dependents)
 
     def delete_job(self, job_id: str) -> Answer:
         """Delete an ended job with its results; versions that it registered stay."""
@@ -227,15 +235,23 @@ class Client(Transport):
         """Fetch the job's single output file; ``path`` appears when it is whole."""
         self._download(f"/v1/jobs/{job_id}/output", path, progress=progress)
 
+    def _act(self, job_id: str, action: str, *, with_dependents: bool) -> Answer:
+        query = {"with_dependents": "true"} if with_dependents else {}
+        return self._ask("POST", f"/v1/jobs/{job_id}/{action}", params=query)
+
     def _results(self, job_id: str, *, after: int | None) -> Answer:
         query = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
         return self._ask("GET", f"/v1/jobs/{job_id}/results", params=query)
 
 
 def _filters(
-    state: str | None, kind: str | None, name: str | None, since: datetime | None
+    state: str | None,
+    kind: str | None,
+    name: str | None,
+    since: datetime | None,
+    group: str | None,
 ) -> dict[str, str]:
     """The query of a listing of jobs."""
     accepted = None if since is None else since.isoformat()
-    given = {"state": state, "kind": kind, "name": name, "since": accepted}
+    given = {"state": state, "kind": kind, "name": name, "since": accepted, "group": group}
     return {field: value for field, value in given.items() if value is not None}

@@ -19,6 +19,7 @@ from api.server.purge_thread import PurgeThread
 from api.server.routes import (
     events,
     files,
+    groups,
     health,
     hosts,
     jobs,
@@ -83,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(query_fields.check)],
     )
     for routes in (
-        *(health, files, jobs, events, results, runs),
+        *(health, files, jobs, groups, events, results, runs),
         *(schedules, models, hosts, workers),
     ):
         app.include_router(routes.router)

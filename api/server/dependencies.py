@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from api.server.looks import Looks
@@ -73,6 +73,16 @@ After = Annotated[
 ]
 ByAge = Annotated[Order, Query(description="Newest first (`desc`) or oldest first (`asc`).")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The same key with the same spec is the same job, however often it is sent.",
+    ),
+]
 
 
 def existing(job_id: JobId, shared: Shared, project: ProjectId) -> JobView:

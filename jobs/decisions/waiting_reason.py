@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from jobs.decisions import dependencies
+from jobs.decisions.dependencies import Need
 from jobs.states import JobState, RunState
 
 CONTROL_SILENCE = timedelta(seconds=15)
@@ -77,6 +79,8 @@ class JobFacts:
     step_lost: LostLease | None
     step_error: str | None  # why the last try at planning or finalizing failed
     step_not_before: datetime | None = None  # the next try; None: at once
+    held: bool = False  # it waits for jobs that it needs
+    needs: Sequence[Need] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def reason(facts: JobFacts) -> str | None:
         case JobState.PAUSED:
             return _paused(facts)
         case JobState.QUEUED:
-            return _no_step(facts)
+            return _held(facts) if facts.held else _no_step(facts)
         case JobState.FINALIZING | JobState.CANCELLING if not facts.step_held:
             if facts.leased:
                 return f"{_chunks(facts.leased)} under way must end first"
@@ -133,6 +137,13 @@ def training_reason(facts: JobFacts, gang: GangFacts) -> str | None:
 def _paused(facts: JobFacts) -> str:
     under_way = f", with {_chunks(facts.leased)} still under way" if facts.leased else ""
     return f"paused{under_way}; resume it with `nightshift jobs resume`"
+
+
+def _held(facts: JobFacts) -> str:
+    waits = dependencies.waits_for(facts.needs)
+    return (
+        waits or _no_control(facts) or "the jobs that it needs have ended; control sees to it next"
+    )
 
 
 def _no_chunk_moves(facts: JobFacts) -> str | None:

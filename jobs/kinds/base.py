@@ -10,8 +10,12 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jobs import names
+from jobs.decisions.dependencies import DependencyOn
 from jobs.formats import CorpusFormat, OutputFormat
 from jobs.models.signatures import Task
+
+MOST_DEPENDENCIES = 100
+"""Jobs that one job waits for."""
 
 
 class Strict(BaseModel):
@@ -100,6 +104,24 @@ class Output(Strict):
     keep_text: bool = Field(default=False, description="Repeat each row's text in its result.")
 
 
+class Dependency(Strict):
+    """A job that must have ended before this one begins; also written `JOB`, or `JOB:end`."""
+
+    job: str = Field(pattern=f"^{names.ID}$", description="The id of a job of this project.")
+    on: DependencyOn = Field(
+        DependencyOn.SUCCESS,
+        description="`success`: that job must succeed, or this one fails. `end`: however it ends.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        job, colon, on = value.partition(":")
+        return {"job": job, "on": on} if colon else {"job": job}
+
+
 class JobSpec(Strict):
     """What every kind of job has."""
 
@@ -115,6 +137,12 @@ class JobSpec(Strict):
         description="Expires when not finished this long after it was accepted.",
     )
     name: str | None = Field(None, max_length=200, description="For people.")
+    depends_on: tuple[Dependency, ...] = Field(
+        (),
+        max_length=MOST_DEPENDENCIES,
+        description="Jobs that must have succeeded before this one begins: `JOB`, or `JOB:end` for "
+        "one that may end in any way.",
+    )
     corpus: Corpus
 
     @property

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import kinds, states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
-from jobs.ledger import files, refused_messages, transitions
+from jobs.ledger import dependencies, files, refused_messages, transitions
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -40,7 +40,7 @@ _CHUNK_FAILURES_CLEARED: dict[str, Any] = {
 
 def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job."""
-    job = _locked(session, job_id, project_id=project_id)
+    job = lock(session, job_id, project_id=project_id)
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return
     states.check_move(job.state, JobState.CANCELLING)
@@ -54,7 +54,7 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
 
 def pause(session: Session, job_id: str, *, project_id: str) -> None:
     """Begin nothing new; chunks that are under way end. Harmless on a paused job."""
-    job = _locked(session, job_id, project_id=project_id)
+    job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
@@ -63,7 +63,7 @@ def pause(session: Session, job_id: str, *, project_id: str) -> None:
 
 def resume(session: Session, job_id: str, *, project_id: str) -> None:
     """Let a paused job go on where it was; harmless on one that is not paused but active."""
-    job = _locked(session, job_id, project_id=project_id)
+    job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
         transitions.move(session, job_id, _resumed(job))
     elif job.state not in states.CLAIMABLE and job.state is not JobState.QUEUED:
@@ -78,9 +78,10 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     Results that are there stay: each chunk with failed rows is opened again, its new part carries
     the old part's good rows over, and replaces it in one commit. A part that was found damaged is
     computed as a whole, and a damaged file written again. Raises ``NotFound`` for a job that is
-    still to be planned and whose uploaded file was deleted.
+    still to be planned and whose uploaded file was deleted. A job that was not begun waits for what
+    it needs again.
     """
-    job = _locked(session, job_id, project_id=project_id)
+    job = lock(session, job_id, project_id=project_id)
     if job.state not in states.FINAL:
         raise Conflict(
             f"{job_id} is {job.state}: retry it when it has ended, or cancel it first",
@@ -90,6 +91,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     states.check_move(job.state, target)
     if job.kind in TRAINING and job.state is JobState.SUCCEEDED:
         raise Conflict(f"{job_id} has succeeded: submit it again", code="nothing_to_retry")
+    held = dependencies.holds_again(session, job, target)
     if job.planned_at is None:
         files.hold(session, kinds.parse(job.spec), project_id=project_id)
     _reopen_failed_chunks(session, job_id)
@@ -102,7 +104,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
             "`nightshift jobs verify` looks for it",
             code="nothing_to_retry",
         )
-    transitions.move(session, job_id, target, expires_at=_new_deadline(job), **_RETRY_RESET)
+    deadline = _new_deadline(job)
+    transitions.move(session, job_id, target, expires_at=deadline, held=held, **_RETRY_RESET)
     return waiting
 
 
@@ -119,7 +122,8 @@ def expire(session: Session, *, limit: int = 100) -> int:
     return len(found)
 
 
-def _locked(session: Session, job_id: str, *, project_id: str) -> Job:
+def lock(session: Session, job_id: str, *, project_id: str) -> Job:
+    """The job, locked until the transaction ends. Raises ``NotFound``."""
     job = session.scalar(
         sa.select(Job)
         .where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
@@ -131,9 +135,8 @@ def _locked(session: Session, job_id: str, *, project_id: str) -> Job:
 
 
 def _resumed(job: Job) -> JobState:
-    return states.resumed(
-        planning_started=job.started_at is not None, planned=job.planned_at is not None
-    )
+    begun = job.started_at is not None and not job.held  # a cancelled one was claimed at its end
+    return states.resumed(planning_started=begun, planned=job.planned_at is not None)
 
 
 def _new_deadline(job: Job) -> sa.ColumnElement[datetime] | None:

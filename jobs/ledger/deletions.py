@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.errors import Conflict, NotFound
+from jobs.ledger import groups
 from jobs.states import FINAL, LIVE_RUN, ChunkState
 from jobs.tables import (
     Checkpoint,
@@ -24,6 +25,7 @@ from jobs.tables import (
     Event,
     File,
     Job,
+    JobDependency,
     LogLine,
     ModelVersion,
     Point,
@@ -39,7 +41,7 @@ BATCH = 5_000
 BUSY_PAUSE = timedelta(seconds=2)
 """After this, a job of which a worker still holds something is looked at again."""
 
-_BY_JOB: tuple[Any, ...] = (ResultRow, LogLine, Point, Event, Chunk, Shard)
+_BY_JOB: tuple[Any, ...] = (ResultRow, LogLine, Point, Event, Chunk, Shard, JobDependency)
 _BY_RUN: tuple[Any, ...] = (CheckpointPart, Rank)
 """Tables whose rows belong to a job alone, the largest first."""
 
@@ -160,13 +162,16 @@ def remove_rows(session: Session, job_id: str) -> bool:
 
 
 def finish_job(session: Session, job_id: str) -> None:
-    """Leave the tombstone alone, without what its owner wrote into it."""
+    """Leave the tombstone alone, without what its owner wrote into it, in no group."""
+    group_id = session.scalar(sa.select(Job.group_id).where(Job.id == job_id))
     session.execute(
         sa.update(Job)
         .where(Job.id == job_id, Job.deleted_at.is_not(None))
         .values(
             purge_at=None,
             spec={},
+            group_id=None,
+            member=None,
             output=None,
             reading=None,
             dataset=None,
@@ -175,6 +180,8 @@ def finish_job(session: Session, job_id: str) -> None:
             run_error=None,
         )
     )
+    if group_id is not None:
+        groups.forget(session, group_id)
 
 
 def finish_file(session: Session, file_id: str) -> None:

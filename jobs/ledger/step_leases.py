@@ -61,6 +61,7 @@ def claim(
             Job.state.in_(STEP_STATES[step]),
             sa.or_(~died, Job.step_lease_expires_at < sa.func.now(), Job.step_owner == owner),
             predicates.step_of_kind(step),
+            predicates.step_lets_go(step),
             predicates.step_due(),
         )
         .values(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +15,23 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
 from jobs.kinds import AnySpec
-from jobs.ledger import events, files, registry
+from jobs.ledger import dependencies, events, files, registry
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.states import JobState
 from jobs.tables import Job
+
+APART = {"depends_on"}
+"""Fields of a spec that are stored in rows of their own: a worker has no use for them."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The group that a job is accepted with, its name there, and the ids of members before it."""
+
+    group_id: str
+    name: str
+    members: Mapping[str, str]
 
 
 def accept(
@@ -36,25 +50,28 @@ def accept(
     The same key with the same spec is the same job, however often it is sent; with another spec it
     raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
     registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
-    Raises ``NotFound`` for an uploaded file that is not there.
+    Raises ``NotFound`` for an uploaded file, or a job that it depends on, that is not there.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
     values["fire_id"] = fire_id
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
-    values["model_pinned"] = resolve(session, spec, project_id=project_id)
-    job_id = session.scalar(
-        insert(Job)
-        .values(values)
-        .on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
-        .returning(Job.id)
-    )
+    job_id = _insert(session, values, spec, members={}, facts=facts)
     if job_id is None:
         return _earlier_for_sure(session, values), False
-    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED, **facts)
-    events.wake_control(session)
     return job_id, True
+
+
+def accept_member(
+    session: Session, *, project_id: str, spec: AnySpec, membership: Membership
+) -> str:
+    """The id of a new job of a group; raises what ``accept`` does."""
+    values = _values(project_id=project_id, spec=spec, idempotency_key=None)
+    values |= {"group_id": membership.group_id, "member": membership.name}
+    job_id = _insert(session, values, spec, members=membership.members, facts={})
+    assert job_id is not None, "without a key there is no earlier job"
+    return job_id
 
 
 def resolve(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
@@ -67,18 +84,47 @@ def resolve(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
     return _pinned(session, spec, project_id=project_id)
 
 
+def _insert(
+    session: Session,
+    values: dict[str, Any],
+    spec: AnySpec,
+    *,
+    members: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> str | None:
+    """The new job; ``None``: another one with its key was faster."""
+    project_id = values["project_id"]
+    pinned = resolve(session, spec, project_id=project_id)
+    needs = dependencies.declared(session, spec, project_id=project_id, members=members)
+    values |= {"model_pinned": pinned, "held": bool(needs)}
+    job_id: str | None = session.scalar(
+        insert(Job)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
+        .returning(Job.id)
+    )
+    if job_id is None:
+        return None
+    dependencies.declare(session, job_id, needs, project_id=project_id)
+    waits = {"waits_for": [need.job_id for need in needs]} if needs else {}
+    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED, **waits, **facts)
+    events.wake_control(session)
+    return job_id
+
+
 def _values(*, project_id: str, spec: AnySpec, idempotency_key: str | None) -> dict[str, Any]:
     deadline = spec.deadline_seconds
+    request = spec.model_dump_json(exclude=None if spec.depends_on else APART)
     return {
         "id": ids.job(),
         "project_id": project_id,
         "kind": spec.kind,
         "state": JobState.QUEUED,
-        "spec": spec.model_dump(mode="json"),
+        "spec": spec.model_dump(mode="json", exclude=APART),
         "pool": spec.pool,
         "priority": spec.priority,
         "idempotency_key": idempotency_key,
-        "request_sha256": hashlib.sha256(spec.model_dump_json().encode()).hexdigest(),
+        "request_sha256": hashlib.sha256(request.encode()).hexdigest(),
         "expires_at": sa.func.now() + timedelta(seconds=deadline) if deadline else None,
     }
 

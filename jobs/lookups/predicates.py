@@ -8,11 +8,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from jobs import states
+from jobs.decisions.dependencies import DependencyOn
 from jobs.kinds import BULK
-from jobs.states import STEP_STATES, ChunkState, JobState, JobStep
-from jobs.tables import Checkpoint, Chunk, Job
+from jobs.states import FINAL, STEP_STATES, ChunkState, JobState, JobStep
+from jobs.tables import Checkpoint, Chunk, Job, JobDependency
 
 SILENCE = timedelta(seconds=20)
 """A worker or host whose last heartbeat is older than this counts as gone."""
@@ -61,6 +63,36 @@ def job_expired() -> sa.ColumnElement[bool]:
     return sa.and_(Job.expires_at < sa.func.now(), may_expire)
 
 
+def job_waits() -> sa.ColumnElement[bool]:
+    """Jobs that wait for jobs which they need, as their partial index states it."""
+    return sa.and_(Job.held, Job.state == JobState.QUEUED)
+
+
+def job_settles() -> sa.ColumnElement[bool]:
+    """Of those, jobs that can go, can never go, or whose model is known by now."""
+    needed = aliased(Job)
+    needs = (
+        sa.select(JobDependency.job_id)
+        .join(needed, needed.id == JobDependency.needs_job_id)
+        .where(JobDependency.job_id == Job.id)
+        .correlate(Job)
+    )
+    on_success = JobDependency.on == DependencyOn.SUCCESS
+    broken = sa.and_(on_success, needed.state.in_(FINAL - {JobState.SUCCEEDED}))
+    known = sa.and_(
+        Job.model_pinned.is_(None),
+        JobDependency.gives_model,
+        needed.state == JobState.SUCCEEDED,
+    )
+    return sa.and_(
+        job_waits(),
+        sa.or_(
+            ~needs.where(needed.state.not_in(FINAL)).exists(),
+            needs.where(sa.or_(broken, known)).exists(),
+        ),
+    )
+
+
 def step_due() -> sa.ColumnElement[bool]:
     """Jobs whose step does not wait after a failure."""
     return sa.or_(Job.step_not_before.is_(None), Job.step_not_before <= sa.func.now())
@@ -71,10 +103,15 @@ def step_of_kind(step: JobStep) -> sa.ColumnElement[bool]:
     return Job.kind.in_(BULK) if step is JobStep.FINALIZE else sa.true()
 
 
+def step_lets_go(step: JobStep) -> sa.ColumnElement[bool]:
+    """Jobs that do not wait for others: one that is cancelled while it does ends all the same."""
+    return ~Job.held if step is JobStep.PLAN else sa.true()
+
+
 def step_claimable(step: JobStep) -> sa.ColumnElement[bool]:
     """Jobs whose next step this is, which is not leased and does not wait after a failure."""
     free = sa.or_(Job.step_lease_expires_at.is_(None), Job.step_lease_expires_at < sa.func.now())
-    return sa.and_(Job.state.in_(STEP_STATES[step]), free, step_due())
+    return sa.and_(Job.state.in_(STEP_STATES[step]), step_lets_go(step), free, step_due())
 
 
 def checkpoint_usable() -> sa.ColumnElement[bool]:

@@ -6,10 +6,11 @@
     hf:org/name[@revision]   a model of the hub
     /models/mine             a folder on the worker, also written file:///models/mine
     s3://bucket/models/mine  a folder of an object store
+    {job_1a2b.model}         the version that this job registers, once it has succeeded
 
-The first three are the project's own and always allowed; the others must be covered by the
-installation's ``allowed_models``. No reference is ambiguous: names of the registry contain neither
-``/`` nor ``:``, versions are digits only, and aliases begin with a letter.
+The first three and the last are the project's own and always allowed; the others must be covered by
+the installation's ``allowed_models``. No reference is ambiguous: names of the registry contain
+neither ``/`` nor ``:`` nor ``{``, versions are digits only, and aliases begin with a letter.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ HUB = "hf:"
 NAME, ALIAS = re.compile(names.MODEL), re.compile(names.ALIAS)
 """Names and aliases in the registry."""
 
+OF_JOB = re.compile(rf"\{{(?P<job>{names.ID})\.model\}}")
+"""The model that another job registers."""
+
 _HUB = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 REGISTERED = re.compile(
     rf"(?P<name>{NAME.pattern})"
@@ -42,6 +46,13 @@ class Registered:
     name: str
     version: int | None = None
     alias: str | None = None
+
+
+@dataclass(frozen=True)
+class RegisteredBy:
+    """The version that a job of the project registers: it is pinned when that job has succeeded."""
+
+    job: str
 
 
 @dataclass(frozen=True)
@@ -70,13 +81,15 @@ class Location:
         return f"{self.scheme}://{'/'.join(self.parts)}"
 
 
-Reference = Registered | HubModel | Folder | Location
+Reference = Registered | RegisteredBy | HubModel | Folder | Location
 
 
 def parse(reference: str) -> Reference:
     """Raises ``ModelFailure`` for a text that is not a reference."""
     if reference.startswith(HUB):
         return _hub(reference)
+    if reference.startswith("{"):
+        return _of_job(reference)
     if "://" in reference:
         return _uri(reference)
     if reference.startswith("/"):
@@ -121,6 +134,16 @@ def private(reference: str) -> ModelFailure:
     )
 
 
+def _of_job(reference: str) -> RegisteredBy:
+    match = OF_JOB.fullmatch(reference)
+    if match is None:
+        raise ModelFailure(
+            f"the model of another job is written {{JOB.model}}, not {reference!r}",
+            code="model_missing",
+        )
+    return RegisteredBy(match["job"])
+
+
 def _hub(reference: str) -> HubModel:
     match = _HUB.fullmatch(reference)
     if match is None:
@@ -159,7 +182,7 @@ def _registered(reference: str) -> Registered:
 
 def _is_allowed(reference: Reference, allowed: Sequence[str]) -> bool:
     match reference:
-        case Registered():
+        case Registered() | RegisteredBy():
             return True
         case HubModel(name=name):
             return _covers_hub(name, allowed)

@@ -24,6 +24,7 @@ class JobFilter:
     kind: str | None = None
     name: str | None = None  # a part of it, in letters of either case
     since: datetime | None = None  # accepted then or later
+    group: str | None = None  # members of it
 
     def conditions(self) -> Iterator[sa.ColumnElement[bool]]:
         """As SQL; a deleted job is none."""
@@ -34,6 +35,8 @@ class JobFilter:
             yield Job.kind == self.kind
         if self.name is not None:
             yield Job.spec["name"].astext.icontains(self.name, autoescape=True)
+        if self.group is not None:
+            yield Job.group_id == self.group
         if self.since is not None:
             yield Job.created_at >= self.since
 

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions import result_quality as quality_decisions
+from jobs.decisions.dependencies import Need
 from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.decisions.throughput import Work
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
-from jobs.lookups import clock, row_errors
+from jobs.lookups import clock, dependencies, row_errors
 from jobs.queries import fires, paging, training_progress, waits, work_sums
 from jobs.queries.fires import FireOfJob
 from jobs.queries.job_filters import JobFilter
@@ -104,6 +105,7 @@ class JobView:
     now: datetime
     training: TrainingProgress | None  # null: a job of bulk work
     fire: FireOfJob | None  # null: no schedule submitted it
+    needs: list[Need]  # jobs that it depends on
 
     @property
     def rate(self) -> float | None:
@@ -160,6 +162,12 @@ def own_row(session: Session, job_id: str, *, project_id: str) -> Job:
     return job
 
 
+def of_group(session: Session, group_id: str) -> list[JobView]:
+    """The members of a group, without their histograms."""
+    query = sa.select(Job).where(Job.group_id == group_id, Job.deleted_at.is_(None))
+    return _views(session, session.scalars(query).all(), histograms=False)
+
+
 def row(session: Session, job_id: str) -> Job:
     """The job's row. Raises ``NotFound`` where it was deleted since the caller looked it up."""
     job = session.get_one(Job, job_id)
@@ -203,6 +211,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     found = _counts(session, [job.id for job in jobs])
     counts = {job.id: found.get(job.id, Counts()) for job in jobs}
     reasons = waits.reasons(session, jobs, counts, now=now)
+    needs = dependencies.needs(session, counts)
     trained = training_progress.look(session, jobs, now=now, examples=histograms)
     fired = fires.of_jobs(session, jobs)
     return [
@@ -215,6 +224,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
             now=now,
             training=trained.get(job.id),
             fire=fired.get(job.id),
+            needs=needs.get(job.id, []),
         )
         for job in jobs
     ]

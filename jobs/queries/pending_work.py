@@ -18,6 +18,7 @@ class Wanted:
     """Parts of a turn that may find something; the others would find nothing."""
 
     expire: bool
+    settle: bool
     rescue: bool
     judge: bool
     finalize: bool
@@ -34,6 +35,7 @@ _OF_SCHEDULES = sa.or_(
 
 QUESTION = sa.select(
     sa.exists(Job.id).where(predicates.job_expired()).label("expire"),
+    sa.exists(Job.id).where(predicates.job_waits()).label("settle"),
     sa.exists(Chunk.id).where(predicates.chunk_lease_expired()).label("rescue"),
     sa.exists(Job.id).where(failed_rows.is_suspect()).label("judge"),
     sa.exists(Job.id).where(dispatch.is_computed()).label("finalize"),

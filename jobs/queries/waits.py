@@ -16,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from jobs.decisions import waiting_reason
 from jobs.decisions.waiting_reason import GangFacts, JobFacts, LostLease, OtherJob
-from jobs.lookups import predicates
+from jobs.lookups import dependencies, predicates
 from jobs.queries import capacity, gang_waits
 from jobs.states import ACTIVE, CLAIMABLE, STEP_STATES, ChunkState, JobState
 from jobs.tables import Chunk, Job, Worker
@@ -98,6 +98,8 @@ class _Look:
             name: at for pool in self._around.pools.values() for name, at in pool.overdue.items()
         }
         self._lost = self._lost_leases(jobs)
+        held = [job.id for job in jobs if job.held]
+        self._needs = dependencies.needs(session, held) if held else {}
         self._pool_jobs: dict[str, list[_PoolJob]] = {}
 
     def facts(self, job: Job) -> JobFacts:
@@ -135,6 +137,8 @@ class _Look:
             step_lost=step_lost,
             step_error=job.step_error,
             step_not_before=job.step_not_before,
+            held=job.held,
+            needs=self._needs.get(job.id, ()),
         )
 
     def _others(self, job: Job) -> list[_PoolJob]:

@@ -15,6 +15,8 @@ from jobs.tables.bulk import (
     UnfinishedUpload,
     Worker,
 )
+from jobs.tables.dependencies import JobDependency
+from jobs.tables.groups import JobGroup
 from jobs.tables.registry import Model, ModelAlias, ModelVersion, Promotion
 from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
 from jobs.tables.training import (
@@ -39,6 +41,8 @@ __all__ = [
     "Fire",
     "Host",
     "Job",
+    "JobDependency",
+    "JobGroup",
     "Json",
     "LogLine",
     "MessageKey",

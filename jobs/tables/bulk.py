@@ -162,6 +162,13 @@ class Job(Base):
     not_before: Mapped[datetime | None]  # after a lost run: no new gang earlier; null: at once
     run_error: Mapped[str | None]  # why the last run ended early, in words; null: none did
 
+    group_id: Mapped[str | None] = mapped_column(ForeignKey("job_groups.id"))  # null: it is alone
+    member: Mapped[str | None]  # its name in the group; null: it is alone
+    held: Mapped[bool] = mapped_column(  # it waits for jobs that it needs; control lets it go, or
+        Boolean,
+        server_default=text("false"),  # ends it because one of them did not succeed
+    )
+
     deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: its owner sees it
     purge_at: Mapped[datetime | None]  # when what is left of it is removed, or that is tried again;
     # null: there is nothing to remove
@@ -178,9 +185,16 @@ class Job(Base):
         CheckConstraint("(rows_total IS NULL) = (planned_at IS NULL)", name="total_iff_planned"),
         CheckConstraint("deleted_at IS NULL OR finished_at IS NOT NULL", name="deleted_after_end"),
         CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
+        CheckConstraint(  # not even a process of a version before dependencies begins it
+            "NOT held OR state NOT IN ('planning', 'running', 'finalizing', 'succeeded')",
+            name="held_before_it_begins",
+        ),
         UniqueConstraint("project_id", "idempotency_key"),
+        UniqueConstraint("project_id", "id"),  # what a dependency refers to
         *_listing_and_purge(),
         Index(None, "fire_id", postgresql_where=text("fire_id IS NOT NULL")),
+        Index(None, "group_id", postgresql_where=text("group_id IS NOT NULL")),
+        Index("ix_jobs_held", "id", postgresql_where=text("held AND state = 'queued'")),
         Index(
             "ix_jobs_active",
             "pool",

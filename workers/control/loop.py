@@ -29,6 +29,9 @@ JUDGING_SECONDS = 1.0
 FOLLOWING_SECONDS = 1.0
 """Seconds between two looks of a process that does not lead."""
 
+SETTLING_SHARE = 20
+"""To look through the jobs that wait for others takes one part of this many of the time at most."""
+
 SHORTEST_PAUSE = 0.05
 """Seconds between two turns, however fast workers take messages."""
 
@@ -100,6 +103,7 @@ class Turns:
         self._settings = settings
         self._tidied_at = 0.0
         self._judged_at = -math.inf
+        self._settles_at = -math.inf  # not before this
         self._broker_error: str | None = None
         self._served: dict[str, ServedCounts] = {}  # by pool
 
@@ -115,6 +119,8 @@ class Turns:
         did = self._part(reconciler.expire) if wanted.expire else 0
         if wanted.schedules:
             did += self._part(schedules.fire, settings=self._settings)
+        if wanted.settle:
+            did += self._settle()
         if wanted.rescue and rescuing:
             did += self._part(reconciler.rescue)
         if wanted.judge:
@@ -129,6 +135,16 @@ class Turns:
             did += self._train(rescuing=rescuing)
         self._leadership.record_turn(broker_error=self._broker_error)
         self._tidy()
+        return did
+
+    def _settle(self) -> int:
+        """Let jobs go that wait for others: however many there are, a small share of the time."""
+        begun = time.monotonic()
+        if begun < self._settles_at:
+            return 0
+        did = self._part(reconciler.settle)
+        took = time.monotonic() - begun
+        self._settles_at = 0.0 if did else begun + took * SETTLING_SHARE
         return did
 
     def _judge(self) -> int:

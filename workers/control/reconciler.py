@@ -14,7 +14,7 @@ import structlog
 
 from jobs.database import Sessions
 from jobs.decisions import dispatch_window, fair_share
-from jobs.ledger import controls, dispatch_marks, findings, workers
+from jobs.ledger import controls, dependencies, dispatch_marks, findings, workers
 from jobs.ledger.dispatch_marks import Sent
 from jobs.ledger.rescue import rescue_expired
 from jobs.lookups import clock
@@ -40,6 +40,19 @@ def expire(sessions: Sessions) -> int:
     """End jobs whose deadline has passed."""
     with sessions.begin() as session:
         return controls.expire(session)
+
+
+def settle(sessions: Sessions, *, limit: int = 100) -> int:
+    """Let jobs go whose needs are met, and end those whose needs cannot be met any more."""
+    with sessions.begin() as session:
+        due = dependencies.due(session, limit=limit)
+    return sum(_settle(sessions, job_id) for job_id in due)
+
+
+def _settle(sessions: Sessions, job_id: str) -> bool:
+    """In a transaction of its own: the job's row is locked in it."""
+    with sessions.begin() as session:
+        return dependencies.settle(session, job_id)
 
 
 def rescue(sessions: Sessions) -> int:

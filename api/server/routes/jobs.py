@@ -6,14 +6,23 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from api.server import schemas
-from api.server.dependencies import After, ByAge, JobId, Limit, ProjectId, Shared, Transaction
-from jobs import admission, kinds
-from jobs.ledger import controls, deletions, submission
+from api.server.dependencies import (
+    After,
+    ByAge,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    ProjectId,
+    Shared,
+    Transaction,
+)
+from jobs import admission, kinds, names
+from jobs.ledger import branches, controls, deletions, submission
 from jobs.queries import job_filters, jobs
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
@@ -23,13 +32,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 Kind = StrEnum("Kind", {kind.upper(): kind for kind in kinds.KINDS})  # type: ignore[misc]
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="The same key with the same spec is the same job, however often it is sent.",
-    ),
+
+WithDependents = Annotated[
+    bool, Query(description="The same to every job that depends on it, directly or not.")
 ]
 
 
@@ -73,9 +78,12 @@ def list_jobs(
     since: Annotated[
         AwareDatetime | None, Query(description="Only jobs that were accepted then or later.")
     ] = None,
+    group: Annotated[
+        str | None, Query(pattern=f"^{names.ID}$", description="Only jobs of this group.")
+    ] = None,
 ) -> schemas.JobPage:
     """The project's jobs, newest first, without their histograms."""
-    wanted = JobFilter(state=state, kind=kind, name=name, since=since)
+    wanted = JobFilter(state=state, kind=kind, name=name, since=since, group=group)
     views, more = jobs.page(
         session, project_id=project, limit=limit, after=after, order=order, wanted=wanted
     )
@@ -99,9 +107,16 @@ def delete_job(job_id: JobId, shared: Shared, project: ProjectId) -> schemas.Del
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+def cancel_job(
+    job_id: JobId,
+    session: Transaction,
+    project: ProjectId,
+    *,
+    with_dependents: WithDependents = False,
+) -> schemas.Job:
     """Stop at the next chunk boundary; of training, at once. What is done is kept."""
-    return _control(controls.cancel, session, job_id, project_id=project)
+    action = branches.cancel if with_dependents else controls.cancel
+    return _control(action, session, job_id, project_id=project)
 
 
 @router.post("/{job_id}/pause")
@@ -117,9 +132,16 @@ def resume_job(job_id: JobId, session: Transaction, project: ProjectId) -> schem
 
 
 @router.post("/{job_id}/retry")
-def retry_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+def retry_job(
+    job_id: JobId,
+    session: Transaction,
+    project: ProjectId,
+    *,
+    with_dependents: WithDependents = False,
+) -> schemas.Job:
     """Do the failed rows of an ended job again, and what was never done; training goes on."""
-    return _control(controls.retry, session, job_id, project_id=project)
+    action = branches.retry if with_dependents else controls.retry
+    return _control(action, session, job_id, project_id=project)
 
 
 def _control(

@@ -13,6 +13,7 @@ from api.server import schemas
 from api.server.dependencies import (
     After,
     ByAge,
+    IdempotencyKey,
     KeyHash,
     Limit,
     ProjectId,
@@ -20,7 +21,6 @@ from api.server.dependencies import (
     Shared,
     Transaction,
 )
-from api.server.routes.jobs import IdempotencyKey
 from jobs.kinds import Strict
 from jobs.ledger import fires as fire_ledger
 from jobs.ledger import schedules as ledger

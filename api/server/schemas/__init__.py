@@ -1,6 +1,15 @@
 """What the API answers with, a file per noun."""
 
 from api.server.schemas.events import EventToken
+from api.server.schemas.groups import (
+    Group,
+    GroupEntry,
+    GroupMember,
+    GroupPage,
+    GroupProgress,
+    Measurement,
+    MeasurementList,
+)
 from api.server.schemas.jobs import (
     Chunk,
     ChunkPage,
@@ -82,6 +91,11 @@ __all__ = [
     "FilePage",
     "Fire",
     "FirePage",
+    "Group",
+    "GroupEntry",
+    "GroupMember",
+    "GroupPage",
+    "GroupProgress",
     "Health",
     "Host",
     "HostList",
@@ -91,6 +105,8 @@ __all__ = [
     "JobPage",
     "LogLine",
     "LogPage",
+    "Measurement",
+    "MeasurementList",
     "Model",
     "ModelDetails",
     "ModelList",

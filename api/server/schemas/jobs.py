@@ -8,13 +8,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 
 from api.server.schemas.findings import JobWarning, Quality, RowErrors
+from api.server.schemas.job_relations import JobNeed, JobSchedule
 from api.server.schemas.runs import Training
 from jobs import tables
 from jobs.models.signatures import Reading
-from jobs.queries.fires import FireOfJob
 from jobs.queries.jobs import Counts, JobView
 from jobs.results.verification import VerificationReport
-from jobs.schedules.states import FireOrigin
 from jobs.states import ChunkState, JobState
 
 
@@ -48,6 +47,13 @@ class JobError(BaseModel):
 
     code: str
     message: str
+
+    @classmethod
+    def of(cls, job: tables.Job) -> Self | None:
+        """The error of a failed job; ``None``: it has not failed."""
+        if job.error_code is None:
+            return None
+        return cls(code=job.error_code, message=job.error_message or "")
 
 
 class JobOutput(BaseModel):
@@ -114,27 +120,6 @@ class Progress(BaseModel):
         return cls(**_progress(view))
 
 
-class JobSchedule(BaseModel):
-    """The fire of a schedule that submitted a job."""
-
-    id: str  # of the schedule, which may have been deleted since
-    name: str
-    fire_time: datetime
-    local_time: str  # the same in the zone of the schedule
-    origin: FireOrigin
-
-    @classmethod
-    def of(cls, fire: FireOfJob) -> Self:
-        """The fire of one job."""
-        return cls(
-            id=fire.schedule_id,
-            name=fire.name,
-            fire_time=fire.due,
-            local_time=fire.local,
-            origin=fire.origin,
-        )
-
-
 class Job(Progress):
     """A job of any kind."""
 
@@ -147,6 +132,9 @@ class Job(Progress):
     model: str | None
     model_pinned: str | None
     model_digest: str | None
+    depends_on: list[JobNeed]
+    group: str | None  # the group that it was submitted with
+    member: str | None  # its name there
     reading: Reading | None  # null: not planned yet, or the model's folder has no signature
     pool: str
     priority: int
@@ -167,11 +155,14 @@ class Job(Progress):
             id=job.id,
             kind=job.kind,
             name=job.spec.get("name"),
-            error=_error(job),
+            error=JobError.of(job),
             output=_output(view),
             model=job.spec.get("model"),
             model_pinned=job.model_pinned,
             model_digest=job.model_digest,
+            depends_on=[JobNeed.of(need) for need in view.needs],
+            group=job.group_id,
+            member=job.member,
             reading=None if job.reading is None else Reading.model_validate(job.reading),
             pool=job.pool,
             priority=job.priority,
@@ -388,9 +379,3 @@ def _output(view: JobView) -> JobOutput | ModelOutput | None:
     if view.job.output is None:
         return None
     return (ModelOutput if view.training else JobOutput).model_validate(view.job.output)
-
-
-def _error(job: tables.Job) -> JobError | None:
-    if job.error_code is None:
-        return None
-    return JobError(code=job.error_code, message=job.error_message or "")

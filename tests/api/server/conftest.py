@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from jobs.ledger import refused_messages, workers
+from jobs.ledger import dependencies, refused_messages, workers
 from jobs.ledger.refused_messages import Refusal
 from tests.api.server.gang import Gang
 from tests.api.server.installation import (
@@ -69,6 +69,17 @@ class FakeWorkers:
         refusal = Refusal(digest, "pool.cpu", "unsigned", "it has no signature", 7)
         with self._sessions.begin() as session:
             refused_messages.record(session, [refusal], worker="cpu-1@here")
+
+    def settle(self) -> None:
+        """Let go, or end, jobs that wait for others, as control does."""
+        while due := self._due():
+            for job_id in due:
+                with self._sessions.begin() as session:
+                    dependencies.settle(session, job_id)
+
+    def _due(self) -> list[str]:
+        with self._sessions.begin() as session:
+            return dependencies.due(session, limit=100)
 
     def close(self) -> None:
         self._stack.close()

@@ -13,6 +13,7 @@ from jobs.tables import (
     Event,
     Fire,
     Job,
+    JobDependency,
     Project,
     Schedule,
     ScheduleVersion,
@@ -46,6 +47,7 @@ def _clear(ledger: Ledger) -> None:
     """Leave no job to the next test: control looks at all of them."""
     with ledger.sessions.begin() as session:
         of_schedules = (Fire, ScheduleVersion, Schedule)
-        for table in (Event, Chunk, Shard, Job, *of_schedules, Worker, ControlStatus):
+        of_jobs = (JobDependency, Event, Chunk, Shard, Job)
+        for table in (*of_jobs, *of_schedules, Worker, ControlStatus):
             session.execute(sa.delete(table))
         session.execute(sa.update(Project).values(weight=1))

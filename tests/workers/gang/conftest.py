@@ -26,6 +26,7 @@ def installation(
         train_grace_seconds=20,
         train_stall_seconds=60,
         artefact_cache=str(tmp_path_factory.mktemp("artefacts")),
+        allowed_inputs=[f"{tmp_path_factory.mktemp('inputs').as_uri()}/"],
     )
     with made.running("control", "planner") as installation:
         yield installation
