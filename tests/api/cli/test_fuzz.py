@@ -40,12 +40,15 @@ NEEDED = {
     "NAME": "news",
     "NAME@VERSION": "news@1",
     "ALIAS": "champion",
+    "SCHEDULE": "nightly",
     "URL": "http://127.0.0.1:9",
     "PATH": "corpus.jsonl",
     "--model": "/m",
     "--name": "news",
     "--base": "/m",
     "--out": "out.jsonl",
+    "--since": "2d",
+    "--until": "1d",
 }
 """What makes a command whole, apart from the option that is tried."""
 
@@ -62,6 +65,8 @@ class Tried:
     def arguments(self, value: str) -> list[str]:
         """The command with this value in its place."""
         given = [value if each == self.name else each for each in self.whole]
+        if self.is_argument and self.name not in self.whole:  # it may be left out
+            given.append(value)
         return [*self.command, *given] if self.is_argument else [*self._with(value)]
 
     def _with(self, value: str) -> Iterator[str]:
@@ -103,7 +108,8 @@ def _whole(leaf: Any) -> Iterator[str]:
     for param in leaf.params:
         name = _name(param)
         if param.param_type_name == "argument":
-            yield name
+            if param.required:
+                yield name
         elif param.required or name in {"--base", "--name"} & set(NEEDED) & {
             each for each in param.opts if leaf.name == "finetune"
         }:
