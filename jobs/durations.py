@@ -9,12 +9,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from jobs import names
+
 EXAMPLES = "90s, 30m, 2h or 1d12h"
 LONGEST = timedelta(days=3_660)
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_PATTERN = r"(?:\d{1,9}(?:\.\d{1,6})?[smhd])+"
-_DURATION = re.compile(_PATTERN)
+_DURATION = re.compile(names.DURATION)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _MOST_CHARACTERS = 60
 
@@ -76,7 +77,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": f"^{_PATTERN}$", "examples": ["1h30m"]},
+                {"type": "string", "pattern": f"^{names.DURATION}$", "examples": ["1h30m"]},
                 {"type": "number", "minimum": 0, "maximum": LONGEST.total_seconds()},
             ]
         }

@@ -11,6 +11,8 @@ SCHEDULE_PREFIX = "sched_"
 SCHEDULE = MODEL
 PURPOSE = r"[a-z0-9_-]{1,64}"
 EVENT = r"\d{1,18}(-end)?"
+PLAIN = r"[^\u0000-\u001f\u007f-\u009f]*"
+DURATION = r"(?:\d{1,9}(?:\.\d{1,6})?[smhd])+"
 
 IN_WORDS = {
     f"^{MODEL}$": "1 to 96 letters, digits, '.', '_' and '-', of which the first is a letter or a "
@@ -23,6 +25,8 @@ IN_WORDS = {
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
     f"^{PURPOSE}$": "1 to 64 lower-case letters, digits, '_' and '-', such as batch",
     f"^{EVENT}$": "the id of an event, such as 12 or 12-end",
+    f"^{DURATION}$": "a duration such as 90s, 30m, 2h or 1d12h",
+    f"^{PLAIN}$": "a text without control characters",
     r"^\d{1,18}$": "a whole number of at most 18 digits",
 }
 """What a text must be that is checked by one of these patterns."""

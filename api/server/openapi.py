@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.server.schemas.errors import ErrorAnswer
+from jobs import names
 
 Schema = dict[str, Any]
 
@@ -35,7 +36,7 @@ REQUEST_ID_WORDS = (
 )
 PARTIAL = "206"
 
-PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+PLAIN = f"^{names.PLAIN}$"
 """Texts of a query that the gate lets pass: those without control characters."""
 
 _OF_ANY_TEXT = frozenset({"type", "title", "description", "minLength", "maxLength"})
