@@ -88,7 +88,7 @@ def waits_for(needs: Iterable[Need]) -> str | None:
         for on, ending in ((DependencyOn.SUCCESS, "succeed"), (DependencyOn.END, "end"))
         if (some := [need for need in waiting if need.on is on])
     ]
-    return f"waiting for {', and for '.join(parts)}" if parts else None
+    return f"it needs {', and '.join(parts)}" if parts else None
 
 
 def in_order(needed_by: Mapping[str, Collection[str]]) -> list[str]:

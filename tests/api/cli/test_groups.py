@@ -39,7 +39,7 @@ def test_a_file_is_submitted_as_a_group_and_what_it_names_uploaded_once(
     assert "0/2 jobs ended" in shown
     group = json.loads(run("groups", "show", group_id, "--json").out)
     first, second = group["members"]
-    assert f"waiting for first ({first['job']}) (queued) to succeed" in shown
+    assert f"it needs first ({first['job']}) (queued) to succeed" in shown
     assert len(tenant.http.get("/v1/files").json()["data"]) == 1
     assert group_id in run("groups", "list").out
     listed = run("jobs", "list", "--group", group_id, "--json").out

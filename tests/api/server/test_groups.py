@@ -25,7 +25,7 @@ def test_a_job_shows_what_it_depends_on_and_why_it_waits(tenant: Tenant, client:
     first = tenant.submit(name="first")
     job = client.submit(tenant.spec(depends_on=[{"job": first, "on": "end"}]))
     assert job["depends_on"] == [{"job": first, "name": "first", "on": "end", "state": "queued"}]
-    assert job["waiting_reason"] == f"waiting for first ({first}) (queued) to end"
+    assert job["waiting_reason"] == f"it needs first ({first}) (queued) to end"
     assert "depends_on" not in job["spec"]
     assert (job["group"], job["member"]) == (None, None)
 

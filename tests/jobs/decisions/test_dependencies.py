@@ -53,7 +53,7 @@ def test_it_says_which_jobs_it_waits_for_and_what_they_do() -> None:
         need(END, JobState.QUEUED),
     ]
     assert dependencies.waits_for(needs) == (
-        "waiting for train (job_1) (running) to succeed, and for job_1 (queued) to end"
+        "it needs train (job_1) (running) to succeed, and job_1 (queued) to end"
     )
 
 

@@ -59,7 +59,7 @@ def test_members_name_one_another_and_are_shown_as_they_were_written(
     assert list(found) == ["label", "train", "clean"]
     assert [job.held for job in found.values()] == [True, False, True]
     said = view(ledger, group_id).members[0].waiting_reason
-    assert said == f"waiting for train ({found['train'].id}) (queued) to succeed"
+    assert said == f"it needs train ({found['train'].id}) (queued) to succeed"
     version = chains.register(found["train"].id)
     chains.settle()
     assert members(ledger, group_id)["label"].model_pinned == version
