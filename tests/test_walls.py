@@ -6,7 +6,7 @@ import ast
 import builtins
 import graphlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,36 +97,41 @@ def test_the_contract_on_torch_names_every_other_module_of_workers() -> None:
     assert named == modules - rooms - {"workers.__init__"}
 
 
-def test_rooms_do_not_import_each_other_in_a_circle() -> None:
-    """A room is a module or package right under ``api``, ``jobs`` or ``workers``.
+def _module(module: str) -> str:
+    return module
+
+
+def _room(module: str) -> str:
+    """A module or package right under ``api``, ``jobs`` or ``workers``.
 
     ``__main__`` is no part of its room: nothing imports it.
     """
+    return module if module.endswith(".__main__") else ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("place", [_module, _room])
+def test_nothing_imports_itself_in_a_circle(place: Callable[[str], str]) -> None:
+    """Imports inside of functions count."""
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for folder in ("api", "jobs", "workers")
         for path in (ROOT / folder).rglob("*.py")
     }
-    imports = {_room(module): set[str]() for module in modules}
+    imports = {place(module): set[str]() for module in modules}
     for module, path in modules.items():
-        imported = {_room(name) for name in _imports(path) if name in modules}
-        imports[_room(module)] |= imported - {_room(module)}
+        imported = {place(name) for name in _imports(path, modules) if name in modules}
+        imports[place(module)] |= imported - {place(module)}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
 
-def _room(module: str) -> str:
-    return module if module.endswith(".__main__") else ".".join(module.split(".")[:2])
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports, and names that may be modules."""
+def _imports(path: Path, modules: Container[str]) -> Iterator[str]:
+    """What a file imports: of ``from a import b`` the module ``a.b``, or else ``a``."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and "." in node.module:
-            yield node.module
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                yield name if name in modules else node.module
 
 
 def test_every_exception_is_in_the_tree_of_errors() -> None:

@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from api.cli import (
-    bulk,
     connection,
     console,
     demo,
@@ -24,19 +23,18 @@ from api.cli import (
     groups,
     hosts,
     jobs,
+    kind_commands,
     models,
     profiles,
     schedules,
     signals,
-    training,
     up,
     workers,
 )
-from jobs import kinds
 
 app = typer.Typer(
     name="nightshift",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=kind_commands.CONTEXT,
     pretty_exceptions_enable=False,
 )
 
@@ -73,11 +71,7 @@ app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
-for kind, spec in kinds.KINDS.items():
-    if issubclass(spec, kinds.BulkSpec):
-        app.command(kind)(bulk.command(spec))
-app.command("finetune")(training.finetune)
-app.command("evaluate")(training.evaluate)
+kind_commands.add_to(app)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(groups.app, name="groups")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from api.cli import captured, connection, recipes, spec_options
+import typer
+
+from api.cli import captured, connection, kind_commands, recipes, spec_options
 from api.cli.failures import Failure
 from api.cli.option_names import OptionNames
 from api.cli.spec_options import OptionForm, SpecOption
@@ -69,13 +70,6 @@ def change(given: dict[str, Any], unset: Iterable[str]) -> dict[str, Any]:
     return fields
 
 
-def _server(api: str | None) -> list[str]:
-    """Options before a command that name the server of this one."""
-    before = connection.before.get() or connection.Before()
-    given = {"--api": api or before.api, "--profile": before.profile}
-    return [text for name, value in given.items() if value for text in (name, value)]
-
-
 def _option(name: str) -> SpecOption:
     for option in OPTIONS:
         if option.name == f"--{name.removeprefix('--')}":
@@ -86,17 +80,23 @@ def _option(name: str) -> SpecOption:
 
 def _made_by(command: Sequence[str], *, api: str | None) -> dict[str, Any]:
     """The spec that a command of a kind would submit; its local files are uploaded."""
-    from api.cli import app  # noqa: PLC0415 - which imports this
-
     if command[0] not in kinds.KINDS:
         raise Failure(
             f"behind -- stands what each fire submits, one of {', '.join(sorted(kinds.KINDS))}, "
             f"not {command[0][:60]!r}"
         )
-    whole = [*_server(api), *command]
+    before = connection.before.get() or connection.Before()
+    server = connection.Before(api=api or before.api, profile=before.profile)
     with captured.specs() as found:
-        run = functools.partial(app, whole, prog_name="nightshift", standalone_mode=False)
-        contextvars.copy_context().run(run)  # what it is told about servers is its own
+        contextvars.copy_context().run(_run, command, server)
     if len(found) != 1:
         raise Failure("the command behind -- makes no job")
     return found[0]
+
+
+def _run(command: Sequence[str], server: connection.Before) -> None:
+    """Run the command of a kind in a context of its own, for it sets which server it talks to."""
+    connection.before.set(server)
+    app = typer.Typer(context_settings=kind_commands.CONTEXT, pretty_exceptions_enable=False)
+    kind_commands.add_to(app)
+    app(list(command), prog_name="nightshift", standalone_mode=False)
