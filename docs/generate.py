@@ -225,7 +225,7 @@ def _cell(text: str) -> str:
 
 def fault_matrix() -> str:
     """The page of what the fault matrix has measured."""
-    sys.path.insert(0, str(DOCS.parent))  # benchmarks are not installed
+    sys.path.insert(0, str(rooms.ROOT))  # benchmarks are not installed
     from benchmarks.fault_matrix import page  # noqa: PLC0415
 
     return page.page()

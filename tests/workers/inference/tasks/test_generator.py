@@ -180,7 +180,7 @@ def test_a_prompt_that_leaves_no_room_is_an_error_row(llama: Path) -> None:
     found = error(loaded(llama), "x" * MAX_TOKENS)
     assert found.code is RowCode.TOO_MANY_TOKENS
     assert f"has {MAX_TOKENS + 1} tokens" in found.message
-    assert f"leave {MAX_TOKENS - STEPS} for it" in found.message
+    assert f"leaves {MAX_TOKENS - STEPS} after max_new_tokens {STEPS}" in found.message
 
 
 def test_more_new_tokens_than_the_model_holds_are_refused_at_once(llama: Path) -> None:
