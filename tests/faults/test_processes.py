@@ -60,8 +60,7 @@ def test_a_job_whose_only_worker_was_killed_says_when_it_was_last_heard(
         reason = installation.job(job).waiting_reason or ""
         said.add(reason)
         return (
-            re.search(rf"no worker .* \(cpu-{worker.pid}-.* was last heard at", reason)
-            is not None
+            re.search(rf"no worker .* \(cpu-{worker.pid}-.* was last heard at", reason) is not None
         )
 
     wait_until(names_the_worker, seconds=60, every=0.1)

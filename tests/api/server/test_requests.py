@@ -43,8 +43,10 @@ def test_an_unknown_query_field_is_named_with_those_that_there_are(tenant: Tenan
     assert refused(tenant.http.get("/v1/jobs", params={"lmit": 5})) == (
         "unknown_parameter",
         "lmit",
-        "lmit: no such field in the query; there are after, group, kind, limit, name, "
-        "order, since, state",
+        (
+            "lmit: no such field in the query; there are after, group, kind, limit, name, order, "
+            "since, state"
+        ),
     )
 
 
