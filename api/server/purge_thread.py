@@ -20,7 +20,7 @@ from jobs.objects import ObjectStore
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS = 5.0
-"""Between two purges without a call of ``wake``: each is two queries of mostly empty indexes."""
+"""Between two purges without a call of ``wake``; a purge is two queries on mostly empty indexes."""
 
 
 class PurgeThread:
@@ -41,7 +41,7 @@ class PurgeThread:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The thread runs while the block does. It is not waited for."""
+        """The thread runs while the block does. It is not joined: claims that it leaves expire."""
         threading.Thread(target=self._run, name="purge", daemon=True).start()
         try:
             yield

@@ -28,7 +28,7 @@ class Open:
 
 
 def unfinished(session: Session, schedule: Schedule) -> Open:
-    """What an overlap is with."""
+    """The fires that a new one would overlap."""
     rows = session.execute(
         sa.select(Fire.state, Fire.due, Job.id.label("job_id"))
         .outerjoin(Job, Job.fire_id == Fire.id)
@@ -159,7 +159,7 @@ def apply(
 
 
 def explain(session: Session, schedule: Schedule, *, reason: str) -> None:
-    """Say why the fires wait that do."""
+    """Give every fire that waits this reason."""
     session.execute(
         sa.update(Fire)
         .where(Fire.schedule_id == schedule.id, Fire.state == FireState.BUFFERED)
