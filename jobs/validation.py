@@ -25,6 +25,7 @@ _PLACES = ("body", "query", "header", "cookie")
 
 _RULES = {
     "bool": "must be true or false",
+    "date": "must be a day, such as 2026-11-30",
     "dict": "must be an object with named fields",
     "float": "must be a number",
     "datetime": "must be a time, such as 2026-11-30 or 2026-11-30T06:00:00Z",

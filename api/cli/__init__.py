@@ -7,12 +7,13 @@ failure is one line on stderr.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+import typer.main
 
 from api.cli import (
     connection,
@@ -82,12 +83,19 @@ app.add_typer(workers.app, name="workers")
 app.add_typer(profiles.app, name="profiles")
 
 
+@functools.cache
+def _read_command() -> Any:
+    """Every command with its options, read once: it takes longer than most commands do."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with signals.listening() as heard:
-            code = app(given or ["--help"], prog_name="nightshift", standalone_mode=False)
+            command = _read_command()
+            code = command(given or ["--help"], prog_name="nightshift", standalone_mode=False)
             sys.stdout.flush()
     except SystemExit as ended:  # how typer and rich answer a reader that has gone
         if isinstance(ended.__context__, BrokenPipeError):

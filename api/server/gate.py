@@ -17,7 +17,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server import errors, json_body, traffic
+from api.server import errors, json_body, openapi, traffic
 from api.server.auth import Keys
 from jobs.errors import BadRequest, NightshiftError, NotFound, TooLarge
 from jobs.settings import Settings
@@ -65,7 +65,7 @@ class Gate:
         caller = await self._caller(scope)
         if kind in traffic.SHORT:
             await places.enter_async_context(self._pending.place(caller))
-            if scope["method"] in _WITH_BODY:
+            if _takes_body(scope):
                 receive = _again(await _body(scope, receive), receive)
         await places.enter_async_context(self._budgets[kind].place(caller))
         return receive
@@ -95,6 +95,12 @@ def check_target(scope: Scope) -> None:
         raise NotFound("no id and no name here holds a control character")
     if _CONTROL.search(unquote_plus(scope["query_string"].decode("latin-1"))):
         raise BadRequest("the query must hold no control character")
+
+
+def _takes_body(scope: Scope) -> bool:
+    """Whether a route reads the body; without one the answer is 404 or 405, whatever was sent."""
+    method = scope["method"]
+    return method in _WITH_BODY and method in openapi.methods(scope["app"], scope["path"])
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from pydantic import (
 
 from jobs.durations import Duration, written
 from jobs.kinds.base import Strict
+from jobs.moments import Day, LocalMoment
 from jobs.schedules import cron, zones
 
 MOST_LINES = 20
@@ -61,16 +62,16 @@ class Timing(Strict):
         "from 1970-01-01T00:00Z.",
     )
     offset: Duration = Field(timedelta(), description="How much later than that `every` fires.")
-    start: datetime | None = Field(
+    start: LocalMoment | None = Field(
         None, description="No fire is earlier. Without an offset it is in `time_zone`."
     )
-    end: datetime | None = Field(
+    end: LocalMoment | None = Field(
         None, description="No fire is later. Without an offset it is in `time_zone`."
     )
     max_fires: int | None = Field(
         None, ge=1, le=1_000_000_000, description="The schedule ends after this number of fires."
     )
-    except_days: tuple[date, ...] = Field(
+    except_days: tuple[Day, ...] = Field(
         (),
         max_length=MOST_EXCEPT_DAYS,
         description="Days of the calendar, in `time_zone`, on which it does not fire.",

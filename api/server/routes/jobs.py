@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 
 from api.server import schemas
@@ -23,6 +22,7 @@ from api.server.dependencies import (
 )
 from jobs import admission, kinds, names
 from jobs.ledger import branches, controls, deletions, submission
+from jobs.moments import Moment
 from jobs.queries import job_filters, jobs
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
@@ -76,7 +76,7 @@ def list_jobs(
         ),
     ] = None,
     since: Annotated[
-        AwareDatetime | None, Query(description="Only jobs that were accepted then or later.")
+        Moment | None, Query(description="Only jobs that were accepted then or later.")
     ] = None,
     group: Annotated[
         str | None, Query(pattern=f"^{names.ID}$", description="Only jobs of this group.")

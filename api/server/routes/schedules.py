@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.server import schemas
@@ -25,6 +25,7 @@ from jobs.kinds import Strict
 from jobs.ledger import fires as fire_ledger
 from jobs.ledger import schedules as ledger
 from jobs.lookups import clock
+from jobs.moments import Moment
 from jobs.queries import fires, schedules
 from jobs.queries.paging import Order
 from jobs.schedules import preview
@@ -55,8 +56,8 @@ class Trigger(Strict):
 class BackfillRequest(Strict):
     """Which fire times are done again."""
 
-    since: AwareDatetime = Field(description="No fire time is earlier.")
-    until: AwareDatetime = Field(description="No fire time is later.")
+    since: Moment = Field(description="No fire time is earlier.")
+    until: Moment = Field(description="No fire time is later.")
     at_most: int = Field(
         1, ge=1, le=MOST_AT_A_TIME, description="Fires with a job under way at a time."
     )

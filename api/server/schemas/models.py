@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field
 
 from jobs import tables
+from jobs.kinds import Strict
 from jobs.models.signatures import Signature
 from jobs.numbers import finite
 from jobs.queries.registry import VersionView
@@ -95,7 +96,7 @@ class VersionPage(BaseModel):
     next: int | None
 
 
-class AliasTarget(BaseModel):
+class AliasTarget(Strict):
     """Where an alias should point."""
 
     version: int = Field(ge=1, lt=10**9, description="A version of the same name.")

@@ -211,8 +211,9 @@ def test_an_id_that_cannot_be_is_not_found(tenant: Tenant, job_id: str) -> None:
     assert tenant.http.get(f"/v1/jobs/{job_id}/chunks").status_code == 404
 
 
-def test_the_wrong_method_is_refused(tenant: Tenant) -> None:
-    answer = tenant.http.delete("/v1/jobs")
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 1_000], ids=["none", "bytes", "deep"])
+def test_the_wrong_method_is_refused_whatever_its_body(tenant: Tenant, body: bytes) -> None:
+    answer = tenant.http.request("DELETE", "/v1/jobs", content=body)
     assert answer.status_code == 405
     assert _error(answer)["code"] == "method_not_allowed"
 

@@ -18,6 +18,13 @@ OPERATIONS = [
     for path, operations in SCHEMA["paths"].items()
     for method, operation in operations.items()
 ]
+
+
+def _body_schemas() -> set[str]:
+    bodies = str([operation.get("requestBody") for *_, operation in OPERATIONS])
+    return set(re.findall(r"#/components/schemas/(\w+)", bodies))
+
+
 OPEN = {"/healthz", "/readyz"}
 
 
@@ -36,6 +43,11 @@ def test_an_operation_names_its_key_and_its_errors(
             content = answer["content"]["application/json"]
             assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
             assert set(content["example"]["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("name", sorted(_body_schemas()))
+def test_a_body_with_a_field_that_there_is_not_is_refused(name: str) -> None:
+    assert SCHEMA["components"]["schemas"][name]["additionalProperties"] is False
 
 
 def test_fastapis_own_error_shape_is_not_described() -> None:

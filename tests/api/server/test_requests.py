@@ -61,6 +61,13 @@ def test_fields_of_what_a_route_depends_on_are_known(tenant: Tenant) -> None:
     assert message.endswith("there are last_event_id, token")
 
 
+@pytest.mark.parametrize("given", ["0.5", "0", "-1e3", "nan", "2026-11-30T06:00"])
+def test_a_time_is_written_as_one_and_with_its_offset(tenant: Tenant, given: str) -> None:
+    answer = tenant.http.get("/v1/jobs", params={"since": given})
+    assert answer.status_code == 400
+    assert "since: must" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/jobs"])
 def test_a_listing_reads_the_same_from_either_end(tenant: Tenant, path: str) -> None:
     for _ in range(5):

@@ -50,7 +50,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if os.getuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("only root can mount a small file system")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a file may just be closing
 
 
 @pytest.mark.parametrize("size", [5 * MIB, 20 * MIB])
