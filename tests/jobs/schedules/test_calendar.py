@@ -58,6 +58,7 @@ def differences(found: list[FireTime], expected: list[datetime]) -> list[str]:
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize(("gap", "fold"), [("shift", "first"), ("skip", "both")])
+@pytest.mark.slow
 def test_two_years_are_those_of_the_oracle(zone: str, name: str, gap: str, fold: str) -> None:
     line, years = LINES[name], walk(zone)
     found = between(timing_of(line, zone=zone, gap=gap, fold=fold), years.begin, years.end)

@@ -156,6 +156,7 @@ def test_celery_10107_after_a_fire_in_the_first_of_two_hours_the_second_is_due()
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("line", ["0 2 * * *", "30 1 * * *", "0 * * * *", "*/5 1-3 * * *"])
 @pytest.mark.parametrize("fold", ["first", "second", "both"])
+@pytest.mark.slow
 def test_celery_6438_no_next_fire_is_in_the_past(zone: str, line: str, fold: str) -> None:
     timing = Timing.model_validate({"cron": line, "time_zone": zone, "fold": fold})
     for change in walk(zone).changes():
