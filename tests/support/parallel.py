@@ -22,6 +22,7 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are taken by the other workers
 
 
+@pytest.hookimpl(tryfirst=True)  # the mark must be there when xdist looks for it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if is_worker():
         for item in items:

@@ -19,7 +19,6 @@ from tests.workers.gang.trainer import Trainer
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.xdist_group("network namespaces"),  # their addresses are the same in every process
     pytest.mark.skipif(not are_possible(), reason="network namespaces need root and iproute2"),
 ]
 
