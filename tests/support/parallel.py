@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail where xdist has not taken the groups: tests that share servers would run together."""
+    ids = [item.nodeid for item in session.items]
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in each for each in ids):
+        raise pytest.UsageError("this pytest-xdist cannot group the tests of this pytest")
+
+
 def is_worker() -> bool:
     return "PYTEST_XDIST_WORKER" in os.environ
 
