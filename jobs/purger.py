@@ -1,4 +1,4 @@
-"""Purges deleted jobs and files: removes their objects first, then their rows.
+"""Purges deleted jobs, files and versions of models: removes their objects first, then their rows.
 
 As long as a tombstone has its rows, its objects can be found. A process that dies in between leaves
 a tombstone that is due again when its claim expires, and every step may be repeated.
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from jobs.database import Sessions
 from jobs.errors import StorageFault
 from jobs.ledger import deletions
-from jobs.ledger.deletions import DeletedFile, DeletedJob
+from jobs.ledger.deletions import DeletedFile, DeletedJob, DeletedVersion
 from jobs.models import bundles
 from jobs.objects import ObjectStore
 from jobs.results import parts, reports
@@ -27,16 +27,17 @@ log = structlog.get_logger(__name__)
 CLAIM = timedelta(seconds=60)
 """How long one process has a tombstone for itself; also the pause after a fault of the store."""
 
-Deleted = TypeVar("Deleted", DeletedFile, DeletedJob)
+Deleted = TypeVar("Deleted", DeletedFile, DeletedJob, DeletedVersion)
 Claim = Callable[[Session], Deleted | None]
 Purge = Callable[[Sessions, ObjectStore, Deleted], None]
 
 
 def purge_deleted(sessions: Sessions, store: ObjectStore) -> int:
-    """Purge every deleted file and job that is due; how many were claimed."""
+    """Purge every deleted file, job and version that is due; how many were claimed."""
     files = _purge_each(sessions, store, partial(deletions.claim_file, duration=CLAIM), _purge_file)
     jobs = _purge_each(sessions, store, partial(deletions.claim_job, duration=CLAIM), _purge_job)
-    return files + jobs
+    claim_version = partial(deletions.claim_version, duration=CLAIM)
+    return files + jobs + _purge_each(sessions, store, claim_version, _purge_version)
 
 
 def _purge_each(
@@ -61,6 +62,13 @@ def _purge_file(sessions: Sessions, store: ObjectStore, file: DeletedFile) -> No
     with sessions.begin() as session:
         deletions.finish_file(session, file.id)
     log.info("a deleted file is removed", file=file.id)
+
+
+def _purge_version(sessions: Sessions, store: ObjectStore, version: DeletedVersion) -> None:
+    store.delete_all(version.keys)
+    with sessions.begin() as session:
+        deletions.finish_version(session, version)
+    log.info("the files of a deleted version are removed", model=version.id)
 
 
 def _purge_job(sessions: Sessions, store: ObjectStore, job: DeletedJob) -> None:

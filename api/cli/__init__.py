@@ -1,8 +1,8 @@
 """The command line ``nightshift``.
 
 Exit codes: 0 well; 1 the job failed or was cancelled, or a verification found a difference; 2 bad
-usage or bad input; 3 the API cannot be reached; 70 a fault of ours; 130 Ctrl-C; 143 SIGTERM. Every
-failure is one line on stderr.
+usage or bad input; 3 the API cannot be reached; 4 a fine-tune succeeded and was not promoted; 5 the
+job had no rows; 70 a fault of ours; 130 Ctrl-C; 143 SIGTERM. Every failure is one line on stderr.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from api.cli import (
     corpus_arguments,
     option_forms,
     out_files,
+    outcomes,
     progress_bars,
     spec_options,
 )
@@ -102,10 +103,10 @@ def _run(spec: dict[str, Any], given: BulkArguments) -> None:
 def _deliver(client: Client, job: dict[str, Any], given: BulkArguments) -> None:
     out = given.out
     if given.json:
-        console.as_json(job)
+        console.as_json(outcomes.told(job))
     else:
         progress_bars.summary(job)
-    progress_bars.check_succeeded(job)
+    outcomes.check(job)
     if out is not None:
         with progress_bars.transfer("fetching", out) as progress:
             client.download(job["id"], out, progress=progress)

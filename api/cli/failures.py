@@ -21,6 +21,8 @@ from jobs.errors import BadRequest, ControlFlow, NightshiftError
 FAILED = 1
 BAD_INPUT = 2
 UNREACHABLE = 3
+NOT_PROMOTED = 4
+EMPTY = 5
 OUR_FAULT = 70
 INTERRUPTED = 130
 READER_GONE = 141

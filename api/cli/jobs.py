@@ -18,6 +18,7 @@ from api.cli import (
     groups,
     job_table,
     out_files,
+    outcomes,
     progress_bars,
     runs,
     tables,
@@ -54,6 +55,9 @@ CHUNK_COLUMNS = {
     "owner": 4,
 }
 """The fields of a chunk that are listed, and how soon each gives way to a narrow terminal."""
+
+UNSHOWN = {"at", "reports", "floors"}
+"""Facts of an event that a line has no room for; ``--json`` shows them."""
 
 
 @app.command("list")
@@ -112,7 +116,7 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
 
 @app.command("watch")
 def watch(job_id: JobOrGroupId, *, json: Json = False, api: Api = None) -> None:
-    """Show progress until a job, or all of a group, have ended; exit code 1 unless well."""
+    """Show progress until a job, or all of a group, have ended; the exit code tells how."""
     with connection.connect(api) as client:
         if job_id.startswith(ids.GROUP):
             with progress_bars.leaving(job_id):
@@ -123,10 +127,10 @@ def watch(job_id: JobOrGroupId, *, json: Json = False, api: Api = None) -> None:
         with progress_bars.leaving(job_id):
             job = progress_bars.job(client, job_id)
     if json:
-        console.as_json(job)
+        console.as_json(outcomes.told(job))
     else:
         progress_bars.summary(job)
-    progress_bars.check_succeeded(job)
+    outcomes.check(job)
 
 
 @app.command("cancel")
@@ -354,5 +358,5 @@ def _show_event(kind: str, data: Job, *, id: str | None, json: bool) -> None:  #
     if json:
         console.as_json_line({"id": id, "type": kind, **data})
         return
-    facts = " ".join(f"{name}={value}" for name, value in data.items() if name != "at")
+    facts = " ".join(f"{name}={value}" for name, value in data.items() if name not in UNSHOWN)
     console.line(f"{console.moment(data.get('at'))}  {kind}  {facts}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from api.cli import connection, console, out_files, progress_bars, tables
 from api.cli.arguments import Alias, Force, Json, Limit, Model, ModelName
 from api.cli.failures import Failure
 from api.cli.tables import WHOLE, Column, Listing
+from api.client import ApiError, Client
 from jobs.models import references
 from jobs.models.signatures import Signature
 
@@ -36,6 +38,13 @@ VERSION_COLUMNS = (
     Column("JOB"),
     Column("METRICS", cut=2),
 )
+HISTORY_COLUMNS = (
+    Column("SINCE", least=WHOLE),
+    Column("UNTIL", cut=1, least=WHOLE),
+    Column("VERSION"),
+    Column("BY", cut=2),
+    Column("JOB", cut=3),
+)
 PROMOTION_COLUMNS = (
     Column("AT", cut=3, least=WHOLE),
     Column("ALIAS"),
@@ -46,6 +55,7 @@ PROMOTION_COLUMNS = (
     Column("INCUMBENT", cut=2),
     Column("VALUE"),
     Column("MARGIN", cut=4),
+    Column("ROWS", cut=5),
 )
 
 
@@ -112,6 +122,35 @@ def alias(
     with connection.connect(api) as client:
         done = client.models.set_alias(name, alias, version=version)
     console.answer(done, f"{name}@{alias} is {name}@{version}", json=json)
+
+
+@app.command("rollback")
+def rollback(
+    name: ModelName, alias: Alias, *, json: Json = False, api: connection.Api = None
+) -> None:
+    """Let an alias point to what it pointed to before; again: further back."""
+    with connection.connect(api) as client:
+        now = _pointed_to(client, name, alias)
+        done = client.models.rollback(name, alias, from_version=now)
+    before = "nothing" if done["previous"] is None else f"{name}@{done['previous']}"
+    passed = "".join(f", past {name}@{version}, which is deleted" for version in done["skipped"])
+    text = f"{name}@{alias} is {name}@{done['version']} again; it was {before}{passed}"
+    console.answer(done, text, json=json)
+
+
+@app.command("history")
+def history(
+    name: ModelName,
+    alias: Alias,
+    *,
+    limit: Limit = 50,
+    json: Json = False,
+    api: connection.Api = None,
+) -> None:
+    """Which version an alias pointed to from when until when, newest first."""
+    with connection.connect(api) as client:
+        found = Listing.first(client.models.history(name, alias), limit)
+    tables.listing(found, HISTORY_COLUMNS, _history_row, json=json)
 
 
 @app.command("download")
@@ -194,6 +233,27 @@ def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
+def _pointed_to(client: Client, name: str, alias: str) -> int | None:
+    """The version that an alias points to; ``None``: it points nowhere, or there is none."""
+    try:
+        version: int = client.models.alias(name, alias)["version"]
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+    return version
+
+
+def _history_row(service: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        console.moment(service["since"]),
+        service["until"] and console.moment(service["until"]),
+        service["version"],
+        service["how"],
+        service["job_id"],
+    )
+
+
 def _promotion_row(decision: dict[str, Any]) -> tuple[Any, ...]:
     return (
         console.moment(decision["at"]),
@@ -205,6 +265,7 @@ def _promotion_row(decision: dict[str, Any]) -> tuple[Any, ...]:
         decision["incumbent"],
         _number(decision["incumbent_value"]),
         f"{decision['margin']:g}",
+        decision["rows"],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from api.cli import corpus_arguments, times
 from api.cli.failures import Failure
 from api.cli.spec_options import OptionForm
+from jobs.kinds import label_sets
 
 
 def _rows(text: str) -> list[int]:
@@ -29,6 +30,16 @@ def _labels(text: str) -> list[str]:
         raise Failure(
             f"--labels must be texts with commas between them, on one line, not {text[:60]!r}"
         ) from None
+
+
+def _label_set(text: str) -> list[str] | str:
+    """Labels, or the version of the registry whose labels are meant."""
+    found = _labels(text)
+    try:
+        label_sets.version(text)
+    except ValueError:
+        return found
+    return text if len(found) == 1 else found
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
@@ -86,4 +97,7 @@ FINETUNE = EVERY_KIND | {
     "lora": OptionForm(switch=True),
     "promote.alias": OptionForm(names=("--promote",), metavar="ALIAS"),
     "promote.corpus": OptionForm(names=("--promote-on",), metavar="CORPUS"),
+    "promote.newest": OptionForm(metavar="ROWS|SHARE"),
+    "promote.keep_rejected_for": OptionForm(type=str, metavar="DURATION"),
+    "labels": OptionForm(type=str, metavar='"A,B,C"|MODEL', read=_label_set),
 }

@@ -19,10 +19,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from api.cli import console, job_events, signals, tables, training_progress
-from api.cli.failures import FAILED, Failure
+from api.cli import console, job_events, outcomes, signals, tables, training_progress
+from api.cli.failures import Failure
 from api.cli.tables import Column
-from api.client import FINAL, Client
+from api.client import Client
 from jobs.models.signatures import Reading
 
 Job = dict[str, Any]
@@ -55,32 +55,19 @@ def leaving(job_id: str) -> Iterator[None]:
         ) from None
 
 
-def check_succeeded(found: Job) -> None:
-    """Raise the ``Failure`` of a job that ended in any other way."""
-    if found["state"] == "succeeded":
-        return
-    error = found["error"]
-    reason = f": {error['message']} ({error['code']})" if error else ""
-    raise Failure(f"{found['id']} {_ended(found['state'])}{reason}", code=FAILED)
-
-
-def _ended(state: str) -> str:
-    passive = {"cancelled": "was cancelled", "expired": "passed its deadline"}
-    return passive.get(state, state if state in FINAL else f"is {state}")
-
-
 def summary(found: Job) -> None:
     """What a person wants to know of a job that has ended."""
     for name, words in reading(found):
         console.line(f"{name}: {words}")
     if found["training"]:
-        console.line(f"{found['id']} {_ended(found['state'])}: {training_progress.summary(found)}")
+        ended = outcomes.ended(found["state"])
+        console.line(f"{found['id']} {ended}: {training_progress.summary(found)}")
         rejected(found)
         warned(found)
         return
     rows = found["rows"]
     console.line(
-        f"{found['id']} {_ended(found['state'])}: {console.number(rows['done'])} rows, "
+        f"{found['id']} {outcomes.ended(found['state'])}: {console.number(rows['done'])} rows, "
         f"{console.number(rows['failed'])} failed, {_speed(found)}"
     )
     if found["agreement"]:

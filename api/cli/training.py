@@ -23,6 +23,7 @@ from api.cli import (
     corpus_arguments,
     groups,
     option_forms,
+    outcomes,
     progress_bars,
     recipes,
     reports,
@@ -140,7 +141,7 @@ def _with_corpora(chosen: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
 
 def _check_promotion(chosen: Mapping[str, Any]) -> None:
     if "promote" in chosen and "alias" not in chosen["promote"]:
-        raise Failure("--promote-metric, --promote-margin and --promote-on need --promote ALIAS")
+        raise Failure("options that begin with --promote- need --promote ALIAS")
 
 
 def _bring_accelerate(chosen: dict[str, Any]) -> None:
@@ -237,9 +238,9 @@ def _run_sweep(
 def _deliver(client: Client, job: dict[str, Any], *, json: bool) -> None:
     report = client.report(job["id"]) if job["state"] == "succeeded" else None
     if json:
-        console.as_json({**job, "report": report})
+        console.as_json({**outcomes.told(job), "report": report})
     else:
         progress_bars.summary(job)
-    progress_bars.check_succeeded(job)
     if report is not None and not json:
         reports.show(job, report)
+    outcomes.check(job)

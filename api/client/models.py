@@ -35,6 +35,23 @@ class Models:
         """Decisions about a name's aliases, newest first."""
         return self._pages(f"/v1/models/{_segment(name)}/promotions")
 
+    def promotion(self, name: str, decision: int) -> Answer:
+        """One decision, with the reports on both versions."""
+        return self._ask("GET", f"/v1/models/{_segment(name)}/promotions/{decision}")
+
+    def history(self, name: str, alias: str) -> Iterator[Answer]:
+        """What an alias pointed to, newest first, with since when and until when."""
+        return self._pages(f"{_alias(name, alias)}/history")
+
+    def rollback(self, name: str, alias: str, *, from_version: int | None = None) -> Answer:
+        """Let an alias point to what it pointed to before.
+
+        ``from_version``: refused if the alias points to another one; a repeated call with the same
+        one is one rollback.
+        """
+        body = None if from_version is None else {"from_version": from_version}
+        return self._ask("POST", f"{_alias(name, alias)}/rollback", json=body)
+
     def alias(self, name: str, alias: str) -> Answer:
         """Where an alias points."""
         return self._ask("GET", _alias(name, alias))

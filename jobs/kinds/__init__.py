@@ -30,11 +30,11 @@ from jobs.kinds.finetune import (
     Architecture,
     FinetuneSpec,
     Lora,
-    Promote,
     TrainOptions,
 )
 from jobs.kinds.generate import GenerateOptions, GenerateSpec, PromptCorpus
 from jobs.kinds.pipeline import PipelineOptions, PipelineSpec, PipelineTask
+from jobs.kinds.promote import LabelFloors, Promote
 from jobs.kinds.score import ScoreActivation, ScoreOptions, ScoreSpec
 from jobs.kinds.text2text import Text2TextOptions, Text2TextSpec
 from jobs.kinds.training_spec import (
@@ -71,6 +71,7 @@ __all__ = [
     "GenerateOptions",
     "GenerateSpec",
     "JobSpec",
+    "LabelFloors",
     "LabelledCorpus",
     "LongTexts",
     "Lora",

@@ -56,9 +56,11 @@ class SplitFacts:
 class Dataset:
     """All splits of a job. Without a validation split, a share of train is for validation."""
 
-    labels: tuple[str, ...] | None  # of the training rows, sorted; None: targets are texts
+    labels: tuple[str, ...] | None  # of the model, by id: a label set, or those of the training
+    # rows, sorted; None: targets are texts
     splits: Mapping[DatasetSplit, SplitFacts]
     signature: Signature | None = None  # how rows are read; None: an older version planned it
+    labels_of: str | None = None  # the version whose label set it is; None: of none
 
     @property
     def rows(self) -> int:
@@ -77,6 +79,7 @@ class Dataset:
             "labels": None if self.labels is None else list(self.labels),
             "splits": {str(name): split.as_json() for name, split in self.splits.items()},
             "signature": self.signature and self.signature.model_dump(mode="json"),
+            "labels_of": self.labels_of,
         }
 
     @classmethod
@@ -90,6 +93,7 @@ class Dataset:
             labels=None if labels is None else tuple(labels),
             splits=splits,
             signature=signature and Signature.model_validate(signature),
+            labels_of=value.get("labels_of"),
         )
 
 

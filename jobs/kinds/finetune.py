@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs import names
+from jobs.decisions.held_back import HeldBack
+from jobs.kinds import label_sets
 from jobs.kinds.base import Corpus, Strict
+from jobs.kinds.label_sets import LabelSet
+from jobs.kinds.promote import Promote
 from jobs.kinds.training_spec import (
     METRICS,
     DatasetSplit,
@@ -121,25 +125,6 @@ class TrainOptions(Strict):
     )
 
 
-class Promote(Strict):
-    """Move an alias to the new version, only if it is better than what the alias points to."""
-
-    alias: str = Field(
-        "champion",
-        pattern=f"^{names.ALIAS}$",
-        description="This alias moves to the new version if that is better.",
-    )
-    metric: str | None = Field(
-        None, description="Both versions are compared by it. Default: the recipe's."
-    )
-    margin: float = Field(0.0, ge=0, description="Better by more than this.")
-    corpus: LabelledCorpus | None = Field(
-        None,
-        description="Both versions are compared on it. Default: the test rows, else the "
-        "validation rows.",
-    )
-
-
 class FinetuneSpec(TrainingSpec):
     """Train a model on a corpus and register it, with its evaluation."""
 
@@ -173,11 +158,40 @@ class FinetuneSpec(TrainingSpec):
     machines: Machines = Field(
         Machines(), description="Hosts: `2`, or `2..4` for as many as are free."
     )
+    labels: LabelSet | None = Field(
+        None,
+        description="For classify: the labels that the model knows, whether tonight's rows have "
+        "them or not: a list, or a version whose labels they are, such as `news@champion`. "
+        "Default: those of the training rows.",
+    )
+    new_labels: Literal["refuse", "add"] | None = Field(
+        None,
+        description="With `labels`: whether a training row with another label fails the job "
+        "(`refuse`, the default), or its label is added behind them (`add`).",
+    )
     train: TrainOptions = TrainOptions()
     lora: Lora | None = Field(None, description="Train low-rank adapters, not all weights.")
     promote: Promote | None = Field(
         None, description="Move an alias to the new version if that is better."
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_or_version(cls, value: LabelSet | None) -> LabelSet | None:
+        if value is not None:
+            label_sets.check(value)
+        return value
+
+    @model_validator(mode="after")
+    def _labels_of_a_classifier(self) -> Self:
+        floors = self.promote is not None and self.promote.floors is not None
+        if self.task is not Task.CLASSIFY and (self.labels is not None or floors):
+            raise ValueError("labels and floors are for the task classify")
+        if self.new_labels is not None and self.labels is None:
+            raise ValueError("new_labels is for a label set: give `labels` as well")
+        if isinstance(self.labels, tuple) and len(self.labels) < (1 if self.multi_label else 2):
+            raise ValueError("labels must be at least two; with multi_label at least one")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -253,6 +267,12 @@ class FinetuneSpec(TrainingSpec):
         if self.architecture is not None:
             return 1e-3
         return 5e-5 if self.lora is None else 2e-4
+
+    @property
+    def held_back(self) -> HeldBack | None:
+        """Which rows of the corpus are not trained on, because they decide a promotion."""
+        newest = None if self.promote is None else self.promote.newest
+        return None if newest is None else HeldBack.parse(newest)
 
     @property
     def metric(self) -> str:

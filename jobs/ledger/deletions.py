@@ -1,5 +1,7 @@
 """Deleted jobs: a tombstone at once, whose rows go in batches when its objects are gone.
 
+Deleted files and versions of models are tombstones in the same way, and keep their rows.
+
 A tombstone keeps its id and its place: who deletes while paging goes on, and the lineage of
 versions has something to point at. ``purge_at`` says when what is left of it is removed. A
 process that claims it moves that time ahead; if it dies, the next one begins again, and what is
@@ -65,6 +67,21 @@ class DeletedFile:
     key: str
 
 
+@dataclass(frozen=True)
+class DeletedVersion:
+    """A tombstone of a version whose objects are not removed yet."""
+
+    project_id: str
+    name: str
+    version: int
+    keys: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """As it was referred to."""
+        return f"{self.name}@{self.version}"
+
+
 def delete_job(session: Session, job_id: str, *, project_id: str) -> None:
     """Make the job a tombstone. Raises ``NotFound``, and ``Conflict`` if it has not ended.
 
@@ -122,6 +139,40 @@ def claim_job(session: Session, *, duration: timedelta) -> DeletedJob | None:
         model=row.spec.get("model") if row.kind == "finetune" else None,
         runs=runs or 0,
         kept=frozenset(file["key"] for file in version.files) if version else frozenset(),
+    )
+
+
+def claim_version(session: Session, *, duration: timedelta) -> DeletedVersion | None:
+    """A tombstone of a version that is due, for as long as ``duration``."""
+    version = session.scalar(
+        sa.select(ModelVersion)
+        .where(ModelVersion.purge_at <= sa.func.now())
+        .order_by(ModelVersion.purge_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if version is None:
+        return None
+    version.purge_at = session.scalar(sa.select(sa.func.now() + duration))
+    return DeletedVersion(
+        project_id=version.project_id,
+        name=version.name,
+        version=version.version,
+        keys=tuple(file["key"] for file in version.files),
+    )
+
+
+def finish_version(session: Session, deleted: DeletedVersion) -> None:
+    """Leave the tombstone alone."""
+    session.execute(
+        sa.update(ModelVersion)
+        .where(
+            ModelVersion.project_id == deleted.project_id,
+            ModelVersion.name == deleted.name,
+            ModelVersion.version == deleted.version,
+            ModelVersion.deleted_at.is_not(None),
+        )
+        .values(purge_at=None)
     )
 
 

@@ -7,12 +7,14 @@ another; ``pin`` alone takes the version's, which a deletion has to wait for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs import numbers
+from jobs.decisions.alias_history import AliasChange
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events
 from jobs.lookups import registry
@@ -21,7 +23,7 @@ from jobs.models.bundles import BundleFile
 from jobs.models.references import ALIAS, Registered
 from jobs.models.signatures import Signature
 from jobs.states import FINAL
-from jobs.tables import Job, Json, Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables import AliasMove, Job, Json, Model, ModelAlias, ModelVersion, Promotion
 
 ANOTHER_TASK = "name_has_another_task"
 
@@ -51,7 +53,7 @@ def register(
         .values(project_id=project_id, name=name, last_version=0)
         .on_conflict_do_nothing()
     )
-    model = _locked(session, name, project_id=project_id)
+    model = locked(session, name, project_id=project_id)
     earlier = _registered_by(session, job_id)
     if earlier is not None:
         return earlier
@@ -131,15 +133,27 @@ def set_alias(session: Session, *, project_id: str, name: str, alias: str, versi
             f"not {alias!r}",
             param="alias",
         )
-    _locked(session, name, project_id=project_id)
+    locked(session, name, project_id=project_id)
     registry.version(session, Registered(name, version), project_id=project_id)
-    _move_alias(session, project_id=project_id, name=name, alias=alias, version=version)
+    move_alias(
+        session, project_id=project_id, name=name, alias=alias, version=version, how=AliasChange.SET
+    )
 
 
 def remove_alias(session: Session, *, project_id: str, name: str, alias: str) -> None:
     """Forget the alias; the version it pointed to stays. Raises ``NotFound``."""
-    _locked(session, name, project_id=project_id)
-    session.delete(registry.alias(session, name, alias, project_id=project_id))
+    locked(session, name, project_id=project_id)
+    place = registry.alias(session, name, alias, project_id=project_id)
+    _log_move(
+        session,
+        project_id=project_id,
+        name=name,
+        alias=alias,
+        version=None,
+        previous=place.version,
+        how=AliasChange.REMOVAL,
+    )
+    session.delete(place)
     session.flush()
 
 
@@ -158,18 +172,25 @@ def record_promotion(
     promoted: bool,
     reason: str,
     job_id: str,
+    split: str | None = None,
+    rows: int | None = None,
+    min_rows: int = 0,
+    floors: Json | None = None,
+    reports: Json | None = None,
 ) -> bool:
     """Record a decision and carry it out; ``False`` if the alias has moved.
 
     The candidate was compared with ``expected_incumbent`` (``None``: the alias pointed nowhere).
     When somebody has moved the alias meanwhile nothing is written: compare again. A decision of
     this job that is there already is not repeated.
+
+    ``rows`` of ``split`` decided, of which the gate asked for ``min_rows``. ``floors`` are those
+    that were checked (``jobs.decisions.promotion``), ``reports`` the evaluations of both.
     """
-    _locked(session, name, project_id=project_id)
+    locked(session, name, project_id=project_id)
     if _decided(session, job_id, name=name, alias=alias, version=version):
         return True
-    place = session.get(ModelAlias, (project_id, name, alias), populate_existing=True)
-    if (place.version if place else None) != expected_incumbent:
+    if pointed_to(session, project_id=project_id, name=name, alias=alias) != expected_incumbent:
         return False
     decision = {
         "alias": alias,
@@ -181,13 +202,26 @@ def record_promotion(
         "margin": margin,
         "promoted": promoted,
         "reason": reason,
+        "split": split,
+        "rows": rows,
+        "min_rows": min_rows,
+        "floors": numbers.storable(floors),
+        "reports": numbers.storable(reports),
     }
     session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **decision))
     events.record(
         session, job_id=job_id, type="promotion", model=name, **numbers.storable(decision)
     )
     if promoted:
-        _move_alias(session, project_id=project_id, name=name, alias=alias, version=version)
+        move_alias(
+            session,
+            project_id=project_id,
+            name=name,
+            alias=alias,
+            version=version,
+            how=AliasChange.PROMOTION,
+            job_id=job_id,
+        )
     session.flush()
     return True
 
@@ -200,20 +234,37 @@ def delete_version(
     Deleting it again gives the same files again, for a caller that died in between. Raises
     ``NotFound``, and ``Conflict`` while an alias, a job or an adapter needs it.
     """
-    _locked(session, name, project_id=project_id)
+    locked(session, name, project_id=project_id)
     found = session.get(
         ModelVersion, (project_id, name, version), populate_existing=True, with_for_update=True
     )
     if found is None:
         raise NotFound(f"the model {name!r} has no version {version}", code="model_not_found")
     if found.deleted_at is None:
-        _check_unused(session, found)
-        found.deleted_at = session.scalar(sa.select(sa.func.now()))
-        session.flush()
+        check_unused(session, found)
+        bury(session, found)
     return list(found.files)
 
 
-def _locked(session: Session, name: str, *, project_id: str) -> Model:
+def bury(session: Session, version: ModelVersion) -> None:
+    """Make the locked version a tombstone, whose objects the purger removes."""
+    now = session.scalar(sa.select(sa.func.now()))
+    version.deleted_at = version.purge_at = now
+    session.flush()
+
+
+def pointed_to(session: Session, *, project_id: str, name: str, alias: str) -> int | None:
+    """The version that the alias of a locked name points to; ``None``: it points nowhere."""
+    return session.scalar(
+        sa.select(ModelAlias.version).where(
+            ModelAlias.project_id == project_id,
+            ModelAlias.name == name,
+            ModelAlias.alias == alias,
+        )
+    )
+
+
+def locked(session: Session, name: str, *, project_id: str) -> Model:
     model = session.get(Model, (project_id, name), populate_existing=True, with_for_update=True)
     if model is None:
         raise NotFound(f"no model {name!r} in this project's registry", code="model_not_found")
@@ -226,13 +277,39 @@ def _registered_by(session: Session, job_id: str | None) -> int | None:
     return session.scalar(sa.select(ModelVersion.version).where(ModelVersion.job_id == job_id))
 
 
-def _move_alias(session: Session, *, project_id: str, name: str, alias: str, version: int) -> None:
+def move_alias(
+    session: Session,
+    *,
+    project_id: str,
+    name: str,
+    alias: str,
+    version: int,
+    how: AliasChange,
+    job_id: str | None = None,
+) -> None:
+    """Let the alias of a locked name point to the version, and log where it pointed before."""
+    previous = pointed_to(session, project_id=project_id, name=name, alias=alias)
     moved = {"version": version, "moved_at": sa.func.now()}
     session.execute(
         insert(ModelAlias)
         .values(project_id=project_id, name=name, alias=alias, **moved)
         .on_conflict_do_update(index_elements=["project_id", "name", "alias"], set_=moved)
     )
+    if previous != version:
+        _log_move(
+            session,
+            project_id=project_id,
+            name=name,
+            alias=alias,
+            version=version,
+            previous=previous,
+            how=how,
+            job_id=job_id,
+        )
+
+
+def _log_move(session: Session, **move: Any) -> None:
+    session.execute(insert(AliasMove).values(**move))
 
 
 def _decided(session: Session, job_id: str, *, name: str, alias: str, version: int) -> bool:
@@ -245,8 +322,11 @@ def _decided(session: Session, job_id: str, *, name: str, alias: str, version: i
     return session.scalar(query) is not None
 
 
-def _check_unused(session: Session, found: ModelVersion) -> None:
-    """Jobs before adapters: a job that registers an adapter ends in the same transaction."""
+def check_unused(session: Session, found: ModelVersion) -> None:
+    """Raise ``Conflict`` where an alias, a job or an adapter needs the version.
+
+    Jobs before adapters: a job that registers an adapter ends in the same transaction.
+    """
     reference = f"{found.name}@{found.version}"
     for users, why in (
         (_aliases(session, found), "the alias {} points to it: move or remove the alias first"),

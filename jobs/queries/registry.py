@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs.errors import NotFound
 from jobs.lookups import registry
 from jobs.models.references import Registered
 from jobs.queries import paging
 from jobs.queries.paging import Order
-from jobs.tables import ModelAlias, ModelVersion, Promotion
+from jobs.tables import AliasMove, ModelAlias, ModelVersion, Promotion
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,65 @@ def promotions(
     query = sa.select(Promotion).where(Promotion.project_id == project_id, Promotion.name == name)
     query = paging.sort(query, Promotion.id, order=order, after=_place(after))
     return paging.page(session, query, limit=limit)
+
+
+def promotion(session: Session, name: str, decision_id: int, *, project_id: str) -> Promotion:
+    """One decision. Raises ``NotFound``."""
+    registry.check_name(session, name, project_id=project_id)
+    found = session.scalar(
+        sa.select(Promotion).where(
+            Promotion.id == decision_id,
+            Promotion.project_id == project_id,
+            Promotion.name == name,
+        )
+    )
+    if found is None:
+        raise NotFound(f"the model {name!r} has no decision {decision_id} about a promotion")
+    return found
+
+
+@dataclass(frozen=True)
+class Service:
+    """A move of an alias, and until when it was true."""
+
+    move: AliasMove
+    until: datetime | None  # null: it is true now
+
+
+def history(
+    session: Session,
+    name: str,
+    alias: str,
+    *,
+    project_id: str,
+    limit: int,
+    after: int | None = None,
+    order: Order = Order.DESC,
+) -> tuple[list[Service], bool]:
+    """What an alias pointed to, by age, beginning behind the id ``after``; and whether more.
+
+    Raises ``NotFound`` for a name that is not there, or an alias that it never had.
+    """
+    registry.check_name(session, name, project_id=project_id)
+    of_alias = (
+        AliasMove.project_id == project_id,
+        AliasMove.name == name,
+        AliasMove.alias == alias,
+    )
+    query = paging.sort(
+        sa.select(AliasMove).where(*of_alias), AliasMove.id, order=order, after=_place(after)
+    )
+    found, more = paging.page(session, query, limit=limit)
+    if not found and after is None:
+        registry.alias(session, name, alias, project_id=project_id)
+    following = sa.func.lead(AliasMove.at).over(order_by=AliasMove.id).label("until")
+    rows = session.execute(
+        sa.select(AliasMove.id, following)
+        .where(*of_alias)
+        .where(AliasMove.id >= min((move.id for move in found), default=0))
+    )
+    until: dict[int, datetime | None] = {row.id: row.until for row in rows}
+    return [Service(move, until[move.id]) for move in found], more
 
 
 def _place(number: int | None) -> tuple[int] | None:

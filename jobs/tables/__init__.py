@@ -17,7 +17,7 @@ from jobs.tables.bulk import (
 )
 from jobs.tables.dependencies import JobDependency
 from jobs.tables.groups import JobGroup
-from jobs.tables.registry import Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables.registry import AliasMove, Model, ModelAlias, ModelVersion, Promotion
 from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
 from jobs.tables.training import (
     Checkpoint,
@@ -30,6 +30,7 @@ from jobs.tables.training import (
 )
 
 __all__ = [
+    "AliasMove",
     "ApiKey",
     "Base",
     "Checkpoint",

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Double, Enum, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
+from jobs.decisions.alias_history import AliasChange
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import FINAL, ChunkState, JobState, RankState, RunState
 
@@ -50,6 +51,7 @@ class Base(DeclarativeBase):
         RankState: _stored(RankState),
         FireState: _stored(FireState),
         FireOrigin: _stored(FireOrigin),
+        AliasChange: _stored(AliasChange),
     }
 
 

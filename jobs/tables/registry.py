@@ -13,11 +13,13 @@ from sqlalchemy import (
     Index,
     Integer,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from jobs.tables.base import Base, Json
+from jobs.decisions.alias_history import AliasChange
+from jobs.tables.base import Base, Json, one_of
 
 
 class Model(Base):
@@ -54,6 +56,8 @@ class ModelVersion(Base):
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))  # null: uploaded by a person
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: it can be used
+    purge_at: Mapped[datetime | None]  # when its objects are removed, or that is tried again; null:
+    # there is nothing to remove
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -63,7 +67,9 @@ class ModelVersion(Base):
         ),
         CheckConstraint("version > 0", name="version_positive"),
         CheckConstraint("kind IN ('full', 'adapter')", name="kind"),
+        CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
         Index(None, "job_id", unique=True),  # a job registers once, however often it tries
+        Index(None, "purge_at", postgresql_where=text("purge_at IS NOT NULL")),
     )
 
 
@@ -87,6 +93,34 @@ class ModelAlias(Base):
     )
 
 
+class AliasMove(Base):
+    """One move of an alias: which version served from then on. Never changed."""
+
+    __tablename__ = "alias_moves"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    project_id: Mapped[str]
+    name: Mapped[str]
+    alias: Mapped[str]
+    version: Mapped[int | None] = mapped_column(Integer)  # null: the alias was forgotten
+    previous: Mapped[int | None] = mapped_column(Integer)  # null: it pointed nowhere
+    how: Mapped[AliasChange]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))  # whose promotion it was;
+    # null: a person moved it
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["project_id", "name", "version"],
+            ["model_versions.project_id", "model_versions.name", "model_versions.version"],
+            name="fk_alias_moves_version",
+        ),
+        CheckConstraint(one_of("how", AliasChange), name="how"),
+        CheckConstraint("(how = 'removal') = (version IS NULL)", name="removal_iff_none"),
+        Index(None, "project_id", "name", "alias", "id"),
+    )
+
+
 class Promotion(Base):
     """A decision about an alias, with both values of the metric."""
 
@@ -105,6 +139,12 @@ class Promotion(Base):
     margin: Mapped[float]
     promoted: Mapped[bool] = mapped_column(Boolean)
     reason: Mapped[str]  # in words
+    split: Mapped[str | None]  # which rows decided: promotion, test, validation; null: this and the
+    # columns below are of decisions since there are gates
+    rows: Mapped[int | None]  # how many of them; null: not counted
+    min_rows: Mapped[int] = mapped_column(server_default=text("0"))  # that the gate asked for
+    floors: Mapped[Json | None]  # those that were checked; null: none were asked for
+    reports: Mapped[Json | None]  # the evaluations of `candidate` and `incumbent`
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (

@@ -7,21 +7,16 @@ one shard (promise P5).
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from jobs import database, kinds
-from jobs.corpora import decoder, resolve, values
+from jobs.corpora import resolve, values
 from jobs.corpora import targets as target_values
-from jobs.corpora.decoder import Limits
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind
 from jobs.decisions import validation_split
+from jobs.decisions.held_back import HeldBack
 from jobs.errors import CorpusFailure
 from jobs.kinds import (
     AnyTraining,
@@ -31,19 +26,18 @@ from jobs.kinds import (
     FinetuneSpec,
     LabelledCorpus,
     Task,
-    datasets,
     signature_defaults,
 )
 from jobs.kinds.datasets import Dataset, SplitFacts
 from jobs.ledger import plans
-from jobs.ledger.plans import DataShard
 from jobs.ledger.step_leases import StepLease
 from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading, RowForm, Signature
-from jobs.results import parts
-from jobs.settings import Settings
+from workers.bulk import label_sets
 from workers.bulk.label_counts import KnownLabels, LabelCounts
+from workers.bulk.label_sets import FixedLabels
+from workers.bulk.shard_writer import ShardWriter
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import PATIENCE
@@ -59,6 +53,7 @@ class _JobInputs:
     spec: AnyTraining
     project_id: str
     reference: str | None  # the base model's or the evaluated model's; None: from scratch
+    labels: FixedLabels | None  # that the model knows; None: those of the training rows
     sources: dict[DatasetSplit, tuple[LabelledCorpus, Source]]
 
 
@@ -71,7 +66,7 @@ def plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
     model = _inspect_model(inputs, renewer=renewer, context=context)
     signature = signature_defaults.training_signature(inputs.spec, model)
     _check_model(model, signature, spec=inputs.spec)
-    writer = _ShardWriter(lease, renewer=renewer, context=context)
+    writer = ShardWriter(lease, renewer=renewer, context=context)
     dataset = _dataset(inputs, model, signature, writer=writer)
     database.patiently(
         context.sessions,
@@ -107,6 +102,7 @@ def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
             spec=spec,
             project_id=lease.project_id,
             reference=lease.model_pinned or (spec.starts_from and spec.starts_from[1]),
+            labels=label_sets.read(session, spec, project_id=lease.project_id),
             sources=sources,
         )
 
@@ -153,28 +149,70 @@ def _signature_use(
 
 
 def _dataset(
-    inputs: _JobInputs, model: ModelFacts | None, signature: Signature, *, writer: _ShardWriter
+    inputs: _JobInputs, model: ModelFacts | None, signature: Signature, *, writer: ShardWriter
 ) -> Dataset:
-    spec = inputs.spec
+    spec, fixed = inputs.spec, inputs.labels
     targets = target_values.target_kind(signature.task, multi_label=signature.multi_label)
     known = _labels_of_model(spec, model, task=signature.task)
+    if fixed is not None and not fixed.grows:
+        known = KnownLabels(fixed.labels, fixed.source)
     splits: dict[DatasetSplit, SplitFacts] = {}
     forms: dict[DatasetSplit, RowForm] = {}
+    labels: tuple[str, ...] | None = None
     for split, (corpus, source) in inputs.sources.items():
         counts = LabelCounts(split, targets=targets, known=known)
-        splits[split] = facts = writer.write(split, corpus, source, counts=counts, targets=targets)
-        forms[split] = counts.form
-        if split is DatasetSplit.TRAIN and facts.labels is not None:
-            _check_labels(facts, targets)
-            known = KnownLabels(facts.labels, "the training corpus")
+        facts = writer.write(split, corpus, source, counts=counts, targets=targets)
+        splits[split], forms[split] = facts, counts.form
+        if labels is None and facts.labels is not None:
+            labels = tuple(facts.labels) if fixed is None else fixed.with_those_of(facts.labels)
+        if split is DatasetSplit.TRAIN and isinstance(spec, FinetuneSpec):
+            if spec.held_back is not None:
+                splits |= _held_back(facts, spec.held_back, writer=writer, targets=targets)
+                forms[DatasetSplit.PROMOTION] = counts.form
+            if labels is not None:
+                labels = _labels_to_learn(labels, splits, fixed, targets)
+                known = KnownLabels(labels, fixed.source if fixed else "the training corpus")
     if isinstance(spec, FinetuneSpec) and DatasetSplit.VALIDATION not in splits:
         _check_validation_share(spec, splits[DatasetSplit.TRAIN])
-    labels = next(iter(splits.values())).labels
     return Dataset(
-        labels=None if labels is None else tuple(labels),
+        labels=labels,
         splits=splits,
         signature=signature_defaults.with_row_forms(signature, spec, forms),
+        labels_of=None if fixed is None else fixed.version,
     )
+
+
+def _held_back(
+    train: SplitFacts, newest: HeldBack, *, writer: ShardWriter, targets: TargetKind
+) -> dict[DatasetSplit, SplitFacts]:
+    left, held = writer.hold_back(train, newest, targets=targets)
+    return {DatasetSplit.TRAIN: left, DatasetSplit.PROMOTION: held}
+
+
+def _labels_to_learn(
+    labels: tuple[str, ...],
+    splits: Mapping[DatasetSplit, SplitFacts],
+    fixed: FixedLabels | None,
+    targets: TargetKind,
+) -> tuple[str, ...]:
+    """The labels of the model. Raises ``CorpusFailure``.
+
+    Without a label set they are those of the rows that are trained on.
+    """
+    if fixed is not None:
+        return labels
+    train = splits[DatasetSplit.TRAIN]
+    _check_labels(train, targets)
+    learnt = train.labels or {}
+    for label in labels:
+        if label not in learnt:
+            raise CorpusFailure(
+                f"the newest rows, which promote.newest holds back, have the label {label[:100]!r},"
+                " which the rows before them lack: hold back fewer, or fix the label set with "
+                "labels",
+                code="unknown_label",
+            )
+    return tuple(learnt)
 
 
 def _labels_of_model(
@@ -217,74 +255,3 @@ def _check_validation_share(spec: FinetuneSpec, train: SplitFacts) -> None:
         "validation corpus",
         code="split_empty",
     )
-
-
-class _ShardWriter:
-    """Writes the shards of all splits under one numbering."""
-
-    def __init__(self, lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
-        self._lease = lease
-        self._beat = renewer.beat
-        self._store = context.store
-        self._settings = context.settings
-        self.shards: list[DataShard] = []
-
-    def write(
-        self,
-        split: DatasetSplit,
-        corpus: LabelledCorpus,
-        source: Source,
-        *,
-        counts: LabelCounts,
-        targets: TargetKind,
-    ) -> SplitFacts:
-        """Write a corpus as shards. Raises ``CorpusFailure``."""
-        first_shard, fingerprint = len(self.shards), source.fingerprint()
-        limits = Limits.of(self._settings)
-        batches = decoder.read(source, corpus, limits=limits, targets=targets)
-        for table in joined_to_shards(self._usable(batches, counts), settings=self._settings):
-            self.shards.append(self._write_shard(split, table))
-        if source.fingerprint() != fingerprint:
-            raise CorpusFailure(
-                f"the {split} corpus changed while it was read; submit the job again when it is "
-                "complete",
-                code="corpus_changed",
-            )
-        return counts.facts(fingerprint=fingerprint, shards=len(self.shards) - first_shard)
-
-    def _usable(self, batches: Iterable[pa.RecordBatch], counts: LabelCounts) -> Iterator[pa.Table]:
-        for batch in batches:
-            self._beat()
-            yield counts.add(batch)
-
-    def _write_shard(self, split: DatasetSplit, table: pa.Table) -> DataShard:
-        key = datasets.shard_key(
-            self._lease.job_id, split, index=len(self.shards), fence=self._lease.fence
-        )
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, row_group_size=parts.ROW_GROUP, compression="zstd")
-        self._store.put(key, buffer.getvalue())
-        return DataShard(
-            split=split,
-            object_key=key,
-            sha256=hashlib.sha256(buffer.getbuffer()).hexdigest(),
-            first_row=int(table["row"][0].as_py()),
-            rows=table.num_rows,
-        )
-
-
-def joined_to_shards(tables: Iterable[pa.Table], *, settings: Settings) -> Iterator[pa.Table]:
-    """Tables joined to shards of the configured rows or bytes; none is empty."""
-    pending: list[pa.Table] = []
-    rows = size = 0
-    for table in tables:
-        pending.append(table)
-        rows += table.num_rows
-        size += table.nbytes
-        while rows and (rows >= settings.shard_rows or size >= settings.shard_bytes):
-            joined = pa.concat_tables(pending)
-            yield joined.slice(0, settings.shard_rows)
-            rest = joined.slice(settings.shard_rows)
-            pending, rows, size = [rest], rest.num_rows, rest.nbytes
-    if rows:
-        yield pa.concat_tables(pending)

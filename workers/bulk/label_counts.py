@@ -62,10 +62,13 @@ class LabelCounts:
         if batch["error_code"].null_count < batch.num_rows:
             self._reject(batch.filter(batch["error_code"].is_valid()))
             table = table.filter(batch["error_code"].is_null())
-        if self._targets in (TargetKind.LABEL, TargetKind.LABELS):
-            self._count(table)
-        self._forms |= _forms(table)
+        self._tally(table)
         return table
+
+    def add_usable(self, table: pa.Table) -> None:
+        """Count rows in ``TRAINING_SCHEMA``, of which none is rejected."""
+        self._rows += table.num_rows
+        self._tally(table)
 
     @property
     def form(self) -> RowForm:
@@ -92,6 +95,11 @@ class LabelCounts:
             fingerprint=fingerprint,
             shards=shards,
         )
+
+    def _tally(self, table: pa.Table) -> None:
+        if self._targets in (TargetKind.LABEL, TargetKind.LABELS):
+            self._count(table)
+        self._forms |= _forms(table)
 
     def _reject(self, bad: pa.RecordBatch) -> None:
         self._rejected += bad.num_rows

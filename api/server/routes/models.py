@@ -13,6 +13,7 @@ from api.server.dependencies import ByAge, Limit, ProjectId, Shared, Transaction
 from jobs import names
 from jobs.errors import ModelFailure, NotFound
 from jobs.ledger import registry as registry_ledger
+from jobs.ledger import rollbacks
 from jobs.lookups import registry as lookup
 from jobs.models import references
 from jobs.models.references import Registered
@@ -22,6 +23,7 @@ from jobs.queries.paging import Order
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 Number = Annotated[int, Path(ge=1, lt=10**9)]
+DecisionId = Annotated[int, Path(ge=1, lt=2**62)]
 AliasName = Annotated[str, Path(json_schema_extra={"pattern": f"^{names.ALIAS}$"})]
 Behind = Annotated[int | None, Query(ge=0, lt=2**62, description="The `next` of the page before.")]
 
@@ -131,6 +133,57 @@ def remove_alias(
     """Forget an alias; the version it pointed to stays."""
     registry_ledger.remove_alias(session, project_id=project, name=name, alias=alias)
     return schemas.Deleted(id=f"{name}@{alias}", object="model.alias")
+
+
+@router.post("/{name}/aliases/{alias}/rollback")
+def roll_back_alias(
+    name: str,
+    alias: str,
+    *,
+    session: Transaction,
+    project: ProjectId,
+    body: schemas.RollbackRequest | None = None,
+) -> schemas.AliasRollback:
+    """Let an alias point to what it pointed to before; deleted versions are passed over."""
+    done = rollbacks.roll_back(
+        session,
+        project_id=project,
+        name=name,
+        alias=alias,
+        expected=None if body is None else body.from_version,
+    )
+    return schemas.AliasRollback.of(done, name=name, alias=alias)
+
+
+@router.get("/{name}/aliases/{alias}/history")
+def list_alias_history(
+    name: str,
+    alias: str,
+    *,
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 20,
+    after: Behind = None,
+    order: ByAge = Order.DESC,
+) -> schemas.AliasHistoryPage:
+    """Which version an alias pointed to from when until when, newest first."""
+    found, more = registry.history(
+        session, name, alias, project_id=project, limit=limit, after=after, order=order
+    )
+    return schemas.AliasHistoryPage(
+        data=[schemas.AliasService.of(service) for service in found],
+        has_more=more,
+        next=found[-1].move.id if more else None,
+    )
+
+
+@router.get("/{name}/promotions/{decision}")
+def get_promotion(
+    name: str, decision: DecisionId, session: Transaction, project: ProjectId
+) -> schemas.PromotionDetails:
+    """One decision about an alias, with the reports on both versions."""
+    found = registry.promotion(session, name, decision, project_id=project)
+    return schemas.PromotionDetails.of(found)
 
 
 @router.get("/{name}/promotions")

@@ -32,13 +32,18 @@ from api.server.schemas.jobs import (
 )
 from api.server.schemas.models import (
     Alias,
+    AliasHistoryPage,
+    AliasRollback,
+    AliasService,
     AliasTarget,
     Deleted,
     Model,
     ModelDetails,
     ModelList,
     PromotionDecision,
+    PromotionDetails,
     PromotionPage,
+    RollbackRequest,
     VersionDetails,
     VersionPage,
 )
@@ -77,6 +82,9 @@ from api.server.schemas.workers import (
 
 __all__ = [
     "Alias",
+    "AliasHistoryPage",
+    "AliasRollback",
+    "AliasService",
     "AliasTarget",
     "Backfill",
     "Checkpoint",
@@ -117,11 +125,13 @@ __all__ = [
     "Progress",
     "Promotion",
     "PromotionDecision",
+    "PromotionDetails",
     "PromotionPage",
     "Rank",
     "RefusedMessage",
     "RefusedMessageList",
     "ResultPage",
+    "RollbackRequest",
     "Rows",
     "Run",
     "RunPage",

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from api.server.schemas.findings import JobWarning, Quality, RowErrors
 from api.server.schemas.job_relations import JobNeed, JobSchedule
+from api.server.schemas.models import FloorChecks
 from api.server.schemas.runs import Training
 from jobs import tables
 from jobs.models.signatures import Reading
@@ -75,6 +76,10 @@ class Promotion(BaseModel):
     value: float | None  # null: it is no number
     incumbent: int | str | None  # the version that the alias pointed to; null: to none
     incumbent_value: float | None  # null: it could not be evaluated, or there is none
+    split: str | None = None  # which rows decided
+    rows: int | None = None
+    min_rows: int = 0
+    floors: FloorChecks | None = None  # null: none were asked for
 
 
 class ModelOutput(BaseModel):

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field
 
 from jobs import tables
+from jobs.decisions.alias_history import AliasChange
 from jobs.kinds import Strict
+from jobs.ledger.rollbacks import Rollback
 from jobs.models.signatures import Signature
 from jobs.numbers import finite
-from jobs.queries.registry import VersionView
+from jobs.queries.registry import Service, VersionView
 
 Number = Annotated[float | None, BeforeValidator(finite)]
 
@@ -119,12 +121,102 @@ class Alias(BaseModel):
         )
 
 
+class RollbackRequest(Strict):
+    """What an alias points to, as far as who rolls it back knows."""
+
+    from_version: int | None = Field(
+        None,
+        ge=1,
+        lt=10**9,
+        description="Refused if the alias points to another version by now; a repeated request "
+        "with the same one is one rollback.",
+    )
+
+
+class AliasRollback(BaseModel):
+    """Where an alias points after a rollback."""
+
+    object: Literal["model.alias.rollback"] = "model.alias.rollback"
+    name: str
+    alias: str
+    version: int
+    previous: int | None  # null: it pointed nowhere
+    skipped: list[int]  # nearer versions that were deleted
+
+    @classmethod
+    def of(cls, done: Rollback, *, name: str, alias: str) -> Self:
+        """One rollback."""
+        return cls(
+            name=name,
+            alias=alias,
+            version=done.version,
+            previous=done.previous,
+            skipped=list(done.skipped),
+        )
+
+
+class AliasService(BaseModel):
+    """Which version an alias pointed to for some time, and what had moved it there."""
+
+    id: int
+    version: int | None  # null: it pointed nowhere
+    previous: int | None
+    how: AliasChange
+    job_id: str | None  # of a promotion
+    since: datetime
+    until: datetime | None  # null: it points there now
+
+    @classmethod
+    def of(cls, service: Service) -> Self:
+        """One move."""
+        move = service.move
+        return cls(
+            id=move.id,
+            version=move.version,
+            previous=move.previous,
+            how=move.how,
+            job_id=move.job_id,
+            since=move.at,
+            until=service.until,
+        )
+
+
+class AliasHistoryPage(BaseModel):
+    """What an alias pointed to, newest first; ``next`` is the ``after`` of the next page."""
+
+    object: Literal["list"] = "list"
+    data: list[AliasService]
+    has_more: bool
+    next: int | None
+
+
 class Deleted(BaseModel):
     """What was deleted."""
 
     id: str
     object: str
     deleted: Literal[True] = True
+
+
+class FloorCheck(BaseModel):
+    """One floor for one label: a least value, or the most that it may lose."""
+
+    label: str
+    measure: str
+    value: float | None
+    least: float | None
+    drop: float | None
+    incumbent: float | None
+    passed: bool
+
+
+class FloorChecks(BaseModel):
+    """The floors of a decision: counts, and the first checks, those that failed first."""
+
+    checked: int
+    broken: int
+    checks: list[FloorCheck]
+    unchecked: list[str]  # labels with too few rows
 
 
 class PromotionDecision(BaseModel):
@@ -140,6 +232,10 @@ class PromotionDecision(BaseModel):
     value: Number
     incumbent: int | None
     incumbent_value: Number
+    split: str | None  # which rows decided
+    rows: int | None
+    min_rows: int
+    floors: FloorChecks | None  # null: none were asked for
     job_id: str
     at: datetime
 
@@ -147,6 +243,12 @@ class PromotionDecision(BaseModel):
     def of(cls, promotion: tables.Promotion) -> Self:
         """One decision."""
         return cls.model_validate(promotion, from_attributes=True)
+
+
+class PromotionDetails(PromotionDecision):
+    """A decision with both reports, without large tables; null: decided by an earlier version."""
+
+    reports: dict[str, dict[str, Any] | None] | None
 
 
 class PromotionPage(BaseModel):

@@ -148,7 +148,7 @@ def test_watching_says_what_the_job_does_and_why_it_waits(
     worker.start()
     ran = run("classify", str(corpus), "--model", "/m", "--watch")
     worker.join()
-    assert ran.code == 1
+    assert ran.code == 5
     assert ran.err.splitlines()[-1].endswith("failed: no rows (corpus_empty)")
     assert "submitted" in ran.err
 

@@ -69,6 +69,26 @@ def test_promotions_are_listed_with_both_numbers(run: Run, trained: Trained) -> 
 
 
 @pytest.mark.usefixtures("trained")
+def test_an_alias_goes_back_and_the_history_tells_who_served_when(run: Run) -> None:
+    for version in (1, 2, 3):
+        run("models", "alias", f"news@{version}", "champion")
+    run("models", "delete", "news@2")
+    back = run("models", "rollback", "news", "champion")
+    assert back.out == (
+        "news@champion is news@1 again; it was news@3, past news@2, which is deleted\n"
+    )
+    table = [line.split() for line in run("models", "history", "news", "champion").out.splitlines()]
+    assert table[0] == ["SINCE", "UNTIL", "VERSION", "BY", "JOB"]
+    told = json.loads(run("models", "history", "news", "champion", "--json").out)
+    assert [(one["version"], one["previous"], one["how"]) for one in told] == [
+        (1, 3, "rollback"),
+        (3, 2, "set"),
+        (2, 1, "set"),
+        (1, None, "set"),
+    ]
+
+
+@pytest.mark.usefixtures("trained")
 def test_a_model_is_downloaded_into_a_new_folder(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("models", "download", "news@1", "--out", str(out)).out == f"news@1 is in {out}\n"
@@ -101,6 +121,9 @@ def test_an_alias_is_forgotten(run: Run) -> None:
         (("delete", "news@9"), "the model 'news' has no version 9"),
         (("delete", "news@1"), "mail@1 is an adapter on it"),
         (("alias", "news", "champion"), "this needs one version"),
+        (("rollback", "news", "champion"), "the model 'news' has no alias 'champion'"),
+        (("rollback", "unheard-of", "champion"), "no model 'unheard-of'"),
+        (("history", "news", "champion"), "the model 'news' has no alias 'champion'"),
         (("show", "unheard-of"), "no model 'unheard-of' in this project's registry"),
     ],
 )

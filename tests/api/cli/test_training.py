@@ -110,7 +110,10 @@ def test_the_options_reach_the_spec(run: Run, tenant: Tenant, labelled: Path) ->
         *("--evaluate-steps", "5", "--checkpoint-steps", "10", "--metric", "accuracy"),
         *("--patience", "3", "--machines", "2..4", "--lora", "--lora-r", "4", "--lora-merge"),
         *("--promote", "best", "--promote-metric", "accuracy", "--promote-margin", "0.01"),
-        *("--pool", "gpu", "--priority", "5"),
+        *("--promote-newest", "10%", "--promote-min-rows", "50", "--promote-keep-rejected", "3"),
+        *("--promote-floors-recall-drop", "0.02", "--promote-floors-rows", "5"),
+        *("--promote-keep-rejected-for", "14d", "--labels", 'home, "a, b",news'),
+        *("--new-labels", "add", "--pool", "gpu", "--priority", "5"),
     )
     assert ran.code == 0, ran.err
     spec = _spec(tenant, ran.out.strip())
@@ -127,6 +130,14 @@ def test_the_options_reach_the_spec(run: Run, tenant: Tenant, labelled: Path) ->
     assert (spec["lora"]["r"], spec["lora"]["merge"]) == (4, True)
     assert (spec["promote"]["alias"], spec["promote"]["metric"]) == ("best", "accuracy")
     assert (spec["promote"]["margin"], spec["promote"]["corpus"]) == (0.01, None)
+    assert (spec["promote"]["newest"], spec["promote"]["min_rows"]) == ("10%", 50)
+    assert spec["promote"]["floors"] == {
+        **dict.fromkeys(("recall", "precision", "f1", "precision_drop", "f1_drop")),
+        "recall_drop": 0.02,
+        "rows": 5,
+    }
+    assert (spec["promote"]["keep_rejected"], spec["promote"]["keep_rejected_for"]) == (3, "14d")
+    assert (spec["labels"], spec["new_labels"]) == (["home", "a, b", "news"], "add")
     assert (spec["pool"], spec["priority"]) == ("gpu", 5)
 
 
@@ -206,7 +217,8 @@ def test_a_fine_tune_is_watched_to_its_report(
     worker = _meanwhile(work)
     ran = run("finetune", str(labelled), "--base", "/m", "--name", "news", "--watch")
     worker.join()
-    assert ran.code == 0, ran.err
+    assert ran.code == 4, ran.err
+    assert ran.err.endswith("news@3 was not promoted: not better by more than 0.01\n")
     assert "succeeded: 100 steps" in ran.out
     assert "validation: 4 rows, accuracy 0.7500, macro F1 0.7333" in ran.out
     assert "test: 4 rows, accuracy 0.5000" in ran.out
@@ -219,6 +231,30 @@ def test_a_fine_tune_is_watched_to_its_report(
         "  not better by more than 0.01",
     ]
     assert ran.out.index("\nvalidation: ") < ran.out.index("\ntest: ")
+
+
+def test_json_tells_not_promoted_from_succeeded(run: Run, job_id: str, gang: Gang) -> None:
+    gang.form()
+    gang.succeed(**trained(promotion=PROMOTION))
+    ran = run("jobs", "watch", job_id, "--json")
+    told = json.loads(ran.out)
+    assert (ran.code, told["outcome"], told["state"]) == (4, "not_promoted", "succeeded")
+    assert told["output"]["promotion"]["reason"] == PROMOTION["reason"]
+
+
+def test_a_promoted_version_is_a_success(run: Run, job_id: str, gang: Gang) -> None:
+    gang.form()
+    gang.succeed(**trained(promotion={**PROMOTION, "promoted": True}))
+    ran = run("jobs", "watch", job_id, "--json")
+    assert (ran.code, json.loads(ran.out)["outcome"]) == (0, "succeeded")
+
+
+def test_the_labels_of_a_version_are_named_by_it(run: Run, tenant: Tenant, labelled: Path) -> None:
+    ran = run(
+        *("finetune", str(labelled), "--base", "/m", "--name", "news"),
+        *("--labels", "news@champion"),
+    )
+    assert _spec(tenant, ran.out.strip())["labels"] == "news@champion"
 
 
 def test_an_evaluation_is_watched_to_its_report(

@@ -46,7 +46,9 @@ class Trained:
             files = bundles.upload(installation.store, self._folder, prefix=prefix)
             return registry.register(session, project_id=project, name=name, files=files, **facts)
 
-    def decide(self, name: str, version: int, *, value: float, promoted: bool) -> None:
+    def decide(
+        self, name: str, version: int, *, value: float, promoted: bool, **facts: Any
+    ) -> None:
         job_id = self._tenant.submit()
         with self._tenant.installation.sessions() as sessions, sessions.begin() as session:
             assert registry.record_promotion(
@@ -63,6 +65,7 @@ class Trained:
                 promoted=promoted,
                 reason="because",
                 job_id=job_id,
+                **facts,
             )
 
 
@@ -171,6 +174,48 @@ def test_promotions_are_shown_with_both_numbers(client: Client, trained: Trained
     assert shown == [(3, 0.95, 1, 0.8, True), (2, 0.75, 1, 0.8, False)]
 
 
+def test_an_alias_is_rolled_back_and_its_history_is_shown(client: Client, trained: Trained) -> None:
+    for version in (1, 2, 3):
+        trained.register("news")
+        client.models.set_alias("news", "champion", version=version)
+    done = client.models.rollback("news", "champion", from_version=3)
+    assert (done["version"], done["previous"], done["skipped"]) == (2, 3, [])
+    assert client.models.rollback("news", "champion", from_version=3)["version"] == 2
+    assert client.models.rollback("news", "champion")["version"] == 1
+    with pytest.raises(ApiError) as caught:
+        client.models.rollback("news", "champion", from_version=3)
+    assert (caught.value.status, caught.value.code) == (409, "alias_moved")
+    history = list(client.models.history("news", "champion"))
+    assert [(one["version"], one["how"]) for one in history] == [
+        (1, "rollback"),
+        (2, "rollback"),
+        (3, "set"),
+        (2, "set"),
+        (1, "set"),
+    ]
+    assert [one["until"] for one in history] == [None, *(one["since"] for one in history[:-1])]
+
+
+@pytest.mark.parametrize("body", [{"from_version": 0}, {"from_version": "x"}, {"version": 1}, []])
+def test_a_rollback_takes_no_other_body(tenant: Tenant, trained: Trained, body: object) -> None:
+    trained.register("news")
+    answer = tenant.http.post("/v1/models/news/aliases/champion/rollback", json=body)
+    assert answer.status_code == 400, answer.text
+
+
+def test_one_decision_has_both_reports(client: Client, trained: Trained) -> None:
+    for _ in range(2):
+        trained.register("news")
+    client.models.set_alias("news", "champion", version=1)
+    both = {"candidate": {"accuracy": 0.9}, "incumbent": {"accuracy": 0.8}}
+    trained.decide("news", 2, value=0.9, promoted=True, reports=both, rows=70, split="test")
+    (listed,) = client.models.promotions("news")
+    assert (listed["rows"], listed["split"], "reports" in listed) == (70, "test", False)
+    assert client.models.promotion("news", listed["id"])["reports"] == both
+    with pytest.raises(ApiError, match="has no decision 999999999 about a promotion"):
+        client.models.promotion("news", 999_999_999)
+
+
 def test_a_number_that_json_lacks_is_null(client: Client, trained: Trained) -> None:
     trained.register("news")
     client.models.set_alias("news", "champion", version=1)
@@ -237,6 +282,9 @@ ROUTES = [
     ("GET", "/v1/models/news@champion"),
     ("GET", "/v1/models/news/versions"),
     ("GET", "/v1/models/news/promotions"),
+    ("GET", "/v1/models/news/promotions/1"),
+    ("GET", "/v1/models/news/aliases/champion/history"),
+    ("POST", "/v1/models/news/aliases/champion/rollback"),
     ("GET", "/v1/models/news/aliases/champion"),
     ("PUT", "/v1/models/news/aliases/champion"),
     ("DELETE", "/v1/models/news/aliases/champion"),

@@ -256,6 +256,10 @@ def test_a_report_is_there_when_the_job_has_succeeded(
         "value": 0.9,
         "incumbent": 2,
         "incumbent_value": 0.8,
+        "split": "test",
+        "rows": 4,
+        "min_rows": 0,
+        "floors": {"checked": 1, "broken": 0, "checks": [], "unchecked": ["art"]},
     }
     gang.succeed(**trained(promotion=promotion))
     assert _get(tenant, job_id, "report")["validation"] == REPORT

@@ -31,7 +31,7 @@ from tests.workers.bulk.training import (
     rows_of,
     shards,
 )
-from workers.bulk import dataset_planner, finalizer, planner
+from workers.bulk import finalizer, planner, shard_writer
 from workers.context import Context
 
 
@@ -269,7 +269,7 @@ def test_shards_are_as_large_as_they_may_be_and_never_empty(
 ) -> None:
     limits = Settings(shard_rows=shard_rows, shard_bytes=shard_bytes)
     tables = [pa.table({"row": pa.array(range(size), pa.int64())}) for size in sizes]
-    made = list(dataset_planner.joined_to_shards(tables, settings=limits))
+    made = list(shard_writer.joined_to_shards(tables, settings=limits))
     assert [row for shard in made for row in shard["row"].to_pylist()] == [
         row for size in sizes for row in range(size)
     ]

@@ -22,7 +22,7 @@ from jobs.settings import Settings
 from jobs.kinds import LabelledCorpus
 from jobs.states import JobState
 from workers.context import Context
-from workers.bulk.dataset_planner import _ShardWriter
+from workers.bulk.shard_writer import ShardWriter
 from workers.bulk.label_counts import LabelCounts
 
 def plan(name, open_, targets):
@@ -30,7 +30,7 @@ def plan(name, open_, targets):
     context = Context(Settings(), None, objects.connect(sys.argv[1]))
     plan = Plan(None, None, None, None)
     lease = StepLease("job", 1, JobState.PLANNING, "finetune", "project", {}, None, plan)
-    writer = _ShardWriter(lease, renewer=SimpleNamespace(beat=lambda: None), context=context)
+    writer = ShardWriter(lease, renewer=SimpleNamespace(beat=lambda: None), context=context)
     before = peak()
     counts = LabelCounts(DatasetSplit.TRAIN, targets=targets, known=None)
     corpus = LabelledCorpus(file="f")

@@ -22,10 +22,14 @@ from jobs.ledger.ranks import RankLease
 from jobs.lookups import registry as lookup
 from jobs.models import bundles
 from jobs.models.references import Registered
+from jobs.queries import events
+from jobs.queries import registry as queries
 from jobs.states import JobState
+from jobs.tables import Promotion
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.workers.gang.gang_setup import GangSetup, finetune_spec
 from workers.gang import publish
+from workers.gang.comparison import Evaluate
 from workers.gang.monitor import ProgramUnfinished, RankEnding
 from workers.gang.rank_lease import HeldRank
 
@@ -80,7 +84,7 @@ def candidate(setup: GangSetup, **fields: Any) -> RankLease:
     return lease
 
 
-def finished(setup: GangSetup, lease: RankLease, evaluate: publish.Evaluate) -> dict[str, Any]:
+def finished(setup: GangSetup, lease: RankLease, evaluate: Evaluate) -> dict[str, Any]:
     """The job's output after its publication."""
     context = setup.context(artefact_cache=str(setup.home / "cache"))
     with HeldRank(lease, context=context) as held:
@@ -93,12 +97,12 @@ def finished(setup: GangSetup, lease: RankLease, evaluate: publish.Evaluate) -> 
     return dict(job.output)
 
 
-def evaluates_to(**values: float | None) -> publish.Evaluate:
+def evaluates_to(**values: float | None) -> Evaluate:
     """An evaluation that returns these values of the metric, by model."""
     return lambda _, models: {name: {"macro_f1": values[name]} for name in models}
 
 
-def fails_for_incumbent(ending: RankEnding) -> publish.Evaluate:
+def fails_for_incumbent(ending: RankEnding) -> Evaluate:
     """An evaluation that ends like this if the incumbent is among the models."""
 
     def evaluate(_: str, models: dict[str, Path]) -> dict[str, dict[str, Any]]:
@@ -107,6 +111,25 @@ def fails_for_incumbent(ending: RankEnding) -> publish.Evaluate:
         return {"candidate": {"macro_f1": 0.9}}
 
     return evaluate
+
+
+def report_on(value: float, *, rows: int = 100, **recall: float) -> dict[str, Any]:
+    """A report with these recalls of labels."""
+    labels = [
+        {"label": label, "rows": rows // 2, "precision": 0.9, "recall": recalled, "f1": 0.9}
+        for label, recalled in recall.items()
+    ]
+    return {"macro_f1": value, "rows": rows, "per_label": labels, "confusion": None}
+
+
+def reports(**by_model: dict[str, Any]) -> Evaluate:
+    """An evaluation that gives these reports, by model."""
+    return lambda _, models: {name: by_model[name] for name in models}
+
+
+def decisions(setup: GangSetup) -> list[Promotion]:
+    with setup.ledger.sessions.begin() as session:
+        return queries.promotions(session, "news", project_id=PROJECT, limit=10)[0]
 
 
 def holder(setup: GangSetup) -> int:
@@ -238,3 +261,54 @@ def test_a_rank_that_lost_its_run_registers_nothing(setup: GangSetup) -> None:
     setup.training.lose(lease)
     with pytest.raises(LeaseLost):
         finished(setup, lease, evaluates_to(candidate=0.9))
+
+
+@pytest.mark.parametrize(("recall", "version"), [(0.88, 2), (0.8, 1)])
+def test_no_label_may_lose_more_recall_than_the_floors_allow(
+    setup: GangSetup, recall: float, version: int
+) -> None:
+    incumbent(setup)
+    promote = {"floors": {"recall_drop": 0.02}}
+    evaluate = reports(
+        candidate=report_on(0.95, a=0.99, b=recall), incumbent=report_on(0.9, a=0.8, b=0.9)
+    )
+    promotion = finished(setup, candidate(setup, promote=promote), evaluate)["promotion"]
+    assert holder(setup) == version
+    assert promotion["promoted"] is (version == 2)
+    assert (promotion["floors"]["checked"], promotion["floors"]["broken"]) == (2, 2 - version)
+    assert (promotion["rows"], promotion["split"]) == (100, "validation")
+    assert ("recall of 'b' falls" in promotion["reason"]) is (version == 1)
+
+
+def test_too_few_rows_do_not_decide(setup: GangSetup) -> None:
+    incumbent(setup)
+    evaluate = reports(candidate=report_on(0.95), incumbent=report_on(0.9))
+    lease = candidate(setup, promote={"min_rows": 101})
+    promotion = finished(setup, lease, evaluate)["promotion"]
+    assert not promotion["promoted"]
+    assert "only 100 rows decide, and min_rows asks for 101" in promotion["reason"]
+    assert holder(setup) == 1
+
+
+def test_the_decision_is_kept_with_both_reports_and_is_an_event(setup: GangSetup) -> None:
+    incumbent(setup)
+    both = {"candidate": report_on(0.95, a=1.0), "incumbent": report_on(0.9, a=0.9)}
+    lease = candidate(setup)
+    finished(setup, lease, reports(**both))
+    (kept,) = decisions(setup)
+    assert (kept.reports, kept.rows, kept.split, kept.floors) == (both, 100, "validation", None)
+    with setup.ledger.sessions.begin() as session:
+        history = events.since(session, lease.job_id)
+    (told,) = [event.data for event in history if event.type == "promotion"]
+    assert (told["reports"], told["reason"]) == (both, kept.reason)
+
+
+def test_versions_that_lost_are_deleted_but_for_the_newest(setup: GangSetup) -> None:
+    incumbent(setup)
+    evaluate = reports(candidate=report_on(0.8), incumbent=report_on(0.9))
+    for _ in range(3):
+        finished(setup, candidate(setup, promote={"keep_rejected": 2}), evaluate)
+    with setup.ledger.sessions.begin() as session:
+        found = queries.models(session, project_id=PROJECT)
+        versions = [view.version.version for view in found if view.version.name == "news"]
+    assert versions == [4, 3, 1]

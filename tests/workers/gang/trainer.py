@@ -133,6 +133,14 @@ class Trainer:
                 )
             ).one()
 
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Every version of a name, deleted ones too."""
+        with self.installation.sessions.begin() as session:
+            query = sa.select(ModelVersion).where(
+                ModelVersion.project_id == PROJECT, ModelVersion.name == name
+            )
+            return list(session.scalars(query.order_by(ModelVersion.version)))
+
     def weights(self, job_id: str) -> str:
         """The hash of the weights that the job has registered."""
         files = self.version(job_id).files
