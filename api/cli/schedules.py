@@ -335,8 +335,14 @@ def _fire_row(fire: Answer) -> tuple[Any, ...]:
         fire["state"],
         fire["origin"],
         ", ".join(job["id"] for job in fire["jobs"]) or None,
-        fire["reason"],
+        fire["reason"] or _drift(fire),
     )
+
+
+def _drift(fire: Answer) -> str | None:
+    """How a fire has drifted; ``None``: it has not."""
+    drift = fire["drift"]
+    return f"drifted: {drift['words']}" if drift and drift["drifted"] else None
 
 
 def _facts(schedule: Answer) -> list[tuple[str, Any]]:

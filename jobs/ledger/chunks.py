@@ -74,6 +74,7 @@ class PartRecord:
     rows_agreeing: int = 0  # of those, with the same labels both times
     errors: dict[str, Any] = field(default_factory=dict)  # as in the table of chunks
     quality: QualityCounts = field(default_factory=QualityCounts)  # of the rows computed for it
+    profile: dict[str, Any] = field(default_factory=dict)  # of all rows, as in the table of chunks
     sha256: str | None = None  # of the object
     elapsed_seconds: float | None = None  # since the first row was begun; None: ``engine_seconds``
 
@@ -289,6 +290,7 @@ def _finish(session: Session, lease: ChunkLease, part: PartRecord) -> bool:
             rows_checked=part.rows_checked,
             rows_agreeing=part.rows_agreeing,
             errors=part.errors,
+            profile=part.profile,
             **_accumulated(part.quality),
             begun_at=clock.seconds_ago(
                 part.engine_seconds if part.elapsed_seconds is None else part.elapsed_seconds

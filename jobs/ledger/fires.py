@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from jobs import ids
 from jobs.errors import BadRequest
-from jobs.ledger import fire_queue, fire_submission, schedule_rows
+from jobs.ledger import fire_drift, fire_queue, fire_submission, schedule_rows
 from jobs.schedules import calendar, policy
 from jobs.schedules.calendar import FireTime
 from jobs.schedules.definition import Definition
@@ -201,6 +201,8 @@ def follow(session: Session, *, now: datetime, settings: Settings) -> int | None
     if schedule.deleted_at is None:
         try:
             with session.begin_nested():
+                drift_policy = schedule_rows.definition(session, schedule).policy.drift
+                fire_drift.judge(session, ended, drift_policy)
                 _pause_on_failure(session, schedule, ended, now=now)
                 start_buffered(session, schedule, settings=settings, now=now)
         except sa.exc.SQLAlchemyError:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from jobs import names
 from jobs.kinds.base import Strict
+from jobs.schedules.drift_policy import DriftPolicy
 from jobs.schedules.policy import CatchUp, Overlap
 from jobs.schedules.timing import Timing
 
@@ -34,6 +35,9 @@ class Policy(Strict):
     )
     pause_on_failure: bool = Field(
         default=False, description="Pause the schedule when a job of it fails, or cannot be made."
+    )
+    drift: DriftPolicy | None = Field(
+        None, description="Compare the results of each fire with those of earlier ones."
     )
 
 

@@ -281,6 +281,8 @@ class Chunk(Base):
     rows_near_tie: Mapped[int | None]  # of those, whose labels rounding could have changed
     tokens_read: Mapped[int | None]
     tokens_unknown: Mapped[int | None]  # of those, unknown to the tokenizer
+    profile: Mapped[Json | None]  # of the part: how its ``scores`` and ``lengths`` are spread, each
+    # as ``bins`` and ``total``; null: not done, or by a version before
     done_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -106,6 +106,10 @@ class Fire(Base):
     backfill: Mapped[str | None]  # which backfill asked for it; null: none did
     at_most: Mapped[int | None] = mapped_column(Integer)  # of that, fires that may run at a time
     idempotency_key: Mapped[str | None]  # of a trigger; null: none given
+    profile: Mapped[Json | None]  # how the results of its bulk job are spread, for later fires
+    # (jobs.decisions.drift.Profile); null: the policy asked for no comparison
+    drift: Mapped[Json | None]  # how they differ from those of earlier fires (Verdict), and which
+    # alias's promotions are held back; null: they were not compared
 
     __table_args__ = (
         UniqueConstraint("schedule_id", "due"),

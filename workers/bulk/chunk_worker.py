@@ -267,6 +267,7 @@ def _write(
         rows_agreeing=agreeing,
         errors=result_table.errors(table),
         quality=result_table.quality(results),
+        profile=result_table.profile(table),
     )
 
 

@@ -17,6 +17,15 @@ from jobs.results.schemas import ROW_COLUMNS
 from workers.inference.engine import Answer, RowError
 from workers.inference.tasks.classifier import Prediction
 
+_POWERS = 2.0 ** np.arange(1, 8)
+_JUST_ABOVE_ONE = 1 + 1e-6  # a probability of 1 shares a bin with 0.99
+
+SCORES = np.array(
+    [-np.inf, *-_POWERS[::-1], -1, *np.arange(20) / 20, _JUST_ABOVE_ONE, *_POWERS, np.inf]
+)
+LENGTHS = np.array([0, 1, *2.0 ** np.arange(1, 24), np.inf])
+"""Edges of bins: twentieths for probabilities, powers of two for other scores and for tokens."""
+
 COPIED_ROWS = 256
 """Rows held as Python objects at one time; one embedding is a thousand of them."""
 
@@ -91,6 +100,24 @@ def histogram(part: pa.Table) -> dict[str, int]:
     if "label" not in part.column_names:
         return {}
     return dict(Counter(label for label in part["label"].to_pylist() if label is not None))
+
+
+def profile(part: pa.Table) -> dict[str, dict[str, Any]]:
+    """How scores and lengths are spread (``jobs.decisions.drift``): rows by bin, and the sum.
+
+    A bin is named by its lower edge. Rows without a value, such as error rows, are left out.
+    """
+    found = {}
+    for name, column, edges in (("scores", "score", SCORES), ("lengths", "tokens", LENGTHS)):
+        if column not in part.column_names or part[column].null_count == part.num_rows:
+            continue
+        values = part[column].drop_null().to_numpy().astype(np.float64)
+        counts = np.histogram(values[np.isfinite(values)], bins=edges)[0]
+        found[name] = {
+            "bins": {f"{edges[place]:g}": int(counts[place]) for place in np.flatnonzero(counts)},
+            "total": float(values[np.isfinite(values)].sum()),
+        }
+    return found
 
 
 def agreement(results: Mapping[int, Answer | RowError]) -> tuple[int, int]:

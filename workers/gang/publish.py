@@ -7,6 +7,7 @@ alias moves meanwhile, the comparison is repeated with the new incumbent.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jobs.kinds import FinetuneSpec
 from jobs.ledger import ranks, rejected_versions, runs
 from jobs.ledger import registry as ledger
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import held_promotions
 from jobs.models import bundles, inspection, signatures
 from jobs.models.bundles import BundleFile
 from jobs.models.signatures import Signature
@@ -182,8 +184,12 @@ def _decide_promotion(
     session: Session, lease: RankLease, compared: Comparison, *, name: str, version: int
 ) -> dict[str, Any]:
     incumbent = compared.rating_of_incumbent(name)
+    held = held_promotions.reason(
+        session, project_id=lease.project_id, name=name, alias=compared.gate.alias
+    )
+    gate = dataclasses.replace(compared.gate, held_back=held)
     decision = promotion.decide(
-        compared.gate, candidate=compared.rating(f"{name}@{version}"), incumbent=incumbent
+        gate, candidate=compared.rating(f"{name}@{version}"), incumbent=incumbent
     )
     record: dict[str, Any] = {
         "alias": compared.gate.alias,

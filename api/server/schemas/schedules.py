@@ -27,6 +27,25 @@ class FiredJob(BaseModel):
     state: JobState
 
 
+class DriftMeasure(BaseModel):
+    """One measure of drift; ``now`` and ``before`` are means, or shares of failed rows."""
+
+    psi: float
+    now: float | None
+    before: float | None
+
+
+class Drift(BaseModel):
+    """How the results of a fire differ from those of earlier ones."""
+
+    drifted: bool
+    words: str
+    threshold: float
+    against: int  # earlier fires
+    measures: dict[str, DriftMeasure]
+    holds: str | None  # `name@alias` whose promotions are held back; null: none
+
+
 class Fire(BaseModel):
     """One fire time of a schedule, or one trigger, and how it ended."""
 
@@ -42,6 +61,7 @@ class Fire(BaseModel):
     version: int  # of the schedule
     jobs: list[FiredJob]
     backfill: str | None
+    drift: Drift | None  # null: it was not compared with earlier ones
     made_at: datetime
     submitted_at: datetime | None
     ended_at: datetime | None
@@ -62,6 +82,7 @@ class Fire(BaseModel):
             version=fire.version,
             jobs=[FiredJob(id=job_id, state=state) for job_id, state in view.jobs],
             backfill=fire.backfill,
+            drift=None if fire.drift is None else Drift.model_validate(fire.drift),
             made_at=fire.made_at,
             submitted_at=fire.submitted_at,
             ended_at=fire.ended_at,

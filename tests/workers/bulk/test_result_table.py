@@ -174,3 +174,23 @@ def test_truncated_rows_near_ties_and_unknown_tokens_are_counted() -> None:
     assert result_table.quality({0: vector, 1: text}) == QualityCounts(
         2, 1, 0, tokens=9, tokens_unknown=5
     )
+
+
+def test_the_profile_has_scores_and_lengths_of_rows_with_a_result() -> None:
+    answers: dict[int, Answer | RowError] = {
+        row: Prediction(("a",), (score,), tokens=tokens, truncated=False)
+        for row, (score, tokens) in enumerate([(1.0, 1), (0.96, 7), (0.51, 8), (0.0, 0)])
+    }
+    answers[4] = RowError(RowCode.NOT_FINITE, "not a number")
+    made = result_table.table(
+        shard(6), answers, schema=CLASSIFY_SCHEMA, earlier={}, keep_text=False
+    )
+    found = result_table.profile(made)
+    assert found["scores"]["bins"] == {"0": 1, "0.5": 1, "0.95": 2}
+    assert found["scores"]["total"] == pytest.approx(2.47)
+    assert found["lengths"] == {"bins": {"0": 1, "1": 1, "4": 1, "8": 1}, "total": 16.0}
+
+
+def test_a_part_without_a_result_has_no_profile() -> None:
+    made = result_table.table(shard(1), {}, schema=CLASSIFY_SCHEMA, earlier={}, keep_text=False)
+    assert result_table.profile(made) == {}

@@ -19,6 +19,7 @@ from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import JobFailure, LeaseLost
 from jobs.ledger import registry
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import held_promotions
 from jobs.lookups import registry as lookup
 from jobs.models import bundles
 from jobs.models.references import Registered
@@ -312,3 +313,15 @@ def test_versions_that_lost_are_deleted_but_for_the_newest(setup: GangSetup) -> 
         found = queries.models(session, project_id=PROJECT)
         versions = [view.version.version for view in found if view.version.name == "news"]
     assert versions == [4, 3, 1]
+
+
+def test_a_schedule_that_has_drifted_holds_the_promotion_back(
+    setup: GangSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incumbent(setup)
+    monkeypatch.setattr(held_promotions, "reason", lambda *_, **__: "the fire of nightly drifted")
+    evaluate = reports(candidate=report_on(0.95), incumbent=report_on(0.9))
+    promotion = finished(setup, candidate(setup), evaluate)["promotion"]
+    assert not promotion["promoted"]
+    assert promotion["reason"].startswith("promotion is held back: the fire of nightly drifted; ")
+    assert holder(setup) == 1

@@ -1,0 +1,52 @@
+"""How the results of a bulk job are spread, summed over its finished chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.decisions.drift import Profile, Spread
+from jobs.states import ChunkState
+from jobs.tables import Chunk
+
+
+def of_job(session: Session, job_id: str) -> Profile:
+    """The profile of a job; chunks that an earlier version committed have no scores and lengths."""
+    done = (Chunk.job_id == job_id, Chunk.state == ChunkState.DONE)
+    rows, failed, scores, lengths = session.execute(
+        sa.select(
+            sa.func.coalesce(sa.func.sum(Chunk.rows), 0),
+            sa.func.coalesce(sa.func.sum(Chunk.rows_failed), 0),
+            _total("scores"),
+            _total("lengths"),
+        ).where(*done)
+    ).one()
+    errors = {"failed": int(failed), "good": int(rows - failed)}
+    return Profile(
+        labels=Spread(_bins(session, Chunk.histogram, done)),
+        scores=Spread(_bins(session, Chunk.profile["scores"]["bins"], done), scores),
+        lengths=Spread(_bins(session, Chunk.profile["lengths"]["bins"], done), lengths),
+        errors=Spread(errors, float(failed)),
+    )
+
+
+def _total(name: str) -> sa.ColumnElement[float | None]:
+    return sa.func.sum(sa.cast(Chunk.profile[name]["total"].astext, sa.Double))
+
+
+def _bins(
+    session: Session, histogram: Any, done: tuple[sa.ColumnElement[bool], ...]
+) -> dict[str, int]:
+    entry = sa.func.jsonb_each_text(histogram).table_valued("key", "value").render_derived()
+    total = sa.cast(sa.func.sum(sa.cast(entry.c.value, sa.BigInteger)), sa.BigInteger)
+    query = (
+        sa.select(entry.c.key, total)
+        .select_from(Chunk)
+        .join(entry, sa.true())
+        .where(*done)
+        .group_by(entry.c.key)
+        .order_by(total.desc(), entry.c.key)
+    )
+    return {key: int(count) for key, count in session.execute(query)}
