@@ -13,7 +13,8 @@ def reason(session: Session, *, project_id: str, name: str, alias: str) -> str |
 
     Of each schedule the latest fire that was compared counts, if its policy still holds promotions.
     """
-    holds = ScheduleVersion.definition["policy"]["drift"]["hold_promotion"].as_boolean()
+    path = ("policy", "drift", "hold_promotion")
+    holds = sa.func.jsonb_extract_path_text(ScheduleVersion.definition, *path) == "true"
     latest = (
         sa.select(Schedule.name, Fire.due, Fire.drift)
         .join(Schedule, Schedule.id == Fire.schedule_id)

@@ -26,14 +26,19 @@ def of_job(session: Session, job_id: str) -> Profile:
     errors = {"failed": int(failed), "good": int(rows - failed)}
     return Profile(
         labels=Spread(_bins(session, Chunk.histogram, done)),
-        scores=Spread(_bins(session, Chunk.profile["scores"]["bins"], done), scores),
-        lengths=Spread(_bins(session, Chunk.profile["lengths"]["bins"], done), lengths),
+        scores=Spread(_bins(session, _of_profile("scores"), done), scores),
+        lengths=Spread(_bins(session, _of_profile("lengths"), done), lengths),
         errors=Spread(errors, float(failed)),
     )
 
 
 def _total(name: str) -> sa.ColumnElement[float | None]:
-    return sa.func.sum(sa.cast(Chunk.profile[name]["total"].astext, sa.Double))
+    total = sa.func.jsonb_extract_path_text(Chunk.profile, name, "total")
+    return sa.func.sum(sa.cast(total, sa.Double))
+
+
+def _of_profile(name: str) -> sa.ColumnElement[Any]:
+    return sa.func.jsonb_extract_path(Chunk.profile, name, "bins")
 
 
 def _bins(
