@@ -68,7 +68,7 @@ def _earlier(session: Session, fire: Fire, *, most: int) -> list[Profile]:
         .order_by(Fire.due.desc())
         .limit(most)
     )
-    return [Profile.from_json(profile) for profile in session.scalars(query)]
+    return [Profile.from_json(profile or {}) for profile in session.scalars(query)]
 
 
 def _alias(job: Job) -> str | None:

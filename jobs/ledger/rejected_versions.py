@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import Conflict
 from jobs.ledger import registry
+from jobs.lookups import clock
 from jobs.tables import AliasMove, ModelVersion, Promotion
 
 
@@ -32,7 +33,7 @@ def delete(
     rejected = _rejected(session, project_id=project_id, name=name, alias=alias)
     older = rejected[keep or 0 :]
     if keep_for is not None:
-        limit = session.scalar(sa.select(sa.func.now() - keep_for))
+        limit = clock.now(session) - keep_for
         older = [version for version in older if version.created_at < limit]
     return [version.version for version in older if _deleted(session, version)]
 

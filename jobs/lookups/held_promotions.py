@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from jobs.tables import Fire, Schedule, ScheduleVersion
@@ -31,10 +32,10 @@ def reason(session: Session, *, project_id: str, name: str, alias: str) -> str |
             Fire.drift.is_not(None),
             holds,
         )
-        .distinct(Fire.schedule_id)
+        .ext(distinct_on(Fire.schedule_id))
         .order_by(Fire.schedule_id, Fire.due.desc())
     )
     for schedule, due, drift in session.execute(latest):
-        if drift["drifted"] and drift["holds"] == f"{name}@{alias}":
+        if drift and drift["drifted"] and drift["holds"] == f"{name}@{alias}":
             return f"the fire of {due:%Y-%m-%dT%H:%M:%SZ} of {schedule} drifted: {drift['words']}"
     return None

@@ -15,15 +15,11 @@ from jobs.tables import Chunk
 def of_job(session: Session, job_id: str) -> Profile:
     """The profile of a job; chunks that an earlier version committed have no scores and lengths."""
     done = (Chunk.job_id == job_id, Chunk.state == ChunkState.DONE)
-    rows, failed, scores, lengths = session.execute(
-        sa.select(
-            sa.func.coalesce(sa.func.sum(Chunk.rows), 0),
-            sa.func.coalesce(sa.func.sum(Chunk.rows_failed), 0),
-            _total("scores"),
-            _total("lengths"),
-        ).where(*done)
-    ).one()
-    errors = {"failed": int(failed), "good": int(rows - failed)}
+    sums = (sa.func.sum(Chunk.rows), sa.func.sum(Chunk.rows_failed))
+    found = session.execute(sa.select(*sums, _total("scores"), _total("lengths")).where(*done))
+    rows, failed, scores, lengths = found.one()
+    failed = int(failed or 0)
+    errors = {"failed": failed, "good": int(rows or 0) - failed}
     return Profile(
         labels=Spread(_bins(session, Chunk.histogram, done)),
         scores=Spread(_bins(session, _of_profile("scores"), done), scores),

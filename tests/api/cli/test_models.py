@@ -62,8 +62,8 @@ def test_promotions_are_listed_with_both_numbers(run: Run, trained: Trained) -> 
     trained.decide("news", 2, value=0.75, promoted=False)
     trained.decide("news", 3, value=0.95, promoted=True)
     table = [line.split() for line in run("models", "promotions", "news").out.splitlines()]
-    assert table[1][2:] == ["champion", "yes", "accuracy", "3", "0.95", "1", "0.8", "0.01"]
-    assert table[2][2:] == ["champion", "no", "accuracy", "2", "0.75", "1", "0.8", "0.01"]
+    assert table[1][2:] == ["champion", "yes", "accuracy", "3", "0.95", "1", "0.8", "0.01", "-"]
+    assert table[2][2:] == ["champion", "no", "accuracy", "2", "0.75", "1", "0.8", "0.01", "-"]
     listed = json.loads(run("models", "promotions", "news", "--json").out)
     assert [decision["promoted"] for decision in listed] == [True, False]
 

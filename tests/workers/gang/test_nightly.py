@@ -24,7 +24,7 @@ GATE = {
 
 def night(trainer: Trainer, rows: list[tuple[str, str]], train: dict[str, Any]) -> dict[str, Any]:
     """The output of a fine-tune of these rows."""
-    spec = {
+    spec: dict[str, Any] = {
         "kind": "finetune",
         "model": "nightly",
         "base": str(trainer.installation.model),
