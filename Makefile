@@ -30,7 +30,7 @@ long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in t
 	$(BIN)/python -m pytest -m long
 
 faults: $(VENV)/.dev ## the tests that kill things, TIMES times in a row
-	for time in $$(seq $(TIMES)); do $(BIN)/python -m pytest tests/faults || exit 1; done
+	for time in $$(seq $(TIMES)); do $(BIN)/python -m pytest -m "long or not long" tests/faults || exit 1; done
 
 check: $(VENV)/.dev ## linters, types, import rules, generated documentation
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ have one of the words in their names) the table has the median and the 95th perc
 that requests and small uploads of another key take, idle and attacked in turns, how many of them
 failed, and how busy the measuring client, the attackers and the server were, in percent of a core.
 The attackers are a process of their own with the lowest priority: elsewhere they would not take
-the server's CPU either. Six minutes.
+the server's CPU either. Seven minutes.
 """
 
 from __future__ import annotations
@@ -189,6 +189,18 @@ def single_bytes(attacker: Tenant) -> None:
         _repeat(lambda: _hold(attacker, request), pause=1)
 
 
+def malformed(attacker: Tenant) -> None:
+    """Requests that are no HTTP, and bodies that no model reads."""
+    both_lengths = wire.head(
+        "POST /v1/jobs", "Content-Length: 2", "Transfer-Encoding: chunked", key=attacker.key
+    )
+    deep = wire.with_body("POST /v1/jobs", b"[" * 100_000, key=attacker.key)
+    nul = wire.head("GET /v1/models/a%00b", "Connection: close", key=attacker.key)
+    for request in (b"\x16\x03\x01" + b"x" * 600, both_lengths, deep, nul):
+        for _ in range(5):
+            _repeat(lambda request=request: _hold(attacker, request), pause=0.01)  # type: ignore[misc]
+
+
 ATTACKS: dict[str, Attack] = {
     "none": lambda _attacker: None,
     f"{HALF_SENT} half-sent requests without a key": half_sent,
@@ -198,6 +210,7 @@ ATTACKS: dict[str, Attack] = {
     f"{VERIFICATIONS} verifications of one key": verifications,
     f"{GUESSES} connections that try keys": wrong_keys,
     "8 uploads in chunks of one byte": single_bytes,
+    "20 connections of malformed requests": malformed,
 }
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.utils import WorkloadHints
 
 from benchmarks import corpora, machine
@@ -47,6 +48,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "0.5b": {"num_hidden_layers": 24, "hidden_size": 896, "num_attention_heads": 14}
     | {"num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151_936},
 }
+
+
+CPU_MEMORY = 0.05
+"""The share of free memory that transformers' cache may take on a CPU; 0.9 of it would swap."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ class _Peers:
         self._paged: dict[float, Any] = {heat: copy.deepcopy(self._model) for heat in (0.0, 1.0)}
         longest = max(len(self._tokenizer(text)["input_ids"]) for text in prompts)
         self._hints = WorkloadHints(longest, MOST, num_requests=len(prompts))
+        share = CPU_MEMORY if device.type == "cpu" else None  # None: as the library chooses
+        self._batching = ContinuousBatchingConfig(max_memory_percent=share)
         self._ends = set(self._model.generation_config.eos_token_id)
 
     def all(self) -> dict[str, Peer]:
@@ -185,7 +192,10 @@ class _Peers:
         with (
             torch.no_grad(),  # its thread writes to tensors that this one makes
             model.continuous_batching_context_manager(
-                generation_config=config, workload_hints=self._hints, persistent_manager=True
+                generation_config=config,
+                continuous_batching_config=self._batching,
+                workload_hints=self._hints,
+                persistent_manager=True,
             ) as manager,
         ):
             names = [

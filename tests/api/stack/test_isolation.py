@@ -1,7 +1,7 @@
 """No other account of the machine sees a secret, or a file, of a stack that works (promise P9).
 
-Root starts the stack; every process is the real one. A corpus is labelled and a model is trained
-meanwhile. `test_up` has the stack of an ordinary account, with stand-ins.
+The stack is started by root and by an account that is made for the test; every process is the real
+one. A corpus is labelled and a model is trained meanwhile.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from api.client import Client
 from api.stack import account, up
+from api.stack.account import Account
 from api.stack.record import StackInfo
 from jobs import database
 from jobs.ledger import message_keys
@@ -46,6 +49,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[3]
+USER = "nightshift-test"
 SERVERS = ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
 UNTRUSTED = ("workers.training", "accelerate.commands.launch", "decoder_process")
 """Programs that run a user's model or read a user's bytes: they have no secret at all."""
@@ -77,27 +81,63 @@ def place() -> Iterator[Place]:
     place = Place(Path(tempfile.mkdtemp(prefix="nightshift-isolation-")))
     place.parent.chmod(0o755)
     tiny_classifier(place.model)
+    for path in (place.model, *place.model.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # weights are written for their owner alone
     yield place
     up.stop(place.home, now=True)
     shutil.rmtree(place.parent)
 
 
 @contextmanager
-def started(place: Place) -> Iterator[StackInfo]:
-    """`nightshift up` by root, with secrets of others in its environment."""
+def root() -> Iterator[Account]:
+    yield Account(uid=0, gid=0)
+
+
+@contextmanager
+def ordinary() -> Iterator[Account]:
+    """An account without any right, removed at the end."""
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", USER]
+    if shutil.which("useradd") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("an account cannot be made here")
+    try:
+        entry = pwd.getpwnam(USER)
+        yield Account(uid=entry.pw_uid, gid=entry.pw_gid)
+    finally:
+        subprocess.run(["userdel", USER], check=True)
+
+
+def interpreter(place: Place, who: Account) -> tuple[str, dict[str, str]]:
+    """A Python that the account can run, with the packages of this one.
+
+    That of a virtual environment may lie under a home that is closed to others: it is copied then.
+    """
+    variables = {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(psycopg.__file__).parents[1]}"}
+    if who.uid == 0 or account.can_reach(Path(sys.executable).resolve(), account=who):
+        return sys.executable, variables
+    left_out = shutil.ignore_patterns("site-packages", "test", "__pycache__", "share")
+    shutil.copytree(sys.base_prefix, place.parent / "python", symlinks=True, ignore=left_out)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library = {"LD_LIBRARY_PATH": str(place.parent / "python" / "lib"), "PYTHONSAFEPATH": "1"}
+    return str(place.parent / "python" / "bin" / version), variables | library
+
+
+@contextmanager
+def started(place: Place, who: Account) -> Iterator[StackInfo]:
+    """`nightshift up` by the account, with secrets of others in its environment."""
     for folder in place.writable:
         folder.mkdir(mode=0o755)
+        os.chown(folder, who.uid, who.gid)
+    os.chown(place.parent, who.uid, who.gid)
+    python, variables = interpreter(place, who)
     names = {name for server in SERVERS for name in (server, f"NIGHTSHIFT_{server}")}
-    own = {
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(place.writable[0]),
-        "TMPDIR": str(place.writable[1]),
-        "HF_HUB_OFFLINE": "1",
-    }
+    own = {"HOME": str(place.writable[0]), "TMPDIR": str(place.writable[1]), "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "api.stack", "up", f"--home={place.home}", f"--allow={place.model}"],
+        [python, "-m", "api.stack", "up", f"--home={place.home}", f"--allow={place.model}"],
         cwd="/",
-        env={k: v for k, v in os.environ.items() if k not in names} | own | CANARIES,
+        user=who.uid,
+        group=who.gid,
+        extra_groups=[],
+        env={k: v for k, v in os.environ.items() if k not in names} | variables | own | CANARIES,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -115,7 +155,7 @@ def started(place: Place) -> Iterator[StackInfo]:
 def submit(client: Client, place: Place) -> list[str]:
     """A bulk job and a fine-tune of some ten seconds each."""
     corpora = place.parent / "bulk.jsonl", place.parent / "labelled.jsonl"
-    corpora[0].write_bytes(jsonl(sentences(20_000)))
+    corpora[0].write_bytes(jsonl(sentences(4_000)))
     corpora[1].write_bytes(trainer.jsonl(trainer.labelled(240)))
     files = [client.upload(corpus)["id"] for corpus in corpora]
     for corpus in corpora:
@@ -124,7 +164,7 @@ def submit(client: Client, place: Place) -> list[str]:
     bulk = {"kind": "classify", "model": model, "corpus": {"file": files[0]}, "chunk_rows": 50}
     output = {"output": {"format": "jsonl"}}
     tuned = {"kind": "finetune", "model": "tuned", "base": model, "corpus": {"file": files[1]}}
-    recipe = {"train": {"epochs": 100, "max_steps": 300, "batch_rows": 8, "checkpoint_steps": 100}}
+    recipe = {"train": {"epochs": 100, "max_steps": 150, "batch_rows": 8, "checkpoint_steps": 100}}
     return [client.submit(spec)["id"] for spec in ({**bulk, **output}, {**tuned, **recipe})]
 
 
@@ -174,11 +214,14 @@ def seen_by_a_stranger(stack: StackInfo) -> str:
     return asked.stdout.decode(errors="replace")
 
 
-def test_no_other_account_sees_a_file_or_a_secret_of_a_stack_that_works(place: Place) -> None:
-    with started(place) as stack:
-        server = account.unprivileged()  # Postgres refuses root
-        assert server is not None
-        assert {each.uids().real for _, each in processes(stack)} == {0, server.uid}
+@pytest.mark.parametrize("who", [root, ordinary], ids=["root", "an ordinary account"])
+def test_no_other_account_sees_a_file_or_a_secret_of_a_stack_that_works(
+    place: Place, who: Callable[[], AbstractContextManager[Account]]
+) -> None:
+    with who() as owner, started(place, owner) as stack:
+        server = account.unprivileged() if owner.uid == 0 else None  # Postgres refuses root
+        accounts = {owner.uid, server.uid if server else owner.uid}
+        assert {each.uids().real for _, each in processes(stack)} == accounts
         seen: set[str] = set()
         with Client(stack.api_url, stack.key) as client:
             jobs = submit(client, place)
@@ -188,6 +231,7 @@ def test_no_other_account_sees_a_file_or_a_secret_of_a_stack_that_works(place: P
                 seen.update(f"{number} {state}" for number, state in enumerate(states))
                 running = not all(state in FINAL for state in states)
                 assert_nothing_shows(stack, place)
+                time.sleep(0.5)
             assert states == ["succeeded", "succeeded"]
         assert {"0 running", "1 running"} <= seen
         assert_nothing_shows(stack, place)
