@@ -38,3 +38,13 @@ def schedule() -> str:
 def backfill() -> str:
     """A new id of a backfill, ``backfill_`` and 24 hex digits."""
     return f"backfill_{secrets.token_hex(12)}"
+
+
+def webhook_endpoint() -> str:
+    """A new id of a webhook endpoint, ``we_`` and 24 hex digits."""
+    return f"we_{secrets.token_hex(12)}"
+
+
+def event() -> str:
+    """A new id of an event that webhooks send, ``evt_`` and 24 hex digits."""
+    return f"evt_{secrets.token_hex(12)}"

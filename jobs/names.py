@@ -12,6 +12,7 @@ SCHEDULE = MODEL
 PURPOSE = r"[a-z0-9_-]{1,64}"
 EVENT = r"\d{1,18}(-end)?"
 PLAIN = r"[^\u0000-\u001f\u007f-\u009f]*"
+EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,189}"
 DURATION = r"(?:\d{1,9}(?:\.\d{1,6})?[smhd])+"
 
 IN_WORDS = {
@@ -24,6 +25,7 @@ IN_WORDS = {
     "digit, such as train",
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
     f"^{PURPOSE}$": "1 to 64 lower-case letters, digits, '_' and '-', such as batch",
+    f"^{EMAIL}$": "an address such as ops@example.com",
     f"^{EVENT}$": "the id of an event, such as 12 or 12-end",
     f"^{DURATION}$": "a duration such as 90s, 30m, 2h or 1d12h",
     f"^{PLAIN}$": "a text without control characters",

@@ -6,12 +6,13 @@ Every field is documented in ``docs/settings.md``; a test compares the two.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.decisions.faults import RetryLimits
@@ -236,6 +237,43 @@ class Settings(BaseSettings):
     artefact_cache_bytes: int = Field(
         50 * 2**30, gt=0, description="Most bytes kept there; what was used longest ago goes first."
     )
+
+    public_url: str = Field(
+        "",
+        description="The API's address as people reach it, such as https://jobs.example.com; links "
+        "in webhooks and mails begin with it. Empty: they are paths.",
+    )
+    webhook_networks: list[str] = Field(
+        default_factory=list,
+        description="Networks to which webhooks may go although they are not public, as a JSON "
+        'list: ["10.1.0.0/16", "127.0.0.1"].',
+    )
+    webhook_timeout_seconds: float = Field(
+        15.0, gt=0, description="How long a receiver of webhooks may take to answer."
+    )
+    smtp_url: str = Field(
+        "",
+        description="The mail server for endpoints with an address: smtp://user:password@host:587, "
+        "which is encrypted if the server can, or smtps://host:465. Empty: no mails are sent.",
+    )
+    smtp_from: str = Field("nightshift@localhost", description="The sender of mails, an address.")
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for each in value:
+            ipaddress.ip_network(each)
+        return value
+
+    @property
+    def webhook_allowed(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """``webhook_networks`` as networks."""
+        return tuple(ipaddress.ip_network(each) for each in self.webhook_networks)
+
+    @property
+    def webhook_lease(self) -> timedelta:
+        """How long a process that sends a webhook keeps it: longer than it can take."""
+        return timedelta(seconds=2 * self.webhook_timeout_seconds + 5)
 
     @property
     def artefact_folder(self) -> Path:

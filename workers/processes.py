@@ -39,14 +39,19 @@ QUEUE = "NIGHTSHIFT_QUEUE"
 
 def control(current: Settings) -> None:
     """Decide, until a signal to stop."""
-    from workers.control import loop  # noqa: PLC0415 - the other processes do without
+    from workers.control import loop, webhooks  # noqa: PLC0415 - the other processes do without
     from workers.control.publisher import Publisher  # noqa: PLC0415
 
     engine = database.connect(current.database_url, pool_size=1, name="nightshift-control")
     sessions = database.sessions(engine)
     key = functools.partial(message_keys.read, sessions)
     publisher = Publisher(app, redis_url=current.redis_url, key=key)
-    loop.run(loop.Control(publisher, settings=current))
+    of_webhooks = database.connect(
+        current.database_url, pool_size=webhooks.CONNECTIONS, name="nightshift-webhooks"
+    )
+    sender = webhooks.WebhookSender(database.sessions(of_webhooks), settings=current)
+    with sender.running():
+        loop.run(loop.Control(publisher, settings=current))
 
 
 def planner(current: Settings) -> None:

@@ -30,6 +30,7 @@ from api.cli import (
     schedules,
     signals,
     up,
+    webhooks,
     workers,
 )
 
@@ -77,6 +78,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(groups.app, name="groups")
 app.add_typer(models.app, name="models")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(files.app, name="files")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")

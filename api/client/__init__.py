@@ -26,6 +26,7 @@ from api.client.groups import Groups
 from api.client.models import Models
 from api.client.schedules import Schedules
 from api.client.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
+from api.client.webhooks import Webhooks
 
 __all__ = ["FINAL", "Answer", "ApiError", "Client", "JobEvent", "Progress"]
 
@@ -44,6 +45,11 @@ class Client(Transport):
     def schedules(self) -> Schedules:
         """What is submitted by the clock."""
         return Schedules(ask=self._ask, pages=self._pages, rows=self._rows, delete=self._delete)
+
+    @functools.cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told what happens."""
+        return Webhooks(ask=self._ask, pages=self._pages, rows=self._rows, delete=self._delete)
 
     @functools.cached_property
     def groups(self) -> Groups:

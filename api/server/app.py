@@ -27,6 +27,7 @@ from api.server.routes import (
     results,
     runs,
     schedules,
+    webhooks,
     workers,
 )
 from api.server.sse import StreamOver
@@ -85,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for routes in (
         *(health, files, jobs, groups, events, results, runs),
-        *(schedules, models, hosts, workers),
+        *(schedules, models, webhooks, hosts, workers),
     ):
         app.include_router(routes.router)
     viewer.install(app)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from jobs.ledger import webhook_outbox
 from jobs.schedules import policy, states
 from jobs.schedules.calendar import FireTime
 from jobs.schedules.policy import Decision, Missed, Overlap
@@ -64,7 +65,7 @@ def add(
     **values: Any,
 ) -> int | None:
     """A new fire's id; ``None``: the schedule has one of this time."""
-    return session.scalar(
+    fire_id = session.scalar(
         insert(Fire)
         .values(
             schedule_id=schedule.id,
@@ -80,6 +81,17 @@ def add(
         .on_conflict_do_nothing(index_elements=["schedule_id", "due"])
         .returning(Fire.id)
     )
+    if fire_id is not None:
+        webhook_outbox.fire_ended(
+            session,
+            schedule_id=schedule.id,
+            fire_id=fire_id,
+            state=state,
+            due=fire.due,
+            until=values.get("until"),
+            count=values.get("count", 1),
+        )
+    return fire_id
 
 
 def add_missed(session: Session, schedule: Schedule, missed: Missed, *, now: datetime) -> None:
@@ -136,7 +148,7 @@ def apply(
 ) -> None:
     """What a decision does to other fires: one is dropped, jobs of others will be cancelled."""
     if decision.replaces is not None:
-        session.execute(
+        replaced = session.scalar(
             sa.update(Fire)
             .where(
                 Fire.schedule_id == schedule.id,
@@ -144,7 +156,16 @@ def apply(
                 Fire.state == FireState.BUFFERED,
             )
             .values(state=FireState.SKIPPED, ended_at=now, reason=decision.replaced_reason)
+            .returning(Fire.id)
         )
+        if replaced is not None:
+            webhook_outbox.fire_ended(
+                session,
+                schedule_id=schedule.id,
+                fire_id=replaced,
+                state=FireState.SKIPPED,
+                due=decision.replaces,
+            )
     if decision.cancels:
         of_jobs = sa.select(Job.fire_id).where(Job.id.in_(decision.cancels))
         session.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs.ledger import webhook_outbox
 from jobs.schedules import states
 from jobs.states import FINAL, JobState
 from jobs.tables import Fire, Job
@@ -20,7 +21,7 @@ def follow_job(session: Session, fire_id: int, state: JobState) -> None:
     """
     target = states.of_job(state)
     is_final = target not in states.OPEN
-    session.execute(
+    moved = session.execute(
         sa.update(Fire)
         .where(Fire.id == fire_id, Fire.state != target)
         .values(
@@ -28,7 +29,12 @@ def follow_job(session: Session, fire_id: int, state: JobState) -> None:
             ended_at=sa.func.now() if is_final else None,
             to_follow=is_final,
         )
-    )
+        .returning(Fire.schedule_id, Fire.due)
+    ).one_or_none()
+    if moved is not None:
+        webhook_outbox.fire_ended(
+            session, schedule_id=moved.schedule_id, fire_id=fire_id, state=target, due=moved.due
+        )
 
 
 def mend(session: Session) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from jobs import admission
 from jobs.errors import BadSpec, NightshiftError
-from jobs.ledger import schedule_rows, submission
+from jobs.ledger import schedule_rows, submission, webhook_outbox
 from jobs.schedules import placeholders, policy, templates
 from jobs.schedules.definition import Definition
 from jobs.schedules.placeholders import Values
@@ -90,6 +90,9 @@ def submit(
         return None
     log.warning("a schedule cannot submit", schedule=schedule.id, fire=str(due), reason=reason)
     _end(session, fire_id, state=FireState.FAILED, ended_at=now, reason=reason)
+    webhook_outbox.fire_ended(
+        session, schedule_id=schedule.id, fire_id=fire_id, state=FireState.FAILED, due=due
+    )
     return reason
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from jobs import numbers
 from jobs.decisions.alias_history import AliasChange
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
-from jobs.ledger import events
+from jobs.ledger import events, webhook_outbox
 from jobs.lookups import registry
 from jobs.models import bundles
 from jobs.models.bundles import BundleFile
@@ -24,6 +24,7 @@ from jobs.models.references import ALIAS, Registered
 from jobs.models.signatures import Signature
 from jobs.states import FINAL
 from jobs.tables import AliasMove, Job, Json, Model, ModelAlias, ModelVersion, Promotion
+from jobs.webhooks import events as webhook_events
 
 ANOTHER_TASK = "name_has_another_task"
 
@@ -211,6 +212,11 @@ def record_promotion(
     session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **decision))
     events.record(
         session, job_id=job_id, type="promotion", model=name, **numbers.storable(decision)
+    )
+    webhook_outbox.record(
+        session,
+        webhook_events.promotion_decided(name=name, job_id=job_id, decision=decision),
+        project_id=project_id,
     )
     if promoted:
         move_alias(

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.ledger import events, fire_states
+from jobs.ledger import events, fire_states, webhook_outbox
 from jobs.states import FINAL, JobState, sources
 from jobs.tables import Job
 
@@ -46,13 +46,23 @@ def move(
         sa.update(Job)
         .where(Job.id == job_id, Job.state.in_(allowed))
         .values(state=target, finished_at=finished, **values)
-        .returning(Job.fire_id)
+        .returning(Job.fire_id, Job.project_id, Job.kind, Job.error_code, Job.group_id)
     ).one_or_none()
     if moved is None:
         return False
     if moved.fire_id is not None:
         fire_states.follow_job(session, moved.fire_id, target)
     events.record(session, job_id=job_id, type="state", state=target)
+    if target in FINAL:
+        webhook_outbox.job_ended(
+            session,
+            job_id=job_id,
+            project_id=moved.project_id,
+            kind=moved.kind,
+            state=target,
+            error_code=moved.error_code,
+            group_id=moved.group_id,
+        )
     events.wake_control(session)
     return True
 

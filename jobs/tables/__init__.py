@@ -28,6 +28,12 @@ from jobs.tables.training import (
     Rank,
     Run,
 )
+from jobs.tables.webhooks import (
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
+    WebhookGroupCheck,
+)
 
 __all__ = [
     "AliasMove",
@@ -61,5 +67,9 @@ __all__ = [
     "ScheduleVersion",
     "Shard",
     "UnfinishedUpload",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "WebhookGroupCheck",
     "Worker",
 ]

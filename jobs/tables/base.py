@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase
 from jobs.decisions.alias_history import AliasChange
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import FINAL, ChunkState, JobState, RankState, RunState
+from jobs.webhooks.states import DeliveryState
 
 Json = dict[str, Any]
 
@@ -52,6 +53,7 @@ class Base(DeclarativeBase):
         FireState: _stored(FireState),
         FireOrigin: _stored(FireOrigin),
         AliasChange: _stored(AliasChange),
+        DeliveryState: _stored(DeliveryState),
     }
 
 

@@ -41,6 +41,8 @@ NEEDED = {
     "NAME@VERSION": "news@1",
     "ALIAS": "champion",
     "SCHEDULE": "nightly",
+    "ENDPOINT": "we_1",
+    "DELIVERY": "1",
     "URL": "http://127.0.0.1:9",
     "PATH": "corpus.jsonl",
     "--model": "/m",
