@@ -10,6 +10,7 @@ ID = r"[A-Za-z0-9_-]{1,80}"
 SCHEDULE_PREFIX = "sched_"
 SCHEDULE = MODEL
 PURPOSE = r"[a-z0-9_-]{1,64}"
+TAG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 EVENT = r"\d{1,18}(-end)?"
 PLAIN = r"[^\u0000-\u001f\u007f-\u009f]*"
 EMAIL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,189}"
@@ -26,6 +27,8 @@ IN_WORDS = {
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",
     f"^{PURPOSE}$": "1 to 64 lower-case letters, digits, '_' and '-', such as batch",
     f"^{EMAIL}$": "an address such as ops@example.com",
+    f"^{TAG}$": "1 to 64 letters, digits, '.', '_' and '-', of which the first is a letter or a "
+    "digit, such as nightly",
     f"^{EVENT}$": "the id of an event, such as 12 or 12-end",
     f"^{DURATION}$": "a duration such as 90s, 30m, 2h or 1d12h",
     f"^{PLAIN}$": "a text without control characters",

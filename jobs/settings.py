@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         "hub ids (hf:org/), absolute folders on the workers, and s3://bucket/ prefixes. Models of "
         "the registry need none.",
     )
+    sql_sources: str = Field(
+        "",
+        description="A JSON file of the SQL sources that corpora may name (docs/corpora.md), which "
+        "the API, control and planners read; empty: there are none.",
+    )
     private_folders: list[str] = Field(
         default_factory=list,
         description="Folders of the installation that are never an input of a job, whatever the "

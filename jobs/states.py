@@ -83,7 +83,7 @@ JOB_MOVES: dict[JobState, dict[JobState, str]] = {
     JobState.PLANNING: {
         JobState.RUNNING: "every row is in a chunk",
         JobState.PAUSED: "pause",
-        JobState.CANCELLING: "cancel",
+        JobState.CANCELLING: "cancel, no rows to read",
         JobState.FAILED: "corpus or model unreadable, too many failed rows",
         JobState.EXPIRED: "its deadline passed",
     },

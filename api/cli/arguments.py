@@ -33,6 +33,7 @@ schedule = _named(
     names.SCHEDULE, "the name or the id of a schedule, as `nightshift schedules list` shows it"
 )
 endpoint = _named(names.ID, "the id of a webhook endpoint, as `nightshift webhooks list` shows it")
+tag = _named(names.TAG, names.IN_WORDS[f"^{names.TAG}$"])
 _ALIAS = _named(names.ALIAS, names.IN_WORDS[f"^{names.ALIAS}$"])
 _CURVE = _named(r"[^\0-\x1f\x7f]{1,200}", "the name of a curve, such as loss")
 _KEY = _named(r"[\x21-\x7e]{1,255}", "1 to 255 printable characters of ASCII without spaces")

@@ -74,7 +74,7 @@ def _spec(chosen: dict[str, Any], given: BulkArguments, *, kind: str) -> dict[st
     out = given.out
     if out is not None:
         out_files.check(out, force=given.force)
-    corpus = {**corpus_arguments.source(given.corpus), **chosen.get("corpus", {})}
+    corpus = corpus_arguments.read_as(given.corpus, chosen.get("corpus", {}))
     output = {
         **chosen.get("output", {}),
         "format": None if out is None else out_files.result_format(out),

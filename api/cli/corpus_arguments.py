@@ -21,19 +21,32 @@ from jobs.kinds import AnySpec
 from jobs.models import references
 
 Argument = Annotated[
-    str, typer.Argument(help="A local file, an uploaded file's id, or a URI (s3://, hf://).")
+    str,
+    typer.Argument(
+        help="A local file, an uploaded file's id, a URI (s3://, hf://) or pattern of URIs, "
+        "tag:NAME, or sql:SOURCE."
+    ),
 ]
 
 FILE_ID = re.compile(r"file-[0-9a-f]{24}")
 LOOKED_AT = 1_000
 """Uploaded files among which an earlier upload is looked for, the newest first."""
 
+TAG = "tag:"
+"""Before the tag of a corpus that is every file with it."""
+
+SQL = "sql:"
+"""Before the name of a SQL source."""
+
 TO_BE_UPLOADED = "file-to-be-uploaded"
 """Stands in a spec for a local file until everything else is known to be right."""
 
 
-def source(corpus: str) -> dict[str, str]:
-    """Where the rows are: a local file, an uploaded one, or a URI. Raises ``Failure``."""
+def source(corpus: str) -> dict[str, Any]:
+    """Where the rows are: a local file, an uploaded one, a URI, a tag, or a SQL source.
+
+    Raises ``Failure``.
+    """
     path = Path(corpus)
     if not corpus.strip():
         raise Failure("CORPUS is empty: name a local file, a file id, or a URI")
@@ -43,9 +56,33 @@ def source(corpus: str) -> dict[str, str]:
         raise Failure(f"a corpus must be one file, and {corpus} is a folder")
     if "://" in corpus:
         return {"uri": corpus}
+    if corpus.startswith(TAG):
+        return {"tag": corpus.removeprefix(TAG)}
+    if corpus.startswith(SQL):
+        return {"sql": {"source": corpus.removeprefix(SQL)}}
     if FILE_ID.fullmatch(corpus):
         return {"file": corpus}
-    raise Failure(f"there is no file {corpus}; a corpus is a local file, a file id, or a URI")
+    raise Failure(
+        f"there is no file {corpus}; a corpus is a local file, a file id, a URI, tag:NAME, or "
+        "sql:SOURCE"
+    )
+
+
+def read_as(corpus: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A corpus with its options, of which `--and` names further files. Raises ``Failure``."""
+    first, others = source(corpus), options.get("sources", [])
+    if "sql" in options:
+        if "sql" not in first:
+            raise Failure("--sql-since and --sql-until are for a corpus sql:SOURCE")
+        options = {**options, "sql": {**options["sql"], **first["sql"]}}
+    if not others:
+        return {**first, **options}
+    for each in others:
+        if "://" not in each and not FILE_ID.fullmatch(each):
+            raise Failure(f"--and must be the id of an uploaded file or a URI, not {each}")
+    if "tag" in first or "sql" in first:
+        raise Failure("--and is for files and URIs: a tag or a SQL source stands alone")
+    return {**options, "sources": [*first.values(), *others]}
 
 
 def upload(
@@ -58,12 +95,19 @@ def upload(
     """
     ids: dict[str, str] = {}
     for corpus, name in named:
-        if corpus is None or name is None or corpus["file"] != TO_BE_UPLOADED:
+        if corpus is None or name is None or not _is_local(corpus):
             continue
         if name not in ids:
             earlier = _earlier(client, Path(name)) if reuse else None
             ids[name] = earlier or _upload(client, Path(name))
-        corpus["file"] = ids[name]
+        if corpus.get("file") is not None:
+            corpus["file"] = ids[name]
+        else:
+            corpus["sources"] = [ids[name], *corpus["sources"][1:]]
+
+
+def _is_local(corpus: Mapping[str, Any]) -> bool:
+    return TO_BE_UPLOADED in (corpus.get("file"), *corpus.get("sources", ()))
 
 
 def _upload(client: Client, path: Path) -> str:
@@ -106,7 +150,7 @@ def checked(fields: dict[str, Any], corpora: Mapping[tuple[str, ...], str]) -> A
     named = dict(spec.corpora())
     for path, name in corpora.items():
         corpus = named[".".join(path)]
-        if corpus.file == TO_BE_UPLOADED:
+        if TO_BE_UPLOADED in corpus.files:
             local_checks.corpus(Path(name), corpus, spec)
     local_checks.model(spec)
     return spec

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from api.cli import connection, console, out_files, progress_bars, tables
+from api.cli import arguments, connection, console, out_files, progress_bars, tables
 from api.cli.arguments import FileId, Force, Json, Limit, Out
 from api.cli.failures import Failure
 from api.cli.tables import WHOLE, Column, Listing
@@ -24,22 +24,39 @@ COLUMNS = (
 
 
 @app.command("upload")
-def upload(path: Path, *, json: Json = False, api: connection.Api = None) -> None:
+def upload(
+    path: Path,
+    *,
+    tag: Annotated[
+        str | None,
+        typer.Option(help="A corpus may be every file with this tag.", parser=arguments.tag),
+    ] = None,
+    json: Json = False,
+    api: connection.Api = None,
+) -> None:
     """Store a local file; prints its id."""
     if not path.is_file():
         raise Failure(f"there is no file {path}")
     if not path.stat().st_size:
         raise Failure(f"{path} is empty")
     with connection.connect(api) as client, progress_bars.transfer("uploading", path) as progress:
-        file = client.upload(path, progress=progress)
+        file = client.upload(path, progress=progress, tag=tag)
     console.answer(file, file["id"], json=json)
 
 
 @app.command("list")
-def list_files(*, limit: Limit = 50, json: Json = False, api: connection.Api = None) -> None:
+def list_files(
+    *,
+    tag: Annotated[
+        str | None, typer.Option(help="Only files with this tag.", parser=arguments.tag)
+    ] = None,
+    limit: Limit = 50,
+    json: Json = False,
+    api: connection.Api = None,
+) -> None:
     """Files, newest first."""
     with connection.connect(api) as client:
-        found = Listing.first(client.files(), limit)
+        found = Listing.first(client.files(tag=tag), limit)
     tables.listing(found, COLUMNS, _row, json=json)
 
 

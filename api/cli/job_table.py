@@ -22,6 +22,15 @@ COLUMNS = (
     Column("RATE", cut=8),
 )
 
+INPUT_COLUMNS = (
+    Column("SPLIT", cut=3),
+    Column("NAME", least=20),
+    Column("ROWS"),
+    Column("SIZE", cut=1),
+    Column("SHA256", cut=2),
+)
+"""Of `nightshift jobs inputs`."""
+
 LONGEST_NAME = 200
 
 
@@ -42,6 +51,13 @@ def row(job: Job) -> tuple[Any, ...]:
     )
 
 
+def input_row(found: Job) -> tuple[Any, ...]:
+    """An object that a job reads."""
+    name = found["name"] if found["filename"] is None else f"{found['name']} {found['filename']}"
+    size = console.size(found["bytes"])
+    return found["split"], name, console.number(found["rows"]), size, found["sha256"]
+
+
 def part_of_name(text: str) -> str:
     """What a name is searched for. Raises ``ValueError`` for what no name has."""
     if not 0 < len(text) <= LONGEST_NAME or "\0" in text or not _is_text(text):
@@ -57,6 +73,12 @@ def _why(job: Job) -> str | None:
 
 def _corpus(job: Job) -> str | None:
     corpus = job["spec"].get("corpus") or {}
+    if sources := corpus.get("sources"):
+        return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
+    if tag := corpus.get("tag"):
+        return f"tag:{tag}"
+    if sql := corpus.get("sql"):
+        return f"sql:{sql['source']}"
     found: str | None = corpus.get("uri") or corpus.get("file")
     return found
 

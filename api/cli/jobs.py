@@ -253,6 +253,14 @@ def chunks(job_id: JobId, *, limit: Limit = 100, json: Json = False, api: Api = 
     )
 
 
+@app.command("inputs")
+def inputs(job_id: JobId, *, limit: Limit = 100, json: Json = False, api: Api = None) -> None:
+    """The objects that a job reads, in the order of reading, with rows and hashes."""
+    with connection.connect(api) as client:
+        found = Listing.first(client.inputs(job_id), limit)
+    tables.listing(found, job_table.INPUT_COLUMNS, job_table.input_row, json=json)
+
+
 def _control(
     action: Callable[[Client, str], Job], job_id: str, *, json: bool, api: str | None
 ) -> None:

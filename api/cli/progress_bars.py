@@ -110,10 +110,7 @@ def rejected(found: Job) -> None:
         )
         tables.table(
             ("LINE", "ERROR", "MESSAGE"),
-            [
-                (console.number(each["line"]), each["code"], each["message"])
-                for each in split["examples"]
-            ],
+            [(_line(each), each["code"], each["message"]) for each in split["examples"]],
         )
 
 
@@ -128,7 +125,14 @@ def place(example: Job) -> str:
     """Where a row stands, as its owner finds it: its line, and its id if it has one."""
     line, name = example["line"], example["id"]
     where = f"row {console.number(example['row'])}" if line is None else f"line {line}"
+    where += f" of {example['source']}" if example.get("source") else ""
     return where if name is None else f"{where} ({name})"
+
+
+def _line(example: Job) -> str:
+    """The line of a rejected row, with the object that it is of where there are several."""
+    line, source = console.number(example["line"]), example.get("source")
+    return f"{line} of {source}" if source else line
 
 
 def quality(counts: Job) -> str:

@@ -35,6 +35,7 @@ from api.cli.spec_options import OptionForm, SpecOption
 from api.client import Client
 from jobs import validation
 from jobs.kinds import EvaluateSpec, FinetuneSpec, TrainingSpec
+from jobs.kinds.base import OF_SEVERAL, PLACES
 from jobs.kinds.groups import GroupSpec
 
 Corpora = Mapping[tuple[str, ...], str]
@@ -130,12 +131,14 @@ def _corpora(
 
 def _with_corpora(chosen: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
     """Every corpus that was named, read as the options of the corpus have it."""
-    columns = chosen.get("corpus", {})
+    options = chosen.get("corpus", {})
+    columns = {name: value for name, value in options.items() if name not in OF_SEVERAL}
     for (*above, field), name in corpora.items():
         place = chosen
         for step in above:
             place = place[step]
-        place[field] = {**corpus_arguments.source(name), **columns}
+        is_first = (*above, field) == ("corpus",)
+        place[field] = corpus_arguments.read_as(name, options if is_first else columns)
     return chosen
 
 
@@ -162,8 +165,8 @@ def _overlaid(
     for path in corpora:
         corpus = _at(below, path)
         if isinstance(corpus, dict):
-            corpus.pop("file", None)
-            corpus.pop("uri", None)
+            for place in PLACES:
+                corpus.pop(place, None)
     return recipes.overlaid(below, chosen)
 
 

@@ -60,13 +60,15 @@ class Client(Transport):
         """Return if the API and its database answer."""
         self._ask("GET", "/readyz")
 
-    def upload(self, path: Path, *, progress: Progress | None = None) -> Answer:
+    def upload(
+        self, path: Path, *, progress: Progress | None = None, tag: str | None = None
+    ) -> Answer:
         """Store a local file, read from disk as it is sent."""
-        return self._upload(path, progress=progress)
+        return self._upload(path, progress=progress, tag=tag)
 
-    def files(self) -> Iterator[Answer]:
-        """Every file, newest first."""
-        return self._pages("/v1/files", {})
+    def files(self, *, tag: str | None = None) -> Iterator[Answer]:
+        """Every file, or every one with this tag, newest first."""
+        return self._pages("/v1/files", {} if tag is None else {"tag": tag})
 
     def download_file(self, file_id: str, path: Path, *, progress: Progress | None = None) -> None:
         """Fetch an uploaded file's bytes."""
@@ -141,6 +143,10 @@ class Client(Transport):
     def chunks(self, job_id: str) -> Iterator[Answer]:
         """Every chunk, in row order."""
         return self._rows(f"/v1/jobs/{job_id}/chunks", more=lambda page: page["has_more"])
+
+    def inputs(self, job_id: str) -> Iterator[Answer]:
+        """Every object that a job reads, corpus by corpus, in the order of reading."""
+        return self._rows(f"/v1/jobs/{job_id}/inputs", more=lambda page: page["has_more"])
 
     def runs(self, job_id: str) -> Iterator[Answer]:
         """Every run of a training job with its ranks, newest first."""

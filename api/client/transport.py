@@ -95,8 +95,9 @@ class Transport:
     ) -> None:
         self._http.close()
 
-    def _upload(self, path: Path, *, progress: Progress | None) -> Answer:
+    def _upload(self, path: Path, *, progress: Progress | None, tag: str | None = None) -> Answer:
         """Send a local file, read from disk as it is sent."""
+        fields = {"purpose": "batch"} if tag is None else {"purpose": "batch", "tag": tag}
 
         def send() -> httpx.Response:
             with path.open("rb") as file:
@@ -104,7 +105,7 @@ class Transport:
                 return self._http.post(
                     "/v1/files",
                     files={"file": (path.name, body)},  # type: ignore[dict-item]
-                    data={"purpose": "batch"},
+                    data=fields,
                     timeout=httpx.Timeout(None, connect=5),
                 )
 

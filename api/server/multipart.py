@@ -20,6 +20,10 @@ MAX_FILENAME = 255
 DEFAULT_PURPOSE = "batch"
 
 _PURPOSE = re.compile(names.PURPOSE)
+_TAG = re.compile(names.TAG)
+FIELDS = ("purpose", "tag")
+"""Fields beside the file."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -54,6 +58,7 @@ class Upload:
         self._hash = hashlib.sha256()
         self._fields: dict[str, bytearray] = {}
         self._field: bytearray | None = None  # null: the part is the file
+        self._field_name = ""
         self._begun = False
         self._header, self._value = b"", b""
         self._disposition = b""
@@ -84,6 +89,11 @@ class Upload:
         """As the client names it."""
         return self._fields.get("purpose", bytearray(DEFAULT_PURPOSE, "ascii")).decode()
 
+    @property
+    def tag(self) -> str | None:
+        """As the client names it; ``None``: it has none."""
+        return self._fields["tag"].decode() if "tag" in self._fields else None
+
     def feed(self, block: bytes) -> None:
         """Take the next bytes of the body."""
         try:
@@ -105,6 +115,9 @@ class Upload:
             raise BadRequest(
                 "purpose must be a word such as `batch`, of a-z, 0-9, `_` and `-`", param="purpose"
             )
+        tag = self._fields.get("tag")
+        if tag is not None and not _TAG.fullmatch(tag.decode("utf-8", "replace")):
+            raise BadRequest(f"tag must be {names.IN_WORDS[f'^{names.TAG}$']}", param="tag")
 
     def _part_begins(self) -> None:
         self._disposition = b""
@@ -125,17 +138,19 @@ class Upload:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == "file":
             self._begin_file(options.get(b"filename", b""))
-        elif name == "purpose":
-            self._begin_purpose()
+        elif name in FIELDS:
+            self._begin_field(name)
         else:
             raise BadRequest(
-                f"an upload has the fields `file` and `purpose`; {name!r} is neither", param=name
+                f"an upload has the fields `file`, `purpose` and `tag`; {name!r} is none of them",
+                param=name,
             )
 
-    def _begin_purpose(self) -> None:
-        if "purpose" in self._fields:
-            raise BadRequest("`purpose` must be given once", param="purpose")
-        self._field = self._fields["purpose"] = bytearray()
+    def _begin_field(self, name: str) -> None:
+        if name in self._fields:
+            raise BadRequest(f"`{name}` must be given once", param=name)
+        self._field = self._fields[name] = bytearray()
+        self._field_name = name
 
     def _begin_file(self, filename: bytes) -> None:
         if self._begun:
@@ -150,7 +165,7 @@ class Upload:
         if self._field is None:
             self._write(view)
         elif len(self._field) + len(view) > MAX_FIELD:
-            raise BadRequest(f"a field must have at most {MAX_FIELD} bytes", param="purpose")
+            raise BadRequest(f"a field must have at most {MAX_FIELD} bytes", param=self._field_name)
         else:
             self._field += view
 

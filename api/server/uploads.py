@@ -56,6 +56,7 @@ OPENAPI: dict[str, Any] = {
                             "default": "batch",
                             "pattern": f"^{names.PURPOSE}$",
                         },
+                        "tag": {"type": "string", "pattern": f"^{names.TAG}$"},
                     },
                 }
             }
@@ -129,6 +130,7 @@ class Uploads:
                     size=upload.size,
                     sha256=upload.sha256,
                     object_key=key,
+                    tag=upload.tag,
                 )
         except Exception:
             self._leases.leave(file_id)

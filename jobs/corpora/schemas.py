@@ -31,9 +31,12 @@ LABELLED_SCHEMA = pa.schema(
 )
 """What a reader yields of a corpus of which two columns are read."""
 
+SOURCE = pa.field("source", pa.string())
+"""The name of the object that a row comes from, the last column of a corpus of several objects."""
+
 SHARD_SCHEMA = pa.schema([("row", pa.int64()), *CORPUS_SCHEMA])
 """``row`` is the 0-based place in the whole corpus. Of a corpus of which two columns are read, the
-shards have ``target`` too."""
+shards have ``target`` too, and of one of several objects ``source``."""
 
 TRAINING_SCHEMA = pa.schema(
     [
@@ -43,4 +46,5 @@ TRAINING_SCHEMA = pa.schema(
         ("target", pa.string()),  # as in LABELLED_SCHEMA
     ]
 )
-"""The columns of a training job's shards; rows with an error are counted instead."""
+"""The columns of a training job's shards; rows with an error are counted instead. The name of the
+object that a row comes from is not among them: errors alone show it."""

@@ -7,18 +7,23 @@ submitted (``check_allowed``) and, for files, on the resolved path when they are
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from jobs import objects, private_places
+from jobs import globs, objects, private_places
 from jobs.errors import CorpusFailure, CorpusRefused, ObjectMissing
 
 BUFFER = 2**20
 SCHEMES = ("file", "s3", "hf")
+LISTED = ("file", "s3")
+"""Schemes whose objects can be listed, for patterns."""
+_PLAIN = "/=@:+,~!$&'()"
+"""Characters of a path that a ``file:`` URI has as they are."""
 _HF_PARTS = 4  # datasets, organisation, name, and at least one part of a path
 
 
@@ -65,8 +70,7 @@ def from_path(path: Path) -> Source:
     """A file on this machine, whose owner names it: no allow-list applies."""
 
     def fingerprint() -> str:
-        state = path.stat()
-        return f"{state.st_size}:{state.st_mtime_ns}"
+        return file_version(path.stat())
 
     return Source(
         name=path.name,
@@ -75,18 +79,28 @@ def from_path(path: Path) -> Source:
     )
 
 
+def file_version(state: os.stat_result) -> str:
+    """What changes when a file is written."""
+    return f"{state.st_size}:{state.st_mtime_ns}"
+
+
+def object_version(entry: objects.Stored) -> str:
+    """What changes when an object of a bucket is written again with other bytes."""
+    return f"{entry.bytes}:{entry.etag}"
+
+
 def from_uri(uri: str, *, allowed: Sequence[str], private: Sequence[str] = ()) -> Source:
     """A file, S3 object or hub data set.
 
     Raises ``CorpusRefused`` outside the allow-list, and for the installation's own places
     (``jobs.private_places``).
     """
-    check_allowed(uri, allowed)
-    scheme, parts = _parse(uri)
+    scheme, parts = parse(uri)
+    _check_covered(uri, scheme, parts, allowed)
     if scheme == "file":
         return _file(uri, parts, allowed=tuple(allowed), private=tuple(private))
     if private_places.hold_object(private, scheme, parts):
-        raise _private(uri)
+        raise private_place(uri)
     if scheme == "s3":
         return _s3(uri, parts)
     return _hub(uri, parts)
@@ -96,9 +110,28 @@ def check_allowed(uri: str, allowed: Sequence[str]) -> None:
     """Raise ``CorpusRefused`` for a URI that no prefix covers; touches no storage.
 
     Prefixes are compared by path segments: ``file:///data`` covers ``file:///data/a.csv`` but not
-    ``file:///database/a.csv``. A URI with a segment ``.`` or ``..`` is never covered.
+    ``file:///database/a.csv``. A URI with a segment ``.`` or ``..`` is never covered. Of a pattern
+    the part before its first wildcard must be covered.
     """
-    scheme, parts = _parse(uri)
+    scheme, parts = parse(uri)
+    if globs.is_pattern(uri):
+        _check_pattern(uri, scheme)
+        scheme, parts = parse(globs.fixed(uri))
+        if scheme == "s3" and not parts:
+            raise _malformed(uri, "it must name its bucket, without a wildcard")
+    _check_covered(uri, scheme, parts, allowed)
+
+
+def _check_pattern(uri: str, scheme: str) -> None:
+    if scheme not in LISTED:
+        raise _malformed(uri, "files of the hub must be named one by one")
+    try:
+        globs.Pattern.of(uri)
+    except ValueError as error:
+        raise _malformed(uri, str(error)) from error
+
+
+def _check_covered(uri: str, scheme: str, parts: tuple[str, ...], allowed: Sequence[str]) -> None:
     if not any(_covers(prefix, scheme, parts) for prefix in allowed):
         raise _refused(f"{uri!r} is outside of what jobs may read here", allowed)
 
@@ -108,7 +141,7 @@ def _refused(problem: str, allowed: Sequence[str]) -> CorpusRefused:
     return CorpusRefused(f"{problem}; allowed: {covered}", param="corpus.uri")
 
 
-def _private(uri: str) -> CorpusRefused:
+def private_place(uri: str) -> CorpusRefused:
     return CorpusRefused(
         f"{uri!r} lies among the files of this installation, which are no input of a job; an "
         "uploaded file is named by its id",
@@ -117,11 +150,18 @@ def _private(uri: str) -> CorpusRefused:
 
 
 def _covers(prefix: str, scheme: str, parts: tuple[str, ...]) -> bool:
-    covered_scheme, covered = _parse(prefix)
+    covered_scheme, covered = parse(prefix)
     return covered_scheme == scheme and parts[: len(covered)] == covered
 
 
-def _parse(uri: str) -> tuple[str, tuple[str, ...]]:
+def canonical(uri: str) -> str:
+    """The one spelling of the URI of an object, by which it is told from others."""
+    scheme, parts = parse(uri)
+    path = "/".join(parts)
+    return f"file:///{quote(path, safe=_PLAIN)}" if scheme == "file" else f"{scheme}://{path}"
+
+
+def parse(uri: str) -> tuple[str, tuple[str, ...]]:
     """The scheme and the non-empty path segments; a bucket is the first segment.
 
     Only ``file:`` URIs are percent-encoded; in others ``%`` is an ordinary character.
@@ -150,11 +190,10 @@ def _file(
     path = Path("/", *parts)
 
     def real() -> Path:
-        return _resolved(path, uri, allowed=allowed, private=private)
+        return resolved(path, uri, allowed=allowed, private=private)
 
     def fingerprint() -> str:
-        state = real().stat()
-        return f"{state.st_size}:{state.st_mtime_ns}"
+        return file_version(real().stat())
 
     real()
     return Source(
@@ -164,21 +203,33 @@ def _file(
     )
 
 
-def _resolved(path: Path, uri: str, *, allowed: tuple[str, ...], private: tuple[str, ...]) -> Path:
-    """The path with its links followed; it must lie under an allowed folder, also resolved."""
+def resolved(path: Path, uri: str, *, allowed: Sequence[str], private: Sequence[str]) -> Path:
+    """The path of a file, its links followed; it must lie under an allowed folder, also resolved.
+
+    Raises ``CorpusRefused`` and ``CorpusFailure``.
+    """
     try:
         real = path.resolve(strict=True)
         regular = stat.S_ISREG(real.stat().st_mode)
     except OSError as error:
         raise CorpusFailure(f"{uri} cannot be read: {error.strerror}") from error
-    prefixes = [parts for scheme, parts in map(_parse, allowed) if scheme == "file"]
-    if not any(real.is_relative_to(Path("/", *parts).resolve()) for parts in prefixes):
-        raise _refused(f"{uri!r} leads outside of what jobs may read here", allowed)
+    _check_within(real, uri, allowed=allowed)
     if private_places.hold(private, real):
-        raise _private(uri)
+        raise private_place(uri)
     if not regular:
         raise CorpusFailure(f"{uri} must be a regular file")
     return real
+
+
+def check_folder(folder: Path, *, allowed: Sequence[str]) -> None:
+    """Raise ``CorpusRefused`` for a folder to be listed that leads outside of the allow-list."""
+    _check_within(folder.resolve(), folder.as_uri(), allowed=allowed)
+
+
+def _check_within(real: Path, uri: str, *, allowed: Sequence[str]) -> None:
+    prefixes = [parts for scheme, parts in map(parse, allowed) if scheme == "file"]
+    if not any(real.is_relative_to(Path("/", *parts).resolve()) for parts in prefixes):
+        raise _refused(f"{uri!r} leads outside of what jobs may read here", allowed)
 
 
 @contextlib.contextmanager
@@ -197,8 +248,7 @@ def _s3(uri: str, parts: tuple[str, ...]) -> Source:
 
     def fingerprint() -> str:
         with _missing_as_failure(uri):
-            entry = objects.connect(f"s3://{bucket}").look(key)
-        return f"{entry.bytes}:{entry.etag}"
+            return object_version(objects.connect(f"s3://{bucket}").look(key))
 
     def open_object() -> BinaryIO:
         with _missing_as_failure(uri):

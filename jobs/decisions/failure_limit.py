@@ -86,6 +86,7 @@ class RowErrorGroup:
     line: int | None
     id: str | None
     message: str
+    source: str | None = None  # the object with that line; None: the corpus is one object
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class FailureVerdict(StrEnum):
 
 def judge(counts: FailureCounts, limit: FailureLimit) -> FailureVerdict | None:
     """Why the job fails now; ``None`` if it goes on, or has succeeded."""
-    if limit.allows_all:
+    if limit.allows_all or counts.rows_failed == 0:
         return None
     if limit.rows is not None and counts.rows_failed > limit.rows:
         return FailureVerdict.OVER
@@ -155,6 +156,7 @@ def _listed(errors: Sequence[RowErrorGroup]) -> str:
     more = f" and {len(errors) - _MAX_LISTED} more codes" if len(errors) > _MAX_LISTED else ""
     first = errors[0]
     where = f"row {first.row:,}" if first.line is None else f"line {first.line:,}"
+    where += f" of {first.source}" if first.source else ""
     return f": {counts}{more}; such as {where}: {first.message}"
 
 

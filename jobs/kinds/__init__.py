@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Union, get_args
 from pydantic import Discriminator, Tag, TypeAdapter
 
 from jobs.formats import CorpusFormat, OutputFormat
-from jobs.kinds.base import Corpus, JobSpec, Output, Strict
+from jobs.kinds.base import Corpus, IfEmpty, JobSpec, Output, Since, SqlQuery, Strict
 from jobs.kinds.bulk_spec import (
     BulkSpec,
     DecodingOptions,
@@ -70,6 +70,7 @@ __all__ = [
     "FinetuneSpec",
     "GenerateOptions",
     "GenerateSpec",
+    "IfEmpty",
     "JobSpec",
     "LabelFloors",
     "LabelledCorpus",
@@ -89,7 +90,9 @@ __all__ = [
     "ScoreActivation",
     "ScoreOptions",
     "ScoreSpec",
+    "Since",
     "Spec",
+    "SqlQuery",
     "Strict",
     "Task",
     "Text2TextOptions",

@@ -26,6 +26,12 @@ class RejectedRow:
     line: int
     code: str  # of jobs.row_codes.RowCode
     message: str
+    source: str | None = None  # the object with that line; None: the corpus is one object
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"line {self.line}" + (f" of {self.source}" if self.source else "")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from jobs.tables import (
     File,
     Job,
     JobDependency,
+    JobInput,
     LogLine,
     ModelVersion,
     Point,
@@ -202,6 +203,8 @@ def remove_rows(session: Session, job_id: str) -> bool:
     for table in _BY_JOB:
         if _remove(session, table, table.job_id == job_id):
             return True
+    if _remove(session, JobInput, sa.and_(JobInput.job_id == job_id, _of_no_schedule(job_id))):
+        return True
     of_job = sa.select(Run.id).where(Run.job_id == job_id)
     for table in _BY_RUN:
         if _remove(session, table, table.run_id.in_(of_job)):
@@ -210,6 +213,11 @@ def remove_rows(session: Session, job_id: str) -> bool:
     return _remove(session, Checkpoint, Checkpoint.job_id == job_id) or _remove(
         session, Run, Run.job_id == job_id
     )
+
+
+def _of_no_schedule(job_id: str) -> sa.ColumnElement[bool]:
+    """What a schedule's job has taken stays: else its next fire would take it again."""
+    return sa.select(Job.id).where(Job.id == job_id, Job.fire_id.is_(None)).exists()
 
 
 def finish_job(session: Session, job_id: str) -> None:

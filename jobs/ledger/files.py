@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONPATH
 from sqlalchemy.orm import Session
@@ -9,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import AnySpec
 from jobs.states import FINAL
-from jobs.tables import File, Job
+from jobs.tables import File, Job, JobInput
 
 
 def add(
@@ -22,6 +24,7 @@ def add(
     size: int,
     sha256: str,
     object_key: str,
+    tag: str | None = None,
 ) -> File:
     """Record an upload whose object is complete."""
     file = File(
@@ -32,6 +35,7 @@ def add(
         bytes=size,
         sha256=sha256,
         object_key=object_key,
+        tag=tag,
     )
     session.add(file)
     session.flush()
@@ -44,19 +48,29 @@ def hold(session: Session, spec: AnySpec, *, project_id: str) -> None:
 
     Raises ``NotFound`` for one that is not there.
     """
-    wanted = {corpus.file: param for param, corpus in spec.corpora() if corpus.file is not None}
-    there = session.scalars(
-        sa.select(File.id)
-        .where(File.id.in_(wanted), File.project_id == project_id, File.deleted_at.is_(None))
-        .order_by(File.id)
-        .with_for_update(read=True)
-    ).all()
-    for file_id in sorted(wanted.keys() - set(there)):
+    wanted = {
+        file_id: f"{param}.{'file' if corpus.sources is None else 'sources'}"
+        for param, corpus in spec.corpora()
+        for file_id in corpus.files
+    }
+    for file_id in sorted(wanted.keys() - hold_all(session, wanted, project_id=project_id)):
         raise NotFound(
             f"no file {file_id!r} in this project; upload it first",
             code="file_not_found",
-            param=f"{wanted[file_id]}.file",
+            param=wanted[file_id],
         )
+
+
+def hold_all(session: Session, file_ids: Collection[str], *, project_id: str) -> set[str]:
+    """Of these files those that are there; they cannot be deleted before this transaction ends."""
+    return set(
+        session.scalars(
+            sa.select(File.id)
+            .where(File.id.in_(file_ids), File.project_id == project_id, File.deleted_at.is_(None))
+            .order_by(File.id)
+            .with_for_update(read=True)
+        )
+    )
 
 
 def delete(session: Session, file_id: str, *, project_id: str) -> None:
@@ -86,11 +100,17 @@ def delete(session: Session, file_id: str, *, project_id: str) -> None:
 
 
 def _user(session: Session, file: File) -> Job | None:
-    """The oldest job under way whose spec names the file, in whichever corpus."""
-    named = sa.func.jsonb_path_exists(
-        Job.spec,
-        sa.cast("$.**.file ? (@ == $id)", JSONPATH),
-        sa.func.jsonb_build_object("id", file.id),
+    """The oldest job under way whose spec names the file, in whichever corpus, or that took it."""
+    named = sa.or_(
+        *(
+            sa.func.jsonb_path_exists(
+                Job.spec, sa.cast(path, JSONPATH), sa.func.jsonb_build_object("id", file.id)
+            )
+            for path in ("$.**.file ? (@ == $id)", "$.**.sources[*] ? (@ == $id)")
+        ),
+        sa.select(JobInput.job_id)
+        .where(JobInput.job_id == Job.id, JobInput.name == file.id)
+        .exists(),
     )
     query = sa.select(Job).where(Job.project_id == file.project_id, Job.state.not_in(FINAL), named)
     return session.scalar(query.order_by(Job.created_at, Job.id).limit(1))

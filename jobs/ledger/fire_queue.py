@@ -120,13 +120,18 @@ def repeat(
     again: list[datetime] = []
     if found:
         rows = session.execute(
-            sa.select(Fire.due, Fire.state).where(
+            sa.select(Fire.due, Fire.state, Fire.submitted_at).where(
                 Fire.schedule_id == schedule.id,
                 Fire.due.between(found[0].due, found[-1].due),
             )
-        )
+        ).all()
         there = {row.due: row.state for row in rows}
-        again = [each.due for each in found if there.get(each.due) in states.REPEATABLE]
+        had_job = {row.due for row in rows if row.submitted_at is not None}
+        again = [
+            each.due
+            for each in found
+            if there.get(each.due) in states.REPEATABLE and each.due not in had_job
+        ]
         session.execute(
             sa.update(Fire)
             .where(Fire.schedule_id == schedule.id, Fire.due.in_(again))

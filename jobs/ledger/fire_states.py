@@ -37,6 +37,14 @@ def follow_job(session: Session, fire_id: int, state: JobState) -> None:
         )
 
 
+def skip_for_job(session: Session, job_id: str, *, reason: str) -> None:
+    """The fire of a job that ended because it had no rows is skipped, and says so."""
+    fire = sa.select(Job.fire_id).where(Job.id == job_id).scalar_subquery()
+    session.execute(
+        sa.update(Fire).where(Fire.id == fire).values(state=states.FireState.SKIPPED, reason=reason)
+    )
+
+
 def mend(session: Session) -> int:
     """Move fires whose jobs have ended without them, as under an earlier version; their number."""
     stale = session.execute(

@@ -53,7 +53,7 @@ def check(
     specs = templates.specs(definition, values)
     for index, (template, spec) in enumerate(zip(definition.jobs, specs, strict=True)):
         with _located(f"jobs.{index}.spec"):
-            admission.check(spec, settings=settings)
+            admission.check(spec, project_id=project_id, settings=settings)
             if not templates.is_filled_in(template, spec):
                 submission.resolve(session, spec, project_id=project_id)
 
@@ -111,7 +111,7 @@ def _submit(
     values = _values(session, schedule, definition, due=due)
     for index, spec in enumerate(templates.specs(definition, values)):
         with _located(f"jobs.{index}.spec"):
-            admission.check(spec, settings=settings)
+            admission.check(spec, project_id=schedule.project_id, settings=settings)
             submission.accept(
                 session,
                 project_id=schedule.project_id,

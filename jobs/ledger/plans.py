@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from jobs.errors import CorpusFailure
+from jobs.inputs import ReadInput
 from jobs.kinds import DatasetSplit
 from jobs.kinds.datasets import Dataset
-from jobs.ledger import events, step_leases, transitions
+from jobs.ledger import events, fire_states, inputs, step_leases, transitions
 from jobs.ledger.step_leases import StepLease
 from jobs.models.signatures import Reading
 from jobs.states import JobState
 from jobs.tables import Chunk, Job, Shard
+
+NOTHING_READ: Mapping[str, Sequence[ReadInput]] = {}
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,46 @@ def add_shard(session: Session, lease: StepLease, shard: PlannedShard) -> None:
     events.wake_control(session)
 
 
-def complete(session: Session, lease: StepLease) -> None:
+def complete(
+    session: Session, lease: StepLease, *, read: Mapping[str, Sequence[ReadInput]] = NOTHING_READ
+) -> None:
     """Every row is in a chunk: the job runs. Raises ``LeaseLost``."""
     step_leases.confirm(session, lease)
+    _record_read(session, lease, read)
     _run(session, lease, rows_total=Job.rows_planned)
+
+
+def end_empty(
+    session: Session,
+    lease: StepLease,
+    *,
+    reason: str,
+    read: Mapping[str, Sequence[ReadInput]] = NOTHING_READ,
+) -> None:
+    """The job has no rows and ends without a result, as if cancelled; its fire is skipped.
+
+    Raises ``LeaseLost``.
+    """
+    step_leases.confirm(session, lease)
+    _record_read(session, lease, read)
+    events.record(session, job_id=lease.job_id, type="no_rows", reason=reason)
+    transitions.move(session, lease.job_id, JobState.CANCELLING)
+    transitions.move(
+        session,
+        lease.job_id,
+        JobState.CANCELLED,
+        **transitions.STEP_LEASE_REVOKED
+        | transitions.STEP_FAILURES_CLEARED
+        | {"step_error": reason},
+    )
+    fire_states.skip_for_job(session, lease.job_id, reason=reason)
+
+
+def _record_read(
+    session: Session, lease: StepLease, read: Mapping[str, Sequence[ReadInput]]
+) -> None:
+    for split, found in read.items():
+        inputs.record_read(session, lease.job_id, split=split, read=found)
 
 
 def complete_dataset(
@@ -131,6 +170,7 @@ def complete_dataset(
     dataset: Dataset,
     model_digest: str | None,
     reading: Reading | None = None,
+    read: Mapping[str, Sequence[ReadInput]] = NOTHING_READ,
 ) -> None:
     """All of a training job's data is written: the job runs. Until now the ledger had none of it.
 
@@ -139,6 +179,7 @@ def complete_dataset(
     step_leases.confirm(session, lease)
     rows = ({"job_id": lease.job_id, "index": i} | vars(each) for i, each in enumerate(shards))
     session.execute(insert(Shard), list(rows))
+    _record_read(session, lease, read)
     _run(
         session,
         lease,

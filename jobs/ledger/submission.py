@@ -57,6 +57,8 @@ def accept(
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
+    if fire_id is None:
+        _check_since(spec)
     job_id = _insert(session, values, spec, members={}, facts=facts)
     if job_id is None:
         return _earlier_for_sure(session, values), False
@@ -69,6 +71,7 @@ def accept_member(
     """The id of a new job of a group; raises what ``accept`` does."""
     values = _values(project_id=project_id, spec=spec, idempotency_key=None)
     values |= {"group_id": membership.group_id, "member": membership.name}
+    _check_since(spec)
     job_id = _insert(session, values, spec, members=membership.members, facts={})
     assert job_id is not None, "without a key there is no earlier job"
     return job_id
@@ -141,6 +144,17 @@ def _pinned(session: Session, spec: AnySpec, *, project_id: str) -> str | None:
         return registry.pin(session, found, project_id=project_id)
     except (ModelFailure, NotFound) as error:
         raise BadSpec(error.message, code=error.code, param=field) from error
+
+
+def _check_since(spec: AnySpec) -> None:
+    """Refuse a corpus of what is new since the last fire in a job of no schedule."""
+    for param, corpus in spec.corpora():
+        if corpus.since is not None:
+            raise BadSpec(
+                "since is for the job of a schedule, which knows what earlier fires have taken: "
+                "leave it out, or create a schedule",
+                param=f"{param}.since",
+            )
 
 
 def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:

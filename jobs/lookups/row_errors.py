@@ -26,6 +26,7 @@ def by_code(session: Session, job_id: str) -> list[RowErrorGroup]:
             line=example.get("line"),
             id=example.get("id"),
             message=example.get("message") or "",
+            source=example.get("source"),
         )
         for code, count, first, example in rows
     ]

@@ -25,6 +25,18 @@ def get(session: Session, file_id: str, *, project_id: str) -> File:
     return file
 
 
+def gone(session: Session, file_ids: Sequence[str], *, project_id: str) -> list[str]:
+    """Of these files those that the project does not have, or not any more."""
+    there = set(
+        session.scalars(
+            sa.select(File.id).where(
+                File.id.in_(file_ids), File.project_id == project_id, File.deleted_at.is_(None)
+            )
+        )
+    )
+    return [each for each in file_ids if each not in there]
+
+
 def page(
     session: Session,
     *,
@@ -33,6 +45,7 @@ def page(
     after: str | None = None,
     order: Order = Order.DESC,
     purpose: str | None = None,
+    tag: str | None = None,
 ) -> tuple[list[File], bool]:
     """Files by age, beginning behind the file ``after``; and whether there are more.
 
@@ -41,6 +54,8 @@ def page(
     query = sa.select(File).where(File.project_id == project_id, File.deleted_at.is_(None))
     if purpose is not None:
         query = query.where(File.purpose == purpose)
+    if tag is not None:
+        query = query.where(File.tag == tag)
     place = None if after is None else _place(session, after, project_id=project_id)
     query = paging.sort(query, File.created_at, File.id, order=order, after=place)
     return paging.page(session, query, limit=limit)

@@ -56,6 +56,11 @@ def shard_key(job_id: str, *, index: int, fence: int) -> str:
     return f"jobs/{job_id}/shards/{index:06d}-{fence}.parquet"
 
 
+def extract_key(job_id: str, split: str, *, fence: int) -> str:
+    """The key of what a query returned, as lines of JSON; the fence as of a shard."""
+    return f"jobs/{job_id}/extracts/{split}-{fence}.jsonl"
+
+
 def job_folder(job_id: str) -> str:
     """The common prefix of a job's shards, data, parts, outputs and checkpoints."""
     return f"jobs/{job_id}"

@@ -19,7 +19,9 @@ _ROW = (
 )
 _ERROR = (("error_code", pa.string()), ("error_message", pa.string()))
 
-ROW_COLUMNS = tuple(name for name, _ in _ROW)
+_SOURCE = ("source", pa.string())  # the object with that line, of a corpus that may have several
+
+ROW_COLUMNS = tuple(name for name, _ in (*_ROW, _SOURCE))
 """The columns of a result that identify its row; the others hold the result."""
 
 ATTRIBUTIONS = pa.list_(
@@ -45,13 +47,16 @@ _TYPES = {
 }
 
 
-def result_schema(columns: Iterable[Column], *, width: int | None) -> pa.Schema:
+def result_schema(
+    columns: Iterable[Column], *, width: int | None, with_source: bool = False
+) -> pa.Schema:
     """The schema of the parts and outputs of a job whose kind has these columns.
 
-    ``width`` is the length of a vector.
+    ``width`` is the length of a vector; ``with_source``: each row has the object that it is from.
     """
     own = [(column.name, _type(column.type, width=width)) for column in columns]
-    return pa.schema([*_ROW, *own, *_ERROR])
+    source = [_SOURCE] if with_source else []
+    return pa.schema([*_ROW[:2], *source, *_ROW[2:], *own, *_ERROR])
 
 
 def _type(type_: ColumnType, *, width: int | None) -> pa.DataType:

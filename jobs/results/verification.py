@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
-from jobs import kinds
-from jobs.corpora import decoder, resolve
+from jobs import kinds, progress
+from jobs.corpora import resolve
 from jobs.corpora.decoder import Limits
-from jobs.corpora.sources import Source
+from jobs.corpora.reading import CorpusReader
 from jobs.database import Sessions
 from jobs.errors import BadRequest, Damaged, NotFound
+from jobs.inputs import ROWS, UNKNOWN, Input
 from jobs.kinds import BULK, Corpus, OutputFormat
 from jobs.objects import ObjectStore
-from jobs.queries import chunks
+from jobs.queries import chunks, files, inputs
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
 from jobs.results import integrity
@@ -77,10 +78,17 @@ def verify(
         job = job_queries.row(session, job_id)
         _check_bulk(job)
         spec = kinds.bulk(job.spec)
-        source = _corpus(session, store, job, spec.corpus, settings=settings)
+        found = _inputs(session, job, spec.corpus)
         done = list(chunks.done_parts(session, job_id))
-    batches = decoder.read(source, spec.corpus, limits=Limits.of(settings))
-    rows_input = sum(batch.num_rows for batch in batches)
+    reader = CorpusReader(
+        spec.corpus,
+        found,
+        opened=lambda each: resolve.opened(each, store, settings=settings),
+        limits=Limits.of(settings),
+        beat=progress.no_beat,
+        strict=False,
+    )
+    rows_input = sum(batch.num_rows for batch in reader.batches())
     counts = _count(sessions, store, done, rows=rows_input)
     missing = counts.results.count(0)
     duplicated = len(counts.results) - missing - counts.results.count(1)
@@ -98,17 +106,29 @@ def verify(
     )
 
 
-def _corpus(
-    session: Session, store: ObjectStore, job: Job, corpus: Corpus, *, settings: Settings
-) -> Source:
-    try:
-        return resolve.source(session, store, corpus, project_id=job.project_id, settings=settings)
-    except NotFound as error:
+def _inputs(session: Session, job: Job, corpus: Corpus) -> tuple[Input, ...]:
+    """What the job read; of one that an earlier version planned, what its corpus names."""
+    written_down = inputs.of_job(session, job.id)
+    if written_down is not None:
+        found = written_down.get(ROWS, ())
+        uploaded = [each.name for each in found if each.filename is not None]
+        _check_there(session, job, uploaded)
+        return found
+    _check_there(session, job, corpus.files)
+    return tuple(
+        inputs.of_file(files.get(session, name, project_id=job.project_id))
+        if name in corpus.files
+        else Input(name, version="", bytes=UNKNOWN)
+        for name in corpus.named
+    )
+
+
+def _check_there(session: Session, job: Job, file_ids: Sequence[str]) -> None:
+    for file_id in files.gone(session, file_ids, project_id=job.project_id):
         raise NotFound(
-            f"{job.id} cannot be verified: its corpus, the uploaded file {corpus.file}, "
-            "was deleted",
+            f"{job.id} cannot be verified: its corpus, the uploaded file {file_id}, was deleted",
             code="file_not_found",
-        ) from error
+        )
 
 
 def _check_bulk(job: Job) -> None:

@@ -14,7 +14,7 @@ class FireState(StrEnum):
     SUBMITTED = "submitted"  # its job is under way
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # its job failed or expired, or could not be submitted
-    SKIPPED = "skipped"  # the policy on overlaps left it out
+    SKIPPED = "skipped"  # the policy on overlaps left it out, or its job found no new rows
     MISSED = "missed"  # no control process ran in time
     CANCELLED = "cancelled"
 
@@ -29,7 +29,7 @@ class FireOrigin(StrEnum):
 
 OPEN = frozenset({FireState.BUFFERED, FireState.SUBMITTED})
 REPEATABLE = frozenset({FireState.SKIPPED, FireState.MISSED})
-"""Final states in which a fire never had a job: a backfill does it."""
+"""Final states of a fire that a backfill does, if it never had a job."""
 
 _OF_JOB = {
     JobState.SUCCEEDED: FireState.SUCCEEDED,

@@ -17,6 +17,7 @@ from jobs.tables.bulk import (
 )
 from jobs.tables.dependencies import JobDependency
 from jobs.tables.groups import JobGroup
+from jobs.tables.inputs import JobInput
 from jobs.tables.registry import AliasMove, Model, ModelAlias, ModelVersion, Promotion
 from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
 from jobs.tables.training import (
@@ -50,6 +51,7 @@ __all__ = [
     "Job",
     "JobDependency",
     "JobGroup",
+    "JobInput",
     "Json",
     "LogLine",
     "MessageKey",

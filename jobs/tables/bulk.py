@@ -71,6 +71,7 @@ class File(Base):
     bytes: Mapped[int]
     sha256: Mapped[str]
     object_key: Mapped[str]
+    tag: Mapped[str | None]  # as the client gave it: a corpus may be every file with it; null: none
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: it can be used
     purge_at: Mapped[datetime | None]  # when its object is removed, or that is tried again; null:
@@ -79,6 +80,11 @@ class File(Base):
     __table_args__ = (
         CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
         *_listing_and_purge(),
+        Index(
+            "ix_files_tag",
+            *("project_id", "tag", "created_at", "id"),
+            postgresql_where=text("tag IS NOT NULL AND deleted_at IS NULL"),
+        ),
     )
 
 
@@ -134,6 +140,8 @@ class Job(Base):
     step_failing_since: Mapped[datetime | None]  # the first of those; null: there is none
     step_not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
 
+    inputs_at: Mapped[datetime | None]  # the planner listed the objects of its corpora, which are
+    # in ``job_inputs``; null: it has not yet, or was of a version before that table
     corpus_fingerprint: Mapped[str | None]  # by the planner, to notice a corpus that changed
     model_digest: Mapped[str | None]  # by the planner: workers refuse other weights
     rows_planned: Mapped[int] = mapped_column(server_default=text("0"))  # rows in shards so far

@@ -142,7 +142,11 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
         table = result_table.table(
             rows,
             results,
-            schema=result_schema(lease.spec.result_columns, width=lease.embedding_width),
+            schema=result_schema(
+                lease.spec.result_columns,
+                width=lease.embedding_width,
+                with_source=not lease.spec.corpus.is_single,
+            ),
             earlier=good,
             keep_text=lease.spec.output.keep_text,
         )

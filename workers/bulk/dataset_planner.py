@@ -7,24 +7,24 @@ one shard (promise P5).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs import database, kinds
-from jobs.corpora import resolve, values
 from jobs.corpora import targets as target_values
-from jobs.corpora.sources import Source
+from jobs.corpora import values
 from jobs.corpora.targets import TargetKind
 from jobs.decisions import validation_split
 from jobs.decisions.held_back import HeldBack
 from jobs.errors import CorpusFailure
+from jobs.inputs import Input
 from jobs.kinds import (
     AnyTraining,
     ClassifyOptions,
     DatasetSplit,
     EvaluateSpec,
     FinetuneSpec,
-    LabelledCorpus,
     Task,
     signature_defaults,
 )
@@ -34,10 +34,10 @@ from jobs.ledger.step_leases import StepLease
 from jobs.models import compatibility, inspection
 from jobs.models.inspection import ModelFacts
 from jobs.models.signatures import Reading, RowForm, Signature
-from workers.bulk import label_sets
+from workers.bulk import job_inputs, label_sets
 from workers.bulk.label_counts import KnownLabels, LabelCounts
 from workers.bulk.label_sets import FixedLabels
-from workers.bulk.shard_writer import ShardWriter
+from workers.bulk.shard_writer import NoRows, ShardWriter
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.step_lease import PATIENCE
@@ -54,15 +54,21 @@ class _JobInputs:
     project_id: str
     reference: str | None  # the base model's or the evaluated model's; None: from scratch
     labels: FixedLabels | None  # that the model knows; None: those of the training rows
-    sources: dict[DatasetSplit, tuple[LabelledCorpus, Source]]
+    found: dict[str, tuple[Input, ...]]  # the objects of each corpus by its split
 
 
 def plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
-    """Write the job's data and set it running.
+    """Write the job's data and set it running, unless it ends without rows.
 
     Raises ``JobFailure``, ``LeaseLost``, ``OSError``.
     """
-    inputs = _read_job(lease, context=context)
+    with contextlib.suppress(NoRows):
+        _plan(lease, renewer=renewer, context=context)
+
+
+def _plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
+    inputs = _read_job(lease, renewer=renewer, context=context)
+    _check_objects(lease, inputs, renewer=renewer, context=context)
     model = _inspect_model(inputs, renewer=renewer, context=context)
     signature = signature_defaults.training_signature(inputs.spec, model)
     _check_model(model, signature, spec=inputs.spec)
@@ -77,34 +83,36 @@ def plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
             dataset=dataset,
             model_digest=None if model is None else model.digest,
             reading=_signature_use(inputs, model, dataset),
+            read={split: reader.read for split, reader in writer.readers.items()},
         ),
         seconds=PATIENCE,
     )
 
 
-def _read_job(lease: StepLease, *, context: Context) -> _JobInputs:
+def _read_job(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> _JobInputs:
+    spec = kinds.training(lease.spec)
+    corpora = {str(split): corpus for split, corpus in spec.splits.items()}
+    found = job_inputs.settle(lease, corpora, beat=renewer.beat, context=context)
     with context.sessions.begin() as session:
-        spec = kinds.training(lease.spec)
-        sources = {
-            split: (
-                corpus,
-                resolve.source(
-                    session,
-                    context.store,
-                    corpus,
-                    project_id=lease.project_id,
-                    settings=context.settings,
-                ),
-            )
-            for split, corpus in spec.splits.items()
-        }
-        return _JobInputs(
-            spec=spec,
-            project_id=lease.project_id,
-            reference=lease.model_pinned or (spec.starts_from and spec.starts_from[1]),
-            labels=label_sets.read(session, spec, project_id=lease.project_id),
-            sources=sources,
-        )
+        labels = label_sets.read(session, spec, project_id=lease.project_id)
+    return _JobInputs(
+        spec=spec,
+        project_id=lease.project_id,
+        reference=lease.model_pinned or (spec.starts_from and spec.starts_from[1]),
+        labels=labels,
+        found=found,
+    )
+
+
+def _check_objects(
+    lease: StepLease, inputs: _JobInputs, *, renewer: LeaseRenewer, context: Context
+) -> None:
+    """Before the model is loaded: raise ``NoRows`` or fail where a corpus has no object at all."""
+    for split, corpus in inputs.spec.splits.items():
+        if not inputs.found[split]:
+            reader = job_inputs.reader(corpus, (), beat=renewer.beat, context=context)
+            if job_inputs.end_if_empty(lease, {split: reader}, rows=0, context=context):
+                raise NoRows
 
 
 def _inspect_model(
@@ -159,9 +167,10 @@ def _dataset(
     splits: dict[DatasetSplit, SplitFacts] = {}
     forms: dict[DatasetSplit, RowForm] = {}
     labels: tuple[str, ...] | None = None
-    for split, (corpus, source) in inputs.sources.items():
+    for split, corpus in spec.splits.items():
         counts = LabelCounts(split, targets=targets, known=known)
-        facts = writer.write(split, corpus, source, counts=counts, targets=targets)
+        found = inputs.found[split]
+        facts = writer.write(split, corpus, found, counts=counts, targets=targets)
         splits[split], forms[split] = facts, counts.form
         if labels is None and facts.labels is not None:
             labels = tuple(facts.labels) if fixed is None else fixed.with_those_of(facts.labels)

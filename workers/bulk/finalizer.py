@@ -105,7 +105,11 @@ def _write(
 ) -> dict[str, Any]:
     spec = kinds.bulk(lease.spec)
     manifest_key = parts.output_key(lease.job_id, name="manifest", fence=lease.fence, suffix="json")
-    schema = schemas.result_schema(spec.result_columns, width=lease.plan.embedding_width)
+    schema = schemas.result_schema(
+        spec.result_columns,
+        width=lease.plan.embedding_width,
+        with_source=not spec.corpus.is_single,
+    )
     file = _write_file(lease, spec, finished_parts, schema=schema, renewer=renewer, context=context)
     totals = {
         "rows": sum(part.rows for part in finished_parts),

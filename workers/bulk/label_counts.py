@@ -59,10 +59,13 @@ class LabelCounts:
         columns = [numbers, batch["line"], batch["text"], batch["target"]]
         table = pa.Table.from_arrays(columns, schema=TRAINING_SCHEMA)
         self._rows += batch.num_rows
+        sources = batch["source"] if "source" in batch.schema.names else None
         if batch["error_code"].null_count < batch.num_rows:
             self._reject(batch.filter(batch["error_code"].is_valid()))
-            table = table.filter(batch["error_code"].is_null())
-        self._tally(table)
+            usable = batch["error_code"].is_null()
+            table = table.filter(usable)
+            sources = None if sources is None else sources.filter(usable)
+        self._tally(table, sources)
         return table
 
     def add_usable(self, table: pa.Table) -> None:
@@ -71,19 +74,35 @@ class LabelCounts:
         self._tally(table)
 
     @property
+    def usable(self) -> int:
+        """Rows without an error so far."""
+        return self._rows - self._rejected
+
+    @property
     def form(self) -> RowForm:
-        """The form of all usable rows, which is one: a reader chooses its columns once."""
+        """The form of all usable rows, which is one: the reader of an object chooses columns once.
+
+        Raises ``CorpusFailure`` where one object of a corpus has another form than the next.
+        """
+        if len(self._forms) > 1:
+            raise CorpusFailure(
+                f"the objects of the {self._split} corpus have rows of different forms "
+                f"({', '.join(sorted(self._forms))}): write them with the same columns",
+                code="column_missing",
+            )
         [form] = self._forms
         return form
 
     def facts(self, *, fingerprint: str, shards: int) -> SplitFacts:
         """The facts of the split. Raises ``CorpusFailure``: split_empty."""
-        rows = self._rows - self._rejected
+        rows = self.usable
+        if self._rows == 0:
+            raise CorpusFailure(f"the {self._split} corpus holds no rows", code="corpus_empty")
         if rows == 0:
             first = self._examples[0]
             raise CorpusFailure(
                 f"the {self._split} corpus has no row that can be used: all {self._rows:,} are "
-                f"rejected, the first, on line {first.line}, because: {first.message}",
+                f"rejected, the first, on {first.place}, because: {first.message}",
                 code="split_empty",
             )
         labelled = self._targets in (TargetKind.LABEL, TargetKind.LABELS)
@@ -96,9 +115,9 @@ class LabelCounts:
             shards=shards,
         )
 
-    def _tally(self, table: pa.Table) -> None:
+    def _tally(self, table: pa.Table, sources: pa.Array | None = None) -> None:
         if self._targets in (TargetKind.LABEL, TargetKind.LABELS):
-            self._count(table)
+            self._count(table, sources)
         self._forms |= _forms(table)
 
     def _reject(self, bad: pa.RecordBatch) -> None:
@@ -107,14 +126,19 @@ class LabelCounts:
         lines, codes, messages = (
             first[name].to_pylist() for name in ("line", "error_code", "error_message")
         )
-        self._examples += map(RejectedRow, lines, codes, messages)
+        has_source = "source" in first.schema.names
+        sources = first["source"].to_pylist() if has_source else itertools.repeat(None)
+        self._examples += map(RejectedRow, lines, codes, messages, sources)
 
-    def _count(self, table: pa.Table) -> None:
+    def _count(self, table: pa.Table, sources: pa.Array | None) -> None:
         for entry in table["target"].value_counts().to_pylist():
             target = entry["values"]
             for label in self._labels_of(target):
                 if self._known is not None and label not in self._known.labels:
-                    raise self._unknown(label, self._known, line=_line_of(target, table))
+                    index = pc.index(table["target"], pa.scalar(target)).as_py()
+                    source = None if sources is None else sources[index].as_py()
+                    line = table["line"][index].as_py()
+                    raise self._unknown(label, self._known, line=line, source=source)
                 self._labels[label] += entry["counts"]
         if len(self._labels) > MAX_LABELS:
             raise CorpusFailure(
@@ -126,9 +150,12 @@ class LabelCounts:
     def _labels_of(self, target: str) -> list[str]:
         return target_values.labels(target) if self._targets is TargetKind.LABELS else [target]
 
-    def _unknown(self, label: str, known: KnownLabels, *, line: int) -> CorpusFailure:
+    def _unknown(
+        self, label: str, known: KnownLabels, *, line: int, source: str | None
+    ) -> CorpusFailure:
+        within = f"{source} in the" if source else "the"
         return CorpusFailure(
-            f"line {line} of the {self._split} corpus has the label "
+            f"line {line} of {within} {self._split} corpus has the label "
             f"{label[:_SHOWN_CHARACTERS]!r}, which {known.source} lacks; it has "
             f"{_enumerated(known.labels)}",
             code="unknown_label",
@@ -142,11 +169,6 @@ def _forms(table: pa.Table) -> set[RowForm]:
     counts = {RowForm.TEXT: texts, RowForm.MESSAGES: conversations}
     counts[RowForm.PAIR] = table.num_rows - texts - conversations
     return {form for form, rows in counts.items() if rows}
-
-
-def _line_of(target: str, table: pa.Table) -> int:
-    index = pc.index(table["target"], pa.scalar(target)).as_py()
-    return int(table["line"][index].as_py())
 
 
 def _enumerated(labels: Collection[str]) -> str:

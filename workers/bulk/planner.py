@@ -15,14 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from jobs import database, kinds
-from jobs.corpora import decoder, resolve
-from jobs.corpora.decoder import Limits
-from jobs.corpora.schemas import SHARD_SCHEMA
-from jobs.corpora.sources import Source
+from jobs import database, inputs, kinds
+from jobs.corpora.schemas import CORPUS_SCHEMA, SHARD_SCHEMA
 from jobs.decisions import chunking
 from jobs.decisions.chunking import ChunkLimits
-from jobs.kinds import TRAINING, AnyBulk, signature_defaults
+from jobs.inputs import ROWS
+from jobs.kinds import TRAINING, AnyBulk, Corpus, signature_defaults
 from jobs.ledger import plans
 from jobs.ledger.plans import PlannedShard, PlanProgress
 from jobs.ledger.step_leases import StepLease
@@ -33,7 +31,7 @@ from jobs.progress import Beat
 from jobs.results import parts
 from jobs.settings import Settings
 from jobs.states import JobStep
-from workers.bulk import dataset_planner
+from workers.bulk import dataset_planner, job_inputs
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
 from workers.outcomes import Outcome
@@ -51,7 +49,8 @@ class ShardDraft:
     """A shard before it is written."""
 
     index: int
-    table: pa.Table  # SHARD_SCHEMA, with `target` where the corpus names a second column
+    table: pa.Table  # SHARD_SCHEMA, with `target` where the corpus names a second column, and
+    # `source` where it may have several objects
     chunk_rows: tuple[int, ...]
 
     @property
@@ -73,34 +72,49 @@ def plan(job_id: str, *, context: Context) -> Outcome:
 
 def _plan(lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
     spec = kinds.bulk(lease.spec)
-    source = _source(lease, spec, context=context)
+    found = job_inputs.settle(lease, {ROWS: spec.corpus}, beat=renewer.beat, context=context)[ROWS]
+    reader = job_inputs.reader(spec.corpus, found, beat=renewer.beat, context=context)
+    if not found and job_inputs.end_if_empty(lease, {ROWS: reader}, rows=0, context=context):
+        return
     facts = _inspect_model(lease, spec, renewer=renewer, context=context)
     with context.sessions.begin() as session:
         progress = plans.begin(
             session,
             lease,
-            fingerprint=source.fingerprint(),
+            fingerprint=inputs.fingerprint(found, single=spec.corpus.is_single),
             model_digest=facts.digest,
             embedding_width=spec.embedding_width(facts),
             reading=_signature_use(lease, spec, facts),
         )
-    batches = decoder.read(source, spec.corpus, limits=Limits.of(context.settings))
     limits = _limits(spec, settings=context.settings)
-    with prefetch(_with_heartbeat(batches, renewer.beat), depth=AHEAD) as prefetched:
-        for draft in shard_drafts(prefetched, limits=limits, progress=progress):
-            _write(lease, draft, context=context)
-    database.patiently(context.sessions, lambda s: plans.complete(s, lease), seconds=20)
+    batches = _with_heartbeat(reader.batches(), renewer.beat)
+    with prefetch(batches, depth=AHEAD) as prefetched:
+        drafts = shard_drafts(prefetched, limits=limits, progress=progress)
+        _write_all(lease, drafts, already=progress.rows, corpus=spec.corpus, context=context)
+    if job_inputs.end_if_empty(lease, {ROWS: reader}, rows=reader.rows, context=context):
+        return
+    read = {ROWS: reader.read}
+    database.patiently(context.sessions, lambda s: plans.complete(s, lease, read=read), seconds=20)
 
 
-def _source(lease: StepLease, spec: AnyBulk, *, context: Context) -> Source:
-    with context.sessions.begin() as session:
-        return resolve.source(
-            session,
-            context.store,
-            spec.corpus,
-            project_id=lease.project_id,
-            settings=context.settings,
-        )
+def _write_all(
+    lease: StepLease,
+    drafts: Iterable[ShardDraft],
+    *,
+    already: int,
+    corpus: Corpus,
+    context: Context,
+) -> None:
+    """Write the shards; chunks can be claimed once it is certain that the job has enough rows."""
+    rows = already
+    waiting: list[PlannedShard] = []
+    for draft in drafts:
+        waiting.append(_write(lease, draft, context=context))
+        rows += waiting[-1].rows
+        if rows >= corpus.least_rows:
+            for shard in waiting:
+                _add(lease, shard, context=context)
+            waiting.clear()
 
 
 def _inspect_model(
@@ -139,15 +153,18 @@ def _limits(spec: AnyBulk, *, settings: Settings) -> ChunkLimits:
     )
 
 
-def _write(lease: StepLease, draft: ShardDraft, *, context: Context) -> None:
+def _write(lease: StepLease, draft: ShardDraft, *, context: Context) -> PlannedShard:
     key = parts.shard_key(lease.job_id, index=draft.index, fence=lease.fence)
     parts.write(context.store, key, draft.table)
-    shard = PlannedShard(
+    return PlannedShard(
         index=draft.index,
         object_key=key,
         first_row=draft.first_row,
         chunk_rows=draft.chunk_rows,
     )
+
+
+def _add(lease: StepLease, shard: PlannedShard, *, context: Context) -> None:
     with context.sessions.begin() as session:
         plans.add_shard(session, lease, shard)
 
@@ -187,8 +204,8 @@ def _with_row_numbers(batches: Iterable[pa.RecordBatch], *, skip: int) -> Iterat
     for batch in batches:
         numbers = pa.arange(first, first + batch.num_rows)
         schema = SHARD_SCHEMA
-        if "target" in batch.schema.names:
-            schema = schema.append(batch.schema.field("target"))
+        for name in batch.schema.names[len(CORPUS_SCHEMA) :]:
+            schema = schema.append(batch.schema.field(name))
         table = pa.Table.from_arrays([numbers, *batch.columns], schema=schema)
         first += batch.num_rows
         if first > skip:

@@ -51,6 +51,7 @@ def table(
     for row in rows.to_pylist():
         number = row["row"]
         record = {"row": number, "line": row["line"], "id": row["id"]}
+        record["source"] = row.get("source")
         record["text"] = row["text"] if keep_text else None
         if number in earlier:
             record |= {name: earlier[number][name] for name in result_columns}
@@ -130,7 +131,8 @@ def errors(part: pa.Table) -> dict[str, dict[str, Any]]:
     """Error rows by code: their count, and the place and message of the first."""
     by_code: dict[str, dict[str, Any]] = {}
     bad = part.filter(part["error_code"].is_valid())
-    for row in bad.select(["row", "line", "id", "error_code", "error_message"]).to_pylist():
+    places = [name for name in ("row", "line", "source", "id") if name in part.column_names]
+    for row in bad.select([*places, "error_code", "error_message"]).to_pylist():
         code = row.pop("error_code")
         if code not in by_code:
             message, id_ = row.pop("error_message"), row.pop("id")

@@ -10,22 +10,26 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.corpora import decoder
-from jobs.corpora.decoder import Limits
-from jobs.corpora.sources import Source
+from jobs.corpora.reading import CorpusReader
 from jobs.corpora.targets import TargetKind
 from jobs.decisions import held_back
 from jobs.decisions.held_back import HeldBack
-from jobs.errors import CorpusFailure
+from jobs.errors import ControlFlow, CorpusFailure
+from jobs.inputs import Input, fingerprint
 from jobs.kinds import DatasetSplit, LabelledCorpus, datasets
 from jobs.kinds.datasets import SplitFacts
 from jobs.ledger.plans import DataShard
 from jobs.ledger.step_leases import StepLease
 from jobs.results import parts
 from jobs.settings import Settings
+from workers.bulk import job_inputs
 from workers.bulk.label_counts import LabelCounts
 from workers.context import Context
 from workers.lease_renewer import LeaseRenewer
+
+
+class NoRows(ControlFlow):
+    """A corpus has too few rows, and the job has ended for it."""
 
 
 class ShardWriter:
@@ -34,32 +38,35 @@ class ShardWriter:
     def __init__(self, lease: StepLease, *, renewer: LeaseRenewer, context: Context) -> None:
         self._lease = lease
         self._beat = renewer.beat
+        self._context = context
         self._store = context.store
         self._settings = context.settings
         self.shards: list[DataShard] = []
+        self.readers: dict[str, CorpusReader] = {}
 
     def write(
         self,
         split: DatasetSplit,
         corpus: LabelledCorpus,
-        source: Source,
+        found: tuple[Input, ...],
         *,
         counts: LabelCounts,
         targets: TargetKind,
     ) -> SplitFacts:
-        """Write a corpus as shards. Raises ``CorpusFailure``."""
-        first_shard, fingerprint = len(self.shards), source.fingerprint()
-        limits = Limits.of(self._settings)
-        batches = decoder.read(source, corpus, limits=limits, targets=targets)
-        for table in joined_to_shards(self._usable(batches, counts), settings=self._settings):
+        """Write a corpus as shards. Raises ``CorpusFailure``, ``NoRows``."""
+        first_shard = len(self.shards)
+        self.readers[split] = reader = job_inputs.reader(
+            corpus, found, beat=self._beat, context=self._context, targets=targets
+        )
+        usable = self._usable(reader.batches(), counts)
+        for table in joined_to_shards(usable, settings=self._settings):
             self.shards.append(self._write_shard(split, table))
-        if source.fingerprint() != fingerprint:
-            raise CorpusFailure(
-                f"the {split} corpus changed while it was read; submit the job again when it is "
-                "complete",
-                code="corpus_changed",
-            )
-        return counts.facts(fingerprint=fingerprint, shards=len(self.shards) - first_shard)
+        if reader.rows == 0 or counts.usable:  # else the first bad row says what is wrong
+            self._end_if_empty(counts)
+        return counts.facts(
+            fingerprint=fingerprint(found, single=corpus.is_single),
+            shards=len(self.shards) - first_shard,
+        )
 
     def hold_back(
         self, train: SplitFacts, newest: HeldBack, *, targets: TargetKind
@@ -96,6 +103,12 @@ class ShardWriter:
             labels=_without(train, held),
             shards=len(self.shards) - held.shards,
         ), held
+
+    def _end_if_empty(self, counts: LabelCounts) -> None:
+        if job_inputs.end_if_empty(
+            self._lease, self.readers, rows=counts.usable, context=self._context
+        ):
+            raise NoRows
 
     def _usable(self, batches: Iterable[pa.RecordBatch], counts: LabelCounts) -> Iterator[pa.Table]:
         for batch in batches:

@@ -28,11 +28,14 @@ router = APIRouter(prefix="/v1/files", tags=["files"])
 Purpose = Annotated[
     str | None, Query(pattern=f"^{names.PURPOSE}$", description="Only files of this purpose.")
 ]
+Tag = Annotated[
+    str | None, Query(pattern=f"^{names.TAG}$", description="Only files with this tag.")
+]
 
 
 @router.post("", openapi_extra=uploads.OPENAPI)
 async def upload_file(request: Request, shared: Shared, project: ProjectId) -> schemas.File:
-    """Store a file: multipart with the fields `file` and `purpose` (default `batch`)."""
+    """Store a file: multipart with the fields `file`, `purpose` (default `batch`) and `tag`."""
     return schemas.File.of(await shared.uploads.receive(request, project_id=project))
 
 
@@ -45,10 +48,17 @@ def list_files(
     after: After = None,
     order: ByAge = Order.DESC,
     purpose: Purpose = None,
+    tag: Tag = None,
 ) -> schemas.FilePage:
     """The project's files, newest first."""
     found, more = files.page(
-        session, project_id=project, limit=limit, after=after, order=order, purpose=purpose
+        session,
+        project_id=project,
+        limit=limit,
+        after=after,
+        order=order,
+        purpose=purpose,
+        tag=tag,
     )
     return schemas.FilePage.of(found, has_more=more)
 

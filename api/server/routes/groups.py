@@ -38,7 +38,7 @@ def submit_group(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Group:
     """Accept jobs that need one another, or a sweep: all of them or none."""
-    admission.check_group(spec, settings=shared.settings)
+    admission.check_group(spec, project_id=project, settings=shared.settings)
     group_id, new = ledger.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )

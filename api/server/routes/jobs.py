@@ -23,7 +23,7 @@ from api.server.dependencies import (
 from jobs import admission, kinds, names
 from jobs.ledger import branches, controls, deletions, submission
 from jobs.moments import Moment
-from jobs.queries import job_filters, jobs
+from jobs.queries import inputs, job_filters, jobs
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.states import JobState
@@ -49,7 +49,7 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
-    admission.check(spec, settings=shared.settings)
+    admission.check(spec, project_id=project, settings=shared.settings)
     job_id, new = submission.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
@@ -95,6 +95,23 @@ def list_jobs(
 def get_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
     """One job."""
     return schemas.Job.of(jobs.get(session, job_id, project_id=project))
+
+
+@router.get("/{job_id}/inputs")
+def list_inputs(
+    job_id: JobId,
+    session: Transaction,
+    project: ProjectId,
+    limit: Limit = 100,
+    after: Annotated[
+        int | None, Query(ge=0, le=2**31, description="How many objects come before the page.")
+    ] = None,
+) -> schemas.InputPage:
+    """The objects that the job reads, corpus by corpus, as its planner wrote them down."""
+    jobs.get(session, job_id, project_id=project)
+    found, more = inputs.page(session, job_id, limit=limit, after=after)
+    data = [schemas.Input.of(each) for each in found]
+    return schemas.InputPage(data=data, has_more=more, next=(after or 0) + len(data))
 
 
 @router.delete("/{job_id}")

@@ -10,6 +10,7 @@ from api.server.schemas.groups import (
     Measurement,
     MeasurementList,
 )
+from api.server.schemas.inputs import Input, InputPage
 from api.server.schemas.jobs import (
     Chunk,
     ChunkPage,
@@ -116,6 +117,8 @@ __all__ = [
     "Health",
     "Host",
     "HostList",
+    "Input",
+    "InputPage",
     "Job",
     "JobError",
     "JobOutput",

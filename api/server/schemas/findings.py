@@ -16,6 +16,7 @@ class RowExample(BaseModel):
     line: int | None
     id: str | None
     message: str
+    source: str | None = None  # the object with that line; null: the corpus is one object
 
 
 class RowErrors(BaseModel):
@@ -28,7 +29,13 @@ class RowErrors(BaseModel):
     @classmethod
     def of(cls, found: failure_limit.RowErrorGroup) -> Self:
         """Those of one code."""
-        example = RowExample(row=found.row, line=found.line, id=found.id, message=found.message)
+        example = RowExample(
+            row=found.row,
+            line=found.line,
+            id=found.id,
+            message=found.message,
+            source=found.source,
+        )
         return cls(code=found.code, rows=found.rows, example=example)
 
 

@@ -203,6 +203,7 @@ class FileExtras(BaseModel):
     """What OpenAI's file shape has no place for."""
 
     sha256: str
+    tag: str | None
 
 
 class File(BaseModel):
@@ -226,7 +227,7 @@ class File(BaseModel):
             created_at=int(file.created_at.timestamp()),
             filename=file.filename,
             purpose=file.purpose,
-            nightshift=FileExtras(sha256=file.sha256),
+            nightshift=FileExtras(sha256=file.sha256, tag=file.tag),
         )
 
 

@@ -23,6 +23,7 @@ class RejectedRow(BaseModel):
     line: int
     code: str
     message: str
+    source: str | None = None  # the object with that line; null: the corpus is one object
 
 
 class Split(BaseModel):

@@ -20,11 +20,21 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from api.stack import ports
-from jobs import database, objects
+from jobs import database, kinds, objects
 from jobs.database import Sessions
 from jobs.decisions.result_quality import QualityCounts
+from jobs.inputs import ROWS, Input
 from jobs.kinds import OutputFormat
-from jobs.ledger import chunks, finalization, findings, plans, projects, step_leases, transitions
+from jobs.ledger import (
+    chunks,
+    finalization,
+    findings,
+    inputs,
+    plans,
+    projects,
+    step_leases,
+    transitions,
+)
 from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.ledger.plans import PlannedShard
 from jobs.ledger.step_leases import StepLease
@@ -176,8 +186,13 @@ class Hands:
         self._store = store
         self._job_id = job_id
 
-    def plan(self, chunk_rows: Sequence[int]) -> None:
+    def plan(self, chunk_rows: Sequence[int], *, read: Sequence[Input] = ()) -> None:
+        """``read``: the objects that are written down as what the job reads."""
         lease = self._step(JobStep.PLAN)
+        if read:
+            corpora = {ROWS: kinds.parse(lease.spec).corpus}
+            with self._sessions.begin() as session:
+                inputs.pin(session, lease, corpora, {ROWS: read})
         shard = PlannedShard(
             index=0, object_key="shards/none", first_row=0, chunk_rows=tuple(chunk_rows)
         )

@@ -51,7 +51,7 @@ KINDS = (
             "classify.labels",
             "classify.labels: labels must be at least two different texts",
         ),
-        ({"corpus": {}}, "corpus", "corpus: a corpus is either an uploaded `file` id or a `uri`"),
+        ({"corpus": {}}, "corpus", "corpus: a corpus is an uploaded `file` id, a `uri`"),
         (
             {"corpus": {"file": "file-1", "encoding": "klingon"}},
             "corpus.encoding",

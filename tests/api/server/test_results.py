@@ -96,7 +96,7 @@ def test_error_rows_are_told_by_code_and_answers_in_doubt_are_warned_of(
         0, failed=1, quality=QualityCounts(rows=1, rows_truncated=1, tokens=4, tokens_unknown=3)
     )
     job = tenant.job(job_id)
-    example = {"row": 1, "line": 2, "id": None, "message": "the text is empty"}
+    example = {"row": 1, "line": 2, "id": None, "message": "the text is empty", "source": None}
     assert job["row_errors"] == [{"code": "empty_text", "rows": 2, "example": example}]
     assert job["quality"] == {
         "rows": 3,

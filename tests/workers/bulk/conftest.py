@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import ids, kinds, objects
@@ -20,8 +21,9 @@ from jobs.queries import chunks as chunk_queries
 from jobs.results import outputs, pages, parts, verification
 from jobs.settings import Settings
 from jobs.states import ChunkState, JobState, JobStep
-from jobs.tables import Job
+from jobs.tables import Job, Schedule
 from tests.jobs.ledger.building import PROJECT, Ledger
+from tests.jobs.ledger.scheduling import Clockwork, at
 from tests.support.result_schemas import CLASSIFY_SCHEMA
 from tests.support.servers import Databases
 from workers.context import Context
@@ -113,7 +115,7 @@ class Workshop:
             )
         return job_id
 
-    def upload(self, corpus: bytes, *, name: str = "corpus.jsonl") -> str:
+    def upload(self, corpus: bytes, *, name: str = "corpus.jsonl", tag: str | None = None) -> str:
         file_id = ids.file()
         self.store.put(f"files/{file_id}", corpus)
         with self.ledger.sessions.begin() as session:
@@ -126,6 +128,7 @@ class Workshop:
                 size=len(corpus),
                 sha256=hashlib.sha256(corpus).hexdigest(),
                 object_key=f"files/{file_id}",
+                tag=tag,
             )
         return file_id
 
@@ -171,6 +174,13 @@ def workshop(
     ledger = Ledger(fresh_database())
     yield Workshop(ledger, tmp_path_factory.mktemp("objects"))
     ledger.engine.dispose()
+
+
+@pytest.fixture
+def clockwork(workshop: Workshop) -> Iterator[Clockwork]:
+    yield Clockwork(workshop.ledger, at("2026-12-01 00:00"))
+    with workshop.ledger.sessions.begin() as session:  # the next test has a clock of its own
+        session.execute(sa.update(Schedule).values(next_due=None, next_at=None))
 
 
 @pytest.fixture
