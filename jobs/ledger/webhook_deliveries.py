@@ -135,7 +135,8 @@ def fail(session: Session, claimed: Claim, failure: Failure) -> bool:
     if endpoint is None or delivery is None:
         return False
     now = clock.now(session)
-    following = retries.next_try(  # it was enabled during this try where nothing counts yet
+    counts = delivery.tries > 0  # else the endpoint was enabled during this try
+    following = retries.next_try(
         tries=max(1, delivery.tries),
         first_tried_at=delivery.first_tried_at or now,
         now=now,
@@ -148,7 +149,7 @@ def fail(session: Session, claimed: Claim, failure: Failure) -> bool:
         endpoint.failures += 1
         endpoint.failing_since = endpoint.failing_since or now
         endpoint.rest_until = now + retries.rest(endpoint.failures)
-    is_over = failure.gone or following is None
+    is_over = counts and (failure.gone or following is None)
     if is_over and endpoint.disabled_at is None and endpoint.deleted_at is None:
         webhook_endpoints.disable(session, endpoint, reason=_why(claimed, failure))
     session.flush()

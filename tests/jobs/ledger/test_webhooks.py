@@ -424,6 +424,23 @@ def test_a_receiver_that_is_gone_is_disabled_at_once(outbox: Outbox) -> None:
         )
 
 
+def test_a_try_that_began_before_its_endpoint_was_enabled_does_not_disable_it(
+    outbox: Outbox,
+) -> None:
+    endpoint = outbox.endpoint()
+    for _ in range(2):
+        ended(outbox.ledger)
+    gone = Failure("it answered 410 Gone", 410, gone=True)
+    first, second = outbox.claimed(), outbox.claimed()
+    outbox.fail(first, gone)
+    outbox.enable(endpoint)
+    outbox.fail(second, gone)
+    assert outbox.row(endpoint).disabled_at is None
+    outbox.let_time_pass()
+    outbox.fail(outbox.claimed(), gone)
+    assert outbox.row(endpoint).disabled_at is not None
+
+
 def test_what_has_waited_can_be_left_out_and_sent_by_itself(outbox: Outbox) -> None:
     endpoint = outbox.endpoint()
     job_id = failed_twice(outbox.ledger)
