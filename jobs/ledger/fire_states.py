@@ -40,9 +40,20 @@ def follow_job(session: Session, fire_id: int, state: JobState) -> None:
 def skip_for_job(session: Session, job_id: str, *, reason: str) -> None:
     """The fire of a job that ended because it had no rows is skipped, and says so."""
     fire = sa.select(Job.fire_id).where(Job.id == job_id).scalar_subquery()
-    session.execute(
-        sa.update(Fire).where(Fire.id == fire).values(state=states.FireState.SKIPPED, reason=reason)
-    )
+    skipped = session.execute(
+        sa.update(Fire)
+        .where(Fire.id == fire)
+        .values(state=states.FireState.SKIPPED, reason=reason)
+        .returning(Fire.id, Fire.schedule_id, Fire.due)
+    ).one_or_none()
+    if skipped is not None:
+        webhook_outbox.fire_ended(
+            session,
+            schedule_id=skipped.schedule_id,
+            fire_id=skipped.id,
+            state=states.FireState.SKIPPED,
+            due=skipped.due,
+        )
 
 
 def mend(session: Session) -> int:

@@ -14,6 +14,7 @@ from jobs.kinds.groups import GroupSpec
 from jobs.ledger import (
     controls,
     groups,
+    plans,
     registry,
     transitions,
     webhook_deliveries,
@@ -232,6 +233,23 @@ def test_a_fire_that_cannot_be_submitted_and_one_that_gives_way_are_events(
     clockwork.move_to(clockwork.now + HOUR)
     assert outbox.events(endpoint)[-1] == ("schedule.fire_failed", bad)
     clockwork.delete(bad)
+
+
+def test_a_fire_whose_job_had_no_rows_is_skipped_and_not_failed(outbox: Outbox) -> None:
+    endpoint = outbox.endpoint()
+    clockwork = Clockwork(outbox.ledger)
+    schedule = clockwork.create()
+    clockwork.move_to(clockwork.now + HOUR)
+    (job,) = clockwork.jobs(schedule)
+    lease = outbox.ledger.claim_step(job.id)
+    assert lease is not None
+    with outbox.ledger.sessions.begin() as session:
+        plans.end_empty(session, lease, reason="nothing is new")
+    assert outbox.events(endpoint) == [
+        ("job.cancelled", job.id),
+        ("schedule.fire_skipped", schedule),
+    ]
+    clockwork.delete(schedule)
 
 
 @pytest.mark.parametrize("promoted", [True, False])
