@@ -17,7 +17,7 @@ from jobs import objects
 from jobs.corpora import reading
 from jobs.inputs import Input
 from jobs.ledger import controls, deletions
-from jobs.queries import inputs
+from jobs.queries import dispatch, inputs
 from jobs.results import parts
 from jobs.results.schemas import result_schema
 from jobs.schedules.states import FireState
@@ -31,7 +31,7 @@ from tests.support.tiny_models import tiny_classifier
 from tests.workers.bulk import training
 from tests.workers.bulk.conftest import Workshop, jsonl
 from tests.workers.bulk.nights import Nights, planned, rows
-from workers.bulk import job_inputs, planner, result_table
+from workers.bulk import finalizer, job_inputs, planner, result_table
 from workers.context import Context
 
 
@@ -268,12 +268,19 @@ def test_an_empty_night_is_skipped_without_a_failure(
     assert (job.state, job.rows_total) == (JobState.RUNNING, 3)
 
 
-def test_a_job_that_runs_without_rows_has_no_chunk(
+def test_a_job_that_runs_without_rows_succeeds_with_an_empty_file(
     workshop: Workshop, open_context: Context, folder: Path, model: str
 ) -> None:
     corpus = {"uri": f"{folder.as_uri()}/*", "if_empty": "run"}
-    job = plan(workshop, open_context, corpus=corpus, model=model)
+    job = plan(workshop, open_context, corpus=corpus, model=model, output={"format": "csv"})
     assert (job.state, job.rows_total) == (JobState.RUNNING, 0)
+    with workshop.ledger.sessions.begin() as session:
+        assert job.id in dispatch.computed(session, limit=1_000)
+    workshop.ledger.set(job.id, state=JobState.FINALIZING)
+    assert finalizer.finalize(job.id, context=open_context).done
+    assert workshop.ledger.job(job.id).state is JobState.SUCCEEDED
+    header = workshop.store.get(workshop.file_key(job.id)).decode()
+    assert header.startswith("row,line,source,id,label")
 
 
 def test_no_chunk_can_be_claimed_before_there_are_enough_rows(
