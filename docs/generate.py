@@ -19,7 +19,7 @@ from typing import Any
 
 import rooms
 import typer.main
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -306,6 +306,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         raise SystemExit(f"a setting must have a default: {field.description}")
+    if isinstance(value, BaseModel):
+        return value.model_dump_json(exclude_none=True)
     return value if isinstance(value, str) and value else json.dumps(value)
 
 

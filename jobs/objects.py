@@ -18,8 +18,8 @@ import itertools
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
@@ -79,6 +79,7 @@ class Stored:
     key: str
     bytes: int
     etag: str | None
+    modified: datetime = field(compare=False)  # by the clock of the store
 
 
 class ObjectStore:
@@ -323,7 +324,7 @@ def _away(key: str, error: Exception) -> StorageAway:
 
 
 def _stored(meta: ObjectMeta) -> Stored:
-    return Stored(meta["path"], meta["size"], meta["e_tag"])
+    return Stored(meta["path"], meta["size"], meta["e_tag"], meta["last_modified"])
 
 
 def _reason(error: Exception) -> str:

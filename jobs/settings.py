@@ -16,6 +16,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.decisions.faults import RetryLimits
+from jobs.retention import Retention
 
 
 class Settings(BaseSettings):
@@ -96,6 +97,23 @@ class Settings(BaseSettings):
         "",
         description="A JSON file of the SQL sources that corpora may name (docs/corpora.md), which "
         "the API, control and planners read; empty: there are none.",
+    )
+    retention: Retention = Field(
+        default_factory=Retention,
+        description="How long things are kept where a project or a job says nothing, as JSON: "
+        '{"jobs": "90d", "checkpoints": "30d"}. What is not named stays forever, but for '
+        "checkpoints of training that succeeded.",
+    )
+    collect_interval_seconds: float = Field(
+        21_600.0,
+        ge=0,
+        description="Time from one round of the garbage collector to the next, which also measures "
+        "the usage of projects; 0: none but those of `nightshift storage collect`.",
+    )
+    collect_grace_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        description="An object that no row names is removed when it is older than this.",
     )
     private_folders: list[str] = Field(
         default_factory=list,
@@ -298,6 +316,16 @@ class Settings(BaseSettings):
     def upload_lease_duration(self) -> timedelta:
         """How long an upload stays after its process renewed it last."""
         return timedelta(seconds=self.upload_lease_seconds)
+
+    @property
+    def collect_interval(self) -> timedelta:
+        """Time from one round of the garbage collector to the next."""
+        return timedelta(seconds=self.collect_interval_seconds)
+
+    @property
+    def collect_grace(self) -> timedelta:
+        """How old an object must be before it can be garbage."""
+        return timedelta(seconds=self.collect_grace_seconds)
 
     @property
     def control_lease_duration(self) -> timedelta:

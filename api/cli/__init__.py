@@ -27,8 +27,10 @@ from api.cli import (
     kind_commands,
     models,
     profiles,
+    retention,
     schedules,
     signals,
+    storage,
     up,
     webhooks,
     workers,
@@ -74,12 +76,16 @@ app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
 kind_commands.add_to(app)
+jobs.app.command("keep")(retention.keep)
+jobs.app.command("retention")(retention.of_job)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(groups.app, name="groups")
 app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(files.app, name="files")
+app.add_typer(retention.app, name="retention")
+app.add_typer(storage.app, name="storage")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(profiles.app, name="profiles")

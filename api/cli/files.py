@@ -62,7 +62,7 @@ def list_files(
 
 @app.command("delete")
 def delete(file_id: FileId, *, json: Json = False, api: connection.Api = None) -> None:
-    """Delete a file that no job under way needs."""
+    """Delete a file that no job under way and no schedule needs."""
     with connection.connect(api) as client:
         done = client.delete_file(file_id)
     console.answer(done, f"{file_id} is deleted", json=json)

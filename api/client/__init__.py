@@ -24,6 +24,7 @@ import httpx
 
 from api.client.groups import Groups
 from api.client.models import Models
+from api.client.retention import Retention
 from api.client.schedules import Schedules
 from api.client.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
 from api.client.webhooks import Webhooks
@@ -56,6 +57,11 @@ class Client(Transport):
         """Jobs that were submitted together."""
         return Groups(ask=self._ask, pages=self._pages)
 
+    @functools.cached_property
+    def retention(self) -> Retention:
+        """How long things are kept, and what they take up."""
+        return Retention(ask=self._ask)
+
     def ping(self) -> None:
         """Return if the API and its database answer."""
         self._ask("GET", "/readyz")
@@ -75,7 +81,7 @@ class Client(Transport):
         self._download(f"/v1/files/{file_id}/content", path, progress=progress)
 
     def delete_file(self, file_id: str) -> Answer:
-        """Delete an uploaded file that no job under way needs."""
+        """Delete an uploaded file that no job under way and no schedule needs."""
         return self._delete(f"/v1/files/{file_id}")
 
     def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Answer:

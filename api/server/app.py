@@ -11,6 +11,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
 from api.server import errors, openapi, query_fields, traffic, viewer
+from api.server.collect_thread import CollectThread
 from api.server.dependencies import Resources
 from api.server.gate import Gate
 from api.server.looks import Looks
@@ -25,6 +26,7 @@ from api.server.routes import (
     jobs,
     models,
     results,
+    retention,
     runs,
     schedules,
     webhooks,
@@ -72,7 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
             looks=Looks(sessions),
         )
         renewing = asyncio.create_task(leases.run())
-        with purge_thread.running():
+        collect_thread = CollectThread(sessions, store, settings=settings)
+        with purge_thread.running(), collect_thread.running():
             yield
         renewing.cancel()
         engine.dispose()
@@ -86,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for routes in (
         *(health, files, jobs, groups, events, results, runs),
-        *(schedules, models, webhooks, hosts, workers),
+        *(schedules, models, webhooks, hosts, workers, retention),
     ):
         app.include_router(routes.router)
     viewer.install(app)

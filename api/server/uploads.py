@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 from starlette.requests import ClientDisconnect, Request
 
 from api.server import multipart
@@ -28,6 +29,8 @@ from jobs.errors import BadRequest, StorageFault, TooLarge
 from jobs.ledger import files
 from jobs.objects import ObjectStore
 from jobs.tables import File
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -118,10 +121,17 @@ class Uploads:
         return upload
 
     def _record(self, upload: Upload, *, file_id: str, project_id: str, key: str) -> File:
+        """Record the file whose object is complete.
+
+        The object goes only where the row is certainly not there: if the transaction fails before
+        its commit. If the answer to the commit is lost, the row may be there; if it is not, the
+        object goes when the lease of the upload has run out.
+        """
+        committing = False
         try:
             with self._sessions.begin() as session:
                 self._leases.complete(session, file_id)
-                return files.add(
+                file = files.add(
                     session,
                     file_id=file_id,
                     project_id=project_id,
@@ -132,12 +142,35 @@ class Uploads:
                     object_key=key,
                     tag=upload.tag,
                 )
+                committing = True
         except Exception:
             self._leases.leave(file_id)
-            self._store.delete(key)
-            with contextlib.suppress(*MAY_PASS):  # what is left of its lease runs out
-                self._leases.abort(file_id)
+            recorded = self._find(file_id) if committing else None
+            if recorded is not None:
+                return self._stored_once(recorded, key)
+            if not committing:
+                self._store.delete(key)
+                with contextlib.suppress(*MAY_PASS):  # what is left of its lease runs out
+                    self._leases.abort(file_id)
             raise
+        return self._stored_once(file, key)
+
+    def _find(self, file_id: str) -> File | None:
+        """The file, where its row is there although the commit seemed to fail."""
+        try:
+            with self._sessions.begin() as session:
+                return files.find(session, file_id)
+        except MAY_PASS:
+            return None
+
+    def _stored_once(self, file: File, key: str) -> File:
+        """Remove the object of an upload whose bytes the project had before."""
+        if file.object_key != key:
+            try:
+                self._store.delete(key)
+            except StorageFault as fault:  # no row names it: the garbage collector finds it
+                log.warning("bytes are stored twice for now", file=file.id, error=fault.message)
+        return file
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do it in a thread, to its end even where the request is cancelled meanwhile."""

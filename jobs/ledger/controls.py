@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import kinds, states
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import TRAINING
-from jobs.ledger import dependencies, files, refused_messages, transitions
+from jobs.ledger import dependencies, files, refused_messages, removals, transitions
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -77,9 +77,9 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
 
     Results that are there stay: each chunk with failed rows is opened again, its new part carries
     the old part's good rows over, and replaces it in one commit. A part that was found damaged is
-    computed as a whole, and a damaged file written again. Raises ``NotFound`` for a job that is
-    still to be planned and whose uploaded file was deleted. A job that was not begun waits for what
-    it needs again.
+    computed as a whole, and a damaged file written again. A job that was not begun waits for what
+    it needs again. Raises ``NotFound`` for a job that is still to be planned and whose uploaded
+    file was deleted, and ``Conflict`` if retention has removed what it would need.
     """
     job = lock(session, job_id, project_id=project_id)
     if job.state not in states.FINAL:
@@ -91,6 +91,7 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     states.check_move(job.state, target)
     if job.kind in TRAINING and job.state is JobState.SUCCEEDED:
         raise Conflict(f"{job_id} has succeeded: submit it again", code="nothing_to_retry")
+    removals.lift(session, job)
     held = dependencies.holds_again(session, job, target)
     if job.planned_at is None:
         files.hold(session, kinds.parse(job.spec), project_id=project_id)

@@ -33,6 +33,7 @@ from jobs.tables import (
     ModelVersion,
     Point,
     Rank,
+    Removal,
     ResultRow,
     Run,
     Shard,
@@ -44,7 +45,7 @@ BATCH = 5_000
 BUSY_PAUSE = timedelta(seconds=2)
 """After this, a job of which a worker still holds something is looked at again."""
 
-_BY_JOB: tuple[Any, ...] = (ResultRow, LogLine, Point, Event, Chunk, Shard, JobDependency)
+_BY_JOB: tuple[Any, ...] = (ResultRow, LogLine, Point, Event, Chunk, Shard, JobDependency, Removal)
 _BY_RUN: tuple[Any, ...] = (CheckpointPart, Rank)
 """Tables whose rows belong to a job alone, the largest first."""
 
@@ -84,9 +85,9 @@ class DeletedVersion:
 
 
 def delete_job(session: Session, job_id: str, *, project_id: str) -> None:
-    """Make the job a tombstone. Raises ``NotFound``, and ``Conflict`` if it has not ended.
+    """Make the job a tombstone; its idempotency key is free for another job.
 
-    Its idempotency key is free for another job.
+    Raises ``NotFound``, and ``Conflict`` if it has not ended or is kept.
     """
     job = session.scalar(
         sa.select(Job)
@@ -100,6 +101,15 @@ def delete_job(session: Session, job_id: str, *, project_id: str) -> None:
             f"{job_id} is {job.state}: delete it when it has ended, or cancel it first",
             code="job_not_ended",
         )
+    if job.kept:
+        raise Conflict(
+            f"{job_id} is kept: run `nightshift jobs keep {job_id} --off` first", code="job_kept"
+        )
+    bury(session, job_id)
+
+
+def bury(session: Session, job_id: str) -> None:
+    """Make an ended job, whose row is locked, a tombstone."""
     session.execute(
         sa.update(Job)
         .where(Job.id == job_id)
@@ -229,6 +239,7 @@ def finish_job(session: Session, job_id: str) -> None:
         .values(
             purge_at=None,
             spec={},
+            retention=None,
             group_id=None,
             member=None,
             output=None,
@@ -241,6 +252,16 @@ def finish_job(session: Session, job_id: str) -> None:
     )
     if group_id is not None:
         groups.forget(session, group_id)
+
+
+def is_last_of_object(session: Session, file: DeletedFile) -> bool:
+    """Whether no file that is there has the same object.
+
+    Once this is so it stays so: a file gets the object of another only while that is there, and
+    holds its row meanwhile (``jobs.ledger.files.add``).
+    """
+    others = sa.select(File.id).where(File.object_key == file.key, File.deleted_at.is_(None))
+    return session.scalar(others.limit(1)) is None
 
 
 def finish_file(session: Session, file_id: str) -> None:

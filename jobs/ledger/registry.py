@@ -17,13 +17,22 @@ from jobs import numbers
 from jobs.decisions.alias_history import AliasChange
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
 from jobs.ledger import events, webhook_outbox
-from jobs.lookups import registry
+from jobs.lookups import registry, uses
 from jobs.models import bundles
 from jobs.models.bundles import BundleFile
 from jobs.models.references import ALIAS, Registered
 from jobs.models.signatures import Signature
 from jobs.states import FINAL
-from jobs.tables import AliasMove, Job, Json, Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables import (
+    AliasMove,
+    Job,
+    JobDependency,
+    Json,
+    Model,
+    ModelAlias,
+    ModelVersion,
+    Promotion,
+)
 from jobs.webhooks import events as webhook_events
 
 ANOTHER_TASK = "name_has_another_task"
@@ -338,6 +347,7 @@ def check_unused(session: Session, found: ModelVersion) -> None:
         (_aliases(session, found), "the alias {} points to it: move or remove the alias first"),
         (_jobs(session, found), "{} uses it: wait until the job has ended, or cancel it"),
         (_adapters(session, found), "{} is an adapter on it: delete the adapter first"),
+        (_schedules(session, found), "the schedule {} uses it: edit or delete the schedule first"),
     ):
         if users:
             reason = why.format(users[0])
@@ -354,12 +364,24 @@ def _aliases(session: Session, found: ModelVersion) -> Sequence[str]:
 
 
 def _jobs(session: Session, found: ModelVersion) -> Sequence[str]:
+    """Jobs under way on the version, and those that wait for the model of the job it is from."""
+    waits = sa.exists().where(
+        JobDependency.job_id == Job.id,
+        JobDependency.needs_job_id == found.job_id,
+        JobDependency.gives_model,
+    )
     query = sa.select(Job.id).where(
         Job.project_id == found.project_id,
-        Job.model_pinned == f"{found.name}@{found.version}",
+        sa.or_(Job.model_pinned == f"{found.name}@{found.version}", waits),
         Job.state.not_in(FINAL),
     )
     return session.scalars(query.order_by(Job.created_at)).all()
+
+
+def _schedules(session: Session, found: ModelVersion) -> Sequence[str]:
+    reference = f"{found.name}@{found.version}"
+    name = uses.schedule(session, reference, project_id=found.project_id)
+    return [] if name is None else [name]
 
 
 def _adapters(session: Session, found: ModelVersion) -> Sequence[str]:

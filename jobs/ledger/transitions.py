@@ -12,6 +12,9 @@ from jobs.ledger import events, fire_states, webhook_outbox
 from jobs.states import FINAL, JobState, sources
 from jobs.tables import Job
 
+AT_ONCE = sa.func.to_timestamp(0)
+"""Of ``retention_at``: retention looks at the job as soon as it has ended."""
+
 STEP_LEASE_REVOKED: dict[str, Any] = {
     "step_fence": Job.step_fence + 1,
     "step_owner": None,
@@ -45,7 +48,7 @@ def move(
     moved = session.execute(
         sa.update(Job)
         .where(Job.id == job_id, Job.state.in_(allowed))
-        .values(state=target, finished_at=finished, **values)
+        .values(state=target, finished_at=finished, retention_at=AT_ONCE, **values)
         .returning(Job.fire_id, Job.project_id, Job.kind, Job.error_code, Job.group_id)
     ).one_or_none()
     if moved is None:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import aliased
 from jobs import states
 from jobs.decisions.dependencies import DependencyOn
 from jobs.kinds import BULK
-from jobs.states import FINAL, STEP_STATES, ChunkState, JobState, JobStep
-from jobs.tables import Checkpoint, Chunk, Job, JobDependency
+from jobs.states import FINAL, LIVE_RUN, STEP_STATES, ChunkState, JobState, JobStep
+from jobs.tables import Checkpoint, Chunk, Job, JobDependency, Run
 
 SILENCE = timedelta(seconds=20)
 """A worker or host whose last heartbeat is older than this counts as gone."""
@@ -61,6 +61,22 @@ def job_expired() -> sa.ColumnElement[bool]:
     """Jobs whose deadline has passed."""
     may_expire = Job.state.in_(states.sources(JobState.EXPIRED))
     return sa.and_(Job.expires_at < sa.func.now(), may_expire)
+
+
+def job_ended() -> sa.ColumnElement[bool]:
+    """Jobs that have ended and are there, as the partial index of retention states it."""
+    return sa.and_(Job.finished_at.is_not(None), Job.deleted_at.is_(None))
+
+
+def job_busy() -> sa.ColumnElement[bool]:
+    """Jobs of which a process holds a chunk, a run or a step, even if that lease has run out.
+
+    Of any other job no object that is in the store can be committed any more: every commit is
+    guarded by a lease, and a new lease has a new fence, which is in the keys of what it writes.
+    """
+    leased = sa.exists().where(Chunk.job_id == Job.id, Chunk.state == ChunkState.LEASED)
+    live = sa.exists().where(Run.job_id == Job.id, Run.state.in_(LIVE_RUN))
+    return sa.or_(leased, live, Job.step_owner.is_not(None))
 
 
 def job_waits() -> sa.ColumnElement[bool]:

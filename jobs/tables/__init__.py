@@ -7,18 +7,18 @@ from jobs.tables.bulk import (
     Chunk,
     ControlStatus,
     Event,
-    File,
     Job,
     Project,
     ResultRow,
     Shard,
-    UnfinishedUpload,
     Worker,
 )
 from jobs.tables.dependencies import JobDependency
+from jobs.tables.files import File, UnfinishedUpload
 from jobs.tables.groups import JobGroup
 from jobs.tables.inputs import JobInput
 from jobs.tables.registry import AliasMove, Model, ModelAlias, ModelVersion, Promotion
+from jobs.tables.retention import CollectionRound, Removal, StorageUsage
 from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
 from jobs.tables.training import (
     Checkpoint,
@@ -43,6 +43,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointPart",
     "Chunk",
+    "CollectionRound",
     "ControlStatus",
     "Event",
     "File",
@@ -63,11 +64,13 @@ __all__ = [
     "Promotion",
     "Rank",
     "RefusedMessage",
+    "Removal",
     "ResultRow",
     "Run",
     "Schedule",
     "ScheduleVersion",
     "Shard",
+    "StorageUsage",
     "UnfinishedUpload",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Double, Enum, MetaData, Text
+from sqlalchemy import BigInteger, DateTime, Double, Enum, Index, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
@@ -64,3 +64,11 @@ def one_of(column: str, states: type[StrEnum]) -> str:
 
 FINAL_STATES = ", ".join(repr(state.value) for state in sorted(FINAL))
 """A job's final states as SQL."""
+
+
+def listing_and_purge() -> tuple[Index, Index]:
+    """Of listings, and of what must be removed: neither grows with the tombstones."""
+    return (
+        Index(None, "project_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(None, "purge_at", postgresql_where=text("purge_at IS NOT NULL")),
+    )

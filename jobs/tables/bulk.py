@@ -25,15 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.states import ChunkState, JobState
-from jobs.tables.base import FINAL_STATES, Base, Json, one_of
-
-
-def _listing_and_purge() -> tuple[Index, Index]:
-    """Of listings, and of what must be removed: neither grows with the tombstones."""
-    return (
-        Index(None, "project_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
-        Index(None, "purge_at", postgresql_where=text("purge_at IS NOT NULL")),
-    )
+from jobs.tables.base import FINAL_STATES, Base, Json, listing_and_purge, one_of
 
 
 class Project(Base):
@@ -44,6 +36,11 @@ class Project(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     weight: Mapped[float] = mapped_column(server_default=text("1"))  # its share of a busy pool
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retention: Mapped[Json | None]  # jobs.retention.Retention as it was set; null: it never was
+    retention_applied: Mapped[Json | None]  # the periods by which control has looked at its jobs
+    # last; null: it has not yet
+    retention_cursor: Mapped[str | None]  # the job up to which it looks at all of them again, by
+    # age; empty: it begins; null: it has ended
 
     __table_args__ = (CheckConstraint("weight > 0", name="weight_positive"),)
 
@@ -57,53 +54,6 @@ class ApiKey(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]  # null: valid
-
-
-class File(Base):
-    """An uploaded file; its bytes never change."""
-
-    __tablename__ = "files"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    filename: Mapped[str]  # as the client named it; its ending gives the format
-    purpose: Mapped[str]  # as the client gave it; `batch` by default
-    bytes: Mapped[int]
-    sha256: Mapped[str]
-    object_key: Mapped[str]
-    tag: Mapped[str | None]  # as the client gave it: a corpus may be every file with it; null: none
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: it can be used
-    purge_at: Mapped[datetime | None]  # when its object is removed, or that is tried again; null:
-    # there is nothing to remove
-
-    __table_args__ = (
-        CheckConstraint("purge_at IS NULL OR deleted_at IS NOT NULL", name="purge_of_deleted"),
-        *_listing_and_purge(),
-        Index(
-            "ix_files_tag",
-            *("project_id", "tag", "created_at", "id"),
-            postgresql_where=text("tag IS NOT NULL AND deleted_at IS NULL"),
-        ),
-    )
-
-
-class UnfinishedUpload(Base):
-    """An upload whose object is being written; the row goes when it is a ``File``, or was aborted.
-
-    What a killed process leaves of one in the object store is found, and removed, by this row.
-    """
-
-    __tablename__ = "uploads"
-
-    id: Mapped[str] = mapped_column(primary_key=True)  # of the file that it becomes
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    object_key: Mapped[str]
-    fence: Mapped[int] = mapped_column(server_default=text("1"))  # grows with each claim to remove
-    lease_expires_at: Mapped[datetime]  # its process renews it, or whichever removes it
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    __table_args__ = (Index(None, "lease_expires_at"),)
 
 
 class Job(Base):
@@ -177,6 +127,14 @@ class Job(Base):
         server_default=text("false"),  # ends it because one of them did not succeed
     )
 
+    kept: Mapped[bool] = mapped_column(  # nothing of it is removed or deleted
+        Boolean, server_default=text("false")
+    )
+    retention: Mapped[Json | None]  # periods of its own (jobs.retention.JobPeriods); null: none
+    retention_at: Mapped[datetime] = mapped_column(  # once it has ended: when retention looks at it
+        server_default=text("'1970-01-01 00:00:00+00'")  # next
+    )
+
     deleted_at: Mapped[datetime | None]  # the row stays as a tombstone; null: its owner sees it
     purge_at: Mapped[datetime | None]  # when what is left of it is removed, or that is tried again;
     # null: there is nothing to remove
@@ -199,9 +157,15 @@ class Job(Base):
         ),
         UniqueConstraint("project_id", "idempotency_key"),
         UniqueConstraint("project_id", "id"),  # what a dependency refers to
-        *_listing_and_purge(),
+        *listing_and_purge(),
         Index(None, "fire_id", postgresql_where=text("fire_id IS NOT NULL")),
         Index(None, "group_id", postgresql_where=text("group_id IS NOT NULL")),
+        Index(
+            None,
+            "retention_at",
+            postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
+        Index("ix_jobs_kept", "project_id", postgresql_where=text("kept")),
         Index("ix_jobs_held", "id", postgresql_where=text("held AND state = 'queued'")),
         Index(
             "ix_jobs_active",

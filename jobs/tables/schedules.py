@@ -133,4 +133,5 @@ class Fire(Base):
             postgresql_where=text("state IN ('buffered', 'submitted')"),
         ),
         Index("ix_fires_to_follow", "id", postgresql_where=text("to_follow")),
+        Index("ix_fires_ended", "schedule_id", "ended_at"),
     )

@@ -42,7 +42,14 @@ def training(ledger: Ledger) -> Iterator[Training]:
         session.execute(sa.update(Job).values(purge_at=None))
 
 
-def upload(ledger: Ledger, store: ObjectStore, name: str, *, project: str = PROJECT) -> str:
+def upload(
+    ledger: Ledger,
+    store: ObjectStore,
+    name: str,
+    *,
+    project: str = PROJECT,
+    sha256: str | None = None,
+) -> str:
     file_id = f"file-{name}"
     store.put(f"files/{file_id}", b"bytes")
     with ledger.sessions.begin() as session:
@@ -53,7 +60,7 @@ def upload(ledger: Ledger, store: ObjectStore, name: str, *, project: str = PROJ
             filename="a person's corpus.csv",
             purpose="batch",
             size=5,
-            sha256="0",
+            sha256=sha256 or f"hash of {name}",
             object_key=f"files/{file_id}",
         )
     return file_id

@@ -240,7 +240,7 @@ def jsonl(texts: Iterable[str]) -> bytes:
 
 
 def _env_value(value: object) -> str:
-    return json.dumps(value) if isinstance(value, list) else str(value)
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def sentences(count: int) -> Iterator[str]:

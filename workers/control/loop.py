@@ -17,7 +17,7 @@ from jobs import database
 from jobs.decisions import dispatch_window
 from jobs.settings import Settings
 from workers import process_names
-from workers.control import gangs, reconciler, schedules
+from workers.control import gangs, reconciler, retention, schedules
 from workers.control.leadership import Leadership, LeadershipLost
 from workers.control.publisher import BrokerAway, Publisher
 from workers.control.served import ServedCounts
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60.0
 JUDGING_SECONDS = 1.0
+RETAINING_SECONDS = 5.0
 FOLLOWING_SECONDS = 1.0
 """Seconds between two looks of a process that does not lead."""
 
@@ -102,6 +103,7 @@ class Turns:
         self._publisher = publisher
         self._settings = settings
         self._tidied_at = 0.0
+        self._retained_at = -math.inf
         self._judged_at = -math.inf
         self._settles_at = -math.inf  # not before this
         self._broker_error: str | None = None
@@ -134,6 +136,7 @@ class Turns:
         if wanted.training:
             did += self._train(rescuing=rescuing)
         self._leadership.record_turn(broker_error=self._broker_error)
+        self._retain()
         self._tidy()
         return did
 
@@ -153,6 +156,12 @@ class Turns:
             return 0
         self._judged_at = time.monotonic()
         return self._part(reconciler.fail_jobs_over_their_limit)
+
+    def _retain(self) -> None:
+        """Let go what has been kept long enough; that need not wake the next turn."""
+        if time.monotonic() - self._retained_at > RETAINING_SECONDS:
+            self._retained_at = time.monotonic()
+            self._part(retention.retain, settings=self._settings)
 
     def _train(self, *, rescuing: bool) -> int:
         """The parts of a turn that are about training."""

@@ -71,7 +71,7 @@ def get_file(file_id: FileId, session: Transaction, project: ProjectId) -> schem
 
 @router.delete("/{file_id}")
 def delete_file(file_id: FileId, shared: Shared, project: ProjectId) -> schemas.Deleted:
-    """Delete a file that no job under way needs; its bytes go at once or soon after."""
+    """Delete a file that no job under way and no schedule needs; its bytes go soon after."""
     with shared.sessions.begin() as session:
         files_ledger.delete(session, file_id, project_id=project)
     shared.purge_thread.wake()

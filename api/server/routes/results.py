@@ -11,9 +11,11 @@ from api.server import downloads, schemas
 from api.server.dependencies import Bulk, Limit, Shared, Transaction
 from jobs.errors import NotFound
 from jobs.formats import MEDIA_TYPES, OutputFormat
+from jobs.lookups import removals
 from jobs.queries import chunks
 from jobs.queries.jobs import JobView
 from jobs.results import integrity, pages, verifier
+from jobs.retention import Piece
 from jobs.states import FINAL
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
@@ -40,6 +42,7 @@ def list_results(
     job: Bulk, shared: Shared, limit: Limit = 100, after: RowCursor = None
 ) -> schemas.ResultPage:
     """Results in the order of the corpus, while the job runs too, up to the first gap."""
+    _check_there(job, shared, Piece.PARTS)
     begin = 0 if after is None else after + 1
     page = pages.page(shared.sessions, shared.store, job.job.id, from_row=begin, limit=limit)
     return schemas.ResultPage(
@@ -55,6 +58,7 @@ def list_results(
 @router.head("/output", response_class=Response)
 def get_output(job: Bulk, request: Request, shared: Shared) -> Response:
     """The single file that the spec's `output.format` asked for, or a range of its bytes."""
+    _check_there(job, shared, Piece.OUTPUTS)
     key, ending = _output_file(job)
     assert job.job.output is not None
     integrity.check_output_file(shared.sessions, shared.store, job.job, whole=False)
@@ -73,8 +77,16 @@ def get_output(job: Bulk, request: Request, shared: Shared) -> Response:
 @router.get("/verification")
 def verify_job(job: Bulk, shared: Shared) -> schemas.Verification:
     """Recount inputs against outputs from storage; takes as long as reading them once."""
+    _check_there(job, shared, Piece.PARTS)
     report = verifier.verify(job.job.id, settings=shared.settings)
     return schemas.Verification.of(job.job.id, report)
+
+
+def _check_there(job: JobView, shared: Shared, piece: Piece) -> None:
+    """Raise ``NotFound`` if retention has removed what is asked for."""
+    if job.job.state in FINAL:
+        with shared.sessions.begin() as session:
+            removals.check(session, job.job.id, piece)
 
 
 def _output_file(view: JobView) -> tuple[str, str]:

@@ -48,6 +48,7 @@ from api.server.schemas.models import (
     VersionDetails,
     VersionPage,
 )
+from api.server.schemas.retention import JobKept, ProjectRetention, StorageUsage
 from api.server.schemas.runs import (
     Checkpoint,
     CheckpointList,
@@ -121,6 +122,7 @@ __all__ = [
     "InputPage",
     "Job",
     "JobError",
+    "JobKept",
     "JobOutput",
     "JobPage",
     "LogLine",
@@ -135,6 +137,7 @@ __all__ = [
     "PointPage",
     "Preview",
     "Progress",
+    "ProjectRetention",
     "Promotion",
     "PromotionDecision",
     "PromotionDetails",
@@ -153,6 +156,7 @@ __all__ = [
     "ScheduleVersionPage",
     "SignedWebhookEndpoint",
     "Split",
+    "StorageUsage",
     "Training",
     "Usage",
     "Verification",

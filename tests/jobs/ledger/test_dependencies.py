@@ -22,6 +22,7 @@ from jobs.ledger import branches, controls, deletions, dependencies, registry
 from jobs.lookups import dependencies as lookup
 from jobs.queries import jobs as job_queries
 from jobs.states import FINAL, JobState, JobStep
+from jobs.tables import ModelVersion
 from tests.jobs.ledger.building import OTHER, PROJECT, Ledger
 from tests.jobs.ledger.chains import Chains
 
@@ -280,9 +281,12 @@ def test_a_version_that_is_gone_before_it_is_pinned_fails_the_job_as_any_other(
     train = chains.finetune(model="gone")
     label = ledger.accept(model=f"{{{train}.model}}")
     version = chains.register(train, name="gone")
-    with ledger.sessions.begin() as session:
-        number = int(version.partition("@")[2])
+    number = int(version.partition("@")[2])
+    with ledger.sessions.begin() as session, pytest.raises(Conflict, match=f"{label} uses it"):
         registry.delete_version(session, project_id=PROJECT, name="gone", version=number)
+    with ledger.sessions.begin() as session:
+        mine = sa.and_(ModelVersion.name == "gone", ModelVersion.version == number)
+        session.execute(sa.update(ModelVersion).where(mine).values(deleted_at=sa.func.now()))
     chains.settle()
     job = ledger.job(label)
     assert (job.error_code, job.error_message) == ("model_not_found", f"{version} was deleted")

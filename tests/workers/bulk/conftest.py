@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -126,7 +125,7 @@ class Workshop:
                 filename=name,
                 purpose="batch",
                 size=len(corpus),
-                sha256=hashlib.sha256(corpus).hexdigest(),
+                sha256="",  # each has an object of its own
                 object_key=f"files/{file_id}",
                 tag=tag,
             )

@@ -15,6 +15,7 @@ from jobs.tables import (
     Job,
     JobDependency,
     Project,
+    Removal,
     Schedule,
     ScheduleVersion,
     Shard,
@@ -47,7 +48,7 @@ def _clear(ledger: Ledger) -> None:
     """Leave no job to the next test: control looks at all of them."""
     with ledger.sessions.begin() as session:
         of_schedules = (Fire, ScheduleVersion, Schedule)
-        of_jobs = (JobDependency, Event, Chunk, Shard, Job)
+        of_jobs = (JobDependency, Removal, Event, Chunk, Shard, Job)
         for table in (*of_jobs, *of_schedules, Worker, ControlStatus):
             session.execute(sa.delete(table))
         session.execute(sa.update(Project).values(weight=1))
