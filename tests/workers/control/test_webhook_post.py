@@ -128,7 +128,10 @@ def talking(*, greeting: bytes, drip: bytes = b"", every: float = 0.05) -> Itera
                     continue
                 with connection:
                     try:
-                        connection.recv(65_536)
+                        request = b""
+                        # What is left unread would reset the connection.
+                        while not request.endswith(b"{}") and (more := connection.recv(65_536)):
+                            request += more
                         connection.sendall(greeting)
                         while drip and not stop.wait(every):
                             connection.sendall(drip)
@@ -138,9 +141,11 @@ def talking(*, greeting: bytes, drip: bytes = b"", every: float = 0.05) -> Itera
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://{ALLOWED}:{server.getsockname()[1]}/"
-        stop.set()
-        thread.join()
+        try:
+            yield f"http://{ALLOWED}:{server.getsockname()[1]}/"
+        finally:
+            stop.set()
+            thread.join()
 
 
 @pytest.mark.parametrize(
