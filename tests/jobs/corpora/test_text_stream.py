@@ -213,7 +213,7 @@ def test_a_failure_after_some_rows_names_the_last_good_row() -> None:
 def zipped() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("a.csv", "text\nx\n")
+        archive.writestr(zipfile.ZipInfo("a.csv"), "text\nx\n")  # as of 1980, not of now
     return file.getvalue()
 
 
@@ -225,6 +225,7 @@ def zipped() -> bytes:
         (lzma.compress(LINES), "xz"),
         (b"PAR1....", "Parquet"),
     ],
+    ids=["zip", "bzip2", "xz", "parquet"],
 )
 def test_other_containers_are_named(data: bytes, reason: str) -> None:
     with pytest.raises(CorpusFailure, match=reason) as caught:
