@@ -31,7 +31,7 @@ CLAIM = timedelta(seconds=60)
 """How long one process has a tombstone for itself; also the pause after a fault of the store."""
 
 FOLDERS: dict[Piece, tuple[str, ...]] = {
-    Piece.SHARDS: ("shards", "data"),
+    Piece.SHARDS: ("shards", "data", "extracts"),
     Piece.PARTS: ("parts",),
     Piece.OUTPUTS: ("output",),
     Piece.CHECKPOINTS: ("checkpoints",),

@@ -39,6 +39,7 @@ class StoredKey:
 _FOLDERS = {
     "shards": ObjectKind.SHARDS,
     "data": ObjectKind.SHARDS,
+    "extracts": ObjectKind.SHARDS,  # what a query gave, before it is cut into shards
     "parts": ObjectKind.PARTS,
     "output": ObjectKind.OUTPUTS,
     "checkpoints": ObjectKind.CHECKPOINTS,

@@ -24,6 +24,7 @@ from jobs.tables import (
     CollectionRound,
     File,
     Job,
+    JobInput,
     ModelVersion,
     Removal,
     Shard,
@@ -102,7 +103,7 @@ def usage(session: Session, project_id: str) -> Usage:
 
 def named_objects(session: Session) -> Iterator[NamedObject]:
     """Every object that a row names, streamed; those of checkpoints by their manifests alone."""
-    for query in (_of_files(), _of_parts(), _of_shards(), _of_checkpoints()):
+    for query in (_of_files(), _of_parts(), _of_shards(), _of_extracts(), _of_checkpoints()):
         rows = session.execute(query.execution_options(yield_per=FETCHED))
         yield from (NamedObject(*row) for row in rows)
     outputs = sa.select(Job.id, Job.output).where(
@@ -155,6 +156,7 @@ def _named_by_jobs(
         (Shard.object_key, Shard.job_id),
         (Chunk.part_key, Chunk.job_id),
         (Chunk.retried_part, Chunk.job_id),
+        (JobInput.object_key, JobInput.job_id),
     ):
         named = sa.select(column).where(job.in_(job_ids), column.in_(keys))
         yield from (key for key in session.scalars(named) if key is not None)
@@ -213,6 +215,16 @@ def _of_shards() -> sa.Select[Any, Any, Any]:
     return (
         sa.select(Shard.object_key, Shard.job_id, sa.null())
         .join(Job, Job.id == Shard.job_id)
+        .where(Job.deleted_at.is_(None), ~_removed(Piece.SHARDS))
+    )
+
+
+def _of_extracts() -> sa.Select[Any, Any, Any]:
+    """What queries gave; uploaded files that a job reads have rows of their own."""
+    return (
+        sa.select(JobInput.object_key, JobInput.job_id, sa.null())
+        .join(Job, Job.id == JobInput.job_id)
+        .where(JobInput.query.is_not(None), JobInput.object_key.is_not(None))
         .where(Job.deleted_at.is_(None), ~_removed(Piece.SHARDS))
     )
 

@@ -29,7 +29,7 @@ from jobs.queries import storage
 from jobs.results import reports
 from jobs.retention import Piece
 from jobs.states import JobState, RunState
-from jobs.tables import Checkpoint, Chunk, File, Job, Removal, Shard, StorageUsage
+from jobs.tables import Checkpoint, Chunk, File, Job, JobInput, Removal, Shard, StorageUsage
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.jobs.ledger.training import Training
 from tests.support.seaweed import BUCKET, S3
@@ -97,6 +97,20 @@ def bulk(ledger: Ledger, store: ObjectStore) -> tuple[str, set[str]]:
         for chunk in session.scalars(sa.select(Chunk).where(Chunk.job_id == job_id)):
             chunk.part_key = f"jobs/{job_id}/parts/{chunk.first_row:012d}-{chunk.id}-1.parquet"
             named.add(chunk.part_key)
+        extract = f"jobs/{job_id}/extracts/corpus-1.jsonl"
+        session.add(
+            JobInput(
+                job_id=job_id,
+                split="corpus",
+                index=0,
+                name="sql:news",
+                version="1",
+                bytes=5,
+                object_key=extract,
+                query={"text": "SELECT 1"},
+            )
+        )
+        named.add(extract)
         output = {"file": f"jobs/{job_id}/output/results-1.csv", "rows": 10}
         session.execute(sa.update(Job).where(Job.id == job_id).values(output=output))
     put(store, *named)
@@ -124,6 +138,7 @@ def garbage_of(job_id: str) -> set[str]:
     return {
         f"jobs/{job_id}/shards/000001-0.parquet",
         f"jobs/{job_id}/data/train-000000-1.parquet",
+        f"jobs/{job_id}/extracts/corpus-0.jsonl",
         f"jobs/{job_id}/parts/000000000000-1-9.parquet",
         f"jobs/{job_id}/output/results-0.csv",
         f"jobs/{job_id}/checkpoints/000000010-1/rank-0/model.safetensors",
@@ -350,8 +365,8 @@ def test_usage_is_counted_by_project_and_kind(ledger: Ledger, store: ObjectStore
         usage = storage.usage(session, PROJECT)
         none = storage.usage(session, "another")
     found = {each.kind.value: (each.objects, each.bytes) for each in usage.kinds}
-    assert found == {"files": (1, 5), "shards": (1, 5), "parts": (2, 10), "outputs": (1, 5)}
-    assert len(named) == 4
+    assert found == {"files": (1, 5), "shards": (2, 10), "parts": (2, 10), "outputs": (1, 5)}
+    assert len(named) == 5
     assert usage.measured_at is not None
     assert none.kinds == ()
 

@@ -17,7 +17,7 @@ from tests.jobs.ledger.building import PROJECT, Ledger, result_rows
 from tests.jobs.ledger.training import Training
 
 OBJECTS = {
-    Piece.SHARDS: ["shards/0.parquet", "data/train-0.parquet"],
+    Piece.SHARDS: ["shards/0.parquet", "data/train-0.parquet", "extracts/corpus-1.jsonl"],
     Piece.PARTS: ["parts/0-1.parquet", "parts/late.parquet"],
     Piece.OUTPUTS: ["output/results-1.csv", "output/manifest-1.json"],
     Piece.CHECKPOINTS: [

@@ -18,6 +18,7 @@ JOB = "job_0123456789abcdef01234567"
     [
         (parts.shard_key(JOB, index=3, fence=1), ObjectKind.SHARDS),
         (datasets.shard_key(JOB, DatasetSplit.TRAIN, index=0, fence=2), ObjectKind.SHARDS),
+        (parts.extract_key(JOB, "corpus", fence=2), ObjectKind.SHARDS),
         (parts.part_key(JOB, first_row=5, chunk_id=7, fence=1), ObjectKind.PARTS),
         (parts.output_key(JOB, name="results", fence=1, suffix="csv"), ObjectKind.OUTPUTS),
         (f"jobs/{JOB}/checkpoints/000000010-2/rank-0/model.safetensors", ObjectKind.CHECKPOINTS),
