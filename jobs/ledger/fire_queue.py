@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.ledger import webhook_outbox
+from jobs.ledger import schedule_rows, webhook_outbox
 from jobs.schedules import policy, states
-from jobs.schedules.calendar import FireTime
+from jobs.schedules.calendar import FireTime, fire_times
 from jobs.schedules.policy import Decision, Missed, Overlap
 from jobs.schedules.states import FireOrigin, FireState
+from jobs.schedules.timing import Timing
 from jobs.tables import Fire, Job, Schedule
 
 
@@ -94,23 +96,52 @@ def add(
     return fire_id
 
 
-def add_missed(session: Session, schedule: Schedule, missed: Missed, *, now: datetime) -> None:
-    """One row for fires in a row that no process let go in time."""
+def add_missed(
+    session: Session, schedule: Schedule, missed: Missed, *, timing: Timing, now: datetime
+) -> None:
+    """One row for fires in a row that no process let go in time.
+
+    It begins with the first one without a fire: a backfill may have been there before.
+    """
+    there = set(
+        session.scalars(
+            sa.select(Fire.due).where(
+                Fire.schedule_id == schedule.id,
+                Fire.due.between(missed.first.due, missed.last.due),
+            )
+        )
+    )
+    first: FireTime | None = missed.first
+    done = 0
+    while first is not None and first.due in there:
+        first, done = _next(timing, after=first.due, until=missed.last.due), done + 1
+    if first is None:
+        return
     add(
         session,
         schedule,
-        missed.first,
+        first,
         origin=FireOrigin.CALENDAR,
         state=FireState.MISSED,
         reason=missed.reason,
-        until=missed.last.due if missed.count > 1 else None,
-        count=missed.count,
+        until=missed.last.due if first.due < missed.last.due else None,
+        count=max(1, missed.count - done),
         now=now,
     )
 
 
+def _next(timing: Timing, *, after: datetime, until: datetime) -> FireTime | None:
+    found = next(fire_times(timing, after=after), None)
+    return found if found is not None and found.due <= until else None
+
+
 def repeat(
-    session: Session, schedule: Schedule, found: Sequence[FireTime], **values: Any
+    session: Session,
+    schedule: Schedule,
+    found: Sequence[FireTime],
+    *,
+    now: datetime,
+    **values: Any,
 ) -> tuple[list[FireTime], int]:
     """Of these times those that no fire has; fires that never had a job wait again, and how many.
 
@@ -120,7 +151,10 @@ def repeat(
     again: list[datetime] = []
     if found:
         rows = session.execute(
-            sa.select(Fire.due, Fire.state, Fire.submitted_at).where(
+            sa.select(
+                *(Fire.due, Fire.state, Fire.submitted_at),
+                *(Fire.until, Fire.version, Fire.reason, Fire.count.label("missed")),
+            ).where(
                 Fire.schedule_id == schedule.id,
                 Fire.due.between(found[0].due, found[-1].due),
             )
@@ -145,7 +179,30 @@ def repeat(
                 **values,
             )
         )
+        for row in rows:
+            if row.due in again and row.until is not None and row.until > found[-1].due:
+                _keep_rest(session, schedule, row, behind=found[-1].due, now=now)
     return [each for each in found if each.due not in there], len(again)
+
+
+def _keep_rest(
+    session: Session, schedule: Schedule, record: Any, *, behind: datetime, now: datetime
+) -> None:
+    """What a record of missed fires says of times behind this one, in a record of its own."""
+    timing = schedule_rows.definition(session, schedule, version=record.version).timing
+    first = _next(timing, after=behind, until=record.until)
+    if first is None:
+        return
+    before = takewhile(
+        lambda fire: fire.due <= behind, fire_times(timing, after=record.due - timedelta.resolution)
+    )
+    rest = Missed(
+        first=first,
+        last=FireTime(due=record.until, local=record.until),
+        count=max(1, record.missed - sum(1 for _ in before)),
+        reason=record.reason,
+    )
+    add_missed(session, schedule, rest, timing=timing, now=now)
 
 
 def apply(

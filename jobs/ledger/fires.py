@@ -88,7 +88,7 @@ def let_go(
         _set_aside(session, schedule, error, now=now)
         return 0
     for missed in due.missed:
-        fire_queue.add_missed(session, schedule, missed, now=now)
+        fire_queue.add_missed(session, schedule, missed, timing=definition.timing, now=now)
     done: list[FireTime] = []
     failure = None
     for fire in due.let_go if whatever_is_due else due.let_go[:BATCH]:
@@ -162,7 +162,7 @@ def backfill(
     times = _range(schedule_rows.definition(session, schedule), since, until, now=now)
     backfill_id = ids.backfill()
     values = {"backfill": backfill_id, "at_most": at_most, "reason": "it waits for its turn"}
-    new, again = fire_queue.repeat(session, schedule, times, **values)
+    new, again = fire_queue.repeat(session, schedule, times, now=now, **values)
     for fire in new:
         fire_queue.add(
             session,
@@ -231,9 +231,10 @@ def pause(session: Session, schedule: Schedule, *, note: str | None, now: dateti
         schedule_rows.update(session, schedule, note=note)
         return
     if schedule.next_at is not None:
-        due = _due(schedule, schedule_rows.definition(session, schedule), now=now, jitter=False)
+        definition = schedule_rows.definition(session, schedule)
+        due = _due(schedule, definition, now=now, jitter=False)
         for missed in due.missed:
-            fire_queue.add_missed(session, schedule, missed, now=now)
+            fire_queue.add_missed(session, schedule, missed, timing=definition.timing, now=now)
         for fire in due.let_go:
             fire_queue.add(
                 session,

@@ -53,6 +53,7 @@ def test_a_job_ends_once_and_its_history_tells_why(ledger: Ledger) -> None:
         "rows": 2,
         "row": 0,
         "line": 1,
+        "source": None,
         "id": "id 0",
         "message": "it is bad",
     }

@@ -430,6 +430,31 @@ def test_a_backfill_leaves_out_what_had_a_job_and_does_what_was_missed(clock: Cl
     assert len(clock.jobs(schedule)) == 5
 
 
+def test_a_backfill_of_the_first_missed_fires_leaves_the_record_of_the_others(
+    clock: Clockwork,
+) -> None:
+    schedule = clock.create(overlap="allow")
+    clock.move_to(START + 6 * HOUR)
+    clock.backfill(schedule, START, START + 2 * HOUR)
+    missed = [fire for fire in clock.fires(schedule) if fire.state is FireState.MISSED]
+    assert [(fire.due, fire.until, fire.count) for fire in missed] == [
+        (START + 3 * HOUR, START + 5 * HOUR, 3)
+    ]
+
+
+def test_a_backfill_before_control_has_seen_what_was_missed_leaves_its_record(
+    clock: Clockwork,
+) -> None:
+    schedule = clock.create(overlap="allow")
+    clock.now = START + 6 * HOUR
+    clock.backfill(schedule, START, START + 2 * HOUR)
+    clock.turn()
+    missed = [fire for fire in clock.fires(schedule) if fire.state is FireState.MISSED]
+    assert [(fire.due, fire.until, fire.count) for fire in missed] == [
+        (START + 3 * HOUR, START + 5 * HOUR, 3)
+    ]
+
+
 def test_a_backfill_does_not_keep_the_calendar_from_firing(clock: Clockwork) -> None:
     schedule = clock.create(overlap="skip")
     clock.now = START + MINUTE

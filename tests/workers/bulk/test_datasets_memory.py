@@ -15,7 +15,9 @@ pytestmark = pytest.mark.alone
 PLAN = """
 from types import SimpleNamespace
 from jobs import objects
+from jobs.corpora import resolve
 from jobs.corpora.targets import TargetKind
+from jobs.inputs import Input
 from jobs.kinds import DatasetSplit
 from jobs.ledger.step_leases import Plan, StepLease
 from jobs.settings import Settings
@@ -34,7 +36,9 @@ def plan(name, open_, targets):
     before = peak()
     counts = LabelCounts(DatasetSplit.TRAIN, targets=targets, known=None)
     corpus = LabelledCorpus(file="f")
-    facts = writer.write(DatasetSplit.TRAIN, corpus, source, counts=counts, targets=targets)
+    resolve.opened = lambda *_, **__: source
+    found = (Input(name="f", version="", bytes=1, filename=name),)
+    facts = writer.write(DatasetSplit.TRAIN, corpus, found, counts=counts, targets=targets)
     print(facts.rows, facts.rejected, round(peak() - before))
 """
 
