@@ -7,12 +7,19 @@ moment in 1970.
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import AwareDatetime, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-_Given = TypeVar("_Given")
+
+def _no_number(code: str, rule: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if _is_number(value):
+            raise PydanticCustomError(code, rule)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _is_number(value: object) -> bool:
@@ -25,23 +32,13 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def _moment(value: _Given) -> _Given:
-    if _is_number(value):
-        raise PydanticCustomError("datetime_number", "must be a time, such as 2026-11-30T06:00:00Z")
-    return value
+_TIME = _no_number("datetime_number", "must be a time, such as 2026-11-30T06:00:00Z")
 
-
-def _day(value: _Given) -> _Given:
-    if _is_number(value):
-        raise PydanticCustomError("date_number", "must be a day, such as 2026-11-30")
-    return value
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+Moment = Annotated[AwareDatetime, _TIME]
 """A moment with its offset from UTC: ``2026-11-30T06:00:00Z``."""
 
-LocalMoment = Annotated[datetime, BeforeValidator(_moment)]
+LocalMoment = Annotated[datetime, _TIME]
 """A moment with or without an offset; without one it is in a zone that stands beside it."""
 
-Day = Annotated[date, BeforeValidator(_day)]
+Day = Annotated[date, _no_number("date_number", "must be a day, such as 2026-11-30")]
 """A day of the calendar: ``2026-11-30``."""

@@ -103,10 +103,7 @@ def show(job_id: JobId, *, json: Json = False, api: Api = None) -> None:
     if json:
         console.as_json(job)
         return
-    width = max(len(name) for name, _ in _facts(job))
-    for name, value in _facts(job):
-        if value is not None:
-            console.line(f"{name.ljust(width)}  {value}")
+    tables.facts(_facts(job))
     if job["histogram"]:
         console.line()
         tables.histogram(job["histogram"], rows=job["rows"]["done"])

@@ -98,6 +98,14 @@ def table(columns: Sequence[Column | str], rows: Iterable[Sequence[Any]]) -> Non
         console.note(f"too narrow for {', '.join(left_out)} (--json has all)")
 
 
+def facts(found: Sequence[tuple[str, Any]]) -> None:
+    """One thing in full: a line for each fact that is there, its name in front."""
+    width = max(len(name) for name, _ in found)
+    for name, value in found:
+        if value is not None:
+            console.line(f"{name.ljust(width)}  {value}")
+
+
 def fitted(columns: Sequence[Column], widths: Sequence[int], *, width: int | None) -> list[int]:
     """The width of each column on a terminal of this width; 0: it is left out."""
     found = list(widths)

@@ -106,10 +106,7 @@ def show(endpoint: Endpoint, *, json: Json = False, api: Api = None) -> None:
     if json:
         console.as_json(found)
         return
-    shown = [(name, value) for name, value in _facts(found) if value is not None]
-    width = max(len(name) for name, _ in shown)
-    for name, value in shown:
-        console.line(f"{name.ljust(width)}  {value}")
+    tables.facts(_facts(found))
 
 
 @app.command("edit")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,9 +64,13 @@ def add(
     origin: FireOrigin,
     state: FireState,
     now: datetime,
+    is_sent: bool = False,
     **values: Any,
 ) -> int | None:
-    """A new fire's id; ``None``: the schedule has one of this time."""
+    """A new fire's id; ``None``: the schedule has one of this time.
+
+    ``is_sent``: an earlier row has told the receivers of events about it.
+    """
     fire_id = session.scalar(
         insert(Fire)
         .values(
@@ -83,7 +87,7 @@ def add(
         .on_conflict_do_nothing(index_elements=["schedule_id", "due"])
         .returning(Fire.id)
     )
-    if fire_id is not None:
+    if fire_id is not None and not is_sent:
         webhook_outbox.fire_ended(
             session,
             schedule_id=schedule.id,
@@ -97,7 +101,13 @@ def add(
 
 
 def add_missed(
-    session: Session, schedule: Schedule, missed: Missed, *, timing: Timing, now: datetime
+    session: Session,
+    schedule: Schedule,
+    missed: Missed,
+    *,
+    timing: Timing,
+    now: datetime,
+    is_sent: bool = False,
 ) -> None:
     """One row for fires in a row that no process let go in time.
 
@@ -111,12 +121,12 @@ def add_missed(
             )
         )
     )
-    first: FireTime | None = missed.first
-    done = 0
-    while first is not None and first.due in there:
-        first, done = _next(timing, after=first.due, until=missed.last.due), done + 1
-    if first is None:
+    times = chain([missed.first], fire_times(timing, after=missed.first.due))
+    within = enumerate(takewhile(lambda fire: fire.due <= missed.last.due, times))
+    found = next(((place, fire) for place, fire in within if fire.due not in there), None)
+    if found is None:
         return
+    done, first = found
     add(
         session,
         schedule,
@@ -127,12 +137,8 @@ def add_missed(
         until=missed.last.due if first.due < missed.last.due else None,
         count=max(1, missed.count - done),
         now=now,
+        is_sent=is_sent,
     )
-
-
-def _next(timing: Timing, *, after: datetime, until: datetime) -> FireTime | None:
-    found = next(fire_times(timing, after=after), None)
-    return found if found is not None and found.due <= until else None
 
 
 def repeat(
@@ -190,19 +196,19 @@ def _keep_rest(
 ) -> None:
     """What a record of missed fires says of times behind this one, in a record of its own."""
     timing = schedule_rows.definition(session, schedule, version=record.version).timing
-    first = _next(timing, after=behind, until=record.until)
-    if first is None:
+    times = fire_times(timing, after=record.due - timedelta.resolution)
+    within = enumerate(takewhile(lambda fire: fire.due <= record.until, times))
+    found = next(((place, fire) for place, fire in within if fire.due > behind), None)
+    if found is None:
         return
-    before = takewhile(
-        lambda fire: fire.due <= behind, fire_times(timing, after=record.due - timedelta.resolution)
-    )
+    before, first = found
     rest = Missed(
         first=first,
         last=FireTime(due=record.until, local=record.until),
-        count=max(1, record.missed - sum(1 for _ in before)),
+        count=max(1, record.missed - before),
         reason=record.reason,
     )
-    add_missed(session, schedule, rest, timing=timing, now=now)
+    add_missed(session, schedule, rest, timing=timing, now=now, is_sent=True)
 
 
 def apply(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -161,7 +162,11 @@ def backfill(
     schedule = schedule_rows.locked(session, schedule_id, project_id=project_id)
     times = _range(schedule_rows.definition(session, schedule), since, until, now=now)
     backfill_id = ids.backfill()
-    values = {"backfill": backfill_id, "at_most": at_most, "reason": "it waits for its turn"}
+    values: dict[str, Any] = {
+        "backfill": backfill_id,
+        "at_most": at_most,
+        "reason": "it waits for its turn",
+    }
     new, again = fire_queue.repeat(session, schedule, times, now=now, **values)
     for fire in new:
         fire_queue.add(

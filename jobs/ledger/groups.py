@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import Conflict, NightshiftError, NotFound
 from jobs.kinds.groups import GroupSpec
-from jobs.ledger import branches, submission
+from jobs.ledger import branches, idempotency, submission
 from jobs.ledger.submission import Membership
 from jobs.tables import Job, JobGroup
 
@@ -40,7 +40,11 @@ def accept(
         .returning(JobGroup.id)
     )
     if group_id is None:
-        return _earlier(session, project_id, idempotency_key, digest), False
+        earlier = idempotency.earlier(
+            session, JobGroup, project_id=project_id, key=idempotency_key, digest=digest
+        )
+        assert earlier is not None, "the insertion has just met it"
+        return earlier, False
     members: dict[str, str] = {}
     for name, each in spec.members().items():
         membership = Membership(group_id, name, dict(members))
@@ -83,19 +87,3 @@ def _locked(session: Session, group_id: str, *, project_id: str) -> Sequence[Job
     if not found:
         raise NotFound(f"no group {group_id!r} in this project")
     return found
-
-
-def _earlier(session: Session, project_id: str, key: str | None, digest: str) -> str:
-    """The group that this key has submitted before. Raises ``Conflict`` for another spec."""
-    group = session.execute(
-        sa.select(JobGroup.id, JobGroup.request_sha256).where(
-            JobGroup.project_id == project_id, JobGroup.idempotency_key == key
-        )
-    ).one()
-    if group.request_sha256 != digest:
-        raise Conflict(
-            f"Idempotency-Key {key!r} was used for {group.id} with another spec; send a new key "
-            "with a new group",
-            code="idempotency_key_reused",
-        )
-    return str(group.id)

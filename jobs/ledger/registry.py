@@ -1,4 +1,4 @@
-"""What changes the model registry: versions, aliases, promotions, deletion.
+"""What changes the model registry: versions, aliases, deletion; ``promotions`` records decisions.
 
 Every change of a name takes the lock on its row first, so changes of one name come one after
 another; ``pin`` alone takes the version's, which a deletion has to wait for.
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from jobs import numbers
 from jobs.decisions.alias_history import AliasChange
 from jobs.errors import BadRequest, Conflict, JobFailure, NotFound
-from jobs.ledger import events, webhook_outbox
+from jobs.ledger import events
 from jobs.lookups import registry, uses
 from jobs.models import bundles
 from jobs.models.bundles import BundleFile
@@ -31,9 +31,7 @@ from jobs.tables import (
     Model,
     ModelAlias,
     ModelVersion,
-    Promotion,
 )
-from jobs.webhooks import events as webhook_events
 
 ANOTHER_TASK = "name_has_another_task"
 
@@ -167,80 +165,6 @@ def remove_alias(session: Session, *, project_id: str, name: str, alias: str) ->
     session.flush()
 
 
-def record_promotion(
-    session: Session,
-    *,
-    project_id: str,
-    name: str,
-    alias: str,
-    version: int,
-    value: float,
-    expected_incumbent: int | None,
-    incumbent_value: float | None,
-    metric: str,
-    margin: float,
-    promoted: bool,
-    reason: str,
-    job_id: str,
-    split: str | None = None,
-    rows: int | None = None,
-    min_rows: int = 0,
-    floors: Json | None = None,
-    reports: Json | None = None,
-) -> bool:
-    """Record a decision and carry it out; ``False`` if the alias has moved.
-
-    The candidate was compared with ``expected_incumbent`` (``None``: the alias pointed nowhere).
-    When somebody has moved the alias meanwhile nothing is written: compare again. A decision of
-    this job that is there already is not repeated.
-
-    ``rows`` of ``split`` decided, of which the gate asked for ``min_rows``. ``floors`` are those
-    that were checked (``jobs.decisions.promotion``), ``reports`` the evaluations of both.
-    """
-    locked(session, name, project_id=project_id)
-    if _decided(session, job_id, name=name, alias=alias, version=version):
-        return True
-    if pointed_to(session, project_id=project_id, name=name, alias=alias) != expected_incumbent:
-        return False
-    decision = {
-        "alias": alias,
-        "version": version,
-        "value": value,
-        "incumbent": expected_incumbent,
-        "incumbent_value": incumbent_value,
-        "metric": metric,
-        "margin": margin,
-        "promoted": promoted,
-        "reason": reason,
-        "split": split,
-        "rows": rows,
-        "min_rows": min_rows,
-        "floors": numbers.storable(floors),
-        "reports": numbers.storable(reports),
-    }
-    session.add(Promotion(project_id=project_id, name=name, job_id=job_id, **decision))
-    events.record(
-        session, job_id=job_id, type="promotion", model=name, **numbers.storable(decision)
-    )
-    webhook_outbox.record(
-        session,
-        webhook_events.promotion_decided(name=name, job_id=job_id, decision=decision),
-        project_id=project_id,
-    )
-    if promoted:
-        move_alias(
-            session,
-            project_id=project_id,
-            name=name,
-            alias=alias,
-            version=version,
-            how=AliasChange.PROMOTION,
-            job_id=job_id,
-        )
-    session.flush()
-    return True
-
-
 def delete_version(
     session: Session, *, project_id: str, name: str, version: int
 ) -> list[BundleFile]:
@@ -325,16 +249,6 @@ def move_alias(
 
 def _log_move(session: Session, **move: Any) -> None:
     session.execute(insert(AliasMove).values(**move))
-
-
-def _decided(session: Session, job_id: str, *, name: str, alias: str, version: int) -> bool:
-    query = sa.select(Promotion.id).where(
-        Promotion.job_id == job_id,
-        Promotion.name == name,
-        Promotion.alias == alias,
-        Promotion.version == version,
-    )
-    return session.scalar(query) is not None
 
 
 def check_unused(session: Session, found: ModelVersion) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from jobs import ids, validation
 from jobs.errors import BadSpec, Conflict
-from jobs.ledger import fire_queue, fire_submission, fires, schedule_rows
+from jobs.ledger import fire_queue, fire_submission, fires, idempotency, schedule_rows
 from jobs.schedules import definition as definitions
 from jobs.schedules import policy
 from jobs.schedules.definition import Definition
@@ -43,7 +43,9 @@ def create(
     """
     schedule_id = ids.schedule()
     digest = hashlib.sha256(f"{name}\0{definition.model_dump_json()}".encode()).hexdigest()
-    earlier = _earlier(session, project_id=project_id, key=idempotency_key, digest=digest)
+    earlier = idempotency.earlier(
+        session, Schedule, project_id=project_id, key=idempotency_key, digest=digest
+    )
     if earlier is not None:
         return earlier, False
     fire_submission.check(
@@ -66,7 +68,9 @@ def create(
         .returning(Schedule.id)
     )
     if made is None:
-        earlier = _earlier(session, project_id=project_id, key=idempotency_key, digest=digest)
+        earlier = idempotency.earlier(
+            session, Schedule, project_id=project_id, key=idempotency_key, digest=digest
+        )
         if earlier is not None:
             return earlier, False
         raise _name_taken(name)
@@ -160,26 +164,6 @@ def delete(session: Session, schedule_id: str, *, project_id: str, now: datetime
         session, schedule, deleted_at=now, idempotency_key=None, **schedule_rows.NO_NEXT
     )
     return schedule.id
-
-
-def _earlier(session: Session, *, project_id: str, key: str | None, digest: str) -> str | None:
-    """The schedule that this key has made before."""
-    if key is None:
-        return None
-    found = session.execute(
-        sa.select(Schedule.id, Schedule.request_sha256).where(
-            Schedule.project_id == project_id, Schedule.idempotency_key == key
-        )
-    ).one_or_none()
-    if found is None:
-        return None
-    if found.request_sha256 != digest:
-        raise Conflict(
-            f"Idempotency-Key {key!r} was used for {found.id} with another body; send a new key "
-            "with a new schedule",
-            code="idempotency_key_reused",
-        )
-    return str(found.id)
 
 
 def _patched(before: Definition, change: Mapping[str, Any]) -> Definition:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
 from jobs.kinds import AnySpec
-from jobs.ledger import dependencies, events, files, registry
+from jobs.ledger import dependencies, events, files, idempotency, registry
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.states import JobState
@@ -168,24 +168,14 @@ def _check_task(session: Session, spec: AnySpec, *, project_id: str) -> None:
 
 
 def _earlier(session: Session, values: dict[str, Any]) -> str | None:
-    """The job that this key has submitted before; ``None``: none, as far as is committed."""
-    if values["idempotency_key"] is None:
-        return None
-    job = session.execute(
-        sa.select(Job.id, Job.request_sha256).where(
-            Job.project_id == values["project_id"],
-            Job.idempotency_key == values["idempotency_key"],
-        )
-    ).one_or_none()
-    if job is None:
-        return None
-    if job.request_sha256 != values["request_sha256"]:
-        raise Conflict(
-            f"Idempotency-Key {values['idempotency_key']!r} was used for {job.id} with another "
-            "spec; send a new key with a new job",
-            code="idempotency_key_reused",
-        )
-    return str(job.id)
+    """The job that this key has submitted before."""
+    return idempotency.earlier(
+        session,
+        Job,
+        project_id=values["project_id"],
+        key=values["idempotency_key"],
+        digest=values["request_sha256"],
+    )
 
 
 def _earlier_for_sure(session: Session, values: dict[str, Any]) -> str:

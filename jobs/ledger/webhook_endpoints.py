@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session
 
 from jobs import ids
 from jobs.errors import BadRequest, Conflict, NotFound
-from jobs.ledger import webhook_outbox
+from jobs.ledger import idempotency, webhook_outbox
 from jobs.lookups import clock
 from jobs.settings import Settings
 from jobs.tables import Project, WebhookDelivery, WebhookEndpoint
-from jobs.webhooks import addresses, endpoints, events, signing
+from jobs.webhooks import addresses, endpoints, events, signatures
 from jobs.webhooks.endpoints import EndpointChange, EndpointRequest
 from jobs.webhooks.events import EventType
 from jobs.webhooks.states import DeliveryState
@@ -41,7 +41,9 @@ def create(
     session.execute(
         sa.select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
     )
-    earlier = _earlier(session, project_id=project_id, key=idempotency_key, digest=digest)
+    earlier = idempotency.earlier(
+        session, WebhookEndpoint, project_id=project_id, key=idempotency_key, digest=digest
+    )
     if earlier is not None:
         return earlier, False
     _check_place(request.url, request.email, settings=settings)
@@ -53,7 +55,7 @@ def create(
         url=request.url,
         email=request.email,
         event_types=[each.value for each in request.event_types],
-        secret=None if request.url is None else signing.new_secret(),
+        secret=None if request.url is None else signatures.new_secret(),
         idempotency_key=idempotency_key,
         request_sha256=digest,
     )
@@ -104,7 +106,7 @@ def rotate(session: Session, endpoint_id: str, *, project_id: str, overlap: time
             "with an overlap of 0, which ends all of them",
             code="too_many_secrets",
         )
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     old = [{"secret": each, "until": end.isoformat()} for each, end in kept]
     _update(session, endpoint, secret=secret, old_secrets=old, updated_at=now)
     return secret
@@ -206,26 +208,6 @@ def check_enabled(endpoint: WebhookEndpoint) -> None:
             f"{endpoint.id} is disabled ({endpoint.disabled_reason}): enable it first",
             code="endpoint_disabled",
         )
-
-
-def _earlier(session: Session, *, project_id: str, key: str | None, digest: str) -> str | None:
-    """The endpoint that this key has made before. Raises ``Conflict`` for another body."""
-    if key is None:
-        return None
-    found = session.execute(
-        sa.select(WebhookEndpoint.id, WebhookEndpoint.request_sha256).where(
-            WebhookEndpoint.project_id == project_id, WebhookEndpoint.idempotency_key == key
-        )
-    ).one_or_none()
-    if found is None:
-        return None
-    if found.request_sha256 != digest:
-        raise Conflict(
-            f"Idempotency-Key {key!r} was used for {found.id} with another body; send a new key "
-            "with a new endpoint",
-            code="idempotency_key_reused",
-        )
-    return str(found.id)
 
 
 def _check_place(url: str | None, email: str | None, *, settings: Settings) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from jobs import kinds, progress
 from jobs.corpora import resolve
+from jobs.corpora.corpus_reader import CorpusReader
 from jobs.corpora.decoder import Limits
-from jobs.corpora.reading import CorpusReader
 from jobs.database import Sessions
 from jobs.errors import BadRequest, Damaged, NotFound
 from jobs.inputs import ROWS, UNKNOWN, Input

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from jobs import database, globs, private_places
 from jobs.corpora import listing, resolve
+from jobs.corpora.corpus_reader import EMPTY, CorpusReader
 from jobs.corpora.decoder import Limits
-from jobs.corpora.reading import EMPTY, CorpusReader
 from jobs.corpora.targets import TargetKind
 from jobs.errors import CorpusFailure
 from jobs.inputs import MOST_OBJECTS, SQL, Input, in_batches

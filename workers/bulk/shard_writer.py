@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.corpora.reading import CorpusReader
+from jobs.corpora.corpus_reader import CorpusReader
 from jobs.corpora.targets import TargetKind
 from jobs.decisions import held_back
 from jobs.decisions.held_back import HeldBack

@@ -22,7 +22,7 @@ from jobs.ledger import webhook_deliveries, webhook_groups
 from jobs.ledger.webhook_deliveries import Claim
 from jobs.lookups import clock
 from jobs.settings import Settings
-from jobs.webhooks import events, signing
+from jobs.webhooks import events, signatures
 from jobs.webhooks.answers import Failure
 from workers.control import webhook_mail, webhook_post
 
@@ -130,7 +130,7 @@ class WebhookSender:
             data=claimed.data,
             base_url=self._settings.public_url,
         )
-        headers = signing.headers(claimed.secrets, event_id=claimed.event_id, at=now, body=body)
+        headers = signatures.headers(claimed.secrets, event_id=claimed.event_id, at=now, body=body)
         threading.Thread(
             target=self._deliver,
             args=(claimed, headers, body, deadline),

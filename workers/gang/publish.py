@@ -19,8 +19,9 @@ from jobs import database, numbers
 from jobs.decisions import promotion
 from jobs.errors import AliasContended, ControlFlow
 from jobs.kinds import FinetuneSpec
-from jobs.ledger import ranks, rejected_versions, runs
+from jobs.ledger import promotions, ranks, rejected_versions, runs
 from jobs.ledger import registry as ledger
+from jobs.ledger.promotions import PromotionRecord
 from jobs.ledger.ranks import RankLease
 from jobs.lookups import held_promotions
 from jobs.models import bundles, inspection, signatures
@@ -40,6 +41,9 @@ MAX_COMPARISONS = 3
 """Comparisons of one candidate, which is compared again when its alias has moved."""
 
 POSTGRES_SECONDS = 120.0
+
+NOT_SHOWN = frozenset({"version", "reports"})
+"""What the output of a job does not repeat of a decision."""
 
 
 class AliasMoved(ControlFlow):
@@ -191,32 +195,29 @@ def _decide_promotion(
     decision = promotion.decide(
         gate, candidate=compared.rating(f"{name}@{version}"), incumbent=incumbent
     )
-    record: dict[str, Any] = {
-        "alias": compared.gate.alias,
-        "metric": compared.metric,
-        "margin": compared.gate.margin,
-        "value": compared.value,
-        "incumbent_value": compared.incumbent_value,
-        "promoted": decision.promoted,
-        "reason": decision.reason,
-        "split": compared.split,
-        "rows": compared.rows,
-        "min_rows": compared.gate.min_rows,
-        "floors": decision.floors.as_json() if compared.gate.floors else None,
-    }
-    recorded = ledger.record_promotion(
-        session,
-        project_id=lease.project_id,
-        name=name,
+    record = PromotionRecord(
+        alias=compared.gate.alias,
         version=version,
-        expected_incumbent=compared.incumbent,
-        job_id=lease.job_id,
+        value=compared.value,
+        incumbent=compared.incumbent,
+        incumbent_value=compared.incumbent_value,
+        metric=compared.metric,
+        margin=compared.gate.margin,
+        promoted=decision.promoted,
+        reason=decision.reason,
+        split=compared.split,
+        rows=compared.rows,
+        min_rows=compared.gate.min_rows,
+        floors=decision.floors.as_json() if compared.gate.floors else None,
         reports=compared.reports,
-        **record,
+    )
+    recorded = promotions.record_promotion(
+        session, record, project_id=lease.project_id, name=name, job_id=lease.job_id
     )
     if not recorded:
         raise AliasMoved
-    return {**numbers.storable(record), "incumbent": incumbent.version if incumbent else None}
+    shown = {key: value for key, value in vars(record).items() if key not in NOT_SHOWN}
+    return {**numbers.storable(shown), "incumbent": incumbent.version if incumbent else None}
 
 
 def _lineage(folder: Path, lease: RankLease, *, context: Context) -> dict[str, Any]:

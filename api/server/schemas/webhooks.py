@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from jobs.ledger import webhook_endpoints
 from jobs.queries.webhooks import DeliveryView, EndpointView
-from jobs.webhooks import signing
+from jobs.webhooks import signatures
 from jobs.webhooks.states import DeliveryState
 
 EndpointState = Literal["active", "failing", "disabled"]
@@ -147,7 +147,9 @@ def _fields(view: EndpointView) -> dict[str, Any]:
         "name": endpoint.name,
         "url": endpoint.url,
         "event_types": list(endpoint.event_types),
-        "signing_secret_hint": None if endpoint.secret is None else signing.hint(endpoint.secret),
+        "signing_secret_hint": None
+        if endpoint.secret is None
+        else signatures.hint(endpoint.secret),
         "created_at": int(endpoint.created_at.timestamp()),
         "updated_at": int(endpoint.updated_at.timestamp()),
         "nightshift": WebhookEndpointDetails(

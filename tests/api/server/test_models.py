@@ -13,6 +13,7 @@ import pytest
 
 from api.client import ApiError, Client
 from jobs.ledger import registry
+from jobs.ledger.promotions import PromotionRecord, record_promotion
 from jobs.models import bundles
 from tests.api.server.installation import Tenant
 
@@ -51,21 +52,23 @@ class Trained:
     ) -> None:
         job_id = self._tenant.submit()
         with self._tenant.installation.sessions() as sessions, sessions.begin() as session:
-            assert registry.record_promotion(
+            assert record_promotion(
                 session,
+                PromotionRecord(
+                    alias="champion",
+                    version=version,
+                    value=value,
+                    incumbent=1,
+                    incumbent_value=0.8,
+                    metric="accuracy",
+                    margin=0.01,
+                    promoted=promoted,
+                    reason="because",
+                    **facts,
+                ),
                 project_id=self._tenant.project,
                 name=name,
-                alias="champion",
-                version=version,
-                value=value,
-                expected_incumbent=1,
-                incumbent_value=0.8,
-                metric="accuracy",
-                margin=0.01,
-                promoted=promoted,
-                reason="because",
                 job_id=job_id,
-                **facts,
             )
 
 

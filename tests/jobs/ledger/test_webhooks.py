@@ -21,6 +21,7 @@ from jobs.ledger import (
     webhook_endpoints,
     webhook_groups,
 )
+from jobs.ledger.promotions import PromotionRecord, record_promotion
 from jobs.ledger.webhook_deliveries import Claim
 from jobs.schedules.states import FireState
 from jobs.settings import Settings
@@ -206,6 +207,17 @@ def test_fires_that_went_wrong_are_events_of_their_schedule(outbox: Outbox) -> N
     clockwork.delete(schedule)
 
 
+def test_missed_fires_of_which_a_backfill_does_the_first_are_told_once(outbox: Outbox) -> None:
+    endpoint = outbox.endpoint("schedule.fire_missed")
+    clockwork = Clockwork(outbox.ledger)
+    schedule = clockwork.create(overlap="allow")
+    clockwork.move_to(clockwork.now + 6 * HOUR)
+    clockwork.backfill(schedule, clockwork.now - 6 * HOUR, clockwork.now - 4 * HOUR)
+    found = [event_type for event_type, about in outbox.events(endpoint) if about == schedule]
+    assert found == ["schedule.fire_missed"]
+    clockwork.delete(schedule)
+
+
 def test_a_fire_that_cannot_be_submitted_and_one_that_gives_way_are_events(
     outbox: Outbox,
 ) -> None:
@@ -271,19 +283,21 @@ def test_a_promotion_is_an_event_once(outbox: Outbox, *, promoted: bool) -> None
                 lineage={},
                 job_id=job_id,
             )
-            registry.record_promotion(
+            record_promotion(
                 session,
+                PromotionRecord(
+                    alias="champion",
+                    version=version,
+                    value=0.9,
+                    incumbent=None,
+                    incumbent_value=None,
+                    metric="accuracy",
+                    margin=0.0,
+                    promoted=promoted,
+                    reason="because",
+                ),
                 project_id=PROJECT,
                 name=name,
-                alias="champion",
-                version=version,
-                value=0.9,
-                expected_incumbent=None,
-                incumbent_value=None,
-                metric="accuracy",
-                margin=0.0,
-                promoted=promoted,
-                reason="because",
                 job_id=job_id,
             )
     event_type = "model.promoted" if promoted else "model.rejected"

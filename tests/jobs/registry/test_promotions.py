@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from jobs.ledger import registry
+from jobs.ledger.promotions import PromotionRecord, record_promotion
 from jobs.queries import registry as queries
 from jobs.tables import Promotion
 from tests.jobs.ledger.building import PROJECT
@@ -21,19 +21,21 @@ class Contest:
 
     def decide(self, version: int, *, promoted: bool, expected: int | None = 1) -> bool:
         with self._made.ledger.sessions.begin() as session:
-            return registry.record_promotion(
+            return record_promotion(
                 session,
+                PromotionRecord(
+                    alias="champion",
+                    version=version,
+                    value=0.9,
+                    incumbent=expected,
+                    incumbent_value=None if expected is None else 0.8,
+                    metric="accuracy",
+                    margin=0.01,
+                    promoted=promoted,
+                    reason="because",
+                ),
                 project_id=PROJECT,
                 name=self._name,
-                alias="champion",
-                version=version,
-                value=0.9,
-                expected_incumbent=expected,
-                incumbent_value=None if expected is None else 0.8,
-                metric="accuracy",
-                margin=0.01,
-                promoted=promoted,
-                reason="because",
                 job_id=self._made.ledger.accept(),
             )
 
@@ -84,19 +86,21 @@ def test_a_job_writes_its_decision_once_even_if_it_repeats_it(made: Registry) ->
     made.register("repeated")
     for _ in range(2):
         with made.ledger.sessions.begin() as session:
-            assert registry.record_promotion(
+            assert record_promotion(
                 session,
+                PromotionRecord(
+                    alias="champion",
+                    version=1,
+                    value=float("nan"),
+                    incumbent=None,
+                    incumbent_value=None,
+                    promoted=True,
+                    metric="loss",
+                    margin=0.0,
+                    reason="first",
+                ),
                 project_id=PROJECT,
                 name="repeated",
-                alias="champion",
-                version=1,
-                value=float("nan"),
-                expected_incumbent=None,
-                incumbent_value=None,
-                promoted=True,
-                metric="loss",
-                margin=0.0,
-                reason="first",
                 job_id=job_id,
             )
     with made.ledger.sessions.begin() as session:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from jobs import purger
 from jobs.errors import NotFound
-from jobs.ledger import registry, rejected_versions
+from jobs.ledger import rejected_versions
+from jobs.ledger.promotions import PromotionRecord, record_promotion
 from jobs.tables import ModelVersion
 from tests.jobs.ledger.building import PROJECT
 from tests.jobs.registry.conftest import Registry
@@ -26,19 +27,21 @@ def contested(made: Registry, name: str, *outcomes: str, folder: Path | None = N
         wins = outcome == "won"
         made.register(name, folder=folder)
         with made.ledger.sessions.begin() as session:
-            assert registry.record_promotion(
+            assert record_promotion(
                 session,
+                PromotionRecord(
+                    alias="champion",
+                    version=version,
+                    value=0.9,
+                    incumbent=incumbent,
+                    incumbent_value=0.8,
+                    metric="accuracy",
+                    margin=0.0,
+                    promoted=wins,
+                    reason="because",
+                ),
                 project_id=PROJECT,
                 name=name,
-                alias="champion",
-                version=version,
-                value=0.9,
-                expected_incumbent=incumbent,
-                incumbent_value=0.8,
-                metric="accuracy",
-                margin=0.0,
-                promoted=wins,
-                reason="because",
                 job_id=made.ledger.accept(),
             )
         incumbent = version if wins else incumbent

@@ -9,6 +9,7 @@ import pytest
 from jobs.decisions.alias_history import AliasChange
 from jobs.errors import Conflict, NotFound
 from jobs.ledger import registry, rollbacks
+from jobs.ledger.promotions import PromotionRecord, record_promotion
 from jobs.ledger.rollbacks import Rollback
 from jobs.queries import registry as queries
 from jobs.queries.paging import Order
@@ -98,19 +99,21 @@ def test_the_history_tells_who_served_from_when_until_when(made: Registry) -> No
     job_id = made.ledger.accept()
     third = made.register("told", job_id=job_id)
     with made.ledger.sessions.begin() as session:
-        assert registry.record_promotion(
+        assert record_promotion(
             session,
+            PromotionRecord(
+                alias="champion",
+                version=third,
+                value=0.9,
+                incumbent=2,
+                incumbent_value=0.8,
+                metric="accuracy",
+                margin=0.0,
+                promoted=True,
+                reason="because",
+            ),
             project_id=PROJECT,
             name="told",
-            alias="champion",
-            version=third,
-            value=0.9,
-            expected_incumbent=2,
-            incumbent_value=0.8,
-            metric="accuracy",
-            margin=0.0,
-            promoted=True,
-            reason="because",
             job_id=job_id,
         )
     roll_back(made, "told")

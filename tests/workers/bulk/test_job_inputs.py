@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import objects
-from jobs.corpora import reading
+from jobs.corpora.corpus_reader import CorpusReader
 from jobs.inputs import Input
 from jobs.ledger import controls, deletions
 from jobs.queries import dispatch, inputs
@@ -175,14 +175,14 @@ def test_a_planner_that_takes_over_reads_what_is_written_down_and_no_more(
     write(folder, "a.jsonl", *(f"a{n}" for n in range(20)))
     write(folder, "b.jsonl", "b1")
     job_id = workshop.ledger.accept(corpus={"uri": f"{folder.as_uri()}/*"}, model=model)
-    whole = reading.CorpusReader.batches
+    whole = CorpusReader.batches
 
-    def cut(reader: reading.CorpusReader) -> Iterator[pa.RecordBatch]:
+    def cut(reader: CorpusReader) -> Iterator[pa.RecordBatch]:
         yield from [next(whole(reader))]
         raise MemoryError("as if the kernel had ended it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(reading.CorpusReader, "batches", cut)
+        patched.setattr(CorpusReader, "batches", cut)
         planner.plan(job_id, context=open_context)
     assert workshop.ledger.job(job_id).state is JobState.PLANNING
     write(folder, "c.jsonl", "later")

@@ -9,7 +9,7 @@ import openai
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from jobs.webhooks import events, signing
+from jobs.webhooks import events, signatures
 from jobs.webhooks.events import EventType
 
 BODY = events.body(
@@ -22,12 +22,12 @@ BODY = events.body(
 
 
 def headers(*secrets: str) -> dict[str, str]:
-    return signing.headers(secrets, event_id="evt_1", at=datetime.now(UTC), body=BODY)
+    return signatures.headers(secrets, event_id="evt_1", at=datetime.now(UTC), body=BODY)
 
 
 def test_the_vector_of_the_specification() -> None:
     """The example in the repository of the Standard Webhooks."""
-    found = signing.headers(
+    found = signatures.headers(
         ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
         event_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
         at=datetime.fromtimestamp(1_614_265_330, UTC),
@@ -37,7 +37,7 @@ def test_the_vector_of_the_specification() -> None:
 
 
 def test_the_library_and_openais_client_accept_what_is_signed() -> None:
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     event = Webhook(secret).verify(BODY, headers(secret))
     assert event["data"]["links"] == {"job": "https://jobs.example.com/v1/jobs/job_1"}
     official = openai.OpenAI(api_key="none", webhook_secret=secret)
@@ -47,7 +47,7 @@ def test_the_library_and_openais_client_accept_what_is_signed() -> None:
 
 
 def test_each_of_several_secrets_is_accepted() -> None:
-    old, new, other = (signing.new_secret() for _ in range(3))
+    old, new, other = (signatures.new_secret() for _ in range(3))
     for secret in (old, new):
         Webhook(secret).verify(BODY, headers(new, old))
     with pytest.raises(WebhookVerificationError):
@@ -55,13 +55,13 @@ def test_each_of_several_secrets_is_accepted() -> None:
 
 
 def test_another_body_is_refused() -> None:
-    secret = signing.new_secret()
+    secret = signatures.new_secret()
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(BODY + b" ", headers(secret))
 
 
 def test_a_secret_is_random_and_as_long_as_the_specification_wants() -> None:
-    secret = signing.new_secret()
-    assert secret != signing.new_secret()
+    secret = signatures.new_secret()
+    assert secret != signatures.new_secret()
     assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64
-    assert secret[10:-4] not in signing.hint(secret)
+    assert secret[10:-4] not in signatures.hint(secret)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs.corpora import decoder
 from jobs.corpora.decoder import Limits
-from jobs.corpora.hashing import HashedSource
+from jobs.corpora.hashed_source import HashedSource
 from jobs.corpora.schemas import SOURCE
 from jobs.corpora.sources import Source
 from jobs.corpora.targets import TargetKind

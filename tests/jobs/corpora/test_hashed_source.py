@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.corpora.hashing import HashedSource
+from jobs.corpora.hashed_source import HashedSource
 from jobs.corpora.sources import Source
 
 BYTES = hashlib.shake_128(b"seed").digest(3_500_000)
