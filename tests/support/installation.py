@@ -124,9 +124,16 @@ class Installation:
 
     def stop_role(self, role: str) -> None:
         """End every process of this role."""
-        for process in self.processes:
-            if process.log.name == f"workers.processes-{role}.log":
-                process.stop()
+        for process in self._of_role(role):
+            process.stop()
+
+    def has_role(self, role: str) -> bool:
+        """Whether a process of this role is alive."""
+        return any(process.alive for process in self._of_role(role))
+
+    def _of_role(self, role: str) -> list[Process]:
+        log = f"workers.processes-{role}.log"
+        return [process for process in self.processes if process.log.name == log]
 
     @contextmanager
     def running(self, *roles: str) -> Iterator[Self]:

@@ -1,4 +1,8 @@
-"""An installation with two training hosts. A test that kills a process starts it again."""
+"""An installation with two training hosts.
+
+A test that ends a process starts it again. Where a test fails before it does, the next one finds
+the process started all the same, so that one failure is told as one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from tests.support.tiny_models import tiny_classifier
 from tests.workers.gang.gang_setup import GangSetup
 from tests.workers.gang.trainer import Trainer
 
+ROLES = ("control", "planner")
+HOSTS = ("alpha", "beta")
+
 
 @pytest.fixture(scope="package")
 def installation(
@@ -28,17 +35,29 @@ def installation(
         artefact_cache=str(tmp_path_factory.mktemp("artefacts")),
         allowed_inputs=[f"{tmp_path_factory.mktemp('inputs').as_uri()}/"],
     )
-    with made.running("control", "planner") as installation:
+    with made.running(*ROLES) as installation:
         yield installation
 
 
 @pytest.fixture(scope="package")
-def trainer(installation: Installation) -> Trainer:
+def hosts(installation: Installation) -> Trainer:
     """The installation with two hosts, ``alpha`` and ``beta``."""
     trainer = Trainer(installation)
-    for name in ("alpha", "beta"):
+    for name in HOSTS:
         trainer.start(name)
     return trainer
+
+
+@pytest.fixture
+def trainer(hosts: Trainer) -> Trainer:
+    """The installation, of which every process is alive."""
+    for role in ROLES:
+        if not hosts.installation.has_role(role):
+            hosts.installation.start_role(role)
+    for name in HOSTS:
+        if not hosts.hosts[name].alive:
+            hosts.start(name)
+    return hosts
 
 
 @pytest.fixture

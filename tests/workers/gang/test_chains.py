@@ -68,8 +68,8 @@ def _read(descriptor: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def shell(trainer: Trainer) -> Iterator[Shell]:
-    installation, port = trainer.installation, ports.choose()
+def shell(hosts: Trainer) -> Iterator[Shell]:
+    installation, port = hosts.installation, ports.choose()
     api = installation.start("api.server", NIGHTSHIFT_API_PORT=str(port))
     pool = installation.start_role("pool")
     (inputs,) = installation.settings.allowed_inputs

@@ -21,11 +21,11 @@ LONG = {"epochs": 20, "evaluate_steps": 100, "checkpoint_steps": 25}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(trainer: Trainer) -> str:
+def undisturbed(hosts: Trainer) -> str:
     """The final weights of an undisturbed training."""
-    job_id = trainer.submit(train=LONG)
-    trainer.succeeded(job_id)
-    return trainer.weights(job_id)
+    job_id = hosts.submit(train=LONG)
+    hosts.succeeded(job_id)
+    return hosts.weights(job_id)
 
 
 @pytest.fixture

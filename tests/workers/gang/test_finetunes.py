@@ -58,13 +58,13 @@ def test_a_paused_job_makes_a_checkpoint_and_goes_on_from_it(trainer: Trainer) -
 
 
 def test_a_host_that_is_stopped_together_with_control_loses_no_step(trainer: Trainer) -> None:
-    rare = {**LONG, "checkpoint_steps": 400, "evaluate_steps": 400}
-    undisturbed = trainer.submit(train=rare, model="kept")
+    longer = {**LONG, "epochs": 40, "checkpoint_steps": 2000, "evaluate_steps": 2000}
+    undisturbed = trainer.submit(train=longer, model="kept")
     trainer.succeeded(undisturbed)
-    job_id = trainer.submit(train=rare, model="drained")
-    trainer.wait_for_step(job_id, 15)
-    host = trainer.host_of(trainer.runs(job_id)[0])
+    job_id = trainer.submit(train=longer, model="drained")
+    trainer.wait_for_step(job_id, 1)
     trainer.installation.stop_role("control")
+    host = trainer.host_of(trainer.runs(job_id)[0])
     trainer.hosts[host].stop(seconds=60)
     (run,) = trainer.runs(job_id)
     (checkpoint,) = trainer.checkpoints(job_id)

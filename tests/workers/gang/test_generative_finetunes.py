@@ -53,10 +53,10 @@ def bulk_results(trainer: Trainer, rows: bytes, **spec: Any) -> list[dict[str, A
 
 
 @pytest.fixture(scope="module")
-def pool(trainer: Trainer) -> Trainer:
+def pool(hosts: Trainer) -> Trainer:
     """The hosts, and a pool for bulk work beside them."""
-    trainer.installation.start_role("pool")
-    return trainer
+    hosts.installation.start_role("pool")
+    return hosts
 
 
 @pytest.mark.parametrize(
