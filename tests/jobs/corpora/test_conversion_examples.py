@@ -161,7 +161,7 @@ NESTED = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(INNER, max_size=8), st.sampled_from(NESTED), st.integers(0, 3), st.integers(0, 8))
 def test_nested_ids_are_the_json_of_their_values(
     lists: list[Any], kind: pa.DataType, begin: int, length: int

@@ -14,7 +14,7 @@ from jobs.corpora import fast_path, lines
 from jobs.errors import CorpusFailure
 from tests.jobs.corpora.small_corpora import rows
 
-thorough = settings(max_examples=1_000, deadline=None)
+thorough = settings(max_examples=1_000)
 
 TEXTS = [
     '"a text"',

@@ -23,7 +23,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_siz
 visible = any_text.filter(lambda text: not text.isspace())
 table = st.lists(st.tuples(visible, any_text), min_size=1, max_size=30)
 limits = st.sampled_from([500, 1000, 2**20])  # a small limit cuts the stream into many blocks
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 def pairs(rows: list[Row]) -> list[tuple[Any, Any]]:
@@ -169,7 +169,7 @@ hostile = st.binary(max_size=200) | st.lists(pieces | st.binary(max_size=3)).map
 encodings = st.sampled_from(["utf-8", "utf-16-le", "gb18030", "latin-1", "iso2022_jp", "utf-7"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(hostile, st.sampled_from(CorpusFormat), encodings, st.sampled_from([7, 50, 2**20]))
 def test_arbitrary_bytes_give_the_same_rows_twice(
     data: bytes, kind: CorpusFormat, encoding: str, limit: int
@@ -180,7 +180,7 @@ def test_arbitrary_bytes_give_the_same_rows_twice(
     assert outcome(data, "a", **given_) == outcome(data, "a", **given_)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(pieces | st.binary(max_size=3)).map(b"".join), st.sampled_from([7, 20, 100]))
 def test_line_numbers_of_csv_rows_increase(data: bytes, limit: int) -> None:
     result = outcome(b"text\n" + data + b"\nend\n", "a.csv", max_row_bytes=limit)

@@ -310,7 +310,7 @@ visible = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size
 table = st.lists(st.tuples(visible, visible), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(table, st.sampled_from(FORMATS), st.sampled_from([1_000, 2**20]))
 def test_pairs_of_texts_come_back(content: list[tuple[str, str]], kind: str, limit: int) -> None:
     columns = {"text": [text for text, _ in content], "target": [target for _, target in content]}

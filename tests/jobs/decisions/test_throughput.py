@@ -88,7 +88,7 @@ def eta(workers: Sequence[Worker], *, now: float, chunk: float, total: int) -> f
     return summed(spans, now=now).eta_seconds(rows_left=int(total - done))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 8),
     speed=st.floats(1, 200),

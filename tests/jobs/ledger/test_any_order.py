@@ -213,7 +213,6 @@ def test_rows_and_states_hold_in_any_order(ledger: Ledger) -> None:
         settings=settings(
             max_examples=20,
             stateful_step_count=30,
-            deadline=None,
             phases=[Phase.generate],  # to shrink takes minutes on a real database
             suppress_health_check=list(HealthCheck),
         ),

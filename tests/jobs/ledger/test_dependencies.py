@@ -408,7 +408,6 @@ def test_every_job_of_a_graph_ends_whatever_happens_in_whatever_order(ledger: Le
         settings=settings(
             max_examples=6,
             stateful_step_count=20,
-            deadline=None,
             phases=[Phase.generate],  # to shrink takes minutes on a real database
             suppress_health_check=list(HealthCheck),
         ),

@@ -253,7 +253,6 @@ def test_each_fire_time_is_one_fire_in_any_order(ledger: Ledger) -> None:
         settings=settings(
             max_examples=12,
             stateful_step_count=25,
-            deadline=None,
             phases=[Phase.generate],  # to shrink takes minutes on a real database
             suppress_health_check=list(HealthCheck),
         ),

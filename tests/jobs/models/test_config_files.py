@@ -322,7 +322,7 @@ def test_an_adapter_embeds_like_its_base(folder: Path, tmp_path: Path) -> None:
 
 
 @given(data=st.data(), value=anything)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_any_value_of_a_field_is_read_or_refused(
     saved: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: object
 ) -> None:

@@ -66,7 +66,7 @@ def test_two_years_are_those_of_the_oracle(zone: str, name: str, gap: str, fold:
     assert differences(found, expected) == []
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     zone=st.sampled_from(sorted(ZONES)),
     line=lines,
@@ -104,7 +104,6 @@ def test_any_lines_from_any_moment_are_those_of_the_oracle(
     assert differences(between(timing, after, until), sorted(expected)) == []
 
 
-@settings(deadline=None)
 @given(
     zone=st.sampled_from(sorted(ZONES)),
     line=lines,
@@ -129,7 +128,6 @@ def test_fires_asked_for_one_by_one_are_those_asked_for_at_once(
     assert all(fire.local.astimezone(UTC) == fire.due for fire in at_once)
 
 
-@settings(deadline=None)
 @given(
     before=st.integers(-12, 14),
     after=st.integers(-12, 14),
@@ -148,7 +146,6 @@ def test_no_wall_clock_time_fires_again_when_the_data_of_the_zone_change(
     assert following.local.replace(tzinfo=None) > last.local.replace(tzinfo=None)
 
 
-@settings(deadline=None)
 @given(
     every=st.integers(1, 3 * 86_400),
     offset=st.integers(0, 86_400),

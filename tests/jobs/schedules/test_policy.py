@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise, takewhile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schedules.calendar import fire_times, jittered
@@ -154,7 +154,6 @@ def test_jitter_is_the_same_in_every_process_and_spreads_schedules() -> None:
     assert len(set(again)) == 100
 
 
-@settings(deadline=None)
 @given(
     steps=st.lists(st.integers(0, 400), min_size=1, max_size=12),
     mode=st.sampled_from(["latest", "all"]),

@@ -96,7 +96,7 @@ READERS: dict[OutputFormat, Callable[[bytes], list[Record]]] = {
 
 @pytest.mark.parametrize("output_format", sorted(OutputFormat))
 @given(records(), st.integers(1, 3))
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_a_file_holds_every_row_as_it_was(
     workshop: Workshop, output_format: OutputFormat, records: list[Record], step: int
 ) -> None:

@@ -17,7 +17,7 @@ from jobs.kinds import Task
 from workers.training import metrics
 
 ABC = ("a", "b", "c")
-few_examples = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=40)
 
 
 def logits_for(*predicted: int, labels: int = 3) -> Any:

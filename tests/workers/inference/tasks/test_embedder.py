@@ -244,7 +244,7 @@ def embedders(folder: Path) -> dict[int, Engine]:
 
 
 @given(cuts=st.sets(st.integers(1, 59), max_size=6), budget=st.sampled_from([1, 256, 8_192]))
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_vectors_do_not_depend_on_chunks_and_batches(
     alone: tuple[list[str], list[Vector]],
     embedders: dict[int, Engine],

@@ -100,9 +100,7 @@ def test_some_rows_end_and_others_are_cut(llama: Path) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 @given(data=st.data())
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_depends_on_how_the_rows_are_cut(
     llama: Path, temperature: float, data: st.DataObject
 ) -> None:
