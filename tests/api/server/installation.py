@@ -94,7 +94,11 @@ class Installation:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._ready, seconds=30)
+        try:
+            wait_until(self._ready, seconds=120)
+        except AssertionError:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         if self.process is not None:
