@@ -1,7 +1,7 @@
 """An installation with two training hosts.
 
-A test that ends a process starts it again. Where a test fails before it does, the next one finds
-the process started all the same, so that one failure is told as one.
+A test that ends a process starts it again, and ends its jobs. Where one fails before it does, the
+next one finds every process started and the hosts free: one failure is told as one.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ def hosts(installation: Installation) -> Trainer:
 
 
 @pytest.fixture
-def trainer(hosts: Trainer) -> Trainer:
-    """The installation, of which every process is alive."""
+def trainer(hosts: Trainer) -> Iterator[Trainer]:
+    """The installation, of which every process is alive; its jobs end with the test."""
     for role in ROLES:
         if not hosts.installation.has_role(role):
             hosts.installation.start_role(role)
     for name in HOSTS:
         if not hosts.hosts[name].alive:
             hosts.start(name)
-    return hosts
+    yield hosts
+    hosts.cancel_all()
 
 
 @pytest.fixture

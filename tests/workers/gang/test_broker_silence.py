@@ -22,7 +22,7 @@ pytestmark = pytest.mark.long
 SILENCE = 45.0
 """Longer than ``hang_seconds``, after which a loop that does not turn ends its process."""
 
-ROWS = 4_000
+ROWS = 1_500
 ENDLESS = {"epochs": 10_000, "evaluate_steps": 1_000_000, "checkpoint_steps": 1000}
 
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from jobs.ledger import controls
 from jobs.lookups import predicates
 from jobs.queries.jobs import JobView
-from jobs.states import LIVE_RUN, JobState
-from jobs.tables import Checkpoint, Event, Host, ModelVersion, Point, Rank, Run
+from jobs.states import ACTIVE, LIVE_RUN, JobState
+from jobs.tables import Checkpoint, Event, Host, Job, ModelVersion, Point, Rank, Run
 from tests.support.installation import PROJECT, Installation, Process
 from tests.support.waiting import wait_until
 
@@ -157,6 +157,13 @@ class Trainer:
     def cancel(self, job_id: str) -> None:
         with self.installation.sessions.begin() as session:
             controls.cancel(session, job_id, project_id=PROJECT)
+
+    def cancel_all(self) -> None:
+        """Cancel every job that has not ended."""
+        with self.installation.sessions.begin() as session:
+            live = list(session.scalars(sa.select(Job.id).where(Job.state.in_(ACTIVE))))
+        for job_id in live:
+            self.cancel(job_id)
 
     def wait_until_idle(self, job_id: str) -> None:
         """Return once no run of the job holds hosts."""
