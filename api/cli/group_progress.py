@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from api.cli import console, tables
-from api.cli.failures import FAILED, Failure
 from api.cli.tables import Column
 from api.client import FINAL, Client
 
@@ -39,20 +38,6 @@ def summary(group: Group) -> None:
     """The members, and what is done of all together."""
     tables.table(MEMBERS, [row(member) for member in group["members"]])
     console.line(f"{group['id']} is {group['state']}: {counts(group['progress'])}")
-
-
-def check_succeeded(group: Group) -> None:
-    """Raise the ``Failure`` of a group of which not every job succeeded."""
-    if group["state"] == "succeeded":
-        return
-    others = [each for each in group["members"] if each["state"] != "succeeded"]
-    named = ", ".join(f"{each['member']} {each['state']}" for each in others[:3])
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""  # noqa: PLR2004
-    raise Failure(
-        f"{group['id']} {group['state']}: {named}{more}; retry what failed with `nightshift jobs "
-        f"retry {group['id']}`",
-        code=FAILED,
-    )
 
 
 def row(member: Member) -> tuple[Any, ...]:

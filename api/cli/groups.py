@@ -14,6 +14,7 @@ from api.cli import (
     connection,
     console,
     corpus_arguments,
+    group_outcomes,
     group_progress,
     progress_bars,
     recipes,
@@ -107,16 +108,17 @@ def submit(
 
 
 def deliver(client: Client, group: Group, *, json: bool) -> None:
-    """Show a group that has ended, and the table of a sweep; raises unless all succeeded."""
+    """Show a group that has ended, and the table of a sweep; raises as its outcome asks for."""
     measured = client.groups.metrics(group["id"]) if group["swept"] else None
     if json:
-        console.as_json(group if measured is None else {**group, "metrics": measured})
+        told = group_outcomes.told(group)
+        console.as_json(told if measured is None else {**told, "metrics": measured})
     else:
         group_progress.summary(group)
         if measured:
             console.line()
             show_metrics(measured)
-    group_progress.check_succeeded(group)
+    group_outcomes.check(group)
 
 
 def show_metrics(found: list[Group]) -> None:

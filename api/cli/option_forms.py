@@ -98,7 +98,7 @@ FINETUNE = EVERY_KIND | {
     "machines": OptionForm(type=str, metavar="N|N..M"),
     "train.accelerate": OptionForm(names=("--accelerate-config",), type=Path),
     "lora": OptionForm(switch=True),
-    "promote.alias": OptionForm(names=("--promote",), metavar="ALIAS"),
+    "promote.alias": OptionForm(names=("--promote",), metavar="ALIAS", asks=True),
     "promote.corpus": OptionForm(names=("--promote-on",), metavar="CORPUS"),
     "promote.newest": OptionForm(metavar="ROWS|SHARE"),
     "promote.keep_rejected_for": OptionForm(type=str, metavar="DURATION"),

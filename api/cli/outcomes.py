@@ -26,7 +26,8 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
-_CODES = {Outcome.SUCCEEDED: 0, Outcome.NOT_PROMOTED: NOT_PROMOTED, Outcome.EMPTY: EMPTY}
+CODES = {Outcome.SUCCEEDED: 0, Outcome.NOT_PROMOTED: NOT_PROMOTED, Outcome.EMPTY: EMPTY}
+"""Exit codes that are not those of a failure."""
 
 
 def of(job: Job) -> Outcome | None:
@@ -55,7 +56,7 @@ def check(job: Job) -> None:
     outcome = of(job)
     if outcome is Outcome.SUCCEEDED:
         return
-    code = FAILED if outcome is None else _CODES.get(outcome, FAILED)
+    code = FAILED if outcome is None else CODES.get(outcome, FAILED)
     raise Failure(_sentence(job, outcome), code=code)
 
 

@@ -59,6 +59,9 @@ class OptionForm:
     """From the value on the command line to that of the field."""
     switch: bool = False
     """Whether a flag asks for the model itself, as its defaults are."""
+    asks: bool = False
+    """Whether the option asks for the model that its field is in: without it the field has no
+    default."""
     hidden_by: str | None = None
     """What sets the field in place of an option."""
 
@@ -176,7 +179,7 @@ def _option(
     required = field.is_required() and not overlay
     option = typer.Option(
         *(names or (_long(name),)),
-        help=_help(field, multiple=multiple, default=shown if unset and not form.names else None),
+        help=_help(field, multiple=multiple, default=_in_help(default, form, names, unset=unset)),
         metavar=form.metavar or ("TEXT" if multiple else None),
         parser=form.parser,
         rich_help_panel=panel,
@@ -219,12 +222,21 @@ def _help(field: FieldInfo, *, multiple: bool = False, default: str | None = Non
     return f"{field.description}{several}{otherwise}"
 
 
+def _in_help(default: Any, form: OptionForm, names: tuple[str, ...], *, unset: bool) -> str | None:
+    """The default as the help has it; ``None``: it has none, or typer writes it there."""
+    if not unset or form.asks:
+        return None
+    if default is False and names and "/" in names[0]:
+        return names[0].partition("/")[2]
+    return _shown(default)
+
+
 def _shown(default: Any) -> str | None:
     """A default in words; ``None``: it is empty, and the description says what that means."""
     if default is None or default is False or isinstance(default, tuple | dict | BaseModel):
         return None
     if isinstance(default, timedelta):
-        return durations.written(default) if default else None
+        return durations.written(default)
     return str(default.value) if isinstance(default, Enum) else str(default)
 
 

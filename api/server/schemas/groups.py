@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 
 from api.server.schemas.job_relations import JobNeed
-from api.server.schemas.jobs import JobError
+from api.server.schemas.jobs import JobError, Promotion
 from jobs.decisions.group_progress import GroupProgress as Progress
 from jobs.decisions.group_progress import MemberProgress
 from jobs.numbers import finite
@@ -61,6 +61,8 @@ class GroupMember(BaseModel):
     depends_on: list[JobNeed]
     model: str | None
     model_pinned: str | None
+    registered: str | None  # `name@version` that it trained; null: it has not, or trains none
+    promotion: Promotion | None  # null: not decided yet, or none was asked for
     share: float
     rows: Amount | None  # null: it trains
     steps: Amount | None  # null: it is bulk work
@@ -69,7 +71,8 @@ class GroupMember(BaseModel):
     @classmethod
     def of(cls, view: JobView) -> Self:
         """One member."""
-        job, progress = view.job, groups.progress(view)
+        job, progress, output = view.job, groups.progress(view), view.job.output or {}
+        promotion = output.get("promotion")
         return cls(
             member=job.member or "",
             job=job.id,
@@ -81,6 +84,8 @@ class GroupMember(BaseModel):
             depends_on=[JobNeed.of(need) for need in view.needs],
             model=job.spec.get("model"),
             model_pinned=job.model_pinned,
+            registered=output.get("model"),
+            promotion=None if promotion is None else Promotion.model_validate(promotion),
             **_amounts(progress),
         )
 

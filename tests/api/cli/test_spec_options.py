@@ -12,7 +12,7 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from api.cli import app, option_forms, spec_options
+from api.cli import app, option_forms, schedule_options, spec_options
 from jobs import kinds
 from jobs.kinds import Corpus
 
@@ -94,3 +94,32 @@ def test_what_a_training_command_is_not_given_is_left_to_the_spec_file(kind: str
     options = spec_options.of_spec(kinds.KINDS[kind], FORMS[kind], overlay=True)
     given = {option.parameter.name: option.parameter.default for option in options}
     assert spec_options.gathered(options, given) == {}
+
+
+def test_the_help_of_a_schedule_has_its_defaults() -> None:
+    shown = {option.name: _help(option.parameter) for option in schedule_options.OPTIONS}
+    for name, default in {
+        "--time-zone": "UTC",
+        "--offset": "0s",
+        "--jitter": "0s",
+        "--gap": "shift",
+        "--fold": "first",
+        "--overlap": "skip",
+        "--catch-up": "latest",
+        "--catch-up-window": "1d",
+        "--catch-up-limit": "1000",
+        "--pause-on-failure": "--no-pause-on-failure",
+        "--drift-threshold": "0.2",
+    }.items():
+        assert shown[name].endswith(f" Default: {default}."), name
+
+
+def test_an_option_that_asks_for_a_promotion_has_no_default() -> None:
+    options = spec_options.of_spec(kinds.KINDS["finetune"], option_forms.FINETUNE, overlay=True)
+    (promote,) = [option for option in options if option.name == "--promote"]
+    assert "Default" not in _help(promote.parameter)
+
+
+def _help(parameter: inspect.Parameter) -> str:
+    _, option = get_args(parameter.annotation)
+    return str(option.help)
