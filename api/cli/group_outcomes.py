@@ -71,6 +71,7 @@ def _of_member(member: Member) -> Outcome | None:
         {
             "state": member["state"],
             "error": member["error"],
+            "skipped": member.get("skipped"),
             "training": {} if rows is None else None,
             "rows": rows or {"total": None},
             "output": {"promotion": member["promotion"]},

@@ -118,7 +118,7 @@ def _news(last: Group, group: Group, *, states: frozenset[str] | None) -> Iterat
 def _why(member: Member) -> str | None:
     """Why it ended without success, else why it waits."""
     error = member["error"]
-    found: str | None = member["waiting_reason"]
+    found: str | None = member.get("skipped") or member["waiting_reason"]
     return f"{error['message']} ({error['code']})" if error else found
 
 

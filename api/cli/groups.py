@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,9 @@ from jobs.kinds.groups import GroupSpec
 app = typer.Typer(help="Jobs that are submitted together: chains, and sweeps.")
 
 Group = dict[str, Any]
+
+MEMBERS = ("jobs.", "sweep.")
+"""How the path of a field of a member begins."""
 
 COLUMNS = (
     Column("GROUP"),
@@ -97,8 +101,9 @@ def submit(
 ) -> None:
     """Upload what the spec names, submit it, and show its progress where that is wanted."""
     with connection.connect(api) as client:
-        whole = _uploaded(client, spec, reuse=idempotency_key is not None)
-        group = _accepted(client, whole, idempotency_key=idempotency_key)
+        whole = uploaded(client, spec, reuse=idempotency_key is not None)
+        with members_named():
+            group = client.groups.submit(whole, idempotency_key=idempotency_key)
         with progress_bars.leaving(group["id"]):
             if progress_bars.is_wanted(watch):
                 console.note(f"{group['id']} submitted: {len(group['members'])} jobs")
@@ -164,16 +169,19 @@ def _row(entry: Group) -> tuple[Any, ...]:
     )
 
 
-def _accepted(client: Client, spec: Mapping[str, Any], *, idempotency_key: str | None) -> Group:
+@contextmanager
+def members_named() -> Iterator[None]:
+    """Let a refusal say which member of a group it is about."""
     try:
-        return client.groups.submit(spec, idempotency_key=idempotency_key)
+        yield
     except ApiError as error:
-        if error.param is not None and not error.message.startswith(error.param):
-            error.message = f"{error.param}: {error.message}"
+        path = error.param or ""
+        if path.startswith(MEMBERS) and not error.message.startswith(path):
+            error.message = f"{path}: {error.message}"
         raise
 
 
-def _uploaded(client: Client, spec: Mapping[str, Any], *, reuse: bool) -> Any:
+def uploaded(client: Client, spec: Mapping[str, Any], *, reuse: bool) -> Any:
     """The spec with the ids of uploads in the place of local files."""
     whole = copy.deepcopy(dict(spec))
     named = [(corpus, corpus["file"]) for corpus in _local(whole)]

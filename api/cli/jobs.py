@@ -303,6 +303,7 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("depends on", ", ".join(map(_need, job["depends_on"])) or None),
         ("last error", job.get("last_error")),
         ("error", f"{error['message']} ({error['code']})" if error else None),
+        ("skipped", job.get("skipped")),
         ("model", job["model"]),
         ("pinned", job["model_pinned"]),
         ("schedule", job.get("schedule") and _schedule(job["schedule"])),

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "succeeded"
     NOT_PROMOTED = "not_promoted"  # a fine-tune succeeded, and its alias stayed where it was
-    EMPTY = "empty"  # there were no rows
+    EMPTY = "empty"  # there were no rows, or a job that it needs had none
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
@@ -34,7 +34,7 @@ def of(job: Job) -> Outcome | None:
     """How the job ended; ``None``: it has not."""
     if job["state"] not in FINAL:
         return None
-    if (job["error"] or {}).get("code") in EMPTY_CODES:
+    if job.get("skipped") or (job["error"] or {}).get("code") in EMPTY_CODES:
         return Outcome.EMPTY
     if job["state"] != "succeeded":
         return Outcome(job["state"])
@@ -74,7 +74,9 @@ def _sentence(job: Job, outcome: Outcome | None) -> str:
     if error:
         return f"{job['id']} {ended(job['state'])}: {error['message']} ({error['code']})"
     if outcome is Outcome.EMPTY:
-        return f"{job['id']} had no rows"
+        return f"{job['id']} " + (
+            f"was skipped: {job['skipped']}" if job.get("skipped") else "had no rows"
+        )
     return f"{job['id']} {ended(job['state'])}"
 
 

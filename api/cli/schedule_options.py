@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from api.cli import captured, connection, kind_commands, recipes, spec_options
+from api.cli import captured, connection, groups, kind_commands, recipes, spec_options
 from api.cli.failures import Failure
 from api.cli.option_names import OptionNames
 from api.cli.spec_options import OptionForm, SpecOption
@@ -36,20 +36,29 @@ FORMS = {
     "policy.pause_on_failure": OptionForm(
         names=("--pause-on-failure/--no-pause-on-failure",),
     ),
-    "jobs": OptionForm(hidden_by="--spec or a command behind --"),
+    "jobs": OptionForm(hidden_by="--spec, --group or a command behind --"),
 }
+
+Template = list[dict[str, Any]] | dict[str, Any]
+"""``jobs`` of a schedule: one spec in a list, or those of a group by name."""
 
 OPTIONS = spec_options.of_spec(Definition, FORMS, overlay=True)
 WORDS = OptionNames.of(OPTIONS)
 
 
-def spec(file: Path | None, command: Sequence[str], *, api: str | None) -> dict[str, Any] | None:
-    """The spec of a schedule's job: of a file, or of a command; ``None``: neither is given."""
-    if file is not None and command:
-        raise Failure("--spec and a command behind -- both say what is submitted: give one of them")
+def template(
+    file: Path | None, group: Path | None, command: Sequence[str], *, api: str | None
+) -> Template | None:
+    """What each fire submits: of a file, or of a command; ``None``: nothing is given."""
+    given = {"--spec": file, "--group": group, "a command behind --": tuple(command) or None}
+    several = [name for name, value in given.items() if value is not None]
+    if len(several) > 1:
+        raise Failure(f"{' and '.join(several)} both say what is submitted: give one of them")
+    if group is not None:
+        return _members(group, api=api)
     if command:
-        return _made_by(command, api=api)
-    return None if file is None else recipes.whole(file)
+        return [{"spec": _made_by(command, api=api)}]
+    return None if file is None else [{"spec": recipes.whole(file)}]
 
 
 def change(given: dict[str, Any], unset: Iterable[str]) -> dict[str, Any]:
@@ -68,6 +77,20 @@ def change(given: dict[str, Any], unset: Iterable[str]) -> dict[str, Any]:
             place = place.setdefault(step, {})
         place[last] = None
     return fields
+
+
+def _members(file: Path, *, api: str | None) -> dict[str, Any]:
+    """The specs of a file as ``groups create`` takes it, by name; local files are uploaded."""
+    written = recipes.whole(file)
+    jobs = written.get("jobs")
+    if not isinstance(jobs, dict) or written.keys() - {"name", "jobs"}:
+        raise Failure(
+            f"{file} must hold the `jobs` of a group by name, and nothing else but its `name`: a "
+            "schedule submits no sweep"
+        )
+    with connection.connect(api) as client:
+        found: dict[str, Any] = groups.uploaded(client, jobs, reuse=False)
+    return found
 
 
 def _option(name: str) -> SpecOption:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import arguments, connection, console, schedule_options, tables, times
+from api.cli import arguments, connection, console, groups, schedule_options, tables, times
 from api.cli.arguments import Json, Limit
 from api.cli.connection import Api
 from api.cli.failures import FAILED, Failure
@@ -36,6 +37,14 @@ NewName = Annotated[
 Spec = Annotated[
     Path | None,
     typer.Option("--spec", help="JSON or YAML with the spec of the job that each fire submits."),
+]
+GroupFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--group",
+        help="JSON or YAML with the jobs that each fire submits as a group, as `nightshift groups "
+        "create` takes it. Local files that it names are uploaded.",
+    ),
 ]
 Note = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Why; it is shown with the schedule.")
@@ -72,6 +81,7 @@ class CreateArguments:
         ),
     ] = None
     spec: Spec = None
+    group: GroupFile = None
     json: Json = False
     idempotency_key: arguments.IdempotencyKey = None
     api: Api = None
@@ -87,6 +97,7 @@ class EditArguments:
         typer.Argument(metavar="[-- COMMAND]", help="What each fire submits from now on."),
     ] = None
     spec: Spec = None
+    group: GroupFile = None
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="A new name.", parser=arguments.schedule)
     ] = None
@@ -102,19 +113,15 @@ class EditArguments:
 
 def _create(given: CreateArguments, options: Answer) -> None:
     """Make a schedule: when it fires, and what each fire submits."""
-    spec = schedule_options.spec(given.spec, given.command or (), api=given.api)
-    if spec is None:
+    jobs = schedule_options.template(given.spec, given.group, given.command or (), api=given.api)
+    if jobs is None:
         raise Failure(
-            "what does each fire submit? Give --spec FILE, or a command behind --, such as "
-            "-- classify FILE --model MODEL"
+            "what does each fire submit? Give --spec FILE, --group FILE, or a command behind --, "
+            "such as -- classify FILE --model MODEL"
         )
-    body = {
-        "name": given.name,
-        **schedule_options.change(options, ()),
-        "jobs": [{"spec": spec}],
-    }
+    body = {"name": given.name, **schedule_options.change(options, ()), "jobs": jobs}
     body["timing"] = _given(body.get("timing", {}))
-    with connection.connect(given.api) as client:
+    with connection.connect(given.api) as client, _spoken(jobs):
         made = client.schedules.create(body, idempotency_key=given.idempotency_key)
     console.answer(made, f"{made['name']} fires {_when(made)}", json=given.json)
 
@@ -122,14 +129,14 @@ def _create(given: CreateArguments, options: Answer) -> None:
 def _edit(given: EditArguments, options: Answer) -> None:
     """Change what is given; fires that were due before are let go first."""
     change = schedule_options.change(options, given.unset or ())
-    spec = schedule_options.spec(given.spec, given.command or (), api=given.api)
-    if spec is not None:
-        change["jobs"] = [{"spec": spec}]
+    jobs = schedule_options.template(given.spec, given.group, given.command or (), api=given.api)
+    if jobs is not None:
+        change["jobs"] = jobs
     if given.name is not None:
         change["name"] = given.name
     if not change:
-        raise Failure("nothing is changed: give an option, --spec, or a command behind --")
-    with connection.connect(given.api) as client:
+        raise Failure("nothing is changed: give an option, --spec, --group, or a command behind --")
+    with connection.connect(given.api) as client, _spoken(jobs):
         edited = client.schedules.edit(given.schedule, change)
     sentence = f"{edited['name']} has version {edited['version']} and fires {_when(edited)}"
     console.answer(edited, sentence, json=given.json)
@@ -233,7 +240,7 @@ def trigger(
     """Fire now, paused or not; exit code 1 if no job could be submitted."""
     with connection.connect(api) as client:
         fire = client.schedules.trigger(schedule, overlap=overlap, idempotency_key=idempotency_key)
-    told = ", ".join(job["id"] for job in fire["jobs"]) or f"{fire['state']}: {fire['reason']}"
+    told = _submitted(fire) or f"{fire['state']}: {fire['reason']}"
     console.answer(fire, told, json=json)
     return FAILED if fire["state"] == FireState.FAILED else 0
 
@@ -298,6 +305,11 @@ def delete(schedule: Name, *, json: Json = False, api: Api = None) -> None:
     console.answer(done, f"{schedule} is deleted", json=json)
 
 
+def _spoken(jobs: schedule_options.Template | None) -> AbstractContextManager[None]:
+    """What is refused of a member of a group names it."""
+    return groups.members_named() if isinstance(jobs, dict) else nullcontext()
+
+
 def _given(timing: Answer) -> Answer:
     return {name: value for name, value in timing.items() if value is not None}
 
@@ -331,9 +343,15 @@ def _fire_row(fire: Answer) -> tuple[Any, ...]:
         _local(fire["local_time"]),
         fire["state"],
         fire["origin"],
-        ", ".join(job["id"] for job in fire["jobs"]) or None,
+        _submitted(fire),
         fire["reason"] or _drift(fire),
     )
+
+
+def _submitted(fire: Answer) -> str | None:
+    """The group of a fire, or its job; ``None``: it has none."""
+    group: str | None = fire.get("group")
+    return group or ", ".join(job["id"] for job in fire["jobs"]) or None
 
 
 def _drift(fire: Answer) -> str | None:
@@ -342,9 +360,17 @@ def _drift(fire: Answer) -> str | None:
     return f"drifted: {drift['words']}" if drift and drift["drifted"] else None
 
 
+def _template(jobs: schedule_options.Template) -> str:
+    """What each fire submits, in a line."""
+    if isinstance(jobs, dict):
+        members = (f"{name} ({spec.get('kind', 'classify')})" for name, spec in jobs.items())
+        return f"a group: {', '.join(members)}"
+    spec = jobs[0]["spec"]
+    return f"{spec.get('kind', 'classify')} {spec.get('name') or ''}".strip()
+
+
 def _facts(schedule: Answer) -> list[tuple[str, Any]]:
     last, policy = schedule["last_fire"], schedule["policy"]
-    spec = schedule["jobs"][0]["spec"]
     return [
         ("schedule", schedule["name"]),
         ("id", schedule["id"]),
@@ -355,7 +381,7 @@ def _facts(schedule: Answer) -> list[tuple[str, Any]]:
             "next",
             schedule["next_fire_time"] and f"{console.moment(schedule['next_fire_time'])} UTC",
         ),
-        ("submits", f"{spec.get('kind', 'classify')} {spec.get('name') or ''}".strip()),
+        ("submits", _template(schedule["jobs"])),
         ("overlap", policy["overlap"]),
         ("catch-up", f"{policy['catch_up']['mode']} within {policy['catch_up']['window']}"),
         ("pauses", "on failure" if policy["pause_on_failure"] else None),

@@ -27,7 +27,10 @@ class Schedules:
         self._delete = delete
 
     def create(self, schedule: Mapping[str, Any], *, idempotency_key: str | None = None) -> Answer:
-        """Make a schedule; the same key with the same body is one schedule."""
+        """Make a schedule; the same key with the same body is one schedule.
+
+        Its ``jobs`` are one spec, ``[{"spec": ...}]``, or those of a group by name.
+        """
         return self._ask(
             "POST", "/v1/schedules", json=dict(schedule), headers=_key(idempotency_key)
         )

@@ -33,6 +33,7 @@ class Verdict(StrEnum):
     BEGIN = "begin"
     WAIT = "wait"
     FAIL = "fail"
+    SKIP = "skip"  # a job that it needs had no rows, so that there is nothing for it to do
 
 
 @dataclass(frozen=True)
@@ -45,34 +46,53 @@ class Need:
     state: JobState
     error_code: str | None  # null: it has not failed
     gives_model: bool = False  # whether the job's model is the version that this one registers
+    skipped: bool = False  # whether it was cancelled because it had no rows
 
     @property
     def is_broken(self) -> bool:
         """Whether it cannot be met any more, unless that job is retried."""
-        return self.on is DependencyOn.SUCCESS and self.state in FINAL - {JobState.SUCCEEDED}
+        return self._has_ended_otherwise and not self.skipped
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether that job was skipped, and this one with it."""
+        return self._has_ended_otherwise and self.skipped
 
     @property
     def is_met(self) -> bool:
         """Whether the job need not wait for it."""
-        return self.state in FINAL and not self.is_broken
+        return self.state in FINAL and not self._has_ended_otherwise
 
     @property
     def words(self) -> str:
         """The job, and what state it is in."""
-        how = f"{self.state}, {self.error_code}" if self.error_code else self.state
-        return f"{_named(self.job_id, self.name)} ({how})"
+        state = "skipped" if self.skipped else self.state
+        how = f"{state}, {self.error_code}" if self.error_code else state
+        return f"{self.named} ({how})"
+
+    @property
+    def named(self) -> str:
+        """The job, as a person calls it and by its id."""
+        return f"{self.name} ({self.job_id})" if self.name else self.job_id
+
+    @property
+    def _has_ended_otherwise(self) -> bool:
+        """Whether its success was needed, and it has ended without."""
+        return self.on is DependencyOn.SUCCESS and self.state in FINAL - {JobState.SUCCEEDED}
 
 
 def judge(needs: Collection[Need]) -> Verdict:
     """What happens next to the job that needs these."""
     if any(need.is_broken for need in needs):
         return Verdict.FAIL
+    if any(need.is_skipped for need in needs):
+        return Verdict.SKIP
     return Verdict.BEGIN if all(need.is_met for need in needs) else Verdict.WAIT
 
 
 def failure(needs: Iterable[Need]) -> str:
     """Why the job cannot begin, and what to do."""
-    broken = [need for need in needs if need.is_broken]
+    broken = [need for need in needs if need.is_broken or need.is_skipped]
     first = broken[0]
     return (
         f"it needs {_listed([need.words for need in broken])} to succeed; retry that and what "
@@ -80,9 +100,16 @@ def failure(needs: Iterable[Need]) -> str:
     )
 
 
+def no_rows(needs: Iterable[Need]) -> str:
+    """Why there is nothing for the job to do."""
+    return (
+        f"it needs {_listed([need.named for need in needs if need.is_skipped])}, which had no rows"
+    )
+
+
 def waits_for(needs: Iterable[Need]) -> str | None:
     """The jobs that it still waits for; ``None``: none."""
-    waiting = [need for need in needs if not need.is_met and not need.is_broken]
+    waiting = [need for need in needs if need.state not in FINAL]
     parts = [
         f"{_listed([need.words for need in some])} to {ending}"
         for on, ending in ((DependencyOn.SUCCESS, "succeed"), (DependencyOn.END, "end"))
@@ -105,10 +132,6 @@ def circle(needed_by: Mapping[str, Collection[str]]) -> list[str] | None:
         found: list[str] = list(reversed(error.args[1]))
         return found
     return None
-
-
-def _named(job_id: str, name: str | None) -> str:
-    return f"{name} ({job_id})" if name else job_id
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -121,6 +121,14 @@ def compare(
     return Verdict(bool(beyond), against=len(earlier), measures=measures, words=words)
 
 
+def together(members: Mapping[str, Verdict]) -> Verdict:
+    """Whether any of several jobs has drifted, in the words of those that have, else of all."""
+    drifted = {name: each for name, each in members.items() if each.drifted}
+    words = "; ".join(f"{name}: {each.words}" for name, each in (drifted or members).items())
+    against = max(each.against for each in members.values())
+    return Verdict(bool(drifted), against=against, measures={}, words=words)
+
+
 def _measures(now: Profile, before: Profile, *, min_rows: int) -> Iterable[tuple[str, Measure]]:
     for name in MEASURES:
         ours, theirs = getattr(now, name), getattr(before, name)

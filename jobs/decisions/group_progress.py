@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs.states import FINAL, JobState
@@ -27,6 +27,7 @@ class MemberProgress:
     rows: Amount | None = None  # null: it trains
     steps: Amount | None = None  # null: it is bulk work
     eta_seconds: float | None = None
+    skipped: bool = False  # it was cancelled because it had no rows
 
     @property
     def share(self) -> float:
@@ -57,7 +58,7 @@ def sum_up(members: Sequence[MemberProgress]) -> GroupProgress:
     active = [each for each in members if each.state not in FINAL]
     etas = [each.eta_seconds for each in active if each.eta_seconds is not None]
     return GroupProgress(
-        state=state_of([each.state for each in members]),
+        state=state_of(deciding((each.state, each.skipped) for each in members)),
         share=sum(each.share for each in members) / len(members),
         ended=len(members) - len(active),
         jobs=len(members),
@@ -65,6 +66,16 @@ def sum_up(members: Sequence[MemberProgress]) -> GroupProgress:
         steps=_sum([each.steps for each in members]),
         eta_seconds=max(etas) if etas and len(etas) == len(active) else None,
     )
+
+
+def deciding(members: Iterable[tuple[JobState, bool]]) -> frozenset[JobState]:
+    """The states that decide about a group, of the state of each member and whether it was skipped.
+
+    Members that were skipped, for there was nothing for them to do, do not, unless all were.
+    """
+    found = set(members)
+    not_skipped = {(state, skipped) for state, skipped in found if not skipped}
+    return frozenset(state for state, _ in not_skipped or found)
 
 
 def state_of(states: Collection[JobState]) -> JobState:

@@ -128,14 +128,15 @@ class Corpus(Strict):
     since: Since | None = Field(
         None,
         description="Of a schedule's job. `last_success`: only objects that no job of the schedule "
-        "that succeeded, or is under way, has taken, by name and version; of a SQL source, rows "
-        "behind those of the last job that succeeded. `last_promoted`: the same since the version "
-        "that `promote.alias` points to was trained.",
+        "(in a group: of this name) that succeeded, or is under way, has taken, by name and "
+        "version; of a SQL source, rows behind those of the last such job that succeeded. "
+        "`last_promoted`: the same since the version that `promote.alias` points to was trained.",
     )
     if_empty: IfEmpty = Field(
         IfEmpty.FAIL,
-        description="Without rows the job fails; with `skip` it ends without a result, and the "
-        "fire of its schedule is skipped; with `run` it goes on with the rows there are.",
+        description="Without rows the job fails; with `skip` it ends without a result, and with "
+        "it the jobs that need its success, and the fire if it has no others; with `run` it goes "
+        "on with the rows there are.",
     )
     min_rows: int = Field(
         1,

@@ -241,11 +241,12 @@ def finish_job(session: Session, job_id: str) -> None:
             spec={},
             retention=None,
             group_id=None,
-            member=None,
+            member=sa.case((Job.fire_id.is_not(None), Job.member)),  # what it took is its like's
             output=None,
             reading=None,
             dataset=None,
             error_message=None,
+            skipped=sa.case((Job.skipped.is_not(None), "")),
             step_error=None,
             run_error=None,
         )

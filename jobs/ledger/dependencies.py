@@ -27,6 +27,8 @@ from jobs.models.references import Registered, RegisteredBy
 from jobs.states import JobState
 from jobs.tables import Job, JobDependency, ModelVersion
 
+NONE: Mapping[str, str] = {}
+
 MODELS_KIND = FinetuneSpec.model_fields["kind"].default
 """The kind of job that registers a model."""
 
@@ -41,7 +43,12 @@ class Declared:
 
 
 def declared(
-    session: Session, spec: AnySpec, *, project_id: str, members: Mapping[str, str]
+    session: Session,
+    spec: AnySpec,
+    *,
+    project_id: str,
+    members: Mapping[str, str],
+    kinds_of_members: Mapping[str, str] = NONE,
 ) -> list[Declared]:
     """The jobs that the spec needs; its reference to the model of another job is such a need.
 
@@ -64,7 +71,7 @@ def declared(
                 "success, not on its end",
                 param=path,
             )
-    kinds = _kinds(session, wanted, project_id=project_id)
+    kinds = {**_kinds(session, wanted, project_id=project_id), **kinds_of_members}
     for job_id, (path, _) in wanted.items():
         if job_id not in kinds:
             raise NotFound(f"no job {job_id!r} in this project", code="job_not_found", param=path)
@@ -75,6 +82,15 @@ def declared(
             param=source[0],
         )
     return [Declared(job_id, on, job_id == giver) for job_id, (_, on) in wanted.items()]
+
+
+def check(session: Session, spec: AnySpec, *, project_id: str, members: Mapping[str, str]) -> None:
+    """Raise what ``declared`` does for a member of a group of which no job is there yet.
+
+    ``members``: the kinds of all of them by name.
+    """
+    names = {name: name for name in members}
+    declared(session, spec, project_id=project_id, members=names, kinds_of_members=members)
 
 
 def declare(session: Session, job_id: str, found: Sequence[Declared], *, project_id: str) -> None:
@@ -108,6 +124,8 @@ def settle(session: Session, job_id: str) -> bool:
     if verdict is Verdict.FAIL:
         message = dependencies.failure(needs)
         return transitions.fail(session, job_id, code=dependencies.FAILED, message=message)
+    if verdict is Verdict.SKIP:
+        return transitions.skip(session, job_id, reason=dependencies.no_rows(needs))
     try:
         pinned = _pin(session, job, needs)
     except NotFound as error:
@@ -125,7 +143,7 @@ def holds_again(session: Session, job: Job, target: JobState) -> bool:
     if target is not JobState.QUEUED:
         return False
     needs = lookup.needs(session, [job.id]).get(job.id, [])
-    if dependencies.judge(needs) is Verdict.FAIL:
+    if dependencies.judge(needs) in {Verdict.FAIL, Verdict.SKIP}:
         raise Conflict(
             f"{job.id} cannot begin: {dependencies.failure(needs)}", code=dependencies.FAILED
         )

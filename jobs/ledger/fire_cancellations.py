@@ -1,6 +1,7 @@
 """Jobs that a later fire of their schedule takes the place of; training makes a checkpoint first.
 
-The lock on a job is taken before that on its fire, as where a job ends.
+All jobs of a fire are cancelled in one transaction, so that none fails because one that it needs
+was cancelled before it. The locks on jobs are taken before that on their fire, as where a job ends.
 """
 
 from __future__ import annotations
@@ -8,38 +9,52 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.ledger import controls
+from jobs.ledger import branches, controls
 from jobs.schedules.states import FireState
 from jobs.states import FINAL, LIVE_RUN, JobState
-from jobs.tables import Fire, Job, Run
+from jobs.tables import Fire, Job, Run, Schedule
 
 BATCH = 100
 
+DONE = FINAL | {JobState.CANCELLING}
+"""States of jobs for which nothing more is asked."""
 
-def wanted(session: Session) -> list[str]:
-    """Jobs that must be cancelled, and of which that was not asked yet."""
+
+def wanted(session: Session) -> list[int]:
+    """Fires whose jobs must be cancelled, and of which that was not asked yet."""
     return list(
         session.scalars(
-            sa.select(Job.id)
-            .join(Fire, Fire.id == Job.fire_id)
-            .where(Fire.to_follow, Fire.state == FireState.SUBMITTED)
-            .limit(BATCH)
+            sa.select(Fire.id).where(Fire.to_follow, Fire.state == FireState.SUBMITTED).limit(BATCH)
         )
     )
 
 
-def cancel(session: Session, job_id: str) -> bool:
-    """Cancel the job, or pause it while a run of it makes its checkpoint; whether it did either."""
-    job = session.scalar(sa.select(Job).where(Job.id == job_id).with_for_update())
-    if job is None or job.state in FINAL:
+def cancel(session: Session, fire_id: int) -> int:
+    """Cancel the fire's jobs, or pause those of which a run makes its checkpoint; how many."""
+    project = sa.select(Schedule.project_id).join(Fire, Fire.schedule_id == Schedule.id)
+    project_id = session.scalar(project.where(Fire.id == fire_id))
+    assert project_id is not None
+    jobs = branches.locked(session, Job.fire_id == fire_id, project_id=project_id)
+    done = [_cancel(session, job) for job in jobs]
+    left = sa.select(Job.id).where(Job.fire_id == fire_id, Job.state.not_in(DONE))
+    session.execute(
+        sa.update(Fire)
+        .where(Fire.id == fire_id, Fire.ended_at.is_(None), ~left.exists())
+        .values(to_follow=False)
+    )
+    return sum(done)
+
+
+def _cancel(session: Session, job: Job) -> bool:
+    """Whether the job was cancelled or paused."""
+    if job.state in DONE:
         return False
-    if job.state is not JobState.CANCELLING and _is_training(session, job_id):
+    if _is_training(session, job.id):
         if job.state is JobState.PAUSED:
             return False
-        controls.pause(session, job_id, project_id=job.project_id)
+        controls.pause(session, job.id, project_id=job.project_id)
         return True
-    controls.cancel(session, job_id, project_id=job.project_id)
-    session.execute(sa.update(Fire).where(Fire.id == job.fire_id).values(to_follow=False))
+    controls.cancel(session, job.id, project_id=job.project_id)
     return True
 
 

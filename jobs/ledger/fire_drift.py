@@ -2,73 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions import drift
-from jobs.decisions.drift import Profile
 from jobs.errors import ModelFailure
 from jobs.kinds import BULK
-from jobs.lookups import profiles
+from jobs.lookups import fire_profiles
+from jobs.lookups.fire_profiles import MEMBERS, Compared
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.schedules.drift_policy import DriftPolicy
-from jobs.schedules.states import FireState
-from jobs.tables import Fire, Job
+from jobs.states import JobState
+from jobs.tables import Fire, Job, Json
 
 
 def judge(session: Session, ended: Sequence[Fire], policy: DriftPolicy | None) -> None:
-    """Compare each of these fires that succeeded, the earliest first, and flag it if it drifted.
+    """Compare the bulk jobs of each of these fires, the earliest first, and flag what drifted.
 
-    All are of one schedule, whose lock is held. A fire without a bulk job is left as it is.
+    All are of one schedule, whose lock is held. Jobs that did not succeed are left out; a fire
+    without another one stays as it is.
     """
     if policy is None:
         return
     for fire in sorted(ended, key=lambda each: each.due):
-        if fire.state is FireState.SUCCEEDED:
-            _judge(session, fire, policy)
+        _judge(session, fire, policy)
 
 
 def _judge(session: Session, fire: Fire, policy: DriftPolicy) -> None:
     jobs = session.scalars(
-        sa.select(Job).where(Job.fire_id == fire.id, Job.kind.in_(BULK)).order_by(Job.id)
+        sa.select(Job)
+        .where(Job.fire_id == fire.id, Job.kind.in_(BULK), Job.state == JobState.SUCCEEDED)
+        .order_by(Job.id)
     ).all()
     if not jobs:
         return
-    first, *others = (profiles.of_job(session, job.id) for job in jobs)
-    now = sum(others, first)
-    verdict = drift.compare(
-        now,
-        _earlier(session, fire, most=policy.against),
-        threshold=policy.threshold,
-        min_rows=policy.min_rows,
-    )
-    held = _alias(jobs[0]) if policy.hold_promotion else None
+    found = {job: fire_profiles.compared(session, job, fire, policy) for job in jobs}
+    only = jobs[0]
+    if only.member is None:
+        profile, verdict = found[only].profile.as_json(), _verdict(only, found[only], policy)
+    else:
+        profile = {MEMBERS: {job.member: each.profile.as_json() for job, each in found.items()}}
+        verdict = _of_group(found, policy)
     session.execute(
         sa.update(Fire)
         .where(Fire.id == fire.id)
-        .values(
-            profile=now.as_json(),
-            drift={**verdict.as_json(), "threshold": policy.threshold, "holds": held},
-        )
+        .values(profile=profile, drift={**verdict, "threshold": policy.threshold})
     )
 
 
-def _earlier(session: Session, fire: Fire, *, most: int) -> list[Profile]:
-    query = (
-        sa.select(Fire.profile)
-        .where(
-            Fire.schedule_id == fire.schedule_id,
-            Fire.due < fire.due,
-            Fire.state == FireState.SUCCEEDED,
-            Fire.profile.is_not(None),
-        )
-        .order_by(Fire.due.desc())
-        .limit(most)
-    )
-    return [Profile.from_json(profile or {}) for profile in session.scalars(query)]
+def _verdict(job: Job, compared: Compared, policy: DriftPolicy) -> Json:
+    """What is kept of one job."""
+    held = _alias(job) if policy.hold_promotion else None
+    return {**compared.verdict.as_json(), "holds": held}
+
+
+def _of_group(found: Mapping[Job, Compared], policy: DriftPolicy) -> Json:
+    """What is kept of a fire with several jobs: all of them together, and each."""
+    whole = drift.together({str(job.member): each.verdict for job, each in found.items()})
+    members = {job.member: _verdict(job, each, policy) for job, each in found.items()}
+    return {**whole.as_json(), "holds": None, MEMBERS: members}
 
 
 def _alias(job: Job) -> str | None:

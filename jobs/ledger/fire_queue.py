@@ -26,24 +26,26 @@ from jobs.tables import Fire, Job, Schedule
 class Open:
     """Fires of a schedule that have not ended, those of backfills aside."""
 
-    running: tuple[str, ...] = ()  # their jobs
+    running: tuple[str, ...] = ()  # the job of each, or the group of its jobs
     buffered: tuple[datetime, ...] = ()  # oldest first
 
 
 def unfinished(session: Session, schedule: Schedule) -> Open:
     """The fires that a new one would overlap."""
+    work = sa.func.min(sa.func.coalesce(Job.group_id, Job.id))
     rows = session.execute(
-        sa.select(Fire.state, Fire.due, Job.id.label("job_id"))
+        sa.select(Fire.state, Fire.due, work.label("work"))
         .outerjoin(Job, Job.fire_id == Fire.id)
         .where(
             Fire.schedule_id == schedule.id,
             Fire.state.in_(states.OPEN),
             Fire.origin != FireOrigin.BACKFILL,
         )
+        .group_by(Fire.id, Fire.state, Fire.due)
         .order_by(Fire.due)
     ).all()
     return Open(
-        running=tuple(row.job_id for row in rows if row.state is FireState.SUBMITTED),
+        running=tuple(row.work for row in rows if row.state is FireState.SUBMITTED),
         buffered=tuple(row.due for row in rows if row.state is FireState.BUFFERED),
     )
 
@@ -235,7 +237,8 @@ def apply(
                 due=decision.replaces,
             )
     if decision.cancels:
-        of_jobs = sa.select(Job.fire_id).where(Job.id.in_(decision.cancels))
+        work = sa.or_(Job.id.in_(decision.cancels), Job.group_id.in_(decision.cancels))
+        of_jobs = sa.select(Job.fire_id).where(work)
         session.execute(
             sa.update(Fire)
             .where(Fire.id.in_(of_jobs), Fire.state == FireState.SUBMITTED)

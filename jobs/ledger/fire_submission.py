@@ -1,4 +1,4 @@
-"""What a fire submits: its specs are made, checked and accepted with the rights of that moment."""
+"""What a fire submits: a job or a group, checked and accepted with the rights of that moment."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 
 from jobs import admission
 from jobs.errors import BadSpec, NightshiftError
-from jobs.ledger import schedule_rows, submission, webhook_outbox
+from jobs.kinds import AnySpec
+from jobs.ledger import dependencies, groups, schedule_rows, submission, webhook_outbox
+from jobs.ledger.submission import Firing
 from jobs.schedules import placeholders, policy, templates
-from jobs.schedules.definition import Definition
+from jobs.schedules.definition import Definition, JobTemplate
 from jobs.schedules.placeholders import Values
 from jobs.schedules.states import FireState
 from jobs.settings import Settings
@@ -50,12 +52,21 @@ def check(
         last_success=now,
         zone=definition.timing.zone,
     )
-    specs = templates.specs(definition, values)
-    for index, (template, spec) in enumerate(zip(definition.jobs, specs, strict=True)):
-        with _located(f"jobs.{index}.spec"):
+    if not definition.is_group:
+        spec = templates.only(definition, values)
+        with _located(templates.ONLY):
             admission.check(spec, project_id=project_id, settings=settings)
-            if not templates.is_filled_in(template, spec):
-                submission.resolve(session, spec, project_id=project_id)
+            _resolve(session, definition.jobs[0], spec, project_id=project_id)
+        return
+    group = templates.group(definition, values)
+    admission.check_group(group, project_id=project_id, settings=settings)
+    members = group.members()
+    kinds = {name: each.kind for name, each in members.items()}
+    for template in definition.jobs:
+        each = members[str(template.name)]
+        with _located(f"jobs.{template.name}"):
+            dependencies.check(session, each, project_id=project_id, members=kinds)
+            _resolve(session, template, each, project_id=project_id)
 
 
 def submit(
@@ -109,19 +120,59 @@ def _submit(
     _check_key(session, schedule, version=version, key=row.made_by)
     definition = Definition.model_validate(row.definition)
     values = _values(session, schedule, definition, due=due)
-    for index, spec in enumerate(templates.specs(definition, values)):
-        with _located(f"jobs.{index}.spec"):
-            admission.check(spec, project_id=schedule.project_id, settings=settings)
-            submission.accept(
-                session,
-                project_id=schedule.project_id,
-                spec=spec,
-                idempotency_key=None,
-                fire_id=fire_id,
-                schedule=schedule.id,
-                schedule_name=schedule.name,
-                fire_time=due.isoformat(),
-            )
+    facts = {
+        "schedule": schedule.id,
+        "schedule_name": schedule.name,
+        "fire_time": due.isoformat(),
+    }
+    firing = Firing(fire_id, facts)
+    submit_it = _submit_group if definition.is_group else _submit_only
+    submit_it(session, schedule.project_id, definition, values, firing=firing, settings=settings)
+
+
+def _submit_only(
+    session: Session,
+    project_id: str,
+    definition: Definition,
+    values: Values,
+    *,
+    firing: Firing,
+    settings: Settings,
+) -> None:
+    spec = templates.only(definition, values)
+    with _located(templates.ONLY):
+        admission.check(spec, project_id=project_id, settings=settings)
+        submission.accept(
+            session, project_id=project_id, spec=spec, idempotency_key=None, firing=firing
+        )
+
+
+def _submit_group(
+    session: Session,
+    project_id: str,
+    definition: Definition,
+    values: Values,
+    *,
+    firing: Firing,
+    settings: Settings,
+) -> None:
+    """Submit all members or none; an error names the one that it is about."""
+    spec = templates.group(definition, values)
+    try:
+        admission.check_group(spec, project_id=project_id, settings=settings)
+        groups.accept(
+            session, project_id=project_id, spec=spec, idempotency_key=None, firing=firing
+        )
+    except NightshiftError as error:
+        if error.param and not error.message.startswith(error.param):
+            error.message = f"{error.param}: {error.message}"
+        raise
+
+
+def _resolve(session: Session, template: JobTemplate, spec: AnySpec, *, project_id: str) -> None:
+    """Raise what a submission raises for its files and its model, as far as these are known."""
+    if not templates.is_filled_in(template, spec):
+        submission.resolve(session, spec, project_id=project_id)
 
 
 def _check_key(session: Session, schedule: Schedule, *, version: int, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Fires: a row unique by schedule and fire time, in one transaction with its job (promise P8).
+"""Fires: a row unique by schedule and fire time, in one transaction with its jobs (promise P8).
 
 Which process holds the lock on a schedule's row decides about its fires: any control process may,
 and one that dies in the middle leaves nothing. The lock is always taken before that on a fire; a
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,9 +17,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs import ids
-from jobs.errors import BadRequest
-from jobs.ledger import fire_drift, fire_queue, fire_submission, schedule_rows
-from jobs.schedules import calendar, policy
+from jobs.ledger import fire_drift, fire_queue, fire_states, fire_submission, schedule_rows
+from jobs.schedules import policy
 from jobs.schedules.calendar import FireTime
 from jobs.schedules.definition import Definition
 from jobs.schedules.policy import Action, DueFires, Overlap
@@ -31,9 +29,8 @@ from jobs.tables import Fire, Schedule
 log = structlog.get_logger()
 
 BATCH = 20
-"""Fires of one schedule that one transaction lets go: no lock is held for long."""
-
-MOST_BACKFILLED = 1_000
+"""Jobs of one schedule that one transaction submits, at least one fire's: no lock is held for long.
+"""
 
 _STATES = {
     Action.START: FireState.SUBMITTED,
@@ -92,7 +89,8 @@ def let_go(
         fire_queue.add_missed(session, schedule, missed, timing=definition.timing, now=now)
     done: list[FireTime] = []
     failure = None
-    for fire in due.let_go if whatever_is_due else due.let_go[:BATCH]:
+    at_once = max(1, BATCH // len(definition.jobs))
+    for fire in due.let_go if whatever_is_due else due.let_go[:at_once]:
         done.append(fire)
         _, failure = _let_go_one(
             session,
@@ -160,7 +158,8 @@ def backfill(
     At most ``at_most`` of them have a job under way at a time. Raises ``BadRequest``.
     """
     schedule = schedule_rows.locked(session, schedule_id, project_id=project_id)
-    times = _range(schedule_rows.definition(session, schedule), since, until, now=now)
+    timing = schedule_rows.definition(session, schedule).timing
+    times = policy.backfilled(timing, since, until, now=now)
     backfill_id = ids.backfill()
     values: dict[str, Any] = {
         "backfill": backfill_id,
@@ -197,12 +196,14 @@ def follow(session: Session, *, now: datetime, settings: Settings) -> int | None
     )
     if schedule is None:
         return None
-    ended = session.scalars(
+    unordered = session.scalars(
         sa.update(Fire)
         .where(Fire.schedule_id == schedule.id, Fire.to_follow, Fire.ended_at.is_not(None))
         .values(to_follow=False, cancel_at=None)
         .returning(Fire)
-    ).all()
+    )
+    ended = sorted(unordered, key=lambda fire: fire.due)
+    fire_states.tell(session, ended)
     if schedule.deleted_at is None:
         try:
             with session.begin_nested():
@@ -349,37 +350,14 @@ def _advance(
     )
 
 
-def _range(
-    definition: Definition, since: datetime, until: datetime, *, now: datetime
-) -> list[FireTime]:
-    """The fire times of a backfill. Raises ``BadRequest``."""
-    if not since <= until <= now:
-        raise BadRequest(
-            "a backfill goes from an earlier to a later time, and not into the future",
-            param="until",
-        )
-    timing = definition.timing
-    found = calendar.fire_times(timing, after=since - timedelta(microseconds=1))
-    times = []
-    for fire in takewhile(lambda each: each.due <= until, found):
-        times.append(fire)
-        if len(times) > MOST_BACKFILLED:
-            raise BadRequest(
-                f"a backfill has at most {MOST_BACKFILLED:,} fires, and this range has more: ask "
-                "for it in parts",
-                param="until",
-                code="backfill_too_long",
-            )
-    return times
-
-
 def _pause_on_failure(
     session: Session, schedule: Schedule, ended: Sequence[Fire], *, now: datetime
 ) -> None:
     failed = [f for f in ended if f.state is FireState.FAILED and f.backfill is None]
     definition = schedule_rows.definition(session, schedule)
     if failed and definition.policy.pause_on_failure and schedule.paused_at is None:
-        pause(session, schedule, note=_failed(failed[-1].due, "its job failed"), now=now)
+        why = "a job of its group failed" if definition.is_group else "its job failed"
+        pause(session, schedule, note=_failed(failed[-1].due, why), now=now)
 
 
 def _set_aside(session: Session, schedule: Schedule, error: Exception, *, now: datetime) -> None:

@@ -13,12 +13,17 @@ from jobs import ids
 from jobs.errors import Conflict, NightshiftError, NotFound
 from jobs.kinds.groups import GroupSpec
 from jobs.ledger import branches, idempotency, submission
-from jobs.ledger.submission import Membership
+from jobs.ledger.submission import Firing, Membership
 from jobs.tables import Job, JobGroup
 
 
 def accept(
-    session: Session, *, project_id: str, spec: GroupSpec, idempotency_key: str | None
+    session: Session,
+    *,
+    project_id: str,
+    spec: GroupSpec,
+    idempotency_key: str | None,
+    firing: Firing | None = None,
 ) -> tuple[str, bool]:
     """The group's id, and whether it is new; as for a job, the same key is the same group.
 
@@ -50,7 +55,7 @@ def accept(
         membership = Membership(group_id, name, dict(members))
         try:
             members[name] = submission.accept_member(
-                session, project_id=project_id, spec=each, membership=membership
+                session, project_id=project_id, spec=each, membership=membership, firing=firing
             )
         except NightshiftError as error:
             error.param = ".".join(filter(None, (spec.place(name), error.param)))

@@ -14,7 +14,7 @@ from jobs.errors import CorpusFailure
 from jobs.inputs import ReadInput
 from jobs.kinds import DatasetSplit
 from jobs.kinds.datasets import Dataset
-from jobs.ledger import events, fire_states, inputs, step_leases, transitions
+from jobs.ledger import events, inputs, step_leases, transitions
 from jobs.ledger.step_leases import StepLease
 from jobs.models.signatures import Reading
 from jobs.states import JobState
@@ -136,23 +136,13 @@ def end_empty(
     reason: str,
     read: Mapping[str, Sequence[ReadInput]] = NOTHING_READ,
 ) -> None:
-    """The job has no rows and ends without a result, as if cancelled; its fire is skipped.
+    """The job has no rows and is skipped, and so is its fire if it is the only one of that.
 
     Raises ``LeaseLost``.
     """
     step_leases.confirm(session, lease)
     _record_read(session, lease, read)
-    events.record(session, job_id=lease.job_id, type="no_rows", reason=reason)
-    transitions.move(session, lease.job_id, JobState.CANCELLING)
-    transitions.move(
-        session,
-        lease.job_id,
-        JobState.CANCELLED,
-        **transitions.STEP_LEASE_REVOKED
-        | transitions.STEP_FAILURES_CLEARED
-        | {"step_error": reason},
-    )
-    fire_states.skip_for_job(session, lease.job_id, reason=reason)
+    transitions.skip(session, lease.job_id, reason=reason)
 
 
 def _record_read(

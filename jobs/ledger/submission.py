@@ -26,6 +26,14 @@ APART = {"depends_on"}
 
 
 @dataclass(frozen=True)
+class Firing:
+    """The fire that submits a job, and what the job's first event says of it."""
+
+    fire_id: int
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Membership:
     """The group that a job is accepted with, its name there, and the ids of members before it."""
 
@@ -40,12 +48,9 @@ def accept(
     project_id: str,
     spec: AnySpec,
     idempotency_key: str | None,
-    fire_id: int | None = None,
-    **facts: Any,
+    firing: Firing | None = None,
 ) -> tuple[str, bool]:
     """The job's id, and whether it is new.
-
-    ``fire_id``: of the schedule that submits it; ``facts`` are added to its first event.
 
     The same key with the same spec is the same job, however often it is sent; with another spec it
     raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
@@ -53,26 +58,27 @@ def accept(
     Raises ``NotFound`` for an uploaded file, or a job that it depends on, that is not there.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
-    values["fire_id"] = fire_id
     earlier = _earlier(session, values)
     if earlier is not None:
         return earlier, False
-    if fire_id is None:
-        _check_since(spec)
-    job_id = _insert(session, values, spec, members={}, facts=facts)
+    job_id = _insert(session, values, spec, members={}, firing=firing)
     if job_id is None:
         return _earlier_for_sure(session, values), False
     return job_id, True
 
 
 def accept_member(
-    session: Session, *, project_id: str, spec: AnySpec, membership: Membership
+    session: Session,
+    *,
+    project_id: str,
+    spec: AnySpec,
+    membership: Membership,
+    firing: Firing | None,
 ) -> str:
     """The id of a new job of a group; raises what ``accept`` does."""
     values = _values(project_id=project_id, spec=spec, idempotency_key=None)
     values |= {"group_id": membership.group_id, "member": membership.name}
-    _check_since(spec)
-    job_id = _insert(session, values, spec, members=membership.members, facts={})
+    job_id = _insert(session, values, spec, members=membership.members, firing=firing)
     assert job_id is not None, "without a key there is no earlier job"
     return job_id
 
@@ -93,13 +99,16 @@ def _insert(
     spec: AnySpec,
     *,
     members: Mapping[str, str],
-    facts: Mapping[str, Any],
+    firing: Firing | None,
 ) -> str | None:
     """The new job; ``None``: another one with its key was faster."""
+    if firing is None:
+        _check_since(spec)
     project_id = values["project_id"]
     pinned = resolve(session, spec, project_id=project_id)
     needs = dependencies.declared(session, spec, project_id=project_id, members=members)
     values |= {"model_pinned": pinned, "held": bool(needs)}
+    values["fire_id"] = None if firing is None else firing.fire_id
     job_id: str | None = session.scalar(
         insert(Job)
         .values(values)
@@ -109,8 +118,10 @@ def _insert(
     if job_id is None:
         return None
     dependencies.declare(session, job_id, needs, project_id=project_id)
-    waits = {"waits_for": [need.job_id for need in needs]} if needs else {}
-    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED, **waits, **facts)
+    facts: dict[str, Any] = {} if firing is None else dict(firing.facts)
+    if needs:
+        facts["waits_for"] = [need.job_id for need in needs]
+    events.record(session, job_id=job_id, type="accepted", state=JobState.QUEUED, **facts)
     events.wake_control(session)
     return job_id
 

@@ -48,13 +48,21 @@ def move(
     moved = session.execute(
         sa.update(Job)
         .where(Job.id == job_id, Job.state.in_(allowed))
-        .values(state=target, finished_at=finished, retention_at=AT_ONCE, **values)
+        .values(
+            **{
+                "state": target,
+                "finished_at": finished,
+                "retention_at": AT_ONCE,
+                "skipped": None,
+                **values,
+            }
+        )
         .returning(Job.fire_id, Job.project_id, Job.kind, Job.error_code, Job.group_id)
     ).one_or_none()
     if moved is None:
         return False
     if moved.fire_id is not None:
-        fire_states.follow_job(session, moved.fire_id, target)
+        fire_states.follow_job(session, moved.fire_id, has_ended=target in FINAL)
     events.record(session, job_id=job_id, type="state", state=target)
     if target in FINAL:
         webhook_outbox.job_ended(
@@ -68,6 +76,18 @@ def move(
         )
     events.wake_control(session)
     return True
+
+
+def skip(session: Session, job_id: str, *, reason: str) -> bool:
+    """End the job without a result, as if cancelled: there is nothing for it to do."""
+    events.record(session, job_id=job_id, type="no_rows", reason=reason)
+    move(session, job_id, JobState.CANCELLING)
+    return move(
+        session,
+        job_id,
+        JobState.CANCELLED,
+        **STEP_LEASE_REVOKED | STEP_FAILURES_CLEARED | {"step_error": reason, "skipped": reason},
+    )
 
 
 def fail(session: Session, job_id: str, *, code: str, message: str) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobs.decisions import group_progress
 from jobs.ledger import webhook_outbox
+from jobs.lookups import predicates
 from jobs.states import FINAL
 from jobs.tables import Job, WebhookGroupCheck
 from jobs.webhooks import events
@@ -29,14 +30,20 @@ def settle(session: Session) -> bool:
         return False
     session.delete(check)
     members = session.execute(
-        sa.select(Job.project_id, Job.state, Job.finished_at).where(Job.group_id == check.group_id)
+        sa.select(
+            Job.project_id,
+            Job.state,
+            Job.finished_at,
+            predicates.job_skipped().label("skipped"),
+        ).where(Job.group_id == check.group_id)
     ).all()
     ends = [each.finished_at for each in members]
     if members and all(each.state in FINAL for each in members):
         states = Counter(each.state for each in members)
+        deciding = group_progress.deciding((each.state, each.skipped) for each in members)
         occurrence = events.group_ended(
             group_id=check.group_id,
-            state=group_progress.state_of(states.keys()),
+            state=group_progress.state_of(deciding),
             jobs=states,
             ended_at=max(ends),
         )

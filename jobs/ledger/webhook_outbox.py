@@ -19,6 +19,7 @@ from jobs import ids
 from jobs.schedules.states import FireState
 from jobs.states import JobState
 from jobs.tables import (
+    Job,
     Schedule,
     WebhookDelivery,
     WebhookEndpoint,
@@ -91,14 +92,35 @@ def fire_ended(
     count: int = 1,
 ) -> None:
     """Record a fire that failed, was skipped or missed; one that ended in another way is none."""
-    occurrence = events.fire_ended(
-        fire_id=fire_id, schedule_id=schedule_id, state=state, due=due, until=until, count=count
-    )
-    if occurrence is None:
+    if state not in events.OF_FIRES:
         return
     project_id = session.scalar(sa.select(Schedule.project_id).where(Schedule.id == schedule_id))
     assert project_id is not None
-    record(session, occurrence, project_id=project_id)
+    listeners = _listeners(session, project_id)
+    if not any(each.wants(events.OF_FIRES[state]) for each in listeners):
+        return
+    group_id, jobs = _of_fire(session, fire_id)
+    occurrence = events.fire_ended(
+        fire_id=fire_id,
+        schedule_id=schedule_id,
+        state=state,
+        due=due,
+        until=until,
+        count=count,
+        group_id=group_id,
+        jobs=jobs,
+    )
+    _add(session, occurrence, listeners, project_id=project_id)
+
+
+def _of_fire(session: Session, fire_id: int) -> tuple[str | None, list[str]]:
+    """The group of a fire, and its jobs."""
+    rows = session.execute(
+        sa.select(Job.group_id, Job.id)
+        .where(Job.fire_id == fire_id, Job.deleted_at.is_(None))
+        .order_by(Job.created_at, Job.id)
+    ).all()
+    return next((row.group_id for row in rows), None), [row.id for row in rows]
 
 
 def _listeners(session: Session, project_id: str) -> list[Listener]:

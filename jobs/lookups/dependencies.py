@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions.dependencies import DependencyOn, Need
+from jobs.lookups import predicates
 from jobs.tables import Job, JobDependency
 
 
@@ -19,6 +20,7 @@ def needs(session: Session, job_ids: Collection[str]) -> dict[str, list[Need]]:
             JobDependency.on,
             JobDependency.gives_model,
             *(Job.id, Job.state, Job.error_code),
+            predicates.job_skipped().label("skipped"),
             sa.func.coalesce(Job.member, Job.spec["name"].as_string()).label("name"),
         )
         .join(Job, Job.id == JobDependency.needs_job_id)
@@ -34,9 +36,22 @@ def needs(session: Session, job_ids: Collection[str]) -> dict[str, list[Need]]:
             state=row.state,
             error_code=row.error_code,
             gives_model=row.gives_model,
+            skipped=row.skipped,
         )
         found.setdefault(row.job_id, []).append(need)
     return found
+
+
+def needed(session: Session, job_id: str) -> list[str]:
+    """Every job that the job needs, directly or not."""
+    first = sa.select(JobDependency.needs_job_id).where(JobDependency.job_id == job_id)
+    found = first.cte("needed", recursive=True)
+    found = found.union(
+        sa.select(JobDependency.needs_job_id).join(
+            found, JobDependency.job_id == found.c.needs_job_id
+        )
+    )
+    return list(session.scalars(sa.select(found.c.needs_job_id)))
 
 
 def behind(session: Session, job_id: str) -> list[str]:

@@ -46,7 +46,7 @@ def window(session: Session, job_id: str, *, split: str, name: str, since: Since
         sa.select(JobInput.query["next"].as_string())
         .join(Job, Job.id == JobInput.job_id)
         .join(Fire, Fire.id == Job.fire_id)
-        .join(mine, sa.and_(mine.c.schedule_id == Fire.schedule_id, mine.c.id != Fire.id))
+        .join(mine, _earlier_like(mine))
         .where(
             JobInput.split == split,
             JobInput.name == name,
@@ -64,15 +64,15 @@ def taken(
 ) -> set[tuple[str, str]]:
     """Of the objects with these names those that are not new to this job: name and version.
 
-    Other fires of the schedule have taken them; jobs that are under way count, so that two at a
-    time take none twice.
+    Jobs of its like in other fires of the schedule have taken them; those that are under way count,
+    so that two at a time take none twice.
     """
     mine = _own_fire(job_id)
     rows = session.execute(
         sa.select(JobInput.name, JobInput.version)
         .join(Job, Job.id == JobInput.job_id)
         .join(Fire, Fire.id == Job.fire_id)
-        .join(mine, sa.and_(mine.c.schedule_id == Fire.schedule_id, mine.c.id != Fire.id))
+        .join(mine, _earlier_like(mine))
         .where(
             JobInput.split == split,
             JobInput.name.in_(names),
@@ -133,8 +133,21 @@ def _champion(job_id: str) -> sa.Subquery:
 
 def _own_fire(job_id: str) -> sa.Subquery:
     return (
-        sa.select(Fire.id, Fire.schedule_id)
+        sa.select(Fire.id, Fire.schedule_id, Job.member, Job.kind)
         .join(Job, Job.fire_id == Fire.id)
         .where(Job.id == job_id)
         .subquery()
+    )
+
+
+def _earlier_like(mine: sa.Subquery) -> sa.ColumnElement[bool]:
+    """Jobs of other fires of the schedule with the name of this one in their groups.
+
+    Between an only job, which has no name, and a member the kind decides: the schedule was edited.
+    """
+    one_is_only = sa.or_(Job.member.is_(None), mine.c.member.is_(None))
+    return sa.and_(
+        mine.c.schedule_id == Fire.schedule_id,
+        mine.c.id != Fire.id,
+        sa.or_(Job.member == mine.c.member, sa.and_(one_is_only, Job.kind == mine.c.kind)),
     )

@@ -84,6 +84,14 @@ def job_waits() -> sa.ColumnElement[bool]:
     return sa.and_(Job.held, Job.state == JobState.QUEUED)
 
 
+def job_skipped() -> sa.ColumnElement[bool]:
+    """Jobs that were cancelled because there was nothing for them to do.
+
+    A process of an earlier version that retries one leaves the reason where it is.
+    """
+    return sa.and_(Job.state == JobState.CANCELLED, Job.skipped.is_not(None))
+
+
 def job_settles() -> sa.ColumnElement[bool]:
     """Of those, jobs that can go, can never go, or whose model is known by now."""
     needed = aliased(Job)

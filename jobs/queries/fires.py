@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.errors import NotFound
+from jobs.lookups import predicates
 from jobs.queries import paging
 from jobs.queries.paging import Order
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import JobState
-from jobs.tables import Fire, Job, Schedule
+from jobs.tables import Fire, Job, JobGroup, Schedule
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,22 @@ class FireOfJob:
 
 
 @dataclass(frozen=True)
+class JobOfFire:
+    """A job that a fire has submitted."""
+
+    id: str
+    state: JobState
+    member: str | None  # its name in the group; null: it is the only one
+    skipped: str | None  # why it was cancelled: there was nothing for it to do; null: it was not
+
+
+@dataclass(frozen=True)
 class FireView:
     """A fire with its jobs."""
 
     fire: Fire
-    jobs: tuple[tuple[str, JobState], ...]  # deleted ones aside
+    group_id: str | None  # of its jobs; null: it has one job or none
+    jobs: tuple[JobOfFire, ...]  # deleted ones aside, of a group in the order of the template
 
 
 def of_jobs(session: Session, jobs: Sequence[Job]) -> dict[str, FireOfJob]:
@@ -91,12 +103,16 @@ def _place(session: Session, fire_id: int, *, schedule_id: str) -> tuple[datetim
 
 def views(session: Session, found: Sequence[Fire]) -> list[FireView]:
     """Fires with their jobs."""
-    jobs: dict[int | None, list[tuple[str, JobState]]] = {}
+    jobs: dict[int | None, list[JobOfFire]] = {}
+    groups: dict[int | None, str | None] = {}
+    skipped = sa.case((predicates.job_skipped(), Job.skipped))
     rows = session.execute(
-        sa.select(Job.fire_id, Job.id, Job.state)
+        sa.select(Job.fire_id, Job.group_id, Job.id, Job.state, Job.member, skipped)
+        .outerjoin(JobGroup, JobGroup.id == Job.group_id)
         .where(Job.fire_id.in_([fire.id for fire in found]), Job.deleted_at.is_(None))
-        .order_by(Job.created_at, Job.id)
+        .order_by(sa.func.array_position(JobGroup.members, Job.member), Job.created_at, Job.id)
     )
-    for fire_id, job_id, state in rows:
-        jobs.setdefault(fire_id, []).append((job_id, state))
-    return [FireView(fire, tuple(jobs.get(fire.id, ()))) for fire in found]
+    for fire_id, group_id, *of_job in rows:
+        jobs.setdefault(fire_id, []).append(JobOfFire(*of_job))
+        groups[fire_id] = group_id
+    return [FireView(fire, groups.get(fire.id), tuple(jobs.get(fire.id, ()))) for fire in found]

@@ -42,12 +42,20 @@ class GroupSummary:
     """A group in a listing: how many members are in which state."""
 
     group: JobGroup
-    states: Mapping[JobState, int]
+    members: Mapping[tuple[JobState, bool], int]  # by state, and whether they were skipped
+
+    @property
+    def states(self) -> Mapping[JobState, int]:
+        """How many members are in which state."""
+        found: Counter[JobState] = Counter()
+        for (state, _), count in self.members.items():
+            found[state] += count
+        return found
 
     @property
     def state(self) -> JobState:
         """Of the group."""
-        return group_progress.state_of(self.states.keys())
+        return group_progress.state_of(group_progress.deciding(self.members))
 
 
 @dataclass(frozen=True)
@@ -111,10 +119,10 @@ def progress(view: JobView) -> MemberProgress:
     state, eta = view.job.state, view.eta_seconds
     if view.training is None:
         rows = Amount(view.counts.rows_done, view.job.rows_total)
-        return MemberProgress(state, rows=rows, eta_seconds=eta)
+        return MemberProgress(state, rows=rows, eta_seconds=eta, skipped=view.skipped is not None)
     newest = view.training.newest
     steps = Amount(view.training.step, newest.run.steps_total if newest else None)
-    return MemberProgress(state, steps=steps, eta_seconds=eta)
+    return MemberProgress(state, steps=steps, eta_seconds=eta, skipped=view.skipped is not None)
 
 
 def _place(session: Session, group_id: str, *, project_id: str) -> Sequence[object]:
@@ -127,15 +135,20 @@ def _place(session: Session, group_id: str, *, project_id: str) -> Sequence[obje
     return place
 
 
-def _states(session: Session, group_ids: Sequence[str]) -> dict[str, Counter[JobState]]:
+def _states(
+    session: Session, group_ids: Sequence[str]
+) -> dict[str, Counter[tuple[JobState, bool]]]:
+    """How many members are in which state, and whether they were skipped; by group."""
+    reason = Job.skipped.is_not(None)
     rows = session.execute(
-        sa.select(Job.group_id, Job.state, sa.func.count())
+        sa.select(Job.group_id, Job.state, reason, sa.func.count())
         .where(Job.group_id.in_(group_ids), Job.deleted_at.is_(None))
-        .group_by(Job.group_id, Job.state)
+        .group_by(Job.group_id, Job.state, reason)
     )
-    found: dict[str, Counter[JobState]] = {group_id: Counter() for group_id in group_ids}
-    for group_id, state, count in rows:
-        found[str(group_id)][state] = count
+    found: dict[str, Counter[tuple[JobState, bool]]] = {each: Counter() for each in group_ids}
+    for group_id, state, has_reason, count in rows:
+        skipped = has_reason and state is JobState.CANCELLED
+        found[str(group_id)][state, skipped] += count
     return found
 
 

@@ -121,6 +121,11 @@ class JobView:
         return self.counts.work.rate
 
     @property
+    def skipped(self) -> str | None:
+        """Why it was cancelled because there was nothing for it to do; null: it was not."""
+        return self.job.skipped if self.job.state is JobState.CANCELLED else None
+
+    @property
     def last_error(self) -> str | None:
         """Why the last try that failed did, of what is tried again; null: nothing is."""
         return self.job.step_error or self.counts.last_error or self.job.run_error

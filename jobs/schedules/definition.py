@@ -7,18 +7,19 @@ brings the default back, and an array is replaced as a whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from jobs import names
 from jobs.kinds.base import Strict
+from jobs.kinds.groups import MOST_MEMBERS, MemberName
 from jobs.schedules.drift_policy import DriftPolicy
 from jobs.schedules.policy import CatchUp, Overlap
 from jobs.schedules.timing import Timing
 
-MOST_JOBS = 1
-"""Of one fire; jobs that depend on one another do not exist yet."""
+Specs = dict[MemberName, dict[str, Any]]
+"""Specs by name, as a group has them."""
 
 
 class Policy(Strict):
@@ -44,8 +45,8 @@ class Policy(Strict):
 class JobTemplate(Strict):
     """A job of each fire: a spec whose texts may have placeholders."""
 
-    name: str | None = Field(
-        None, pattern=f"^{names.MODEL}$", description="Of this job among those of a fire."
+    name: MemberName | None = Field(
+        None, description="Of this job in the group of a fire; without one it is the only job."
     )
     spec: dict[str, Any] = Field(
         description="As of `POST /v1/jobs`. In its texts `{fire_time:%Y-%m-%d}`, "
@@ -53,18 +54,62 @@ class JobTemplate(Strict):
     )
 
 
+def _in_a_list(value: object) -> object:
+    """Specs by name as templates that have names, in the order in which they were written."""
+    if not isinstance(value, Mapping):
+        return value
+    return [{"name": name, "spec": spec} for name, spec in value.items()]
+
+
+def _one_or_a_group(value: tuple[JobTemplate, ...]) -> tuple[JobTemplate, ...]:
+    given = [template.name for template in value]
+    if given != [None] and (None in given or len(set(given)) < len(given)):
+        raise ValueError(
+            'give one `spec`, or specs by name, such as {"train": {...}, "label": {...}}, no two '
+            "with the same"
+        )
+    return value
+
+
+JobTemplates = Annotated[
+    tuple[JobTemplate, ...],
+    Field(
+        min_length=1,
+        max_length=MOST_MEMBERS,
+        description="What a fire submits: one `spec`, or the jobs of a group by name, which name "
+        "one another in `depends_on` and `{NAME.model}`.",
+    ),
+    BeforeValidator(_in_a_list, json_schema_input_type=tuple[JobTemplate, ...] | Specs),
+    AfterValidator(_one_or_a_group),
+]
+
+
 class Definition(Strict):
     """All of a schedule that an edit can change, its name aside."""
 
     timing: Timing
     policy: Policy = Policy()
-    jobs: tuple[JobTemplate, ...] = Field(
-        min_length=1, max_length=MOST_JOBS, description="What a fire submits; at present one job."
-    )
+    jobs: JobTemplates
+
+    @property
+    def is_group(self) -> bool:
+        """Whether a fire submits jobs with names, as a group."""
+        return self.jobs[0].name is not None
 
     def dumped(self) -> dict[str, Any]:
-        """As it is stored and shown; what has its default is in it."""
+        """As it is stored; what has its default is in it.
+
+        The jobs of a group are a list there: what a JSON object holds has no order in Postgres.
+        """
         return self.model_dump(mode="json")
+
+
+def shown(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored definition as it is shown, and may be given again: specs by name as an object."""
+    jobs = stored["jobs"]
+    if jobs[0].get("name") is not None:
+        jobs = {job["name"]: job["spec"] for job in jobs}
+    return {**stored, "jobs": jobs}
 
 
 class ScheduleRequest(Definition):
@@ -90,9 +135,7 @@ class ScheduleChange(Strict):
     name: str | None = Field(None, pattern=f"^{names.SCHEDULE}$", description="A new name.")
     timing: dict[str, Any] | None = Field(None, description="Fields of the timing that change.")
     policy: dict[str, Any] | None = Field(None, description="Fields of the policy that change.")
-    jobs: tuple[JobTemplate, ...] | None = Field(
-        None, min_length=1, max_length=MOST_JOBS, description="What a fire submits, as a whole."
-    )
+    jobs: JobTemplates | None = Field(None, description="What a fire submits, as a whole.")
 
     @field_validator("name")
     @classmethod

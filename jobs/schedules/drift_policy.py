@@ -26,5 +26,5 @@ class DriftPolicy(Strict):
     hold_promotion: bool = Field(
         default=False,
         description="While the latest fire has drifted, no fine-tune moves the alias that names "
-        "the model of its job.",
+        "the model of its job, nor does one of the same group that needs the drifted job.",
     )

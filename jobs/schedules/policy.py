@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from jobs.durations import Duration, in_words, written
+from jobs.errors import BadRequest
 from jobs.kinds.base import Strict
 from jobs.schedules.calendar import FireTime, fire_times, jittered
 from jobs.schedules.timing import Timing
@@ -26,6 +27,7 @@ MOST_CAUGHT_UP = 1_000
 MOST_COUNTED = 1_000
 """Missed fires are counted up to here."""
 MOST_BUFFERED = 1_000
+MOST_BACKFILLED = 1_000
 
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_STEP = timedelta(minutes=1)
@@ -127,6 +129,28 @@ def next_fire(
     return None if fire is None else (fire, upcoming.let_go_at(fire))
 
 
+def backfilled(
+    timing: Timing, since: datetime, until: datetime, *, now: datetime
+) -> list[FireTime]:
+    """The fire times of a backfill. Raises ``BadRequest``."""
+    if not since <= until <= now:
+        raise BadRequest(
+            "a backfill goes from an earlier to a later time, and not into the future",
+            param="until",
+        )
+    found = fire_times(timing, after=since - _MICROSECOND)
+    within = takewhile(lambda each: each.due <= until, found)
+    times = list(islice(within, MOST_BACKFILLED + 1))
+    if len(times) > MOST_BACKFILLED:
+        raise BadRequest(
+            f"a backfill has at most {MOST_BACKFILLED:,} fires, and this range has more: ask for "
+            "it in parts",
+            param="until",
+            code="backfill_too_long",
+        )
+    return times
+
+
 class Overlap(StrEnum):
     """What a fire does while a job of an earlier fire still runs."""
 
@@ -153,7 +177,7 @@ class Decision:
     reason: str | None = None  # why it is skipped or waits
     replaces: datetime | None = None  # the buffered fire that is dropped for it
     replaced_reason: str | None = None  # what that one then says
-    cancels: tuple[str, ...] = ()  # jobs
+    cancels: tuple[str, ...] = ()  # jobs and groups of earlier fires
 
 
 def overlap(
@@ -161,8 +185,9 @@ def overlap(
 ) -> Decision:
     """What the fire at ``new`` does.
 
-    ``running``: jobs of earlier fires that have not ended. ``buffered``: earlier fires that wait,
-    oldest first; they start first, so ``new`` waits behind them even when nothing runs.
+    ``running``: of each earlier fire that has not ended its job, or the group of its jobs.
+    ``buffered``: earlier fires that wait, oldest first; they start first, so ``new`` waits behind
+    them even when nothing runs.
     """
     if policy is Overlap.ALLOW or not (running or buffered):
         return Decision(Action.START)
@@ -258,4 +283,4 @@ def _busy(running: Sequence[str]) -> str:
             return "an earlier fire waits"
         case 1:
             return f"{running[0]} of an earlier fire still runs"
-    return f"{running[0]} and {len(running) - 1} more jobs of earlier fires still run"
+    return f"{running[0]} and {len(running) - 1} more of earlier fires still run"

@@ -1,20 +1,22 @@
-"""The states of a fire, and how the state of its job decides them."""
+"""The states of a fire, and how those of its jobs decide them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
-from jobs.states import JobState
+from jobs.decisions import group_progress
+from jobs.states import FINAL, JobState
 
 
 class FireState(StrEnum):
     """Where a fire is; all but the first two are final."""
 
     BUFFERED = "buffered"  # it waits until earlier ones have ended
-    SUBMITTED = "submitted"  # its job is under way
+    SUBMITTED = "submitted"  # its jobs are under way, or some of them
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # its job failed or expired, or could not be submitted
-    SKIPPED = "skipped"  # the policy on overlaps left it out, or its job found no new rows
+    FAILED = "failed"  # a job of it failed or expired, or they could not be submitted
+    SKIPPED = "skipped"  # the policy on overlaps left it out, or its jobs had no rows
     MISSED = "missed"  # no control process ran in time
     CANCELLED = "cancelled"
 
@@ -31,7 +33,7 @@ OPEN = frozenset({FireState.BUFFERED, FireState.SUBMITTED})
 REPEATABLE = frozenset({FireState.SKIPPED, FireState.MISSED})
 """Final states of a fire that a backfill does, if it never had a job."""
 
-_OF_JOB = {
+_OF_JOBS = {
     JobState.SUCCEEDED: FireState.SUCCEEDED,
     JobState.FAILED: FireState.FAILED,
     JobState.EXPIRED: FireState.FAILED,
@@ -39,6 +41,13 @@ _OF_JOB = {
 }
 
 
-def of_job(state: JobState) -> FireState:
-    """The state of a fire whose job is in this state."""
-    return _OF_JOB.get(state, FireState.SUBMITTED)
+def of_jobs(jobs: Collection[tuple[JobState, bool]]) -> FireState:
+    """The state of a fire, of the state of each job, and whether that was skipped: a group's.
+
+    There is at least one job.
+    """
+    if any(state not in FINAL for state, _ in jobs):
+        return FireState.SUBMITTED
+    if all(skipped for _, skipped in jobs):
+        return FireState.SKIPPED
+    return _OF_JOBS[group_progress.state_of(group_progress.deciding(jobs))]

@@ -1,8 +1,7 @@
-"""From the template of a schedule to the specs of one fire."""
+"""From the template of a schedule to the spec of one fire, or to its group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from jobs import kinds, validation
 from jobs.errors import BadSpec
 from jobs.kinds import AnySpec
+from jobs.kinds.groups import GroupSpec
 from jobs.schedules import calendar, placeholders
 from jobs.schedules.calendar import FireTime
 from jobs.schedules.definition import Definition, JobTemplate
@@ -21,17 +21,34 @@ LOOKED_BACK = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 32, 367, 1_5
 """How far back the fire before another is looked for, the shortest first."""
 
 
-def specs(definition: Definition, values: Values) -> Iterator[AnySpec]:
-    """The specs of one fire. Raises ``BadSpec``, with the path of the field in the schedule."""
-    for index, template in enumerate(definition.jobs):
-        yield _spec(template, values, path=f"jobs.{index}.spec")
+ONLY = "jobs.0.spec"
+"""The path of the spec of a schedule whose fires have one job."""
+
+
+def only(definition: Definition, values: Values) -> AnySpec:
+    """The spec of the only job of a fire. Raises ``BadSpec``, with the path in the schedule."""
+    try:
+        return kinds.parse(placeholders.filled(definition.jobs[0].spec, values))
+    except ValidationError as error:
+        message, param = validation.explain(error.errors(), prefix=ONLY)
+        raise BadSpec(message, param=param) from error
+
+
+def group(definition: Definition, values: Values) -> GroupSpec:
+    """The jobs of a fire as a group, which has the schedule's name. Raises ``BadSpec`` likewise."""
+    jobs = {str(job.name): placeholders.filled(job.spec, values) for job in definition.jobs}
+    try:
+        return GroupSpec.model_validate({"name": values.schedule, "jobs": jobs})
+    except ValidationError as error:
+        message, param = validation.explain(error.errors())
+        raise BadSpec(message, param=param or "jobs") from error
 
 
 def check_placeholders(definition: Definition) -> None:
     """Raise ``BadSpec`` for a placeholder that there is not, or a format that cannot be filled."""
-    for index, template in enumerate(definition.jobs):
+    for template in definition.jobs:
         for path, problem in placeholders.problems(template.spec):
-            where = f"jobs.{index}.spec.{path}"
+            where = f"{ONLY if template.name is None else f'jobs.{template.name}'}.{path}"
             raise BadSpec(f"{where}: {problem}", param=where, code="bad_placeholder")
 
 
@@ -57,11 +74,3 @@ def is_filled_in(template: JobTemplate, spec: AnySpec) -> bool:
     for step in field.split("."):
         raw = raw.get(step) if isinstance(raw, dict) else None
     return raw is not None and raw != reference
-
-
-def _spec(template: JobTemplate, values: Values, *, path: str) -> AnySpec:
-    try:
-        return kinds.parse(placeholders.filled(template.spec, values))
-    except ValidationError as error:
-        message, param = validation.explain(error.errors(), prefix=path)
-        raise BadSpec(message, param=param) from error

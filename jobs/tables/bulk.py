@@ -127,6 +127,11 @@ class Job(Base):
         server_default=text("false"),  # ends it because one of them did not succeed
     )
 
+    skipped: Mapped[
+        str | None
+    ]  # of a cancelled one that had nothing to do: why, in words; null: it
+    # had, or was cancelled by a user
+
     kept: Mapped[bool] = mapped_column(  # nothing of it is removed or deleted
         Boolean, server_default=text("false")
     )

@@ -93,7 +93,7 @@ class Fire(Base):
     count: Mapped[int] = mapped_column(server_default=text("1"))  # how many missed fires in a row
     version: Mapped[int] = mapped_column(Integer)  # of the schedule
     origin: Mapped[FireOrigin]
-    state: Mapped[FireState]
+    state: Mapped[FireState]  # of its jobs together, once they were accepted
     reason: Mapped[str | None]  # why it waits, has no job, or failed, in words; null: it has a job
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
     submitted_at: Mapped[datetime | None]  # its jobs were accepted; null: it has none
@@ -107,7 +107,8 @@ class Fire(Base):
     at_most: Mapped[int | None] = mapped_column(Integer)  # of that, fires that may run at a time
     idempotency_key: Mapped[str | None]  # of a trigger; null: none given
     profile: Mapped[Json | None]  # how the results of its bulk job are spread, for later fires
-    # (jobs.decisions.drift.Profile); null: the policy asked for no comparison
+    # (jobs.decisions.drift.Profile); of a group by its `members`; null: the policy asked for no
+    # comparison
     drift: Mapped[Json | None]  # how they differ from those of earlier fires (Verdict), and which
     # alias's promotions are held back; null: they were not compared
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -43,11 +43,12 @@ class EventType(StrEnum):
 
 
 OF_GROUPS = frozenset(each for each in EventType if each.startswith("group."))
-_OF_FIRES = {
+OF_FIRES = {
     FireState.FAILED: EventType.FIRE_FAILED,
     FireState.SKIPPED: EventType.FIRE_SKIPPED,
     FireState.MISSED: EventType.FIRE_MISSED,
 }
+"""Fires that are events, by how they ended."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,10 @@ def fire_ended(
     due: datetime,
     until: datetime | None = None,
     count: int = 1,
-) -> Occurrence | None:
-    """A fire has failed, was skipped or missed; ``None``: it ended in another way."""
-    if state not in _OF_FIRES:
-        return None
+    group_id: str | None = None,
+    jobs: Sequence[str] = (),
+) -> Occurrence:
+    """A fire has failed, was skipped or missed: its state is one of ``OF_FIRES``."""
     data = {
         "id": fire_id,
         "object": "fire",
@@ -117,12 +118,15 @@ def fire_ended(
         "fire_time": _iso(due),
         "until": None if until is None else _iso(until),
         "count": count,
+        "group": group_id,
+        "jobs": list(jobs),
         "links": {
             "schedule": f"/v1/schedules/{schedule_id}",
             "fires": f"/v1/schedules/{schedule_id}/fires",
+            **({"group": f"/v1/groups/{group_id}"} if group_id else {}),
         },
     }
-    return Occurrence(_OF_FIRES[state], schedule_id, data)
+    return Occurrence(OF_FIRES[state], schedule_id, data)
 
 
 def promotion_decided(*, name: str, job_id: str, decision: Mapping[str, Any]) -> Occurrence:

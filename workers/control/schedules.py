@@ -55,11 +55,11 @@ def mend(sessions: Sessions) -> int:
 
 
 def _cancel(sessions: Sessions) -> int:
-    """Each in a transaction of its own: the job's row is locked in it."""
+    """The jobs of each fire in a transaction of its own: their rows are locked in it."""
     with sessions.begin() as session:
         wanted = fire_cancellations.wanted(session)
     did = 0
-    for job_id in wanted:
+    for fire_id in wanted:
         with sessions.begin() as session:
-            did += fire_cancellations.cancel(session, job_id)
+            did += fire_cancellations.cancel(session, fire_id)
     return did

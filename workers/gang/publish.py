@@ -189,7 +189,11 @@ def _decide_promotion(
 ) -> dict[str, Any]:
     incumbent = compared.rating_of_incumbent(name)
     held = held_promotions.reason(
-        session, project_id=lease.project_id, name=name, alias=compared.gate.alias
+        session,
+        project_id=lease.project_id,
+        name=name,
+        alias=compared.gate.alias,
+        job_id=lease.job_id,
     )
     gate = dataclasses.replace(compared.gate, held_back=held)
     decision = promotion.decide(

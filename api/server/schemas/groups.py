@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from api.server.schemas.job_relations import JobNeed
+from api.server.schemas.job_relations import JobNeed, JobSchedule
 from api.server.schemas.jobs import JobError, Promotion
 from jobs.decisions.group_progress import GroupProgress as Progress
 from jobs.decisions.group_progress import MemberProgress
@@ -58,6 +58,7 @@ class GroupMember(BaseModel):
     state: JobState
     waiting_reason: str | None
     error: JobError | None
+    skipped: str | None  # why it was cancelled: there was nothing for it to do; null: it was not
     depends_on: list[JobNeed]
     model: str | None
     model_pinned: str | None
@@ -81,6 +82,7 @@ class GroupMember(BaseModel):
             state=job.state,
             waiting_reason=view.waiting_reason,
             error=JobError.of(job),
+            skipped=view.skipped,
             depends_on=[JobNeed.of(need) for need in view.needs],
             model=job.spec.get("model"),
             model_pinned=job.model_pinned,
@@ -99,19 +101,21 @@ class Group(BaseModel):
     state: JobState  # running while any member is; at the end the worst of their ends
     created_at: datetime
     swept: list[str] | None  # options that a sweep varies; null: it is no sweep
+    schedule: JobSchedule | None  # the fire that submitted it; null: no schedule did
     progress: GroupProgress
     members: list[GroupMember]
 
     @classmethod
     def of(cls, view: GroupView) -> Self:
         """One group."""
-        progress = view.progress
+        progress, fire = view.progress, view.members[0].fire
         return cls(
             id=view.group.id,
             name=view.group.name,
             state=progress.state,
             created_at=view.group.created_at,
             swept=view.group.swept,
+            schedule=None if fire is None else JobSchedule.of(fire),
             progress=GroupProgress.of(progress),
             members=[GroupMember.of(member) for member in view.members],
         )

@@ -133,6 +133,7 @@ class Job(Progress):
     kind: str
     name: str | None
     error: JobError | None
+    skipped: str | None  # why it was cancelled: there was nothing for it to do; null: it was not
     output: JobOutput | ModelOutput | None
     model: str | None
     model_pinned: str | None
@@ -161,6 +162,7 @@ class Job(Progress):
             kind=job.kind,
             name=job.spec.get("name"),
             error=JobError.of(job),
+            skipped=view.skipped,
             output=_output(view),
             model=job.spec.get("model"),
             model_pinned=job.model_pinned,

@@ -11,11 +11,15 @@ from jobs import tables
 from jobs.ledger.fires import Backfill as Made
 from jobs.queries.fires import FireView
 from jobs.queries.schedules import ScheduleView
+from jobs.schedules import definition as definitions
 from jobs.schedules import words
 from jobs.schedules.definition import Definition
 from jobs.schedules.preview import PreviewedFire
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import JobState
+
+Jobs = list[dict[str, Any]] | dict[str, dict[str, Any]]
+"""What a fire submits: one job as `[{"spec": ...}]`, or those of a group by name."""
 
 ScheduleState = Literal["active", "paused", "ended"]
 
@@ -25,6 +29,8 @@ class FiredJob(BaseModel):
 
     id: str
     state: JobState
+    member: str | None  # its name in the group; null: it is the only job
+    skipped: str | None  # why it was cancelled: there was nothing for it to do; null: it was not
 
 
 class DriftMeasure(BaseModel):
@@ -35,15 +41,24 @@ class DriftMeasure(BaseModel):
     before: float | None
 
 
-class Drift(BaseModel):
-    """How the results of a fire differ from those of earlier ones."""
+class DriftOfMember(BaseModel):
+    """How the results of a job differ from those of its like in earlier fires."""
 
     drifted: bool
     words: str
-    threshold: float
     against: int  # earlier fires
     measures: dict[str, DriftMeasure]
     holds: str | None  # `name@alias` whose promotions are held back; null: none
+
+
+class Drift(DriftOfMember):
+    """How the results of a fire differ from those of earlier ones.
+
+    Of a group ``measures`` and ``holds`` are empty: each member has its own.
+    """
+
+    threshold: float
+    members: dict[str, DriftOfMember] | None = None  # by name; null: the fire has one job
 
 
 class Fire(BaseModel):
@@ -59,6 +74,7 @@ class Fire(BaseModel):
     reason: str | None  # why it waits, has no job, or failed; null: it has jobs
     origin: FireOrigin
     version: int  # of the schedule
+    group: str | None  # of its jobs; null: it has one job or none
     jobs: list[FiredJob]
     backfill: str | None
     drift: Drift | None  # null: it was not compared with earlier ones
@@ -80,7 +96,8 @@ class Fire(BaseModel):
             reason=fire.reason,
             origin=fire.origin,
             version=fire.version,
-            jobs=[FiredJob(id=job_id, state=state) for job_id, state in view.jobs],
+            group=view.group_id,
+            jobs=[FiredJob(**vars(job)) for job in view.jobs],
             backfill=fire.backfill,
             drift=None if fire.drift is None else Drift.model_validate(fire.drift),
             made_at=fire.made_at,
@@ -110,7 +127,7 @@ class Schedule(BaseModel):
     version: int
     timing: dict[str, Any]
     policy: dict[str, Any]
-    jobs: list[dict[str, Any]]
+    jobs: Jobs
     next_fire_time: datetime | None  # null: paused or ended
     fired: int  # fire times let go; triggers and backfills do not count
     running: int  # fires whose jobs are under way
@@ -131,7 +148,7 @@ class Schedule(BaseModel):
             note=schedule.note,
             words=_words(version.definition),
             version=schedule.version,
-            **version.definition,
+            **definitions.shown(version.definition),
             next_fire_time=schedule.next_due,
             fired=schedule.fired,
             running=view.running,
@@ -168,7 +185,7 @@ class ScheduleVersion(BaseModel):
     words: str | None
     timing: dict[str, Any]
     policy: dict[str, Any]
-    jobs: list[dict[str, Any]]
+    jobs: Jobs
     made_at: datetime
     made_by: str  # the first digits of the sha256 of the key
 
@@ -178,7 +195,7 @@ class ScheduleVersion(BaseModel):
         return cls(
             version=version.version,
             words=_words(version.definition),
-            **version.definition,
+            **definitions.shown(version.definition),
             made_at=version.made_at,
             made_by=_key(version.made_by),
         )

@@ -116,3 +116,74 @@ def test_the_command_behind_the_dashes_talks_to_the_same_server(
         *("--", "classify", str(corpus), "--model", "hf:org/name"),
     )
     assert made.code == 0, made.err
+
+
+GROUP = """
+name: a night
+jobs:
+  train: &train
+    kind: finetune
+    model: news
+    base: /models/tiny
+    corpus: {file: corpus.jsonl}
+  label:
+    model: "{train.model}"
+    corpus: {uri: "file:///allowed/{fire_time:%d}.jsonl"}
+"""
+
+
+@pytest.fixture
+def group(tmp_path: Path, corpus: Path) -> Path:
+    assert corpus.parent == tmp_path
+    path = tmp_path / "night.yaml"
+    path.write_text(GROUP)
+    return path
+
+
+def test_a_schedule_of_a_group_is_made_from_a_file_and_its_files_are_uploaded(
+    run: Run, group: Path
+) -> None:
+    made = run("schedules", "create", "nightly", *OPTIONS, "--group", str(group), "--json")
+    assert made.code == 0, made.err
+    jobs = json.loads(made.out)["jobs"]
+    assert list(jobs) == ["train", "label"]
+    assert jobs["train"]["corpus"]["file"].startswith("file-")
+    shown = words(run("schedules", "show", "nightly"))
+    assert "submits a group: train (finetune), label (classify)" in shown
+    group_id = run("schedules", "trigger", "nightly").out.strip()
+    assert group_id.startswith("group_")
+    assert group_id in run("schedules", "fires", "nightly").out
+    assert "nightly" in run("groups", "list").out
+    fire = json.loads(run("schedules", "fires", "nightly", "--json").out)[0]
+    assert [job["member"] for job in fire["jobs"]] == ["train", "label"]
+
+
+def test_an_edit_takes_a_group_in_the_place_of_one_job(run: Run, spec: Path, group: Path) -> None:
+    run("schedules", "create", "nightly", *OPTIONS, "--spec", str(spec))
+    edited = run("schedules", "edit", "nightly", "--group", str(group))
+    assert edited.code == 0, edited.err
+    assert "submits a group" in words(run("schedules", "show", "nightly"))
+    run("schedules", "edit", "nightly", "--spec", str(spec))
+    assert "submits classify" in words(run("schedules", "show", "nightly"))
+
+
+def test_a_group_that_cannot_be_is_refused_in_one_line(
+    run: Run, tmp_path: Path, spec: Path, group: Path
+) -> None:
+    create = ("schedules", "create", "nightly", *OPTIONS)
+    both = run(*create, "--spec", str(spec), "--group", str(group))
+    assert "--spec and --group both say what is submitted" in both.err
+    path = tmp_path / "group.json"
+    for written, said in (
+        ("{}", "must hold the `jobs` of a group by name"),
+        ('{"jobs": {}, "sweep": {}}', "a schedule submits no sweep"),
+        ('{"jobs": {"a": {"model": "/m"}}}', "jobs.a.corpus: must be given"),
+        (
+            '{"jobs": {"a": {"model": "/m", "corpus": {"file": "file-none"}}}}',
+            "jobs.a.corpus.file: no file",
+        ),
+    ):
+        path.write_text(written)
+        refused = run(*create, "--group", str(path))
+        assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+        assert said in refused.err

@@ -24,6 +24,16 @@ def make(tenant: Tenant, **fields: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def night(tenant: Tenant) -> dict[str, Any]:
+    """A fine-tune, and what is labelled with the model that it trains."""
+    day = {"uri": "file:///allowed/{fire_time:%Y%m%d}.jsonl"}
+    return {
+        "train": tenant.spec(kind="finetune", model="news", base="/models/tiny", corpus=day),
+        "label": tenant.spec(model="{train.model}", corpus=day),
+        "clean": tenant.spec(depends_on=["label:end"]),
+    }
+
+
 def error(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     return dict(answer.json()["error"])
@@ -187,3 +197,76 @@ def test_a_strangers_schedule_does_not_exist(tenant: Tenant, stranger: Tenant) -
             found = error(stranger.http.request(method, f"{path}{suffix}", json=sent), 404)
             assert found["message"] == f"no schedule {key!r} in this project"
     assert stranger.http.get("/v1/schedules").json()["data"] == []
+
+
+def test_a_schedule_of_several_jobs_is_shown_as_it_was_given_and_edited(tenant: Tenant) -> None:
+    jobs = night(tenant)
+    made = make(tenant, jobs=jobs)
+    assert made["jobs"] == jobs
+    assert list(made["jobs"]) == list(jobs)
+    path = f"/v1/schedules/{made['id']}"
+    assert len(tenant.http.get(f"{path}/preview").json()["data"]) == 20
+    one = tenant.http.patch(path, json={"jobs": [{"spec": jobs["clean"] | {"depends_on": []}}]})
+    assert [job["name"] for job in one.json()["jobs"]] == [None]
+    back = tenant.http.patch(path, json={"jobs": made["jobs"]}).json()
+    assert back["jobs"] == jobs
+    versions = tenant.http.get(f"{path}/versions").json()["data"]
+    assert [type(each["jobs"]) for each in versions] == [dict, list, dict]
+
+
+def test_a_trigger_of_several_jobs_is_one_group(tenant: Tenant) -> None:
+    jobs = night(tenant)
+    path = f"/v1/schedules/{make(tenant, jobs=jobs)['id']}"
+    fire = tenant.http.post(f"{path}/trigger").json()
+    assert [job["member"] for job in fire["jobs"]] == list(jobs)
+    assert {job["state"] for job in fire["jobs"]} == {"queued"}
+    group = tenant.http.get(f"/v1/groups/{fire['group']}").json()
+    assert (group["name"], group["schedule"]["fire_time"]) == ("nightly", fire["fire_time"])
+    assert [member["job"] for member in group["members"]] == [job["id"] for job in fire["jobs"]]
+    train, label, _ = group["members"]
+    assert label["waiting_reason"] == f"it needs train ({train['job']}) (queued) to succeed"
+    assert tenant.http.post(f"/v1/groups/{fire['group']}/cancel").status_code == 200
+    listed = tenant.http.get(f"{path}/fires").json()["data"]
+    assert (listed[0]["group"], listed[0]["state"]) == (fire["group"], "submitted")
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"bad": {"kind": "dance"}}, "jobs.bad.kind", "must be one of classify"),
+        ({"a b": {}}, "jobs.3.name", "must be 1 to 40 letters"),
+        ({"clean": {"depends_on": ["clean"]}}, "jobs", "a circle: clean"),
+        ({"clean": {"depends_on": ["none"]}}, "jobs.clean.depends_on.0.job", "no job 'none'"),
+        (
+            {"label": {"model": "{clean.model}"}, "clean": {"depends_on": []}},
+            "jobs.label.model",
+            "registers no model",
+        ),
+        ({"label": {"name": "{day}"}}, "jobs.label.name", "there is no placeholder '{day}'"),
+        (
+            {"label": {"corpus": {"uri": "file:///etc/x"}}},
+            "jobs.label.corpus.uri",
+            "is outside",
+        ),
+    ],
+)
+def test_a_refusal_names_the_member_and_its_field(
+    tenant: Tenant, change: dict[str, Any], param: str, words: str
+) -> None:
+    jobs = night(tenant)
+    for name, fields in change.items():
+        jobs[name] = {**jobs.get(name, {}), **fields}
+    answer = tenant.http.post("/v1/schedules", json=body(tenant, jobs=jobs))
+    found = error(answer, 404 if "no job" in words else 400)
+    assert found["param"] == param
+    assert words in found["message"]
+
+
+@pytest.mark.parametrize("names", [(None, None), ("train", None), ("train", "train")])
+def test_several_jobs_have_names_of_their_own(
+    tenant: Tenant, names: tuple[str | None, ...]
+) -> None:
+    jobs = [{"name": name, "spec": tenant.spec()} for name in names]
+    found = error(tenant.http.post("/v1/schedules", json=body(tenant, jobs=jobs)), 400)
+    assert found["param"] == "jobs"
+    assert "give one `spec`, or specs by name" in found["message"]

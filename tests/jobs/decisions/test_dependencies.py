@@ -13,9 +13,11 @@ from jobs.states import ACTIVE, FINAL, JobState
 SUCCESS, END = DependencyOn.SUCCESS, DependencyOn.END
 
 
-def need(on: DependencyOn, state: JobState, *, name: str | None = None) -> Need:
+def need(
+    on: DependencyOn, state: JobState, *, name: str | None = None, skipped: bool = False
+) -> Need:
     code = "model_missing" if state is JobState.FAILED else None
-    return Need("job_1", name, on, state, code)
+    return Need("job_1", name, on, state, code, skipped=skipped and state is JobState.CANCELLED)
 
 
 @pytest.mark.parametrize("state", sorted(ACTIVE))
@@ -35,15 +37,50 @@ def test_a_job_that_needs_success_fails_after_any_other_end(state: JobState) -> 
     assert dependencies.judge([need(SUCCESS, state)]) is expected
 
 
-@given(
-    st.lists(st.builds(need, st.sampled_from(DependencyOn), st.sampled_from(JobState)), max_size=5)
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [
+        ([], Verdict.SKIP),
+        ([(SUCCESS, JobState.RUNNING)], Verdict.SKIP),
+        ([(SUCCESS, JobState.SUCCEEDED)], Verdict.SKIP),
+        ([(SUCCESS, JobState.FAILED)], Verdict.FAIL),
+        ([(SUCCESS, JobState.CANCELLED)], Verdict.FAIL),
+        ([(END, JobState.FAILED)], Verdict.SKIP),
+    ],
 )
-def test_each_need_is_met_broken_or_waited_for(needs: list[Need]) -> None:
-    assert not any(each.is_met and each.is_broken for each in needs)
+def test_a_job_that_needs_the_success_of_a_skipped_one_is_skipped_unless_it_fails(
+    others: list[tuple[DependencyOn, JobState]], verdict: Verdict
+) -> None:
+    skipped = need(SUCCESS, JobState.CANCELLED, name="train", skipped=True)
+    assert dependencies.judge([skipped, *(need(on, state) for on, state in others)]) is verdict
+    assert dependencies.no_rows([skipped]) == "it needs train (job_1), which had no rows"
+    assert "train (job_1) (skipped) to succeed" in dependencies.failure([skipped])
+
+
+def test_a_job_that_needs_the_end_of_a_skipped_one_begins() -> None:
+    skipped = need(END, JobState.CANCELLED, skipped=True)
+    assert dependencies.judge([skipped]) is Verdict.BEGIN
+
+
+@given(
+    st.lists(
+        st.builds(
+            need,
+            st.sampled_from(DependencyOn),
+            st.sampled_from(JobState),
+            skipped=st.booleans(),
+        ),
+        max_size=5,
+    )
+)
+def test_each_need_is_met_broken_skipped_or_waited_for(needs: list[Need]) -> None:
+    for each in needs:
+        waited_for = each.state in ACTIVE
+        assert each.is_met + each.is_broken + each.is_skipped + waited_for == 1
     waits = dependencies.waits_for(needs) is not None
-    assert waits == any(not each.is_met and not each.is_broken for each in needs)
+    assert waits == any(each.state in ACTIVE for each in needs)
     verdict = dependencies.judge(needs)
-    assert verdict is Verdict.FAIL or (verdict is Verdict.WAIT) == waits
+    assert verdict in {Verdict.FAIL, Verdict.SKIP} or (verdict is Verdict.WAIT) == waits
 
 
 def test_it_says_which_jobs_it_waits_for_and_what_they_do() -> None:

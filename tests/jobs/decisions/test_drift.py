@@ -82,3 +82,14 @@ def test_a_profile_is_read_again_as_it_was_stored(
     for name in drift.MEASURES:
         if getattr(made, name).rows:
             assert getattr(again, name) == getattr(made, name)
+
+
+def test_a_group_has_drifted_if_a_member_has_in_the_words_of_those_that_have() -> None:
+    usual = [profile(good=80, bad=20)]
+    drifted = drift.compare(profile(good=20, bad=80), usual, threshold=0.2)
+    other = drift.compare(profile(good=80, bad=20), usual * 2, threshold=0.2)
+    both = drift.together({"label": drifted, "score": other})
+    assert (both.drifted, both.against, both.measures) == (True, 2, {})
+    assert both.words == f"label: {drifted.words}"
+    calm = drift.together({"a": other, "b": other})
+    assert (calm.drifted, calm.words) == (False, f"a: {other.words}; b: {other.words}")

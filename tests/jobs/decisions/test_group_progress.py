@@ -44,6 +44,22 @@ def test_the_state_of_a_group(states: list[JobState], expected: JobState) -> Non
     assert group_progress.state_of(states) is expected
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([(S, False), (JobState.CANCELLED, True)], S),
+        ([(F, False), (JobState.CANCELLED, True)], F),
+        ([(S, False), (JobState.CANCELLED, False), (JobState.CANCELLED, True)], JobState.CANCELLED),
+        ([(JobState.CANCELLED, True)], JobState.CANCELLED),
+        ([(Q, False), (JobState.CANCELLED, True)], Q),
+    ],
+)
+def test_members_that_were_skipped_do_not_decide(
+    found: list[tuple[JobState, bool]], expected: JobState
+) -> None:
+    assert group_progress.state_of(group_progress.deciding(found)) is expected
+
+
 @given(members)
 def test_a_group_has_ended_if_and_only_if_all_of_it_is_done(found: list[MemberProgress]) -> None:
     total = group_progress.sum_up(found)

@@ -8,7 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobs.ledger import fire_cancellations, fires, projects, schedules, transitions
+from jobs.ledger import (
+    dependencies,
+    fire_cancellations,
+    fires,
+    plans,
+    projects,
+    schedules,
+    transitions,
+)
 from jobs.schedules.definition import Definition
 from jobs.schedules.policy import Overlap
 from jobs.schedules.states import FireState
@@ -19,6 +27,12 @@ from tests.jobs.ledger.building import PROJECT, Ledger
 
 KEY = projects.key_hash(f"key of {PROJECT}")
 SETTINGS = Settings(allowed_inputs=["file:///"])
+TRAIN = {
+    "kind": "finetune",
+    "corpus": {"uri": "file:///labelled.jsonl"},
+    "base": "/model",
+    "model": "news",
+}
 SPEC = {"kind": "classify", "corpus": {"uri": "file:///corpus.jsonl"}, "model": "/model"}
 
 
@@ -43,18 +57,19 @@ class Clockwork:
         *,
         timing: dict[str, Any] | None = None,
         spec: dict[str, Any] | None = None,
+        jobs: dict[str, Any] | None = None,
         name: str | None = None,
         project: str = PROJECT,
         key: str | None = None,
         **policy: Any,
     ) -> str:
-        """A schedule of every hour, unless the timing is another."""
+        """A schedule of every hour, unless the timing is another; of a group with ``jobs``."""
         with self.ledger.sessions.begin() as session:
             schedule_id, _ = schedules.create(
                 session,
                 project_id=project,
                 name=name or secrets.token_hex(8),
-                definition=definition(timing, spec, **policy),
+                definition=definition(timing, spec, jobs, **policy),
                 made_by=projects.key_hash(f"key of {project}"),
                 idempotency_key=key,
                 settings=SETTINGS,
@@ -137,6 +152,28 @@ class Clockwork:
         with self.ledger.sessions.begin() as session:
             return list(session.scalars(query))
 
+    def members(self, schedule: str, *, fire: int = -1) -> dict[str, Job]:
+        """The jobs of a fire by their names in its group; by default of the latest."""
+        found = self.fires(schedule)[fire]
+        with self.ledger.sessions.begin() as session:
+            jobs = session.scalars(sa.select(Job).where(Job.fire_id == found.id)).all()
+        return {job.member or "": job for job in jobs}
+
+    def settle(self) -> None:
+        """What control does with jobs that wait for others."""
+        with self.ledger.sessions.begin() as session:
+            due = dependencies.due(session, limit=100)
+        for job_id in due:
+            with self.ledger.sessions.begin() as session:
+                dependencies.settle(session, job_id)
+
+    def skip(self, job: Job, reason: str = "there are no new objects") -> None:
+        """Let the job have no rows, as its planner finds."""
+        lease = self.ledger.claim_step(job.id)
+        assert lease is not None
+        with self.ledger.sessions.begin() as session:
+            plans.end_empty(session, lease, reason=reason)
+
     def states(self, schedule: str) -> list[FireState]:
         return [fire.state for fire in self.fires(schedule)]
 
@@ -167,9 +204,9 @@ class Clockwork:
     def cancel_wanted(self) -> None:
         with self.ledger.sessions.begin() as session:
             wanted = fire_cancellations.wanted(session)
-        for job_id in wanted:
+        for fire_id in wanted:
             with self.ledger.sessions.begin() as session:
-                fire_cancellations.cancel(session, job_id)
+                fire_cancellations.cancel(session, fire_id)
 
     def _fire(self) -> bool:
         with self.ledger.sessions.begin() as session:
@@ -181,12 +218,16 @@ class Clockwork:
 
 
 def definition(
-    timing: dict[str, Any] | None = None, spec: dict[str, Any] | None = None, **policy: Any
+    timing: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+    jobs: dict[str, Any] | None = None,
+    **policy: Any,
 ) -> Definition:
+    """Of one job, whose spec may have other fields, or of a group of ``jobs``."""
     return Definition.model_validate(
         {
             "timing": timing or {"cron": "0 * * * *"},
             "policy": policy,
-            "jobs": [{"spec": {**SPEC, **(spec or {})}}],
+            "jobs": jobs or [{"spec": {**SPEC, **(spec or {})}}],
         }
     )

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from jobs.ledger import chunks, dispatch_marks, registry
 from jobs.lookups import held_promotions
 from jobs.schedules.states import FireState
-from jobs.tables import Fire, Schedule
+from jobs.tables import Fire, Job, Schedule
 from tests.jobs.ledger.building import PROJECT, Ledger, part_of
-from tests.jobs.ledger.scheduling import HOUR, Clockwork
+from tests.jobs.ledger.scheduling import HOUR, SPEC, TRAIN, Clockwork
 
 USUAL = {"good": 150, "bad": 50}
 OTHER = {"good": 20, "bad": 180}
@@ -32,9 +32,17 @@ def clock(ledger: Ledger) -> Iterator[Clockwork]:
 def night(
     clock: Clockwork, schedule: str, labels: dict[str, int], *, failed: int = 0, **profile: Any
 ) -> Fire:
-    """The next fire, whose job gave these labels; two chunks have half of the rows each."""
+    """The next fire, whose job gave these labels."""
     clock.move_to(clock.now + HOUR)
-    job = clock.jobs(schedule)[-1]
+    compute(clock, clock.jobs(schedule)[-1], labels, failed=failed, **profile)
+    clock.turn()
+    return clock.fires(schedule)[-1]
+
+
+def compute(
+    clock: Clockwork, job: Job, labels: dict[str, int], *, failed: int = 0, **profile: Any
+) -> None:
+    """The job gives these labels; two chunks have half of the rows each."""
     clock.ledger.plan(job.id, [100, 100])
     for chunk in clock.ledger.live(job.id):
         lease = clock.ledger.claimed(chunk.id)
@@ -47,8 +55,6 @@ def night(
     with clock.ledger.sessions.begin() as session:
         dispatch_marks.begin_finalizing(session, job.id)
     clock.ledger.finish(job.id)
-    clock.turn()
-    return clock.fires(schedule)[-1]
 
 
 def alias(clock: Clockwork) -> str:
@@ -71,9 +77,11 @@ def alias(clock: Clockwork) -> str:
     return name
 
 
-def held(clock: Clockwork, name: str) -> str | None:
+def held(clock: Clockwork, name: str, *, job_id: str = "job_of_a_user") -> str | None:
     with clock.ledger.sessions.begin() as session:
-        return held_promotions.reason(session, project_id=PROJECT, name=name, alias="champion")
+        return held_promotions.reason(
+            session, project_id=PROJECT, name=name, alias="champion", job_id=job_id
+        )
 
 
 def test_a_fire_whose_labels_shift_is_flagged_with_the_measure(clock: Clockwork) -> None:
@@ -146,3 +154,68 @@ def test_a_drifted_fire_holds_promotions_until_the_next_one_or_an_edit(clock: Cl
     assert held(clock, name) is not None
     clock.delete(schedule)
     assert held(clock, name) is None
+
+
+def nightly(clock: Clockwork, name: str, **policy: Any) -> str:
+    """Labels by the champion; one fine-tune that needs them, and one that does not."""
+    train = {**TRAIN, "promote": {"alias": "champion"}}
+    jobs = {
+        "label": {**SPEC, "model": f"{name}@champion"},
+        "between": {**SPEC, "depends_on": ["label:end"]},
+        "behind": {**train, "model": f"{name}-behind", "depends_on": ["between"]},
+        "beside": {**train, "model": f"{name}-beside"},
+    }
+    return clock.create(jobs=jobs, drift={"hold_promotion": True, **policy})
+
+
+def labelled(clock: Clockwork, schedule: str, labels: dict[str, int]) -> dict[str, Job]:
+    """The next fire, whose first bulk job gave these labels; the other one gives the usual ones."""
+    clock.move_to(clock.now + HOUR)
+    compute(clock, clock.members(schedule)["label"], labels)
+    clock.settle()
+    compute(clock, clock.members(schedule)["between"], USUAL)
+    clock.settle()
+    return clock.members(schedule)
+
+
+def end(clock: Clockwork, found: dict[str, Job], *, failed: bool = False) -> None:
+    clock.end(found["behind"])
+    clock.end(found["beside"], failed=failed)
+    clock.turn()
+
+
+def test_members_of_a_group_are_each_compared_with_their_like(clock: Clockwork) -> None:
+    schedule = nightly(clock, alias(clock))
+    end(clock, labelled(clock, schedule, USUAL), failed=True)
+    end(clock, labelled(clock, schedule, OTHER))
+    first, second = (fire.drift or {} for fire in clock.fires(schedule))
+    assert not first["drifted"]
+    assert second["drifted"]
+    members = second["members"]
+    assert (members["label"]["drifted"], members["between"]["drifted"]) == (True, False)
+    assert (members["label"]["against"], members["between"]["against"]) == (1, 1)
+    assert second["words"] == f"label: {members['label']['words']}"
+
+
+def test_a_drifted_member_holds_the_promotion_of_what_needs_it_in_the_same_fire(
+    clock: Clockwork,
+) -> None:
+    name = alias(clock)
+    schedule = nightly(clock, name)
+    end(clock, labelled(clock, schedule, USUAL))
+    found = labelled(clock, schedule, OTHER)
+    (_, fire) = clock.fires(schedule)
+    assert (fire.drift, held(clock, name)) == (None, None)
+    reason = held(clock, f"{name}-behind", job_id=found["behind"].id)
+    assert reason is not None
+    assert reason.startswith(f"label of the fire of {fire.due:%Y-%m-%dT%H:%M:%SZ} of ")
+    assert "drifted: labels PSI" in reason
+    assert held(clock, f"{name}-beside", job_id=found["beside"].id) is None
+    clock.edit(schedule, policy={"drift": {"hold_promotion": False}})
+    assert held(clock, f"{name}-behind", job_id=found["behind"].id) is None
+    clock.edit(schedule, policy={"drift": {"hold_promotion": True}})
+    end(clock, found)
+    of_alias = held(clock, name)
+    assert of_alias is not None
+    assert "drifted: label: labels PSI" in of_alias
+    assert held(clock, f"{name}-behind") is None

@@ -6,7 +6,6 @@ The model knows which timing counted from when to when, and asks the calendar fo
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,11 +26,12 @@ from jobs.schedules.timing import Timing
 from jobs.states import FINAL
 from jobs.tables import Fire, Job, Schedule
 from tests.jobs.ledger.building import Ledger
-from tests.jobs.ledger.scheduling import SETTINGS, Clockwork, at
+from tests.jobs.ledger.scheduling import SETTINGS, SPEC, Clockwork, at
 from tests.support.dying import Died, dying_at
 
 EVENING = at("2026-10-24 20:00")  # clocks go back in Berlin in the night that follows
-MOST_STATEMENTS = 30
+MOST_STATEMENTS = 40
+GROUP = {"first": SPEC, "second": {**SPEC, "depends_on": ["first:end"]}}
 
 TIMINGS: tuple[dict[str, Any], ...] = (
     {"cron": ["*/15 * * * *"]},
@@ -80,9 +80,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.paused = False
         self.backfilled: set[datetime] = set()
 
-    @initialize(timing=st.sampled_from(TIMINGS), policy=st.sampled_from(POLICIES))
-    def create(self, *, timing: dict[str, Any], policy: dict[str, Any]) -> None:
-        self.schedule = self.clock.create(timing=timing, **policy)
+    @initialize(
+        timing=st.sampled_from(TIMINGS),
+        policy=st.sampled_from(POLICIES),
+        jobs=st.sampled_from([None, GROUP]),
+    )
+    def create(
+        self, *, timing: dict[str, Any], policy: dict[str, Any], jobs: dict[str, Any] | None
+    ) -> None:
+        self.schedule = self.clock.create(timing=timing, jobs=jobs, **policy)
         self.stretches.append(Stretch(Timing.model_validate(timing), self.clock.now))
 
     # Time and control.
@@ -143,6 +149,11 @@ class AnyOrder(RuleBasedStateMachine):
             if self.paused:
                 self._end_stretch()
 
+    @rule(jobs=st.sampled_from([{"": SPEC}, GROUP]))
+    def change_what_is_submitted(self, *, jobs: dict[str, Any]) -> None:
+        templates = [{"name": name or None, "spec": spec} for name, spec in jobs.items()]
+        self.clock.edit(self.schedule, jobs=templates)
+
     @rule(policy=st.sampled_from(POLICIES))
     def change_the_policy(self, *, policy: dict[str, Any]) -> None:
         self.clock.edit(self.schedule, policy=NO_POLICY | policy)
@@ -178,8 +189,10 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self._running())
     @rule(which=st.integers(0, 30), failed=st.booleans())
     def end_a_job(self, *, which: int, failed: bool) -> None:
-        running = self._running()
-        self.clock.end(running[which % len(running)], failed=failed)
+        self.clock.settle()
+        free = [job for job in self._running() if not job.held]
+        if free:
+            self.clock.end(free[which % len(free)], failed=failed)
 
     @rule()
     def cancel_jobs_of_fires_that_a_later_one_takes_the_place_of(self) -> None:
@@ -188,14 +201,23 @@ class AnyOrder(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def a_fire_has_one_job_if_and_only_if_it_was_submitted(self) -> None:
+    def a_fire_has_all_of_its_jobs_if_and_only_if_it_was_submitted(self) -> None:
         if not self.schedule:
             return
-        jobs = Counter(job.fire_id for job in self.clock.jobs(self.schedule))
+        jobs: dict[int | None, list[Job]] = {}
+        for job in self.clock.jobs(self.schedule):
+            jobs.setdefault(job.fire_id, []).append(job)
         for fire in self.clock.fires(self.schedule):
             submitted = fire.submitted_at is not None
-            assert jobs.pop(fire.id, 0) == int(submitted), fire.due
-            assert submitted or fire.state is not FireState.SUBMITTED
+            ours = jobs.pop(fire.id, [])
+            assert bool(ours) == submitted, fire.due
+            members = {job.member for job in ours}
+            assert members <= {None} or members == set(GROUP), fire.due
+            assert len(ours) == len(members), "none is there twice"
+            assert len({job.group_id for job in ours}) <= 1
+            assert (fire.state is FireState.SUBMITTED) == any(
+                job.state not in FINAL for job in ours
+            )
             assert not submitted or fire.state in HAD_JOBS
             assert submitted or fire.reason
         assert not jobs

@@ -257,6 +257,7 @@ def test_a_fire_whose_job_had_no_rows_is_skipped_and_not_failed(outbox: Outbox) 
     assert lease is not None
     with outbox.ledger.sessions.begin() as session:
         plans.end_empty(session, lease, reason="nothing is new")
+    clockwork.turn()
     assert outbox.events(endpoint) == [
         ("job.cancelled", job.id),
         ("schedule.fire_skipped", schedule),

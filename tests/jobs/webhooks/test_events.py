@@ -85,11 +85,16 @@ def test_without_a_public_url_links_are_paths() -> None:
     ],
 )
 def test_fires_that_went_wrong_are_events(state: FireState, event_type: EventType | None) -> None:
-    found = events.fire_ended(fire_id=7, schedule_id="sched_1", state=state, due=AT)
-    assert (found and found.type) == event_type
-    if found is not None:
-        assert found.object_id == "sched_1"
-        assert found.data["fire_time"] == "2026-12-01T02:00:00Z"
+    assert events.OF_FIRES.get(state) == event_type
+    if event_type is None:
+        return
+    found = events.fire_ended(
+        fire_id=7, schedule_id="sched_1", state=state, due=AT, group_id="group_1", jobs=["job_1"]
+    )
+    assert (found.type, found.object_id) == (event_type, "sched_1")
+    assert found.data["fire_time"] == "2026-12-01T02:00:00Z"
+    assert (found.data["group"], found.data["jobs"]) == ("group_1", ["job_1"])
+    assert found.data["links"]["group"] == "/v1/groups/group_1"
 
 
 def test_the_end_of_a_group_is_one_event_in_whichever_zone_it_is_read() -> None:

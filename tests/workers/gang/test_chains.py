@@ -154,6 +154,60 @@ def test_a_chain_of_four_is_one_bar_and_only_the_branch_that_failed_is_retried(
         assert len(trainer.runs(after[name]["job"])) == 1
 
 
+def night(shell: Shell) -> str:
+    """Labels, then a fine-tune that decides on too few rows, then a corpus without an object."""
+    (shell.folder / "labelled.jsonl").write_bytes(jsonl(labelled(60)))
+    (shell.folder / "texts.jsonl").write_bytes(texts(sentences(20)))
+    base = str(shell.installation.model)
+    nothing = {"uri": f"file://{shell.folder}/{{schedule}}-*.jsonl", "if_empty": "skip"}
+    jobs = {
+        "label": {"kind": "classify", "model": base, "corpus": {"file": "texts.jsonl"}},
+        "train": {
+            "kind": "finetune",
+            "model": "nightly",
+            "base": base,
+            "train": RECIPE,
+            "corpus": {"file": "labelled.jsonl"},
+            "promote": {"alias": "champion", "min_rows": 10_000},
+            "depends_on": ["label"],
+        },
+        "new": {"kind": "classify", "model": "{train.model}", "corpus": nothing},
+        "again": {
+            "kind": "classify",
+            "model": base,
+            "corpus": {"file": "texts.jsonl"},
+            "depends_on": ["new"],
+        },
+    }
+    path = shell.folder / "night.json"
+    path.write_text(json.dumps({"jobs": jobs}))
+    return path.name
+
+
+def test_a_fire_is_a_chain_and_the_exit_code_tells_what_was_not_promoted(
+    shell: Shell, trainer: Trainer
+) -> None:
+    made = shell.run("schedules", "create", "night", "--every", "1d", "--group", night(shell))
+    assert made[0] == 0, made
+    code, group_id, said = shell.run("schedules", "trigger", "night")
+    assert code == 0, said
+    code, out, said = shell.run("jobs", "watch", group_id.strip(), "--json")
+    assert code == 4, f"{out}\n{said}\n{trainer.logs()}"
+    told = json.loads(out)
+    assert (told["state"], told["outcome"]) == ("succeeded", "not_promoted")
+    assert {each["member"]: each["outcome"] for each in told["members"]} == {
+        "label": "succeeded",
+        "train": "not_promoted",
+        "new": "empty",
+        "again": "empty",
+    }
+    (fire,) = json.loads(shell.run("schedules", "fires", "night", "--json")[1])
+    assert (fire["state"], fire["group"]) == ("succeeded", told["id"])
+    assert [job["member"] for job in fire["jobs"]] == ["label", "train", "new", "again"]
+    assert "nightly@1 was not promoted" in said
+    shell.run("schedules", "delete", "night")
+
+
 @pytest.mark.long
 def test_a_sweep_of_eight_is_one_bar_one_table_and_the_best_is_promoted(
     shell: Shell, trainer: Trainer
