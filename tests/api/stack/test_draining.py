@@ -88,7 +88,7 @@ def test_a_stack_that_is_stopped_and_started_repeats_no_step(home: Path) -> None
         undisturbed = submit(client, home, name="undisturbed")
         assert client.wait(undisturbed)["state"] == "succeeded"
         stopped = submit(client, home, name="stopped")
-        wait_until(lambda: client.get(stopped)["training"]["step"] > STEPS // 3, seconds=60)
+        wait_until(lambda: client.get(stopped)["training"]["step"] > STEPS // 3, seconds=240)
     began = time.monotonic()
     assert up.stop(home)
     print(f"down took {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure for the reader
@@ -107,7 +107,7 @@ def test_a_stack_that_is_stopped_at_once_says_which_steps_are_lost(home: Path) -
     stack = up.background(home, allow=[home.with_name("model")])
     with Client(stack.api_url, stack.key) as client:
         job = submit(client, home, name="hurried")
-        wait_until(lambda: client.get(job)["training"]["step"] > 10, seconds=60)
+        wait_until(lambda: client.get(job)["training"]["step"] > 10, seconds=240)
     assert up.stop(home, now=True)
     log = (home / "logs" / "up.log").read_text()
     assert f"of {job}, which goes on from its beginning" in log
