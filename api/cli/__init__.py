@@ -33,6 +33,7 @@ from api.cli import (
     storage,
     up,
     webhooks,
+    why,
     workers,
 )
 
@@ -76,6 +77,7 @@ app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("demo")(demo.demo)
 kind_commands.add_to(app)
+jobs.app.command("why")(why.why)
 jobs.app.command("keep")(retention.keep)
 jobs.app.command("retention")(retention.of_job)
 app.add_typer(jobs.app, name="jobs")

@@ -93,6 +93,10 @@ class Client(Transport):
         """The job as it is now."""
         return self._ask("GET", f"/v1/jobs/{job_id}")
 
+    def why(self, job_id: str) -> Answer:
+        """Why the job does not move, or how it ended; where its time went; what to do next."""
+        return self._ask("GET", f"/v1/jobs/{job_id}/why")
+
     def jobs(
         self,
         *,

@@ -104,6 +104,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
             owner=owner,
             lease_expires_at=sa.func.now() + duration,
             dispatched_at=None,
+            claimed_at=sa.func.now(),
             begun_at=sa.func.now(),  # a worker that has to load its model first reports null
             fraction_done=0.0,
             reported_at=sa.func.now(),

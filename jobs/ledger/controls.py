@@ -16,6 +16,9 @@ from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
 
+KEY_DIGITS = 8
+"""Digits of a key's hash that stand for the key."""
+
 _RETRY_RESET: dict[str, Any] = {
     **transitions.STEP_LEASE_REVOKED,
     **transitions.STEP_FAILURES_CLEARED,
@@ -52,13 +55,17 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
     )
 
 
-def pause(session: Session, job_id: str, *, project_id: str) -> None:
-    """Begin nothing new; chunks that are under way end. Harmless on a paused job."""
+def pause(session: Session, job_id: str, *, project_id: str, key: str | None = None) -> None:
+    """Begin nothing new; chunks that are under way end. Harmless on a paused job.
+
+    ``key``: the sha256 of the API key that asked; the event has its first digits.
+    """
     job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    transitions.move(session, job_id, JobState.PAUSED, **transitions.STEP_LEASE_REVOKED)
+    by = key[:KEY_DIGITS] if key else None
+    transitions.move(session, job_id, JobState.PAUSED, by=by, **transitions.STEP_LEASE_REVOKED)
 
 
 def resume(session: Session, job_id: str, *, project_id: str) -> None:

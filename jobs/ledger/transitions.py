@@ -40,9 +40,13 @@ def move(
     target: JobState,
     *,
     only_from: Collection[JobState] | None = None,
+    by: str | None = None,
     **values: Any,
 ) -> bool:
-    """Move the job if the table of states allows it; ``False`` when it was not where it must be."""
+    """Move the job if the table of states allows it; ``False`` when it was not where it must be.
+
+    ``by``: who asked for it, for the event.
+    """
     allowed = sources(target) if only_from is None else sources(target) & frozenset(only_from)
     finished = sa.func.now() if target in FINAL else None
     moved = session.execute(
@@ -63,7 +67,8 @@ def move(
         return False
     if moved.fire_id is not None:
         fire_states.follow_job(session, moved.fire_id, has_ended=target in FINAL)
-    events.record(session, job_id=job_id, type="state", state=target)
+    asked = {"by": by} if by else {}
+    events.record(session, job_id=job_id, type="state", state=target, **asked)
     if target in FINAL:
         webhook_outbox.job_ended(
             session,

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from jobs import kinds
 from jobs.decisions import gang_scheduling
-from jobs.decisions.waiting_reason import GangFacts, LastHeard, OtherJob
+from jobs.decisions.phrases import OtherJob
+from jobs.decisions.waiting_reason import GangFacts, LastHeard
 from jobs.kinds import TRAINING
 from jobs.lookups import clock, predicates
 from jobs.queries import gangs

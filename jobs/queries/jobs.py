@@ -16,6 +16,7 @@ from jobs.decisions.dependencies import Need
 from jobs.decisions.failure_limit import RowErrorGroup
 from jobs.decisions.result_quality import QualityCounts, QualityWarning
 from jobs.decisions.throughput import Work
+from jobs.decisions.waiting_reason import Situation
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
 from jobs.lookups import clock, dependencies, row_errors
@@ -101,11 +102,16 @@ class JobView:
     counts: Counts
     histogram: dict[str, int]
     row_errors: list[RowErrorGroup]  # empty in listings
-    waiting_reason: str | None
+    situation: Situation | None  # null: it has ended
     now: datetime
     training: TrainingProgress | None  # null: a job of bulk work
     fire: FireOfJob | None  # null: no schedule submitted it
     needs: list[Need]  # jobs that it depends on
+
+    @property
+    def waiting_reason(self) -> str | None:
+        """Why it does not move; null: it moves or has ended."""
+        return self.situation.reason if self.situation else None
 
     @property
     def rate(self) -> float | None:
@@ -215,7 +221,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
     now = clock.now(session)
     found = _counts(session, [job.id for job in jobs])
     counts = {job.id: found.get(job.id, Counts()) for job in jobs}
-    reasons = waits.reasons(session, jobs, counts, now=now)
+    situations = waits.situations(session, jobs, counts, now=now)
     needs = dependencies.needs(session, counts)
     trained = training_progress.look(session, jobs, now=now, examples=histograms)
     fired = fires.of_jobs(session, jobs)
@@ -225,7 +231,7 @@ def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[J
             counts=counts[job.id],
             histogram=histogram(session, job.id) if histograms else {},
             row_errors=_row_errors(session, job) if histograms else [],
-            waiting_reason=reasons.get(job.id),
+            situation=situations.get(job.id),
             now=now,
             training=trained.get(job.id),
             fire=fired.get(job.id),

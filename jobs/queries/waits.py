@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from jobs.decisions import waiting_reason
-from jobs.decisions.waiting_reason import GangFacts, JobFacts, LostLease, OtherJob
+from jobs.decisions.phrases import OtherJob
+from jobs.decisions.waiting_reason import JobFacts, LostLease, Situation
 from jobs.lookups import dependencies, predicates
 from jobs.queries import capacity, gang_waits
 from jobs.states import ACTIVE, CLAIMABLE, STEP_STATES, ChunkState, JobState
@@ -43,23 +43,16 @@ class ChunkCounts(Protocol):
     def expired(self) -> int: ...
 
 
-def reasons(
+def situations(
     session: Session, jobs: Sequence[Job], counts: Mapping[str, ChunkCounts], *, now: datetime
-) -> dict[str, str]:
-    """Why each of those jobs does not move; jobs that move or have ended are left out."""
+) -> dict[str, Situation]:
+    """What may stand in the way of each of those jobs; jobs that have ended are left out."""
     active = [job for job in jobs if job.state in ACTIVE]
     if not active:
         return {}
     look = _Look(session, active, counts, now=now)
     gangs = gang_waits.look(session, active)
-    found = {job.id: _reason(look.facts(job), gangs.get(job.id)) for job in active}
-    return {job_id: reason for job_id, reason in found.items() if reason is not None}
-
-
-def _reason(facts: JobFacts, gang: GangFacts | None) -> str | None:
-    if gang is None:
-        return waiting_reason.reason(facts)
-    return waiting_reason.training_reason(facts, gang)
+    return {job.id: Situation(look.facts(job), gangs.get(job.id)) for job in active}
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,8 @@ class Chunk(Base):
     lease_expires_at: Mapped[datetime | None]  # null: it is not leased
     dispatched_at: Mapped[datetime | None]  # a message is out; null: none since it became pending
     not_before: Mapped[datetime | None]  # after a failure: not claimed earlier; null: at once
+    claimed_at: Mapped[datetime | None]  # the last claim; null: there was none, or by a version
+    # before this column
     begun_at: Mapped[datetime | None]  # its worker began to compute its rows, with the model
     # loaded; null: none has since the last claim, or a version before this column
     fraction_done: Mapped[float | None] = mapped_column("share", REAL)  # of its work, at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
@@ -15,6 +16,7 @@ from api.server.dependencies import (
     ByAge,
     IdempotencyKey,
     JobId,
+    KeyHash,
     Limit,
     ProjectId,
     Shared,
@@ -23,7 +25,7 @@ from api.server.dependencies import (
 from jobs import admission, kinds, names
 from jobs.ledger import branches, controls, deletions, submission
 from jobs.moments import Moment
-from jobs.queries import inputs, job_filters, jobs
+from jobs.queries import inputs, job_filters, jobs, why
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
 from jobs.states import JobState
@@ -97,6 +99,12 @@ def get_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.
     return schemas.Job.of(jobs.get(session, job_id, project_id=project))
 
 
+@router.get("/{job_id}/why")
+def explain_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Why:
+    """Why it does not move, how it moves, or how it ended; and where its time went."""
+    return schemas.Why.of(why.look(session, job_id, project_id=project))
+
+
 @router.get("/{job_id}/inputs")
 def list_inputs(
     job_id: JobId,
@@ -137,9 +145,10 @@ def cancel_job(
 
 
 @router.post("/{job_id}/pause")
-def pause_job(job_id: JobId, session: Transaction, project: ProjectId) -> schemas.Job:
+def pause_job(job_id: JobId, session: Transaction, project: ProjectId, key: KeyHash) -> schemas.Job:
     """Begin nothing new; chunks that are under way end, training makes a checkpoint first."""
-    return _control(controls.pause, session, job_id, project_id=project)
+    action = functools.partial(controls.pause, key=key)
+    return _control(action, session, job_id, project_id=project)
 
 
 @router.post("/{job_id}/resume")

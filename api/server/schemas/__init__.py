@@ -83,6 +83,7 @@ from api.server.schemas.webhooks import (
     WebhookEventTypes,
     WebhookTest,
 )
+from api.server.schemas.why import Why
 from api.server.schemas.workers import (
     RefusedMessage,
     RefusedMessageList,
@@ -168,6 +169,7 @@ __all__ = [
     "WebhookEndpointPage",
     "WebhookEventTypes",
     "WebhookTest",
+    "Why",
     "Worker",
     "WorkerEngine",
     "WorkerList",

@@ -66,6 +66,7 @@ def test_two_projects_may_use_the_same_key(tenant: Tenant, stranger: Tenant) -> 
     ("method", "path"),
     [
         ("GET", ""),
+        ("GET", "/why"),
         ("GET", "/events"),
         ("GET", "/chunks"),
         ("GET", "/results"),

@@ -10,13 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decisions import waiting_reason
-from jobs.decisions.waiting_reason import (
-    GangFacts,
-    JobFacts,
-    LastHeard,
-    LostLease,
-    OtherJob,
-)
+from jobs.decisions.phrases import OtherJob
+from jobs.decisions.waiting_reason import GangFacts, JobFacts, LastHeard, LostLease
 from jobs.states import ACTIVE, FINAL, JobState, RunState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -1,0 +1,166 @@
+"""The snapshot of one job from which ``jobs.decisions.why`` explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from jobs.decisions import time_spent
+from jobs.decisions.time_spent import Span, StateChange, TimePart
+from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule
+from jobs.kinds import TRAINING
+from jobs.queries import jobs
+from jobs.queries.jobs import JobView
+from jobs.states import ChunkState, JobState, RunState
+from jobs.tables import Chunk, Event, Job, Schedule
+
+CHUNK_SPANS = sa.text(
+    """
+    SELECT part, lower(span), upper(span)
+    FROM (
+        SELECT step.part, unnest(range_agg(tstzrange(step.begin, step.until))) AS span
+        FROM chunks
+        CROSS JOIN LATERAL (
+            SELECT CASE state WHEN 'done' THEN done_at
+                ELSE least(now(), lease_expires_at) END AS ended
+        ) AS chunk
+        CROSS JOIN LATERAL (
+            SELECT CASE state WHEN 'done' THEN
+                least(ended, begun_at + make_interval(secs => coalesce(seconds, 0)))
+            ELSE ended END AS computed
+        ) AS engine
+        CROSS JOIN LATERAL (VALUES
+            ('loading', claimed_at, coalesce(begun_at, ended)),
+            ('computing', begun_at, computed),
+            ('writing', computed, ended)
+        ) AS step (part, begin, until)
+        WHERE job_id = :job_id AND state IN ('done', 'leased') AND state <> 'split'
+            AND step.begin < step.until
+        GROUP BY step.part
+    ) AS spans
+    """
+)
+"""Of the last commit of each chunk; spans that touch are one. A chunk that a retry computed again
+has the seconds of both commits, and counts as computing to its end."""
+
+RUN_SPANS = sa.text(
+    """
+    SELECT runs.state, runs.created_at, coalesce(runs.finished_at, now()),
+        coalesce(curve.first_at, runs.evaluation_began_at), curve.last_at
+    FROM runs
+    LEFT JOIN (
+        SELECT run_number, min(at) AS first_at, max(at) AS last_at
+        FROM points WHERE job_id = :job_id AND name = 'loss' GROUP BY run_number
+    ) AS curve ON curve.run_number = runs.number
+    WHERE runs.job_id = :job_id
+    """
+)
+"""Of each run: its state, when it began and ended, and when its first and last steps were."""
+
+
+def look(session: Session, job_id: str, *, project_id: str) -> JobSnapshot:
+    """The job at this moment. Raises ``NotFound``, for another project's job too."""
+    view = jobs.get(session, job_id, project_id=project_id)
+    changes = _changes(session, view.job)
+    training = view.training
+    return JobSnapshot(
+        job_id=job_id,
+        state=view.job.state,
+        trains=view.job.kind in TRAINING,
+        pool=view.job.pool,
+        situation=view.situation,
+        error_code=view.job.error_code,
+        error_message=view.job.error_message,
+        rows_done=view.counts.rows_done,
+        rows_total=view.job.rows_total,
+        rows_failed=view.counts.rows_failed,
+        failed_codes={error.code: error.rows for error in view.row_errors},
+        rate=view.rate,
+        loading=_loading(session, job_id) if view.counts.leased else 0,
+        steps=training.step if training else 0,
+        steps_total=training.newest.run.steps_total if training and training.newest else None,
+        pause=_pause(session, view.job),
+        schedule=_schedule(session, view),
+        time=time_spent.seconds(
+            changes, _work(session, view.job), end=view.job.finished_at or view.now
+        ),
+    )
+
+
+def _loading(session: Session, job_id: str) -> int:
+    """Chunks at workers that have not begun to compute them, as far as they have reported."""
+    query = sa.select(sa.func.count()).where(
+        Chunk.job_id == job_id, Chunk.state == ChunkState.LEASED, Chunk.begun_at.is_(None)
+    )
+    return session.scalar(query) or 0
+
+
+def _pause(session: Session, job: Job) -> Pause | None:
+    if job.state is not JobState.PAUSED:
+        return None
+    query = (
+        sa.select(Event.at, Event.data["by"].as_string())
+        .where(
+            Event.job_id == job.id,
+            Event.type == "state",
+            Event.data["state"].as_string() == JobState.PAUSED,
+        )
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+    found = session.execute(query).one_or_none()
+    return Pause(*found) if found else None
+
+
+def _schedule(session: Session, view: JobView) -> PausedSchedule | None:
+    """The job's schedule, if it is paused."""
+    if view.fire is None:
+        return None
+    query = sa.select(Schedule.name, Schedule.note).where(
+        Schedule.id == view.fire.schedule_id,
+        Schedule.paused_at.is_not(None),
+        Schedule.deleted_at.is_(None),
+    )
+    found = session.execute(query).one_or_none()
+    return PausedSchedule(*found) if found else None
+
+
+def _changes(session: Session, job: Job) -> list[StateChange]:
+    """The states that the job came into, from its history."""
+    rows = session.execute(
+        sa.select(Event.type, Event.at, Event.data["state"].as_string())
+        .where(Event.job_id == job.id, Event.type.in_(("state", "released")))
+        .order_by(Event.id)
+    ).all()
+    waited = any(kind == "released" for kind, *_ in rows)
+    changes = [StateChange(job.created_at, JobState.QUEUED, held=waited or job.held)]
+    for kind, at, state in rows:
+        reached = JobState(state) if kind == "state" else JobState.QUEUED
+        changes.append(StateChange(at, reached))
+    return changes
+
+
+def _work(session: Session, job: Job) -> Iterator[Span]:
+    """What processes did for the job."""
+    if job.kind in TRAINING:
+        for run in session.execute(RUN_SPANS, {"job_id": job.id}):
+            yield from _of_run(*run)
+        return
+    for part, begin, end in session.execute(CHUNK_SPANS, {"job_id": job.id}):
+        yield Span(TimePart(part), begin, end)
+
+
+def _of_run(
+    state: str, begin: datetime, end: datetime, first: datetime | None, last: datetime | None
+) -> Sequence[Span]:
+    """What a run that did not succeed did behind its last known step was computed all the same."""
+    begun = end if first is None else first
+    stopped = last if last is not None and state == RunState.SUCCEEDED else end
+    return [
+        Span(TimePart.LOADING, begin, begun),
+        Span(TimePart.COMPUTING, begun, stopped),
+        Span(TimePart.WRITING, stopped, end),
+    ]

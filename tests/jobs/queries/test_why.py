@@ -1,0 +1,140 @@
+"""The snapshot that explains a job is read from the ledger, by indexes, and is true."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobs.decisions import why as decisions
+from jobs.decisions.time_spent import TimePart
+from jobs.decisions.why import Explanation, JobSnapshot
+from jobs.errors import NotFound
+from jobs.ledger import controls, telemetry, transitions
+from jobs.queries import why
+from jobs.states import JobState
+from tests.jobs.ledger.building import OTHER, PROJECT, Ledger
+from tests.jobs.ledger.training import Training
+
+
+def look(ledger: Ledger, job_id: str, *, project: str = PROJECT) -> JobSnapshot:
+    with ledger.sessions.begin() as session:
+        return why.look(session, job_id, project_id=project)
+
+
+def explain(ledger: Ledger, job_id: str) -> Explanation:
+    return decisions.explain(look(ledger, job_id))
+
+
+def update(ledger: Ledger, statement: str, **values: Any) -> None:
+    with ledger.sessions.begin() as session:
+        session.execute(sa.text(statement), values)
+
+
+def test_another_projects_job_looks_like_none(ledger: Ledger) -> None:
+    with pytest.raises(NotFound):
+        look(ledger, ledger.accept(project=OTHER))
+
+
+def test_a_pause_is_told_with_the_key_that_asked_for_it(ledger: Ledger) -> None:
+    job_id = ledger.running(1)
+    with ledger.sessions.begin() as session:
+        controls.pause(session, job_id, project_id=PROJECT, key="3f2a91c0ffee")
+    found = look(ledger, job_id).pause
+    assert found is not None
+    assert found.by == "3f2a91c0"
+    assert (datetime.now(UTC) - found.at).total_seconds() < 60
+
+
+def test_a_pause_by_no_key_is_told_without_one(ledger: Ledger) -> None:
+    job_id = ledger.running(1)
+    with ledger.sessions.begin() as session:
+        controls.pause(session, job_id, project_id=PROJECT)
+    found = look(ledger, job_id).pause
+    assert found is not None
+    assert found.by is None
+
+
+def test_a_worker_that_loads_its_model_is_told(ledger: Ledger) -> None:
+    job_id = ledger.running(1, 1)
+    for chunk in ledger.live(job_id):
+        ledger.claimed(chunk.id)
+    first = ledger.live(job_id)[0].id
+    update(
+        ledger,
+        "UPDATE chunks SET begun_at = NULL, share = NULL, share_at = NULL WHERE id = :id",
+        id=first,
+    )
+    assert look(ledger, job_id).loading == 1
+
+
+def test_the_time_of_a_finished_job_is_told_by_what_its_chunks_record(ledger: Ledger) -> None:
+    """Two chunks: one loads for 2 s, and computes 3 s, the other computes beside it."""
+    job_id = ledger.running(1, 1)
+    ledger.commit_all(job_id)
+    with ledger.sessions.begin() as session:
+        transitions.move(session, job_id, JobState.FINALIZING)
+    ledger.finish(job_id)
+    first, second = (chunk.id for chunk in ledger.live(job_id))
+    ago = "now() - make_interval(secs => "
+    update(ledger, f"UPDATE jobs SET created_at = {ago}20), finished_at = {ago}2)")
+    chunk = (
+        f"UPDATE chunks SET claimed_at = {ago}:claimed), begun_at = {ago}:begun), "
+        f"seconds = :seconds, done_at = {ago}:done) WHERE id = :id"
+    )
+    update(ledger, chunk, id=first, claimed=15, begun=13, seconds=3, done=9)
+    update(ledger, chunk, id=second, claimed=12, begun=12, seconds=4, done=8)
+    for state, seconds in (("planning", 18), ("running", 16), ("finalizing", 8), ("succeeded", 2)):
+        update(
+            ledger,
+            f"UPDATE events SET at = {ago}:seconds) WHERE job_id = :job_id "
+            "AND type = 'state' AND data->>'state' = :state",
+            job_id=job_id,
+            state=state,
+            seconds=seconds,
+        )
+    found = look(ledger, job_id).time
+    assert {part: round(seconds, 1) for part, seconds in found.items()} == {
+        TimePart.PLANNER: 2,
+        TimePart.PLANNING: 2,
+        TimePart.WORKER: 1,
+        TimePart.LOADING: 2,
+        TimePart.COMPUTING: 5,
+        TimePart.WRITING: 6,
+    }
+
+
+def test_a_training_job_tells_how_long_its_run_took_to_begin(ledger: Ledger) -> None:
+    training = Training(ledger)
+    job_id = training.job()
+    run_id = training.formed(job_id)
+    (lease,) = training.claimed(run_id)
+    with ledger.sessions.begin() as session:
+        telemetry.add_points(session, lease, [(1, {"loss": 1.0})])
+    update(ledger, "UPDATE runs SET created_at = now() - interval '9 s' WHERE id = :id", id=run_id)
+    update(ledger, "UPDATE points SET at = now() - interval '5 s' WHERE job_id = :id", id=job_id)
+    update(ledger, "UPDATE jobs SET created_at = now() - interval '60 s' WHERE id = :id", id=job_id)
+    found = look(ledger, job_id).time
+    assert found[TimePart.LOADING] == pytest.approx(4, abs=0.2)
+    assert found[TimePart.COMPUTING] == pytest.approx(5, abs=1)
+
+
+def test_the_time_adds_up_from_when_the_job_was_accepted(ledger: Ledger) -> None:
+    job_id = ledger.running(1)
+    ledger.claimed(ledger.only_chunk(job_id))
+    update(ledger, "UPDATE jobs SET created_at = now() - interval '30 s' WHERE id = :id", id=job_id)
+    explained = explain(ledger, job_id)
+    assert sum(part.seconds for part in explained.time) == pytest.approx(30, abs=1)
+
+
+@pytest.mark.parametrize("query", [why.CHUNK_SPANS, why.RUN_SPANS])
+def test_what_it_asks_finds_rows_by_indexes(ledger: Ledger, query: sa.TextClause) -> None:
+    """Even a table of few rows would be scanned only where no index can answer."""
+    with ledger.sessions.begin() as session:
+        session.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        explained = session.execute(sa.text(f"EXPLAIN {query.text}"), {"job_id": "x"})
+        plan = "\n".join(explained.scalars())
+    assert "Seq Scan" not in plan
+    assert "Index" in plan
