@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,7 @@ def _make_deadly(classifier: Any) -> None:
     def deadly(self: Any, texts: Any, **kwargs: Any) -> Any:
         if DEADLY in texts:
             os.kill(os.getpid(), signal.SIGKILL)
-        while HELD in texts and os.path.exists(os.environ[HELD_WHILE]):
+        while HELD in texts and Path(os.environ[HELD_WHILE]).exists():
             time.sleep(0.02)
         return classify(self, texts, **kwargs)
 
