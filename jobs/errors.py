@@ -30,6 +30,7 @@ ControlFlow                    caught where it is meant to be; no user ever sees
 ├── AliasMoved                 an alias has moved since it was compared: compare again
 ├── BrokerAway                 Redis does not answer: this turn of control sends nothing more
 ├── CheckpointUnusable         this program cannot resume from it: try the one before
+├── CommandRefused             Redis answered a command of a check with an error
 ├── Failure                    ends a command of the command line with a line and an exit code
 ├── LeadershipLost             another control process leads: stop turning
 ├── DeviceFailed               no row of this process can be computed any more

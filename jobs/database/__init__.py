@@ -42,6 +42,7 @@ _NETWORK: dict[str, Any] = {
 """A connection that the network has cut is noticed."""
 _GONE = ("08", "57P")
 """Classes of SQLSTATE: connection exceptions, and a server that shuts down or is starting."""
+_MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _MIGRATION_LOCK = 0x6E69676874  # "night", any number that nothing else uses
 
 
@@ -122,13 +123,21 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, MAY_PASS) and faults.is_transient(error)
 
 
+def revisions() -> list[str]:
+    """Every version of the schema that this code knows, the newest first."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - most processes never migrate
+
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    return [script.revision for script in scripts.walk_revisions()]
+
+
 def migrate(url: str) -> None:
     """Bring the schema to the newest version; of several callers at once, one does it."""
     from alembic import command  # noqa: PLC0415 - most processes never migrate
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)  # closing gives the lock back
     with _locked(engine) as connection:
         config.attributes["connection"] = connection

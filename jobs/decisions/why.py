@@ -130,7 +130,7 @@ _NEXT: dict[Cause, tuple[str, str]] = {
     Cause.PAUSED: ("let it go on", "nightshift jobs resume {job}"),
     Cause.DEPENDENCY: ("see which jobs it needs", "nightshift jobs show {job}"),
     Cause.NO_CONTROL: ("start a control process", "python -m workers.processes control"),
-    Cause.BROKER: ("see whether the workers reach it", "nightshift workers list"),
+    Cause.BROKER: ("check it, on the machine of control", "nightshift doctor"),
     Cause.NO_WORKER: ("start a worker of its pool", _WORKER),
     Cause.BUSY: ("start another worker of its pool", _WORKER),
     Cause.IN_QUEUE: ("start another worker of its pool", _WORKER),

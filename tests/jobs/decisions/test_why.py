@@ -128,7 +128,7 @@ NEED_ME = OtherJob("job_7", None, priority=0, same_project=True)
         ({"state": JobState.PAUSED}, "paused", "nightshift jobs resume job_9"),
         ({"slots": 0}, "no_worker", POOL),
         ({"control_turned_at": None}, "no_control", CONTROL),
-        ({"broker_error": "refused"}, "broker", "nightshift workers list"),
+        ({"broker_error": "refused"}, "broker", "nightshift doctor"),
         ({"busy_slots": 2, "computed": [NIGHTLY]}, "busy", "nightshift jobs why job_1"),
         ({"busy_slots": 2, "computed": [THEIRS]}, "busy", POOL),
         ({"sent": 0, "queued": [NEED_ME]}, "in_queue", "nightshift jobs why job_7"),

@@ -1,0 +1,91 @@
+"""What a check found: well, doubtful or broken, in one line, with what to do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from urllib.parse import unquote, urlsplit
+
+from jobs.settings import Settings
+
+SECRET_VARIABLES = (
+    "NIGHTSHIFT_API_KEY",
+    "NIGHTSHIFT_FLOWER_BASIC_AUTH",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "HF_TOKEN",
+)
+LEAST_SECRET = 4
+"""Characters of a secret that is looked for: shorter ones are parts of words."""
+
+
+class Status(StrEnum):
+    """How well it is; an error keeps the installation from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line; ``advice`` is empty if and only if all is well."""
+
+    check: str
+    status: Status
+    sentence: str
+    advice: str = ""
+
+
+def ok(check: str, sentence: str) -> Finding:
+    """All is well."""
+    return Finding(check, Status.OK, sentence)
+
+
+def warning(check: str, sentence: str, advice: str) -> Finding:
+    """It works, and will not always, or not for everyone."""
+    return Finding(check, Status.WARNING, sentence, advice)
+
+
+def error(check: str, sentence: str, advice: str) -> Finding:
+    """It does not work."""
+    return Finding(check, Status.ERROR, sentence, advice)
+
+
+def secrets(settings: Settings, variables: Mapping[str, str] = os.environ) -> set[str]:
+    """Passwords in the settings' URLs, and what variables with secrets hold."""
+    found: set[str] = set()
+    for url in (
+        settings.database_url,
+        settings.redis_url,
+        settings.object_store_url,
+        settings.smtp_url,
+    ):
+        password = _password(url)
+        found |= {password, unquote(password)}
+    found |= {variables.get(name, "") for name in SECRET_VARIABLES}
+    found.add(variables.get("NIGHTSHIFT_FLOWER_BASIC_AUTH", "").partition(":")[2])
+    return {secret for secret in found if len(secret) >= LEAST_SECRET}
+
+
+def _password(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:  # no URL at all
+        return url.partition("//")[2].rpartition("@")[0]
+
+
+def redacted(found: Iterable[Finding], hidden: Iterable[str]) -> list[Finding]:
+    """The findings on one line each, without any of the secrets."""
+    longest_first = sorted(hidden, key=len, reverse=True)
+
+    def clean(text: str) -> str:
+        for secret in longest_first:
+            text = text.replace(secret, "***")
+        return " ".join(text.split())
+
+    return [
+        replace(each, sentence=clean(each.sentence), advice=clean(each.advice)) for each in found
+    ]
