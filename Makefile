@@ -51,7 +51,7 @@ matrix: $(VENV)/.bench ## the cells of the fault matrix that have no result yet,
 lock: ## pin anew whatever pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==2.13.0 ".[bench]"
-	build/lock/bin/python -m pip freeze --exclude nightshift \
+	build/lock/bin/python -m pip freeze --exclude nightshift-queue \
 		| sed 's/+cpu$$//; /^nvidia-/d; /^triton==/d' > requirements.lock
 	rm -rf build
 

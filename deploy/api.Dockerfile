@@ -7,7 +7,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/nightshift
 WORKDIR /build
 # The dependencies first, over empty packages: this layer changes only with the lock.
-COPY pyproject.toml requirements.lock README.md ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 RUN mkdir api jobs workers \
     && /opt/nightshift/bin/pip install --constraint requirements.lock .
 COPY jobs jobs

@@ -25,9 +25,9 @@ from api.cli.connection import Api
 from api.cli.failures import FAILED, Failure
 from api.cli.up import Home
 from jobs import distribution
-from jobs.doctor import findings, judgement, machine
+from jobs.doctor import check_results, judgement, machine
+from jobs.doctor.check_results import CheckResult, CheckStatus
 from jobs.doctor.facts import ApiFacts
-from jobs.doctor.findings import Finding, Status
 from jobs.settings import Settings
 
 SECONDS = 10.0
@@ -56,10 +56,10 @@ def doctor(
         console.as_json([asdict(each) for each in found])
     else:
         _show(found)
-    return FAILED if any(each.status is Status.ERROR for each in found) else 0
+    return FAILED if any(each.status is CheckStatus.ERROR for each in found) else 0
 
 
-def _examine(home: Path, *, api: str | None, seconds: float) -> list[Finding]:
+def _examine(home: Path, *, api: str | None, seconds: float) -> list[CheckResult]:
     stack = _stack(home)
     try:
         settings = Settings(**{name: stack[name] for name in OF_STACK} if stack else {})
@@ -92,35 +92,35 @@ def _stack(home: Path) -> dict[str, str] | None:
     return found if all(isinstance(found.get(name), str) for name in OF_STACK) else None
 
 
-def _of_client() -> list[Finding]:
+def _of_client() -> list[CheckResult]:
     sentence = "neither variables nor a stack name the servers: only the API is checked"
     advice = "run it where the processes of the installation run, with their variables"
     return [
-        *(each for each in machine.variables(os.environ) if each.status is not Status.OK),
-        findings.warning("settings", sentence, advice),
+        *(each for each in machine.variables(os.environ) if each.status is not CheckStatus.OK),
+        check_results.warning("settings", sentence, advice),
     ]
 
 
-def _unreadable(failure: ValidationError | SettingsError) -> Finding:
+def _unreadable(failure: ValidationError | SettingsError) -> CheckResult:
     """Names the settings alone: what was given may be a secret."""
     if isinstance(failure, ValidationError):
         names = sorted({f"NIGHTSHIFT_{str(each['loc'][0]).upper()}" for each in failure.errors()})
         sentence = f"{', '.join(names)} cannot be read"
     else:
         sentence = str(failure)
-    return findings.error("settings", sentence, "see docs/settings.md for what each must be")
+    return check_results.error("settings", sentence, "see docs/settings.md for what each must be")
 
 
-def _address(api: str | None) -> tuple[connection.Address | None, list[Finding]]:
+def _address(api: str | None) -> tuple[connection.Address | None, list[CheckResult]]:
     """Where the API is, or why that is not known."""
     try:
         return connection.address(api), []
     except Failure as failure:
         advice = "name it with --api or NIGHTSHIFT_API_URL"
-        return None, [findings.warning("api", failure.message, advice)]
+        return None, [check_results.warning("api", failure.message, advice)]
 
 
-def _api(address: connection.Address, *, seconds: float) -> list[Finding]:
+def _api(address: connection.Address, *, seconds: float) -> list[CheckResult]:
     key = os.environ.get(connection.KEY) or address.key
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
@@ -131,7 +131,7 @@ def _api(address: connection.Address, *, seconds: float) -> list[Finding]:
             return list(judgement.api(_facts(http, health, url=address.url, here=here)))
     except (httpx.HTTPError, ValueError, KeyError) as failure:
         advice = "start it with `nightshift up` or `python -m api.server`, or correct its address"
-        return [findings.error("api", f"{address.url} does not answer: {failure}", advice)]
+        return [check_results.error("api", f"{address.url} does not answer: {failure}", advice)]
 
 
 def _facts(http: httpx.Client, health: httpx.Response, *, url: str, here: float) -> ApiFacts:
@@ -155,11 +155,11 @@ def _version(description: dict[str, Any]) -> str:
     return str(description["info"]["version"])
 
 
-def _show(found: list[Finding]) -> None:
+def _show(found: list[CheckResult]) -> None:
     width = max(len(each.check) for each in found)
     for each in found:
         console.line(f"{each.status.ljust(8)} {each.check.ljust(width)}  {each.sentence}")
         if each.advice:
             console.line(f"{' ' * (width + 9)}  {each.advice}")
-    counts = {status: sum(each.status is status for each in found) for status in Status}
+    counts = {status: sum(each.status is status for each in found) for status in CheckStatus}
     console.note(", ".join(f"{count} {status}" for status, count in counts.items() if count))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jobs.doctor import machine, servers, store
-from jobs.doctor.findings import Finding, error, redacted, secrets
+from jobs.doctor.check_results import CheckResult, error, redacted, secrets
 from jobs.settings import Settings
 
-Check = Callable[[], list[Finding]]
+Check = Callable[[], list[CheckResult]]
 
 
 def checks(settings: Settings, *, home: Path | None, seconds: float) -> dict[str, Check]:
@@ -30,13 +30,13 @@ def checks(settings: Settings, *, home: Path | None, seconds: float) -> dict[str
 
 def run(
     found: Mapping[str, Check], *, settings: Settings, seconds: float, others: Sequence[str] = ()
-) -> list[Finding]:
+) -> list[CheckResult]:
     """What they find, in their order; none takes longer than ``seconds``.
 
     They run side by side, so that the whole takes no longer either. ``others``: secrets besides
     those of the settings.
     """
-    answers: dict[str, list[Finding]] = {}
+    answers: dict[str, list[CheckResult]] = {}
 
     def answer(name: str, check: Check) -> None:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from jobs.decisions import phrases
 from jobs.decisions.waiting_reason import CONTROL_SILENCE
+from jobs.doctor.check_results import CheckResult, error, ok, warning
 from jobs.doctor.facts import (
     ApiFacts,
     CrewFacts,
@@ -14,7 +15,6 @@ from jobs.doctor.facts import (
     PostgresFacts,
     RedisFacts,
 )
-from jobs.doctor.findings import Finding, error, ok, warning
 
 LEAST_POSTGRES = 14
 """``range_agg``, by which the time of a job is added up."""
@@ -35,7 +35,7 @@ _OTHERS = 0o077
 """The bits of a mode that let other accounts in."""
 
 
-def postgres(facts: PostgresFacts) -> Iterator[Finding]:
+def postgres(facts: PostgresFacts) -> Iterator[CheckResult]:
     """Version, role and connections."""
     check = "postgres"
     if facts.major < LEAST_POSTGRES:
@@ -61,7 +61,7 @@ def postgres(facts: PostgresFacts) -> Iterator[Finding]:
     yield clock("postgres clock", facts.skew_seconds)
 
 
-def migrations(facts: PostgresFacts) -> Finding:
+def migrations(facts: PostgresFacts) -> CheckResult:
     """Whether schema and code fit."""
     check, newest = "migrations", facts.revisions[0]
     migrate = "run `python -m jobs.database migrate`"
@@ -79,7 +79,7 @@ def migrations(facts: PostgresFacts) -> Finding:
     )
 
 
-def clock(check: str, skew: float, *, doubtful: float = DOUBTFUL_SKEW) -> Finding:
+def clock(check: str, skew: float, *, doubtful: float = DOUBTFUL_SKEW) -> CheckResult:
     """How far another clock is from this machine's."""
     advice = "let both machines keep time by NTP"
     ahead = "ahead of" if skew > 0 else "behind"
@@ -89,7 +89,7 @@ def clock(check: str, skew: float, *, doubtful: float = DOUBTFUL_SKEW) -> Findin
     return (error if abs(skew) > BROKEN_SKEW else warning)(check, sentence, advice)
 
 
-def redis(facts: RedisFacts) -> Iterator[Finding]:
+def redis(facts: RedisFacts) -> Iterator[CheckResult]:
     """Version, role, what it does when it is full, and what it keeps."""
     check = "redis"
     if facts.replica:
@@ -110,7 +110,7 @@ def redis(facts: RedisFacts) -> Iterator[Finding]:
     yield _persistence(facts)
 
 
-def _policy(facts: RedisFacts) -> Finding:
+def _policy(facts: RedisFacts) -> CheckResult:
     check = "redis policy"
     advice = "set `maxmemory-policy noeviction`"
     if facts.policy not in ("noeviction", ""):
@@ -130,7 +130,7 @@ def _policy(facts: RedisFacts) -> Finding:
     return ok(check, "noeviction: it drops nothing")
 
 
-def _persistence(facts: RedisFacts) -> Finding:
+def _persistence(facts: RedisFacts) -> CheckResult:
     check = "redis persistence"
     if facts.save_failed:
         return error(
@@ -145,7 +145,7 @@ def _persistence(facts: RedisFacts) -> Finding:
     return ok(check, "it keeps nothing on disk; what it loses is sent again")
 
 
-def folder(facts: FolderFacts) -> Iterator[Finding]:
+def folder(facts: FolderFacts) -> Iterator[CheckResult]:
     """Permissions and free space."""
     check = facts.purpose
     if facts.problem:
@@ -171,7 +171,7 @@ def folder(facts: FolderFacts) -> Iterator[Finding]:
         yield ok(check, f"{facts.path} can be written; {free} are free")
 
 
-def crew(facts: CrewFacts) -> Iterator[Finding]:
+def crew(facts: CrewFacts) -> Iterator[CheckResult]:
     """Control, planners, and the workers of each pool."""
     yield _control(facts)
     if facts.planners:
@@ -193,7 +193,7 @@ def crew(facts: CrewFacts) -> Iterator[Finding]:
     yield from _accelerator(facts)
 
 
-def _control(facts: CrewFacts) -> Finding:
+def _control(facts: CrewFacts) -> CheckResult:
     check, start = "control", "start one: `python -m workers.processes control`"
     if facts.control_turned_at is None:
         return error(check, "no control process has ever run", start)
@@ -209,7 +209,7 @@ def _control(facts: CrewFacts) -> Finding:
     return ok(check, "a control process leads")
 
 
-def _pool(check: str, facts: PoolFacts, *, setting: str, role: str) -> Finding:
+def _pool(check: str, facts: PoolFacts, *, setting: str, role: str) -> CheckResult:
     if facts.alive:
         devices = ", ".join(sorted(set(facts.devices)))
         alive = f"{facts.alive} alive with {phrases.counted(facts.slots, 'slot')} on {devices}"
@@ -222,7 +222,7 @@ def _pool(check: str, facts: PoolFacts, *, setting: str, role: str) -> Finding:
     )
 
 
-def _accelerator(facts: CrewFacts) -> Iterator[Finding]:
+def _accelerator(facts: CrewFacts) -> Iterator[CheckResult]:
     """A device that no process uses: a driver or a container without it is the usual reason."""
     if not facts.accelerator_here:
         return
@@ -238,7 +238,7 @@ def _accelerator(facts: CrewFacts) -> Iterator[Finding]:
         )
 
 
-def api(facts: ApiFacts) -> Iterator[Finding]:
+def api(facts: ApiFacts) -> Iterator[CheckResult]:
     """Whether it is ready, of this version, and takes the key."""
     check = "api"
     if not facts.ready:

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from jobs import os_errors
 from jobs.doctor import judgement
+from jobs.doctor.check_results import CheckResult, ok, warning
 from jobs.doctor.facts import FolderFacts
-from jobs.doctor.findings import Finding, ok, warning
 from jobs.settings import Settings
 
 PREFIX = "NIGHTSHIFT_"
@@ -21,7 +21,7 @@ CLOSE = 0.85
 """How like a setting's name a variable's must be to be taken for a slip of the pen."""
 
 
-def variables(given: Mapping[str, str]) -> list[Finding]:
+def variables(given: Mapping[str, str]) -> list[CheckResult]:
     """Variables whose names are nearly those of settings: they are read by no process."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     slips = [
@@ -38,7 +38,7 @@ def variables(given: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def folders(settings: Settings, *, home: Path | None) -> list[Finding]:
+def folders(settings: Settings, *, home: Path | None) -> list[CheckResult]:
     """Those in which processes of this machine write; ``home``: the state folder of a stack."""
     return [
         finding
@@ -76,7 +76,7 @@ def _look(purpose: str, path: Path, *, private: bool) -> FolderFacts:
 
 
 def _problem(place: Path) -> str | None:
-    """Why no file can be made there. It is tried: a mode does not tell of a read-only disk."""
+    """Why no file can be made there. It is tried: a mode does not show that a disk is read-only."""
     try:
         handle, name = tempfile.mkstemp(prefix=".nightshift-doctor-", dir=place)
     except OSError as failure:

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from jobs import database
 from jobs.doctor import judgement
+from jobs.doctor.check_results import CheckResult, error, warning
 from jobs.doctor.facts import CrewFacts, PoolFacts, PostgresFacts, RedisFacts
-from jobs.doctor.findings import Finding, error, warning
 from jobs.doctor.resp import CommandRefused, RespConnection
 from jobs.lookups import predicates
 from jobs.queries import capacity, hosts, server
@@ -37,7 +37,7 @@ _UNREACHABLE = "start Postgres, or correct host and port in NIGHTSHIFT_DATABASE_
 _LOG_IN = ("WRONGPASS", "NOAUTH", "invalid password", "AUTH")
 
 
-def postgres(settings: Settings) -> list[Finding]:
+def postgres(settings: Settings) -> list[CheckResult]:
     """Whether it answers, its version, its clock, and that of the schema."""
     before = time.time()
     try:
@@ -58,7 +58,7 @@ def postgres(settings: Settings) -> list[Finding]:
     return [*judgement.postgres(facts), judgement.migrations(facts)]
 
 
-def crew(settings: Settings) -> list[Finding]:
+def crew(settings: Settings) -> list[CheckResult]:
     """Control, planners and workers, as they were last heard by the ledger."""
     try:
         return list(judgement.crew(_ask(settings, _crew)))
@@ -67,7 +67,7 @@ def crew(settings: Settings) -> list[Finding]:
         return [error("workers", "the ledger cannot be read", advice)]
 
 
-def redis(settings: Settings, *, seconds: float) -> list[Finding]:
+def redis(settings: Settings, *, seconds: float) -> list[CheckResult]:
     """Whether it answers, its version, and what it does when it is full."""
     try:
         with RespConnection(settings.redis_url, seconds=seconds) as connection:
@@ -81,7 +81,7 @@ def redis(settings: Settings, *, seconds: float) -> list[Finding]:
         return [error("redis", f"it does not answer: {failure}", advice)]
 
 
-def _refused(words: str) -> Finding:
+def _refused(words: str) -> CheckResult:
     if words.startswith("NOPERM"):
         advice = "let this user run INFO, or look at `maxmemory-policy` yourself"
         return warning("redis", f"it does not let this user ask: {words}", advice)

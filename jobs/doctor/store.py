@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs import objects
-from jobs.doctor.findings import Finding, error, ok
+from jobs.doctor.check_results import CheckResult, error, ok
 from jobs.errors import BadRequest, NightshiftError
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
@@ -24,7 +24,7 @@ _AWAY = "see NIGHTSHIFT_OBJECT_STORE_URL, the AWS_* variables, and whether the s
 _SEMANTICS = "use a store with strong consistency and conditional writes, such as S3 or SeaweedFS"
 
 
-def check(settings: Settings) -> list[Finding]:
+def check(settings: Settings) -> list[CheckResult]:
     """Write, read, read a part, write if absent, list and delete."""
     url = settings.object_store_url
     try:
@@ -47,7 +47,7 @@ def _look_at_folder(url: str) -> None:
         raise FileNotFoundError(f"there is no folder {unquote(parts.path)}")
 
 
-def _try(store: ObjectStore, prefix: str) -> Finding:
+def _try(store: ObjectStore, prefix: str) -> CheckResult:
     try:
         broken = [words for words in _broken(store, prefix) if words]
     finally:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from api.stack import ports
 from jobs import database
 from jobs.doctor import examination, store
-from jobs.doctor.findings import Finding, Status
+from jobs.doctor.check_results import CheckResult, CheckStatus
 from jobs.doctor.resp import RespConnection
 from jobs.ledger import workers
 from jobs.objects import ObjectStore
@@ -49,7 +49,7 @@ def changed(settings: Settings, **values: Any) -> Settings:
     return settings.model_copy(update=values)
 
 
-def check(settings: Settings, *names: str, seconds: float = SECONDS) -> dict[str, Finding]:
+def check(settings: Settings, *names: str, seconds: float = SECONDS) -> dict[str, CheckResult]:
     """The findings of some checks, by name."""
     found = examination.checks(settings, home=None, seconds=seconds)
     wanted = {name: found[name] for name in names}
@@ -58,7 +58,7 @@ def check(settings: Settings, *names: str, seconds: float = SECONDS) -> dict[str
     }
 
 
-def statuses(found: dict[str, Finding]) -> dict[str, str]:
+def statuses(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: str(each.status) for name, each in found.items()}
 
 
@@ -70,7 +70,7 @@ def test_an_installation_in_which_all_is_well(settings: Settings) -> None:
         workers.beat(session, name="w", pool="cpu", slots=2, device="cpu")
         workers.beat(session, name="p", pool=PLANNERS, slots=1, device="none")
     found = check(settings, "postgres", "redis", "objects", "workers")
-    assert {each.status for each in found.values()} <= {Status.OK}, found
+    assert {each.status for each in found.values()} <= {CheckStatus.OK}, found
     assert list(found) == [
         *("postgres", "postgres clock", "migrations"),
         *("redis", "redis policy", "redis persistence"),
@@ -90,10 +90,10 @@ def test_a_wrong_password_of_postgres_is_named_and_not_shown(settings: Settings)
     password = str(url.password)
     wrong = url.set(password="an-0ther-pass").render_as_string(hide_password=False)
     found = check(changed(settings, database_url=wrong), "postgres", "workers")
-    assert found["postgres"].status is Status.ERROR
+    assert found["postgres"].status is CheckStatus.ERROR
     assert "password authentication failed" in found["postgres"].sentence
     assert found["postgres"].advice.startswith("correct the user and password")
-    assert found["workers"].status is Status.ERROR
+    assert found["workers"].status is CheckStatus.ERROR
     assert "an-0ther-pass" not in str(found)
     assert password not in str(found)
 
@@ -102,7 +102,7 @@ def test_a_wrong_password_of_redis_is_named_and_not_shown(settings: Settings) ->
     server = settings.redis_url.rpartition("@")[2]
     url = f"redis://:an-0ther-pass@{server}"
     found = check(changed(settings, redis_url=url), "redis")["redis"]
-    assert found.status is Status.ERROR
+    assert found.status is CheckStatus.ERROR
     assert "does not let this user in" in found.sentence
     assert "an-0ther-pass" not in str(found)
 
@@ -128,8 +128,8 @@ def test_a_server_that_takes_connections_and_never_answers_ends_its_check_alone(
         port = silent.getsockname()[1]
         hung = changed(settings, database_url=f"postgresql://u:p@127.0.0.1:{port}/db")
         found = check(hung, "postgres", "redis", seconds=2)
-    assert found["postgres"].status is Status.ERROR
-    assert found["redis"].status is Status.OK
+    assert found["postgres"].status is CheckStatus.ERROR
+    assert found["redis"].status is CheckStatus.OK
 
 
 def test_a_schema_that_is_behind_names_the_command(settings: Settings) -> None:
@@ -138,7 +138,7 @@ def test_a_schema_that_is_behind_names_the_command(settings: Settings) -> None:
     with sessions.begin() as session:
         session.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": before})
     found = check(settings, "postgres")["migrations"]
-    assert found.status is Status.ERROR
+    assert found.status is CheckStatus.ERROR
     assert found.sentence == f"the schema is at {before}, 1 migration behind"
     assert found.advice == "run `python -m jobs.database migrate`"
     assert newest > before
@@ -195,14 +195,14 @@ def test_a_folder_that_cannot_be_written_is_an_error(settings: Settings, read_on
     )
     found = check(broken, "objects", "folders")
     wrong = ("objects", "folder of objects", "cache of models")
-    assert [found[name].status for name in wrong] == [Status.ERROR] * len(wrong)
+    assert [found[name].status for name in wrong] == [CheckStatus.ERROR] * len(wrong)
     assert "cannot be written" in found["cache of models"].sentence
 
 
 def test_a_folder_that_is_not_there_is_not_made(settings: Settings, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     found = check(changed(settings, object_store_url=missing.as_uri()), "objects")["objects"]
-    assert found.status is Status.ERROR
+    assert found.status is CheckStatus.ERROR
     assert not missing.exists()
 
 
@@ -212,10 +212,10 @@ def test_s3_does_all_that_is_asked_of_it(
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     bucket = changed(settings, object_store_url=f"s3://{BUCKET}/doctored")
-    assert check(bucket, "objects")["objects"].status is Status.OK
+    assert check(bucket, "objects")["objects"].status is CheckStatus.OK
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "an-0ther-secret")
     found = check(bucket, "objects")["objects"]
-    assert found.status is Status.ERROR
+    assert found.status is CheckStatus.ERROR
     assert "an-0ther-secret" not in str(found)
 
 
@@ -230,15 +230,15 @@ def test_a_store_that_writes_over_what_is_there_is_an_error(
 
     monkeypatch.setattr(ObjectStore, "create", create)
     (found,) = store.check(settings)
-    assert found.status is Status.ERROR
+    assert found.status is CheckStatus.ERROR
     assert "writes over an object" in found.sentence
 
 
 def test_a_check_that_fails_by_itself_ends_no_other(settings: Settings) -> None:
-    def fail() -> list[Finding]:
+    def fail() -> list[CheckResult]:
         raise RuntimeError("oh")
 
-    def hang() -> list[Finding]:
+    def hang() -> list[CheckResult]:
         threading.Event().wait(SECONDS)
         return []
 

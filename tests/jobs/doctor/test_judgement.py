@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.doctor import findings, judgement, machine
+from jobs.doctor import check_results, judgement, machine
+from jobs.doctor.check_results import CheckResult, CheckStatus
 from jobs.doctor.facts import (
     ApiFacts,
     CrewFacts,
@@ -20,7 +21,6 @@ from jobs.doctor.facts import (
     PostgresFacts,
     RedisFacts,
 )
-from jobs.doctor.findings import Finding, Status
 from jobs.settings import Settings
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -75,9 +75,9 @@ API = ApiFacts(
 )
 
 
-def worst(found: list[Finding]) -> tuple[Status, str, str]:
+def worst(found: list[CheckResult]) -> tuple[CheckStatus, str, str]:
     """Of the finding that is not well, or of the first: status, sentence and advice."""
-    each = next((each for each in found if each.status is not Status.OK), found[0])
+    each = next((each for each in found if each.status is not CheckStatus.OK), found[0])
     return each.status, each.sentence, each.advice
 
 
@@ -91,8 +91,8 @@ def worst(found: list[Finding]) -> tuple[Status, str, str]:
         list(judgement.api(API)),
     ],
 )
-def test_what_is_well_needs_no_advice(found: list[Finding]) -> None:
-    assert {each.status for each in found} == {Status.OK}
+def test_what_is_well_needs_no_advice(found: list[CheckResult]) -> None:
+    assert {each.status for each in found} == {CheckStatus.OK}
     assert {each.advice for each in found} == {""}
 
 
@@ -218,7 +218,7 @@ def test_the_api(change: dict[str, Any], status: str, words: str) -> None:
 def test_whatever_is_not_well_says_what_to_do(facts: CrewFacts) -> None:
     for each in judgement.crew(facts):
         assert each.sentence
-        assert bool(each.advice) == (each.status is not Status.OK)
+        assert bool(each.advice) == (each.status is not CheckStatus.OK)
 
 
 def test_a_variable_that_is_nearly_a_setting_is_named() -> None:
@@ -231,7 +231,7 @@ def test_a_variable_that_is_nearly_a_setting_is_named() -> None:
     "name", ["NIGHTSHIFT_API_KEY", "NIGHTSHIFT_API_URL", "NIGHTSHIFT_HOME", "NIGHTSHIFT_ALLOW"]
 )
 def test_a_variable_of_the_command_line_is_no_slip(name: str) -> None:
-    assert [each.status for each in machine.variables({name: "x"})] == [Status.OK]
+    assert [each.status for each in machine.variables({name: "x"})] == [CheckStatus.OK]
 
 
 def test_no_secret_is_in_a_finding_and_each_is_one_line() -> None:
@@ -240,6 +240,6 @@ def test_no_secret_is_in_a_finding_and_each_is_one_line() -> None:
         redis_url="redis://:hidden@redis/0",
     )
     variables = {"AWS_SECRET_ACCESS_KEY": "s3cr3t", "NIGHTSHIFT_FLOWER_BASIC_AUTH": "me:flowery"}
-    given = findings.error("x", "pass@word pass%40word\nhidden", "s3cr3t flowery")
-    (found,) = findings.redacted([given], findings.secrets(settings, variables))
+    given = check_results.error("x", "pass@word pass%40word\nhidden", "s3cr3t flowery")
+    (found,) = check_results.redacted([given], check_results.secrets(settings, variables))
     assert (found.sentence, found.advice) == ("*** *** ***", "*** ***")

@@ -21,7 +21,7 @@ LEAST_SECRET = 4
 """Characters of a secret that is looked for: shorter ones are parts of words."""
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     """How well it is; an error keeps the installation from working."""
 
     OK = "ok"
@@ -30,28 +30,28 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line; ``advice`` is empty if and only if all is well."""
 
     check: str
-    status: Status
+    status: CheckStatus
     sentence: str
     advice: str = ""
 
 
-def ok(check: str, sentence: str) -> Finding:
+def ok(check: str, sentence: str) -> CheckResult:
     """All is well."""
-    return Finding(check, Status.OK, sentence)
+    return CheckResult(check, CheckStatus.OK, sentence)
 
 
-def warning(check: str, sentence: str, advice: str) -> Finding:
+def warning(check: str, sentence: str, advice: str) -> CheckResult:
     """It works, and will not always, or not for everyone."""
-    return Finding(check, Status.WARNING, sentence, advice)
+    return CheckResult(check, CheckStatus.WARNING, sentence, advice)
 
 
-def error(check: str, sentence: str, advice: str) -> Finding:
+def error(check: str, sentence: str, advice: str) -> CheckResult:
     """It does not work."""
-    return Finding(check, Status.ERROR, sentence, advice)
+    return CheckResult(check, CheckStatus.ERROR, sentence, advice)
 
 
 def secrets(settings: Settings, variables: Mapping[str, str] = os.environ) -> set[str]:
@@ -77,7 +77,7 @@ def _password(url: str) -> str:
         return url.partition("//")[2].rpartition("@")[0]
 
 
-def redacted(found: Iterable[Finding], hidden: Iterable[str]) -> list[Finding]:
+def redacted(found: Iterable[CheckResult], hidden: Iterable[str]) -> list[CheckResult]:
     """The findings on one line each, without any of the secrets."""
     longest_first = sorted(hidden, key=len, reverse=True)
 
