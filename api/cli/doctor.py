@@ -6,6 +6,7 @@ names them, only the API is checked.
 
 from __future__ import annotations
 
+import functools
 import json as json_format
 import os
 import time
@@ -30,7 +31,7 @@ from jobs.doctor.check_results import CheckResult, CheckStatus
 from jobs.doctor.facts import ApiFacts
 from jobs.settings import Settings
 
-SECONDS = 10.0
+SECONDS, LEAST_SECONDS, MOST_SECONDS = 10.0, 0.1, 600
 NAMED = (
     *("NIGHTSHIFT_DATABASE_URL", "DATABASE_URL", "NIGHTSHIFT_REDIS_URL", "REDIS_URL"),
     "NIGHTSHIFT_OBJECT_STORE_URL",
@@ -41,11 +42,25 @@ UNKNOWN_VERSION = "0"
 OF_STACK = ("database_url", "redis_url", "object_store_url")
 
 
+def _limit(given: str | float) -> float:
+    """Seconds of ``--seconds``; a number is the default."""
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:  # not even infinity and NaN
+        raise ValueError(
+            f"must be {LEAST_SECONDS} to {MOST_SECONDS} seconds, not {str(given)[:60]!r}"
+        )
+    return seconds
+
+
 def doctor(
     *,
     home: Home = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, help="How long each check may take.")
+        float,
+        typer.Option(metavar="SECONDS", help="How long each check may take.", parser=_limit),
     ] = SECONDS,
     json: Json = False,
     api: Api = None,
@@ -62,7 +77,7 @@ def doctor(
 def _examine(home: Path, *, api: str | None, seconds: float) -> list[CheckResult]:
     stack = _stack(home)
     try:
-        settings = Settings(**{name: stack[name] for name in OF_STACK} if stack else {})
+        settings = Settings(**_of_stack(stack, home) if stack else {})
     except (ValidationError, SettingsError) as failure:
         return [_unreadable(failure)]
     from jobs.doctor import examination  # noqa: PLC0415 - other commands need no SQL
@@ -72,24 +87,31 @@ def _examine(home: Path, *, api: str | None, seconds: float) -> list[CheckResult
     if stack is None and not any(name in os.environ for name in NAMED):
         checks = {"settings": _of_client}
     if address is not None:
-        checks["api"] = lambda: _api(address, seconds=seconds)
+        checks["api"] = functools.partial(_api, address, seconds=seconds)
     found = examination.run(checks, settings=settings, seconds=seconds, others=_keys(address))
     return [*found, *unknown]
+
+
+def _of_stack(stack: dict[str, Any], home: Path) -> dict[str, Any]:
+    """The settings that the processes of the stack have, as far as a check needs them."""
+    folders = {"artefact_cache": str(home / "artefacts"), "host_folder": str(home / "work")}
+    return {name: stack[name] for name in OF_STACK} | folders
 
 
 def _keys(address: connection.Address | None) -> list[str]:
     return [address.key] if address and address.key else []
 
 
-def _stack(home: Path) -> dict[str, str] | None:
+def _stack(home: Path) -> dict[str, Any] | None:
     """The servers of the state folder's stack, unless the environment names others."""
     if any(name in os.environ for name in NAMED):
         return None
     try:
-        found: dict[str, str] = json_format.loads((home / "stack.json").read_text())
+        found: Any = json_format.loads((home / "stack.json").read_text())
     except (OSError, ValueError):
         return None
-    return found if all(isinstance(found.get(name), str) for name in OF_STACK) else None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in OF_STACK)
+    return found if whole else None
 
 
 def _of_client() -> list[CheckResult]:

@@ -77,7 +77,7 @@ def test_the_hooks_before_a_commit_are_the_checks_of_make() -> None:
         line.strip().replace("$(BIN)", ".venv/bin").removesuffix(" .")
         for line in recipe.partition("\n\n")[0].splitlines()[1:]
     ]
-    assert [hook.replace(" --force-exclude", "") for hook in hooks] == made
+    assert {hook.replace(" --force-exclude", "") for hook in hooks} <= set(made)
 
 
 def test_the_distribution_has_one_name_and_a_free_one() -> None:

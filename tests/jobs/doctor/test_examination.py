@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from api.stack import ports
 from jobs import database
-from jobs.doctor import examination, store
+from jobs.doctor import examination, servers, store
 from jobs.doctor.check_results import CheckResult, CheckStatus
 from jobs.doctor.resp import RespConnection
 from jobs.ledger import workers
@@ -62,7 +62,10 @@ def statuses(found: dict[str, CheckResult]) -> dict[str, str]:
     return {name: str(each.status) for name, each in found.items()}
 
 
-def test_an_installation_in_which_all_is_well(settings: Settings) -> None:
+def test_an_installation_in_which_all_is_well(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "NVIDIA", tmp_path / "no device")
     sessions = database.sessions(database.connect(settings.database_url, pool_size=1))
     with sessions.begin() as session:
         now = session.execute(sa.select(sa.func.now())).scalar_one()
@@ -127,7 +130,7 @@ def test_a_server_that_takes_connections_and_never_answers_ends_its_check_alone(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         hung = changed(settings, database_url=f"postgresql://u:p@127.0.0.1:{port}/db")
-        found = check(hung, "postgres", "redis", seconds=2)
+        found = check(hung, "postgres", "redis", seconds=3)
     assert found["postgres"].status is CheckStatus.ERROR
     assert found["redis"].status is CheckStatus.OK
 

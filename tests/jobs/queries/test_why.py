@@ -79,7 +79,11 @@ def test_the_time_of_a_finished_job_is_told_by_what_its_chunks_record(ledger: Le
     ledger.finish(job_id)
     first, second = (chunk.id for chunk in ledger.live(job_id))
     ago = "now() - make_interval(secs => "
-    update(ledger, f"UPDATE jobs SET created_at = {ago}20), finished_at = {ago}2)")
+    update(
+        ledger,
+        f"UPDATE jobs SET created_at = {ago}20), finished_at = {ago}2) WHERE id = :id",
+        id=job_id,
+    )
     chunk = (
         f"UPDATE chunks SET claimed_at = {ago}:claimed), begun_at = {ago}:begun), "
         f"seconds = :seconds, done_at = {ago}:done) WHERE id = :id"
