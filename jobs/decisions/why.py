@@ -33,6 +33,14 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class QueuePlace:
+    """Where a job stands among those of its pool that wait for slots, by priority and age."""
+
+    number: int  # from 1
+    of: int
+
+
+@dataclass(frozen=True)
 class PausedSchedule:
     """The schedule that submitted a job, and lets nothing more go."""
 
@@ -60,6 +68,7 @@ class JobSnapshot:
     steps: int = 0  # of training
     steps_total: int | None = None
     pause: Pause | None = None
+    place: QueuePlace | None = None  # None: it does not wait for a slot
     schedule: PausedSchedule | None = None
     time: Mapping[TimePart, float] = field(default_factory=dict)
 
@@ -100,7 +109,7 @@ def explain(job: JobSnapshot) -> Explanation:
     findings = [_of_obstacle(job, obstacle) for obstacle in obstacles] or _at_work(job)
     return Explanation(
         moves=job.situation is not None and not obstacles,
-        findings=[*findings, *_beside(job, obstacles), *_of_schedule(job)],
+        findings=[*findings, *_in_queue(job), *_beside(job, obstacles), *_of_schedule(job)],
         time=[_time(job, part) for part in TimePart if job.time.get(part, 0) > 0],
     )
 
@@ -204,6 +213,20 @@ def _beside(job: JobSnapshot, obstacles: Sequence[Obstacle]) -> list[Finding]:
     if job.rows_failed and not job.trains and job.error_code != TOO_MANY_FAILED_ROWS:
         findings.append(_failed_rows(job))
     return findings
+
+
+def _in_queue(job: JobSnapshot) -> list[Finding]:
+    if job.place is None or job.place.of == 1:
+        return []
+    return [
+        Finding(
+            "place",
+            f"of {job.place.of:,} jobs that wait for slots of pool {job.pool!r} it is number "
+            f"{job.place.number:,}, by priority and age",
+            "submit what is urgent with a higher priority: jobs of one priority take turns",
+            "nightshift jobs list --state running",
+        )
+    ]
 
 
 def _failed_rows(job: JobSnapshot) -> Finding:

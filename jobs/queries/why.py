@@ -9,12 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs.decisions import time_spent
+from jobs.decisions.obstacles import Cause
 from jobs.decisions.time_spent import Span, StateChange, TimePart
-from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule
+from jobs.decisions.waiting_reason import Situation
+from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule, QueuePlace
 from jobs.kinds import TRAINING
 from jobs.queries import jobs
 from jobs.queries.jobs import JobView
-from jobs.states import ChunkState, JobState, RunState
+from jobs.states import CLAIMABLE, ChunkState, JobState, RunState
 from jobs.tables import Chunk, Event, Job, Schedule
 
 CHUNK_SPANS = sa.text(
@@ -83,6 +85,7 @@ def look(session: Session, job_id: str, *, project_id: str) -> JobSnapshot:
         steps=training.step if training else 0,
         steps_total=training.newest.run.steps_total if training and training.newest else None,
         pause=_pause(session, view.job),
+        place=_place(session, view.job, view.situation),
         schedule=_schedule(session, view),
         time=time_spent.seconds(
             changes, _work(session, view.job), end=view.job.finished_at or view.now
@@ -113,6 +116,27 @@ def _pause(session: Session, job: Job) -> Pause | None:
     )
     found = session.execute(query).one_or_none()
     return Pause(*found) if found else None
+
+
+def _place(session: Session, job: Job, situation: Situation | None) -> QueuePlace | None:
+    causes = {obstacle.cause for obstacle in situation.obstacles} if situation else set()
+    if causes.isdisjoint({Cause.BUSY, Cause.IN_QUEUE}):
+        return None
+    number, of = session.execute(place_row(job)).one()
+    return QueuePlace(number, of)
+
+
+def place_row(job: Job) -> sa.Select[int, int]:
+    """How many jobs of its pool wait for slots up to this one, and how many do at all."""
+    waiting = sa.select(Chunk.id).where(Chunk.job_id == Job.id, Chunk.state == ChunkState.PENDING)
+    age = sa.tuple_(Job.created_at, Job.id)
+    before = sa.or_(
+        Job.priority > job.priority,
+        sa.and_(Job.priority == job.priority, age <= sa.tuple_(job.created_at, job.id)),
+    )
+    return sa.select(sa.func.count().filter(before), sa.func.count()).where(
+        Job.pool == job.pool, Job.state.in_(CLAIMABLE), waiting.exists()
+    )
 
 
 def _schedule(session: Session, view: JobView) -> PausedSchedule | None:

@@ -14,7 +14,7 @@ from jobs.decisions import why
 from jobs.decisions.phrases import OtherJob
 from jobs.decisions.time_spent import TimePart
 from jobs.decisions.waiting_reason import GangFacts, JobFacts, Situation
-from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule
+from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule, QueuePlace
 from jobs.states import ACTIVE, FINAL, JobState, RunState
 from tests.jobs.decisions.test_waiting_reason import (
     DEAD,
@@ -69,6 +69,7 @@ def snapshots(draw: st.DrawFn) -> JobSnapshot:
         steps=draw(st.integers(0, 9)),
         steps_total=draw(st.none() | st.just(9)),
         pause=draw(st.none() | st.just(Pause(LONG_AGO, "3f2a91c0"))),
+        place=draw(st.none() | st.builds(QueuePlace, st.integers(1, 3), st.integers(1, 3))),
         schedule=draw(st.none() | st.just(PausedSchedule("nightly", None))),
         time=draw(times),
     )
@@ -249,6 +250,16 @@ def test_failed_rows_are_counted_by_code_and_no_example_is_shown(state: JobState
     said = " ".join(finding.sentence for finding in why.explain(job).findings)
     assert "1,012 rows failed (row_failed 1,000, empty_text 12)" in said
     assert "secret" not in said
+
+
+def test_a_job_in_a_queue_says_its_place() -> None:
+    change = situation({"busy_slots": 2, "computed": [NIGHTLY]})
+    job = dataclasses.replace(JOB, place=QueuePlace(2, 5), **change)
+    busy, place = why.explain(job).findings
+    assert busy.cause == "busy"
+    assert place.sentence == (
+        "of 5 jobs that wait for slots of pool 'cpu' it is number 2, by priority and age"
+    )
 
 
 def test_the_schedule_that_submitted_it_and_is_paused_is_named() -> None:

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 from jobs.decisions import why as decisions
 from jobs.decisions.time_spent import TimePart
-from jobs.decisions.why import Explanation, JobSnapshot
+from jobs.decisions.why import Explanation, JobSnapshot, QueuePlace
 from jobs.errors import NotFound
-from jobs.ledger import controls, telemetry, transitions
+from jobs.ledger import controls, telemetry, transitions, workers
 from jobs.queries import why
 from jobs.states import JobState
+from jobs.tables import ControlStatus
 from tests.jobs.ledger.building import OTHER, PROJECT, Ledger
 from tests.jobs.ledger.training import Training
 
@@ -55,6 +56,26 @@ def test_a_pause_by_no_key_is_told_without_one(ledger: Ledger) -> None:
     found = look(ledger, job_id).pause
     assert found is not None
     assert found.by is None
+
+
+def test_a_job_behind_others_says_its_place_by_priority_and_age(ledger: Ledger) -> None:
+    update(ledger, "TRUNCATE jobs, workers CASCADE")
+    busy = ledger.running(1)
+    with ledger.sessions.begin() as session:
+        now = session.scalar(sa.select(sa.func.now()))
+        session.merge(ControlStatus(id=1, leader="c", turned_at=now, broker_error=None))
+        workers.beat(session, name="w", pool="cpu", slots=1, device="cpu")
+    ledger.claimed(ledger.only_chunk(busy), owner="w:1")
+    older, urgent = ledger.running(1), ledger.running(1, priority=3)
+    ours = ledger.running(1)
+    ledger.running(1)
+    places = {job_id: look(ledger, job_id).place for job_id in (busy, urgent, older, ours)}
+    assert places == {
+        busy: None,
+        urgent: QueuePlace(1, 4),
+        older: QueuePlace(2, 4),
+        ours: QueuePlace(3, 4),
+    }
 
 
 def test_a_worker_that_loads_its_model_is_told(ledger: Ledger) -> None:
