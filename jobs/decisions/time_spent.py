@@ -67,6 +67,17 @@ class StateChange:
         return TimePart.OTHER_JOBS if self.held else _OF_STATE[self.state]
 
 
+def of_states(changes: Sequence[StateChange], *, end: datetime) -> list[Span]:
+    """What each time counts as while no process works, from the first change to ``end``."""
+    found = sorted(changes, key=lambda change: change.at)
+    ends = [*(change.at for change in found[1:]), end]
+    spans = [
+        Span(change.part, change.at, min(until, end))
+        for change, until in zip(found, ends, strict=True)
+    ]
+    return [span for span in spans if span.begin < span.end]
+
+
 def seconds(
     changes: Sequence[StateChange], work: Iterable[Span], *, end: datetime
 ) -> dict[TimePart, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -19,11 +19,10 @@ from jobs.queries.jobs import JobView
 from jobs.states import CLAIMABLE, ChunkState, JobState, RunState
 from jobs.tables import Chunk, Event, Job, Schedule
 
-CHUNK_SPANS = sa.text(
+CHUNK_TIME = sa.text(
     """
-    SELECT part, lower(span), upper(span)
-    FROM (
-        SELECT step.part, unnest(range_agg(tstzrange(step.begin, step.until))) AS span
+    WITH step (part, span) AS (
+        SELECT step.part, tstzrange(step.begin, step.until)
         FROM chunks
         CROSS JOIN LATERAL (
             SELECT CASE state WHEN 'done' THEN done_at
@@ -41,12 +40,37 @@ CHUNK_SPANS = sa.text(
         ) AS step (part, begin, until)
         WHERE job_id = :job_id AND state IN ('done', 'leased') AND state <> 'split'
             AND step.begin < step.until
-        GROUP BY step.part
-    ) AS spans
+    ), work AS (
+        SELECT
+            coalesce(range_agg(span) FILTER (WHERE part = 'computing'), '{}') AS computing,
+            coalesce(range_agg(span) FILTER (WHERE part = 'loading'), '{}') AS loading,
+            coalesce(range_agg(span) FILTER (WHERE part = 'writing'), '{}') AS writing
+        FROM step
+    ), given (part, span) AS (
+        SELECT part, tstzrange(begin, until)
+        FROM unnest(
+            CAST(:parts AS text[]),
+            CAST(:begins AS timestamptz[]),
+            CAST(:ends AS timestamptz[])
+        ) AS state (part, begin, until)
+    ), whole AS (
+        SELECT tstzmultirange(range_merge(range_agg(span))) AS spans FROM given
+    ), apart (part, spans) AS (
+        SELECT 'computing', computing * whole.spans FROM work, whole
+        UNION ALL SELECT 'loading', (loading - computing) * whole.spans FROM work, whole
+        UNION ALL SELECT 'writing', (writing - loading - computing) * whole.spans
+            FROM work, whole
+        UNION ALL SELECT part, tstzmultirange(span) - computing - loading - writing
+            FROM given, work
+    )
+    SELECT part, CAST(sum(extract(epoch FROM upper(span) - lower(span))) AS double precision)
+    FROM apart CROSS JOIN LATERAL unnest(spans) AS span
+    GROUP BY part
     """
 )
-"""Of the last commit of each chunk; spans that touch are one. A chunk that a retry computed again
-has the seconds of both commits, and counts as computing to its end."""
+"""``jobs.decisions.time_spent`` over the last commit of each chunk, added up in the database: a long
+job has more spans than an answer may hold. A chunk that a retry computed again has the seconds of
+both commits, and counts as computing to its end."""
 
 RUN_SPANS = sa.text(
     """
@@ -66,7 +90,6 @@ RUN_SPANS = sa.text(
 def look(session: Session, job_id: str, *, project_id: str) -> JobSnapshot:
     """The job at this moment. Raises ``NotFound``, for another project's job too."""
     view = jobs.get(session, job_id, project_id=project_id)
-    changes = _changes(session, view.job)
     training = view.training
     return JobSnapshot(
         job_id=job_id,
@@ -87,9 +110,7 @@ def look(session: Session, job_id: str, *, project_id: str) -> JobSnapshot:
         pause=_pause(session, view.job),
         place=_place(session, view.job, view.situation),
         schedule=_schedule(session, view),
-        time=time_spent.seconds(
-            changes, _work(session, view.job), end=view.job.finished_at or view.now
-        ),
+        time=_time(session, view.job, end=view.job.finished_at or view.now),
     )
 
 
@@ -167,14 +188,22 @@ def _changes(session: Session, job: Job) -> list[StateChange]:
     return changes
 
 
-def _work(session: Session, job: Job) -> Iterator[Span]:
-    """What processes did for the job."""
+def _time(session: Session, job: Job, *, end: datetime) -> dict[TimePart, float]:
+    changes = _changes(session, job)
     if job.kind in TRAINING:
-        for run in session.execute(RUN_SPANS, {"job_id": job.id}):
-            yield from _of_run(*run)
-        return
-    for part, begin, end in session.execute(CHUNK_SPANS, {"job_id": job.id}):
-        yield Span(TimePart(part), begin, end)
+        runs = session.execute(RUN_SPANS, {"job_id": job.id})
+        return time_spent.seconds(
+            changes, [span for run in runs for span in _of_run(*run)], end=end
+        )
+    states = time_spent.of_states(changes, end=end)
+    values = {
+        "job_id": job.id,
+        "parts": [span.part.value for span in states],
+        "begins": [span.begin for span in states],
+        "ends": [span.end for span in states],
+    }
+    found = dict(session.execute(CHUNK_TIME, values).all())
+    return {part: found[part] for part in TimePart if part in found}
 
 
 def _of_run(

@@ -60,6 +60,17 @@ def test_the_parts_add_up_to_the_whole(
     assert all(value > 0 for value in found.values())
 
 
+@given(histories, st.integers(0, 40))
+def test_the_states_alone_are_the_same_spans_as_the_seconds(
+    changes: list[StateChange], length: int
+) -> None:
+    end = max(min(change.at for change in changes), at(length))
+    found: dict[TimePart, float] = {}
+    for each in time_spent.of_states(changes, end=end):
+        found[each.part] = found.get(each.part, 0.0) + (each.end - each.begin).total_seconds()
+    assert found == pytest.approx(time_spent.seconds(changes, [], end=end))
+
+
 def test_without_work_the_states_alone_count() -> None:
     assert time_spent.seconds(PLAIN, [], end=at(12)) == {
         TimePart.PLANNER: 1,

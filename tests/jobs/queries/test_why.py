@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from jobs.decisions import time_spent
 from jobs.decisions import why as decisions
-from jobs.decisions.time_spent import TimePart
+from jobs.decisions.time_spent import Span, StateChange, TimePart
 from jobs.decisions.why import Explanation, JobSnapshot, QueuePlace
 from jobs.errors import NotFound
 from jobs.ledger import controls, telemetry, transitions, workers
@@ -154,12 +156,62 @@ def test_the_time_adds_up_from_when_the_job_was_accepted(ledger: Ledger) -> None
     assert sum(part.seconds for part in explained.time) == pytest.approx(30, abs=1)
 
 
-@pytest.mark.parametrize("query", [why.CHUNK_SPANS, why.RUN_SPANS])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_query_adds_up_what_the_decision_means(ledger: Ledger, seed: int) -> None:
+    """Chunks done, leased and pending, at any times before, in and after the life of the job."""
+    draw = random.Random(seed)
+    job_id = ledger.running(*[1] * 12)
+    began = datetime.now(UTC) - timedelta(seconds=50)
+    update(ledger, "UPDATE jobs SET created_at = :at WHERE id = :id", at=began, id=job_id)
+    changes = [StateChange(began, JobState.QUEUED)]
+    for state in ("planning", "running"):
+        changes.append(StateChange(_moment(draw), JobState(state)))
+        update(
+            ledger,
+            "UPDATE events SET at = :at WHERE job_id = :id AND data->>'state' = :state "
+            "AND type = 'state'",
+            at=changes[-1].at,
+            id=job_id,
+            state=state,
+        )
+    spans: list[Span] = []
+    for chunk in ledger.live(job_id)[:9]:
+        lease = ledger.claimed(chunk.id)
+        claimed, begun, done = sorted(_moment(draw) for _ in range(3))
+        seconds = draw.random() * 2 * (done - begun).total_seconds()
+        fields = {"claimed_at": claimed, "begun_at": begun}
+        if draw.random() < 0.7:
+            ledger.commit(lease)
+            fields |= {"seconds": seconds, "done_at": done}
+            computed = min(done, begun + timedelta(seconds=seconds))
+        else:
+            fields |= {"lease_expires_at": done}
+            computed = done
+        sets = ", ".join(f"{name} = :{name}" for name in fields)
+        update(ledger, f"UPDATE chunks SET {sets} WHERE id = :id", id=chunk.id, **fields)
+        spans += [
+            Span(TimePart.LOADING, claimed, begun),
+            Span(TimePart.COMPUTING, begun, computed),
+            Span(TimePart.WRITING, computed, done),
+        ]
+    found = look(ledger, job_id).time
+    first = min(change.at for change in changes)
+    end = first + timedelta(seconds=sum(found.values()))
+    assert found == pytest.approx(time_spent.seconds(changes, spans, end=end), abs=1e-3)
+
+
+def _moment(draw: random.Random) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=draw.uniform(1, 60))
+
+
+@pytest.mark.parametrize("query", [why.CHUNK_TIME, why.RUN_SPANS])
 def test_what_it_asks_finds_rows_by_indexes(ledger: Ledger, query: sa.TextClause) -> None:
     """Even a table of few rows would be scanned only where no index can answer."""
+    values = {"job_id": "x", "parts": [], "begins": [], "ends": []}
+    wanted = {name: value for name, value in values.items() if f":{name}" in query.text}
     with ledger.sessions.begin() as session:
         session.execute(sa.text("SET LOCAL enable_seqscan = off"))
-        explained = session.execute(sa.text(f"EXPLAIN {query.text}"), {"job_id": "x"})
+        explained = session.execute(sa.text(f"EXPLAIN {query.text}"), wanted)
         plan = "\n".join(explained.scalars())
     assert "Seq Scan" not in plan
     assert "Index" in plan
