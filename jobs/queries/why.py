@@ -68,9 +68,9 @@ CHUNK_TIME = sa.text(
     GROUP BY part
     """
 )
-"""``jobs.decisions.time_spent`` over the last commit of each chunk, added up in the database: a long
-job has more spans than an answer may hold. A chunk that a retry computed again has the seconds of
-both commits, and counts as computing to its end."""
+"""``jobs.decisions.time_spent`` over the last commit of each chunk, added up in the database: a
+long job has more spans than an answer may hold. A chunk that a retry computed again has the seconds
+of both commits, and counts as computing to its end."""
 
 RUN_SPANS = sa.text(
     """
