@@ -23,6 +23,7 @@ class TimePart(StrEnum):
     PLANNER = "planner"  # it waited for a planner
     PLANNING = "planning"
     WORKER = "worker"  # it waited for a worker or hosts, or for another try
+    RUNNING = "running"  # it ran; how that time was divided is not on record
     LOADING = "loading"  # rows and model were read, or hosts gathered: no row was computed
     COMPUTING = "computing"
     WRITING = "writing"

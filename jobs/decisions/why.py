@@ -335,6 +335,11 @@ _TIME: dict[TimePart, tuple[str, str, str]] = {
         "start more workers of its pool, or submit it with a higher priority",
         _WORKER,
     ),
+    TimePart.RUNNING: (
+        "its chunks ran; how that time was divided is not on record",
+        "see when it began and ended",
+        _EVENTS,
+    ),
     TimePart.LOADING: (
         "its model was loaded, and no row was computed",
         "see which workers have it loaded: those begin at once",

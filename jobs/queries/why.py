@@ -110,7 +110,7 @@ def look(session: Session, job_id: str, *, project_id: str) -> JobSnapshot:
         pause=_pause(session, view.job),
         place=_place(session, view.job, view.situation),
         schedule=_schedule(session, view),
-        time=_time(session, view.job, end=view.job.finished_at or view.now),
+        time=_time(session, view),
     )
 
 
@@ -188,7 +188,8 @@ def _changes(session: Session, job: Job) -> list[StateChange]:
     return changes
 
 
-def _time(session: Session, job: Job, *, end: datetime) -> dict[TimePart, float]:
+def _time(session: Session, view: JobView) -> dict[TimePart, float]:
+    job, end = view.job, view.job.finished_at or view.now
     changes = _changes(session, job)
     if job.kind in TRAINING:
         runs = session.execute(RUN_SPANS, {"job_id": job.id})
@@ -203,6 +204,8 @@ def _time(session: Session, job: Job, *, end: datetime) -> dict[TimePart, float]
         "ends": [span.end for span in states],
     }
     found = dict(session.execute(CHUNK_TIME, values).all())
+    if view.counts.rows_done and TimePart.COMPUTING not in found:
+        found[TimePart.RUNNING] = found.pop(TimePart.WORKER, 0.0)
     return {part: found[part] for part in TimePart if part in found}
 
 

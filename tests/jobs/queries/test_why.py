@@ -133,6 +133,24 @@ def test_the_time_of_a_finished_job_is_told_by_what_its_chunks_record(ledger: Le
     }
 
 
+def test_without_a_record_of_its_chunks_the_time_of_a_job_is_told_undivided(ledger: Ledger) -> None:
+    job_id = ledger.running(1)
+    ledger.commit_all(job_id)
+    update(
+        ledger,
+        "UPDATE chunks SET claimed_at = NULL, begun_at = NULL WHERE job_id = :id",
+        id=job_id,
+    )
+    update(
+        ledger,
+        "UPDATE events SET at = now() - interval '9 s' WHERE job_id = :id AND type = 'state'",
+        id=job_id,
+    )
+    found = look(ledger, job_id).time
+    assert found[TimePart.RUNNING] == pytest.approx(9, abs=1)
+    assert TimePart.WORKER not in found
+
+
 def test_a_training_job_tells_how_long_its_run_took_to_begin(ledger: Ledger) -> None:
     training = Training(ledger)
     job_id = training.job()
