@@ -17,6 +17,15 @@ from jobs.doctor.facts import FolderFacts
 from jobs.settings import Settings
 
 PREFIX = "NIGHTSHIFT_"
+OTHERS = frozenset(
+    {
+        *("NIGHTSHIFT_API_KEY", "NIGHTSHIFT_API_URL", "NIGHTSHIFT_PROFILE", "NIGHTSHIFT_TRACE"),
+        *("NIGHTSHIFT_HOME", "NIGHTSHIFT_ALLOW", "NIGHTSHIFT_FLOWER_BASIC_AUTH"),
+        *("NIGHTSHIFT_STACK", "NIGHTSHIFT_QUEUE", "NIGHTSHIFT_WORKER", "NIGHTSHIFT_WORKER_TOKEN"),
+    }
+)
+"""Variables that are no settings, and read all the same."""
+
 CLOSE = 0.85
 """How like a setting's name a variable's must be to be taken for a slip of the pen."""
 
@@ -27,7 +36,7 @@ def variables(given: Mapping[str, str]) -> list[CheckResult]:
     slips = [
         (name, close[0])
         for name in sorted(given)
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known | OTHERS
         if (close := difflib.get_close_matches(name, known, n=1, cutoff=CLOSE))
     ]
     if not slips:
