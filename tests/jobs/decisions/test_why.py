@@ -14,7 +14,14 @@ from jobs.decisions import why
 from jobs.decisions.phrases import OtherJob
 from jobs.decisions.time_spent import TimePart
 from jobs.decisions.waiting_reason import GangFacts, JobFacts, Situation
-from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule, QueuePlace
+from jobs.decisions.why import (
+    Finding,
+    JobSnapshot,
+    Pause,
+    PausedSchedule,
+    QueuePlace,
+    TimeFinding,
+)
 from jobs.states import ACTIVE, FINAL, JobState, RunState
 from tests.jobs.decisions.test_waiting_reason import (
     DEAD,
@@ -79,7 +86,8 @@ def snapshots(draw: st.DrawFn) -> JobSnapshot:
 def test_every_job_gets_a_sentence_and_a_next_step(job: JobSnapshot) -> None:
     found = why.explain(job)
     assert found.findings
-    for each in (*found.findings, *found.time):
+    everything: list[Finding | TimeFinding] = [*found.findings, *found.time]
+    for each in everything:
         assert each.sentence
         assert each.advice
         assert each.command.startswith(("nightshift ", "python -m ", "NIGHTSHIFT_"))
