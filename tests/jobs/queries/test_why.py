@@ -147,9 +147,11 @@ def test_without_a_record_of_its_chunks_the_time_of_a_job_is_told_undivided(ledg
         "UPDATE chunks SET claimed_at = NULL, begun_at = NULL WHERE job_id = :id",
         id=job_id,
     )
+    earlier = "now() - interval '9 s'"
+    update(ledger, f"UPDATE jobs SET created_at = {earlier} WHERE id = :id", id=job_id)
     update(
         ledger,
-        "UPDATE events SET at = now() - interval '9 s' WHERE job_id = :id AND type = 'state'",
+        f"UPDATE events SET at = {earlier} WHERE job_id = :id AND type = 'state'",
         id=job_id,
     )
     found = look(ledger, job_id).time
