@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.decisions import why
@@ -48,6 +48,10 @@ JOB = JobSnapshot(
 times = st.dictionaries(st.sampled_from(list(TimePart)), st.floats(0, 1e6), max_size=9)
 
 
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
+"""The first snapshot takes a second on a busy machine."""
+
+
 @st.composite
 def snapshots(draw: st.DrawFn) -> JobSnapshot:
     """Any job in any state."""
@@ -82,6 +86,7 @@ def snapshots(draw: st.DrawFn) -> JobSnapshot:
     )
 
 
+@patient
 @given(snapshots())
 def test_every_job_gets_a_sentence_and_a_next_step(job: JobSnapshot) -> None:
     found = why.explain(job)
@@ -94,6 +99,7 @@ def test_every_job_gets_a_sentence_and_a_next_step(job: JobSnapshot) -> None:
         assert "{" not in each.command
 
 
+@patient
 @given(snapshots())
 def test_it_is_the_waiting_reason_with_what_to_do(job: JobSnapshot) -> None:
     """One decision says what stands in the way, and nothing is said twice."""
@@ -107,6 +113,7 @@ def test_it_is_the_waiting_reason_with_what_to_do(job: JobSnapshot) -> None:
         assert "; ".join(named) == (reason or "")
 
 
+@patient
 @given(snapshots())
 def test_of_another_projects_job_nothing_is_in_it_but_that_it_is_one(job: JobSnapshot) -> None:
     assert THEIRS.job_id not in str(why.explain(job))
