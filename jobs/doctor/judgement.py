@@ -155,10 +155,12 @@ def folder(facts: FolderFacts) -> Iterator[CheckResult]:
             "let the account of the processes write there, or name another folder",
         )
         return
-    if facts.private and facts.mode is not None and facts.mode & _OTHERS:
+    mode = facts.mode or 0  # of one that is not there yet
+    is_open = facts.private and bool(mode & _OTHERS)
+    if is_open:
         yield warning(
             check,
-            f"{facts.path} is open to other accounts (mode {facts.mode:04o})",
+            f"{facts.path} is open to other accounts (mode {mode:04o})",
             f"run `chmod 700 {facts.path}`",
         )
     free = _size(facts.free)
@@ -167,7 +169,7 @@ def folder(facts: FolderFacts) -> Iterator[CheckResult]:
         yield error(check, f"the disk of {facts.path} has {free} left", advice)
     elif facts.free < ROOMY:
         yield warning(check, f"the disk of {facts.path} has {free} left", advice)
-    else:
+    elif not is_open:
         yield ok(check, f"{facts.path} can be written; {free} are free")
 
 
