@@ -1,7 +1,6 @@
 """On the path of a process, makes its engine die of one text, as a device fault would.
 
-It stands in for a row that crashes native code: the product knows nothing of it. At another text
-the engine waits while a file is there, so that a test knows what the process does.
+It stands in for a row that crashes native code: the product knows nothing of it.
 """
 
 from __future__ import annotations
@@ -10,13 +9,10 @@ import builtins
 import os
 import signal
 import sys
-import time
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 DEADLY = "this text ends the process"
-HELD, HELD_WHILE = "this text holds the process", "NIGHTSHIFT_TEST_HELD_WHILE"
 _import = builtins.__import__
 
 
@@ -35,8 +31,6 @@ def _make_deadly(classifier: Any) -> None:
     def deadly(self: Any, texts: Any, **kwargs: Any) -> Any:
         if DEADLY in texts:
             os.kill(os.getpid(), signal.SIGKILL)
-        while HELD in texts and Path(os.environ[HELD_WHILE]).exists():
-            time.sleep(0.02)
         return classify(self, texts, **kwargs)
 
     classifier.classify = deadly
