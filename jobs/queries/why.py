@@ -203,7 +203,7 @@ def _time(session: Session, view: JobView) -> dict[TimePart, float]:
         "begins": [span.begin for span in states],
         "ends": [span.end for span in states],
     }
-    found = dict(session.execute(CHUNK_TIME, values).all())
+    found: dict[str, float] = dict(session.execute(CHUNK_TIME, values).tuples().all())
     if view.counts.rows_done and TimePart.COMPUTING not in found:
         found[TimePart.RUNNING] = found.pop(TimePart.WORKER, 0.0)
     return {part: found[part] for part in TimePart if part in found}

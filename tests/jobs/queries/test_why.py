@@ -207,7 +207,7 @@ def test_the_query_adds_up_what_the_decision_means(ledger: Ledger, seed: int) ->
         lease = ledger.claimed(chunk.id)
         claimed, begun, done = sorted(_moment(draw) for _ in range(3))
         seconds = draw.random() * 2 * (done - begun).total_seconds()
-        fields = {"claimed_at": claimed, "begun_at": begun}
+        fields: dict[str, Any] = {"claimed_at": claimed, "begun_at": begun}
         if draw.random() < 0.7:
             ledger.commit(lease)
             fields |= {"seconds": seconds, "done_at": done}
