@@ -203,7 +203,8 @@ def _time(session: Session, view: JobView) -> dict[TimePart, float]:
         "begins": [span.begin for span in states],
         "ends": [span.end for span in states],
     }
-    found: dict[str, float] = dict(session.execute(CHUNK_TIME, values).tuples().all())
+    rows = session.execute(CHUNK_TIME, values)
+    found: dict[str, float] = {part: float(seconds) for part, seconds in rows}
     if view.counts.rows_done and TimePart.COMPUTING not in found:
         found[TimePart.RUNNING] = found.pop(TimePart.WORKER, 0.0)
     return {part: found[part] for part in TimePart if part in found}
