@@ -74,7 +74,10 @@ def run(
 
 
 def background(home: Path, *, allow: Sequence[Path] = ()) -> StackInfo:
-    """Start the stack apart from this process, or find the one that runs; return when ready."""
+    """Start the stack apart from this process, or find the one that runs; return when ready.
+
+    A start that is interrupted, or takes too long, ends again.
+    """
     home = _prepared(home)
     if found := info(home):
         return found
@@ -88,7 +91,12 @@ def background(home: Path, *, allow: Sequence[Path] = ()) -> StackInfo:
             cwd="/",  # what lies in the working folder must not be imported
             start_new_session=True,
         )
-    return _await_ready(home, process)
+    try:
+        return _await_ready(home, process)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def info(home: Path) -> StackInfo | None:

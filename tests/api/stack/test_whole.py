@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,6 +135,26 @@ def test_a_second_up_exits_with_three(stack: StackInfo, home: Path) -> None:
     said = command(home, "up")
     assert said.returncode == 3
     assert f"already running, pid {stack.pid}, API {stack.api_url}" in said.stdout
+
+
+def test_a_start_that_is_interrupted_leaves_nothing_behind() -> None:
+    parent = Path(tempfile.mkdtemp(prefix="nightshift-interrupted-"))
+    parent.chmod(0o755)
+    program = f"from api.stack import up; up.background(up.Path({str(parent / 'state')!r}))"
+    servers = ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
+    caller = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={name: value for name, value in os.environ.items() if not name.endswith(servers)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until((parent / "state" / "stack.json").exists, seconds=60)
+    everyone = psutil.Process(caller.pid).children(recursive=True)
+    assert everyone
+    caller.send_signal(signal.SIGINT)
+    caller.wait(timeout=60)
+    wait_until(lambda: not any(process.is_running() for process in everyone))
+    assert up.info(parent / "state") is None
+    shutil.rmtree(parent)
 
 
 def test_stop_leaves_nothing_behind(stack: StackInfo, home: Path) -> None:
