@@ -3,7 +3,7 @@
 Every peer loads the same folder, a BERT-like classifier, and cuts texts at the same length. It
 runs in a process of its own, as it would for its users: it shares neither spinning threads nor
 fragmented memory with the others. Peers that are not installed are left out; ``pip install
-nightshift[bench]`` installs them all.
+nightshift-queue[bench]`` installs them all.
 """
 
 from __future__ import annotations

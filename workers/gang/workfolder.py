@@ -7,11 +7,10 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobs import kinds
+from jobs import distribution, kinds
 from jobs.errors import CheckpointDamaged, Damaged
 from jobs.ledger import checkpoints as ledger
 from jobs.models import bundles
@@ -83,7 +82,7 @@ def write_evaluation(folder: Path, held: HeldRank, *, split: str, models: dict[s
 
 def code_version() -> str:
     """The version of this code, for lineages."""
-    return f"nightshift {version('nightshift')}"
+    return f"nightshift {distribution.version() or 'not installed'}"
 
 
 def _download_data(folder: Path, held: HeldRank, *, context: Context) -> None:

@@ -20,6 +20,7 @@ import structlog
 import torch
 from transformers import PreTrainedModel
 
+from jobs import distribution
 from jobs.settings import Settings
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class TuningCache:
             "threads": torch.get_num_threads() if model.device.type == "cpu" else 0,
             "torch": torch.__version__,
             "transformers": version("transformers"),
-            "nightshift": version("nightshift"),
+            "nightshift": distribution.version(),
         }
         return cls(settings.calibration_folder, facts | more)
 

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 import torch
 
+from jobs import distribution
 from jobs.errors import ModelFailure
 from jobs.kinds import Explain
 from jobs.row_codes import RowCode
@@ -72,7 +73,7 @@ class Explainer:
             from captum.attr import LayerIntegratedGradients  # noqa: PLC0415 - of the extra `explain`
         except ImportError as error:
             raise ModelFailure(
-                "explain needs captum on the worker: install nightshift[explain]",
+                f"explain needs captum on the worker: {distribution.with_extra('explain')}",
                 code="explain_unavailable",
             ) from error
         self._method: Any = LayerIntegratedGradients(

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, p
 from transformers.pipelines import SUPPORTED_TASKS
 from transformers.pipelines.base import PipelineException
 
-from jobs import private_places, progress
+from jobs import distribution, private_places, progress
 from jobs.corpora.batches import clipped
 from jobs.errors import ModelFailure
 from jobs.kinds import PipelineOptions, PipelineTask
@@ -195,7 +195,8 @@ def _check_packages(task: PipelineTask) -> None:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelFailure(
-            f"{task} needs {' and '.join(missing)} on the worker: install nightshift[media]",
+            f"{task} needs {' and '.join(missing)} on the worker: "
+            + distribution.with_extra("media"),
             code="pipeline_refused",
         )
 
