@@ -41,11 +41,6 @@ def owner(pid: int) -> str:
     return f"{ours}:{pid}"
 
 
-def node(pool: str, *, device: str = "") -> str:
-    """The name of this worker among Celery's, and on record: its pool, device and machine.
-
-    A device that is called as the pool is left out: ``cpu-…@machine``, ``gpu.cuda0-…@machine``.
-    """
-    plain = device.replace(":", "").replace(",", "_")
-    place = f"{pool}.{plain}" if plain not in {"", pool} else pool
-    return f"{place}-{os.getpid()}-{token()}@{platform.node()}"
+def node(role: str) -> str:
+    """The name of this worker among Celery's, and on record."""
+    return f"{role}-{os.getpid()}-{token()}@{platform.node()}"

@@ -14,7 +14,6 @@ from billiard import current_process
 from celery import signals
 
 from jobs import database, environment, logs, parent_death, settings, temporary
-from jobs.errors import BadRequest
 from jobs.ledger import message_keys
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
@@ -64,9 +63,8 @@ def planner(current: Settings) -> None:
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
-    device, slots = _device(), current.worker_processes
-    name = process_names.node(current.pool, device=device)
-    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=device)
+    name, slots = process_names.node(current.pool), current.worker_processes
+    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
     queue = pool_queue(current.pool)
     _celery_worker(current, record, name=name, queue=queue, slots=slots)
 
@@ -81,7 +79,7 @@ def host(current: Settings) -> None:
     _celery_worker(
         current,
         HostRecord(presented),
-        name=process_names.node(presented.pool, device=presented.device),
+        name=process_names.node("host"),
         queue=host_queue(presented.name),
         slots=1,
     )
@@ -146,13 +144,15 @@ def _keep_our_logging(**_: object) -> None:
 
 
 def flower(arguments: list[str]) -> None:
-    """Show jobs and queues to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
+    """Show the queue to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
     password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
     if password:
         os.environ["FLOWER_BASIC_AUTH"] = password
-    from workers.flower import application  # noqa: PLC0415 - Flower is not installed everywhere
+    from workers import flower_queues  # noqa: PLC0415 - Flower is not installed everywhere
 
-    application.run(app, arguments, settings=settings.get())
+    flower_queues.install()
+    config = Path(__file__).with_name("flower_config.py")
+    app.start(["flower", f"--conf={config}", *arguments])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,15 +168,10 @@ def main(arguments: list[str] | None = None) -> int:
     @commands.command("flower", context_settings={"ignore_unknown_options": True})
     def show(
         options: list[str] = typer.Argument(None, help="Options of Flower."),  # noqa: B008
-    ) -> int:
-        """Show jobs and queues to people; further arguments are Flower's own."""
+    ) -> None:
+        """Show the queue to people; further arguments are Flower's own."""
         _prepare()
-        try:
-            flower(list(options or ()))
-        except BadRequest as error:
-            sys.stderr.write(f"{error.message}\n")
-            return command_line.BAD_USAGE
-        return 0
+        flower(list(options or ()))
 
     return command_line.run(commands, arguments, name="python -m workers.processes")
 

@@ -83,12 +83,12 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[HeldSte
 
 def unclaimed(job_id: str, *, step: JobStep, context: Context) -> Outcome:
     """The outcome of a step that ``holding`` could not claim."""
-    why = database.patiently(
+    reason = database.patiently(
         context.sessions,
         lambda session: queries.of_step(session, job_id, step=step),
         seconds=PATIENCE,
     )
-    return outcomes.unclaimed(why)
+    return outcomes.unclaimed(reason)
 
 
 def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> Outcome:

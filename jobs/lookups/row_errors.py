@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,31 +66,4 @@ def _by_code() -> sa.Select[*tuple[Any, ...]]:
         sa.select(sums.c.code, sums.c.rows, sums.c.first, sa.type_coerce(example.c.example, JSONB))
         .join(example, sa.true())
         .order_by(sums.c.rows.desc(), sums.c.code)
-    )
-
-
-def rows_by_code(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Of each job that has error rows, how many have which code; the most frequent first."""
-    found: dict[str, dict[str, int]] = {}
-    for job_id, code, rows in session.execute(_rows_by_code(), {"job_ids": job_ids}):
-        found.setdefault(job_id, {})[code] = rows
-    return found
-
-
-@functools.cache
-def _rows_by_code() -> sa.Select[*tuple[Any, ...]]:
-    entry = sa.func.jsonb_each(Chunk.errors).table_valued("key", "value").render_derived()
-    value = sa.type_coerce(entry.c.value, JSONB)
-    rows = sa.cast(sa.func.sum(value["rows"].as_integer()), sa.BigInteger)
-    return (
-        sa.select(Chunk.job_id, entry.c.key, rows)
-        .select_from(Chunk)
-        .join(entry, sa.true())
-        .where(
-            Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)),
-            predicates.chunk_has_failed_rows(),
-            predicates.chunk_done(),
-        )
-        .group_by(Chunk.job_id, entry.c.key)
-        .order_by(Chunk.job_id, rows.desc(), entry.c.key)
     )

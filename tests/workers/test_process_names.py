@@ -8,8 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-import pytest
-
 from workers import process_names
 
 NAMES = """
@@ -50,21 +48,6 @@ def test_a_pool_process_has_the_token_of_its_worker() -> None:
     owner, node = names({process_names.TOKEN: "mine"}, begin=False)
     assert owner == f"{platform.node()}:mine:7"
     assert node == f"mine@{platform.node()}"
-
-
-@pytest.mark.parametrize(
-    ("pool", "device", "begins"),
-    [
-        ("cpu", "cpu", "cpu-"),
-        ("gpu", "cuda:0,1", "gpu.cuda0_1-"),
-        ("train", "", "train-"),
-    ],
-)
-def test_a_worker_is_named_by_its_pool_and_device(pool: str, device: str, begins: str) -> None:
-    name = process_names.node(pool, device=device)
-    assert name.startswith(begins)
-    assert ":" not in name  # which divides a worker from its processes in leases
-    assert name.endswith(f"@{platform.node()}")
 
 
 def test_a_pool_process_owns_under_the_name_of_its_worker() -> None:

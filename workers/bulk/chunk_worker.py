@@ -74,12 +74,12 @@ def run(chunk_id: int, *, context: Context) -> Outcome:
 
 
 def _unclaimed(chunk_id: int, *, context: Context) -> Outcome:
-    why = database.patiently(
+    reason = database.patiently(
         context.sessions,
         lambda session: unclaimed.of_chunk(session, chunk_id),
         seconds=CLAIM_PATIENCE,
     )
-    return outcomes.unclaimed(why)
+    return outcomes.unclaimed(reason)
 
 
 def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
