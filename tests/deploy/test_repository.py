@@ -90,10 +90,12 @@ def test_the_distribution_has_one_name_and_a_free_one() -> None:
     assert set(PROJECT["project"]["scripts"]) == {"nightshift"}
 
 
-def test_no_module_takes_the_command_for_the_distribution() -> None:
+def test_nothing_takes_the_command_for_the_distribution() -> None:
     wrong = re.compile(r"""version\(["']nightshift["']\)|install [^\n]*\bnightshift\[""")
-    modules = (path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
-    assert not [str(path) for path in modules if wrong.search(path.read_text())]
+    texts = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    for name in PACKAGES:
+        texts += (ROOT / name).rglob("*.py")
+    assert not [str(path) for path in texts if wrong.search(path.read_text())]
 
 
 def test_the_metadata_are_complete_and_name_no_place_that_there_is_not() -> None:

@@ -15,7 +15,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SUBNET = "10.213.77"
+SUBNET = f"10.213.{os.getpid() % 250}"
+"""Of this process: a run that was interrupted leaves its bridge behind, with another subnet."""
+
 SERVERS = f"{SUBNET}.1"
 BLOCK = 2**16
 
