@@ -101,4 +101,5 @@ def _quality(session: Session, job_id: str) -> QualityCounts:
         *(Chunk.tokens_read, Chunk.tokens_unknown),
     )
     sums = sa.select(*(sa.func.coalesce(sa.func.sum(column), 0) for column in columns))
-    return QualityCounts(*map(int, session.execute(sums.where(Chunk.job_id == job_id)).one()))
+    found = session.execute(sums.where(Chunk.job_id == job_id, Chunk.state == ChunkState.DONE))
+    return QualityCounts(*map(int, found.one()))

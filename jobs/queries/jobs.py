@@ -286,7 +286,10 @@ def _summed() -> sa.Select[*tuple[Any, ...]]:
             sa.func.max(Chunk.last_error).filter(failing).label("last_error"),
             *work_sums.columns(),
         )
-        .where(Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+        .where(
+            Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)),
+            Chunk.state != ChunkState.SPLIT,  # they add nothing, and without them there is an index
+        )
         .group_by(Chunk.job_id)
     )
 
