@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALONE = ("job_overhead", "two_workers", "short_rows", "schedules")
+ALONE = ("job_overhead", "two_workers", "short_rows", "schedules", "folding")
 ON_A_CORPUS = ("planner", "engine", "finetune")
 
 corpus = sys.argv[1:2]

@@ -266,6 +266,37 @@ def _schedules(record: Record) -> Iterator[str]:
     yield f"| the same without its part about schedules | {without:.2f} ms |"
 
 
+def _folding(record: Record) -> Iterator[str]:
+    yield f"## A job of {record['chunks']:,} chunks that folds"
+    yield ""
+    yield (
+        "Rows and bytes of the table of chunks with its indexes, when nothing in it is free. Then "
+        f"two jobs of {record['verified']:,} chunks, of which one is folded: medians, in turns."
+    )
+    yield ""
+    yield "| | before | folded |"
+    yield "|---|---:|---:|"
+    yield f"| rows | {record['before_rows']:,} | {record['after_rows']:,} |"
+    size, left, objects = (
+        record[name] / 2**20 for name in ("before_bytes", "after_bytes", "after_bytes_of_folds")
+    )
+    yield f"| Postgres | {size:.1f} MiB | {left:.1f} MiB |"
+    yield f"| object store | | {objects:.1f} MiB |"
+    before, after = (record[f"seconds_of_the_job_{when}"] for when in ("before", "after"))
+    yield f"| the job itself (`jobs show`) | {1e3 * before:.0f} ms | {1e3 * after:.0f} ms |"
+    for name, words in (("verify", "`jobs verify`"), ("page_of_chunks", "a page of 100 chunks")):
+        rows, folded = (record[f"{name}_of_{how}_median_seconds"] for how in ("rows", "folded"))
+        yield f"| {words} | {1e3 * rows:.0f} ms | {1e3 * folded:.0f} ms |"
+    yield ""
+    yield (
+        f"Folding took {record['seconds_to_fold']:.1f} s, its longest transaction "
+        f"{record['longest_transaction_of_folding_seconds']:.2f} s, and "
+        f"{record['more_memory_for_folding_mib']:.0f} MiB of memory. Unfolding for a retry took "
+        f"{record['seconds_to_retry']:.1f} s, its longest transaction "
+        f"{record['longest_transaction_of_a_retry_seconds']:.2f} s."
+    )
+
+
 def _dicts(record: object) -> Iterator[tuple[str, Record]]:
     for name, each in record.items() if isinstance(record, dict) else ():
         if isinstance(each, dict):
@@ -274,6 +305,7 @@ def _dicts(record: object) -> Iterator[tuple[str, Record]]:
 
 SECTIONS = {
     "engine_": _engine,
+    "folding": _folding,
     "generation_": _generation,
     "job_overhead": _job,
     "planner": _planner,

@@ -142,7 +142,7 @@ def _servers(home: Path) -> Iterator[tuple[str, str]]:
     log = home / "servers.log"
     postgres, database_url = postgres_server.service(home, port=ports.choose(), log=log)
     valkey, redis_url = valkey_server.service(home, port=ports.choose(), log=log)
-    with _running(postgres), _running(valkey):
+    with running(postgres), running(valkey):
         postgres_server.ensure_database(database_url)
         database.migrate(database_url)
         yield database_url, redis_url
@@ -157,12 +157,12 @@ def _control(log: Path, database_url: str, redis_url: str) -> Iterator[Child]:
         "NIGHTSHIFT_ALLOWED_INPUTS": ALLOWED,
     }
     command = (sys.executable, "-m", "workers.processes", "control")
-    with _running(Service("control", command, log=log, environment=environment)) as child:
+    with running(Service("control", command, log=log, environment=environment)) as child:
         yield child
 
 
 @contextmanager
-def _running(service: Service) -> Iterator[Child]:
+def running(service: Service) -> Iterator[Child]:
     child = Child(service)
     try:
         while not child.is_ready():

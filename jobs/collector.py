@@ -16,7 +16,7 @@ what is removed twice does no harm.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,12 +24,16 @@ from itertools import islice
 
 from jobs.database import Sessions
 from jobs.decisions import stored_objects
-from jobs.errors import StorageFault
+from jobs.decisions.stored_objects import ObjectKind, StoredKey
+from jobs.errors import Damaged, StorageFault
 from jobs.ledger import collection_rounds, damage
 from jobs.lookups import clock
+from jobs.lookups.chunk_folds import FoldedChunks
 from jobs.objects import DELETED_AT_ONCE, ObjectStore, Stored
 from jobs.queries import storage
-from jobs.queries.storage import NamedObject
+from jobs.queries.storage import NamedObject, Snapshot
+from jobs.results import chunk_folds
+from jobs.results.chunk_folds import NamedParts
 
 SHOWN = 20
 """Keys of each sort that a report names."""
@@ -87,14 +91,14 @@ def collect(
     ``unknown``: objects that have a key like ours and an owner that this database does not know are
     garbage, too. They may be those of another installation, or newer than a backup.
     """
-    report = Report()
+    report, folded = Report(), NamedParts(store)
     with sessions.begin() as session:
         began = clock.now(session)
     objects = store.listing()
     while batch := list(islice(objects, DELETED_AT_ONCE)):
         if not going():
             return None
-        garbage = _sift(sessions, batch, report, before=began - grace, unknown=unknown)
+        garbage = _sift(sessions, batch, report, folded, before=began - grace, unknown=unknown)
         if garbage and not dry_run:
             _remove(store, garbage, report)
     usage = {place: (report.counts[place], size) for place, size in report.usage.items()}
@@ -108,19 +112,56 @@ def find_missing(sessions: Sessions, store: ObjectStore, report: Report, *, mark
 
     ``mark``: a part that is gone is marked as damaged, so that a retry computes it again.
     """
-    with sessions.begin() as session, ThreadPoolExecutor(QUESTIONS) as pool:
-        rows = storage.named_objects(session)
-        while batch := list(islice(rows, storage.FETCHED)):
-            there = pool.map(store.exists, [each.key for each in batch])
-            gone = [each for each, is_there in zip(batch, there, strict=True) if not is_there]
-            report.missing += [each for each in gone if _still_named(sessions, each)]
+    folded = NamedParts(store)
+    with sessions.begin() as session:
+        folds = list(storage.folds(session, with_parts=True))
+    with ThreadPoolExecutor(QUESTIONS) as pool:
+        with sessions.begin() as session:
+            rows = storage.named_objects(session)
+            report.missing += _missing(sessions, store, pool, rows, folded)
+        of_folds = _parts_of(store, folds, report)  # which takes long: outside of a transaction
+        report.missing += _missing(sessions, store, pool, of_folds, folded)
     if mark:
         for named in report.missing:
             _mark(sessions, named)
 
 
+def _missing(
+    sessions: Sessions,
+    store: ObjectStore,
+    pool: ThreadPoolExecutor,
+    named: Iterator[NamedObject],
+    folded: NamedParts,
+) -> Iterator[NamedObject]:
+    """Those without an object that are named even now: the row may have gone as well."""
+    while batch := list(islice(named, storage.FETCHED)):
+        there = pool.map(store.exists, [each.key for each in batch])
+        for each in [each for each, is_there in zip(batch, there, strict=True) if not is_there]:
+            if _still_named(sessions, each, folded):
+                yield each
+
+
+def _parts_of(
+    store: ObjectStore, folds: Iterable[FoldedChunks], report: Report
+) -> Iterator[NamedObject]:
+    """The parts of folded chunks. Of a list of chunks that is damaged they are not known."""
+    for fold in folds:
+        try:
+            found = list(chunk_folds.parts_of(store, fold))
+        except Damaged as damage:
+            report.faults.append(damage.message)
+        else:
+            yield from (NamedObject(part.key, fold.job_id, part.chunk_id) for part in found)
+
+
 def _sift(
-    sessions: Sessions, batch: list[Stored], report: Report, *, before: datetime, unknown: bool
+    sessions: Sessions,
+    batch: list[Stored],
+    report: Report,
+    folded: NamedParts,
+    *,
+    before: datetime,
+    unknown: bool,
 ) -> list[Stored]:
     """Count the objects, and choose those that are garbage."""
     read = {each.key: stored_objects.read(each.key) for each in batch}
@@ -141,10 +182,27 @@ def _sift(
         place = (owner.project_id, key.kind.value)
         report.usage[place] += each.bytes
         report.counts[place] += 1
-        if owner.at_rest and key.named_by not in snapshot.named and each.modified <= before:
+        if not owner.at_rest or each.modified > before:
+            continue
+        if not _is_named(snapshot, folded, key, report):
             report.garbage.add(each)
             garbage.append(each)
     return garbage
+
+
+def _is_named(snapshot: Snapshot, folded: NamedParts, key: StoredKey, report: Report) -> bool:
+    """Whether a row names the object, or folded chunks do: if these are unreadable, it is."""
+    if key.named_by in snapshot.named:
+        return True
+    folds = snapshot.folds.get(key.job_id or "")
+    if folds is None or key.kind is not ObjectKind.PARTS:
+        return False
+    try:
+        return folded.has(folds, key.key, first_row=stored_objects.first_row(key))
+    except (Damaged, StorageFault) as fault:
+        if fault.message not in report.faults:
+            report.faults.append(fault.message)
+        return True
 
 
 def _remove(store: ObjectStore, garbage: list[Stored], report: Report) -> None:
@@ -156,18 +214,21 @@ def _remove(store: ObjectStore, garbage: list[Stored], report: Report) -> None:
         report.faults.append(fault.message)
 
 
-def _still_named(sessions: Sessions, named: NamedObject) -> bool:
-    """Whether the row is there even now: it may have gone together with its object."""
+def _still_named(sessions: Sessions, named: NamedObject, folded: NamedParts) -> bool:
     key = stored_objects.read(named.key)
     if key is None:
         return True
     with sessions.begin() as session:
-        return storage.still_named(session, key)
+        snapshot = storage.snapshot(session, [key])
+    return _is_named(snapshot, folded, key, Report())
 
 
 def _mark(sessions: Sessions, named: NamedObject) -> None:
-    if named.chunk_id is None:
-        return
-    reason = f"the part {named.key} is gone from the object store"
+    """What a retry can compute again: a part, or folded chunks."""
+    key = stored_objects.read(named.key)
     with sessions.begin() as session:
-        damage.mark_part(session, named.chunk_id, key=named.key, reason=reason)
+        if named.chunk_id is not None:
+            reason = f"the part {named.key} is gone from the object store"
+            damage.mark_part(session, named.chunk_id, key=named.key, reason=reason)
+        elif key is not None and key.kind is ObjectKind.CHUNKS:
+            damage.mark_fold(session, named.key, reason=f"{named.key} is gone from the store")

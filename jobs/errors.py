@@ -8,6 +8,7 @@ NightshiftError
 ├── Unauthorized          401  no key, or one that is not known
 ├── NotFound              404  no such thing in this project
 ├── Conflict              409  the thing is in a state that does not allow this
+│   └── JobFolded         409  chunks of the job must unfold first (``jobs.folding``)
 ├── TooLarge              413  an upload over the limit
 ├── TooMany               429  more of the API than one caller may hold at a time
 ├── RangeUnsatisfiable    416  a range of bytes behind the end of an object
@@ -95,6 +96,16 @@ class NotFound(NightshiftError):
 class Conflict(NightshiftError):
     status = 409
     code = "conflict"
+
+
+class JobFolded(Conflict):
+    code = "job_folded"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"the chunks of {job_id} are folded, and others fold them again: try later"
+        )
+        self.job_id = job_id
 
 
 class TooLarge(NightshiftError):

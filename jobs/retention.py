@@ -33,18 +33,22 @@ WORD = "forever"
 
 
 class Piece(StrEnum):
-    """What is removed of an ended job by itself; ``JOB`` is all of it."""
+    """What is removed of an ended job by itself; ``JOB`` is all of it.
+
+    Of ``CHUNKS`` only the rows in Postgres go, into an object that has the same answers.
+    """
 
     SHARDS = "shards"
     PARTS = "parts"
     OUTPUTS = "outputs"
     CHECKPOINTS = "checkpoints"
+    CHUNKS = "chunks"
     ROWS = "rows"
     LOGS = "logs"
     JOB = "jobs"
 
 
-OF_BULK = frozenset({Piece.SHARDS, Piece.PARTS, Piece.OUTPUTS, Piece.ROWS, Piece.JOB})
+OF_BULK = frozenset({Piece.SHARDS, Piece.PARTS, Piece.OUTPUTS, Piece.CHUNKS, Piece.ROWS, Piece.JOB})
 OF_TRAINING = frozenset({Piece.SHARDS, Piece.CHECKPOINTS, Piece.LOGS, Piece.JOB})
 """The pieces that a job of each sort may have."""
 
@@ -115,6 +119,11 @@ class JobPeriods(BaseModel):
     succeeded_checkpoints: Period | None = Field(
         None, description="Checkpoints of training that succeeded. Built in: `0s`."
     )
+    chunks: Period | None = Field(
+        None,
+        description="Chunks as rows of the database. Then they fold into objects: nothing is lost, "
+        "and a retry makes rows of them again. Built in: `7d`.",
+    )
     rows: Period | None = Field(
         None, description="Rows of `output.postgres` in the table `result_rows`."
     )
@@ -150,7 +159,8 @@ Periods = Mapping[str, timedelta]
 """A period for each field of ``Retention``."""
 
 BUILT_IN: Periods = MappingProxyType(
-    dict.fromkeys(Retention.model_fields, FOREVER) | {"succeeded_checkpoints": timedelta()}
+    dict.fromkeys(Retention.model_fields, FOREVER)
+    | {"succeeded_checkpoints": timedelta(), "chunks": timedelta(days=7)}
 )
 
 

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         default_factory=Retention,
         description="How long things are kept where a project or a job says nothing, as JSON: "
         '{"jobs": "90d", "checkpoints": "30d"}. What is not named stays forever, but for '
-        "checkpoints of training that succeeded.",
+        "checkpoints of training that succeeded; chunks fold after a week (docs/retention.md).",
     )
     collect_interval_seconds: float = Field(
         21_600.0,

@@ -12,7 +12,7 @@ from api.cli import connection, console, tables
 from api.cli.arguments import JobId, Json
 from api.cli.failures import Failure
 from jobs import retention as policies
-from jobs.retention import JobPeriods, Retention
+from jobs.retention import JobPeriods, Piece, Retention
 
 app = typer.Typer(help="How long things are kept.")
 
@@ -124,14 +124,19 @@ def _of_job(
     if json:
         console.as_json(found)
         return
-    when = {each["piece"]: f"goes {console.moment(each['at'])}" for each in found["goes"]}
-    when |= {each["piece"]: f"went {console.moment(each['at'])}" for each in found["removed"]}
+    when = {each["piece"]: _when(each, "folds", "goes") for each in found["goes"]}
+    when |= {each["piece"]: _when(each, "folded", "went") for each in found["removed"]}
     if found["keep"]:
         console.note(f"{job_id} is kept: nothing of it goes")
     tables.table(
         ("PIECE", "PERIOD", "WHEN"),
         [(name, period, when.get(name)) for name, period in found["effective"].items()],
     )
+
+
+def _when(piece: Mapping[str, str], of_chunks: str, of_others: str) -> str:
+    word = of_chunks if piece["piece"] == Piece.CHUNKS else of_others
+    return f"{word} {console.moment(piece['at'])}"
 
 
 of_job = _with_periods(JobPeriods, _of_job)

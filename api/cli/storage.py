@@ -23,6 +23,8 @@ from jobs import collector, database, durations, objects
 from jobs.collector import Report, Sort
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
+from jobs.queries import storage
+from jobs.queries.storage import ChunkTable
 from jobs.settings import Settings
 
 app = typer.Typer(help="What is in the object store.")
@@ -90,11 +92,13 @@ def report(
     json: Json = False,
     home: Home = None,
 ) -> int:
-    """Usage, objects without a row and rows without an object; exit code 1 if there are any."""
+    """Usage and chunks; objects without a row, rows without an object: exit code 1 if any are."""
     with _place(home) as place:
         found = _round(place, grace=grace, dry_run=True, unknown=False)
         collector.find_missing(place.sessions, place.store, found, mark=False)
-    _show(found, json=json)
+        with place.sessions.begin() as session:
+            chunks = storage.chunk_table(session)
+    _show(found, json=json, chunks=chunks)
     return FAILED if found.garbage.objects or found.missing else 0
 
 
@@ -151,9 +155,10 @@ def _settings(home: Home) -> Settings:
     return Settings(database_url=found.database_url, object_store_url=found.object_store_url)
 
 
-def _show(found: Report, *, json: bool) -> None:
+def _show(found: Report, *, json: bool, chunks: ChunkTable | None = None) -> None:
     if json:
-        console.as_json(_as_dict(found))
+        shown = _as_dict(found)
+        console.as_json(shown if chunks is None else {**shown, "chunks": vars(chunks)})
         return
     tables.table(
         ("PROJECT", "KIND", "OBJECTS", "SIZE"),
@@ -162,6 +167,12 @@ def _show(found: Report, *, json: bool) -> None:
             for (project, kind), size in sorted(found.usage.items())
         ],
     )
+    if chunks is not None:
+        console.line(f"chunks as rows: {chunks.rows:,}, {console.size(chunks.bytes)}")
+        console.line(
+            f"chunks folded: {chunks.folded_chunks:,} of {chunks.folded_jobs:,} jobs, "
+            f"{console.size(chunks.folded_bytes)}"
+        )
     _sort("objects without a row", found.garbage)
     if found.removed:
         console.line(f"of these {found.removed:,} were removed")

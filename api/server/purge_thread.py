@@ -1,4 +1,4 @@
-"""A thread of the API process that purges deleted jobs and files.
+"""A thread of the API process that purges deleted jobs and files, and folds old chunks.
 
 A request that deletes something only leaves a tombstone and wakes this thread. Every few seconds
 the thread also looks for tombstones that another process left behind when it died.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import structlog
 
 from api.server import errors
-from jobs import purger
+from jobs import folding, purger
 from jobs.database import Sessions
 from jobs.objects import ObjectStore
 
@@ -54,6 +54,7 @@ class PurgeThread:
             self._woken.clear()
             try:
                 purger.purge_deleted(self._sessions, self._store)
+                folding.fold_due(self._sessions, self._store)
             except errors.DATABASE_DOWN as error:
                 log.warning(
                     "deleted jobs and files wait for the database", error=errors.reason(error)

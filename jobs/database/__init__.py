@@ -82,6 +82,14 @@ def sessions(engine: sa.Engine) -> Sessions:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+def one_snapshot(session: Session) -> None:
+    """All statements of the transaction see the database at one moment; call it before the first.
+
+    A row that moves from one table to another between two statements would be in neither.
+    """
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+
 def driver_url(url: str) -> sa.URL:
     """The URL with psycopg 3 named as the driver."""
     return sa.make_url(url).set(drivername="postgresql+psycopg")

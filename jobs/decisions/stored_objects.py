@@ -20,6 +20,7 @@ class ObjectKind(StrEnum):
     FILES = "files"
     SHARDS = "shards"
     PARTS = "parts"
+    CHUNKS = "chunks"
     OUTPUTS = "outputs"
     CHECKPOINTS = "checkpoints"
     REPORTS = "reports"
@@ -41,11 +42,13 @@ _FOLDERS = {
     "data": ObjectKind.SHARDS,
     "extracts": ObjectKind.SHARDS,  # what a query gave, before it is cut into shards
     "parts": ObjectKind.PARTS,
+    "chunks": ObjectKind.CHUNKS,  # folded
     "output": ObjectKind.OUTPUTS,
     "checkpoints": ObjectKind.CHECKPOINTS,
 }
 _FILE = re.compile(rf"files/{names.ID}")
 _OF_JOB = re.compile(rf"jobs/(?P<job>{names.ID})/(?P<folder>{'|'.join(_FOLDERS)})/(?P<name>.+)")
+_PART = re.compile(r"(?P<row>\d+)-\d+-\d+\.parquet")
 _CHECKPOINT = re.compile(r"\d+-\d+(?=/)")
 _REPORT = re.compile(rf"reports/[^/]+/(?P<job>{names.ID})-\d+\.json")
 _MODEL = re.compile(rf"models/[^/]+/{names.MODEL}/(?P<job>{names.ID})-\d+/.+")
@@ -63,6 +66,12 @@ def read(key: str) -> StoredKey | None:
     if found := _MODEL.fullmatch(key):
         return StoredKey(key, ObjectKind.MODELS, found["job"], key)
     return None
+
+
+def first_row(key: StoredKey) -> int | None:
+    """The row at which a part begins; ``None``: it is no part."""
+    found = _PART.fullmatch(key.key.rpartition("/")[2]) if key.kind is ObjectKind.PARTS else None
+    return None if found is None else int(found["row"])
 
 
 def _named_by(key: str, kind: ObjectKind, name: str) -> str:

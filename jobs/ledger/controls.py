@@ -9,9 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from jobs import kinds, states
-from jobs.errors import Conflict, NotFound
+from jobs.errors import Conflict, JobFolded, NotFound
 from jobs.kinds import TRAINING
-from jobs.ledger import dependencies, files, refused_messages, removals, transitions
+from jobs.ledger import (
+    chunk_folds,
+    dependencies,
+    files,
+    refused_messages,
+    removals,
+    transitions,
+)
+from jobs.lookups import chunk_folds as fold_lookup
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
@@ -86,7 +94,8 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     the old part's good rows over, and replaces it in one commit. A part that was found damaged is
     computed as a whole, and a damaged file written again. A job that was not begun waits for what
     it needs again. Raises ``NotFound`` for a job that is still to be planned and whose uploaded
-    file was deleted, and ``Conflict`` if retention has removed what it would need.
+    file was deleted, ``Conflict`` if retention has removed what it would need, and ``JobFolded`` if
+    chunks that it needs are no rows: ``jobs.folding.retried`` unfolds them and comes again.
     """
     job = lock(session, job_id, project_id=project_id)
     if job.state not in states.FINAL:
@@ -102,16 +111,17 @@ def retry(session: Session, job_id: str, *, project_id: str) -> int:
     held = dependencies.holds_again(session, job, target)
     if job.planned_at is None:
         files.hold(session, kinds.parse(job.spec), project_id=project_id)
+    whole = not (job.output or {}).get("damage")
+    if fold_lookup.has_any(session, job_id):
+        if job.state is JobState.SUCCEEDED and whole:
+            _check_to_retry(session, job_id)
+        raise JobFolded(job_id)
+    chunk_folds.forget(session, job_id)
     _reopen_failed_chunks(session, job_id)
     refused_messages.lift_quarantine(session, job_id)
     waiting = _pending(session, job_id)
-    whole = not (job.output or {}).get("damage")
     if waiting == 0 and job.planned_at is not None and job.state is JobState.SUCCEEDED and whole:
-        raise Conflict(
-            f"{job_id} has no failed rows to retry, and no damage of its parts is known: "
-            "`nightshift jobs verify` looks for it",
-            code="nothing_to_retry",
-        )
+        raise _nothing_to_retry(job_id)
     deadline = _new_deadline(job)
     transitions.move(session, job_id, target, expires_at=deadline, held=held, **_RETRY_RESET)
     return waiting
@@ -151,6 +161,20 @@ def _new_deadline(job: Job) -> sa.ColumnElement[datetime] | None:
     """As long from now as it had at first, or a retry after the deadline would expire at once."""
     seconds = job.spec.get("deadline_seconds")
     return sa.func.now() + timedelta(seconds=seconds) if seconds else None
+
+
+def _check_to_retry(session: Session, job_id: str) -> None:
+    """Raise ``Conflict`` before a job is unfolded that has nothing to retry."""
+    if not fold_lookup.to_retry(session, job_id):
+        raise _nothing_to_retry(job_id)
+
+
+def _nothing_to_retry(job_id: str) -> Conflict:
+    return Conflict(
+        f"{job_id} has no failed rows to retry, and no damage of its parts is known: "
+        "`nightshift jobs verify` looks for it",
+        code="nothing_to_retry",
+    )
 
 
 def _reopen_failed_chunks(session: Session, job_id: str) -> None:

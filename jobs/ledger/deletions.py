@@ -24,8 +24,10 @@ from jobs.tables import (
     Checkpoint,
     CheckpointPart,
     Chunk,
+    ChunkFold,
     Event,
     File,
+    FoldedDamage,
     Job,
     JobDependency,
     JobInput,
@@ -45,7 +47,10 @@ BATCH = 5_000
 BUSY_PAUSE = timedelta(seconds=2)
 """After this, a job of which a worker still holds something is looked at again."""
 
-_BY_JOB: tuple[Any, ...] = (ResultRow, LogLine, Point, Event, Chunk, Shard, JobDependency, Removal)
+_BY_JOB: tuple[Any, ...] = (
+    *(ResultRow, LogLine, Point, Event, Chunk, ChunkFold, FoldedDamage),
+    *(Shard, JobDependency, Removal),
+)
 _BY_RUN: tuple[Any, ...] = (CheckpointPart, Rank)
 """Tables whose rows belong to a job alone, the largest first."""
 

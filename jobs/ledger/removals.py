@@ -7,7 +7,7 @@ begun, and whatever a later retry writes has another key. ``jobs.purger`` remove
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +25,9 @@ from jobs.tables import Checkpoint, CheckpointPart, Job, LogLine, Removal, Resul
 
 BATCH = 5_000
 """Rows that one transaction removes."""
+
+PURGED = frozenset(Piece) - {Piece.CHUNKS}
+"""Pieces whose objects and rows go. Chunks stay: they fold (``jobs.folding``)."""
 
 BUSY_PAUSE = timedelta(seconds=30)
 """After this, a job of which a process still holds something is looked at again."""
@@ -52,7 +55,8 @@ def mark(session: Session, job: Job, pieces: Iterable[Piece]) -> None:
         _forget_checkpoints(session, job.id)
     if Piece.OUTPUTS in marked and job.output is not None:
         job.output = {**job.output, "file": None, "manifest": None}
-    events.record(session, job_id=job.id, type="removed", pieces=marked)
+    if gone := [piece for piece in marked if piece in PURGED]:
+        events.record(session, job_id=job.id, type="removed", pieces=gone)
 
 
 def lift(session: Session, job: Job) -> None:
@@ -68,11 +72,13 @@ def lift(session: Session, job: Job) -> None:
     session.execute(sa.delete(Removal).where(Removal.job_id == job.id))
 
 
-def claim(session: Session, *, duration: timedelta) -> MarkedPiece | None:
-    """A marked piece that is due, for as long as ``duration``."""
+def claim(
+    session: Session, *, duration: timedelta, pieces: Collection[Piece] = PURGED
+) -> MarkedPiece | None:
+    """A marked piece of these that is due, for as long as ``duration``."""
     due = session.execute(
         sa.select(Removal.job_id, Removal.piece)
-        .where(Removal.purge_at <= sa.func.now())
+        .where(Removal.purge_at <= sa.func.now(), Removal.piece.in_(pieces))
         .order_by(Removal.purge_at)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -6,13 +6,13 @@ import functools
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.orm import Session, aliased
 
 from jobs.decisions.failure_limit import RowErrorGroup
-from jobs.lookups import predicates
+from jobs.lookups import chunk_folds, predicates
 from jobs.states import ChunkState
-from jobs.tables import Chunk
+from jobs.tables import Chunk, ChunkFold
 
 
 def by_code(session: Session, job_id: str) -> list[RowErrorGroup]:
@@ -34,6 +34,23 @@ def by_code(session: Session, job_id: str) -> list[RowErrorGroup]:
 
 @functools.cache
 def _by_code() -> sa.Select[*tuple[Any, ...]]:
+    """Rows and folds have each code once or more often; the example is that of the first row."""
+    found = sa.union_all(_of_rows(), _of_folds()).subquery()
+    rows = sa.func.sum(found.c.rows)
+    first = sa.func.array_agg(aggregate_order_by(found.c.example, found.c.first))[1]
+    return (
+        sa.select(
+            found.c.code,
+            sa.cast(rows, sa.BigInteger),
+            sa.func.min(found.c.first),
+            sa.type_coerce(first, JSONB),
+        )
+        .group_by(found.c.code)
+        .order_by(rows.desc(), found.c.code)
+    )
+
+
+def _of_rows() -> sa.Select[*tuple[Any, ...]]:
     """Sums by code, and of each the example: that of the last chunk not behind the first row."""
     job_id: sa.BindParameter[str] = sa.bindparam("job_id")
     entry = sa.func.jsonb_each(Chunk.errors).table_valued("key", "value").render_derived()
@@ -62,8 +79,24 @@ def _by_code() -> sa.Select[*tuple[Any, ...]]:
         .limit(1)
         .lateral()
     )
+    return sa.select(
+        *(sums.c.code, sums.c.rows, sums.c.first),
+        sa.type_coerce(example.c.example, JSONB).label("example"),
+    ).join(example, sa.true())
+
+
+def _of_folds() -> sa.Select[*tuple[Any, ...]]:
+    job_id: sa.BindParameter[str] = sa.bindparam("job_id")
+    entry = sa.func.jsonb_each(ChunkFold.errors).table_valued("key", "value").render_derived()
+    value = sa.type_coerce(entry.c.value, JSONB)
     return (
-        sa.select(sums.c.code, sums.c.rows, sums.c.first, sa.type_coerce(example.c.example, JSONB))
-        .join(example, sa.true())
-        .order_by(sums.c.rows.desc(), sums.c.code)
+        sa.select(
+            entry.c.key,
+            sa.cast(value["rows"].as_integer(), sa.BigInteger),
+            sa.cast(value["row"].as_string(), sa.BigInteger),
+            value,
+        )
+        .select_from(ChunkFold)
+        .join(entry, sa.true())
+        .where(ChunkFold.job_id == job_id, chunk_folds.written())
     )

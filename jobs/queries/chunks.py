@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.queries import paging
+from jobs.lookups import chunk_folds
+from jobs.lookups.chunk_folds import FoldedChunks
 from jobs.states import ChunkState
 from jobs.tables import Chunk, Shard
 
@@ -26,8 +28,26 @@ class DonePart:
     sha256: str | None  # null: written before hashes were kept
 
 
+def listed(
+    session: Session, job_id: str, *, from_row: int = 0
+) -> Iterator[DonePart | FoldedChunks]:
+    """What is done of a job behind ``from_row``, in row order, streamed.
+
+    The session must be one snapshot (``database.one_snapshot``). ``jobs.results.chunk_folds`` makes
+    parts of what is folded.
+    """
+    folds: Iterable[DonePart | FoldedChunks] = chunk_folds.of_job(
+        session, job_id, from_row=from_row
+    )
+    yield from heapq.merge(
+        folds,
+        done_parts(session, job_id, from_row=from_row),
+        key=lambda each: each.first_row,
+    )
+
+
 def done_parts(session: Session, job_id: str, *, from_row: int = 0) -> Iterator[DonePart]:
-    """Committed parts in row order that end behind ``from_row``, streamed."""
+    """Parts of chunks that are rows, in row order, that end behind ``from_row``, streamed."""
     query = (
         sa.select(
             Chunk.id,
@@ -58,11 +78,12 @@ def shards(session: Session, job_id: str) -> list[Shard]:
     )
 
 
-def page(session: Session, job_id: str, *, limit: int, after: int = -1) -> tuple[list[Chunk], bool]:
-    """Chunks not split, in row order, after the row ``after``, and whether more follow."""
+def after(session: Session, job_id: str, *, limit: int, after: int) -> list[Chunk]:
+    """At most ``limit`` chunks that are rows, not split, behind the row ``after``, in row order."""
     query = (
         sa.select(Chunk)
         .where(Chunk.job_id == job_id, Chunk.state != ChunkState.SPLIT, Chunk.first_row > after)
         .order_by(Chunk.first_row)
+        .limit(limit)
     )
-    return paging.page(session, query, limit=limit)
+    return list(session.scalars(query))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +19,8 @@ from jobs.decisions.throughput import Work
 from jobs.decisions.waiting_reason import Situation
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
-from jobs.lookups import clock, dependencies, row_errors
-from jobs.queries import fires, paging, training_progress, waits, work_sums
+from jobs.lookups import chunk_folds, clock, dependencies, row_errors
+from jobs.queries import fires, fold_sums, paging, training_progress, waits, work_sums
 from jobs.queries.fires import FireOfJob
 from jobs.queries.job_filters import JobFilter
 from jobs.queries.paging import Order
@@ -64,6 +64,18 @@ class Counts:
     age_seconds: float = 0.0
     under_way: float = 0.0
     unreported_seconds: float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        pairs = (
+            (each.name, getattr(self, each.name), getattr(other, each.name))
+            for each in fields(self)
+        )
+        return Counts(
+            **{
+                name: one + two if None not in (one, two) else one or two
+                for name, one, two in pairs
+            }
+        )
 
     @property
     def work(self) -> Work:
@@ -247,8 +259,13 @@ def _row_errors(session: Session, job: Job) -> list[RowErrorGroup]:
 
 
 def _counts(session: Session, job_ids: Sequence[str]) -> dict[str, Counts]:
-    found = (row._asdict() for row in session.execute(_summed(), {"job_ids": job_ids}))
-    return {row.pop("job_id"): Counts(**row) for row in found}
+    """A job of which a part is folded has sums over its rows and sums over its folds."""
+    found: dict[str, Counts] = {}
+    for row in session.execute(_summed(), {"job_ids": job_ids}):
+        values = row._asdict()
+        job_id, counts = values.pop("job_id"), Counts(**values)
+        found[job_id] = found[job_id] + counts if job_id in found else counts
+    return found
 
 
 _OF_QUALITY = (
@@ -261,7 +278,12 @@ _OF_QUALITY = (
 
 
 @functools.cache  # to build it takes about as long as to run it
-def _summed() -> sa.Select[*tuple[Any, ...]]:
+def _summed() -> sa.CompoundSelect[*tuple[Any, ...]]:
+    """One statement, so that none sees a chunk that is being folded twice, or not at all."""
+    return sa.union_all(_summed_rows(), fold_sums.summed())
+
+
+def _summed_rows() -> sa.Select[*tuple[Any, ...]]:
     now = sa.func.now()
     done, pending = Chunk.state == ChunkState.DONE, Chunk.state == ChunkState.PENDING
     failing = sa.and_(pending, Chunk.not_before > now)
@@ -305,13 +327,13 @@ def histogram(session: Session, job_id: str) -> dict[str, int]:
 
 @functools.cache
 def _by_label() -> sa.Select[str, int]:
-    entry = sa.func.jsonb_each(Chunk.histogram).table_valued("key", "value").render_derived()
+    done = chunk_folds.done_chunks(sa.bindparam("job_id"))
+    entry = sa.func.jsonb_each(done.c.histogram).table_valued("key", "value").render_derived()
     total = sa.cast(sa.func.sum(sa.cast(entry.c.value, sa.BigInteger)), sa.BigInteger)
     return (
         sa.select(entry.c.key, total)
-        .select_from(Chunk)
+        .select_from(done)
         .join(entry, sa.true())
-        .where(Chunk.job_id == sa.bindparam("job_id"), Chunk.state == ChunkState.DONE)
         .group_by(entry.c.key)
         .order_by(total.desc(), entry.c.key)
     )

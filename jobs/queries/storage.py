@@ -14,13 +14,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs import database
 from jobs.decisions.stored_objects import ObjectKind, StoredKey
-from jobs.lookups import predicates
+from jobs.lookups import chunk_folds, predicates
+from jobs.lookups.chunk_folds import FoldedChunks
 from jobs.retention import Piece
 from jobs.states import ChunkState
 from jobs.tables import (
     Checkpoint,
     Chunk,
+    ChunkFold,
     CollectionRound,
     File,
     Job,
@@ -50,6 +53,7 @@ class Snapshot:
 
     owners: dict[str, Owner]  # by the key of an uploaded file, or the id of a job
     named: frozenset[str]  # keys that a row has
+    folds: dict[str, list[FoldedChunks]]  # by the id of a job: its folds name parts, too
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,17 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class ChunkTable:
+    """Chunks as rows of the database, and those that are folded."""
+
+    rows: int
+    bytes: int  # of the table in Postgres, with its indexes and what is free in it
+    folded_jobs: int
+    folded_chunks: int
+    folded_bytes: int  # of the objects
+
+
+@dataclass(frozen=True)
 class NamedObject:
     """An object that a row names."""
 
@@ -80,7 +95,7 @@ class NamedObject:
 
 def snapshot(session: Session, keys: Collection[StoredKey]) -> Snapshot:
     """What the rows say about these objects; the session must not have been used before."""
-    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    database.one_snapshot(session)
     of_files = [each.key for each in keys if each.job_id is None]
     job_ids = sorted({each.job_id for each in keys if each.job_id is not None})
     needed = {each.named_by for each in keys}
@@ -90,7 +105,8 @@ def snapshot(session: Session, keys: Collection[StoredKey]) -> Snapshot:
         *_named_by_jobs(session, job_ids, needed),
         *_named_by_versions(session, job_ids, keys),
     }
-    return Snapshot(owners, frozenset(named))
+    of_parts = {each.job_id for each in keys if each.kind is ObjectKind.PARTS}
+    return Snapshot(owners, frozenset(named), _folds(session, of_parts))
 
 
 def usage(session: Session, project_id: str) -> Usage:
@@ -101,11 +117,31 @@ def usage(session: Session, project_id: str) -> Usage:
     return Usage(measured_at, tuple(kinds))
 
 
+def chunk_table(session: Session) -> ChunkTable:
+    """How many chunks are rows, and how many are folded; counts every row."""
+    rows, size = session.execute(
+        sa.select(
+            sa.select(sa.func.count()).select_from(Chunk).scalar_subquery(),
+            sa.func.pg_total_relation_size(sa.literal_column("'chunks'::regclass")),
+        )
+    ).one()
+    folds = session.execute(
+        sa.select(
+            sa.func.count(ChunkFold.job_id.distinct()),
+            sa.func.coalesce(sa.func.sum(ChunkFold.chunks), 0),
+            sa.func.coalesce(sa.func.sum(ChunkFold.bytes), 0),
+        ).where(chunk_folds.written())
+    ).one()
+    return ChunkTable(int(rows or 0), size, *(int(each or 0) for each in folds))
+
+
 def named_objects(session: Session) -> Iterator[NamedObject]:
     """Every object that a row names, streamed; those of checkpoints by their manifests alone."""
     for query in (_of_files(), _of_parts(), _of_shards(), _of_extracts(), _of_checkpoints()):
         rows = session.execute(query.execution_options(yield_per=FETCHED))
         yield from (NamedObject(*row) for row in rows)
+    for fold in folds(session, with_parts=False):
+        yield NamedObject(fold.key, fold.job_id)
     outputs = sa.select(Job.id, Job.output).where(
         predicates.job_ended(), Job.output.is_not(None), ~_removed(Piece.OUTPUTS)
     )
@@ -117,10 +153,24 @@ def named_objects(session: Session) -> Iterator[NamedObject]:
         yield from (NamedObject(file["key"], user) for file in version.files)
 
 
-def still_named(session: Session, key: StoredKey) -> bool:
-    """Whether a row names the object at this moment."""
-    found = snapshot(session, [key])
-    return key.named_by in found.named
+def folds(session: Session, *, with_parts: bool) -> Iterator[FoldedChunks]:
+    """Folded chunks of every job, or of those that have their parts, streamed."""
+    query = (
+        chunk_folds.selected()
+        .join(Job, Job.id == ChunkFold.job_id)
+        .where(Job.deleted_at.is_(None), ~_removed(Piece.PARTS) if with_parts else sa.true())
+    )
+    for row in session.execute(query.execution_options(yield_per=FETCHED)):
+        yield chunk_folds.made(row)
+
+
+def _folds(session: Session, job_ids: Collection[str | None]) -> dict[str, list[FoldedChunks]]:
+    found: dict[str, list[FoldedChunks]] = {}
+    query = chunk_folds.selected().where(ChunkFold.job_id.in_(job_ids))
+    for row in session.execute(query.order_by(ChunkFold.job_id, ChunkFold.first_row)):
+        fold = chunk_folds.made(row)
+        found.setdefault(fold.job_id, []).append(fold)
+    return found
 
 
 def _jobs(session: Session, job_ids: Collection[str]) -> Iterator[tuple[str, Owner]]:
@@ -156,6 +206,7 @@ def _named_by_jobs(
         (Shard.object_key, Shard.job_id),
         (Chunk.part_key, Chunk.job_id),
         (Chunk.retried_part, Chunk.job_id),
+        (ChunkFold.key, ChunkFold.job_id),
         (JobInput.object_key, JobInput.job_id),
     ):
         named = sa.select(column).where(job.in_(job_ids), column.in_(keys))

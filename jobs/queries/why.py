@@ -14,6 +14,7 @@ from jobs.decisions.time_spent import Span, StateChange, TimePart
 from jobs.decisions.waiting_reason import Situation
 from jobs.decisions.why import JobSnapshot, Pause, PausedSchedule, QueuePlace
 from jobs.kinds import TRAINING
+from jobs.lookups import chunk_folds
 from jobs.queries import jobs
 from jobs.queries.jobs import JobView
 from jobs.states import CLAIMABLE, ChunkState, JobState, RunState
@@ -197,8 +198,9 @@ def _time(session: Session, view: JobView) -> dict[TimePart, float]:
             changes, [span for run in runs for span in _of_run(*run)], end=end
         )
     states = time_spent.of_states(changes, end=end)
+    folded = chunk_folds.has_any(session, job.id)  # when each of its chunks ran is in objects
     values = {
-        "job_id": job.id,
+        "job_id": "" if folded else job.id,
         "parts": [span.part.value for span in states],
         "begins": [span.begin for span in states],
         "ends": [span.end for span in states],

@@ -120,17 +120,23 @@ def read(
 
 
 def read_object(
-    store: ObjectStore, key: str, *, sha256: str | None, columns: Sequence[str] | None = None
+    store: ObjectStore,
+    key: str,
+    *,
+    sha256: str | None,
+    columns: Sequence[str] | None = None,
+    what: str = "part",
 ) -> pa.Table:
     """The part under this key. Raises ``Damaged``; without a hash only if it is not Parquet."""
-    with _faults_as_damage("part", key):
+    with _faults_as_damage(what, key):
         data = store.get(key)
         digest = hashlib.sha256(data).hexdigest()
         if sha256 not in (None, digest):
             raise Damaged(
-                f"the part {key} is damaged: its sha256 must be {sha256}, and is {digest}"
+                f"the {what} {key} is damaged: its sha256 must be {sha256}, and is {digest}"
             )
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        names = None if columns is None else list(columns)
+        return pq.read_table(pa.BufferReader(data), columns=names)
 
 
 def read_rows(store: ObjectStore, key: str, *, offset: int, rows: int) -> pa.Table:

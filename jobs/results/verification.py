@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
-from jobs import kinds, progress
+from jobs import database, kinds, progress
 from jobs.corpora import resolve
 from jobs.corpora.corpus_reader import CorpusReader
 from jobs.corpora.decoder import Limits
@@ -21,11 +21,12 @@ from jobs.database import Sessions
 from jobs.errors import BadRequest, Damaged, NotFound
 from jobs.inputs import ROWS, UNKNOWN, Input
 from jobs.kinds import BULK, Corpus, OutputFormat
+from jobs.lookups.chunk_folds import FoldedChunks
 from jobs.objects import ObjectStore
 from jobs.queries import chunks, files, inputs
 from jobs.queries import jobs as job_queries
 from jobs.queries.chunks import DonePart
-from jobs.results import integrity
+from jobs.results import chunk_folds, integrity
 from jobs.settings import Settings
 from jobs.states import JobState
 from jobs.tables import Job
@@ -61,6 +62,7 @@ class _Counts:
     results: bytearray  # results of each row
     rows: int = 0
     failed: int = 0
+    unhashed: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -75,11 +77,12 @@ def verify(
     that trains or evaluates, and ``NotFound`` if the uploaded file of the corpus was deleted.
     """
     with sessions.begin() as session:
+        database.one_snapshot(session)
         job = job_queries.row(session, job_id)
         _check_bulk(job)
         spec = kinds.bulk(job.spec)
         found = _inputs(session, job, spec.corpus)
-        done = list(chunks.done_parts(session, job_id))
+        done = list(chunks.listed(session, job_id))
     reader = CorpusReader(
         spec.corpus,
         found,
@@ -101,7 +104,7 @@ def verify(
         rows_failed=counts.failed,
         missing=missing,
         duplicated=duplicated,
-        unhashed=sum(part.sha256 is None for part in done),
+        unhashed=counts.unhashed,
         problems=tuple(problems),
     )
 
@@ -141,10 +144,15 @@ def _check_bulk(job: Job) -> None:
 
 
 def _count(
-    sessions: Sessions, store: ObjectStore, done: Iterable[DonePart], *, rows: int
+    sessions: Sessions,
+    store: ObjectStore,
+    done: Iterable[DonePart | FoldedChunks],
+    *,
+    rows: int,
 ) -> _Counts:
     counts = _Counts(results=bytearray(rows))
-    for part in done:
+    for part in _parts(sessions, store, done, counts):
+        counts.unhashed += part.sha256 is None
         try:
             table = integrity.read_part(sessions, store, part, columns=["row", "error_code"])
         except Damaged as damage:
@@ -160,6 +168,20 @@ def _count(
         counts.failed += failed
         _add(counts, table["row"].to_pylist(), key=part.key)
     return counts
+
+
+def _parts(
+    sessions: Sessions,
+    store: ObjectStore,
+    done: Iterable[DonePart | FoldedChunks],
+    counts: _Counts,
+) -> Iterator[DonePart]:
+    """One fold after the other, so that one which is damaged does not hide the others."""
+    for each in done:
+        try:
+            yield from chunk_folds.parts(sessions, store, [each])
+        except Damaged as damage:
+            counts.problems.append(damage.message)
 
 
 def _add(counts: _Counts, rows: Iterable[int], *, key: str) -> None:

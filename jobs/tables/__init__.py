@@ -13,6 +13,7 @@ from jobs.tables.bulk import (
     Shard,
     Worker,
 )
+from jobs.tables.chunk_folds import ChunkFold, FoldedDamage
 from jobs.tables.dependencies import JobDependency
 from jobs.tables.files import File, UnfinishedUpload
 from jobs.tables.groups import JobGroup
@@ -43,11 +44,13 @@ __all__ = [
     "Checkpoint",
     "CheckpointPart",
     "Chunk",
+    "ChunkFold",
     "CollectionRound",
     "ControlStatus",
     "Event",
     "File",
     "Fire",
+    "FoldedDamage",
     "Host",
     "Job",
     "JobDependency",

@@ -300,6 +300,7 @@ class Chunk(Base):
             postgresql_where=text("state = 'leased'"),
         ),
         Index("ix_chunks_leased_job", "job_id", postgresql_where=text("state = 'leased'")),
+        Index("ix_chunks_split", "job_id", postgresql_where=text("state = 'split'")),
         Index(  # control adds up each second what failed
             "ix_chunks_failed",
             "job_id",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
+from sqlalchemy.orm import Session
 
 from api.server import schemas
 from api.server.dependencies import (
@@ -16,7 +17,7 @@ from api.server.dependencies import (
     Shared,
     Transaction,
 )
-from jobs import admission, names
+from jobs import admission, folding, names
 from jobs.kinds.groups import GroupSpec
 from jobs.ledger import groups as ledger
 from jobs.queries import groups
@@ -83,7 +84,11 @@ def cancel_group(group_id: GroupId, session: Transaction, project: ProjectId) ->
 
 
 @router.post("/{group_id}/retry")
-def retry_group(group_id: GroupId, session: Transaction, project: ProjectId) -> schemas.Group:
+def retry_group(group_id: GroupId, shared: Shared, project: ProjectId) -> schemas.Group:
     """Retry every member that failed or was cancelled."""
-    ledger.retry(session, group_id, project_id=project)
-    return schemas.Group.of(groups.get(session, group_id, project_id=project))
+
+    def retry(session: Session) -> schemas.Group:
+        ledger.retry(session, group_id, project_id=project)
+        return schemas.Group.of(groups.get(session, group_id, project_id=project))
+
+    return folding.retried(shared.sessions, shared.store, retry)

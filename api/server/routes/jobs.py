@@ -22,7 +22,7 @@ from api.server.dependencies import (
     Shared,
     Transaction,
 )
-from jobs import admission, kinds, names
+from jobs import admission, folding, kinds, names
 from jobs.ledger import branches, controls, deletions, submission
 from jobs.moments import Moment
 from jobs.queries import inputs, job_filters, jobs, why
@@ -160,14 +160,18 @@ def resume_job(job_id: JobId, session: Transaction, project: ProjectId) -> schem
 @router.post("/{job_id}/retry")
 def retry_job(
     job_id: JobId,
-    session: Transaction,
+    shared: Shared,
     project: ProjectId,
     *,
     with_dependents: WithDependents = False,
 ) -> schemas.Job:
     """Do the failed rows of an ended job again, and what was never done; training goes on."""
     action = branches.retry if with_dependents else controls.retry
-    return _control(action, session, job_id, project_id=project)
+    return folding.retried(
+        shared.sessions,
+        shared.store,
+        lambda session: _control(action, session, job_id, project_id=project),
+    )
 
 
 def _control(

@@ -8,13 +8,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from api.server import downloads, schemas
-from api.server.dependencies import Bulk, Limit, Shared, Transaction
+from api.server.dependencies import Bulk, Limit, Shared
 from jobs.errors import NotFound
 from jobs.formats import MEDIA_TYPES, OutputFormat
 from jobs.lookups import removals
-from jobs.queries import chunks
 from jobs.queries.jobs import JobView
-from jobs.results import integrity, pages, verifier
+from jobs.results import chunk_folds, integrity, pages, verifier
 from jobs.retention import Piece
 from jobs.states import FINAL
 
@@ -27,11 +26,13 @@ RowCursor = Annotated[
 
 @router.get("/chunks")
 def list_chunks(
-    job: Bulk, session: Transaction, limit: Limit = 100, after: RowCursor = None
+    job: Bulk, shared: Shared, limit: Limit = 100, after: RowCursor = None
 ) -> schemas.ChunkPage:
     """The job's chunks in row order."""
     begin = -1 if after is None else after
-    found, more = chunks.page(session, job.job.id, limit=limit, after=begin)
+    found, more = chunk_folds.page(
+        shared.sessions, shared.store, job.job.id, limit=limit, after=begin
+    )
     shown = [schemas.Chunk.of(chunk) for chunk in found]
     last = shown[-1].first_row if shown else after
     return schemas.ChunkPage(data=shown, has_more=more, next=last)

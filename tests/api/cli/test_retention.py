@@ -65,6 +65,7 @@ def test_an_operator_sees_and_removes_garbage(
     report = run("storage", "report", "--grace", "0s")
     assert report.code == 1
     assert late in report.out
+    assert "chunks as rows: " in report.out
     dry = json.loads(run("storage", "collect", "--dry-run", "--grace", "0s", "--json").out)
     assert (late in dry["garbage"]["keys"], dry["removed"]) == (True, 0)
     assert "objects without a row: 0" in run("storage", "collect").out, "it is too young"

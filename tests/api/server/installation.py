@@ -216,7 +216,8 @@ class Hands:
     ) -> None:
         """Do the chunk at this place in row order; its last ``failed`` rows are error rows."""
         with self._sessions.begin() as session:
-            chunk_id = chunk_queries.page(session, self._job_id, limit=place + 1)[0][place].id
+            found = chunk_queries.after(session, self._job_id, limit=place + 1, after=-1)
+            chunk_id = found[place].id
             lease = chunks.claim(session, chunk_id, owner="hands", duration=LEASE)
         assert lease is not None
         key = parts.part_key(

@@ -49,6 +49,7 @@ def test_a_project_without_a_policy_keeps_everything_but_checkpoints(tenant: Ten
     found = tenant.http.get("/v1/retention").json()
     assert found["project"] == {}
     assert found["effective"].pop("succeeded_checkpoints") == "0s"
+    assert found["effective"].pop("chunks") == "7d"
     assert set(found["effective"].values()) == {"forever"}
 
 
@@ -95,7 +96,7 @@ def test_what_a_job_loses_is_answered_with_what_happened(
     assert "its parts went on" in message
     found = tenant.http.get(f"/v1/jobs/{job_id}/retention").json()
     assert [each["piece"] for each in found["removed"]] == ["outputs", "parts"]
-    assert [each["piece"] for each in found["goes"]] == ["jobs"]
+    assert [each["piece"] for each in found["goes"]] == ["chunks", "jobs"]
     job = tenant.job(job_id)
     assert job["rows"]["done"] == 2
     assert job["output"]["rows"] == 2

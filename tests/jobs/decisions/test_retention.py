@@ -37,7 +37,9 @@ def due(job: EndedJob, *, days: float, **periods: str) -> set[str]:
 @pytest.mark.parametrize(
     ("job", "days", "periods", "pieces"),
     [
-        (ended(), 9_999, {}, set()),
+        (ended(), 6.9, {}, set()),
+        (ended(), 9_999, {}, {"chunks"}),
+        (ended(), 9_999, {"chunks": "forever"}, set()),
         (ended(JobState.FAILED, pieces=OF_TRAINING), 9_999, {}, set()),
         (ended(pieces=OF_TRAINING), 0, {}, {"checkpoints"}),
         (ended(pieces=OF_TRAINING), 0, {"succeeded_checkpoints": "1d"}, set()),
@@ -52,9 +54,14 @@ def due(job: EndedJob, *, days: float, **periods: str) -> set[str]:
             {"checkpoints"},
         ),
         (ended(JobState.EXPIRED, pieces=OF_TRAINING), 30, {"checkpoints": "30d"}, {"checkpoints"}),
-        (ended(), 7, {"parts": "7d", "outputs": "8d"}, {"parts"}),
-        (ended(), 8, {"parts": "7d", "outputs": "8d"}, {"parts", "outputs"}),
-        (ended(removed=frozenset({Piece.PARTS})), 8, {"parts": "7d", "outputs": "8d"}, {"outputs"}),
+        (ended(), 6, {"parts": "6d", "outputs": "8d"}, {"parts"}),
+        (ended(), 8, {"parts": "7d", "outputs": "8d"}, {"chunks", "parts", "outputs"}),
+        (
+            ended(removed=frozenset({Piece.PARTS, Piece.CHUNKS})),
+            8,
+            {"parts": "7d", "outputs": "8d"},
+            {"outputs"},
+        ),
         (ended(), 90, {"parts": "7d", "jobs": "90d"}, {"jobs"}),
         (ended(), 1, {"rows": "1h", "logs": "1h"}, {"rows"}),
         (ended(pieces=OF_TRAINING), 1, {"rows": "1h", "logs": "1h"}, {"checkpoints", "logs"}),

@@ -5,20 +5,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
+import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
+from jobs import folding, objects
 from jobs.decisions.faults import Blame, Diagnosis, RetryLimits
 from jobs.errors import Conflict, LeaseLost
-from jobs.ledger import chunks, controls, dispatch_marks, plans, rescue, step_leases
+from jobs.ledger import (
+    chunks,
+    controls,
+    dispatch_marks,
+    plans,
+    removals,
+    rescue,
+    step_leases,
+)
 from jobs.ledger.chunks import ChunkLease
 from jobs.ledger.plans import PlannedShard
 from jobs.ledger.step_leases import StepLease
-from jobs.queries import dispatch
+from jobs.objects import ObjectStore
+from jobs.queries import dispatch, jobs
+from jobs.retention import Piece
 from jobs.states import FINAL, ChunkState, JobState, JobStep
 from jobs.tables import Chunk
 from tests.jobs.ledger.building import LEASE, PROJECT, RUN_OUT, Ledger
@@ -30,6 +43,7 @@ class AnyOrder(RuleBasedStateMachine):
     """Planners, workers, control and users, each acting whenever chance wants it."""
 
     ledger: ClassVar[Ledger]
+    store: ClassVar[ObjectStore]
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,6 +161,20 @@ class AnyOrder(RuleBasedStateMachine):
         with contextlib.suppress(Conflict), self.ledger.sessions.begin() as session:
             operation(session, self.job_id, project_id=PROJECT)
 
+    @rule()
+    def fold_and_unfold(self) -> None:
+        """If the job has ended: its counts stay, and its chunks come back as they were."""
+        if not self.job_id or self.ledger.job(self.job_id).state not in FINAL:
+            return
+        before, counts = self._rows(), self._counts()
+        with self.ledger.sessions.begin() as session:
+            job = controls.lock(session, self.job_id, project_id=PROJECT)
+            removals.mark(session, job, [Piece.CHUNKS])
+        folding.fold_due(self.ledger.sessions, self.store, seconds=60)
+        assert self._counts() == counts
+        folding.unfold(self.ledger.sessions, self.store, self.job_id)
+        assert self._rows() == before
+
     # What always holds.
 
     @invariant()
@@ -199,15 +227,28 @@ class AnyOrder(RuleBasedStateMachine):
     def _live(self) -> list[Chunk]:
         return self.ledger.live(self.job_id) if self.job_id else []
 
+    def _rows(self) -> list[tuple[object, ...]]:
+        with self.ledger.sessions.begin() as session:
+            query = sa.select(Chunk.__table__).where(Chunk.job_id == self.job_id)
+            return [tuple(row) for row in session.execute(query.order_by(Chunk.id))]
+
+    def _counts(self) -> tuple[object, ...]:
+        with self.ledger.sessions.begin() as session:
+            found = jobs.get(session, self.job_id, project_id=PROJECT)
+        counts = found.counts
+        sums = (counts.pending, counts.done, counts.rows_done, counts.rows_failed, counts.tokens)
+        return (*sums, found.histogram, found.row_errors)
+
     def _lease(self, which: int) -> ChunkLease:
         return self.leases[which % len(self.leases)]
 
 
-def test_rows_and_states_hold_in_any_order(ledger: Ledger) -> None:
+def test_rows_and_states_hold_in_any_order(ledger: Ledger, tmp_path: Path) -> None:
     class OnThisLedger(AnyOrder):
         pass
 
     OnThisLedger.ledger = ledger
+    OnThisLedger.store = objects.connect(tmp_path.as_uri())
     run_machine(
         OnThisLedger,
         settings=settings(

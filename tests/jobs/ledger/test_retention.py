@@ -102,7 +102,7 @@ def is_there(ledger: Ledger, file_id: str) -> bool:
         return session.get_one(File, file_id).deleted_at is None
 
 
-def test_by_default_everything_stays_but_checkpoints_of_training_that_succeeded(
+def test_by_default_checkpoints_of_training_that_succeeded_go_and_chunks_fold_after_a_week(
     training: Training, ledger: Ledger
 ) -> None:
     bulk = ended(ledger, days=DAYS, output={"postgres": True})
@@ -115,10 +115,15 @@ def test_by_default_everything_stays_but_checkpoints_of_training_that_succeeded(
     training.conclude(leases[lost].run_id, RunVerdict(RunState.FAILED, reason="bad"))
     age(ledger, lost, DAYS)
     retain(ledger)
-    assert [removed(ledger, each) for each in (bulk, lost, won)] == [set(), set(), {"checkpoints"}]
+    assert [removed(ledger, each) for each in (bulk, lost, won)] == [
+        {"chunks"},
+        set(),
+        {"checkpoints"},
+    ]
     assert is_there(ledger, old)
     assert training.newest(won) is None
     assert training.newest(lost) == 10
+    assert training.told(bulk, "removed") == [], "nothing of it is removed"
     (event,) = training.told(won, "removed")
     assert event == {"pieces": ["checkpoints"]}
 
@@ -148,7 +153,7 @@ def test_a_job_is_looked_at_again_when_its_next_piece_is_due(ledger: Ledger) -> 
     job = ledger.job(job_id)
     assert job.finished_at is not None
     assert job.retention_at == job.finished_at + timedelta(days=2)
-    set_project(ledger)
+    set_project(ledger, chunks="forever")
     retain(ledger)
     assert ledger.job(job_id).retention_at == retention.NEVER
 
@@ -354,6 +359,7 @@ def test_the_answer_about_a_job_says_what_goes_when(ledger: Ledger) -> None:
     assert set(found.removed) == {Piece.PARTS}
     assert found.goes == {
         Piece.OUTPUTS: job.finished_at + timedelta(days=7),
+        Piece.CHUNKS: job.finished_at + timedelta(days=7),
         Piece.JOB: job.finished_at + timedelta(days=30),
     }
 
