@@ -22,15 +22,15 @@ def claim(session: Session, *, interval: timedelta, duration: timedelta) -> int 
     """The fence of a round that this process begins; ``None``: none is due, or one is under way."""
     _make(session)
     free = sa.or_(
-        CollectionRound.lease_expires_at.is_(None),
-        CollectionRound.lease_expires_at < sa.func.now(),
+        CollectionRound.leased_until.is_(None),
+        CollectionRound.leased_until < sa.func.now(),
     )
     return session.scalar(
         sa.update(CollectionRound)
         .where(
             CollectionRound.id == ONLY, CollectionRound.ended_at <= sa.func.now() - interval, free
         )
-        .values(fence=CollectionRound.fence + 1, lease_expires_at=sa.func.now() + duration)
+        .values(fence=CollectionRound.fence + 1, leased_until=sa.func.now() + duration)
         .returning(CollectionRound.fence)
     )
 
@@ -40,7 +40,7 @@ def renew(session: Session, fence: int, *, duration: timedelta) -> bool:
     renewed = session.scalar(
         sa.update(CollectionRound)
         .where(CollectionRound.id == ONLY, CollectionRound.fence == fence)
-        .values(lease_expires_at=sa.func.now() + duration)
+        .values(leased_until=sa.func.now() + duration)
         .returning(CollectionRound.id)
     )
     return renewed is not None
@@ -51,7 +51,7 @@ def end(session: Session, fence: int) -> None:
     session.execute(
         sa.update(CollectionRound)
         .where(CollectionRound.id == ONLY, CollectionRound.fence == fence)
-        .values(lease_expires_at=None, ended_at=sa.func.now())
+        .values(leased_until=None, ended_at=sa.func.now())
     )
 
 

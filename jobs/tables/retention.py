@@ -35,7 +35,7 @@ class CollectionRound(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)  # always 1
     fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows with each round
-    lease_expires_at: Mapped[datetime | None]  # null: no process is at it
+    leased_until: Mapped[datetime | None]  # null: no process is at it
     ended_at: Mapped[datetime] = mapped_column(server_default=func.now())  # the last one; before
     # the first, when this row was made
     measured_at: Mapped[datetime | None]  # when the round of ``storage_usage`` began; null: none

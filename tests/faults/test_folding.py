@@ -59,7 +59,7 @@ def parts(installation: Installation, job_id: str) -> set[str]:
         return {part.key for part in chunks.done_parts(session, job_id)}
 
 
-def test_a_folded_job_answers_as_before_and_is_retried(
+def test_a_folded_job_answers_as_before_and_is_retried_even_if_its_object_is_torn(
     installation: Installation, client: Client
 ) -> None:
     job_id = installation.submit(corpus(), chunk_rows=CHUNK_ROWS)
@@ -76,6 +76,16 @@ def test_a_folded_job_answers_as_before_and_is_retried(
     after = answers(client, job_id)
     assert after["results"] == before["results"]
     assert after["verification"] == before["verification"]
+    fold(client, installation, job_id)
+    for key in list(installation.store.keys(f"jobs/{job_id}/chunks")):
+        installation.store.put(key, b"torn")
+    torn = client.verification(job_id)
+    assert (torn["ok"], torn["missing"]) == (False, ROWS)
+    assert any(f"rows 0 to {ROWS - 1}" in problem for problem in torn["problems"])
+    client.retry(job_id)
+    assert client.wait(job_id)["state"] == "succeeded"
+    assert list(client.results(job_id)) == before["results"]
+    assert client.verification(job_id)["ok"]
 
 
 def test_a_cancelled_job_goes_on_where_it_was_when_it_was_folded(

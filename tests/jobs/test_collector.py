@@ -385,7 +385,7 @@ def test_of_several_processes_one_is_at_a_round_and_the_next_comes_after_an_inte
     assert first is not None
     assert claim(NONE) is None
     with ledger.sessions.begin() as session:
-        session.execute(sa.text("UPDATE collection_rounds SET lease_expires_at = now()"))
+        session.execute(sa.text("UPDATE collection_rounds SET leased_until = now()"))
     second = claim(NONE)
     assert second == first + 1
     with ledger.sessions.begin() as session:
@@ -393,6 +393,22 @@ def test_of_several_processes_one_is_at_a_round_and_the_next_comes_after_an_inte
         assert collection_rounds.renew(session, second, duration=NONE)
         collection_rounds.end(session, second)
     assert claim(timedelta(hours=1)) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE collection_rounds SET fence = fence + 1, lease_expires_at = now() WHERE id = 1",
+        "UPDATE collection_rounds SET lease_expires_at = now() WHERE id = 1 AND fence = 0",
+    ],
+    ids=["claim", "renew"],
+)
+def test_a_process_that_does_not_know_of_folded_chunks_is_at_no_round(
+    ledger: Ledger, statement: str
+) -> None:
+    """What version 0030 executes before a round, and before each of its batches."""
+    with pytest.raises(sa.exc.ProgrammingError), ledger.sessions.begin() as session:
+        session.execute(sa.text(statement))
 
 
 def test_a_round_that_is_broken_off_records_nothing(ledger: Ledger, store: ObjectStore) -> None:

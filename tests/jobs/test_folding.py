@@ -3,164 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
-from collections.abc import Iterator
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from jobs import collector, folding, objects, purger
-from jobs.errors import Conflict, Damaged, JobFolded, LeaseLost
+from jobs import collector, folding, purger
+from jobs.errors import Conflict, Damaged, JobFolded
 from jobs.ledger import chunk_folds as ledger_folds
-from jobs.ledger import controls, damage, deletions, removals
+from jobs.ledger import controls, damage, deletions
 from jobs.lookups import chunk_folds as lookup
-from jobs.lookups import profiles
 from jobs.objects import ObjectStore
-from jobs.queries import chunks as chunk_queries
-from jobs.queries import jobs as job_queries
 from jobs.queries import storage
-from jobs.results import chunk_folds, parts
+from jobs.results import parts
 from jobs.retention import Piece
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, ChunkFold, FoldedDamage, Removal, Shard
+from tests.jobs.folded_jobs import (
+    answers,
+    begun,
+    collect,
+    ended,
+    fold,
+    folds,
+    mark,
+    pages,
+    retry,
+    rows,
+    write_parts,
+)
 from tests.jobs.ledger.building import PROJECT, Ledger
 from tests.support.dying import Died, at_boundaries, dying_at
 
-PROFILE = {"scores": {"bins": {"0.5": 3, "0.9": 2}, "total": 3.5}}
-CHUNK_COLUMNS = (
-    *("id", "first_row", "rows", "state", "crashes", "failures", "last_error", "damage"),
-    *("rows_failed", "part_bytes", "part_sha256", "tokens", "seconds", "done_at"),
-)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return objects.connect((tmp_path / "objects").as_uri())
-
-
-@pytest.fixture(autouse=True)
-def _small_folds(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two chunks a fold; nothing is left to be folded by the next test."""
-    monkeypatch.setattr(ledger_folds, "CHUNKS", 2)
-    yield
-    with ledger.sessions.begin() as session:
-        session.execute(sa.delete(Removal))
-
-
-def ended(ledger: Ledger, store: ObjectStore, *sizes: int, whole: bool = True) -> str:
-    """A job of an hour ago: rows failed of two chunks, one was split; its last is done if whole."""
-    job_id = ledger.running(*(sizes or (4, 4, 4, 4, 4)))
-    first, second, *others = ledger.live(job_id)
-    for _ in range(2):
-        ledger.crash(ledger.claimed(second.id))
-    ledger.commit(ledger.claimed(first.id), failed=1)
-    ledger.commit(ledger.claimed(others[0].id), failed=2, code="too_long")
-    if whole:
-        ledger.commit_all(job_id)
-    past = sa.func.now() - timedelta(hours=1)
-    with ledger.sessions.begin() as session:
-        of_job = Chunk.job_id == job_id
-        session.execute(sa.update(Chunk).where(of_job).values(begun_at=past, not_before=None))
-        session.execute(
-            sa.update(Chunk)
-            .where(of_job, Chunk.state == ChunkState.DONE)
-            .values(done_at=past, profile=PROFILE)
-        )
-        for chunk in session.scalars(sa.select(Chunk).where(of_job, Chunk.part_key.is_not(None))):
-            chunk.part_key = parts.part_key(
-                job_id, first_row=chunk.first_row, chunk_id=chunk.id, fence=chunk.fence
-            )
-            store.put(chunk.part_key, b"bytes")
-    if whole:
-        ledger.set(job_id, state=JobState.FINALIZING)
-        ledger.finish(job_id)
-    else:
-        ledger.set(job_id, state=JobState.FAILED, error_code="bad", finished_at=sa.func.now())
-    return job_id
-
-
-def mark(ledger: Ledger, *job_ids: str) -> None:
-    """What control does when the period is over; or lets the claim of a dead process run out."""
-    with ledger.sessions.begin() as session:
-        for job_id in job_ids:
-            job = controls.lock(session, job_id, project_id=PROJECT)
-            removals.mark(session, job, [Piece.CHUNKS])
-        session.execute(
-            sa.update(Removal)
-            .where(Removal.job_id.in_(job_ids), Removal.purge_at.is_not(None))
-            .values(purge_at=sa.func.now())
-        )
-
-
-def fold(ledger: Ledger, store: ObjectStore, *job_ids: str) -> int:
-    mark(ledger, *job_ids)
-    return folding.fold_due(ledger.sessions, store, seconds=60)
-
-
-def retry(ledger: Ledger, store: ObjectStore, job_id: str) -> int:
-    return folding.retried(
-        ledger.sessions,
-        store,
-        lambda session: controls.retry(session, job_id, project_id=PROJECT),
-    )
-
-
-def collect(ledger: Ledger, store: ObjectStore) -> collector.Report:
-    report = collector.collect(ledger.sessions, store, grace=timedelta(0), dry_run=False)
-    assert report is not None
-    return report
-
-
-def rows(ledger: Ledger, job_id: str) -> list[dict[str, Any]]:
-    """Every chunk that is a row, with every column."""
-    with ledger.sessions.begin() as session:
-        query = sa.select(Chunk.__table__).where(Chunk.job_id == job_id).order_by(Chunk.id)
-        return [dict(row) for row in session.execute(query).mappings()]
-
-
-def folds(ledger: Ledger, job_id: str) -> list[ChunkFold]:
-    with ledger.sessions.begin() as session:
-        query = sa.select(ChunkFold).where(ChunkFold.job_id == job_id)
-        return list(session.scalars(query.order_by(ChunkFold.first_row)))
-
-
-def answers(ledger: Ledger, store: ObjectStore, job_id: str) -> dict[str, Any]:
-    """All that is asked of the chunks of an ended job."""
-    with ledger.sessions.begin() as session:
-        view = job_queries.get(session, job_id, project_id=PROJECT)
-        profile = profiles.of_job(session, job_id)
-    listed: dict[str, list[object]] = {}
-    for from_row in (0, 7, 19):
-        with ledger.sessions.begin() as session:
-            found = list(chunk_queries.listed(session, job_id, from_row=from_row))
-        behind = chunk_folds.parts(ledger.sessions, store, found)
-        listed[f"parts from {from_row}"] = [
-            part for part in behind if part.first_row + part.rows > from_row
-        ]
-    return {
-        "counts": dataclasses.replace(view.counts, age_seconds=0.0),
-        "histogram": view.histogram,
-        "errors": view.row_errors,
-        "profile": profile,
-        "chunks": pages(ledger, store, job_id),
-        **listed,
-    }
-
-
-def pages(ledger: Ledger, store: ObjectStore, job_id: str) -> list[tuple[object, ...]]:
-    """Every chunk as it is shown, three at a time."""
-    shown: list[Chunk] = []
-    more = True
-    while more:
-        after = shown[-1].first_row if shown else -1
-        found, more = chunk_folds.page(ledger.sessions, store, job_id, limit=3, after=after)
-        assert len(found) == 3 or not more
-        shown += found
-    return [tuple(getattr(chunk, name) for name in CHUNK_COLUMNS) for chunk in shown]
+pytestmark = pytest.mark.usefixtures("small_folds")
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -205,8 +79,9 @@ def boundaries(ledger: Ledger, store: ObjectStore, job_id: str) -> int:
 
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_boundary_while_it_folds_loses_nothing(
-    ledger: Ledger, store: ObjectStore
+    ledger: Ledger, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ledger_folds, "CHUNKS", 3)
     sizes = (4, 4, 4)
     number = boundaries(ledger, store, ended(ledger, store, *sizes))
     assert number > 20
@@ -216,21 +91,20 @@ def test_a_process_that_dies_at_any_boundary_while_it_folds_loses_nothing(
         mark(ledger, job_id)
         with contextlib.suppress(Died), dying_at(ledger.engine, boundary):
             folding.fold_due(ledger.sessions, store, seconds=60)
-        assert answers(ledger, store, job_id) == before, boundary
         collect(ledger, store)
         assert answers(ledger, store, job_id) == before, boundary
         fold(ledger, store, job_id)
         assert rows(ledger, job_id) == []
         assert collect(ledger, store).garbage.objects <= 1, "the object that the dead one wrote"
-        assert answers(ledger, store, job_id) == before, boundary
         folding.unfold(ledger.sessions, store, job_id)
         assert rows(ledger, job_id) == as_rows, boundary
 
 
 @pytest.mark.slow
 def test_a_process_that_dies_at_any_boundary_of_a_retry_leaves_the_job_folded_or_retried(
-    ledger: Ledger, store: ObjectStore
+    ledger: Ledger, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ledger_folds, "CHUNKS", 3)
     sizes, boundary, died = (4, 4, 4), 0, True
     while died:
         boundary += 1
@@ -278,6 +152,7 @@ def test_a_retry_computes_only_what_is_missing(ledger: Ledger, store: ObjectStor
     pending = [row["first_row"] for row in rows(ledger, job_id) if row["state"] == "pending"]
     assert pending == [0, 8]
     ledger.commit_all(job_id)
+    write_parts(ledger, store, job_id)
     ledger.set(job_id, state=JobState.FINALIZING)
     ledger.finish(job_id)
     assert answers(ledger, store, job_id)["errors"] == []
@@ -473,38 +348,3 @@ def test_the_report_counts_rows_and_folds(ledger: Ledger, store: ObjectStore) ->
     assert after.folded_chunks - before.folded_chunks == 7
     assert after.folded_jobs - before.folded_jobs == 1
     assert after.folded_bytes > before.folded_bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Begun:
-    """A fold whose object is written, and which does not count yet."""
-
-    job_id: str
-    key: str
-    chunks: Any
-    written: parts.WrittenObject
-
-    def commit(self, ledger: Ledger) -> None:
-        with ledger.sessions.begin() as session:
-            ledger_folds.commit(
-                session,
-                self.job_id,
-                self.chunks,
-                key=self.key,
-                sha256=self.written.sha256,
-                size=self.written.bytes,
-            )
-
-    def refused(self, ledger: Ledger, reason: str) -> None:
-        with pytest.raises(LeaseLost, match=reason):
-            self.commit(ledger)
-
-
-def begun(ledger: Ledger, store: ObjectStore, job_id: str) -> Begun:
-    mark(ledger, job_id)
-    key = chunk_folds.new_key(job_id)
-    with ledger.sessions.begin() as session:
-        chunks = ledger_folds.begin(session, job_id, key=key, duration=folding.CLAIM)
-    assert chunks
-    assert json.loads(chunks[0]["histogram"] or "{}") is not None
-    return Begun(job_id, key, chunks, chunk_folds.write(store, key, chunks))

@@ -1,4 +1,9 @@
-"""Chunks of jobs that ended long ago, in objects."""
+"""Chunks of jobs that ended long ago, in objects.
+
+A garbage collector of the version before would take the parts of folded chunks, which no row names.
+The lease of a round has another name from now on, so that such a collector begins no round, and
+breaks off the one that it is at.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +63,7 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_chunks_split"), "chunks", ["job_id"], postgresql_where=sa.text("state = 'split'")
     )
+    op.alter_column("collection_rounds", "lease_expires_at", new_column_name="leased_until")
     _allow(*PIECES, "chunks")
 
 
@@ -65,9 +71,10 @@ def downgrade() -> None:
     """Refused where chunks are folded: an earlier version would not find them."""
     folded = op.get_bind().scalar(sa.text("SELECT count(*) FROM chunk_folds"))
     if folded:
-        raise RuntimeError("unfold the chunks first: `nightshift jobs retry` does, for a job")
+        raise RuntimeError("chunks are folded: bring back the backup from before the upgrade")
     op.execute("DELETE FROM removals WHERE piece = 'chunks'")
     _allow(*PIECES)
+    op.alter_column("collection_rounds", "leased_until", new_column_name="lease_expires_at")
     op.drop_index(op.f("ix_chunks_split"), "chunks")
     op.drop_table("folded_damage")
     op.drop_table("chunk_folds")
