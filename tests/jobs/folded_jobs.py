@@ -175,7 +175,7 @@ def pages(
     limit: int = 3,
     between: Callable[[], object] = nothing,
 ) -> list[tuple[object, ...]]:
-    """Every chunk as it is shown, so many at a time."""
+    """Every chunk as it is shown, ``limit`` at a time."""
     shown: list[Chunk] = []
     more = True
     while more:
