@@ -45,7 +45,7 @@ class ChunkSums:
     profile: dict[str, Any]
 
 
-_OVER_ALL = (
+_OVER_LIVE = (
     *("rows_failed", "tokens", "rows_checked", "rows_agreeing", "rows_answered"),
     *("rows_truncated", "rows_near_tie", "tokens_read", "tokens_unknown"),
 )
@@ -64,8 +64,8 @@ def of(chunks: Sequence[ChunkRow]) -> ChunkSums:
         done=len(done),
         damaged=sum(chunk["damage"] is not None for chunk in chunks),
         rows=sum(chunk["rows"] for chunk in done),
-        seconds=math.fsum(chunk["seconds"] or 0.0 for chunk in chunks),
-        **{name: sum(chunk[name] or 0 for chunk in chunks) for name in _OVER_ALL},
+        seconds=math.fsum(chunk["seconds"] or 0.0 for chunk in live),
+        **{name: sum(chunk[name] or 0 for chunk in live) for name in _OVER_LIVE},
         histogram=_histogram(done),
         errors=_errors(done),
         profile=_profile(done),

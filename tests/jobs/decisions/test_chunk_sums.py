@@ -25,18 +25,18 @@ def failed(row: int, rows: int) -> dict[str, Any]:
     return {"rows": rows, "row": row, "message": f"of {row}"}
 
 
-def test_counts_are_of_every_chunk_and_rows_of_those_that_are_done() -> None:
+def test_counts_are_of_chunks_that_were_not_split_and_rows_of_those_that_are_done() -> None:
     found = chunk_sums.of(
         [
             chunk(0),
-            chunk(5, state="split", rows_failed=None, histogram=None, tokens=None),
+            chunk(5, state="split", rows_failed=None, histogram=None),
             chunk(5, 2, state="pending", rows_failed=None, histogram=None, damage="gone"),
             chunk(7, 3, seconds=0.2),
         ]
     )
     assert (found.first_row, found.end_row, found.chunks) == (0, 10, 4)
     assert (found.pending, found.done, found.damaged, found.rows) == (1, 2, 1, 8)
-    assert (found.tokens, found.tokens_read) == (3, 4)
+    assert (found.tokens, found.tokens_read) == (3, 3)
     assert found.seconds == 0.5
     assert found.histogram == {"good": 8}
 
