@@ -37,7 +37,7 @@ def test_counts_are_of_chunks_that_were_not_split_and_rows_of_those_that_are_don
     assert (found.first_row, found.end_row, found.chunks) == (0, 10, 4)
     assert (found.pending, found.done, found.damaged, found.rows) == (1, 2, 1, 8)
     assert (found.tokens, found.tokens_read) == (3, 3)
-    assert found.seconds == 0.5
+    assert found.seconds == 0.4
     assert found.histogram == {"good": 8}
 
 
