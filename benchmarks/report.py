@@ -270,9 +270,8 @@ def _folding(record: Record) -> Iterator[str]:
     yield f"## A job of {record['chunks']:,} chunks that folds"
     yield ""
     yield (
-        "Rows and bytes of the table of chunks with its indexes, when nothing in it is free, and the "
-        f"median of looking the job up. Then two jobs of {record['verified']:,} chunks, of which one "
-        "is folded: medians, in turns."
+        "Rows and bytes of the table of chunks with its indexes, when nothing in it is free. Then "
+        f"two jobs of {record['verified']:,} chunks, of which one is folded: medians, in turns."
     )
     yield ""
     yield "| | before | folded |"
