@@ -10,7 +10,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALONE = ("job_overhead", "two_workers", "short_rows", "schedules", "folding")
+ALONE = (
+    *("job_overhead", "two_workers", "short_rows", "schedules", "folding"),
+    "metrics_overhead",
+)
 ON_A_CORPUS = ("planner", "engine", "finetune")
 
 corpus = sys.argv[1:2]

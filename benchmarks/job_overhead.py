@@ -41,7 +41,7 @@ def main() -> None:
     os.environ["NIGHTSHIFT_BATCH_TOKENS"] = BATCH_TOKENS
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, stack.fresh() as running:
         corpus = Path(folder) / "corpus.jsonl"
-        rows = _write(corpus, rows=given.rows, words=given.words)
+        rows = write_corpus(corpus, rows=given.rows, words=given.words)
         client = stack.client(running)
         file_id = client.upload(corpus)["id"]
         one = Path(folder) / "one.jsonl"
@@ -75,7 +75,8 @@ def main() -> None:
     )
 
 
-def _write(corpus: Path, *, rows: int, words: int | None) -> int:
+def write_corpus(corpus: Path, *, rows: int, words: int | None) -> int:
+    """Documentation strings, or pieces of ``words`` words of them; the number of rows."""
     if words is None:
         return docstring_corpus.write(corpus, rows=rows)
     docstring_corpus.write(corpus, rows=None)

@@ -225,6 +225,22 @@ def _two_workers(record: Record) -> Iterator[str]:
     )
 
 
+def _metrics_overhead(record: Record) -> Iterator[str]:
+    yield "## Metrics on against off"
+    yield ""
+    yield (
+        f"Whole jobs of {record['rows']:,} rows of {record['words_each']} words in chunks of "
+        f"{record['chunk_rows']}, from accepted to written, in turns on two stacks; that with "
+        f"metrics is scraped every {record['scrape_seconds']:.0f} seconds."
+    )
+    yield ""
+    yield (
+        f"{record['on_median_seconds']:.2f} s with metrics, {record['off_median_seconds']:.2f} s "
+        f"without (medians of {record['rounds']} rounds); with over without in the median round: "
+        f"{record['on_over_off_median']:.3f}."
+    )
+
+
 def _same_labels(record: Record) -> Iterator[str]:
     corpora = [name for name, figures in _dicts(record) if any(_dicts(figures))]
     yield f"## The engine's answers against the model row by row: {', '.join(corpora)}"
@@ -308,6 +324,7 @@ SECTIONS = {
     "folding": _folding,
     "generation_": _generation,
     "job_overhead": _job,
+    "metrics_overhead": _metrics_overhead,
     "planner": _planner,
     "same_labels": _same_labels,
     "schedules": _schedules,

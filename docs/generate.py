@@ -28,6 +28,8 @@ from jobs import kinds, states
 from jobs.corpora import conversion_examples
 from jobs.corpora.conversion_examples import Conversion, JsonConversion, Refused
 from jobs.decisions import faults
+from jobs.monitoring import catalogue
+from jobs.monitoring.catalogue import Metric
 from jobs.row_codes import RowCode
 from jobs.settings import Settings
 
@@ -85,6 +87,27 @@ def settings_table() -> str:
     """Every setting with its default and meaning."""
     rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def metrics_table() -> str:
+    """Every metric by who has it, in the order of the catalogue."""
+    rows = [
+        " | ".join(
+            [
+                f"| `{each.name}`",
+                each.type,
+                _labels(each),
+                ", ".join(each.sources),
+                f"{each.help} |",
+            ]
+        )
+        for each in catalogue.ALL
+    ]
+    return "\n".join(["| metric | type | labels | of | meaning |", "|---" * 5 + "|", *rows])
+
+
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label.name}`" for label in metric.labels)
 
 
 def json_values() -> str:
@@ -246,6 +269,7 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "options of schedules": schedule_options,
     },
     DOCS / "faults.md": {"faults": faults_table},
+    DOCS / "metrics.md": {"metrics": metrics_table},
     DOCS / "settings.md": {"settings": settings_table},
     DOCS / "values.md": {
         "values of JSON": json_values,

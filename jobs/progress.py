@@ -20,6 +20,9 @@ class WorkMeter:
 
     fraction_done: float = 0.0  # 0 to 1
     began_at: float | None = None  # on the monotonic clock; None: it is being prepared
+    tokens: int = 0  # in batches of forward passes
+    padding: int = 0  # beside those
+    tokenize_seconds: float = 0.0
 
     def begin(self) -> None:
         """Everything is ready, and the work begins."""
@@ -51,3 +54,16 @@ def advance(beat: Beat, fraction: float) -> None:
     """Count another fraction of the work as done, if this beat is metered."""
     if isinstance(beat, MeteredBeat):
         beat.meter.advance(fraction)
+
+
+def computed(beat: Beat, *, tokens: int, padding: int) -> None:
+    """Count a batch of a forward pass, if this beat is metered."""
+    if isinstance(beat, MeteredBeat):
+        beat.meter.tokens += tokens
+        beat.meter.padding += padding
+
+
+def tokenized(beat: Beat, *, seconds: float) -> None:
+    """Count the time that a tokenizer took, if this beat is metered; for one thread."""
+    if isinstance(beat, MeteredBeat):
+        beat.meter.tokenize_seconds += seconds

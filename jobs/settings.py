@@ -8,15 +8,18 @@ from __future__ import annotations
 import functools
 import ipaddress
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.decisions.faults import RetryLimits
 from jobs.retention import Retention
+
+_LOOPBACK = re.compile(r"localhost|::1|127(?:\.\d{1,3}){3}")
 
 
 class Settings(BaseSettings):
@@ -261,6 +264,23 @@ class Settings(BaseSettings):
         50 * 2**30, gt=0, description="Most bytes kept there; what was used longest ago goes first."
     )
 
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port on which this process answers /metrics to Prometheus (docs/metrics.md), "
+        "one for each process of a machine; 0: it counts nothing.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address on which it does; beyond this machine it needs a token.",
+    )
+    metrics_token: str = Field(
+        "",
+        description="What Prometheus must send as `Authorization: Bearer TOKEN`; empty: nothing, "
+        "which only a loopback address may.",
+    )
+
     public_url: str = Field(
         "",
         description="The API's address as people reach it, such as https://jobs.example.com; links "
@@ -287,6 +307,15 @@ class Settings(BaseSettings):
         for each in value:
             ipaddress.ip_network(each)
         return value
+
+    @model_validator(mode="after")
+    def _metrics_are_not_open_to_strangers(self) -> Self:
+        guarded = self.metrics_token or _LOOPBACK.fullmatch(self.metrics_host)
+        if self.metrics_port and not guarded:
+            raise ValueError(
+                "NIGHTSHIFT_METRICS_HOST is not a loopback address: set NIGHTSHIFT_METRICS_TOKEN"
+            )
+        return self
 
     @property
     def webhook_allowed(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -10,6 +10,7 @@ from billiard.exceptions import WorkerLostError
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescue
+from jobs.monitoring import catalogue, meters
 from workers import context, outcomes, process_names, time_limits
 from workers.outcomes import OutcomeRequest, OutcomeTask
 
@@ -24,6 +25,7 @@ class ChunkRequest(OutcomeRequest):
         result = super().on_failure(exc_info, *args, **kwargs)
         error = outcomes.raised(exc_info)
         if isinstance(error, WorkerLostError) and self.worker_pid:
+            meters.add(catalogue.PROCESS_DEATHS)
             thread = threading.Thread(  # the event loop must not wait for Postgres
                 target=report, args=(self.args[0], self.worker_pid, str(error))
             )

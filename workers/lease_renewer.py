@@ -18,6 +18,7 @@ from typing import Self
 import structlog
 
 from jobs.errors import LeaseLost
+from jobs.monitoring import catalogue, meters
 
 log = structlog.get_logger()
 
@@ -85,7 +86,16 @@ class LeaseRenewer:
         except Exception as error:  # noqa: BLE001 - it must not end this thread
             log.warning("the lease could not be renewed", error=str(error))
             if time.monotonic() - self._renewed_at > 0.9 * self._duration:
-                return "it could not be renewed for as long as the lease lasts"
+                return lost("it could not be renewed for as long as the lease lasts")
             return None
         self._renewed_at = asked_at
         return void
+
+
+def lost(reason: str) -> str:
+    """The reason, as ``renew`` returns it, of a lease that is lost though its job goes on.
+
+    It is counted; a lease that ends with its job, or while it is paused, is not lost.
+    """
+    meters.add(catalogue.LEASES_LOST)
+    return reason

@@ -9,6 +9,7 @@ has the work (REVOKED).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from jobs.errors import ControlFlow
+from jobs.monitoring import catalogue, meters
 
 
 class TaskState(StrEnum):
@@ -75,6 +77,11 @@ _RAISED: Mapping[TaskState, type[Undone]] = {
 }
 
 
+_STATE_OF = {kind: state for state, kind in _RAISED.items()}
+_RAISED_ELSE = "raised"
+"""As metrics name a task that raised any other exception."""
+
+
 def raise_unless_done(outcome: Outcome) -> str:
     """The result of a task that did its work. Raises ``Undone`` for any other."""
     if outcome.state in _RAISED:
@@ -109,6 +116,21 @@ class OutcomeTask(Task):  # type: ignore[misc]
 
     Request = f"{OutcomeRequest.__module__}:{OutcomeRequest.__qualname__}"
     throws = (Undone,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task, and count how it ended and how long it took."""
+        begun, state = time.perf_counter(), _RAISED_ELSE
+        try:
+            result = self.run(*args, **kwargs)
+        except Undone as undone:
+            state = _STATE_OF[type(undone)]
+            raise
+        else:
+            state = TaskState.DONE
+            return result
+        finally:
+            seconds = time.perf_counter() - begun
+            meters.observe(catalogue.TASK_SECONDS, seconds, task=self.name, state=state)
 
 
 def raised(exc_info: Any) -> BaseException:

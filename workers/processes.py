@@ -15,6 +15,8 @@ from celery import signals
 
 from jobs import database, environment, logs, parent_death, settings, temporary
 from jobs.ledger import message_keys
+from jobs.monitoring import exposition, meters
+from jobs.monitoring.catalogue import Source
 from jobs.queries.capacity import PLANNERS
 from jobs.settings import Settings
 from workers import (
@@ -50,7 +52,7 @@ def control(current: Settings) -> None:
         current.database_url, pool_size=webhooks.CONNECTIONS, name="nightshift-webhooks"
     )
     sender = webhooks.WebhookSender(database.sessions(of_webhooks), settings=current)
-    with sender.running():
+    with exposition.exposed(current, Source.CONTROL), sender.running():
         loop.run(loop.Control(publisher, settings=current))
 
 
@@ -58,7 +60,8 @@ def planner(current: Settings) -> None:
     """Plan and finalize jobs."""
     name = process_names.node(PLANNERS)
     record = WorkerRecord(name=name, pool=PLANNERS, slots=1, device="none")
-    _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
+    with exposition.exposed(current, Source.PLANNER, slots=1):
+        _celery_worker(current, record, name=name, queue=PLAN_QUEUE, slots=1)
 
 
 def pool(current: Settings) -> None:
@@ -66,7 +69,8 @@ def pool(current: Settings) -> None:
     name, slots = process_names.node(current.pool), current.worker_processes
     record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
     queue = pool_queue(current.pool)
-    _celery_worker(current, record, name=name, queue=queue, slots=slots)
+    with exposition.exposed(current, Source.POOL, slots=slots):
+        _celery_worker(current, record, name=name, queue=queue, slots=slots)
 
 
 def host(current: Settings) -> None:
@@ -76,13 +80,14 @@ def host(current: Settings) -> None:
 
     presented = gang_host.present(current)
     gang_host.clean(presented, context=context.get())
-    _celery_worker(
-        current,
-        HostRecord(presented),
-        name=process_names.node("host"),
-        queue=host_queue(presented.name),
-        slots=1,
-    )
+    with exposition.exposed(current, Source.HOST, slots=1):
+        _celery_worker(
+            current,
+            HostRecord(presented),
+            name=process_names.node("host"),
+            queue=host_queue(presented.name),
+            slots=1,
+        )
 
 
 def _device() -> str:
@@ -131,6 +136,7 @@ def _prepare_process(**_: object) -> None:
     logs.configure()
     outcomes.log_plainly()
     parent_death.watch_parent()  # the device must be free for the next
+    meters.join(current_process().index)
     if os.environ[QUEUE].startswith(pool_queue("")):  # planners and hosts' agents use no device
         devices.take(current_process().index, count=settings.get().worker_devices)
         threads.take(settings.get())

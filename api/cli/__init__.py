@@ -26,6 +26,7 @@ from api.cli import (
     jobs,
     kind_commands,
     models,
+    pools,
     profiles,
     retention,
     schedules,
@@ -86,6 +87,7 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(storage.app, name="storage")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")
+app.add_typer(pools.app, name="pools")
 app.add_typer(profiles.app, name="profiles")
 
 

@@ -35,6 +35,7 @@ schedule = _named(
 endpoint = _named(names.ID, "the id of a webhook endpoint, as `nightshift webhooks list` shows it")
 tag = _named(names.TAG, names.IN_WORDS[f"^{names.TAG}$"])
 _ALIAS = _named(names.ALIAS, names.IN_WORDS[f"^{names.ALIAS}$"])
+_POOL = _named(names.POOL, names.IN_WORDS[f"^{names.POOL}$"])
 _CURVE = _named(r"[^\0-\x1f\x7f]{1,200}", "the name of a curve, such as loss")
 _KEY = _named(r"[\x21-\x7e]{1,255}", "1 to 255 printable characters of ASCII without spaces")
 
@@ -53,6 +54,7 @@ GroupId = Annotated[
 JobOrGroupId = Annotated[
     str, typer.Argument(metavar="JOB", help="A job's id, `job_...`, or a group's.", parser=_JOB)
 ]
+Pool = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name.", parser=_POOL)]
 FileId = Annotated[
     str, typer.Argument(metavar="FILE", help="A file's id, `file-...`.", parser=_FILE)
 ]

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -211,6 +212,18 @@ class Client(Transport):
         """Every worker on record."""
         return list(self._ask("GET", "/v1/workers")["data"])
 
+    def pools(self, *, drain_seconds: int | None = None) -> list[Answer]:
+        """Every pool, with what its work wants; ``drain_seconds`` as in ``pool_demand``."""
+        return list(self._ask("GET", "/v1/pools", params=_drain(drain_seconds))["data"])
+
+    def pool_demand(self, pool: str, *, drain_seconds: int | None = None) -> Answer:
+        """How many slots and hosts the work of a pool wants.
+
+        ``drain_seconds``: within which work without a deadline should end; ``None``: ten minutes.
+        """
+        path = f"/v1/pools/{quote(pool, safe='')}/demand"
+        return self._ask("GET", path, params=_drain(drain_seconds))
+
     def refused_messages(self) -> list[Answer]:
         """Messages of the broker that workers refused or died of, the newest first."""
         return list(self._ask("GET", "/v1/workers/refused-messages")["data"])
@@ -264,6 +277,10 @@ class Client(Transport):
     def _results(self, job_id: str, *, after: int | None) -> Answer:
         query = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
         return self._ask("GET", f"/v1/jobs/{job_id}/results", params=query)
+
+
+def _drain(seconds: int | None) -> dict[str, Any]:
+    return {} if seconds is None else {"drain_seconds": seconds}
 
 
 def _filters(

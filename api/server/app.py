@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 
 import anyio.to_thread
@@ -25,6 +25,7 @@ from api.server.routes import (
     hosts,
     jobs,
     models,
+    pools,
     results,
     retention,
     runs,
@@ -36,6 +37,8 @@ from api.server.sse import StreamOver
 from api.server.upload_leases import UploadLeases
 from api.server.uploads import Uploads
 from jobs import database, distribution, objects
+from jobs.monitoring import exposition, ledger_metrics
+from jobs.monitoring.catalogue import Source
 from jobs.settings import Settings
 
 UNKNOWN_VERSION = "0"
@@ -43,6 +46,16 @@ UNKNOWN_VERSION = "0"
 
 CONNECTIONS = 10
 """To Postgres, and as many again under load."""
+
+
+@contextmanager
+def monitored(settings: Settings) -> Iterator[None]:
+    """Answer Prometheus: what this process counts, and what the ledger holds."""
+    engine = database.connect(settings.database_url, pool_size=1, name="nightshift-metrics")
+    ledger = ledger_metrics.registry(database.sessions(engine))
+    with exposition.exposed(settings, Source.API, more={exposition.LEDGER: ledger}):
+        yield
+    engine.dispose()
 
 
 async def over(_request: Request, _error: Exception) -> Response:
@@ -78,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
         renewing = asyncio.create_task(leases.run())
         collect_thread = CollectThread(sessions, store, settings=settings)
-        with purge_thread.running(), collect_thread.running():
+        with purge_thread.running(), collect_thread.running(), monitored(settings):
             yield
         renewing.cancel()
         engine.dispose()
@@ -91,15 +104,16 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         dependencies=[Depends(query_fields.check)],
     )
-    for routes in (
+    rooms = (
         *(health, files, jobs, groups, events, results, runs),
-        *(schedules, models, webhooks, hosts, workers, retention),
-    ):
-        app.include_router(routes.router)
+        *(schedules, models, webhooks, hosts, workers, pools, retention),
+    )
+    for room in rooms:
+        app.include_router(room.router)
     viewer.install(app)
     errors.install(app)
     app.add_exception_handler(StreamOver, over)
     openapi.install(app)
     app.add_middleware(Gate, settings=settings)
-    app.add_middleware(Requests)
+    app.add_middleware(Requests, routes=[each for room in rooms for each in room.router.routes])
     return app

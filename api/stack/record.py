@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class StackInfo:
     """Folders that the user allows as inputs and models."""
     folders: tuple[str, ...] = ()
     """Folders of the stack outside of its state folder."""
+    metrics: dict[str, int] = field(default_factory=dict)
+    """By service, the port on which it answers Prometheus; empty: none does."""
     ready: bool = False
     """Whether every service was ready once."""
     stop_seconds: float = 90.0

@@ -22,7 +22,8 @@ HUB_MODELS = "hf:"
 """The models that jobs of an embedded stack may load unless its user says otherwise."""
 
 _SETTINGS = frozenset(f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields)
-_URLS = frozenset({"NIGHTSHIFT_DATABASE_URL", "NIGHTSHIFT_REDIS_URL"})
+_METRICS = ("NIGHTSHIFT_METRICS_TOKEN",)
+_SECRETS = frozenset({"NIGHTSHIFT_DATABASE_URL", "NIGHTSHIFT_REDIS_URL", *_METRICS})
 
 WORKER_GRACE_SECONDS = 60.0
 """A worker or planner that is asked to end finishes its chunk or step, or gives it back."""
@@ -35,6 +36,10 @@ PREPARATIONS = (
     ("jobs.database", "ensure-key", "--project", "default"),
 )
 """Modules that run once, in this order, when the servers answer and before all that follows."""
+
+
+MEASURED = ("api", "control", "planner", "pool", "host")
+"""Services that answer Prometheus."""
 
 
 def compose(stack: StackInfo) -> list[Service]:
@@ -83,13 +88,16 @@ def compose(stack: StackInfo) -> list[Service]:
 def environment(stack: StackInfo) -> dict[str, str]:
     """The settings of this stack as variables, without a secret."""
     given = {
-        name: value for name, value in os.environ.items() if name in _SETTINGS and name not in _URLS
+        name: value
+        for name, value in os.environ.items()
+        if name in _SETTINGS and name not in _SECRETS
     }
     return given | {
         IDENTITY: stack.identity,
         "NIGHTSHIFT_OBJECT_STORE_URL": stack.object_store_url,
         "NIGHTSHIFT_API_HOST": "127.0.0.1",
         "NIGHTSHIFT_API_PORT": str(httpx.URL(stack.api_url).port),
+        "NIGHTSHIFT_METRICS_HOST": "127.0.0.1",
         "NIGHTSHIFT_HOST_FOLDER": str(stack.home / "work"),
         "NIGHTSHIFT_ARTEFACT_CACHE": str(stack.home / "artefacts"),
         "NIGHTSHIFT_CALIBRATION_FOLDER": str(stack.home / "calibration"),
@@ -113,6 +121,12 @@ def broker(stack: StackInfo) -> dict[str, str]:
 def inherited(*groups: tuple[str, ...]) -> dict[str, str]:
     """The variables of these groups that the supervisor has."""
     return chosen(os.environ, *groups)
+
+
+def _metrics(stack: StackInfo, name: str) -> dict[str, str]:
+    """A port of its own, for all services are on one machine, and whom it answers."""
+    port = stack.metrics.get(name, 0)
+    return {"NIGHTSHIFT_METRICS_PORT": str(port)} | (inherited(_METRICS) if port else {})
 
 
 def _private(stack: StackInfo) -> list[str]:
@@ -148,6 +162,6 @@ def _python(stack: StackInfo, name: str, *module: str, own: dict[str, str]) -> S
     return Service(
         name=name,
         command=(sys.executable, "-m", *module),
-        environment=inherited(PYTHON) | environment(stack) | own,
+        environment=inherited(PYTHON) | environment(stack) | own | _metrics(stack, name),
         log=logs.path(stack.home, name),
     )

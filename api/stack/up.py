@@ -8,6 +8,7 @@ by ``DATABASE_URL`` and ``REDIS_URL`` are used in place of own ones.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -31,6 +32,9 @@ from jobs.errors import BadRequest
 
 API_PORT = 8750
 FLOWER_PORT = 5555
+METRICS_PORT = 9750
+"""Of the first service; the others have the next ones."""
+TARGETS = "prometheus-targets.json"
 START_SECONDS = 180.0
 STOP_SLACK = 30.0
 """Seconds that the supervisor may take to end beyond what its services may take."""
@@ -255,6 +259,8 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
     flower_password = private_files.get_or_create_secret(home / "flower-password")
     api_port = ports.choose(API_PORT, taken=frozenset(free))
     flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*free, api_port)))
+    metrics = _metrics_ports(given, taken=frozenset((*free, api_port, flower_port)))
+    _write_targets(home, metrics)
     store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)
     return servers, StackInfo(
         home=home,
@@ -270,7 +276,26 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
         identity=identity,
         allowed=allowed,
         folders=postgres.folders(home),
+        metrics=metrics,
     )
+
+
+def _metrics_ports(given: settings.Settings, *, taken: frozenset[int]) -> dict[str, int]:
+    """A port for each service that answers Prometheus; none if the setting is 0."""
+    first = given.metrics_port if _is_given("METRICS_PORT") else METRICS_PORT
+    chosen: dict[str, int] = {}
+    for place, name in enumerate(services.MEASURED if first else ()):
+        chosen[name] = ports.choose(first + place, taken=taken.union(chosen.values()))
+    return chosen
+
+
+def _write_targets(home: Path, metrics: dict[str, int]) -> None:
+    """What Prometheus reads to find the services (``file_sd_configs``)."""
+    targets = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"service": name}}
+        for name, port in metrics.items()
+    ]
+    private_files.write(home / TARGETS, json.dumps(targets, indent=2) + "\n")
 
 
 def _prepared(home: Path) -> Path:

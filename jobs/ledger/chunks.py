@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from jobs import kinds
 from jobs.decisions import crash_policy, faults
@@ -52,6 +52,7 @@ class ChunkLease:
     last_error: str | None
     retried_part: str | None
     retried_sha256: str | None = None  # of that part; null: it has none
+    waited_seconds: float | None = None  # since its message was sent; null: no message is on record
 
     @property
     def model(self) -> str:
@@ -85,10 +86,13 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
     A process works on one chunk at a time. If it claims one that it holds already, the answer to
     its first claim was lost: it gets the chunk under a new fence.
     """
+    before = aliased(Chunk)
+    waited = sa.cast(sa.extract("epoch", sa.func.now() - before.dispatched_at), sa.Double)
     row = session.execute(
         sa.update(Chunk)
         .where(
             Chunk.id == chunk_id,
+            before.id == Chunk.id,
             sa.or_(
                 sa.and_(Chunk.state == ChunkState.PENDING, predicates.chunk_due()),
                 sa.and_(Chunk.state == ChunkState.LEASED, Chunk.owner == owner),
@@ -114,7 +118,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
             *(Chunk.condemned, Chunk.last_error, Chunk.retried_part, Chunk.part_sha256),
             *(Job.project_id, Job.spec, Job.model_pinned, Job.model_digest),
             Job.embedding_width,
-            *(Shard.object_key, Shard.first_row.label("shard_row")),
+            *(Shard.object_key, Shard.first_row.label("shard_row"), waited.label("waited")),
         )
     ).one_or_none()
     if row is None:
@@ -137,6 +141,7 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
         last_error=row.last_error,
         retried_part=row.retried_part,
         retried_sha256=row.part_sha256,
+        waited_seconds=row.waited,
     )
 
 

@@ -80,6 +80,25 @@ def holdings(session: Session, *, pool: str) -> list[Holding]:
     return [Holding(*row) for row in session.execute(query)]
 
 
+def hosts_wanted(session: Session) -> dict[str, int]:
+    """By pool, the hosts of live runs, and as many as the jobs that wait need at least.
+
+    Of these jobs ``BATCH`` count, those with the highest priority.
+    """
+    live = (
+        sa.select(Job.pool, sa.func.sum(Run.machines))
+        .select_from(Run)
+        .join(Job, Job.id == Run.job_id)
+        .where(Run.state.in_(LIVE_RUN))
+        .group_by(Job.pool)
+    )
+    found = {pool: int(machines) for pool, machines in session.execute(live)}
+    waiting = _wanting(Job.pool, Job.spec).order_by(Job.priority.desc()).limit(BATCH)
+    for pool, spec in session.execute(waiting):
+        found[pool] = found.get(pool, 0) + kinds.training(spec).machines.min
+    return found
+
+
 def hosts(session: Session, *, pool: str) -> Hosts:
     """The pool's hosts; those that refuse to train are as good as not there."""
     busy = busy_pools(session)

@@ -170,6 +170,7 @@ class Job(Base):
             "retention_at",
             postgresql_where=text("finished_at IS NOT NULL AND deleted_at IS NULL"),
         ),
+        Index(None, "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_kept", "project_id", postgresql_where=text("kept")),
         Index("ix_jobs_held", "id", postgresql_where=text("held AND state = 'queued'")),
         Index(

@@ -24,14 +24,16 @@ from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
 from jobs.ledger import chunks
 from jobs.ledger.chunks import ChunkLease, PartRecord
+from jobs.monitoring.catalogue import ChunkStage
 from jobs.progress import Beat, MeteredBeat, WorkMeter
 from jobs.queries import unclaimed
 from jobs.results import parts
 from jobs.results.schemas import result_schema
 from jobs.row_codes import RowCode
 from jobs.states import JobState
-from workers import draining, heartbeat, outcomes, time_limits
-from workers.bulk import result_table
+from workers import draining, heartbeat, lease_renewer, outcomes, time_limits
+from workers.bulk import chunk_metrics, result_table
+from workers.bulk.chunk_metrics import StageTimes
 from workers.context import Context
 from workers.inference import row_isolation
 from workers.inference.batching.tokenization import PairedText, RowText
@@ -59,16 +61,18 @@ _WORKABLE_STATES = (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
 
 def run(chunk_id: int, *, context: Context) -> Outcome:
     """Claim the chunk and run it; the outcome is for the log and for Flower."""
-    lease = database.patiently(
-        context.sessions,
-        lambda s: chunks.claim(
-            s, chunk_id, owner=context.owner, duration=context.settings.lease_duration
-        ),
-        seconds=CLAIM_PATIENCE,
-    )
+    times = StageTimes()
+    with times.timed(ChunkStage.CLAIM):
+        lease = database.patiently(
+            context.sessions,
+            lambda s: chunks.claim(
+                s, chunk_id, owner=context.owner, duration=context.settings.lease_duration
+            ),
+            seconds=CLAIM_PATIENCE,
+        )
     if lease is None:
         return _unclaimed(chunk_id, context=context)
-    outcome = _run_claimed(lease, context=context)
+    outcome = _run_claimed(lease, times=times, context=context)
     log.info("chunk ended", job_id=lease.job_id, chunk=lease.chunk_id, outcome=outcome.words)
     return outcome
 
@@ -82,9 +86,9 @@ def _unclaimed(chunk_id: int, *, context: Context) -> Outcome:
     return outcomes.unclaimed(reason)
 
 
-def _run_claimed(lease: ChunkLease, *, context: Context) -> Outcome:
+def _run_claimed(lease: ChunkLease, *, times: StageTimes, context: Context) -> Outcome:
     try:
-        _work(lease, context=context)
+        _work(lease, times=times, context=context)
     except PROCESS_EXITS:
         _release(lease, context=context)
         raise
@@ -124,7 +128,7 @@ def _release_after_fault(lease: ChunkLease, diagnosis: Diagnosis, *, context: Co
     return Outcome(TaskState.POSTPONED, f"released: {diagnosis.message}")
 
 
-def _work(lease: ChunkLease, *, context: Context) -> None:
+def _work(lease: ChunkLease, *, times: StageTimes, context: Context) -> None:
     stall = timedelta(seconds=context.settings.stall_seconds)
     meter = WorkMeter()
     with LeaseRenewer(
@@ -134,26 +138,35 @@ def _work(lease: ChunkLease, *, context: Context) -> None:
         every=min(REPORT, context.settings.lease_duration / 3),
         release_reason=draining.overdue,
     ) as renewer:
-        rows = parts.read_rows(context.store, lease.shard_key, offset=lease.offset, rows=lease.rows)
-        good = _good_results(lease, context=context)
+        with times.timed(ChunkStage.READ):
+            rows = parts.read_rows(
+                context.store, lease.shard_key, offset=lease.offset, rows=lease.rows
+            )
+            good = _good_results(lease, context=context)
+        beat = MeteredBeat(renewer.beat, meter)
         results, seconds = _compute_missing(
-            lease, rows, good=good, beat=MeteredBeat(renewer.beat, meter), context=context
+            lease, rows, good=good, beat=beat, times=times, context=context
         )
-        table = result_table.table(
-            rows,
-            results,
-            schema=result_schema(
-                lease.spec.result_columns,
-                width=lease.embedding_width,
-                with_source=not lease.spec.corpus.is_single,
-            ),
-            earlier=good,
-            keep_text=lease.spec.output.keep_text,
-        )
-        part = _write(lease, table, results, seconds=seconds, context=context)
+        with times.timed(ChunkStage.WRITE):
+            table = result_table.table(
+                rows,
+                results,
+                schema=result_schema(
+                    lease.spec.result_columns,
+                    width=lease.embedding_width,
+                    with_source=not lease.spec.corpus.is_single,
+                ),
+                earlier=good,
+                keep_text=lease.spec.output.keep_text,
+            )
+            part = _write(lease, table, results, seconds=seconds, context=context)
         part = dataclasses.replace(part, elapsed_seconds=meter.seconds)
         renewer.beat()
-        _commit(lease, part, table, context=context)
+        with times.timed(ChunkStage.COMMIT):
+            _commit(lease, part, table, context=context)
+    computed = table.num_rows - len(good)
+    settings = context.settings
+    chunk_metrics.count(lease, part, computed=computed, times=times, meter=meter, settings=settings)
 
 
 def _renewal(lease: ChunkLease, meter: WorkMeter, *, context: Context) -> Callable[[], str | None]:
@@ -163,7 +176,9 @@ def _renewal(lease: ChunkLease, meter: WorkMeter, *, context: Context) -> Callab
                 session, lease, duration=context.settings.lease_duration, work=meter
             )
         if state is None:
-            return f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
+            return lease_renewer.lost(
+                f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
+            )
         return None if state in _WORKABLE_STATES else f"the job is {state}"
 
     return renew
@@ -187,6 +202,7 @@ def _compute_missing(
     *,
     good: dict[int, dict[str, object]],
     beat: MeteredBeat,
+    times: StageTimes,
     context: Context,
 ) -> tuple[Mapping[int, Answer | RowError], float]:
     """Results of the rows that have a text and no good result yet, and the engine's seconds."""
@@ -196,10 +212,12 @@ def _compute_missing(
         return dict.fromkeys(missing, RowError(RowCode.ROW_CRASHED_WORKER, message)), 0.0
     if not missing:
         return {}, 0.0
-    engine = _engine(lease, beat=beat, context=context)
+    with times.timed(ChunkStage.LOAD):
+        engine = _engine(lease, beat=beat, context=context)
     beat.meter.begin()
     started = time.perf_counter()
-    results = _infer(lease, engine, missing, beat=beat)
+    with times.timed(ChunkStage.COMPUTE):
+        results = _infer(lease, engine, missing, beat=beat)
     return results, time.perf_counter() - started
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from jobs import database
 from jobs.decisions import dispatch_window
+from jobs.monitoring import catalogue, meters
 from jobs.settings import Settings
 from workers import process_names
 from workers.control import gangs, reconciler, retention, schedules
@@ -53,6 +54,7 @@ class Control:
     def run(self) -> None:
         """Lead whenever no other process does, through outages of Postgres and Redis."""
         while not self._stopping.is_set():
+            _count_leading(leads=False)
             try:
                 with self.candidate() as leadership:
                     self._follow_or_lead(leadership)
@@ -77,6 +79,7 @@ class Control:
                 schedules.look_and_fire(leadership.sessions, settings=self._settings)
                 self._stopping.wait(FOLLOWING_SECONDS)
                 continue
+            _count_leading(leads=True)
             now = time.monotonic()
             did = turns.turn(led_for=leadership.led_for)
             leadership.wait(self._pause(did, over=now - turned_at))
@@ -180,14 +183,19 @@ class Turns:
         """One part of a turn; what is wrong with it must not keep the others from their work."""
         self._leadership.keep()
         try:
-            return part(self._sessions, *args, **kwargs)
+            with meters.timed(catalogue.CONTROL_SECONDS, part=part.__name__):
+                did = part(self._sessions, *args, **kwargs)
         except BrokerAway as away:
             self._broker_error = str(away)
             log.warning("the broker does not answer", error=str(away))
         except Exception as error:
             if database.is_away(error):
                 raise
+            meters.add(catalogue.CONTROL_FAILURES, part=part.__name__)
             log.exception("a part of control's turn failed", part=part.__name__)
+        else:
+            meters.add(catalogue.CONTROL_MOVES, did, part=part.__name__)
+            return did
         return 0
 
     def _tidy(self) -> None:
@@ -197,6 +205,13 @@ class Turns:
             self._part(schedules.mend)
             if self._broker_error is None:
                 self._part(gangs.forget_hosts, self._publisher)
+
+
+def _count_leading(*, leads: bool) -> None:
+    """Of queues, what only a leader looks at is not known to another."""
+    meters.level(catalogue.CONTROL_LEADS, float(leads))
+    if not leads:
+        meters.clear(catalogue.QUEUE_MESSAGES)
 
 
 def run(control: Control) -> None:

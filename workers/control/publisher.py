@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.errors import ControlFlow
 from jobs.ledger.dispatch_marks import Sent
+from jobs.monitoring import catalogue, meters
 from jobs.queries.gangs import RankMessage
 from jobs.states import JobStep
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
@@ -82,12 +83,14 @@ class Publisher:
 
     def _length(self, queue: str) -> int:
         try:
-            return self._redis.llen(queue)
+            length = self._redis.llen(queue)
         except ResponseError as error:
             self._mend(queue, error)
             return 0
         except (RedisError, OSError) as error:
             raise BrokerAway(str(error)) from error
+        meters.level(catalogue.QUEUE_MESSAGES, length, queue=queue)
+        return length
 
     def _send(self, task: str, arguments: Arguments, *, queue: str, words: str) -> None:
         hint = Hint(queue, task, str(uuid.uuid4()), arguments, words)

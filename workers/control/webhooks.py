@@ -21,6 +21,7 @@ from jobs.database import Sessions
 from jobs.ledger import webhook_deliveries, webhook_groups
 from jobs.ledger.webhook_deliveries import Claim
 from jobs.lookups import clock
+from jobs.monitoring import catalogue, meters
 from jobs.settings import Settings
 from jobs.webhooks import events, signatures
 from jobs.webhooks.answers import Failure
@@ -145,6 +146,7 @@ class WebhookSender:
         """What happens here is recorded, or the lease ends and it happens again."""
         try:
             status, failure = self._try(claimed, headers, body, deadline)
+            meters.add(catalogue.WEBHOOK_TRIES, outcome="failed" if failure else "delivered")
             database.patiently(
                 self._sessions,
                 lambda session: _record(session, claimed, status, failure),

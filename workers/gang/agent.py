@@ -27,7 +27,7 @@ from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
 from workers import outcomes
 from workers.context import Context
-from workers.gang import host, publish, workfolder
+from workers.gang import host, publish, step_meter, workfolder
 from workers.gang.checkpoint_upload import CheckpointUploader
 from workers.gang.monitor import UNUSABLE, ProgramMonitor, ProgramUnfinished, RankEnding
 from workers.gang.program import HOST, INCARNATION, INSTALLATION, Program
@@ -78,6 +78,7 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcom
         ending = _run_and_record(lease, folder=folder, incarnation=incarnation, context=context)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        step_meter.no_run()
     log.info("rank ended", job_id=lease.job_id, run=lease.fence, rank=rank, outcome=ending.outcome)
     words = f"{ending.outcome}: {ending.error}" if ending.error else str(ending.outcome)
     return Outcome(TASK_STATE_OF.get(ending.outcome, TaskState.FAILED), words)

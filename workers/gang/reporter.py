@@ -14,6 +14,7 @@ from jobs.ledger import ranks, telemetry
 from jobs.ledger.ranks import RankLease, RunProgress
 from workers.context import Context
 from workers.gang.program import Message
+from workers.gang.step_meter import StepMeter
 
 log = structlog.get_logger()
 
@@ -37,12 +38,14 @@ class Reporter:
         self._lines_left = context.settings.train_log_lines
         self._progress = RunProgress()
         self._written_at = 0.0
+        self._meter = StepMeter()
 
     def take(self, messages: Iterable[Message]) -> None:
         """Buffer the metrics and progress of rank 0; messages of other ranks are ignored."""
         if self._lease.rank != 0:
             return
         for message in messages:
+            self._meter.take(message)
             if message["type"] == "points":
                 self._points.append((int(message["step"]), dict(message["values"])))
             elif message["type"] in PROGRESS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.kinds import Options
 from jobs.models import inspection
+from jobs.monitoring import catalogue, meters
 from jobs.settings import Settings
 from workers.inference import engine
 from workers.inference.batching import memory
@@ -40,13 +41,16 @@ class EngineCache:
         ``kind`` as given here, and how rows share batches.
         """
         key = (inspection.inspect(folder).digest, options)
-        if key not in self._kept:
+        is_loaded = key in self._kept
+        meters.add(catalogue.ENGINES, outcome="cached" if is_loaded else "loaded")
+        if not is_loaded:
             self._make_room()
             self._kept[key] = loaded = engine.load(folder, options, settings=self._settings)
             policy = loaded.batch_policy
             sharing = "as the pipeline cuts them" if policy is None else str(policy)
             self._shown[key] = {"model": model or folder.name, "kind": kind, "sharing": sharing}
             self._changed([self._shown[each] for each in self._kept])
+            meters.level(catalogue.ENGINES_LOADED, len(self._kept))
         self._kept.move_to_end(key)
         return self._kept[key]
 

@@ -48,6 +48,7 @@ from api.server.schemas.models import (
     VersionDetails,
     VersionPage,
 )
+from api.server.schemas.pools import PoolDemand, PoolList
 from api.server.schemas.retention import JobKept, ProjectRetention, StorageUsage
 from api.server.schemas.runs import (
     Checkpoint,
@@ -136,6 +137,8 @@ __all__ = [
     "ModelOutput",
     "Point",
     "PointPage",
+    "PoolDemand",
+    "PoolList",
     "Preview",
     "Progress",
     "ProjectRetention",

@@ -36,6 +36,7 @@ NEEDED = {
     "CORPUS": "corpus.jsonl",
     "JOB": "job_1",
     "FILE": "file-1",
+    "POOL": "gpu",
     "MODEL": "news@1",
     "NAME": "news",
     "NAME@VERSION": "news@1",

@@ -165,6 +165,7 @@ def places(tenant: Tenant, fake_workers: FakeWorkers, tmp_path: Path) -> dict[st
         "alias": ["champion"],
         "decision": [str(decision)],
         "path": ["config.json"],
+        "pool": ["cpu"],
     }
 
 

@@ -6,9 +6,11 @@ token budget. Memory is bounded by that budget, except for the results that the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from jobs import progress
 from jobs.progress import Beat
 from jobs.row_codes import RowCode
 from workers import time_limits
@@ -44,7 +46,7 @@ class ChunkRunner:
     def groups(self, texts: Sequence[RowText], *, beat: Beat) -> Iterator[dict[int, Row]]:
         """The same in groups of rows, by their text's index, for a caller that keeps less."""
         whole = sum(map(utf8_bytes, texts))
-        with prefetch(self._tokenized_slices(texts)) as groups:
+        with prefetch(self._tokenized_slices(texts, beat=beat)) as groups:
             for group in groups:
                 part = sum(utf8_bytes(texts[place]) for place in group)
                 rows = {
@@ -55,11 +57,13 @@ class ChunkRunner:
                 yield rows
 
     def _tokenized_slices(
-        self, texts: Sequence[RowText]
+        self, texts: Sequence[RowText], *, beat: Beat
     ) -> Iterator[dict[int, TokenizedText | RowError]]:
         """Tokenized texts by index, a slice at a time; runs in the thread ahead."""
         for indices in slices(texts, budget=self._runner.budget):
+            begun = time.perf_counter()
             tokenized = self._tokenize([texts[index] for index in indices])
+            progress.tokenized(beat, seconds=time.perf_counter() - begun)
             yield dict(zip(indices, tokenized, strict=True))
 
     def _tokenize(self, texts: list[RowText]) -> list[TokenizedText | RowError]:

@@ -13,6 +13,7 @@ import torch
 from jobs import progress
 from jobs.progress import Beat
 from jobs.row_codes import RowCode
+from workers.inference.batching.batcher import BatchLayout
 from workers.inference.batching.collator import Collator, Head
 from workers.inference.batching.token_budget import BatchWork, TokenBudget
 from workers.inference.batching.tokenization import TokenizedText, TokenWindow
@@ -99,7 +100,9 @@ class ModelRunner:
     ) -> BatchWork[_RowWindow]:
         def run(batch: list[_RowWindow]) -> None:
             pending.add(batch, self._forward(batch))
-            progress.advance(beat, share_of_token * sum(len(item.window.ids) for item in batch))
+            lengths = [len(item.window.ids) for item in batch]
+            progress.advance(beat, share_of_token * sum(lengths))
+            progress.computed(beat, tokens=sum(lengths), padding=self._padding(lengths))
 
         return BatchWork(
             length=lambda item: len(item.window.ids),
@@ -110,6 +113,12 @@ class ModelRunner:
             finish=pending.collect,
             layout=self._collator.layout,
         )
+
+    def _padding(self, lengths: list[int]) -> int:
+        """Tokens of a batch that stand for nothing."""
+        if self._collator.layout is BatchLayout.PACKED:
+            return 0
+        return len(lengths) * max(lengths) - sum(lengths)
 
     @torch.inference_mode()
     def _forward(self, batch: list[_RowWindow]) -> torch.Tensor:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import torch
 from accelerate.utils.memory import clear_device_cache
 
 from jobs.decisions.faults import OUT_OF_MEMORY
+from workers import devices
+
+STATM = Path("/proc/self/statm")
 
 FREED_KEPT_BYTES = 31 * 2**20
 """Bytes. The upper limit of glibc's dynamic threshold is 32 MiB."""
@@ -32,3 +38,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def empty_cache() -> None:
     """Release the device allocator's unused memory; call it outside the except block."""
     clear_device_cache(garbage_collection=True)
+
+
+def in_use() -> dict[str, int]:
+    """Bytes that this process has on each of its devices, by name; on the CPU its resident ones."""
+    if torch.cuda.is_available():
+        names = devices.here() or map(str, range(torch.cuda.device_count()))
+        places = range(torch.cuda.device_count())
+        return {
+            f"cuda:{name}": torch.cuda.memory_reserved(place)
+            for place, name in zip(places, names, strict=False)
+        }
+    try:
+        resident = int(STATM.read_text().split()[1])
+    except OSError:  # not Linux
+        return {}
+    return {"cpu": resident * resource.getpagesize()}

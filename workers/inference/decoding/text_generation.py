@@ -8,6 +8,7 @@ and in half precision, that holds but for rounding.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -118,7 +119,9 @@ class TextGenerator:
         self, texts: Mapping[int, RowText], *, build_prompt: BuildPrompt, beat: Beat
     ) -> dict[int, GeneratedText | RowError]:
         """A text or an error for every row."""
+        begun = time.perf_counter()
         prompts = [self._prompt(build_prompt, row, text) for row, text in texts.items()]
+        progress.tokenized(beat, seconds=time.perf_counter() - begun)
         generated = self.generate([each for each in prompts if isinstance(each, Prompt)], beat=beat)
         return {
             row: generated[row] if isinstance(prompt, Prompt) else prompt
