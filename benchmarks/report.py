@@ -313,6 +313,21 @@ def _folding(record: Record) -> Iterator[str]:
     )
 
 
+def _flower_jobs(record: Record) -> Iterator[str]:
+    yield f"## Flower's tabs with {record['jobs']:,} jobs"
+    yield ""
+    yield (
+        f"{record['jobs_that_run']} jobs run, each with {record['chunks_of_each']} chunks; the "
+        f"others have ended. Seconds from a request to the end of its answer, {record['rounds']} "
+        "rounds in which the pages take turns."
+    )
+    yield ""
+    yield "| page | median | largest |"
+    yield "|---|---:|---:|"
+    for name, median in record["median_seconds"].items():
+        yield f"| {name} | {median:.3f} s | {record['largest_seconds'][name]:.3f} s |"
+
+
 def _dicts(record: object) -> Iterator[tuple[str, Record]]:
     for name, each in record.items() if isinstance(record, dict) else ():
         if isinstance(each, dict):
@@ -322,6 +337,7 @@ def _dicts(record: object) -> Iterator[tuple[str, Record]]:
 SECTIONS = {
     "engine_": _engine,
     "folding": _folding,
+    "flower_jobs": _flower_jobs,
     "generation_": _generation,
     "job_overhead": _job,
     "metrics_overhead": _metrics_overhead,

@@ -21,7 +21,7 @@ FROM ${BASE_IMAGE}
 # Owned by the user, so that a volume mounted there the first time is writable: the planner fetches
 # models of the hub in order to check them.
 RUN useradd --system --uid 10001 --create-home nightshift \
-    && install --directory --owner=nightshift /var/cache/nightshift
+    && install --directory --owner=nightshift /var/cache/nightshift /var/lib/nightshift
 COPY --from=build /opt/nightshift /opt/nightshift
 COPY deploy/healthy.py /opt/nightshift/healthy.py
 ENV PATH=/opt/nightshift/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/var/cache/nightshift

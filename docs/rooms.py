@@ -63,6 +63,7 @@ ROOMS = (
     Room(name="workers.control", lane="workers", row=1, column=0, purpose="leads and dispatches"),
     Room(name="workers.bulk", lane="workers", row=1, column=1, purpose="plan, chunk, finalize"),
     Room(name="workers.gang", lane="workers", row=2, column=0, purpose="the agent of a host"),
+    Room(name="workers.flower", lane="workers", row=2, column=1, purpose="Flower, with our tabs"),
     Room(name="workers.inference", lane="workers", row=3, column=1, purpose="the engine"),
     Room(name="workers.training", lane="workers", row=3, column=0, purpose="the program of a rank"),
     Room(name="workers", lane="workers", row=4, column=0, purpose="context, leases, devices"),

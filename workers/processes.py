@@ -14,6 +14,7 @@ from billiard import current_process
 from celery import signals
 
 from jobs import database, environment, logs, parent_death, settings, temporary
+from jobs.errors import BadRequest
 from jobs.ledger import message_keys
 from jobs.monitoring import exposition, meters
 from jobs.monitoring.catalogue import Source
@@ -66,8 +67,9 @@ def planner(current: Settings) -> None:
 
 def pool(current: Settings) -> None:
     """Work on chunks of this worker's pool."""
-    name, slots = process_names.node(current.pool), current.worker_processes
-    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=_device())
+    device, slots = _device(), current.worker_processes
+    name = process_names.node(current.pool, device=device)
+    record = WorkerRecord(name=name, pool=current.pool, slots=slots, device=device)
     queue = pool_queue(current.pool)
     with exposition.exposed(current, Source.POOL, slots=slots):
         _celery_worker(current, record, name=name, queue=queue, slots=slots)
@@ -84,7 +86,7 @@ def host(current: Settings) -> None:
         _celery_worker(
             current,
             HostRecord(presented),
-            name=process_names.node("host"),
+            name=process_names.node(presented.pool, device=presented.device),
             queue=host_queue(presented.name),
             slots=1,
         )
@@ -150,15 +152,13 @@ def _keep_our_logging(**_: object) -> None:
 
 
 def flower(arguments: list[str]) -> None:
-    """Show the queue to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
+    """Show jobs and queues to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
     password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
     if password:
         os.environ["FLOWER_BASIC_AUTH"] = password
-    from workers import flower_queues  # noqa: PLC0415 - Flower is not installed everywhere
+    from workers.flower import application  # noqa: PLC0415 - Flower is not installed everywhere
 
-    flower_queues.install()
-    config = Path(__file__).with_name("flower_config.py")
-    app.start(["flower", f"--conf={config}", *arguments])
+    application.run(app, arguments, settings=settings.get())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,10 +174,15 @@ def main(arguments: list[str] | None = None) -> int:
     @commands.command("flower", context_settings={"ignore_unknown_options": True})
     def show(
         options: list[str] = typer.Argument(None, help="Options of Flower."),  # noqa: B008
-    ) -> None:
-        """Show the queue to people; further arguments are Flower's own."""
+    ) -> int:
+        """Show jobs and queues to people; further arguments are Flower's own."""
         _prepare()
-        flower(list(options or ()))
+        try:
+            flower(list(options or ()))
+        except BadRequest as error:
+            sys.stderr.write(f"{error.message}\n")
+            return command_line.BAD_USAGE
+        return 0
 
     return command_line.run(commands, arguments, name="python -m workers.processes")
 

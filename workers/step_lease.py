@@ -83,12 +83,12 @@ def holding(job_id: str, *, step: JobStep, context: Context) -> Iterator[HeldSte
 
 def unclaimed(job_id: str, *, step: JobStep, context: Context) -> Outcome:
     """The outcome of a step that ``holding`` could not claim."""
-    reason = database.patiently(
+    why = database.patiently(
         context.sessions,
         lambda session: queries.of_step(session, job_id, step=step),
         seconds=PATIENCE,
     )
-    return outcomes.unclaimed(reason)
+    return outcomes.unclaimed(why)
 
 
 def _judge(error: BaseException, lease: StepLease, *, step: JobStep, context: Context) -> Outcome:

@@ -77,7 +77,7 @@ def compose(stack: StackInfo) -> list[Service]:
             stop_stage=SHOWING,
         ),
         replace(
-            _python(stack, "flower", *_flower(flower.port), own=broker(stack) | login),
+            _python(stack, "flower", *_flower(stack, flower.port), own=deciding | login),
             address=str(flower),
             probe=lambda: is_healthy(f"{flower}/healthcheck"),
             stop_stage=SHOWING,
@@ -153,8 +153,9 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def _flower(port: int | None) -> tuple[str, ...]:
-    options = (f"--port={port}", "--address=127.0.0.1", "--read-only")
+def _flower(stack: StackInfo, port: int | None) -> tuple[str, ...]:
+    history = stack.home / "flower" / "history"
+    options = (f"--port={port}", "--address=127.0.0.1", "--persistent=True", f"--db={history}")
     return ("workers.processes", "flower", *options)
 
 

@@ -39,7 +39,7 @@ START_SECONDS = 180.0
 STOP_SLACK = 30.0
 """Seconds that the supervisor may take to end beyond what its services may take."""
 ALREADY_RUNNING = 3
-FOLDERS = ("logs", "work", "artefacts", "calibration")
+FOLDERS = ("logs", "work", "artefacts", "calibration", "flower")
 
 Report = Callable[[str], None]
 """Takes a line for a person."""

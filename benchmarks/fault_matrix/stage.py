@@ -30,6 +30,7 @@ from api.stack.service import Service
 from benchmarks.fault_matrix.cells import SETTINGS, Work
 from benchmarks.fault_matrix.links import HOST, Link
 from jobs import database
+from jobs.worker_names import ProcessName, WorkerName
 from tests.support import seaweed
 from tests.support.installation import Installation, Process
 from tests.support.seaweed import BUCKET, S3
@@ -98,7 +99,7 @@ class Stage:
     def leader(self) -> Unit:
         """The control process that leads."""
         (owner,) = self.ask("SELECT leader FROM control_status")[0]
-        pid = int(owner.rpartition(":")[2])
+        pid = ProcessName.read(owner).pid
         return next(unit for unit in self.units.values() if unit.process.pid == pid)
 
     def wait(self, fact: Callable[[], object], *, seconds: float, what: str) -> None:
@@ -158,8 +159,9 @@ class Stage:
             return unit.process.alive and unit.links["postgres"].is_used
         recent = "beat_at > now() - interval '7 s'"
         if unit.name in {"planner", "worker"}:
-            pattern = f"%-{unit.process.pid}-%"
-            return bool(self.ask(f"SELECT 1 FROM workers WHERE {recent} AND name LIKE %s", pattern))
+            found = self.ask(f"SELECT name FROM workers WHERE {recent}")
+            names = [WorkerName.read(name) for (name,) in found]
+            return any(name is not None and name.pid == unit.process.pid for name in names)
         return bool(
             self.ask(
                 f"SELECT 1 FROM hosts WHERE {recent} AND name = %s AND run_id IS NULL "

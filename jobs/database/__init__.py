@@ -31,6 +31,10 @@ _TIMEOUTS = (
 _SINGLE_TIMEOUTS = (
     "-c statement_timeout=60s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 )
+_READER = (
+    "-c default_transaction_read_only=on -c statement_timeout=10s -c lock_timeout=5s "
+    "-c idle_in_transaction_session_timeout=10s"
+)
 _NETWORK: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -46,7 +50,9 @@ _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _MIGRATION_LOCK = 0x6E69676874  # "night", any number that nothing else uses
 
 
-def connect(url: str, *, pool_size: int = 5, name: str = "nightshift") -> sa.Engine:
+def connect(
+    url: str, *, pool_size: int = 5, name: str = "nightshift", options: str = _TIMEOUTS
+) -> sa.Engine:
     """An engine whose calls cannot hang: connects in 5 s, statements and locks have limits."""
     return sa.create_engine(
         driver_url(url),
@@ -54,8 +60,13 @@ def connect(url: str, *, pool_size: int = 5, name: str = "nightshift") -> sa.Eng
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"application_name": name, "options": _TIMEOUTS, **_NETWORK},
+        connect_args={"application_name": name, "options": options, **_NETWORK},
     )
+
+
+def connect_reader(url: str, *, pool_size: int, name: str) -> sa.Engine:
+    """An engine for those who only look: Postgres refuses changes, and ends what takes long."""
+    return connect(url, pool_size=pool_size, name=name, options=_READER)
 
 
 def single_session(url: str, *, name: str) -> tuple[sa.Engine, psycopg.Connection]:

@@ -13,9 +13,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from jobs import message_words
 from jobs.ledger import transitions
-from jobs.lookups import predicates
-from jobs.states import ChunkState, JobState
+from jobs.lookups import predicates, subjects
+from jobs.message_words import Subject
+from jobs.states import ChunkState, JobState, JobStep
 from jobs.tables import Chunk, Job
 
 
@@ -24,15 +26,27 @@ class Sent:
     """A chunk to send a message about, with words for people who watch the queue."""
 
     chunk_id: int
-    job_id: str
     first_row: int
     rows: int
+    number: int | None  # null: planned by a version that did not number them
+    chunks: int | None  # of the job; null: it is being planned
+    subject: Subject
+
+    @property
+    def job_id(self) -> str:
+        """The chunk's job."""
+        return self.subject.job_id
 
     @property
     def words(self) -> str:
         """What Flower shows."""
-        last = self.first_row + self.rows - 1
-        return f"rows {self.first_row:,} to {last:,} of {self.job_id}"
+        return message_words.chunk(
+            self.subject,
+            first_row=self.first_row,
+            rows=self.rows,
+            number=self.number,
+            chunks=self.chunks,
+        )
 
 
 def mark_chunks(
@@ -52,9 +66,20 @@ def mark_chunks(
     }
     rows = session.execute(_mark(resend=resend_before is not None), values)
     marked: dict[str, list[Sent]] = {job_id: [] for job_id in counts}
-    for sent in sorted((Sent(*row) for row in rows), key=lambda sent: sent.first_row):
+    for sent in sorted(map(_sent, rows), key=lambda sent: sent.first_row):
         marked[sent.job_id].append(sent)
     return marked
+
+
+def _sent(row: Any) -> Sent:
+    return Sent(
+        chunk_id=row.chunk_id,
+        first_row=row.first_row,
+        rows=row.rows,
+        number=row.number,
+        chunks=row.chunks,
+        subject=subjects.of(row),
+    )
 
 
 @functools.cache  # to build it takes longer than to run it
@@ -86,9 +111,14 @@ def _mark(*, resend: bool) -> ReturningUpdate[*tuple[Any, ...]]:
     )
     return (
         sa.update(Chunk)
-        .where(Chunk.id == chosen.c.id)
+        .where(Chunk.id == chosen.c.id, Job.id == Chunk.job_id)
         .values(dispatched_at=sa.func.now())
-        .returning(Chunk.id, Chunk.job_id, Chunk.first_row, Chunk.rows)
+        .returning(
+            *(Chunk.id.label("chunk_id"), Chunk.first_row, Chunk.rows, Chunk.number),
+            sa.case((Job.planned_at.is_not(None), Job.chunks_planned)).label("chunks"),
+            *subjects.columns(),
+        )
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -106,9 +136,28 @@ def unmark_chunks(session: Session, *, pool: str) -> None:
     )
 
 
-def mark_step(session: Session, job_id: str) -> None:
+@dataclass(frozen=True)
+class SentStep:
+    """A job whose next step a message is sent about."""
+
+    step: JobStep
+    subject: Subject
+
+    @property
+    def words(self) -> str:
+        """What Flower shows."""
+        return message_words.step(self.step, self.subject)
+
+
+def mark_step(session: Session, job_id: str, *, step: JobStep) -> SentStep:
     """Mark a message for the job's next step as sent."""
-    session.execute(sa.update(Job).where(Job.id == job_id).values(step_dispatched_at=sa.func.now()))
+    row = session.execute(
+        sa.update(Job)
+        .where(Job.id == job_id)
+        .values(step_dispatched_at=sa.func.now())
+        .returning(*subjects.columns())
+    ).one()
+    return SentStep(step, subjects.of(row))
 
 
 def begin_finalizing(session: Session, job_id: str) -> bool:

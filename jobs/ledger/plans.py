@@ -106,17 +106,19 @@ def add_shard(session: Session, lease: StepLease, shard: PlannedShard) -> None:
             rows=shard.rows,
         )
     )
-    session.execute(insert(Chunk), list(_chunks(lease.job_id, shard)))
-    session.execute(
+    planned = session.scalar(
         sa.update(Job)
         .where(Job.id == lease.job_id)
         .values(
             rows_planned=Job.rows_planned + shard.rows,
+            chunks_planned=Job.chunks_planned + len(shard.chunk_rows),
             step_error=None,
             step_failures=0,
             step_failing_since=None,
         )
+        .returning(Job.chunks_planned)
     )
+    session.execute(insert(Chunk), list(_chunks(lease.job_id, shard, planned=planned)))
     events.wake_control(session)
 
 
@@ -194,12 +196,16 @@ def _run(session: Session, lease: StepLease, **values: Any) -> None:
     )
 
 
-def _chunks(job_id: str, shard: PlannedShard) -> Iterable[dict[str, object]]:
+def _chunks(
+    job_id: str, shard: PlannedShard, *, planned: int | None
+) -> Iterable[dict[str, object]]:
+    """``planned``: chunks of the job, these included; ``None``: they are not numbered."""
     first_row = shard.first_row
-    for rows in shard.chunk_rows:
+    for place, rows in enumerate(shard.chunk_rows, start=1):
         yield {
             "job_id": job_id,
             "shard_index": shard.index,
+            "number": None if planned is None else planned - len(shard.chunk_rows) + place,
             "first_row": first_row,
             "rows": rows,
         }

@@ -140,6 +140,7 @@ def _split(session: Session, chunk: Chunk) -> None:
             {
                 "job_id": chunk.job_id,
                 "shard_index": chunk.shard_index,
+                "number": chunk.number,
                 "first_row": first_row,
                 "rows": rows,
                 "crashes": crash_policy.inherited_crashes(rows=rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -99,4 +100,48 @@ def _of_folds() -> sa.Select[*tuple[Any, ...]]:
         .select_from(ChunkFold)
         .join(entry, sa.true())
         .where(ChunkFold.job_id == job_id, chunk_folds.written())
+    )
+
+
+def rows_by_code(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Of each job that has error rows, how many have which code; the most frequent first."""
+    found: dict[str, dict[str, int]] = {}
+    for job_id, code, rows in session.execute(_rows_by_code(), {"job_ids": job_ids}):
+        found.setdefault(job_id, {})[code] = rows
+    return found
+
+
+@functools.cache
+def _rows_by_code() -> sa.Select[*tuple[Any, ...]]:
+    job_ids: sa.BindParameter[Sequence[str]] = sa.bindparam("job_ids", expanding=True)
+    of_rows = _counted(
+        Chunk,
+        Chunk.job_id.in_(job_ids),
+        predicates.chunk_has_failed_rows(),
+        predicates.chunk_done(),
+    )
+    of_folds = _counted(ChunkFold, ChunkFold.job_id.in_(job_ids), chunk_folds.written())
+    found = sa.union_all(of_rows, of_folds).subquery()
+    rows = sa.cast(sa.func.sum(found.c.rows), sa.BigInteger)
+    return (
+        sa.select(found.c.job_id, found.c.code, rows)
+        .group_by(found.c.job_id, found.c.code)
+        .order_by(found.c.job_id, rows.desc(), found.c.code)
+    )
+
+
+def _counted(
+    table: type[Chunk | ChunkFold], *conditions: sa.ColumnElement[bool]
+) -> sa.Select[*tuple[Any, ...]]:
+    """Job, code and rows of each code of each chunk or fold."""
+    entry = sa.func.jsonb_each(table.errors).table_valued("key", "value").render_derived()
+    value = sa.type_coerce(entry.c.value, JSONB)
+    return (
+        sa.select(
+            *(table.job_id.label("job_id"), entry.c.key.label("code")),
+            sa.cast(value["rows"].as_integer(), sa.BigInteger).label("rows"),
+        )
+        .select_from(table)
+        .join(entry, sa.true())
+        .where(*conditions)
     )

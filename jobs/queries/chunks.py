@@ -87,3 +87,37 @@ def after(session: Session, job_id: str, *, limit: int, after: int) -> list[Chun
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+@dataclass(frozen=True)
+class FailedChunk:
+    """A chunk that failed or whose process died, as it last did."""
+
+    number: int | None
+    first_row: int
+    rows: int
+    state: ChunkState
+    failures: int
+    crashes: int
+    error: str
+
+
+def failed(session: Session, job_id: str, *, limit: int) -> list[FailedChunk]:
+    """Chunks with an error of their own, those that are not done first; without texts of rows."""
+    query = (
+        sa.select(
+            *(Chunk.number, Chunk.first_row, Chunk.rows, Chunk.state),
+            *(Chunk.failures, Chunk.crashes + Chunk.load_crashes, Chunk.last_error),
+        )
+        .where(
+            Chunk.job_id == job_id,
+            Chunk.state != ChunkState.SPLIT,
+            Chunk.last_error.is_not(None),
+        )
+        .order_by(Chunk.state == ChunkState.DONE, Chunk.first_row)
+        .limit(limit)
+    )
+    return [
+        FailedChunk(number, first_row, rows, state, failures, crashes, error or "")
+        for number, first_row, rows, state, failures, crashes, error in session.execute(query)
+    ]

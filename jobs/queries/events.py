@@ -17,3 +17,9 @@ def since(session: Session, job_id: str, *, after: int = 0, limit: int = 200) ->
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+def latest(session: Session, job_id: str, *, limit: int) -> list[Event]:
+    """The last events, the newest first."""
+    query = sa.select(Event).where(Event.job_id == job_id).order_by(Event.id.desc()).limit(limit)
+    return list(session.scalars(query))

@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import kinds
+from jobs import kinds, message_words
 from jobs.decisions.gang_scheduling import GangRequest, Holding
 from jobs.decisions.run_verdict import RankFacts, RankOutcome, going_away
 from jobs.kinds import BULK, TRAINING
-from jobs.lookups import clock, predicates
+from jobs.lookups import clock, predicates, subjects
 from jobs.states import CLAIMABLE, LIVE_RUN, ChunkState, JobState, RankState
 from jobs.tables import Chunk, Host, Job, Project, Rank, Run
 
@@ -176,8 +176,10 @@ def unwanted(session: Session) -> list[tuple[str, str, str]]:
 def undispatched_ranks(session: Session, *, resend_after: timedelta) -> list[RankMessage]:
     """Ranks that their hosts have not claimed: never sent, or sent too long ago."""
     query = (
-        sa.select(Rank, Run.number, Run.job_id)
+        sa.select(Rank, Run.number, Run.machines, *subjects.columns())
+        .select_from(Rank)
         .join(Run, Run.id == Rank.run_id)
+        .join(Job, Job.id == Run.job_id)
         .where(
             Rank.state == RankState.PENDING,
             Run.state.in_(LIVE_RUN),
@@ -189,13 +191,15 @@ def undispatched_ranks(session: Session, *, resend_after: timedelta) -> list[Ran
     )
     return [
         RankMessage(
-            run_id=rank.run_id,
-            rank=rank.rank,
-            host=rank.host,
-            incarnation=rank.incarnation,
-            words=f"rank {rank.rank} of run {number} of {job_id}",
+            run_id=row.Rank.run_id,
+            rank=row.Rank.rank,
+            host=row.Rank.host,
+            incarnation=row.Rank.incarnation,
+            words=message_words.rank(
+                subjects.of(row), number=row.Rank.rank, machines=row.machines, run=row.number
+            ),
         )
-        for rank, number, job_id in session.execute(query)
+        for row in session.execute(query)
     ]
 
 

@@ -170,7 +170,7 @@ class JobView:
 def get(session: Session, job_id: str, *, project_id: str) -> JobView:
     """The job. Raises ``NotFound``, for another project's job too."""
     job = own_row(session, job_id, project_id=project_id)
-    return _views(session, [job], histograms=True)[0]
+    return views(session, [job], histograms=True)[0]
 
 
 def own_row(session: Session, job_id: str, *, project_id: str) -> Job:
@@ -188,7 +188,7 @@ def own_row(session: Session, job_id: str, *, project_id: str) -> Job:
 def of_group(session: Session, group_id: str) -> list[JobView]:
     """The members of a group, without their histograms."""
     query = sa.select(Job).where(Job.group_id == group_id, Job.deleted_at.is_(None))
-    return _views(session, session.scalars(query).all(), histograms=False)
+    return views(session, session.scalars(query).all(), histograms=False)
 
 
 def row(session: Session, job_id: str) -> Job:
@@ -216,7 +216,7 @@ def page(
     place = None if after is None else _place(session, after, project_id=project_id)
     query = paging.sort(query, Job.created_at, Job.id, order=order, after=place)
     jobs, more = paging.page(session, query, limit=limit)
-    return _views(session, jobs, histograms=False), more
+    return views(session, jobs, histograms=False), more
 
 
 def _place(session: Session, job_id: str, *, project_id: str) -> Sequence[object]:
@@ -229,7 +229,8 @@ def _place(session: Session, job_id: str, *, project_id: str) -> Sequence[object
     return place
 
 
-def _views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
+def views(session: Session, jobs: Sequence[Job], *, histograms: bool) -> list[JobView]:
+    """These rows with what is counted and known of them, in the same order."""
     now = clock.now(session)
     found = _counts(session, [job.id for job in jobs])
     counts = {job.id: found.get(job.id, Counts()) for job in jobs}

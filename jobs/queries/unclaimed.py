@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.states import CLAIMABLE, STEP_STATES, ChunkState, JobStep
+from jobs.states import CLAIMABLE, STEP_STATES, ChunkState, JobState, JobStep
 from jobs.tables import Chunk, Job
 
 _CHUNK: dict[ChunkState, str] = {
@@ -15,25 +17,43 @@ _CHUNK: dict[ChunkState, str] = {
     ChunkState.SPLIT: "the chunk was cut in two",
 }
 
+_BEHIND: dict[JobStep, frozenset[JobState]] = {
+    JobStep.PLAN: frozenset({JobState.RUNNING, JobState.FINALIZING, JobState.SUCCEEDED}),
+    JobStep.FINALIZE: frozenset({JobState.SUCCEEDED, JobState.CANCELLED}),
+}
+"""States of a job that has this step behind it."""
 
-def of_chunk(session: Session, chunk_id: int) -> str:
-    """In words, as the chunk and its job stand now."""
+_CHUNKS_BEHIND = frozenset({JobState.FINALIZING, JobState.SUCCEEDED})
+
+
+@dataclass(frozen=True)
+class Unclaimed:
+    """Why a process did not get the work of a message."""
+
+    reason: str
+    superseded: bool  # another process has the work or did it; else its job does not want it now
+
+
+def of_chunk(session: Session, chunk_id: int) -> Unclaimed:
+    """As the chunk and its job stand now."""
     found = session.execute(
         sa.select(Chunk.state, Job.state)
         .join(Job, Job.id == Chunk.job_id)
         .where(Chunk.id == chunk_id)
     ).one_or_none()
     if found is None:
-        return "there is no such chunk"
+        return Unclaimed("there is no such chunk", superseded=False)
     chunk, job = found
-    return _CHUNK[chunk] if job in CLAIMABLE else f"the job is {job}"
+    if job in CLAIMABLE:
+        return Unclaimed(_CHUNK[chunk], superseded=chunk is not ChunkState.PENDING)
+    return Unclaimed(f"the job is {job}", superseded=job in _CHUNKS_BEHIND)
 
 
-def of_step(session: Session, job_id: str, *, step: JobStep) -> str:
+def of_step(session: Session, job_id: str, *, step: JobStep) -> Unclaimed:
     """The same of a job's step."""
     state = session.scalar(sa.select(Job.state).where(Job.id == job_id))
     if state is None:
-        return "there is no such job"
+        return Unclaimed("there is no such job", superseded=False)
     if state in STEP_STATES[step]:
-        return "another process has it, or it is not due yet"
-    return f"the job is {state}"
+        return Unclaimed("another process has it, or it is not due yet", superseded=True)
+    return Unclaimed(f"the job is {state}", superseded=state in _BEHIND[step])

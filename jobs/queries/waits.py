@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
+from jobs import worker_names
 from jobs.decisions.phrases import OtherJob
 from jobs.decisions.waiting_reason import JobFacts, LostLease, Situation
-from jobs.lookups import dependencies, predicates
+from jobs.lookups import dependencies, holders, predicates
 from jobs.queries import capacity, gang_waits
 from jobs.states import ACTIVE, CLAIMABLE, STEP_STATES, ChunkState, JobState
 from jobs.tables import Chunk, Job, Worker
@@ -157,7 +158,7 @@ class _Look:
         ends_at, owner = job.step_lease_expires_at, job.step_owner
         if ends_at is None or owner is None:
             return None
-        worker = owner.partition(":")[0]
+        worker = worker_names.holder(owner)
         if ends_at > self._now and worker not in self._overdue:
             return None
         return LostLease(worker, self._overdue.get(worker), chunks=0, ends_at=ends_at)
@@ -187,7 +188,7 @@ def pool_rows() -> sa.Select[*tuple[Any, ...]]:
     leased = (
         sa.select(sa.func.count())
         .select_from(Chunk)
-        .join(Worker, Worker.name == _worker_of(Chunk.owner))
+        .join(Worker, Worker.name == holders.worker(Chunk.owner))
         .where(
             Chunk.job_id == Job.id,
             Chunk.state == ChunkState.LEASED,
@@ -224,7 +225,7 @@ def step_rows() -> sa.Select[*tuple[Any, ...]]:
     """Jobs whose step a planner does that is heard and does not drain."""
     return (
         sa.select(*_described())
-        .join(Worker, Worker.name == _worker_of(Job.step_owner))
+        .join(Worker, Worker.name == holders.worker(Job.step_owner))
         .where(
             Job.state.in_(_MAY_WAIT_FOR_PLANNER),
             Job.step_lease_expires_at > sa.func.now(),
@@ -237,7 +238,7 @@ def step_rows() -> sa.Select[*tuple[Any, ...]]:
 @functools.cache
 def lease_rows() -> sa.Select[*tuple[Any, ...]]:
     """Of ``job_ids``, leased chunks by job and worker; those that ran out apart from the others."""
-    holder, expired = _worker_of(Chunk.owner), Chunk.lease_expires_at < sa.func.now()
+    holder, expired = holders.worker(Chunk.owner), Chunk.lease_expires_at < sa.func.now()
     return (
         sa.select(Chunk.job_id, holder, sa.func.count(), sa.func.max(Chunk.lease_expires_at))
         .where(
@@ -261,8 +262,3 @@ def _described() -> tuple[sa.ColumnElement[Any], ...]:
 def _with_chunks() -> frozenset[JobState]:
     """States in which chunks of a job may be at workers."""
     return frozenset({*CLAIMABLE, JobState.PAUSED, JobState.CANCELLING})
-
-
-def _worker_of(owner: InstrumentedAttribute[str | None]) -> sa.ColumnElement[str]:
-    """The worker that holds a chunk or a step: its owner is a process of that worker."""
-    return sa.func.split_part(owner, ":", 1)

@@ -95,6 +95,10 @@ class Job(Base):
     corpus_fingerprint: Mapped[str | None]  # by the planner, to notice a corpus that changed
     model_digest: Mapped[str | None]  # by the planner: workers refuse other weights
     rows_planned: Mapped[int] = mapped_column(server_default=text("0"))  # rows in shards so far
+    chunks_planned: Mapped[int | None] = mapped_column(  # chunks that the planner cut so far; null:
+        Integer,
+        server_default=text("0"),  # the job is older than this column
+    )
     rows_total: Mapped[int | None]  # null: not planned to the end yet
     error_code: Mapped[str | None]  # of a failed job
     error_message: Mapped[str | None]
@@ -163,6 +167,12 @@ class Job(Base):
         UniqueConstraint("project_id", "idempotency_key"),
         UniqueConstraint("project_id", "id"),  # what a dependency refers to
         *listing_and_purge(),
+        Index(  # of the listing of all projects
+            "ix_jobs_created_at_id",
+            "created_at",
+            "id",
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
         Index(None, "fire_id", postgresql_where=text("fire_id IS NOT NULL")),
         Index(None, "group_id", postgresql_where=text("group_id IS NOT NULL")),
         Index(
@@ -205,6 +215,8 @@ class Chunk(Base):
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     shard_index: Mapped[int] = mapped_column(Integer)
+    number: Mapped[int | None] = mapped_column(Integer)  # 1, 2, ... in the order of planning; the
+    # halves of a chunk that was split keep it; null: planned by a version before this column
     first_row: Mapped[int]  # place in the corpus of its first row
     rows: Mapped[int]
     state: Mapped[ChunkState] = mapped_column(server_default=text("'pending'"))

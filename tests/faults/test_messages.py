@@ -14,6 +14,7 @@ import redis
 import sqlalchemy as sa
 from celery import Celery
 
+from jobs import message_words
 from jobs.ledger import message_keys
 from jobs.queries import refused_messages
 from jobs.states import JobState
@@ -195,7 +196,7 @@ def test_a_message_of_which_two_workers_die_is_in_quarantine_and_its_job_fails(
             "pool",
             NIGHTSHIFT_POOL=pool,
             PYTHONPATH=str(Path(deadly_messages.__file__).parent),
-            DEADLY_WORDS=f"rows 10 to 19 of {cursed}",
+            DEADLY_WORDS=message_words.SEPARATOR.join(("rows 10 to 19", cursed)),
             TMPDIR=str(temporary),
         )
 

@@ -22,6 +22,7 @@ from api.client import Client
 from benchmarks import bad_clients
 from jobs.ledger import message_keys
 from jobs.states import JobState
+from jobs.worker_names import ProcessName
 from tests.api.server.installation import Installation as Target
 from tests.api.server.installation import new_tenant
 from tests.faults.conftest import CHUNK_ROWS, CORPUS, Answers, assert_whole
@@ -169,7 +170,7 @@ def leader(installation: Installation) -> Process:
     with psycopg.connect(installation.settings.database_url) as connection:
         row = connection.execute("SELECT leader FROM control_status").fetchone()
     assert row is not None
-    pid = int(row[0].rpartition(":")[2])
+    pid = ProcessName.read(row[0]).pid
     return next(process for process in installation.processes if process.pid == pid)
 
 

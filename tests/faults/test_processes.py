@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from jobs.row_codes import RowCode
 from jobs.states import JobState
 from jobs.tables import Shard
+from jobs.worker_names import ProcessName, WorkerName
 from tests.faults.conftest import Answers, answers, assert_whole
 from tests.support import deadly
 from tests.support.installation import Installation, Process, jsonl, sentences
@@ -31,7 +32,7 @@ def holder_of_a_chunk(installation: Installation, job_id: str) -> int:
     """The pid of a process that holds a chunk at this moment."""
     wait_until(lambda: installation.leased(job_id), seconds=30, every=0.002)
     owner = next((chunk.owner for chunk in installation.leased(job_id)), None)
-    return int(owner.rpartition(":")[2]) if owner else holder_of_a_chunk(installation, job_id)
+    return ProcessName.read(owner).pid if owner else holder_of_a_chunk(installation, job_id)
 
 
 def test_a_killed_pool_process_costs_nothing(
@@ -59,9 +60,9 @@ def test_a_job_whose_only_worker_was_killed_says_when_it_was_last_heard(
     def names_the_worker() -> bool:
         reason = installation.job(job).waiting_reason or ""
         said.add(reason)
-        return (
-            re.search(rf"no worker .* \(cpu-{worker.pid}-.* was last heard at", reason) is not None
-        )
+        found = re.search(r"no worker .* \((\S+) was last heard at", reason)
+        name = WorkerName.read(found[1]) if found else None
+        return name is not None and name.pid == worker.pid
 
     wait_until(names_the_worker, seconds=60, every=0.1)
     assert not any("busy" in reason for reason in said), said

@@ -7,6 +7,7 @@ import signal
 
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
+from jobs.worker_names import ProcessName
 from tests.support.installation import Installation
 from tests.support.waiting import wait_until
 
@@ -17,7 +18,7 @@ def stopped_with_a_chunk(installation: Installation, job_id: str) -> tuple[int, 
         wait_until(lambda: installation.leased(job_id), seconds=60, every=0.002)
         for chunk in installation.leased(job_id):
             assert chunk.owner is not None
-            pid = int(chunk.owner.rpartition(":")[2])
+            pid = ProcessName.read(chunk.owner).pid
             os.kill(pid, signal.SIGSTOP)
             with installation.sessions.begin() as session:
                 now = session.get_one(Chunk, chunk.id)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk
+from jobs.worker_names import WorkerName
 from tests.support import hanging
 from tests.support.installation import Installation, Process, jsonl, sentences
 from tests.support.installations import NewInstallation
@@ -117,8 +118,11 @@ def started(installation: Installation, *roles: str, hang_seconds: int) -> list[
 
 def name_of(process: Process) -> str:
     """The name under which it has reported to be ready; empty: it has not."""
-    found = re.search(rf"\w+-{process.pid}-\w+@\S+(?= ready)", process.log.read_text())
-    return found[0] if found else ""
+    for found in re.finditer(r'([^\s"]+@[^\s"]+) ready', process.log.read_text()):
+        name = WorkerName.read(found[1])
+        if name is not None and name.pid == process.pid:
+            return found[1]
+    return ""
 
 
 def answering(valkey: Server, names: set[str]) -> set[str]:

@@ -27,6 +27,7 @@ from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.monitoring.catalogue import ChunkStage
 from jobs.progress import Beat, MeteredBeat, WorkMeter
 from jobs.queries import unclaimed
+from jobs.queries.unclaimed import Unclaimed
 from jobs.results import parts
 from jobs.results.schemas import result_schema
 from jobs.row_codes import RowCode
@@ -78,12 +79,15 @@ def run(chunk_id: int, *, context: Context) -> Outcome:
 
 
 def _unclaimed(chunk_id: int, *, context: Context) -> Outcome:
-    reason = database.patiently(
+    return outcomes.unclaimed(_why_not_ours(chunk_id, context=context))
+
+
+def _why_not_ours(chunk_id: int, *, context: Context) -> Unclaimed:
+    return database.patiently(
         context.sessions,
         lambda session: unclaimed.of_chunk(session, chunk_id),
         seconds=CLAIM_PATIENCE,
     )
-    return outcomes.unclaimed(reason)
 
 
 def _run_claimed(lease: ChunkLease, *, times: StageTimes, context: Context) -> Outcome:
@@ -124,7 +128,8 @@ def _release_after_fault(lease: ChunkLease, diagnosis: Diagnosis, *, context: Co
     if job_failed:
         return Outcome(TaskState.FAILED, f"failed the job: {diagnosis.message}")
     if diagnosis.blame is Blame.LEASE:
-        return Outcome(TaskState.STOPPED, f"stopped: {diagnosis.message}")
+        why = _why_not_ours(lease.chunk_id, context=context)
+        return outcomes.stopped(why, diagnosis.message)
     return Outcome(TaskState.POSTPONED, f"released: {diagnosis.message}")
 
 

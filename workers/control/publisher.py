@@ -12,10 +12,9 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError, ResponseError
 
 from jobs.errors import ControlFlow
-from jobs.ledger.dispatch_marks import Sent
+from jobs.ledger.dispatch_marks import Sent, SentStep
 from jobs.monitoring import catalogue, meters
 from jobs.queries.gangs import RankMessage
-from jobs.states import JobStep
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
 from workers.broker import envelope, transport
 from workers.broker.envelope import SIGNATURE, Arguments, Hint
@@ -53,9 +52,9 @@ class Publisher:
         """Forget what waits in a pool's queue, to send it in another order."""
         self._delete(pool_queue(pool))
 
-    def send_step(self, step: JobStep, job_id: str) -> None:
+    def send_step(self, sent: SentStep) -> None:
         """One message for a job's next step."""
-        self._send(step, (job_id,), queue=PLAN_QUEUE, words=f"{step} {job_id}")
+        self._send(sent.step, (sent.subject.job_id,), queue=PLAN_QUEUE, words=sent.words)
 
     def send_rank(self, message: RankMessage) -> None:
         """One message for a rank, to its host's own queue."""

@@ -15,7 +15,7 @@ import structlog
 from jobs.database import Sessions
 from jobs.decisions import dispatch_window, fair_share
 from jobs.ledger import controls, dependencies, dispatch_marks, findings, workers
-from jobs.ledger.dispatch_marks import Sent
+from jobs.ledger.dispatch_marks import Sent, SentStep
 from jobs.ledger.rescue import rescue_expired
 from jobs.lookups import clock
 from jobs.queries import capacity, dispatch, failed_rows, pending_work
@@ -96,7 +96,7 @@ def forget_workers(sessions: Sessions) -> int:
 def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settings) -> int:
     """Send messages for jobs that want planning or finalizing."""
     queued = publisher.queued_steps()
-    sent: list[tuple[JobStep, str]] = []
+    sent: list[SentStep] = []
     with sessions.begin() as session:
         now = clock.now(session)
         wait = settings.redispatch if queued else min(settings.redispatch, dispatch_window.SETTLING)
@@ -108,11 +108,12 @@ def dispatch_steps(sessions: Sessions, publisher: Publisher, *, settings: Settin
                 limit=settings.dispatch_window,
                 resend_before=now - wait,
             )
-            for job_id in fair_share.share_out(candidates, free=free - len(sent)):
-                dispatch_marks.mark_step(session, job_id)
-                sent.append((step, job_id))
-    for step, job_id in sent:
-        publisher.send_step(step, job_id)
+            sent += [
+                dispatch_marks.mark_step(session, job_id, step=step)
+                for job_id in fair_share.share_out(candidates, free=free - len(sent))
+            ]
+    for each in sent:
+        publisher.send_step(each)
     return len(sent)
 
 

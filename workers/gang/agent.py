@@ -25,6 +25,7 @@ from jobs.decisions.run_verdict import RankOutcome
 from jobs.kinds import EvaluateSpec, FinetuneSpec
 from jobs.ledger import checkpoints, ranks
 from jobs.ledger.ranks import READY, RankLease
+from jobs.queries.unclaimed import Unclaimed
 from workers import outcomes
 from workers.context import Context
 from workers.gang import host, publish, step_meter, workfolder
@@ -71,7 +72,9 @@ def run(run_id: str, rank: int, *, incarnation: str, context: Context) -> Outcom
         seconds=POSTGRES_SECONDS,
     )
     if lease is None:
-        return outcomes.unclaimed("the run has ended, or another agent has the rank")
+        return outcomes.unclaimed(
+            Unclaimed("the run has ended, or another agent has the rank", superseded=True)
+        )
     log.info("rank begins", job_id=lease.job_id, run=lease.fence, rank=rank)
     folder = workfolder.make(host.folder(context), run_id=run_id, rank=rank)
     try:

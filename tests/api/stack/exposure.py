@@ -32,7 +32,7 @@ NEEDED: dict[str, set[str]] = {
     "pool": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
     "host": {"postgres", "valkey", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
     "api": {"postgres", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"},
-    "flower": {"valkey", "flower"},
+    "flower": {"postgres", "valkey", "flower"},
 }
 """Secrets that each service may have in its environment."""
 

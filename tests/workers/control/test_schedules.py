@@ -13,6 +13,7 @@ from jobs.ledger import projects, schedules
 from jobs.lookups import clock
 from jobs.schedules.states import FireState
 from jobs.tables import ControlStatus, Fire, Job
+from jobs.worker_names import ProcessName
 from tests.jobs.ledger.scheduling import definition
 from tests.support.installation import KEY, PROJECT, Installation
 from tests.support.servers import Databases, Server
@@ -112,4 +113,4 @@ def leader(installation: Installation) -> int:
     """The pid of the process that leads; 0: none does yet."""
     with installation.sessions.begin() as session:
         name = session.scalar(sa.select(ControlStatus.leader)) or "none:0"
-    return int(name.rpartition(":")[2])
+    return ProcessName.read(name).pid

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from jobs.worker_names import ProcessName
 from tests.support.installation import Installation, Process
 from tests.support.installations import NewInstallation
 from tests.support.waiting import wait_until
@@ -41,7 +42,7 @@ def leading(installation: Installation) -> Process:
 def leader(installation: Installation) -> int:
     """The pid of the process that turned last; 0: none has."""
     found = ask(installation, "SELECT leader FROM control_status")
-    return int(found[0][0].rpartition(":")[2]) if found else 0
+    return ProcessName.read(found[0][0]).pid if found else 0
 
 
 def followers(installation: Installation) -> int:
