@@ -24,7 +24,7 @@ from jobs.tables import Chunk, Host, Job
 
 MOST_COUNTED = 10_000
 SAMPLE = 100
-"""Chunks of a job; those of them that are done say how long one takes."""
+"""Chunks of a job; those that are done say how long one takes."""
 DRAIN = timedelta(minutes=10)
 """Default time within which work without a deadline should end."""
 
