@@ -3,19 +3,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 HOME_DIR ?= .nightshift
+NIGHTLY_DIR ?= .nightly
 ROWS ?= 1200
 TIMES ?= 10
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo up test unit long faults check gpu bench matrix lock clean
+.PHONY: help demo nightly up test unit long faults check gpu bench matrix lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## set up, classify real text, prove it complete, fine-tune, classify again
 	$(BIN)/nightshift demo --home $(HOME_DIR) --rows $(ROWS)
+
+nightly: $(VENV)/.demo ## set up, seven nights of fine-tunes in minutes, with faults; check how each ended
+	$(BIN)/nightshift nightly --folder $(NIGHTLY_DIR)
 
 up: $(VENV)/.demo ## set up and run the whole stack in the foreground
 	$(BIN)/nightshift up --home $(HOME_DIR)

@@ -27,6 +27,7 @@ from api.cli import (
     kind_commands,
     models,
     pools,
+    nightly,
     profiles,
     retention,
     schedules,
@@ -73,6 +74,7 @@ app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
+app.command("nightly")(nightly.nightly)
 kind_commands.add_to(app)
 jobs.app.command("why")(why.why)
 jobs.app.command("keep")(retention.keep)

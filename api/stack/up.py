@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,10 +78,13 @@ def run(
         return stack.run(on_ready)
 
 
-def background(home: Path, *, allow: Sequence[Path] = ()) -> StackInfo:
+def background(
+    home: Path, *, allow: Sequence[Path] = (), variables: Mapping[str, str] | None = None
+) -> StackInfo:
     """Start the stack apart from this process, or find the one that runs; return when ready.
 
-    A start that is interrupted, or takes too long, ends again.
+    ``variables``: its environment; ``None``: that of this process. What is interrupted before it is
+    ready ends again.
     """
     home = _prepared(home)
     if found := info(home):
@@ -92,6 +96,7 @@ def background(home: Path, *, allow: Sequence[Path] = ()) -> StackInfo:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=variables,
             cwd="/",  # what lies in the working folder must not be imported
             start_new_session=True,
         )
@@ -132,6 +137,13 @@ def stop(home: Path, *, now: bool = False, report: Report = _silent) -> bool:
         time.sleep(0.1)
     _end_leftovers(home)
     return True
+
+
+def remove(home: Path) -> None:
+    """Stop the stack at once, and remove its state folder with the data of Postgres."""
+    stop(home, now=True)
+    for folder in (*map(Path, postgres.folders(home)), home):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Stack:

@@ -31,7 +31,7 @@ VALUES = (
     "../..",
     "s3://b/k",
 )
-STARTS_A_STACK = {"up", "demo"}
+STARTS_A_STACK = {"up", "demo", "nightly"}
 NEEDED = {
     "CORPUS": "corpus.jsonl",
     "JOB": "job_1",

@@ -115,6 +115,14 @@ def test_up_starts_everything_and_says_where(home: Path, start: Up) -> None:
     assert f"ready: {stack.api_url}" in said
 
 
+def test_a_stack_that_is_removed_leaves_neither_process_nor_file(home: Path, start: Up) -> None:
+    start(home)
+    everyone, folders = family(home), [Path(folder) for folder in running(home).folders]
+    up.remove(home)
+    assert living(everyone) == set()
+    assert [folder for folder in (home, *folders) if folder.exists()] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_cleanly(home: Path, start: Up, number: signal.Signals) -> None:
     process = start(home)
