@@ -136,7 +136,7 @@ def the_alias_follows_the_decisions(facts: Facts) -> Iterator[str]:
 
 
 def the_killed_night_goes_on(facts: Facts) -> Iterator[str]:
-    """Killed processes are replaced, and the fine-tune that they were at goes on to its end."""
+    """Killed processes are replaced, and their fine-tune goes on from its checkpoint to its end."""
     for name, pid in facts.told.killed.items():
         if facts.told.successors.get(name) in {None, pid}:
             yield f"{name} was not started again"
@@ -144,9 +144,12 @@ def the_killed_night_goes_on(facts: Facts) -> Iterator[str]:
         yield "nothing was killed"
     for night, job in _trained(facts):
         states = [run.state for run in job.runs]
-        was_lost = RunState.LOST in states or night.course is not Course.KILLED
-        if states[-1:] != [RunState.SUCCEEDED] or not was_lost:
+        if states[-1:] != [RunState.SUCCEEDED]:
             yield f"the runs of night {night.number} are {', '.join(states) or 'none'}"
+        elif night.course is Course.KILLED and RunState.LOST not in states:
+            yield f"no run of night {night.number} was lost"
+        elif night.course is Course.KILLED and not job.runs[-1].from_step:
+            yield f"the last run of night {night.number} began again at the first step"
 
 
 def an_overlap_waits(facts: Facts) -> Iterator[str]:

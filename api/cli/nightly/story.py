@@ -21,7 +21,6 @@ from api.cli.nightly.nights import NIGHTS, Course, Night
 from api.cli.nightly.receiver import Receiver
 from api.client import FINAL, Answer
 from jobs.schedules.states import OPEN, FireState
-from jobs.states import RunState
 from jobs.webhooks.events import EventType
 
 T = TypeVar("T")
@@ -47,7 +46,10 @@ FIRST_VERSION = (
     *("--architecture", "textcnn", "--max-tokens", "64"),
     *("--epochs", "1", "--batch-rows", "8", "--metric", "loss"),
 )
-RECIPE = ("--epochs", "2", "--batch-rows", "4", "--learning-rate", "3e-4", "--metric", "loss")
+RECIPE = (
+    *("--epochs", "2", "--batch-rows", "4", "--learning-rate", "3e-4"),
+    *("--metric", "loss", "--checkpoint-steps", "20"),
+)
 GATE = (
     *("--promote", ALIAS, "--promote-on", f"sql:{SOURCE}", "--promote-metric", "loss"),
     *("--promote-min-rows", "30", "--promote-keep-rejected", "3"),
@@ -153,18 +155,15 @@ class Story:
             console.line(f"  {name}: {rows} rows")
 
     def _kill(self, night: Night) -> None:
-        """Kill what works on the fine-tune as soon as it has taken a step."""
+        """Kill what works on the fine-tune as soon as it has a checkpoint to go on from."""
         job_id = self._job(night)
-        _until(lambda: self._is_under_way(job_id), f"the first step of {job_id}")
+        _until(lambda: self._is_under_way(job_id), f"the first checkpoint of {job_id}")
         self._killed = self._installation.kill(KILLED)
         for name, pid in self._killed.items():
-            console.line(f"SIGKILL to {name}, process {pid}")
+            console.line(f"  SIGKILL to {name}, process {pid}")
 
     def _is_under_way(self, job_id: str) -> bool:
-        found = self._client.get(job_id)
-        training = found["training"]
-        is_training = training["state"] == RunState.RUNNING and training["step"] > 0
-        return is_training or found["state"] in FINAL
+        return bool(self._client.checkpoints(job_id)) or self._client.get(job_id)["state"] in FINAL
 
     def _started_again(self) -> dict[str, int]:
         """The processes in the place of those that were killed, once all are there."""

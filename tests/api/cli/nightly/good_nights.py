@@ -118,13 +118,15 @@ def _fine_tune(
         until=due(night).isoformat(),
     )
     job_id = f"job_{night.number}"
-    lost = (Run(state="lost", from_step=0, step=9),) if night.course is Course.KILLED else ()
+    is_killed = night.course is Course.KILLED
+    lost = (Run(state="lost", from_step=0, step=29),) if is_killed else ()
+    last = Run(state="succeeded", from_step=20 if is_killed else 0, step=72)
     return Job(
         id=job_id,
         state="succeeded",
         model=f"topics@{champion}",
         inputs=(*objects, query),
-        runs=(*lost, Run(state="succeeded", from_step=0, step=72)),
+        runs=(*lost, last),
         decision=replace(FIRST, job=job_id, version=version, incumbent=champion),
         rows=None,
         verified=None,

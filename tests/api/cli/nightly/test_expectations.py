@@ -140,6 +140,18 @@ BREAKS: list[tuple[str, Check, Callable[[Facts], Facts]]] = [
         lambda facts: fine_tune(facts, 5, runs=(Run(state="succeeded", from_step=0, step=72),)),
     ),
     (
+        "the killed night begins again",
+        expectations.the_killed_night_goes_on,
+        lambda facts: fine_tune(
+            facts,
+            5,
+            runs=(
+                Run(state="lost", from_step=0, step=29),
+                Run(state="succeeded", from_step=0, step=72),
+            ),
+        ),
+    ),
+    (
         "the overlapping night does not wait",
         expectations.an_overlap_waits,
         lambda facts: training(facts, 7, submitted_at=due(facts.nights[6])),
