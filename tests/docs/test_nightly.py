@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
-from click import Command, Context
 
 from api.cli import app
 from api.cli.nightly import expectations
 from api.cli.nightly.nights import NIGHTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "nightly.md").read_text(encoding="utf-8")
-WRITTEN = re.findall(r"^\$ nightshift (.*(?:\\\n.*)*)", PAGE, re.MULTILINE)
+WRITTEN = re.findall(r"^\$ nightshift ((?:.*\\\n)*.*)", PAGE, re.MULTILINE)
 COMMANDS = [shlex.split(each.replace("\\\n", " "), comments=True) for each in WRITTEN]
 
 
@@ -40,8 +40,7 @@ def test_a_command_of_the_page_can_be_read(words: list[str]) -> None:
 
 def read(words: list[str]) -> None:
     """Let the command line read its arguments. Raises what it would say of a wrong one."""
-    command: Command = typer.main.get_command(app)
-    context: Context | None = None
+    command: Any = typer.main.get_command(app)
     while (inner := getattr(command, "commands", {}).get(words[0])) is not None:
         command, words = inner, words[1:]
         if not hasattr(command, "commands"):

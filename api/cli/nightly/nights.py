@@ -38,7 +38,7 @@ class Night:
     number: int
     course: Course
     story: str
-    parts: tuple[int, ...] = (40, 120)  # rows of each object
+    parts: tuple[int, ...] = (20, 140)  # rows of each object
     checked_rows: int = CHECKED_ROWS
 
     @property
@@ -74,7 +74,7 @@ NIGHTS = (
         number=5,
         course=Course.KILLED,
         story="control, the training host and the worker are killed in the middle",
-        parts=(40, 440),
+        parts=(20, 460),
     ),
     Night(
         number=6,

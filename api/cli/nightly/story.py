@@ -44,10 +44,10 @@ EVENTS = (
 PACE = ("--every", "2s", "--catch-up", "all")
 FIRST_VERSION = (
     *("--architecture", "textcnn", "--max-tokens", "64"),
-    *("--epochs", "1", "--batch-rows", "8", "--metric", "loss"),
+    *("--epochs", "8", "--batch-rows", "8", "--metric", "loss"),
 )
 RECIPE = (
-    *("--epochs", "2", "--batch-rows", "4", "--learning-rate", "3e-4"),
+    *("--epochs", "3", "--batch-rows", "8", "--learning-rate", "1e-3"),
     *("--metric", "loss", "--checkpoint-steps", "20"),
 )
 GATE = (

@@ -72,7 +72,7 @@ def _training() -> Iterator[Fire]:
     checked, version, champion, value = 0, 1, 1, 2.0
     for night in NIGHTS:
         if night.course is Course.EMPTY:
-            job = Job(
+            found = Job(
                 id=f"job_{night.number}",
                 state="cancelled",
                 model=f"topics@{champion}",
@@ -82,7 +82,7 @@ def _training() -> Iterator[Fire]:
                 rows=None,
                 verified=None,
             )
-            yield _fire(night.number, due(night), job, state="skipped", reason="no new rows")
+            yield _fire(night.number, due(night), found, state="skipped", reason="no new rows")
             continue
         checked += night.checked_rows if night.course is not Course.OVERLAPPING else 0
         new |= dict.fromkeys(night.objects, f"of night {night.number}")
@@ -90,13 +90,13 @@ def _training() -> Iterator[Fire]:
             new |= {NIGHTS[night.number - 2].flipped or "": "corrected"}
         version += 1
         promoted = night.course is not Course.FLIPPED
-        job = _fine_tune(night, new, checked=checked, version=version, champion=champion)
-        assert job.decision is not None
+        found = _fine_tune(night, new, checked=checked, version=version, champion=champion)
+        assert found.decision is not None
         reached = value - 0.1 if promoted else value + 0.5
-        decision = replace(
-            job.decision, promoted=promoted, value=reached, incumbent_value=value, rows=checked
+        decided = replace(
+            found.decision, promoted=promoted, value=reached, incumbent_value=value, rows=checked
         )
-        yield _fire(night.number, due(night), replace(job, decision=decision))
+        yield _fire(night.number, due(night), replace(found, decision=decided))
         if promoted:
             new, champion, value = {}, version, reached
 
@@ -147,7 +147,7 @@ def _labelling(moves: tuple[Move, ...]) -> Iterator[Fire]:
             until=at.isoformat(),
         )
         champion = [move.version for move in moves if move.since <= at][-1]
-        job = Job(
+        found = Job(
             id=f"job_{night.number}_labels",
             state="cancelled" if is_empty else "succeeded",
             model=f"topics@{champion}",
@@ -159,9 +159,9 @@ def _labelling(moves: tuple[Move, ...]) -> Iterator[Fire]:
         )
         number = 100 + night.number
         if is_empty:
-            yield _fire(number, at, job, state="skipped", reason="no new rows")
+            yield _fire(number, at, found, state="skipped", reason="no new rows")
         else:
-            yield _fire(number, at, job)
+            yield _fire(number, at, found)
             since = at.isoformat()
 
 
@@ -183,6 +183,12 @@ def _fire(
     )
 
 
+def job(fire: Fire) -> Job:
+    """The job of a fire that has one."""
+    assert fire.job is not None
+    return fire.job
+
+
 def training(found: Facts, number: int, **changes: Any) -> Facts:
     """The fire of a fine-tune changed."""
     fires = list(found.training)
@@ -192,25 +198,21 @@ def training(found: Facts, number: int, **changes: Any) -> Facts:
 
 def fine_tune(found: Facts, number: int, **changes: Any) -> Facts:
     """The fine-tune of a night changed."""
-    job = found.training[number - 1].job
-    assert job is not None
-    return training(found, number, job=replace(job, **changes))
+    return training(found, number, job=replace(job(found.training[number - 1]), **changes))
 
 
 def decision(found: Facts, number: int, **changes: Any) -> Facts:
     """The decision of a night changed."""
-    job = found.training[number - 1].job
-    assert job is not None
-    assert job.decision is not None
-    return fine_tune(found, number, decision=replace(job.decision, **changes))
+    before = job(found.training[number - 1]).decision
+    assert before is not None
+    return fine_tune(found, number, decision=replace(before, **changes))
 
 
 def labels(found: Facts, number: int, **changes: Any) -> Facts:
     """The labelling of a night changed."""
     fires = list(found.labelling)
-    job = fires[number - 1].job
-    assert job is not None
-    fires[number - 1] = replace(fires[number - 1], job=replace(job, **changes))
+    changed = replace(job(fires[number - 1]), **changes)
+    fires[number - 1] = replace(fires[number - 1], job=changed)
     return replace(found, labelling=tuple(fires))
 
 
