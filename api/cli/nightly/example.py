@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from api.cli import console
+from api.cli import console, sample_model
 from api.cli.failures import Failure
 from api.cli.nightly import expectations, facts, installation, receiver, report
 from api.cli.nightly.arrivals import Arrivals
@@ -19,11 +19,13 @@ TO_THE_END = "The nights come to their end."
 def run(folder: Path, *, keep_running: bool) -> None:
     """Raises ``Failure`` unless everything held."""
     began = time.monotonic()
+    base = sample_model.folder()
     with (
         receiver.listening() as listening,
-        installation.running(folder, keep=keep_running) as ours,
+        installation.running(folder, allow=base, keep=keep_running) as ours,
     ):
-        story = Story(ours, Arrivals(folder, database_url=ours.database_url), listening)
+        arrivals = Arrivals(folder, database_url=ours.database_url)
+        story = Story(ours, arrivals, listening, base=base)
         broken = _tell(story) | _look_back(story, ours)
         console.line(f"\nit took {console.duration(time.monotonic() - began)}")
         report.judge(broken, logs=ours.logs)

@@ -92,15 +92,18 @@ class Installation:
 
 
 @contextmanager
-def running(folder: Path, *, keep: bool) -> Iterator[Installation]:
-    """A new stack in this folder, which ends with the block; ``keep``: unless that went well."""
+def running(folder: Path, *, allow: Path, keep: bool) -> Iterator[Installation]:
+    """A new stack in this folder, which ends with the block; ``keep``: unless that went well.
+
+    Jobs may read what arrives, and the folder ``allow``.
+    """
     stack = up.stack()
     home, incoming = folder / "stack", folder / "incoming"
     empty(folder, stack)
     incoming.mkdir()
     variables = _variables(folder)
     try:
-        found = stack.background(home, allow=[incoming], variables=variables)
+        found = stack.background(home, allow=[incoming, allow], variables=variables)
         console.line(f"the stack runs: API {found.api_url}, logs {home / 'logs'}")
         yield Installation(folder, stack, variables)
     except BaseException:

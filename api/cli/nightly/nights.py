@@ -12,7 +12,7 @@ from enum import StrEnum
 
 FIRST_DAY = date(2026, 12, 1)
 
-FIRST_ROWS = 240
+FIRST_ROWS = 80
 """Rows that the first version is trained on, before the first night."""
 
 CHECKED_ROWS = 40

@@ -7,8 +7,10 @@ Nothing here waits for a time: each step waits for the state that the one before
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from api.cli import console
@@ -42,14 +44,12 @@ EVENTS = (
 )
 
 PACE = ("--every", "2s", "--catch-up", "all")
-FIRST_VERSION = (
-    *("--architecture", "textcnn", "--max-tokens", "64"),
-    *("--epochs", "8", "--batch-rows", "8", "--metric", "loss"),
-)
 RECIPE = (
-    *("--epochs", "3", "--batch-rows", "8", "--learning-rate", "1e-3"),
-    *("--metric", "loss", "--checkpoint-steps", "20"),
+    *("--epochs", "2", "--batch-rows", "8", "--learning-rate", "2e-4", "--max-tokens", "32"),
+    *("--metric", "loss", "--checkpoint-steps", "25"),
 )
+"""Small steps for so few rows; the first words of a documentation string say the most about it."""
+
 GATE = (
     *("--promote", ALIAS, "--promote-on", f"sql:{SOURCE}", "--promote-metric", "loss"),
     *("--promote-min-rows", "30", "--promote-keep-rejected", "3"),
@@ -59,7 +59,11 @@ GATE = (
 class Story:
     """The nights, and what only the one who was there knows."""
 
-    def __init__(self, installation: Installation, arrivals: Arrivals, receiver: Receiver) -> None:
+    def __init__(
+        self, installation: Installation, arrivals: Arrivals, receiver: Receiver, *, base: Path
+    ) -> None:
+        """``base``: the folder of the model that the first version is trained from."""
+        self._base = base
         self._installation = installation
         self._client = installation.client
         self._arrivals = arrivals
@@ -107,14 +111,15 @@ class Story:
         events = (word for event in EVENTS for word in ("--event", event.value))
         made = self._installation.ask("webhooks", "create", self._receiver.url, *events)
         self._receiver.secret = made["signing_secret"]
-        console.line(f"{made['id']} receives {len(EVENTS)} types of events")
+        _say(f"{made['id']} receives {len(EVENTS)} types of events")
         self._installation.run("retention", "set", "--jobs", "30d", "--checkpoints", "7d")
-        first = ("finetune", str(self._arrivals.first), "--name", MODEL, *FIRST_VERSION)
-        made = self._installation.ask(*first, "--promote", ALIAS, "--no-watch")
+        first = ("finetune", str(self._arrivals.first), "--base", str(self._base), *RECIPE)
+        named = ("--name", MODEL, "--promote", ALIAS)
+        made = self._installation.ask(*first, *named, "--no-watch")
         ended = self._client.wait(made["id"])
         if ended["state"] != "succeeded":
             raise Failure(f"{made['id']} {ended['state']}: {ended['error']}", code=FAILED)
-        console.line(f"{made['id']} succeeded: {ended['output']['promotion']['reason']}")
+        _say(f"{made['id']} succeeded: {ended['output']['promotion']['reason']}")
 
     def _night(self, night: Night) -> None:
         self._begin(night)
@@ -150,9 +155,9 @@ class Story:
         if night.course is Course.REPAIRED:
             before = NIGHTS[night.number - 2]
             self._arrivals.correct(before)
-            console.line(f"  {before.flipped}: written again, with the right labels")
+            _say(f"  {before.flipped}: written again, with the right labels")
         for name, rows in night.objects.items():
-            console.line(f"  {name}: {rows} rows")
+            _say(f"  {name}: {rows} rows")
 
     def _kill(self, night: Night) -> None:
         """Kill what works on the fine-tune as soon as it has a checkpoint to go on from."""
@@ -160,7 +165,7 @@ class Story:
         _until(lambda: self._is_under_way(job_id), f"the first checkpoint of {job_id}")
         self._killed = self._installation.kill(KILLED)
         for name, pid in self._killed.items():
-            console.line(f"  SIGKILL to {name}, process {pid}")
+            _say(f"  SIGKILL to {name}, process {pid}")
 
     def _is_under_way(self, job_id: str) -> bool:
         return bool(self._client.checkpoints(job_id)) or self._client.get(job_id)["state"] in FINAL
@@ -184,7 +189,7 @@ class Story:
         waiting = _until(lambda: self._fire(TRAINING, following.number), "the next night")
         if waiting["state"] == FireState.BUFFERED:
             self._waited = waiting["reason"]
-        console.line(f"  night {following.number} is {waiting['state']}: {waiting['reason']}")
+        _say(f"  night {following.number} is {waiting['state']}: {waiting['reason']}")
         _heading(f"night {following.number}, {following.day}: {following.story}")
         self._arrive(following)
 
@@ -225,7 +230,7 @@ class Story:
         fire = _until(lambda: self._fire(schedule, night.number, ended=True), what)
         jobs = ", ".join(job["id"] for job in fire["jobs"]) or "no job"
         reason = f": {fire['reason']}" if fire["reason"] else ""
-        console.line(f"  night {night.number}, {schedule}: {fire['state']}, {jobs}{reason}")
+        _say(f"  night {night.number}, {schedule}: {fire['state']}, {jobs}{reason}")
 
     def _job(self, night: Night) -> str:
         """The fine-tune of the night."""
@@ -277,4 +282,10 @@ def _until(fact: Callable[[], T | None], what: str) -> T:
 
 
 def _heading(text: str) -> None:
-    console.line(f"\n--- {text}")
+    _say(f"\n--- {text}")
+
+
+def _say(text: str) -> None:
+    """A line that can be read at once, also behind a pipe."""
+    console.line(text)
+    sys.stdout.flush()
