@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api.cli import console, up
+from api.cli import console, signals, up
 from api.cli.failures import Failure
 from api.client import Client
 
@@ -106,6 +106,10 @@ def running(folder: Path, *, allow: Path, keep: bool) -> Iterator[Installation]:
         found = stack.background(home, allow=[incoming, allow], variables=variables)
         console.line(f"the stack runs: API {found.api_url}, logs {home / 'logs'}")
         yield Installation(folder, stack, variables)
+    except KeyboardInterrupt as stopped:
+        stack.stop(home, now=True)
+        words = f"stopped, and all its processes have ended; the logs are in {home / 'logs'}"
+        raise Failure(words, code=signals.code(stopped)) from None
     except BaseException:
         stack.stop(home, now=True)
         raise

@@ -72,6 +72,7 @@ def test_a_signal_ends_every_process_of_it(folder: Path) -> None:
     everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(stack.pid)]
     everyone += psutil.Process(stack.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == TERMINATED
+    assert "all its processes have ended" in said
     wait_until(lambda: not any(each.is_running() for each in everyone))
