@@ -145,9 +145,21 @@ def _variables(folder: Path) -> dict[str, str]:
 def written(arguments: Sequence[str]) -> str:
     """A command as a person writes it, on as many lines as it needs."""
     lines = ["$ nightshift"]
-    for word in map(shlex.quote, arguments):
-        if lines[-1].strip() and len(lines[-1]) + len(word) > WIDTH:
+    for words in _kept_together(arguments):
+        if lines[-1].strip() and len(lines[-1]) + len(words) > WIDTH:
             lines[-1] += " \\"
             lines.append("     ")
-        lines[-1] += f" {word}"
+        lines[-1] += f" {words}"
     return "\n".join(lines)
+
+
+def _kept_together(arguments: Sequence[str]) -> list[str]:
+    """Each option with its value, and every other argument alone."""
+    found: list[str] = []
+    for word in map(shlex.quote, arguments):
+        is_value = not word.startswith("-") and found and found[-1].startswith("-")
+        if is_value and " " not in found[-1]:
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return found

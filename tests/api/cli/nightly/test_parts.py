@@ -36,11 +36,13 @@ def test_nights_share_no_object() -> None:
 
 
 def test_a_long_command_is_written_on_several_lines_and_quoted() -> None:
-    words = ["schedules", "create", *(f"--option-{number}" for number in range(20)), "a b*"]
+    options = (word for number in range(20) for word in (f"--option-{number}", "value"))
+    words = ["schedules", "create", *options, "a b*"]
     lines = installation.written(words).splitlines()
     assert len(lines) > 2
     assert all(len(line) <= installation.WIDTH + 3 for line in lines)
     assert all(line.endswith(" \\") for line in lines[:-1])
+    assert not any(line.strip().startswith("value") for line in lines)
     assert lines[-1].endswith("'a b*'")
 
 
