@@ -46,7 +46,7 @@ EVENTS = (
 PACE = ("--every", "2s", "--catch-up", "all")
 RECIPE = (
     *("--epochs", "2", "--batch-rows", "8", "--learning-rate", "2e-4", "--max-tokens", "32"),
-    *("--metric", "loss", "--checkpoint-steps", "25"),
+    *("--metric", "loss", "--checkpoint-steps", "40"),
 )
 """Small steps for so few rows; the first words of a documentation string say the most about it."""
 
