@@ -99,7 +99,7 @@ CONTROL_PARTS = (
 _WORKERS = (Source.PLANNER, Source.POOL, Source.HOST)
 _POOL, _KIND, _REASON, _STATE = map(Label, ("pool", "kind", "reason", "state"))
 _TASK = Label("task", ("plan", "finalize", "chunk", "rank"))
-_OUTCOME = Label("state", ("done", "failed", "postponed", "stopped", "raised"))
+_OUTCOME = Label("state", ("done", "failed", "postponed", "stopped", "superseded", "raised"))
 _PART = Label("part", CONTROL_PARTS)
 
 

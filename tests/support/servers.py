@@ -44,7 +44,7 @@ class Server:
         assert self._child is not None, "the server must be running"
         return self._child.pid
 
-    def start(self, *, seconds: float = 30) -> None:
+    def start(self, *, seconds: float = 120) -> None:
         """Start it and wait until it answers; on one that runs, only wait."""
         wait_until(self._started, seconds=seconds)
 

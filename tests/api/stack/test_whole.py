@@ -140,7 +140,10 @@ def test_a_second_up_exits_with_three(stack: StackInfo, home: Path) -> None:
 def test_a_start_that_is_interrupted_leaves_nothing_behind() -> None:
     parent = Path(tempfile.mkdtemp(prefix="nightshift-interrupted-"))
     parent.chmod(0o755)
-    program = f"from api.stack import up; up.background(up.Path({str(parent / 'state')!r}))"
+    program = (  # a run of the tests in the background ignores SIGINT
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        f"from api.stack import up; up.background(up.Path({str(parent / 'state')!r}))"
+    )
     servers = ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
     caller = subprocess.Popen(
         [sys.executable, "-c", program],
