@@ -86,9 +86,38 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
     A process works on one chunk at a time. If it claims one that it holds already, the answer to
     its first claim was lost: it gets the chunk under a new fence.
     """
+    row = _taken(session, chunk_id, owner=owner, duration=duration)
+    if row is None:
+        return None
+    return ChunkLease(
+        chunk_id=row.id,
+        fence=row.fence,
+        owner=owner,
+        job_id=row.job_id,
+        project_id=row.project_id,
+        spec=kinds.bulk(row.spec),
+        model_pinned=row.model_pinned,
+        model_digest=row.model_digest or "",
+        embedding_width=row.embedding_width,
+        shard_key=row.object_key,
+        offset=row.first_row - row.shard_row,
+        first_row=row.first_row,
+        rows=row.rows,
+        condemned=row.condemned,
+        last_error=row.last_error,
+        retried_part=row.retried_part,
+        retried_sha256=row.part_sha256,
+        waited_seconds=row.waited,
+    )
+
+
+def _taken(
+    session: Session, chunk_id: int, *, owner: str, duration: timedelta
+) -> sa.Row[*tuple[Any, ...]] | None:
+    """Lease the chunk: it, its job and its shard, and how long its message was under way."""
     before = aliased(Chunk)
     waited = sa.cast(sa.extract("epoch", sa.func.now() - before.dispatched_at), sa.Double)
-    row = session.execute(
+    return session.execute(
         sa.update(Chunk)
         .where(
             Chunk.id == chunk_id,
@@ -121,28 +150,6 @@ def claim(session: Session, chunk_id: int, *, owner: str, duration: timedelta) -
             *(Shard.object_key, Shard.first_row.label("shard_row"), waited.label("waited")),
         )
     ).one_or_none()
-    if row is None:
-        return None
-    return ChunkLease(
-        chunk_id=row.id,
-        fence=row.fence,
-        owner=owner,
-        job_id=row.job_id,
-        project_id=row.project_id,
-        spec=kinds.bulk(row.spec),
-        model_pinned=row.model_pinned,
-        model_digest=row.model_digest or "",
-        embedding_width=row.embedding_width,
-        shard_key=row.object_key,
-        offset=row.first_row - row.shard_row,
-        first_row=row.first_row,
-        rows=row.rows,
-        condemned=row.condemned,
-        last_error=row.last_error,
-        retried_part=row.retried_part,
-        retried_sha256=row.part_sha256,
-        waited_seconds=row.waited,
-    )
 
 
 def renew(

@@ -311,7 +311,8 @@ def _summed_rows() -> sa.Select[*tuple[Any, ...]]:
         )
         .where(
             Chunk.job_id.in_(sa.bindparam("job_ids", expanding=True)),
-            Chunk.state != ChunkState.SPLIT,  # they add nothing, and without them there is an index
+            Chunk.state
+            != ChunkState.SPLIT,  # their rows are in others; the index leaves them out as well
         )
         .group_by(Chunk.job_id)
     )

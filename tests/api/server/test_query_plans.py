@@ -55,10 +55,8 @@ FILTERS = {
 }
 """Filters of listings."""
 
-
 STREAM = "/events"
 """A route that does not end."""
-
 
 ANSWERS = (200, 404, 409)
 """404 and 409: a job of another kind has none, or there is no output yet."""

@@ -17,7 +17,7 @@ from jobs.queries import demand, monitoring
 from jobs.queries.capacity import PLANNERS
 from jobs.queries.demand import PoolDemand
 from jobs.states import JobStep
-from jobs.tables import Chunk, ControlStatus, Job
+from jobs.tables import Chunk, ControlStatus
 from tests.jobs.ledger.building import PROJECT, Ledger
 
 LIMITS = RetryLimits(tries=3, outage=timedelta(hours=1))
@@ -198,31 +198,7 @@ def test_a_claim_says_how_long_its_message_had_waited(place: Ledger) -> None:
 
 
 def test_reading_all_facts_scans_neither_all_chunks_nor_all_jobs(place: Ledger) -> None:
-    done = place.running(*[1] * 2_000)
-    with place.sessions.begin() as session:
-        session.execute(
-            sa.text(
-                "UPDATE chunks SET state = 'done', part_key = 'k', rows_failed = 0 "
-                "WHERE job_id = :job_id"
-            ),
-            {"job_id": done},
-        )
-        columns = ", ".join(column.name for column in Job.__table__.columns if column.name != "id")
-        session.execute(
-            sa.text(
-                f"INSERT INTO jobs (id, {columns}) SELECT 'old_' || n, {columns} "
-                "FROM jobs, generate_series(1, 2000) AS n WHERE id = :job_id"
-            ).bindparams(job_id=done)
-        )
-        session.execute(
-            sa.text(
-                "UPDATE jobs SET state = 'succeeded', finished_at = now() - interval '1 day' "
-                "WHERE id = :job_id OR id LIKE 'old\\_%'"
-            ),
-            {"job_id": done},
-        )
-        session.execute(sa.text("ANALYZE jobs"))
-        session.execute(sa.text("ANALYZE chunks"))
+    place.end_thousands(ago=timedelta(days=1))
     place.running(1)
     asked: list[tuple[str, Any]] = []
 

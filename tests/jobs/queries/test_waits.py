@@ -17,7 +17,7 @@ from jobs.queries import dispatch, waits
 from jobs.queries import jobs as job_queries
 from jobs.queries.capacity import PLANNERS
 from jobs.states import JobStep
-from jobs.tables import ControlStatus, Job
+from jobs.tables import ControlStatus
 from tests.jobs.ledger.building import OTHER, PROJECT, RUN_OUT, Ledger
 from workers.heartbeat import WorkerRecord
 
@@ -231,31 +231,7 @@ def test_what_is_asked_often_never_scans_all_chunks_or_jobs(
 ) -> None:
     """A thousand ended jobs and chunks beside one that runs: plans keep to partial indexes."""
     busy(place)
-    done = place.running(*[1] * 2_000)
-    with place.sessions.begin() as session:
-        session.execute(
-            sa.text(
-                "UPDATE chunks SET state = 'done', part_key = 'k', rows_failed = 0 "
-                "WHERE job_id = :job_id"
-            ),
-            {"job_id": done},
-        )
-        columns = ", ".join(column.name for column in Job.__table__.columns if column.name != "id")
-        session.execute(
-            sa.text(
-                f"INSERT INTO jobs (id, {columns}) SELECT 'old_' || n, {columns} "
-                "FROM jobs, generate_series(1, 2000) AS n WHERE id = :job_id"
-            ).bindparams(job_id=done)
-        )
-        session.execute(
-            sa.text(
-                "UPDATE jobs SET state = 'succeeded', finished_at = now() "
-                "WHERE id = :job_id OR id LIKE 'old\\_%'"
-            ),
-            {"job_id": done},
-        )
-        session.execute(sa.text("ANALYZE jobs"))
-        session.execute(sa.text("ANALYZE chunks"))
+    place.end_thousands()
     compiled = query.params(values).compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
         compile_kwargs={"literal_binds": True},
