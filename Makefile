@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo nightly up test unit long faults check gpu bench matrix lock clean
+.PHONY: help demo nightly up test unit long explore faults check gpu bench matrix lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ unit: $(VENV)/.dev ## the fast tests: those that need neither a server nor torch
 
 long: $(VENV)/.dev ## the tests that take minutes: hosts killed and cut off in the middle of training
 	$(BIN)/python -m pytest -m long
+
+explore: $(VENV)/.dev ## the property tests with new random examples; the suite tries the same each time
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile explore
 
 faults: $(VENV)/.dev ## the tests that kill things, TIMES times in a row
 	for time in $$(seq $(TIMES)); do $(BIN)/python -m pytest -m "long or not long" tests/faults || exit 1; done

@@ -29,6 +29,7 @@ _NAME = re.compile(
 )
 _IN_A_PLACE = re.compile(r"[^\w-]+", re.ASCII)
 _IN_A_DEVICE = re.compile(r"[^\w,:-]+", re.ASCII)
+_BETWEEN_DEVICES = re.compile("[,:]+")
 _IN_A_MACHINE = re.compile(r"[^\w.-]+", re.ASCII)
 
 
@@ -105,8 +106,8 @@ def machine_name(name: str) -> str:
 
 def _devices(device: str) -> str:
     """``cuda0_1`` for ``cuda:0,1``; ``8xcuda`` where the ids of eight are too long."""
-    kind, _, ids = _IN_A_DEVICE.sub("_", device).partition(":")
-    numbers = [each[: len("GPU-01234567")] for each in ids.replace(":", "_").split(",") if each]
+    kind, *ids = _BETWEEN_DEVICES.split(_IN_A_DEVICE.sub("_", device))
+    numbers = [each[: len("GPU-01234567")] for each in ids if each]
     shown = kind + "_".join(numbers)
     short = f"{len(numbers)}x{kind}" if numbers else kind
     return shown if len(shown) <= LONGEST_DEVICES else short[:LONGEST_DEVICES]

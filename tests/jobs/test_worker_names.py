@@ -45,6 +45,8 @@ named = st.builds(
         ("gpu", f"cuda:{','.join(['GPU-8932f937-d72c'] * 8)}", "n", "gpu.8xcuda-7-5f0c@n"),
         ("große.karten", "cpu", "büro:7@%h", "gro_e_karten.cpu-7-5f0c@b_ro_7_h"),
         ("", "", "", "unknown-7-5f0c@unknown"),
+        ("gpu", ",", "n", "gpu-7-5f0c@n"),
+        ("gpu", "cuda,1:,2", "n", "gpu.cuda1_2-7-5f0c@n"),
     ],
 )
 def test_a_worker_is_named_by_pool_device_process_and_machine(
