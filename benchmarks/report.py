@@ -226,19 +226,25 @@ def _two_workers(record: Record) -> Iterator[str]:
 
 
 def _metrics_overhead(record: Record) -> Iterator[str]:
-    yield "## Metrics on against off"
+    yield "## Metrics and Flower on against off"
     yield ""
     yield (
         f"Whole jobs of {record['rows']:,} rows of {record['words_each']} words in chunks of "
-        f"{record['chunk_rows']}, from accepted to written, in turns on two stacks; that with "
-        f"metrics is scraped every {record['scrape_seconds']:.0f} seconds."
+        f"{record['chunk_rows']}, from accepted to written, in turns on two stacks. One has "
+        f"metrics that are scraped every {record['scrape_seconds']:.0f} seconds, and Flower; the "
+        f"other has neither. Medians of {record['rounds']} rounds, and of their ratios:"
     )
     yield ""
-    yield (
-        f"{record['on_median_seconds']:.2f} s with metrics, {record['off_median_seconds']:.2f} s "
-        f"without (medians of {record['rounds']} rounds); with over without in the median round: "
-        f"{record['on_over_off_median']:.3f}."
-    )
+    yield "| | with | without | with over without |"
+    yield "|---|---|---|---|"
+    for unit, label in (
+        ("seconds", "seconds"),
+        ("processor_seconds", "processor seconds of all processes"),
+    ):
+        yield (
+            f"| {label} | {record[f'on_median_{unit}']:.2f} | {record[f'off_median_{unit}']:.2f} | "
+            f"{record[f'on_over_off_median_{unit}']:.3f} |"
+        )
 
 
 def _same_labels(record: Record) -> Iterator[str]:

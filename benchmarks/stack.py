@@ -64,8 +64,8 @@ def peak_bytes(stack: StackInfo, service: str) -> int:
     return sum(peak_of(each.pid) for each in (process, *process.children(recursive=True)))
 
 
-def cpu_seconds(stack: StackInfo, *, without: str) -> float:
-    """CPU time so far of all services but one: of their processes that run, and that have ended."""
+def cpu_seconds(stack: StackInfo, *, without: str | None = None) -> float:
+    """CPU time so far of all services (but one): of their processes, and of those that ended."""
     pids = [each.pid for each in stack.services if each.name != without]
     services = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
     return sum(
