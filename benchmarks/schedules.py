@@ -32,7 +32,7 @@ from api.stack.service import Child, Service
 from benchmarks import machine
 from jobs import database
 from jobs.database import Sessions
-from jobs.ledger import projects, schedules
+from jobs.ledger import keys, projects, schedules
 from jobs.queries import pending_work
 from jobs.schedules.definition import Definition
 from jobs.settings import Settings
@@ -44,7 +44,7 @@ PROCESSES = (1, 3)
 ROUNDS = 1_000
 BATCH = 200
 AHEAD = timedelta(seconds=40)
-KEY = projects.key_hash("benchmark")
+KEY = keys.key_hash("benchmark")
 SPEC = {"kind": "classify", "corpus": {"uri": "file:///corpus.jsonl"}, "model": "/model"}
 ALLOWED = '["file:///"]'
 

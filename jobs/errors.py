@@ -6,10 +6,12 @@ NightshiftError
 │   ├── UnknownParameter  422  a field of a query that the route does not have
 │   └── CorpusRefused     400  an input outside the allow-list
 ├── Unauthorized          401  no key, or one that is not known
+├── Forbidden             403  the key does not have the scope that this needs
 ├── NotFound              404  no such thing in this project
 ├── Conflict              409  the thing is in a state that does not allow this
 │   └── JobFolded         409  chunks of the job must unfold first (``jobs.folding``)
 ├── TooLarge              413  an upload over the limit
+├── QuotaExceeded         429  the project holds as much as it may
 ├── TooMany               429  more of the API than one caller may hold at a time
 ├── RangeUnsatisfiable    416  a range of bytes behind the end of an object
 ├── JobFailure                 ends a job: its code and message become the job's
@@ -88,6 +90,11 @@ class Unauthorized(NightshiftError):
     code = "unauthorized"
 
 
+class Forbidden(NightshiftError):
+    status = 403
+    code = "scope_missing"
+
+
 class NotFound(NightshiftError):
     status = 404
     code = "not_found"
@@ -111,6 +118,11 @@ class JobFolded(Conflict):
 class TooLarge(NightshiftError):
     status = 413
     code = "too_large"
+
+
+class QuotaExceeded(NightshiftError):
+    status = 429
+    code = "quota_exceeded"
 
 
 class RangeUnsatisfiable(NightshiftError):

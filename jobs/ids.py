@@ -48,3 +48,13 @@ def webhook_endpoint() -> str:
 def event() -> str:
     """A new id of an event that webhooks send, ``evt_`` and 24 hex digits."""
     return f"evt_{secrets.token_hex(12)}"
+
+
+def key() -> str:
+    """A new API key, ``ns_`` and 192 random bits in hex digits."""
+    return f"ns_{secrets.token_hex(24)}"
+
+
+def of_key(sha256: str) -> str:
+    """The id of the key with this hash, as the table of keys computes it."""
+    return f"key_{sha256[:24]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ALIAS = r"[a-z][a-z0-9_-]{0,39}"
 POOL = r"[a-z0-9_-]{1,40}"
+PROJECT = r"[a-z0-9][a-z0-9-]{0,39}"
 MEMBER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
 ID = r"[A-Za-z0-9_-]{1,80}"
 SCHEDULE_PREFIX = "sched_"
@@ -22,6 +23,8 @@ IN_WORDS = {
     f"^{ALIAS}$": "1 to 40 lower-case letters, digits, '_' and '-', of which the first is a "
     "letter, such as champion",
     f"^{POOL}$": "1 to 40 lower-case letters, digits, '_' and '-', such as gpu",
+    f"^{PROJECT}$": "1 to 40 lower-case letters, digits and '-', of which the first is a letter or "
+    "a digit, such as team-b",
     f"^{MEMBER}$": "1 to 40 letters, digits, '_' and '-', of which the first is a letter or a "
     "digit, such as train",
     f"^{ID}$": "an id: 1 to 80 letters, digits, '_' and '-'",

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
         ge=0,
         description="An object that no row names is removed when it is older than this.",
     )
+    audit_days: int = Field(
+        400, gt=0, le=36_500, description="How long entries of the audit trail are kept, in days."
+    )
     private_folders: list[str] = Field(
         default_factory=list,
         description="Folders of the installation that are never an input of a job, whatever the "
@@ -350,6 +353,11 @@ class Settings(BaseSettings):
     def collect_interval(self) -> timedelta:
         """Time from one round of the garbage collector to the next."""
         return timedelta(seconds=self.collect_interval_seconds)
+
+    @property
+    def audit_kept(self) -> timedelta:
+        """How long entries of the audit trail are kept."""
+        return timedelta(days=self.audit_days)
 
     @property
     def collect_grace(self) -> timedelta:

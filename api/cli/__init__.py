@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer.main
 
 from api.cli import (
+    audit,
     connection,
     console,
     demo,
@@ -24,11 +25,13 @@ from api.cli import (
     groups,
     hosts,
     jobs,
+    keys,
     kind_commands,
     models,
     nightly,
     pools,
     profiles,
+    projects,
     retention,
     schedules,
     signals,
@@ -90,6 +93,9 @@ app.add_typer(storage.app, name="storage")
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(pools.app, name="pools")
+app.add_typer(projects.app, name="projects")
+app.add_typer(keys.app, name="keys")
+app.command("audit")(audit.audit)
 app.add_typer(profiles.app, name="profiles")
 
 

@@ -33,9 +33,11 @@ schedule = _named(
     names.SCHEDULE, "the name or the id of a schedule, as `nightshift schedules list` shows it"
 )
 endpoint = _named(names.ID, "the id of a webhook endpoint, as `nightshift webhooks list` shows it")
+key = _named(names.ID, "the id of a key, as `nightshift keys list` shows it")
+project = _named(names.ID, "the id of a project: letters, digits, '_' and '-'")
 tag = _named(names.TAG, names.IN_WORDS[f"^{names.TAG}$"])
 _ALIAS = _named(names.ALIAS, names.IN_WORDS[f"^{names.ALIAS}$"])
-_POOL = _named(names.POOL, names.IN_WORDS[f"^{names.POOL}$"])
+pool = _named(names.POOL, names.IN_WORDS[f"^{names.POOL}$"])
 _CURVE = _named(r"[^\0-\x1f\x7f]{1,200}", "the name of a curve, such as loss")
 _KEY = _named(r"[\x21-\x7e]{1,255}", "1 to 255 printable characters of ASCII without spaces")
 
@@ -54,7 +56,7 @@ GroupId = Annotated[
 JobOrGroupId = Annotated[
     str, typer.Argument(metavar="JOB", help="A job's id, `job_...`, or a group's.", parser=_JOB)
 ]
-Pool = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name.", parser=_POOL)]
+Pool = Annotated[str, typer.Argument(metavar="POOL", help="A pool's name.", parser=pool)]
 FileId = Annotated[
     str, typer.Argument(metavar="FILE", help="A file's id, `file-...`.", parser=_FILE)
 ]

@@ -25,6 +25,7 @@ import httpx
 
 from api.client.groups import Groups
 from api.client.models import Models
+from api.client.projects import Keys, Projects
 from api.client.retention import Retention
 from api.client.schedules import Schedules
 from api.client.transport import PAGE, Answer, ApiError, JobEvent, Progress, Transport
@@ -57,6 +58,16 @@ class Client(Transport):
     def groups(self) -> Groups:
         """Jobs that were submitted together."""
         return Groups(ask=self._ask, pages=self._pages)
+
+    @functools.cached_property
+    def projects(self) -> Projects:
+        """Who shares the installation."""
+        return Projects(ask=self._ask, pages=self._pages)
+
+    @functools.cached_property
+    def keys(self) -> Keys:
+        """What opens the API for a project."""
+        return Keys(ask=self._ask, pages=self._pages)
 
     @functools.cached_property
     def retention(self) -> Retention:
@@ -227,6 +238,18 @@ class Client(Transport):
     def refused_messages(self) -> list[Answer]:
         """Messages of the broker that workers refused or died of, the newest first."""
         return list(self._ask("GET", "/v1/workers/refused-messages")["data"])
+
+    def audit(self, **filters: Any) -> Iterator[Answer]:
+        """Who did what to the project, newest first.
+
+        Filters: ``key`` and ``object`` (ids), ``since`` and ``until`` (times), ``project``.
+        """
+        query = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in filters.items()
+            if value is not None
+        }
+        return self._rows("/v1/audit", more=lambda page: bool(page["has_more"]), query=query)
 
     def results(self, job_id: str, *, follow: bool = False) -> Iterator[Answer]:
         """Result rows in the order of the corpus: those there are, or with ``follow`` all."""

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
-from api.server import errors, openapi, query_fields, traffic, viewer
+from api.server import errors, openapi, query_fields, scopes, traffic, viewer
 from api.server.collect_thread import CollectThread
 from api.server.dependencies import Resources
 from api.server.gate import Gate
@@ -18,14 +18,17 @@ from api.server.looks import Looks
 from api.server.middleware import Requests
 from api.server.purge_thread import PurgeThread
 from api.server.routes import (
+    audit,
     events,
     files,
     groups,
     health,
     hosts,
     jobs,
+    keys,
     models,
     pools,
+    projects,
     results,
     retention,
     runs,
@@ -102,11 +105,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(query_fields.check)],
+        dependencies=[Depends(scopes.check), Depends(query_fields.check)],
     )
     rooms = (
         *(health, files, jobs, groups, events, results, runs),
         *(schedules, models, webhooks, hosts, workers, pools, retention),
+        *(projects, keys, audit),
     )
     for room in rooms:
         app.include_router(room.router)

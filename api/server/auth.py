@@ -1,12 +1,13 @@
-"""Who is calling: a bearer key, and the project it acts for.
+"""Who is calling: a bearer key, the project it acts for, and what it may do.
 
-Keys are looked up in the database each time, so that a revoked one ends at once. Keys that were
-valid before have threads of their own: a client that tries keys delays no one who has one.
+What the database said of a valid key counts for less than a second, so that a revoked one ends
+within a second in every process. Keys that were valid before have threads of their own: a client
+that tries keys delays no one who has one.
 """
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from api.server import event_tokens
 from api.server.budgets import Budget
 from jobs.database import Sessions
 from jobs.errors import Unauthorized
-from jobs.ledger import projects
+from jobs.ledger import keys
+from jobs.rights import Rights
 
 MESSAGE = (
     "a valid API key must be sent as `Authorization: Bearer KEY`; `nightshift up` writes one down"
@@ -28,20 +30,31 @@ MESSAGE = (
 REMEMBERED = 10_000
 """Keys that are remembered as valid before; the one used longest ago is forgotten first."""
 
+FRESH_SECONDS = 0.8
+"""How long a look-up counts, from before it begins."""
+
 
 @dataclass(frozen=True)
 class Caller:
-    """The project that a request acts for, and what its client's limits are counted by."""
+    """What a request may do, and what its client's limits are counted by."""
 
-    project_id: str
+    rights: Rights
     name: str
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A key that was valid, and until when that counts, by the monotonic clock."""
+
+    caller: Caller
+    until: float
 
 
 class Keys:
     """Looks up keys for one process; used by its event loop."""
 
     def __init__(self) -> None:
-        self._valid_before: OrderedDict[str, None] = OrderedDict()
+        self._valid_before: OrderedDict[str, _Known] = OrderedDict()
         self._known_threads = anyio.CapacityLimiter(4)
         self._unknown_threads = anyio.CapacityLimiter(2)
         self._unknown = Budget("lookups of unknown keys", total=512, per_caller=32)
@@ -53,41 +66,41 @@ class Keys:
         they are looked up.
         """
         key = bearer(header)
-        name = _name(key)
-        if name in self._valid_before:
+        name, begun = keys.key_hash(key), time.monotonic()
+        known = self._valid_before.get(name)
+        if known is not None and begun < known.until:
+            return known.caller
+        if known is not None:
             found = await _look_up(sessions, key, threads=self._known_threads)
         else:
             async with self._unknown.place(address):
                 found = await _look_up(sessions, key, threads=self._unknown_threads)
-        self._remember(name)
-        return Caller(project_id=found, name=name)
+        caller = Caller(found, name)
+        self._remember(caller, until=begun + FRESH_SECONDS)
+        return caller
 
     def remembered(self, header: str | None) -> str | None:
         """The name of the caller with this header, if its key was valid before."""
         _, _, key = (header or "").partition(" ")
-        name = _name(key.strip())
+        name = keys.key_hash(key.strip())
         return name if name in self._valid_before else None
 
     async def watcher(self, token: str, *, job_id: str, address: str, sessions: Sessions) -> Caller:
         """Who holds this token of a job's events. Raises ``Unauthorized`` and ``TooMany``."""
 
-        def look_up() -> str:
+        def look_up() -> Rights:
             with sessions.begin() as session:
-                return event_tokens.project(session, token, job_id=job_id)
+                return event_tokens.rights(session, token, job_id=job_id)
 
         async with self._unknown.place(address):
             found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)
-        return Caller(project_id=found, name=f"watchers of {found}")
+        return Caller(found, f"watchers of {found.project_id}")
 
-    def _remember(self, name: str) -> None:
-        self._valid_before[name] = None
-        self._valid_before.move_to_end(name)
+    def _remember(self, caller: Caller, *, until: float) -> None:
+        self._valid_before[caller.name] = _Known(caller, until)
+        self._valid_before.move_to_end(caller.name)
         if len(self._valid_before) > REMEMBERED:
             self._valid_before.popitem(last=False)
-
-
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def bearer(header: str | None) -> str:
@@ -98,17 +111,17 @@ def bearer(header: str | None) -> str:
     return key.strip()
 
 
-def project(session: Session, key: str) -> str:
-    """The key's project. Raises ``Unauthorized``."""
+def rights(session: Session, key: str) -> Rights:
+    """What the key may do. Raises ``Unauthorized``."""
     try:
-        return projects.authenticate(session, key=key)
+        return keys.authenticate(session, key=key)
     except Unauthorized as error:
         raise Unauthorized(MESSAGE) from error
 
 
-async def _look_up(sessions: Sessions, key: str, *, threads: anyio.CapacityLimiter) -> str:
-    def look_up() -> str:
+async def _look_up(sessions: Sessions, key: str, *, threads: anyio.CapacityLimiter) -> Rights:
+    def look_up() -> Rights:
         with sessions.begin() as session:
-            return project(session, key)
+            return rights(session, key)
 
     return await anyio.to_thread.run_sync(look_up, limiter=threads)

@@ -1,5 +1,7 @@
 """A thread of the API process that looks through the object store, now and then.
 
+It also removes entries of the audit trail that are old enough.
+
 Of all API processes one does a round: it takes the lease of the round in Postgres and renews it
 between batches. If it dies, another one begins a round when the lease has run out.
 """
@@ -17,7 +19,7 @@ from api.server import errors
 from jobs import collector
 from jobs.database import Sessions
 from jobs.errors import StorageFault
-from jobs.ledger import collection_rounds
+from jobs.ledger import audit, collection_rounds
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 
@@ -88,5 +90,11 @@ class CollectThread:
                 unknown=report.unknown.objects,
                 faults=report.faults[:FAULTS],
             )
+        while going() and self._prune_audit():
+            pass
         with self._sessions.begin() as session:
             collection_rounds.end(session, fence)
+
+    def _prune_audit(self) -> int:
+        with self._sessions.begin() as session:
+            return audit.prune(session, kept=self._settings.audit_kept)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Header, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from api.server import audit_trail
 from api.server.looks import Looks
 from api.server.purge_thread import PurgeThread
 from api.server.uploads import Uploads
@@ -19,6 +21,7 @@ from jobs.objects import ObjectStore
 from jobs.queries import jobs
 from jobs.queries.jobs import JobView
 from jobs.queries.paging import Order
+from jobs.rights import Rights
 from jobs.settings import Settings
 
 
@@ -42,9 +45,14 @@ async def resources(request: Request) -> Resources:
 Shared = Annotated[Resources, Depends(resources)]
 
 
+async def rights(request: Request) -> Rights:
+    """What the request's key may do, as the gate has found it."""
+    return cast("Rights", request.state.rights)
+
+
 async def project(request: Request) -> str:
-    """The project that the request's key acts for, as the gate has found it."""
-    return cast("str", request.state.project_id)
+    """The project that the request's key acts for."""
+    return cast("Rights", request.state.rights).project_id
 
 
 async def key_hash(request: Request) -> str:
@@ -52,18 +60,38 @@ async def key_hash(request: Request) -> str:
     return cast("str", request.state.caller)
 
 
-def transaction(shared: Shared) -> Iterator[Session]:
-    """A session that is committed before the answer is sent, and rolled back by an error."""
+def transaction(request: Request, response: Response, shared: Shared) -> Iterator[Session]:
+    """A session that is committed before the answer is sent, and rolled back by an error.
+
+    What the request has done is in the audit trail if and only if it is committed.
+    """
     with shared.sessions.begin() as session:
         yield session
+        audit_trail.record(session, request, response)
+    request.state.recorded = True
 
 
+async def made(request: Request) -> Callable[[str], None]:
+    """What a route calls with the id of what it has made, for the audit trail."""
+    return functools.partial(audit_trail.made, request)
+
+
+Caller = Annotated[Rights, Depends(rights)]
 ProjectId = Annotated[str, Depends(project)]
 KeyHash = Annotated[str, Depends(key_hash)]
+NoteMade = Annotated[Callable[[str], None], Depends(made)]
 Transaction = Annotated[Session, Depends(transaction, scope="function")]
 
 JobId = Annotated[str, Path(pattern=f"^{names.ID}$")]
 FileId = Annotated[str, Path(pattern=f"^{names.ID}$")]
+OfProject = Annotated[
+    str | None,
+    Query(
+        pattern=f"^{names.ID}$",
+        description="Of this project: the caller's own, or with `operate` any.",
+    ),
+]
+KeyId = Annotated[str, Path(pattern=f"^{names.ID}$", description="The id of a key, `key_...`.")]
 ScheduleKey = Annotated[
     str, Path(pattern=f"^{names.SCHEDULE}$", description="The id or the name of a schedule.")
 ]

@@ -31,6 +31,7 @@ _RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: RETRY_SECONDS, HTTPStatus.SERVICE_
 
 _TYPES = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.CONFLICT: "conflict_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",

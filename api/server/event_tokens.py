@@ -18,9 +18,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from jobs import ids
 from jobs.errors import Unauthorized
-from jobs.ledger import projects
+from jobs.ledger import keys
 from jobs.lookups import clock
+from jobs.rights import Rights, Scope
 
 LIFE = timedelta(minutes=5)
 LONGEST = 1000
@@ -48,12 +50,12 @@ def issue(session: Session, *, key: str, project_id: str, job_id: str) -> EventT
     expires_at = clock.now(session) + LIFE
     claims = [project_id, job_id, int(expires_at.timestamp())]
     payload = json.dumps(claims, separators=(",", ":")).encode()
-    signature = _signature(payload, key_hash=projects.key_hash(key))
+    signature = _signature(payload, key_hash=keys.key_hash(key))
     return EventToken(f"{_text(payload)}.{_text(signature)}", expires_at)
 
 
-def project(session: Session, token: str, *, job_id: str) -> str:
-    """The project that a token was issued for. Raises ``Unauthorized``."""
+def rights(session: Session, token: str, *, job_id: str) -> Rights:
+    """What a token lets its holder do for the project. Raises ``Unauthorized``."""
     try:
         payload, signature = map(_bytes, token[:LONGEST].split("."))
         project_id, of_job, expires = json.loads(payload)
@@ -62,9 +64,9 @@ def project(session: Session, token: str, *, job_id: str) -> str:
         raise _refused(job_id) from error
     if not good or not isinstance(project_id, str):
         raise _refused(job_id)
-    for key_hash in projects.key_hashes(session, project_id=project_id):
+    for key_hash in keys.valid_hashes(session, project_id=project_id):
         if hmac.compare_digest(_signature(payload, key_hash=key_hash), signature):
-            return project_id
+            return Rights(project_id, ids.of_key(key_hash), frozenset({Scope.READ}))
     raise _refused(job_id)
 
 

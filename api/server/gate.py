@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.server import errors, json_body, openapi, traffic
+from api.server.audit_trail import Trail
 from api.server.auth import Keys
 from jobs.errors import BadRequest, NightshiftError, NotFound, TooLarge
 from jobs.settings import Settings
@@ -33,11 +34,12 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Gate:
-    """ASGI middleware; leaves the caller's project in the request's state."""
+    """ASGI middleware; leaves the caller's rights in the request's state."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
         self._keys = Keys()
+        self._trail = Trail()
         self._budgets = traffic.budgets(settings)
         self._pending = traffic.pending()
 
@@ -54,7 +56,7 @@ class Gate:
             except ClientDisconnect:
                 pass  # no one is left to answer to
             else:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, self._trail.watch(scope, send))
 
     async def _pass(self, scope: Scope, receive: Receive, places: AsyncExitStack) -> Receive:
         """Raises an error for a request that must not pass."""
@@ -84,7 +86,7 @@ class Gate:
             )
         else:
             found = await self._keys.caller(key, address=address, sessions=sessions)
-        state = {"project_id": found.project_id, "caller": found.name}
+        state = {"rights": found.rights, "caller": found.name}
         scope["state"] = {**scope.get("state", {}), **state}
         return found.name
 

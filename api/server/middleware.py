@@ -50,6 +50,7 @@ class Requests:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)

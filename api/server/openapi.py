@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.server import scopes
 from api.server.schemas.errors import ErrorAnswer
 from jobs import names
 
@@ -26,8 +27,9 @@ TITLE = "Nightshift"
 DESCRIPTION = """\
 A self-hosted job queue for machine learning: bulk inference and training.
 
-Everything under `/v1` needs a key (`Authorization: Bearer KEY`), which acts for one project. Errors
-have one shape, `{"error": {"message", "type", "param", "code"}}`; codes are stable.
+Everything under `/v1` needs a key (`Authorization: Bearer KEY`), which acts for one project and has
+scopes; `x-scope` of an operation is the one that it needs. Errors have one shape,
+`{"error": {"message", "type", "param", "code"}}`; codes are stable.
 """
 REQUEST_ID = "x-request-id"
 REQUEST_ID_WORDS = (
@@ -54,6 +56,12 @@ EXAMPLES: dict[int, tuple[str, str, str | None, str]] = {
         "authentication_error",
         None,
         "unauthorized",
+    ),
+    403: (
+        "this needs a key with the scope submit; key_0 has read",
+        "permission_error",
+        None,
+        "scope_missing",
     ),
     404: ("no job 'job_0' in this project", "not_found_error", None, "not_found"),
     409: (
@@ -104,6 +112,7 @@ EXAMPLES: dict[int, tuple[str, str, str | None, str]] = {
 _WORDS = {
     400: "A field that cannot be right, named by its path.",
     401: "No key, or one that is not known.",
+    403: "The key does not have the scope that the route needs, see `x-scope`.",
     404: "No such thing in this project.",
     409: "The state of the thing does not allow it.",
     413: "The body is too large.",
@@ -173,6 +182,8 @@ def _describe(app: FastAPI) -> Schema:
 def _complete(operation: Schema, *, method: str, path: str) -> None:
     """Add the errors that can come, the key that is needed, and the request id."""
     operation["security"] = [{SCHEME: []}] if _is_closed(path) else []
+    if scope := scopes.needed(method.upper(), path):
+        operation["x-scope"] = scope.value
     responses, parameters = operation["responses"], operation.setdefault("parameters", [])
     for parameter in parameters:
         parameter["schema"] = _given(parameter["schema"])
@@ -205,6 +216,7 @@ def _statuses(operation: Schema, *, method: str, path: str) -> Iterator[int]:
     yield from _ALWAYS
     if _is_closed(path):
         yield 401
+        yield 403
         yield 404
     if method in ("post", "put", "patch", "delete"):
         yield 409

@@ -26,7 +26,7 @@ from api.server.upload_leases import UploadLeases
 from jobs import ids, names
 from jobs.database import MAY_PASS, Sessions
 from jobs.errors import BadRequest, StorageFault, TooLarge
-from jobs.ledger import files
+from jobs.ledger import files, quotas
 from jobs.objects import ObjectStore
 from jobs.tables import File
 
@@ -83,12 +83,14 @@ class Uploads:
     async def receive(self, request: Request, *, project_id: str) -> File:
         """Store the file of a multipart request and record it.
 
-        Raises ``TooLarge``, and ``BadRequest`` for a body that is not what it must be.
+        Raises ``TooLarge``, ``QuotaExceeded``, and ``BadRequest`` for a body that is not what it
+        must be.
         """
         boundary = multipart.boundary(request.headers.get("content-type", ""))
+        room = await self._in_thread(functools.partial(self._room, project_id))
         announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes + OVERHEAD:
-            raise TooLarge(multipart.too_large(self._max_bytes), param="file")
+        if announced.isdecimal() and int(announced) > room + OVERHEAD:
+            raise TooLarge(multipart.too_large(room), param="file")
         file_id = ids.file()
         key = f"files/{file_id}"
         begin = functools.partial(
@@ -96,7 +98,7 @@ class Uploads:
         )
         await self._in_thread(begin)
         try:
-            upload = await self._write(request, key=key, boundary=boundary)
+            upload = await self._write(request, key=key, boundary=boundary, room=room)
         except StorageFault:
             self._leases.leave(file_id)  # there may be something left
             raise
@@ -108,10 +110,16 @@ class Uploads:
         )
         return await self._in_thread(record)
 
-    async def _write(self, request: Request, *, key: str, boundary: bytes) -> Upload:
+    def _room(self, project_id: str) -> int:
+        """Most bytes of a file of this project. Raises ``QuotaExceeded``."""
+        with self._sessions.begin() as session:
+            room = quotas.upload_room(session, project_id=project_id)
+        return self._max_bytes if room is None else min(room, self._max_bytes)
+
+    async def _write(self, request: Request, *, key: str, boundary: bytes, room: int) -> Upload:
         """Let the body flow into the object ``key``."""
         async with _Writer(self._store, key, run=self._in_thread) as writer:
-            upload = Upload(writer.sink, boundary=boundary, max_bytes=self._max_bytes)
+            upload = Upload(writer.sink, boundary=boundary, max_bytes=room)
             try:
                 async for block in _blocks(request.stream()):
                     await self._in_thread(functools.partial(upload.feed, block))

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from jobs import command_line, database, settings
+from jobs import command_line, database, rights, settings
 from jobs.ledger import projects
+from jobs.rights import Scope
 
 app = command_line.app(__doc__)
 
@@ -23,16 +24,27 @@ def migrate() -> None:
 
 @app.command("ensure-key")
 def ensure_key(
-    project: Annotated[str, typer.Option(help="The project that the key is for.")] = "default",
+    project: Annotated[
+        str, typer.Option(help="The project that the key is for.")
+    ] = rights.OPERATORS,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(
+            "--scope",
+            help="What the key may do. May be given several times; default: everything, but "
+            "`operate` for a key of the project `default` alone.",
+        ),
+    ] = None,
 ) -> int:
     """Make the key in NIGHTSHIFT_API_KEY valid for a project."""
     key = os.environ.get("NIGHTSHIFT_API_KEY")
     if not key:
         sys.stderr.write("ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid\n")
         return command_line.BAD_USAGE
+    scopes = scope or rights.default_scopes(project)
     engine = database.connect(settings.get().database_url, pool_size=1)
     with database.sessions(engine).begin() as session:
-        projects.ensure_key(session, project_id=project, key=key)
+        projects.ensure_key(session, project_id=project, key=key, scopes=scopes)
     engine.dispose()
     return 0
 

@@ -26,7 +26,7 @@ _HOST = "NIGHTSHIFT_HOST_POOL={pool} python -m workers.processes host"
 
 @dataclass(frozen=True)
 class Pause:
-    """When a job was paused, and by which key: the first digits of its hash; ``None``: unknown."""
+    """When a job was paused, and by which key, as its id; ``None``: unknown."""
 
     at: datetime
     by: str | None

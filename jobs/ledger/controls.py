@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import kinds, states
+from jobs import ids, kinds, states
 from jobs.errors import Conflict, JobFolded, NotFound
 from jobs.kinds import TRAINING
 from jobs.ledger import (
@@ -23,9 +23,6 @@ from jobs.lookups import chunk_folds as fold_lookup
 from jobs.lookups import predicates
 from jobs.states import ChunkState, JobState
 from jobs.tables import Chunk, Job
-
-KEY_DIGITS = 8
-"""Digits of a key's hash that stand for the key."""
 
 _RETRY_RESET: dict[str, Any] = {
     **transitions.STEP_LEASE_REVOKED,
@@ -66,13 +63,13 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
 def pause(session: Session, job_id: str, *, project_id: str, key: str | None = None) -> None:
     """Begin nothing new; chunks that are under way end. Harmless on a paused job.
 
-    ``key``: the sha256 of the API key that asked; the event has its first digits.
+    ``key``: the sha256 of the API key that asked; the event has its id.
     """
     job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    by = key[:KEY_DIGITS] if key else None
+    by = ids.of_key(key) if key else None
     transitions.move(session, job_id, JobState.PAUSED, by=by, **transitions.STEP_LEASE_REVOKED)
 
 

@@ -16,12 +16,14 @@ from jobs.errors import BadSpec, NightshiftError
 from jobs.kinds import AnySpec
 from jobs.ledger import dependencies, groups, schedule_rows, submission, webhook_outbox
 from jobs.ledger.submission import Firing
+from jobs.lookups import keys
+from jobs.rights import Scope
 from jobs.schedules import placeholders, policy, templates
 from jobs.schedules.definition import Definition, JobTemplate
 from jobs.schedules.placeholders import Values
 from jobs.schedules.states import FireState
 from jobs.settings import Settings
-from jobs.tables import ApiKey, Fire, Schedule
+from jobs.tables import Fire, Schedule
 
 log = structlog.get_logger()
 
@@ -176,14 +178,7 @@ def _resolve(session: Session, template: JobTemplate, spec: AnySpec, *, project_
 
 
 def _check_key(session: Session, schedule: Schedule, *, version: int, key: str) -> None:
-    valid = session.scalar(
-        sa.select(ApiKey.sha256).where(
-            ApiKey.sha256 == key,
-            ApiKey.project_id == schedule.project_id,
-            ApiKey.revoked_at.is_(None),
-        )
-    )
-    if valid is None:
+    if not keys.still_may(session, key, project_id=schedule.project_id, scope=Scope.SUBMIT):
         raise BadSpec(
             f"the key that made version {version} of this schedule is not valid any more: edit the "
             "schedule with a valid one",

@@ -1,30 +1,69 @@
-"""Projects and their keys."""
+"""Projects, and the keys that an operator of the database makes valid for them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from jobs.errors import Conflict, Unauthorized
-from jobs.tables import ApiKey, Project
+from jobs import rights
+from jobs.errors import Conflict
+from jobs.ledger import keys
+from jobs.rights import ALL_SCOPES, Scope
+from jobs.tables import ApiKey, Json, Project
+from jobs.tenancy import Limits, ProjectChange, ProjectRequest
 
 
-def ensure_key(session: Session, *, project_id: str, key: str) -> None:
-    """Make the key valid for the project; both are created where missing.
+def create(session: Session, request: ProjectRequest) -> None:
+    """Raises ``Conflict`` for an id that is taken."""
+    made = session.scalar(
+        insert(Project)
+        .values(
+            id=request.id,
+            name=request.name,
+            weight=request.weight,
+            limits=_stored(request.limits),
+        )
+        .on_conflict_do_nothing()
+        .returning(Project.id)
+    )
+    if made is None:
+        raise Conflict(f"there is a project {request.id} already", code="project_exists")
+
+
+def change(session: Session, project_id: str, given: ProjectChange) -> None:
+    """Change what is given. Raises ``NotFound``."""
+    project = session.scalar(
+        sa.select(Project).where(Project.id == project_id).with_for_update(key_share=True)
+    )
+    if project is None:
+        raise rights.no_project(project_id)
+    if given.name is not None:
+        project.name = given.name
+    if given.weight is not None:
+        project.weight = given.weight
+    if given.limits is not None:
+        project.limits = _stored(given.limits)
+    session.flush()
+
+
+def ensure_key(
+    session: Session, *, project_id: str, key: str, scopes: Sequence[Scope] = ALL_SCOPES
+) -> None:
+    """Make the key valid for the project, with these scopes; both are created where missing.
 
     A key that acts for another project stays there: raises ``Conflict``.
     """
     session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
+    given = [scope.value for scope in scopes]
     ours = session.scalar(
         insert(ApiKey)
-        .values(sha256=key_hash(key), project_id=project_id)
+        .values(sha256=keys.key_hash(key), project_id=project_id, scopes=given)
         .on_conflict_do_update(
             index_elements=[ApiKey.sha256],
-            set_={"revoked_at": None},
+            set_={"revoked_at": None, "expires_at": None, "scopes": given},
             where=ApiKey.project_id == project_id,
         )
         .returning(ApiKey.project_id)
@@ -33,25 +72,5 @@ def ensure_key(session: Session, *, project_id: str, key: str) -> None:
         raise Conflict("this key acts for another project; make a new one", code="key_in_use")
 
 
-def authenticate(session: Session, *, key: str) -> str:
-    """The project that the key acts for. Raises ``Unauthorized``."""
-    project_id = session.scalar(
-        sa.select(ApiKey.project_id).where(
-            ApiKey.sha256 == key_hash(key), ApiKey.revoked_at.is_(None)
-        )
-    )
-    if project_id is None:
-        raise Unauthorized("this API key is not known here; `nightshift up` prints a valid one")
-    return project_id
-
-
-def key_hashes(session: Session, *, project_id: str) -> Sequence[str]:
-    """The hashes of the project's valid keys, as ``key_hash`` makes them."""
-    return session.scalars(
-        sa.select(ApiKey.sha256).where(ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None))
-    ).all()
-
-
-def key_hash(key: str) -> str:
-    """What is kept of a key."""
-    return hashlib.sha256(key.encode()).hexdigest()
+def _stored(limits: Limits) -> Json | None:
+    return limits.model_dump(mode="json", exclude_none=True) or None

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from jobs import ids
 from jobs.errors import BadSpec, Conflict, ModelFailure, NotFound
 from jobs.kinds import AnySpec
-from jobs.ledger import dependencies, events, files, idempotency, registry
+from jobs.ledger import dependencies, events, files, idempotency, quotas, registry
 from jobs.models import references
 from jobs.models.references import Registered
 from jobs.states import JobState
@@ -55,7 +55,8 @@ def accept(
     The same key with the same spec is the same job, however often it is sent; with another spec it
     raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
     registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
-    Raises ``NotFound`` for an uploaded file, or a job that it depends on, that is not there.
+    Raises ``NotFound`` for an uploaded file, or a job that it depends on, that is not there, and
+    ``QuotaExceeded`` or ``Forbidden`` by the limits of the project.
     """
     values = _values(project_id=project_id, spec=spec, idempotency_key=idempotency_key)
     earlier = _earlier(session, values)
@@ -105,6 +106,7 @@ def _insert(
     if firing is None:
         _check_since(spec)
     project_id = values["project_id"]
+    quotas.check_job(session, spec, project_id=project_id)
     pinned = resolve(session, spec, project_id=project_id)
     needs = dependencies.declared(session, spec, project_id=project_id, members=members)
     values |= {"model_pinned": pinned, "held": bool(needs)}

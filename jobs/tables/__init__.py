@@ -1,14 +1,13 @@
 """The tables of the ledger, each field explained: what it means, who writes it, what null means."""
 
+from jobs.tables.audit import AuditEntry
 from jobs.tables.base import Base, Json
 from jobs.tables.broker import MessageKey, RefusedMessage
 from jobs.tables.bulk import (
-    ApiKey,
     Chunk,
     ControlStatus,
     Event,
     Job,
-    Project,
     ResultRow,
     Shard,
     Worker,
@@ -18,6 +17,7 @@ from jobs.tables.dependencies import JobDependency
 from jobs.tables.files import File, UnfinishedUpload
 from jobs.tables.groups import JobGroup
 from jobs.tables.inputs import JobInput
+from jobs.tables.projects import ApiKey, Project
 from jobs.tables.registry import AliasMove, Model, ModelAlias, ModelVersion, Promotion
 from jobs.tables.retention import CollectionRound, Removal, StorageUsage
 from jobs.tables.schedules import Fire, Schedule, ScheduleVersion
@@ -40,6 +40,7 @@ from jobs.tables.webhooks import (
 __all__ = [
     "AliasMove",
     "ApiKey",
+    "AuditEntry",
     "Base",
     "Checkpoint",
     "CheckpointPart",

@@ -28,34 +28,6 @@ from jobs.states import ChunkState, JobState
 from jobs.tables.base import FINAL_STATES, Base, Json, listing_and_purge, one_of
 
 
-class Project(Base):
-    """A tenant: owns keys, files and jobs."""
-
-    __tablename__ = "projects"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    weight: Mapped[float] = mapped_column(server_default=text("1"))  # its share of a busy pool
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    retention: Mapped[Json | None]  # jobs.retention.Retention as it was set; null: it never was
-    retention_applied: Mapped[Json | None]  # the periods by which control has looked at its jobs
-    # last; null: it has not yet
-    retention_cursor: Mapped[str | None]  # the job up to which it looks at all of them again, by
-    # age; empty: it begins; null: it has ended
-
-    __table_args__ = (CheckConstraint("weight > 0", name="weight_positive"),)
-
-
-class ApiKey(Base):
-    """The right to act for a project; only the key's hash is kept."""
-
-    __tablename__ = "api_keys"
-
-    sha256: Mapped[str] = mapped_column(primary_key=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    revoked_at: Mapped[datetime | None]  # null: valid
-
-
 class Job(Base):
     """One thing that a user asked for."""
 

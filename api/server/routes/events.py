@@ -62,9 +62,9 @@ async def watch(
 
     def look_up(session: Session) -> str:
         if key is None and token is not None:
-            project = event_tokens.project(session, token, job_id=job_id)
+            project = event_tokens.rights(session, token, job_id=job_id).project_id
         else:
-            project = auth.project(session, auth.bearer(key))
+            project = auth.rights(session, auth.bearer(key)).project_id
         job = jobs.own_row(session, job_id, project_id=project)
         sse.check_unfinished(session, job, seen)
         return project

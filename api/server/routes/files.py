@@ -14,6 +14,7 @@ from api.server.dependencies import (
     ByAge,
     FileId,
     Limit,
+    NoteMade,
     ProjectId,
     Shared,
     Transaction,
@@ -34,9 +35,13 @@ Tag = Annotated[
 
 
 @router.post("", openapi_extra=uploads.OPENAPI)
-async def upload_file(request: Request, shared: Shared, project: ProjectId) -> schemas.File:
+async def upload_file(
+    request: Request, shared: Shared, project: ProjectId, note_made: NoteMade
+) -> schemas.File:
     """Store a file: multipart with the fields `file`, `purpose` (default `batch`) and `tag`."""
-    return schemas.File.of(await shared.uploads.receive(request, project_id=project))
+    file = await shared.uploads.receive(request, project_id=project)
+    note_made(file.id)
+    return schemas.File.of(file)
 
 
 @router.get("")

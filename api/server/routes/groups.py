@@ -13,6 +13,7 @@ from api.server.dependencies import (
     ByAge,
     IdempotencyKey,
     Limit,
+    NoteMade,
     ProjectId,
     Shared,
     Transaction,
@@ -36,6 +37,7 @@ def submit_group(
     session: Transaction,
     project: ProjectId,
     shared: Shared,
+    note_made: NoteMade,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Group:
     """Accept jobs that need one another, or a sweep: all of them or none."""
@@ -43,6 +45,7 @@ def submit_group(
     group_id, new = ledger.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
+    note_made(group_id)
     response.status_code = 201 if new else 200
     return schemas.Group.of(groups.get(session, group_id, project_id=project))
 

@@ -18,6 +18,7 @@ from api.server.dependencies import (
     JobId,
     KeyHash,
     Limit,
+    NoteMade,
     ProjectId,
     Shared,
     Transaction,
@@ -48,6 +49,7 @@ def submit_job(
     session: Transaction,
     project: ProjectId,
     shared: Shared,
+    note_made: NoteMade,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
@@ -55,6 +57,7 @@ def submit_job(
     job_id, new = submission.accept(
         session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
+    note_made(job_id)
     response.status_code = 201 if new else 200
     return schemas.Job.of(jobs.get(session, job_id, project_id=project))
 

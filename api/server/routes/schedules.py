@@ -16,6 +16,7 @@ from api.server.dependencies import (
     IdempotencyKey,
     KeyHash,
     Limit,
+    NoteMade,
     ProjectId,
     ScheduleKey,
     Shared,
@@ -72,6 +73,7 @@ def create_schedule(
     project: ProjectId,
     key: KeyHash,
     shared: Shared,
+    note_made: NoteMade,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Schedule:
     """Make a schedule: 201 for a new one, 200 for one that this key has made before."""
@@ -86,6 +88,7 @@ def create_schedule(
         settings=shared.settings,
         now=clock.now(session),
     )
+    note_made(schedule_id)
     response.status_code = 201 if new else 200
     return _shown(session, schedule_id, project)
 

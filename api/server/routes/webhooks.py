@@ -14,6 +14,7 @@ from api.server.dependencies import (
     ByAge,
     IdempotencyKey,
     Limit,
+    NoteMade,
     ProjectId,
     Shared,
     Transaction,
@@ -69,6 +70,7 @@ def create_webhook_endpoint(
     session: Transaction,
     project: ProjectId,
     shared: Shared,
+    note_made: NoteMade,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.SignedWebhookEndpoint:
     """Make an endpoint: 201 for a new one, 200 for one that this key has made before.
@@ -82,6 +84,7 @@ def create_webhook_endpoint(
         idempotency_key=idempotency_key,
         settings=shared.settings,
     )
+    note_made(endpoint)
     response.status_code = 201 if new else 200
     return _with_secret(session, endpoint, project)
 

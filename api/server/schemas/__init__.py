@@ -1,5 +1,6 @@
 """What the API answers with, a file per noun."""
 
+from api.server.schemas.audit import AuditEntry, AuditPage
 from api.server.schemas.events import EventToken
 from api.server.schemas.groups import (
     Group,
@@ -49,6 +50,14 @@ from api.server.schemas.models import (
     VersionPage,
 )
 from api.server.schemas.pools import PoolDemand, PoolList
+from api.server.schemas.projects import (
+    CurrentKey,
+    Key,
+    KeyPage,
+    NewKey,
+    Project,
+    ProjectPage,
+)
 from api.server.schemas.retention import JobKept, ProjectRetention, StorageUsage
 from api.server.schemas.runs import (
     Checkpoint,
@@ -99,12 +108,15 @@ __all__ = [
     "AliasRollback",
     "AliasService",
     "AliasTarget",
+    "AuditEntry",
+    "AuditPage",
     "Backfill",
     "Checkpoint",
     "CheckpointList",
     "Chunk",
     "ChunkPage",
     "Chunks",
+    "CurrentKey",
     "Deleted",
     "EventToken",
     "File",
@@ -127,6 +139,8 @@ __all__ = [
     "JobKept",
     "JobOutput",
     "JobPage",
+    "Key",
+    "KeyPage",
     "LogLine",
     "LogPage",
     "Measurement",
@@ -135,12 +149,15 @@ __all__ = [
     "ModelDetails",
     "ModelList",
     "ModelOutput",
+    "NewKey",
     "Point",
     "PointPage",
     "PoolDemand",
     "PoolList",
     "Preview",
     "Progress",
+    "Project",
+    "ProjectPage",
     "ProjectRetention",
     "Promotion",
     "PromotionDecision",

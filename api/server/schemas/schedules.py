@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ValidationError
 
-from jobs import tables
+from jobs import ids, tables
 from jobs.ledger.fires import Backfill as Made
 from jobs.queries.fires import FireView
 from jobs.queries.schedules import ScheduleView
@@ -135,7 +135,7 @@ class Schedule(BaseModel):
     last_fire: Fire | None
     created_at: datetime
     edited_at: datetime
-    edited_by: str  # the first digits of the sha256 of the key
+    edited_by: str  # the id of the key
 
     @classmethod
     def of(cls, view: ScheduleView) -> Self:
@@ -156,7 +156,7 @@ class Schedule(BaseModel):
             last_fire=None if view.last is None else Fire.of(view.last),
             created_at=schedule.created_at,
             edited_at=version.made_at,
-            edited_by=_key(version.made_by),
+            edited_by=ids.of_key(version.made_by),
         )
 
 
@@ -187,7 +187,7 @@ class ScheduleVersion(BaseModel):
     policy: dict[str, Any]
     jobs: Jobs
     made_at: datetime
-    made_by: str  # the first digits of the sha256 of the key
+    made_by: str  # the id of the key
 
     @classmethod
     def of(cls, version: tables.ScheduleVersion) -> Self:
@@ -197,7 +197,7 @@ class ScheduleVersion(BaseModel):
             words=_words(version.definition),
             **definitions.shown(version.definition),
             made_at=version.made_at,
-            made_by=_key(version.made_by),
+            made_by=ids.of_key(version.made_by),
         )
 
 
@@ -264,7 +264,3 @@ def _words(definition: dict[str, Any]) -> str | None:
         return words.in_words(Definition.model_validate(definition).timing)
     except ValidationError:  # as where its zone was removed from the data of zones
         return None
-
-
-def _key(sha256: str) -> str:
-    return sha256[:8]

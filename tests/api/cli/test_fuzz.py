@@ -44,6 +44,8 @@ NEEDED = {
     "SCHEDULE": "nightly",
     "ENDPOINT": "we_1",
     "DELIVERY": "1",
+    "KEY": "key_1",
+    "PROJECT": "team-b",
     "URL": "http://127.0.0.1:9",
     "PATH": "corpus.jsonl",
     "--model": "/m",

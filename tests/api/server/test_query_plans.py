@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import psycopg
-import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -21,10 +19,9 @@ from api.server.app import create_app
 from jobs import database
 from jobs.settings import Settings
 from jobs.tables import Base
-from tests.api.server import test_schedules, test_webhooks
 from tests.api.server.conftest import FakeWorkers
+from tests.api.server.furniture import furnish
 from tests.api.server.installation import Tenant
-from tests.api.server.test_models import Trained
 
 SHORT = {
     "api_keys",
@@ -122,51 +119,6 @@ class Plans:
         return not (limited or "Index Cond" in node or node["Index Name"] in self._partial)
 
 
-@pytest.fixture
-def places(tenant: Tenant, fake_workers: FakeWorkers, tmp_path: Path) -> dict[str, list[str]]:
-    """Values of the parameters of paths: things that are there, with rows in the long tables."""
-    bulk, training = tenant.submit(), tenant.train()
-    hands = fake_workers.take(bulk)
-    hands.plan([2, 3, 4])
-    hands.work(0, failed=1)
-    gang = fake_workers.gang(training)
-    gang.plan()
-    gang.form()
-    registered = Trained(tenant, tmp_path / "model")
-    first, version = (registered.register("news", job_id=training) for _ in range(2))
-    aliased = tenant.http.put("/v1/models/news/aliases/champion", json={"version": first})
-    assert aliased.is_success, aliased.text
-    registered.decide("news", version, value=0.9, promoted=True)
-
-    def made(answer: httpx.Response) -> str:
-        assert answer.is_success, answer.text
-        return str(answer.json()["id"])
-
-    post, get = tenant.http.post, tenant.http.get
-    group = made(post("/v1/groups", json={"jobs": {"one": tenant.spec()}}))
-    schedule = made(post("/v1/schedules", json=test_schedules.body(tenant)))
-    post(f"/v1/schedules/{schedule}/trigger").raise_for_status()
-    hook = made(post("/v1/webhook_endpoints", json={"url": test_webhooks.URL}))
-    post(f"/v1/webhook_endpoints/{hook}/test").raise_for_status()
-    decision = get("/v1/models/news/promotions").json()["data"][0]["id"]
-    delivery = get(f"/v1/webhook_endpoints/{hook}/deliveries").json()["data"][0]["id"]
-    return {
-        "job_id": [bulk, training],
-        "file_id": [tenant.upload()],
-        "group_id": [group],
-        "schedule": [schedule, "nightly"],
-        "endpoint": [hook],
-        "delivery": [str(delivery)],
-        "model": ["news", f"news@{version}"],
-        "name": ["news"],
-        "version": [str(version)],
-        "alias": ["champion"],
-        "decision": [str(decision)],
-        "path": ["config.json"],
-        "pool": ["cpu"],
-    }
-
-
 def requests(app: FastAPI, places: dict[str, list[str]]) -> Iterator[str]:
     """Every route that reads, with all values of its parameters and each filter."""
     for route, methods in app.openapi()["paths"].items():
@@ -181,8 +133,9 @@ def requests(app: FastAPI, places: dict[str, list[str]]) -> Iterator[str]:
 
 
 def test_every_route_finds_what_it_reads_by_an_index(
-    tenant: Tenant, places: dict[str, list[str]]
+    tenant: Tenant, fake_workers: FakeWorkers, tmp_path: Path
 ) -> None:
+    places = furnish(tenant, fake_workers, tmp_path / "model")
     installation = tenant.installation
     settings = Settings(
         database_url=installation.database_url, object_store_url=installation.objects.as_uri()

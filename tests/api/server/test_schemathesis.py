@@ -19,6 +19,7 @@ def run(tenant: Tenant, *arguments: str) -> None:
     found = subprocess.run(
         [
             *(PROGRAM, "--config-file", CONFIG, "run", f"{tenant.installation.url}/openapi.json"),
+            *("--exclude-path-regex", "/v1/keys/{key_id}/"),  # would end the key of the run itself
             *("--header", f"Authorization: Bearer {tenant.key}", "--checks", "all"),
             *("--seed", "1", "--generation-database", "none", "--no-color", *arguments),
         ],

@@ -12,8 +12,8 @@ from jobs.ledger import (
     dependencies,
     fire_cancellations,
     fires,
+    keys,
     plans,
-    projects,
     schedules,
     transitions,
 )
@@ -25,7 +25,7 @@ from jobs.states import JobState
 from jobs.tables import Fire, Job, Schedule
 from tests.jobs.ledger.building import PROJECT, Ledger
 
-KEY = projects.key_hash(f"key of {PROJECT}")
+KEY = keys.key_hash(f"key of {PROJECT}")
 SETTINGS = Settings(allowed_inputs=["file:///"])
 TRAIN = {
     "kind": "finetune",
@@ -70,7 +70,7 @@ class Clockwork:
                 project_id=project,
                 name=name or secrets.token_hex(8),
                 definition=definition(timing, spec, jobs, **policy),
-                made_by=projects.key_hash(f"key of {project}"),
+                made_by=keys.key_hash(f"key of {project}"),
                 idempotency_key=key,
                 settings=SETTINGS,
                 now=self.now,

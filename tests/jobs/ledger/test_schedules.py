@@ -12,12 +12,14 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.errors import BadRequest, BadSpec, Conflict, NotFound
-from jobs.ledger import controls, fire_states, fires
+from jobs.ledger import controls, fire_states, fires, keys
 from jobs.queries import jobs as job_queries
+from jobs.rights import Scope
 from jobs.schedules.policy import Overlap
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import JobState, RunState
-from jobs.tables import ApiKey, Event, Fire, Job, Run, Schedule, ScheduleVersion
+from jobs.tables import ApiKey, Event, Fire, Job, Project, Run, Schedule, ScheduleVersion
+from jobs.tenancy import KeyRotation
 from tests.jobs.ledger.building import OTHER, PROJECT, Ledger
 from tests.jobs.ledger.scheduling import (
     HOUR,
@@ -39,7 +41,9 @@ def clock(ledger: Ledger) -> Iterator[Clockwork]:
     with ledger.sessions.begin() as session:
         session.execute(sa.update(Schedule).values(next_due=None, next_at=None))
         session.execute(sa.update(Fire).values(to_follow=False))
-        session.execute(sa.update(ApiKey).values(revoked_at=None))
+        whole = {"revoked_at": None, "expires_at": None, "replaced_by": None}
+        session.execute(sa.update(ApiKey).values(**whole, scopes=list(Scope)))
+        session.execute(sa.update(Project).values(limits=None))
 
 
 def test_a_fire_is_one_row_with_its_job_and_its_event(clock: Clockwork) -> None:
@@ -163,6 +167,41 @@ def test_a_fire_uses_the_rights_of_its_key_at_that_time(clock: Clockwork) -> Non
     (fire,) = clock.fires(hourly)
     assert fire.state is FireState.FAILED
     assert "the key that made version 1 of this schedule is not valid any more" in str(fire.reason)
+
+
+def test_a_fire_goes_on_with_the_key_that_replaced_its_own(clock: Clockwork) -> None:
+    hourly = clock.create()
+    with clock.ledger.sessions.begin() as session:
+        by = keys.authenticate(session, key=f"key of {PROJECT}")
+        at_once = KeyRotation(overlap=timedelta())
+        made = keys.rotate(session, by.key_id, at_once, by=by)
+    clock.move_to(START + HOUR)
+    assert clock.fires(hourly)[0].state is FireState.SUBMITTED
+    with clock.ledger.sessions.begin() as session:
+        keys.revoke(session, made.key_id, by=by)
+    clock.move_to(START + 2 * HOUR)
+    assert clock.fires(hourly)[1].state is FireState.FAILED
+
+
+@pytest.mark.parametrize(
+    "change", [{"expires_at": sa.func.now()}, {"scopes": ["read"]}], ids=["expired", "may read"]
+)
+def test_a_fire_needs_a_key_that_may_submit(clock: Clockwork, change: dict[str, Any]) -> None:
+    hourly = clock.create()
+    with clock.ledger.sessions.begin() as session:
+        session.execute(sa.update(ApiKey).values(**change))
+    clock.move_to(START + HOUR)
+    assert clock.fires(hourly)[0].state is FireState.FAILED
+
+
+def test_a_fire_beyond_the_limit_of_its_project_fails(clock: Clockwork) -> None:
+    hourly = clock.create()
+    with clock.ledger.sessions.begin() as session:
+        session.execute(sa.update(Project).values(limits={"jobs_in_flight": 0}))
+    clock.move_to(START + HOUR)
+    (fire,) = clock.fires(hourly)
+    assert fire.state is FireState.FAILED
+    assert "jobs that have not ended, and may have 0" in str(fire.reason)
 
 
 def test_a_schedule_that_cannot_be_read_is_paused_and_keeps_no_other_from_firing(

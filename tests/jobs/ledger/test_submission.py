@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from jobs.errors import Conflict, Unauthorized
 from jobs.kinds import ClassifySpec, PairCorpus
-from jobs.ledger import projects, submission
+from jobs.ledger import keys, projects, submission
 from jobs.states import JobState
 from jobs.tables import Job
 from tests.jobs.ledger.building import OTHER, PROJECT, Ledger
@@ -88,9 +88,9 @@ def test_what_the_ledger_cannot_hold_is_refused_as_a_spec(
 
 def test_a_key_stays_with_its_project(ledger: Ledger) -> None:
     with ledger.sessions.begin() as session:
-        assert projects.authenticate(session, key="key of ours") == PROJECT
+        assert keys.authenticate(session, key="key of ours") == PROJECT
         with pytest.raises(Conflict, match="acts for another project"):
             projects.ensure_key(session, project_id=OTHER, key="key of ours")
-        assert projects.authenticate(session, key="key of ours") == PROJECT
+        assert keys.authenticate(session, key="key of ours") == PROJECT
         with pytest.raises(Unauthorized):
-            projects.authenticate(session, key="no such key")
+            keys.authenticate(session, key="no such key")

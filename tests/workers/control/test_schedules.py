@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from jobs.ledger import projects, schedules
+from jobs.ledger import keys, schedules
 from jobs.lookups import clock
 from jobs.schedules.states import FireState
 from jobs.tables import ControlStatus, Fire, Job
@@ -51,7 +51,7 @@ def test_control_processes_fire_each_second_once_though_the_leader_is_killed(
             project_id=PROJECT,
             name="secondly",
             definition=definition(SECONDLY, overlap="allow", catch_up={"mode": "all"}),
-            made_by=projects.key_hash(KEY),
+            made_by=keys.key_hash(KEY),
             idempotency_key=None,
             settings=installation.settings,
             now=clock.now(session),
@@ -78,7 +78,7 @@ def test_a_turn_fires_what_is_due_and_one_without_asks_one_question(plane: Contr
             project_id="ours",
             name="now",
             definition=definition({"every": "1d", "start": now.isoformat()}),
-            made_by=projects.key_hash("key of ours"),
+            made_by=keys.key_hash("key of ours"),
             idempotency_key=None,
             settings=plane.settings.model_copy(update={"allowed_inputs": ["file:///"]}),
             now=now - timedelta(seconds=5),
