@@ -11,6 +11,8 @@ NightshiftError
 ├── Conflict              409  the thing is in a state that does not allow this
 │   └── JobFolded         409  chunks of the job must unfold first (``jobs.folding``)
 ├── TooLarge              413  an upload over the limit
+├── FormRefused           403  a form of the page from elsewhere, or where it is read-only
+├── DatabaseAway          503  Postgres does not answer a page
 ├── QuotaExceeded         429  the project holds as much as it may
 ├── TooMany               429  more of the API than one caller may hold at a time
 ├── RangeUnsatisfiable    416  a range of bytes behind the end of an object

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     api_idle_seconds: int = Field(
         5, gt=0, description="How long a connection is kept open after an answer."
     )
+    page_read_only: bool = Field(
+        default=False,
+        description="The page shows everything and changes nothing: the API refuses its forms.",
+    )
     uploads_per_key: int = Field(
         16, gt=0, description="Uploads of one key that may be under way in one API process."
     )

@@ -16,6 +16,15 @@ from api.server.dependencies import Resources
 from api.server.gate import Gate
 from api.server.looks import Looks
 from api.server.middleware import Requests
+from api.server.pages import (
+    job_pages,
+    model_pages,
+    pool_pages,
+    schedule_pages,
+    selection_pages,
+    signing,
+    static_files,
+)
 from api.server.purge_thread import PurgeThread
 from api.server.routes import (
     audit,
@@ -111,10 +120,12 @@ def create_app(settings: Settings) -> FastAPI:
         *(health, files, jobs, groups, events, results, runs),
         *(schedules, models, webhooks, hosts, workers, pools, retention),
         *(projects, keys, audit),
+        *(signing, job_pages, selection_pages, pool_pages, schedule_pages, model_pages),
     )
     for room in rooms:
         app.include_router(room.router)
     viewer.install(app)
+    static_files.install(app)
     errors.install(app)
     app.add_exception_handler(StreamOver, over)
     openapi.install(app)

@@ -15,7 +15,8 @@ import anyio
 import anyio.to_thread
 from sqlalchemy.orm import Session
 
-from api.server import event_tokens
+from api.server import browser_sessions, event_tokens
+from api.server.browser_sessions import BrowserSession
 from api.server.budgets import Budget
 from jobs.database import Sessions
 from jobs.errors import Unauthorized
@@ -44,7 +45,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Known:
-    """A key that was valid, and until when that counts, by the monotonic clock."""
+    """A key or a session that was valid, and until when that counts, by the monotonic clock."""
 
     caller: Caller
     until: float
@@ -76,7 +77,7 @@ class Keys:
             async with self._unknown.place(address):
                 found = await _look_up(sessions, key, threads=self._unknown_threads)
         caller = Caller(found, name)
-        self._remember(caller, until=begun + FRESH_SECONDS)
+        self._remember(name, caller, until=begun + FRESH_SECONDS)
         return caller
 
     def remembered(self, header: str | None) -> str | None:
@@ -96,9 +97,31 @@ class Keys:
             found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)
         return Caller(found, f"watchers of {found.project_id}")
 
-    def _remember(self, caller: Caller, *, until: float) -> None:
-        self._valid_before[caller.name] = _Known(caller, until)
-        self._valid_before.move_to_end(caller.name)
+    async def visitor(self, cookie: str | None, *, address: str, sessions: Sessions) -> Caller:
+        """Who holds the cookie of a browser's session. Raises ``Unauthorized`` and ``TooMany``."""
+        if not cookie:
+            raise Unauthorized(browser_sessions.MESSAGE)
+
+        def look_up() -> BrowserSession:
+            with sessions.begin() as session:
+                return browser_sessions.read(session, cookie)
+
+        name, begun = keys.key_hash(cookie), time.monotonic()
+        known = self._valid_before.get(name)
+        if known is not None and begun < known.until:
+            return known.caller
+        if known is not None:
+            found = await anyio.to_thread.run_sync(look_up, limiter=self._known_threads)
+        else:
+            async with self._unknown.place(address):
+                found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)
+        caller = Caller(found.rights, found.key_hash)
+        self._remember(name, caller, until=begun + FRESH_SECONDS)
+        return caller
+
+    def _remember(self, name: str, caller: Caller, *, until: float) -> None:
+        self._valid_before[name] = _Known(caller, until)
+        self._valid_before.move_to_end(name)
         if len(self._valid_before) > REMEMBERED:
             self._valid_before.popitem(last=False)
 

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from api.server import openapi
 from api.server.budgets import RETRY_SECONDS
@@ -48,7 +49,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error, _database_down)
 
 
-def response(error: NightshiftError | exc.SQLAlchemyError) -> JSONResponse:
+def response(error: NightshiftError | exc.SQLAlchemyError, _scope: Scope) -> JSONResponse:
     """The response for an error before any route, of ours or of a database that is down."""
     return answer(error) if isinstance(error, NightshiftError) else _away(error)
 

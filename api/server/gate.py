@@ -14,12 +14,13 @@ from urllib.parse import unquote_plus
 
 import anyio.to_thread
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.server import errors, json_body, openapi, traffic
+from api.server import browser_sessions, errors, json_body, openapi, traffic
 from api.server.audit_trail import Trail
-from api.server.auth import Keys
+from api.server.auth import Caller, Keys
+from api.server.pages import page_errors
 from jobs.errors import BadRequest, NightshiftError, NotFound, TooLarge
 from jobs.settings import Settings
 
@@ -52,7 +53,8 @@ class Gate:
             try:
                 receive = await self._pass(scope, receive, places)
             except (NightshiftError, *errors.DATABASE_DOWN) as error:
-                await errors.response(error)(scope, receive, send)
+                answers = page_errors if traffic.is_page(scope["path"]) else errors
+                await answers.response(error, scope)(scope, receive, send)
             except ClientDisconnect:
                 pass  # no one is left to answer to
             else:
@@ -75,6 +77,8 @@ class Gate:
     async def _caller(self, scope: Scope) -> str:
         """What the request's limits are counted by: its key, or its address without one."""
         address = str((scope.get("client") or ("unknown",))[0])
+        if traffic.is_page(scope["path"]):
+            return await self._visitor(scope, address=address)
         if not traffic.needs_key(scope["path"]):
             return f"address {address}"
         sessions = scope["app"].state.resources.sessions
@@ -86,9 +90,19 @@ class Gate:
             )
         else:
             found = await self._keys.caller(key, address=address, sessions=sessions)
-        state = {"rights": found.rights, "caller": found.name}
-        scope["state"] = {**scope.get("state", {}), **state}
-        return found.name
+        return _enter(scope, found)
+
+    async def _visitor(self, scope: Scope, *, address: str) -> str:
+        """A page acts for the key with which its reader signed in, and counts as that key."""
+        cookie = HTTPConnection(scope).cookies.get(browser_sessions.COOKIE)
+        sessions = scope["app"].state.resources.sessions
+        return _enter(scope, await self._keys.visitor(cookie, address=address, sessions=sessions))
+
+
+def _enter(scope: Scope, caller: Caller) -> str:
+    state = {"rights": caller.rights, "caller": caller.name}
+    scope["state"] = {**scope.get("state", {}), **state}
+    return caller.name
 
 
 def check_target(scope: Scope) -> None:
@@ -102,6 +116,8 @@ def check_target(scope: Scope) -> None:
 def _takes_body(scope: Scope) -> bool:
     """Whether a route reads the body; without one the answer is 404 or 405, whatever was sent."""
     method = scope["method"]
+    if traffic.has_form(scope["path"]):
+        return bool(method == "POST")
     return method in _WITH_BODY and method in openapi.methods(scope["app"], scope["path"])
 
 

@@ -114,7 +114,7 @@ async def check(request: Request) -> None:
     Raises ``Forbidden``.
     """
     path = request.scope["route"].path_format
-    if not traffic.needs_key(path):
+    if not traffic.needs_key(path) and not traffic.is_page(path):
         return
     request.state.route = path
     request.state.object = "/".join(request.path_params.values()) or None
@@ -125,6 +125,8 @@ async def check(request: Request) -> None:
 
 
 def needed(method: str, path: str) -> Scope | None:
-    """The scope of a route by its template; ``None``: it has no row."""
+    """The scope of a route by its template, or of a page; ``None``: it has no row."""
+    if traffic.is_page(path):
+        return Scope.SUBMIT if method == "POST" else Scope.READ
     method = "GET" if method == "HEAD" else method
     return ROUTES.get(f"{method} {path}")

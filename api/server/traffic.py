@@ -28,6 +28,9 @@ class Kind(StrEnum):
 UPLOADS = "/v1/files"
 """The one path whose bodies may be of any size."""
 
+SIGNING = frozenset({"/sign-in", "/sign-out"})
+"""Pages without a session."""
+
 AT_ONCE = {
     Kind.ORDINARY: 16,
     Kind.UPLOAD: 64,
@@ -52,16 +55,17 @@ PENDING, PENDING_PER_CALLER = 2048, 64
 memory."""
 
 _DOWNLOADS = re.compile(
-    r"/v1/files/[^/]+/content|/v1/jobs/[^/]+/(output|results|report)"
+    r"/v1/files/[^/]+/content|(/v1)?/jobs/[^/]+/(output|results|report)"
     r"|/v1/models/[^/]+/versions/[^/]+/files/.+"
 )
-_STREAMS = re.compile(r"/v1/jobs/(?P<job>[^/]+)/events")
+_STREAMS = re.compile(r"/v1/jobs/(?P<job>[^/]+)/events|/jobs/[^/]+/events")
+_PAGES = re.compile(r"/|/(jobs|pools|schedules|models|selection)(/.*)?")
 _VERIFICATIONS = re.compile(r"/v1/jobs/[^/]+/verification")
 
 
 def kind_of(method: str, path: str) -> Kind:
     """The kind of a request."""
-    if not needs_key(path):
+    if not needs_key(path) and not is_page(path):
         return Kind.LIVENESS if path == "/healthz" else Kind.PUBLIC
     if method == "POST" and path == UPLOADS:
         return Kind.UPLOAD
@@ -85,6 +89,16 @@ def watched_job(path: str) -> str | None:
 def needs_key(path: str) -> bool:
     """Whether the path is one that only a key opens."""
     return path == "/v1" or path.startswith("/v1/")
+
+
+def is_page(path: str) -> bool:
+    """Whether the path is a page for people, which only the session of a browser opens."""
+    return _PAGES.fullmatch(path) is not None
+
+
+def has_form(path: str) -> bool:
+    """Whether what is sent to the path is the form of a page."""
+    return is_page(path) or path in SIGNING
 
 
 def budgets(settings: Settings) -> dict[Kind, Budget]:

@@ -88,7 +88,11 @@ def revoke(session: Session, key_id: str, *, by: Rights) -> None:
 
 def authenticate(session: Session, *, key: str) -> Rights:
     """What the key may do; its use is noted. Raises ``Unauthorized``."""
-    sha256 = key_hash(key)
+    return of_hash(session, key_hash(key))
+
+
+def of_hash(session: Session, sha256: str) -> Rights:
+    """What the key of this hash may do; its use is noted. Raises ``Unauthorized``."""
     noted = ApiKey.last_used_at > sa.func.now() - USE_IS_NOTED_EVERY
     found = session.execute(
         sa.select(

@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from jobs.lookups import subjects
 from jobs.states import JobState
 from jobs.tables import Job
 
@@ -23,7 +24,10 @@ class JobFilter:
     state: JobState | None = None
     kind: str | None = None
     name: str | None = None  # a part of it, in letters of either case
+    text: str | None = None  # the beginning of its id, or a part of its name
+    model: str | None = None  # a part of its name, in letters of either case
     since: datetime | None = None  # accepted then or later
+    before: datetime | None = None  # accepted earlier
     group: str | None = None  # members of it
 
     def conditions(self) -> Iterator[sa.ColumnElement[bool]]:
@@ -35,10 +39,17 @@ class JobFilter:
             yield Job.kind == self.kind
         if self.name is not None:
             yield Job.spec["name"].astext.icontains(self.name, autoescape=True)
+        if self.text is not None:
+            named = Job.spec["name"].astext.icontains(self.text, autoescape=True)
+            yield sa.or_(Job.id.startswith(self.text, autoescape=True), named)
+        if self.model is not None:
+            yield subjects.model().icontains(self.model, autoescape=True)
         if self.group is not None:
             yield Job.group_id == self.group
         if self.since is not None:
             yield Job.created_at >= self.since
+        if self.before is not None:
+            yield Job.created_at < self.before
 
 
 def count(session: Session, *, project_id: str, wanted: JobFilter) -> int | None:

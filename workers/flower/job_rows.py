@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobs import figures
 from jobs.message_words import Subject
 from jobs.queries.all_jobs import ListedJob
 from jobs.queries.jobs import JobView
@@ -12,7 +13,6 @@ from jobs.queries.occupancy import HeldChunk
 from jobs.queries.runs import RunView
 from jobs.states import FINAL, JobState, RunState
 from jobs.tables import Event
-from workers.flower import figures
 
 BADGES = {
     JobState.SUCCEEDED: "text-bg-success",

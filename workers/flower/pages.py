@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from tornado import web
 
+from jobs import figures
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
 from jobs.lookups import clock
@@ -31,7 +32,7 @@ from jobs.queries import (
 )
 from jobs.settings import Settings
 from jobs.states import JobState
-from workers.flower import figures, job_rows, pool_rows
+from workers.flower import job_rows, pool_rows
 from workers.flower.broker import QueuesInRedis
 from workers.flower.job_search import JobSearch
 from workers.flower.reader import Reader

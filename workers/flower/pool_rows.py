@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobs import figures
 from jobs.lookups import predicates
 from jobs.queries.backlog import COUNTED, NOTHING, Backlog
 from jobs.queries.capacity import PLANNERS
@@ -14,7 +15,7 @@ from jobs.queries.occupancy import HeldChunk, HeldStep, HostNow
 from jobs.tables import Worker
 from jobs.worker_names import WorkerName
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
-from workers.flower import figures, job_rows
+from workers.flower import job_rows
 
 
 @dataclass(frozen=True)

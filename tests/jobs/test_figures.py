@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.flower import figures
+from jobs import figures
 
 
 @pytest.mark.parametrize(
