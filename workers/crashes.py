@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.ledger import rescue
 from jobs.monitoring import catalogue, meters
-from workers import context, outcomes, process_names, time_limits
+from workers import context, endings, outcomes, process_names, time_limits
 from workers.outcomes import OutcomeRequest, OutcomeTask
 
 log = structlog.get_logger()
@@ -24,7 +24,8 @@ class ChunkRequest(OutcomeRequest):
         """Report the death of the pool process."""
         result = super().on_failure(exc_info, *args, **kwargs)
         error = outcomes.raised(exc_info)
-        if isinstance(error, WorkerLostError) and self.worker_pid:
+        died = isinstance(error, WorkerLostError) and not endings.reason(self.worker_pid)
+        if died and self.worker_pid:
             meters.add(catalogue.PROCESS_DEATHS)
             thread = threading.Thread(  # the event loop must not wait for Postgres
                 target=report, args=(self.args[0], self.worker_pid, str(error))

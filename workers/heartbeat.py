@@ -51,9 +51,9 @@ class Record(Protocol):
         """Leave the record."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorkerRecord:
-    """A planner or a worker of a pool."""
+    """A planner or a worker of a pool; an operator may change its slots."""
 
     name: str
     pool: str

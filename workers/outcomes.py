@@ -26,6 +26,7 @@ from celery.worker.state import task_ready
 from jobs.errors import ControlFlow
 from jobs.monitoring import catalogue, meters
 from jobs.queries.unclaimed import Unclaimed
+from workers import endings
 
 
 class TaskState(StrEnum):
@@ -119,6 +120,9 @@ class OutcomeRequest(Request):  # type: ignore[misc]
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """Send the event of work that is not done; any other exception is Celery's business."""
         error = raised(exc_info)
+        ended = endings.reason(self.worker_pid) if isinstance(error, WorkerLostError) else None
+        if ended is not None:
+            error = Stopped(f"stopped: {ended}")
         if not isinstance(error, Undone):
             self._death = death(error)
             return super().on_failure(exc_info, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -25,6 +26,7 @@ from workers import (
     devices,
     draining,
     heartbeat,
+    orders,
     outcomes,
     process_names,
     threads,
@@ -35,6 +37,7 @@ from workers.broker import transport
 from workers.broker.inbox import Inbox
 from workers.broker.receipts import Receipts
 from workers.heartbeat import Record, WorkerRecord
+from workers.orders import Orders
 
 QUEUE = "NIGHTSHIFT_QUEUE"
 """The queue of a worker, for its spawned pool processes."""
@@ -81,12 +84,14 @@ def host(current: Settings) -> None:
     from workers.gang.host import HostRecord  # noqa: PLC0415
 
     presented = gang_host.present(current)
+    name = process_names.node(presented.pool, device=presented.device)
+    presented = dataclasses.replace(presented, worker=name)
     gang_host.clean(presented, context=context.get())
     with exposition.exposed(current, Source.HOST, slots=1):
         _celery_worker(
             current,
             HostRecord(presented),
-            name=process_names.node(presented.pool, device=presented.device),
+            name=name,
             queue=host_queue(presented.name),
             slots=1,
         )
@@ -96,6 +101,16 @@ def _device() -> str:
     """What this host has, for people; the pool processes choose theirs through Accelerate."""
     found = devices.here()
     return f"cuda:{','.join(found)}" if found else "cpu"
+
+
+def _size_recorder(record: Record) -> Callable[[int], None]:
+    """Writes the size of a pool into its record; a training host has none."""
+
+    def write(size: int) -> None:
+        if isinstance(record, WorkerRecord):
+            record.slots = size
+
+    return write
 
 
 def _receipts(current: Settings) -> Path:
@@ -111,11 +126,18 @@ def _celery_worker(current: Settings, record: Record, *, name: str, queue: str, 
     inbox = Inbox(context.get().sessions, worker=name, receipts=Receipts(_receipts(current)))
     inbox.open()
     transport.attach(app, inbox)
+    taker = Orders(context.get().sessions, worker=name, record_size=_size_recorder(record))
+    orders.attach(app, taker)
+
+    def after_beat() -> None:
+        inbox.settle()
+        taker.look()
+
     presence = heartbeat.Presence(
         record,
         redis_url=current.redis_url,
         hang_seconds=current.hang_seconds,
-        after_beat=inbox.settle,
+        after_beat=after_beat,
     )
     heartbeat.attach(app, presence)
     app.worker_main(

@@ -156,7 +156,7 @@ def is_healthy(url: str) -> bool:
 def _flower(stack: StackInfo, port: int | None) -> tuple[str, ...]:
     history = stack.home / "flower" / "history"
     options = (f"--port={port}", "--address=127.0.0.1", "--persistent=True", f"--db={history}")
-    return ("workers.processes", "flower", *options)
+    return ("workers.processes", "flower", *options, "--read_only=False")
 
 
 def _python(stack: StackInfo, name: str, *module: str, own: dict[str, str]) -> Service:

@@ -6,6 +6,7 @@ by ``jobs.decisions.waiting_reason`` alone. A snapshot holds no text of a row, s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +27,7 @@ _HOST = "NIGHTSHIFT_HOST_POOL={pool} python -m workers.processes host"
 
 @dataclass(frozen=True)
 class Pause:
-    """When a job was paused, and by which key, as its id; ``None``: unknown."""
+    """When a job was paused, and by which key, as its id, or login of Flower."""
 
     at: datetime
     by: str | None
@@ -117,10 +118,15 @@ def explain(job: JobSnapshot) -> Explanation:
 def _of_obstacle(job: JobSnapshot, obstacle: Obstacle) -> Finding:
     sentence = obstacle.words
     if obstacle.cause is Cause.PAUSED and job.pause:
-        by = f" by the key {job.pause.by}" if job.pause.by else ""
+        by = f" by {_asker(job.pause.by)}" if job.pause.by else ""
         sentence += f" (since {job.pause.at:%Y-%m-%d %H:%M:%S} UTC{by})"
     advice, command = _next(job, obstacle)
     return Finding(obstacle.cause, sentence, advice, command)
+
+
+def _asker(name: str) -> str:
+    """A key stands by the first digits of its hash, and else a login of Flower."""
+    return f"the key {name}" if re.fullmatch("[0-9a-f]{8}", name) else name
 
 
 def _next(job: JobSnapshot, obstacle: Obstacle) -> tuple[str, str]:

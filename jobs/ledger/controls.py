@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs import ids, kinds, states
+from jobs import kinds, states
 from jobs.errors import Conflict, JobFolded, NotFound
 from jobs.kinds import TRAINING
 from jobs.ledger import (
@@ -46,8 +46,11 @@ _CHUNK_FAILURES_CLEARED: dict[str, Any] = {
 """The chunk has no failures on record."""
 
 
-def cancel(session: Session, job_id: str, *, project_id: str) -> None:
-    """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job."""
+def cancel(session: Session, job_id: str, *, project_id: str, by: str | None = None) -> None:
+    """Stop at the next chunk boundary and keep what is done; harmless on a cancelled job.
+
+    ``by``: who asked, for the event.
+    """
     job = lock(session, job_id, project_id=project_id)
     if job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return
@@ -56,28 +59,31 @@ def cancel(session: Session, job_id: str, *, project_id: str) -> None:
         session,
         job_id,
         JobState.CANCELLING,
+        by=by,
         **transitions.STEP_LEASE_REVOKED | transitions.STEP_FAILURES_CLEARED,
     )
 
 
-def pause(session: Session, job_id: str, *, project_id: str, key: str | None = None) -> None:
+def pause(session: Session, job_id: str, *, project_id: str, by: str | None = None) -> None:
     """Begin nothing new; chunks that are under way end. Harmless on a paused job.
 
-    ``key``: the sha256 of the API key that asked; the event has its id.
+    ``by``: who asked, for the event; of an API key, its id.
     """
     job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
         return
     states.check_move(job.state, JobState.PAUSED)
-    by = ids.of_key(key) if key else None
     transitions.move(session, job_id, JobState.PAUSED, by=by, **transitions.STEP_LEASE_REVOKED)
 
 
-def resume(session: Session, job_id: str, *, project_id: str) -> None:
-    """Let a paused job go on where it was; harmless on one that is not paused but active."""
+def resume(session: Session, job_id: str, *, project_id: str, by: str | None = None) -> None:
+    """Let a paused job go on where it was; harmless on one that is not paused but active.
+
+    ``by``: who asked, for the event.
+    """
     job = lock(session, job_id, project_id=project_id)
     if job.state is JobState.PAUSED:
-        transitions.move(session, job_id, _resumed(job))
+        transitions.move(session, job_id, _resumed(job), by=by)
     elif job.state not in states.CLAIMABLE and job.state is not JobState.QUEUED:
         raise Conflict(
             f"only a paused job can be resumed; {job_id} is {job.state}", code="state_conflict"

@@ -29,6 +29,7 @@ class HostDescription:
     memory_bytes: int
     shares_pool: str | None
     sharing: str | None
+    worker: str | None = None  # its agent's name among Celery's
 
 
 def beat(session: Session, host: HostDescription) -> bool:

@@ -145,6 +145,13 @@ def join(slot: int) -> None:
         _meters = _Meters()
 
 
+def vacate(slot: int) -> None:
+    """Forget the gauges of a process that is gone, and that no other replaces; for its parent."""
+    if folder := os.environ.get(FOLDER):
+        with contextlib.suppress(OSError):
+            _allocate(Path(folder) / f"{GAUGES}_{slot}.db")
+
+
 def end() -> None:
     """Count no more."""
     global _meters  # noqa: PLW0603 - a property of the process

@@ -17,6 +17,7 @@ from jobs.tables.dependencies import JobDependency
 from jobs.tables.files import File, UnfinishedUpload
 from jobs.tables.groups import JobGroup
 from jobs.tables.inputs import JobInput
+from jobs.tables.orders import Order
 from jobs.tables.projects import ApiKey, Project
 from jobs.tables.registry import AliasMove, Model, ModelAlias, ModelVersion, Promotion
 from jobs.tables.retention import CollectionRound, Removal, StorageUsage
@@ -63,6 +64,7 @@ __all__ = [
     "Model",
     "ModelAlias",
     "ModelVersion",
+    "Order",
     "Point",
     "Project",
     "Promotion",

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
 from jobs.decisions.alias_history import AliasChange
+from jobs.orders import OrderAction, OrderState
 from jobs.schedules.states import FireOrigin, FireState
 from jobs.states import FINAL, ChunkState, JobState, RankState, RunState
 from jobs.webhooks.states import DeliveryState
@@ -54,6 +55,8 @@ class Base(DeclarativeBase):
         FireOrigin: _stored(FireOrigin),
         AliasChange: _stored(AliasChange),
         DeliveryState: _stored(DeliveryState),
+        OrderAction: _stored(OrderAction),
+        OrderState: _stored(OrderState),
     }
 
 

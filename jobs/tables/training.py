@@ -42,6 +42,7 @@ class Host(Base):
     memory_bytes: Mapped[int]  # of the machine
     shares_pool: Mapped[str | None]  # the bulk pool that uses the same devices; null: none does
     sharing: Mapped[str | None]  # with that pool: `beside`, `yield` or `refuse`
+    worker: Mapped[str | None]  # its agent's name among Celery's; null: of an earlier version
     draining: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))  # takes no more
     run_id: Mapped[str | None] = mapped_column(  # whose gang has reserved it; null: idle
         ForeignKey("runs.id", use_alter=True)

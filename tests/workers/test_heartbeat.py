@@ -18,7 +18,7 @@ from workers.heartbeat import Presence, WorkerRecord
 POOL = "heartbeats"
 
 
-@dataclass(frozen=True)
+@dataclass
 class SlowRecord(WorkerRecord):
     """A record whose heartbeats are slow enough for the worker to drain in the middle of one."""
 

@@ -22,7 +22,7 @@ from jobs import database
 from jobs.decisions import faults
 from jobs.decisions.faults import Blame, Diagnosis, Stage
 from jobs.errors import Damaged, ModelFailure
-from jobs.ledger import chunks
+from jobs.ledger import chunks, orders
 from jobs.ledger.chunks import ChunkLease, PartRecord
 from jobs.monitoring.catalogue import ChunkStage
 from jobs.progress import Beat, MeteredBeat, WorkMeter
@@ -180,13 +180,18 @@ def _renewal(lease: ChunkLease, meter: WorkMeter, *, context: Context) -> Callab
             state = chunks.renew(
                 session, lease, duration=context.settings.lease_duration, work=meter
             )
-        if state is None:
-            return lease_renewer.lost(
-                f"chunk {lease.chunk_id} was taken over from fence {lease.fence}"
-            )
+            if state is None:
+                return _why_lost(session, lease)
         return None if state in _WORKABLE_STATES else f"the job is {state}"
 
     return renew
+
+
+def _why_lost(session: Session, lease: ChunkLease) -> str:
+    released_by = orders.releaser(session, lease.chunk_id, fence=lease.fence)
+    if released_by is not None:
+        return f"{released_by} released the chunk in Flower"
+    return lease_renewer.lost(f"chunk {lease.chunk_id} was taken over from fence {lease.fence}")
 
 
 def _good_results(lease: ChunkLease, *, context: Context) -> dict[int, dict[str, object]]:

@@ -21,16 +21,18 @@ from tornado.routing import URLSpec
 from tornado.web import url
 
 from jobs import database
-from jobs.errors import BadRequest
 from jobs.settings import Settings
-from workers.flower import pages
+from workers.flower import login, operator_handlers, pages
 from workers.flower.broker import OurBrokerView, OurQueueLengths, QueuesInRedis
-from workers.flower.pages import Collaborators
-from workers.flower.reader import THREADS, Reader
+from workers.flower.collaborators import Collaborators
+from workers.flower.reader import THREADS, Reader, Writer
 from workers.flower.template_loader import LayeredLoader
 
 STATIC = Path(__file__).with_name("static")
 CONFIG = Path(__file__).with_name("config.py")
+
+WRITERS = 2
+"""Connections to Postgres for what operators do."""
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -77,18 +79,24 @@ def _handlers(ours: Collaborators) -> Iterable[URLSpec]:
     queues = {"reader": ours.reader, "queues": ours.queues}
     yield url(r"/jobs", pages.JobsPage, collaborators, name="jobs")
     yield url(r"/jobs/(job_\w{1,80})", pages.JobPage, collaborators, name="job")
+    yield url(r"/pools/([^/]{1,400})", pages.WorkerPage, collaborators, name="orders")
     yield url(r"/pools", pages.PoolsPage, collaborators, name="pools")
     yield url(r"/queues", pages.QueuesPage, collaborators, name="queues")
     yield url(r"/broker", OurBrokerView, queues, name="our-broker")
     yield url(r"/api/queues/length", OurQueueLengths, queues)
     yield url(r"/nightshift/(.*)", web.StaticFileHandler, {"path": str(STATIC)}, name="nightshift")
+    for path, action in operator_handlers.WORKER_ORDERS.items():
+        yield url(path, operator_handlers.WorkerOrder, {**collaborators, "action": action})
+    yield url(r"/api/task/revoke/(.+)", operator_handlers.TaskRelease, collaborators)
+    for path, reason in operator_handlers.NOT_OFFERED.items():
+        yield url(path, operator_handlers.NotOffered, {"reason": reason})
 
 
 def run(app: Celery, arguments: list[str], *, settings: Settings) -> None:
     """Serve until a signal to stop; ``arguments`` are Flower's own. Raises ``BadRequest``."""
     command.apply_env_options()
     command.apply_options("flower", [f"--conf={CONFIG}", *arguments])
-    check()
+    login.check(options)
     command.extract_settings()
     command.setup_logging()
     application = Application(app, ours=_collaborators(settings))
@@ -102,28 +110,20 @@ def run(app: Celery, arguments: list[str], *, settings: Settings) -> None:
         return
 
 
-def check() -> None:
-    """Raise ``BadRequest`` for options that leave Flower open, or promise what it cannot do."""
-    if not (options.basic_auth or options.auth):
-        raise BadRequest(
-            "Flower shows the jobs of all projects, so it needs a login: set "
-            "NIGHTSHIFT_FLOWER_BASIC_AUTH to user:password, or --auth and --auth_provider"
-        )
-    if options.auth and not options.auth_provider:
-        raise BadRequest("--auth needs --auth_provider, which says who logs people in")
-    if not options.read_only:
-        raise BadRequest(
-            "workers take no orders from the broker, so that Flower's buttons would do nothing: "
-            "leave --read_only on, and use `nightshift jobs` to pause, cancel and retry"
-        )
-
-
 def _collaborators(settings: Settings) -> Collaborators:
     engine = database.connect_reader(
         settings.database_url, pool_size=THREADS, name="nightshift-flower"
     )
     return Collaborators(
         reader=Reader(database.sessions(engine)),
+        writer=None if options.read_only else _writer(settings),
         queues=QueuesInRedis(settings.redis_url),
         settings=settings,
     )
+
+
+def _writer(settings: Settings) -> Writer:
+    engine = database.connect(
+        settings.database_url, pool_size=WRITERS, name="nightshift-flower-operators"
+    )
+    return Writer(database.sessions(engine))

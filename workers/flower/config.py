@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from jobs import message_words
 
 address = "127.0.0.1"  # the command line may open it; a password is required in any case
-read_only = True
+read_only = os.environ.get("FLOWER_READ_ONLY", "true")  # a conf file wins over the environment
 max_tasks = 10_000
 max_workers = 5_000
 purge_offline_workers = 300

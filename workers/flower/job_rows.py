@@ -11,7 +11,7 @@ from jobs.queries.all_jobs import ListedJob
 from jobs.queries.jobs import JobView
 from jobs.queries.occupancy import HeldChunk
 from jobs.queries.runs import RunView
-from jobs.states import FINAL, JobState, RunState
+from jobs.states import FINAL, JOB_MOVES, LIVE_RUN, JobState, RunState
 from jobs.tables import Event
 
 BADGES = {
@@ -122,6 +122,15 @@ def task_badge(state: str) -> str:
     return TASK_BADGES.get(state, PLAIN)
 
 
+def actions(state: JobState) -> tuple[str, ...]:
+    """What an operator may do to a job in this state, as its page posts it."""
+    if state in FINAL or state is JobState.CANCELLING:
+        return ()
+    if state is JobState.PAUSED:
+        return ("resume", "cancel")
+    return ("pause", "cancel") if JobState.PAUSED in JOB_MOVES[state] else ("cancel",)
+
+
 def _progress(view: JobView) -> tuple[str, int, int | None]:
     """What is counted, how much of it is done, and how much there is."""
     training = view.training
@@ -186,6 +195,7 @@ class RunRow:
     number: int
     state: str
     badge: str
+    live: bool
     step: str  # "120 of 400"
     began: str
     ended: str
@@ -200,6 +210,7 @@ def run(found: RunView) -> RunRow:
         number=found.run.number,
         state=found.run.state,
         badge=MOVING if found.run.state is RunState.RUNNING else badge(found.run.state),
+        live=found.run.state in LIVE_RUN,
         step=f"{found.run.step:,}{of}",
         began=figures.moment(found.run.started_at),
         ended=figures.moment(found.run.finished_at),
@@ -228,7 +239,7 @@ class EventRow:
 
 
 SHOWN = (
-    *("state", "run", "step", "chunk", "rows", "verdict", "how"),
+    *("action", "worker", "state", "run", "step", "chunk", "rows", "verdict", "how"),
     *("model", "reason", "words", "pieces", "by"),
 )
 """Fields of events that a page shows: none of them is a text of a row."""

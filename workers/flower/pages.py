@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import structlog
 from flower.utils.search import QuerySyntaxError
 from flower.utils.tasks import search_tasks
-from flower.views import BaseHandler
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -19,7 +18,9 @@ from tornado import web
 from jobs import figures
 from jobs.errors import NotFound
 from jobs.kinds import BULK, KINDS
-from jobs.lookups import clock
+from jobs.ledger import interventions
+from jobs.lookups import chunk_folds, clock
+from jobs.orders import OF_POOLS, OrderAction
 from jobs.queries import (
     all_jobs,
     backlog,
@@ -27,15 +28,15 @@ from jobs.queries import (
     chunks,
     events,
     occupancy,
+    orders,
     refused_messages,
     runs,
 )
-from jobs.settings import Settings
 from jobs.states import JobState
 from workers.flower import job_rows, pool_rows
-from workers.flower.broker import QueuesInRedis
+from workers.flower.collaborators import Collaborators
 from workers.flower.job_search import JobSearch
-from workers.flower.reader import Reader
+from workers.flower.operator_handlers import OperatorHandler
 
 log = structlog.get_logger()
 
@@ -49,6 +50,16 @@ ERRORS = 10
 TASKS = 50
 EVENTS = 100
 
+ORDERS = 20
+
+JOB_ACTIONS: dict[str, Callable[..., None]] = {
+    "pause": interventions.pause,
+    "resume": interventions.resume,
+    "cancel": interventions.cancel,
+}
+POSTED = (*JOB_ACTIONS, "release", "stop_run")
+"""What the page of a job posts."""
+
 POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
@@ -56,22 +67,18 @@ POLICY = (
 """Of the content of our pages: nothing from elsewhere, and no script in a page."""
 
 
-@dataclass(frozen=True)
-class Collaborators:
-    """What our handlers need."""
-
-    reader: Reader
-    queues: QueuesInRedis
-    settings: Settings
-
-
-class Page(BaseHandler):  # type: ignore[misc]
+class Page(OperatorHandler):
     """A page of ours."""
 
     tab = ""
 
     def initialize(self, ours: Collaborators) -> None:
         self.ours = ours
+
+    def check_xsrf_cookie(self) -> None:
+        """Want the token of our forms in any case, which Flower does only beside a cookie."""
+        super().check_xsrf_cookie()
+        web.RequestHandler.check_xsrf_cookie(self)
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -91,7 +98,8 @@ class Page(BaseHandler):  # type: ignore[misc]
 
     def show(self, template: str, **values: Any) -> None:
         """Render a template of ours."""
-        self.render(template, tab=self.tab, figures=figures, **values)
+        may_act = self.ours.writer is not None
+        self.render(template, tab=self.tab, figures=figures, may_act=may_act, **values)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say what is wrong; a refused login is Flower's business."""
@@ -155,12 +163,34 @@ class JobPage(Page):
             held=[job_rows.held(each, now=view.now) for each in found.held],
             by_worker=_by_worker(found.held),
             failed=found.failed,
+            folded=found.folded,
             runs=[job_rows.run(each) for each in found.runs],
             more_runs=found.more_runs,
             curves=view.training.last if view.training else [],
             events=[job_rows.event(each) for each in found.events],
             tasks=self._tasks(job_id),
+            actions=job_rows.actions(view.job.state),
         )
+
+    @web.authenticated
+    async def post(self, job_id: str) -> None:
+        operator, action = self.operator, self.get_body_argument("action", "")
+        if action == "release":
+            await self.release(self.get_body_argument("task", ""))
+        elif action == "stop_run":
+            run = self.get_body_argument("run", "")
+            if not run.isdecimal():
+                raise web.HTTPError(400, "run must be the number of a run")
+            await self.change(
+                lambda session: interventions.stop_run(
+                    session, job_id, number=int(run), by=operator
+                )
+            )
+        elif action in JOB_ACTIONS:
+            await self.change(lambda session: JOB_ACTIONS[action](session, job_id, by=operator))
+        else:
+            raise web.HTTPError(400, f"action must be one of {', '.join(POSTED)}")
+        self.redirect(self.reverse_url("job", job_id), status=303)
 
     def _tasks(self, job_id: str) -> list[dict[str, Any]]:
         """Flower's tasks of the job, the newest first; memory alone is searched, by an index."""
@@ -185,6 +215,7 @@ class _Found:
     view: Any
     held: list[occupancy.HeldChunk]
     failed: list[chunks.FailedChunk]
+    folded: bool  # at least some of its chunks are no rows any more
     runs: list[runs.RunView]
     more_runs: bool
     events: list[Any]
@@ -198,6 +229,7 @@ def _look(session: Session, job_id: str) -> _Found:
         view=view,
         held=occupancy.chunks(session, job_id=job_id) if bulk else [],
         failed=chunks.failed(session, job_id, limit=ERRORS) if bulk else [],
+        folded=bulk and chunk_folds.has_any(session, job_id),
         runs=of_job,
         more_runs=more,
         events=events.latest(session, job_id, limit=EVENTS),
@@ -246,7 +278,6 @@ class PoolsPage(Page):
             pools=pool_rows.pools(workers, hosts, backlog=waiting),
             workers=workers,
             hosts=hosts,
-            known=frozenset(self.application.events.state.workers),
         )
 
 
@@ -262,6 +293,54 @@ def _look_at_pools(
     )
     hosts = pool_rows.hosts(occupancy.hosts(session), now=now)
     return workers, hosts, backlog.of_pools(session)
+
+
+@dataclass(frozen=True)
+class _WorkerNow:
+    worker: pool_rows.WorkerRow | None
+    host: pool_rows.HostRow | None
+    orders: list[pool_rows.OrderRow]
+
+
+class WorkerPage(Page):
+    """One worker or training host: what it does now, and what operators asked of it."""
+
+    tab = "pools"
+
+    @web.authenticated
+    async def get(self, name: str) -> None:
+        found = await self.ledger(lambda session: _look_at_worker(session, name))
+        self.show(
+            "orders.html",
+            name=name,
+            worker=found.worker,
+            host=found.host,
+            orders=found.orders,
+            known=name in self.application.events.state.workers,
+        )
+
+    @web.authenticated
+    async def post(self, name: str) -> None:
+        given = self.get_body_argument("action", "")
+        if given not in OFFERED:
+            raise web.HTTPError(400, f"action must be one of {', '.join(OFFERED)}")
+        await self.place(name, OrderAction(given), number=self.get_body_argument("n", "1"))
+        self.redirect(self.reverse_url("orders", name), status=303)
+
+
+OFFERED = (OrderAction.SHUT_DOWN, *sorted(OF_POOLS))
+"""What the page of a worker posts."""
+
+
+def _look_at_worker(session: Session, name: str) -> _WorkerNow:
+    workers, hosts, _ = _look_at_pools(session)
+    now = clock.now(session)
+    found = orders.latest(session, name, limit=ORDERS)
+    worker = next((each for each in workers if each.name == name), None)
+    host = next((each for each in hosts if each.worker == name), None)
+    if worker is None and host is None and not found:
+        raise NotFound(f"no worker {name!r} is on record")
+    return _WorkerNow(worker, host, [pool_rows.order(each, now=now) for each in found])
 
 
 class QueuesPage(Page):

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from jobs import figures
 from jobs.lookups import predicates
+from jobs.orders import PATIENCE, WORDS, OrderState
 from jobs.queries.backlog import COUNTED, NOTHING, Backlog
 from jobs.queries.capacity import PLANNERS
 from jobs.queries.occupancy import HeldChunk, HeldStep, HostNow
-from jobs.tables import Worker
+from jobs.tables import Order, Worker
 from jobs.worker_names import WorkerName
 from workers.app import PLAN_QUEUE, host_queue, pool_queue
 from workers.flower import job_rows
@@ -47,6 +48,7 @@ class HostRow:
     """A training host."""
 
     name: str
+    worker: str  # its agent's name among Celery's; empty: of an earlier version
     pool: str
     device: str
     memory: str
@@ -158,6 +160,7 @@ def hosts(found: Iterable[HostNow], *, now: datetime) -> list[HostRow]:
     return [
         HostRow(
             name=each.host.name,
+            worker=each.host.worker or "",
             pool=each.host.pool,
             device=each.host.device,
             memory=figures.size(each.host.memory_bytes),
@@ -169,6 +172,41 @@ def hosts(found: Iterable[HostNow], *, now: datetime) -> list[HostRow]:
         )
         for each in found
     ]
+
+
+@dataclass(frozen=True)
+class OrderRow:
+    """What an operator asked of a worker."""
+
+    asked: str
+    by: str
+    words: str  # "grow the pool by 2"
+    state: str
+    badge: str
+    result: str
+
+
+ORDER_BADGES = {
+    OrderState.DONE: "text-bg-success",
+    OrderState.REFUSED: "text-bg-danger",
+    OrderState.EXPIRED: "text-bg-warning",
+}
+
+
+def order(found: Order, *, now: datetime) -> OrderRow:
+    """An order, as of ``now``."""
+    by = f" by {found.processes}" if found.processes else ""
+    waits_since = max(found.due_at, found.asked_at)
+    expired = found.state is OrderState.WAITING and now - waits_since > PATIENCE
+    state = OrderState.EXPIRED if expired else found.state
+    return OrderRow(
+        asked=figures.moment(found.asked_at),
+        by=found.asked_by,
+        words=f"{WORDS[found.action]}{by}",
+        state=state,
+        badge=ORDER_BADGES.get(state, job_rows.PLAIN),
+        result=found.result or "",
+    )
 
 
 def _rank(now: HostNow) -> Work | None:

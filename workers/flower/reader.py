@@ -1,4 +1,4 @@
-"""Reads for pages, in threads of their own: Tornado's loop never waits for Postgres or Redis."""
+"""Work on the ledger in threads of its own: Tornado's loop never waits for Postgres or Redis."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ class Reader:
     def _in_transaction(self, work: Callable[[Session], T]) -> T:
         with self._sessions.begin() as session:
             return work(session)
+
+
+class Writer(Reader):
+    """The same for what operators do."""
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """The result of ``work``, in one transaction that is committed."""
+        return await self.read(work)

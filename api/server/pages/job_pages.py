@@ -20,7 +20,7 @@ from api.server.pages import forms, page_route, rendering
 from api.server.pages.job_search import Search
 from api.server.routes import results
 from api.server.routes.events import LastEventId
-from jobs import folding, kinds
+from jobs import folding, ids, kinds
 from jobs.decisions.job_actions import JobAction, JobFacts, refusal
 from jobs.ledger import controls, deletions
 from jobs.lookups import row_errors
@@ -256,7 +256,7 @@ def do(action: JobAction, job_id: str, *, shared: Shared, project_id: str, key: 
         return
     of_action: dict[JobAction, Callable[..., None]] = {
         JobAction.CANCEL: controls.cancel,
-        JobAction.PAUSE: functools.partial(controls.pause, key=key),
+        JobAction.PAUSE: functools.partial(controls.pause, by=ids.of_key(key)),
         JobAction.RESUME: controls.resume,
         JobAction.DELETE: deletions.delete_job,
     }

@@ -23,7 +23,7 @@ from api.server.dependencies import (
     Shared,
     Transaction,
 )
-from jobs import admission, folding, kinds, names
+from jobs import admission, folding, ids, kinds, names
 from jobs.ledger import branches, controls, deletions, submission
 from jobs.moments import Moment
 from jobs.queries import inputs, job_filters, jobs, why
@@ -150,7 +150,7 @@ def cancel_job(
 @router.post("/{job_id}/pause")
 def pause_job(job_id: JobId, session: Transaction, project: ProjectId, key: KeyHash) -> schemas.Job:
     """Begin nothing new; chunks that are under way end, training makes a checkpoint first."""
-    action = functools.partial(controls.pause, key=key)
+    action = functools.partial(controls.pause, by=ids.of_key(key))
     return _control(action, session, job_id, project_id=project)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from jobs import ids
 from jobs.decisions import time_spent
 from jobs.decisions import why as decisions
 from jobs.decisions.time_spent import Span, StateChange, TimePart
@@ -44,7 +45,7 @@ def test_another_projects_job_looks_like_none(ledger: Ledger) -> None:
 def test_a_pause_is_told_with_the_key_that_asked_for_it(ledger: Ledger) -> None:
     job_id = ledger.running(1)
     with ledger.sessions.begin() as session:
-        controls.pause(session, job_id, project_id=PROJECT, key="3f2a91c0" * 8)
+        controls.pause(session, job_id, project_id=PROJECT, by=ids.of_key("3f2a91c0" * 8))
     found = look(ledger, job_id).pause
     assert found is not None
     assert found.by == "key_3f2a91c03f2a91c03f2a91c0"
