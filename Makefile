@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint requirements.lock \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo nightly up test unit long explore faults check gpu bench matrix lock clean
+.PHONY: help demo nightly up test unit long explore faults check gpu bench matrix secrets compose-check lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,12 @@ bench: $(VENV)/.bench ## benchmarks, with CORPUS=labelled.csv more; figures land
 
 matrix: $(VENV)/.bench ## the cells of the fault matrix that have no result yet, then its page
 	$(BIN)/python -m benchmarks.fault_matrix; $(BIN)/python docs/generate.py
+
+secrets: ## random secrets for docker-compose.yml, in secrets/; keeps those that are there
+	$(PYTHON) deploy/make_secrets.py secrets
+
+compose-check: $(VENV)/.dev ## as root, without Docker: build the images, run docker-compose.yml, work with it
+	$(BIN)/python deploy/check/compose_check.py $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 lock: ## pin anew whatever pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -283,7 +283,7 @@ class _Sink(io.RawIOBase):
 def connect(url: str) -> ObjectStore:
     """The store at ``file:///folder`` (made if missing) or ``s3://bucket/prefix``.
 
-    S3 keys, region and endpoint come from the usual ``AWS_*`` variables.
+    S3 keys, region and endpoint come from the usual ``AWS_*`` variables; keys from files as well.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
@@ -292,7 +292,9 @@ def connect(url: str) -> ObjectStore:
             local = LocalStore(folder, mkdir=True, automatic_cleanup=True)
             return ObjectStore(local, remove=remainders.in_folder(folder))
     if parts.scheme in SCHEMES and parts.netloc:
-        backend = from_url(url, client_options=_client(), retry_config=_retries())
+        keys = remainders.key_files(os.environ) if parts.scheme == "s3" else {}
+        config = {name.lower(): text for name, text in keys.items()}
+        backend = from_url(url, config=config, client_options=_client(), retry_config=_retries())
         remove = remainders.in_bucket(url) if parts.scheme == "s3" else remainders.nowhere
         return ObjectStore(backend, remove=remove)
     raise BadRequest(

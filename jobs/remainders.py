@@ -2,9 +2,9 @@
 
 The object store has no call for either. A local folder has the temporary files beside the object,
 under its name and a suffix. S3 lists and aborts multipart uploads; the requests are signed here
-(Signature Version 4) with the keys of the ``AWS_*`` variables. With credentials from elsewhere, and
-on stores without such a list (Azure forgets the parts after a week), nothing is removed: let a
-lifecycle rule of the bucket abort incomplete multipart uploads.
+(Signature Version 4) with the keys of the ``AWS_*`` variables or of their files. With
+credentials from elsewhere, and on stores without such a list (Azure forgets the parts after a
+week), nothing is removed: let a lifecycle rule of the bucket abort incomplete multipart uploads.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
+from jobs import secret_files
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
 Remove = Callable[[str], None]
 """Removes what is left of the object of this key. Raises ``OSError``."""
 
@@ -36,6 +40,11 @@ def in_folder(folder: Path) -> Remove:
             temporary.unlink(missing_ok=True)
 
     return remove
+
+
+def key_files(variables: Mapping[str, str]) -> dict[str, str]:
+    """The keys of S3 that files hold, by the names of their variables."""
+    return secret_files.given(KEYS, variables)
 
 
 def in_bucket(url: str) -> Remove:
@@ -72,6 +81,7 @@ class Bucket:
     @classmethod
     def of_environment(cls, name: str, environment: Mapping[str, str]) -> Bucket | None:
         """With the keys of the ``AWS_*`` variables; None where there are none."""
+        environment = {**environment, **key_files(environment)}
         key_id = environment.get("AWS_ACCESS_KEY_ID")
         secret = environment.get("AWS_SECRET_ACCESS_KEY")
         if not key_id or not secret:

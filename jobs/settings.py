@@ -1,5 +1,6 @@
 """All settings, read from the environment (prefix ``NIGHTSHIFT_``) or given as keywords.
 
+Each may come from a file as well, which its variable with ``_FILE`` at the end names.
 Every field is documented in ``docs/settings.md``; a test compares the two.
 """
 
@@ -14,8 +15,14 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from jobs import secret_files
 from jobs.decisions.faults import RetryLimits
 from jobs.retention import Retention
 
@@ -34,10 +41,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("NIGHTSHIFT_DATABASE_URL", "DATABASE_URL"),
         description="Postgres, the truth.",
     )
+    database_password: str = Field(
+        "", description="Its password, where the URL has none; best given as a file."
+    )
     redis_url: str = Field(
         "redis://localhost:6379/0",
         validation_alias=AliasChoices("NIGHTSHIFT_REDIS_URL", "REDIS_URL"),
         description="Redis or Valkey, the carrier of messages; may be flushed at any time.",
+    )
+    redis_password: str = Field(
+        "", description="Its password, where the URL has none; best given as a file."
     )
     object_store_url: str = Field(
         "file:///var/lib/nightshift/objects",
@@ -308,12 +321,33 @@ class Settings(BaseSettings):
     )
     smtp_from: str = Field("nightshift@localhost", description="The sender of mails, an address.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is none
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - named by its folder
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Keywords, then files, then the environment."""
+        files = EnvSettingsSource(settings_cls)
+        texts = secret_files.given(sorted(variables()))
+        files.env_vars = {name.lower(): text for name, text in texts.items()}
+        return init_settings, files, env_settings
+
     @field_validator("webhook_networks")
     @classmethod
     def _are_networks(cls, value: list[str]) -> list[str]:
         for each in value:
             ipaddress.ip_network(each)
         return value
+
+    @model_validator(mode="after")
+    def _urls_have_their_passwords(self) -> Self:
+        self.database_url = secret_files.with_password(self.database_url, self.database_password)
+        self.redis_url = secret_files.with_password(self.redis_url, self.redis_password)
+        return self
 
     @model_validator(mode="after")
     def _metrics_are_not_open_to_strangers(self) -> Self:
@@ -396,6 +430,15 @@ class Settings(BaseSettings):
     def forming(self) -> timedelta:
         """How long the hosts of a new gang may take to begin."""
         return timedelta(seconds=self.train_forming_seconds)
+
+
+@functools.cache
+def variables() -> frozenset[str]:
+    """The names of all settings as variables of the environment."""
+    own = {f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields}
+    aliases = [field.validation_alias for field in Settings.model_fields.values()]
+    others = [each.choices for each in aliases if isinstance(each, AliasChoices)]
+    return frozenset(own.union(str(name) for names in others for name in names))
 
 
 @functools.cache

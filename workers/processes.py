@@ -14,7 +14,7 @@ import structlog
 from billiard import current_process
 from celery import signals
 
-from jobs import database, environment, logs, parent_death, settings, temporary
+from jobs import database, environment, logs, parent_death, secret_files, settings, temporary
 from jobs.errors import BadRequest
 from jobs.ledger import message_keys
 from jobs.monitoring import exposition, meters
@@ -175,7 +175,7 @@ def _keep_our_logging(**_: object) -> None:
 
 def flower(arguments: list[str]) -> None:
     """Show jobs and queues to people; ``NIGHTSHIFT_FLOWER_BASIC_AUTH`` is ``user:password``."""
-    password = os.environ.get("NIGHTSHIFT_FLOWER_BASIC_AUTH")
+    password = secret_files.read("NIGHTSHIFT_FLOWER_BASIC_AUTH")
     if password:
         os.environ["FLOWER_BASIC_AUTH"] = password
     from workers.flower import application  # noqa: PLC0415 - Flower is not installed everywhere

@@ -13,6 +13,7 @@ import httpx
 from api.stack import logs
 from api.stack.record import IDENTITY, StackInfo
 from api.stack.service import Service
+from jobs import secret_files, settings
 from jobs.environment import COMPUTE, HUB, NETWORK, OBJECTS, PYTHON, chosen
 from jobs.settings import Settings
 
@@ -21,9 +22,17 @@ FLOWER_USER = "nightshift"
 HUB_MODELS = "hf:"
 """The models that jobs of an embedded stack may load unless its user says otherwise."""
 
-_SETTINGS = frozenset(f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields)
-_METRICS = ("NIGHTSHIFT_METRICS_TOKEN",)
-_SECRETS = frozenset({"NIGHTSHIFT_DATABASE_URL", "NIGHTSHIFT_REDIS_URL", *_METRICS})
+_SETTINGS = frozenset(
+    name + suffix for name in settings.variables() for suffix in ("", secret_files.SUFFIX)
+)
+_METRICS = ("NIGHTSHIFT_METRICS_TOKEN", "NIGHTSHIFT_METRICS_TOKEN_FILE")
+_SERVERS = ("DATABASE_URL", "DATABASE_PASSWORD", "REDIS_URL", "REDIS_PASSWORD")
+_SECRETS = frozenset(
+    {
+        *(name for name in _SETTINGS if any(server in name for server in _SERVERS)),
+        *_METRICS,
+    }
+)
 
 WORKER_GRACE_SECONDS = 60.0
 """A worker or planner that is asked to end finishes its chunk or step, or gives it back."""
@@ -92,7 +101,7 @@ def environment(stack: StackInfo) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _SETTINGS and name not in _SECRETS
     }
-    return given | {
+    own = {
         IDENTITY: stack.identity,
         "NIGHTSHIFT_OBJECT_STORE_URL": stack.object_store_url,
         "NIGHTSHIFT_API_HOST": "127.0.0.1",
@@ -106,6 +115,8 @@ def environment(stack: StackInfo) -> dict[str, str]:
         "NIGHTSHIFT_ALLOWED_INPUTS": json.dumps(_allowed_inputs(stack)),
         "PYTHONUNBUFFERED": "1",
     }
+    replaced = {name + secret_files.SUFFIX for name in (*own, "NIGHTSHIFT_METRICS_PORT")}
+    return {name: given[name] for name in given.keys() - replaced} | own
 
 
 def database(stack: StackInfo) -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from jobs import command_line, database, rights, settings
+from jobs import command_line, database, rights, secret_files, settings
 from jobs.ledger import projects
 from jobs.rights import Scope
 
@@ -36,10 +35,13 @@ def ensure_key(
         ),
     ] = None,
 ) -> int:
-    """Make the key in NIGHTSHIFT_API_KEY valid for a project."""
-    key = os.environ.get("NIGHTSHIFT_API_KEY")
+    """Make the key in NIGHTSHIFT_API_KEY, or in its _FILE, valid for a project."""
+    key = secret_files.read("NIGHTSHIFT_API_KEY")
     if not key:
-        sys.stderr.write("ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid\n")
+        sys.stderr.write(
+            "ensure-key: set NIGHTSHIFT_API_KEY to the key to make valid, "
+            "or NIGHTSHIFT_API_KEY_FILE to a file that holds it\n"
+        )
         return command_line.BAD_USAGE
     scopes = scope or rights.default_scopes(project)
     engine = database.connect(settings.get().database_url, pool_size=1)

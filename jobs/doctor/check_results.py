@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit
 
+from pydantic_settings import SettingsError
+
+from jobs import secret_files
 from jobs.settings import Settings
 
 SECRET_VARIABLES = (
@@ -65,9 +68,16 @@ def secrets(settings: Settings, variables: Mapping[str, str] = os.environ) -> se
     ):
         password = _password(url)
         found |= {password, unquote(password)}
-    found |= {variables.get(name, "") for name in SECRET_VARIABLES}
-    found.add(variables.get("NIGHTSHIFT_FLOWER_BASIC_AUTH", "").partition(":")[2])
+    found |= {_held(name, variables) for name in SECRET_VARIABLES}
+    found.add(_held("NIGHTSHIFT_FLOWER_BASIC_AUTH", variables).partition(":")[2])
     return {secret for secret in found if len(secret) >= LEAST_SECRET}
+
+
+def _held(name: str, variables: Mapping[str, str]) -> str:
+    try:
+        return secret_files.read(name, variables) or ""
+    except SettingsError:  # a file that cannot be read gives nothing away
+        return variables.get(name, "")
 
 
 def _password(url: str) -> str:

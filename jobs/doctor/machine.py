@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from jobs import os_errors
+from jobs import os_errors, secret_files
 from jobs.doctor import judgement
 from jobs.doctor.check_results import CheckResult, ok, warning
 from jobs.doctor.facts import FolderFacts
@@ -26,13 +26,16 @@ OTHERS = frozenset(
 )
 """Variables that are no settings, and read all the same."""
 
+_READ_FROM_FILES = frozenset({"NIGHTSHIFT_API_KEY", "NIGHTSHIFT_FLOWER_BASIC_AUTH"})
+
 CLOSE = 0.85
 """How like a setting's name a variable's must be to be taken for a slip of the pen."""
 
 
 def variables(given: Mapping[str, str]) -> list[CheckResult]:
     """Variables whose names are nearly those of settings: they are read by no process."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    names = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = names | {name + secret_files.SUFFIX for name in names | _READ_FROM_FILES}
     slips = [
         (name, close[0])
         for name in sorted(given)

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from api.stack import ports, valkey
+from jobs import secret_files
 from jobs.settings import Settings
 from tests.support.waiting import wait_until
 from workers import draining
@@ -25,8 +26,16 @@ from workers import draining
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+ALL_DOCKERFILES = [*DOCKERFILES, ROOT / "deploy" / "check" / "servers.Dockerfile"]
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
 OURS = {name: each for name, each in SERVICES.items() if "build" in each}
+
+SECRETS: dict[str, dict[str, str]] = YAML(typ="safe").load(COMPOSE)["secrets"]
+CONFINED = {
+    name: each
+    for name, each in SERVICES.items()
+    if name not in {"postgres", "valkey", "objects"}  # their images start as root
+}
 
 SETTINGS = {f"NIGHTSHIFT_{name.upper()}" for name in Settings.model_fields}
 READ_ELSEWHERE = {"NIGHTSHIFT_API_KEY", "NIGHTSHIFT_FLOWER_BASIC_AUTH"}
@@ -58,17 +67,51 @@ def test_no_secret_is_among_the_arguments_of_a_service() -> None:
         assert not re.search(r"(?<!\$)\$\{", str(service.get("command"))), name
 
 
+def test_no_service_has_a_secret_in_its_environment() -> None:
+    secret = re.compile(r"PASSWORD|TOKEN|SECRET|KEY|AUTH")
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if secret.search(variable) and not variable.endswith(("_PER_KEY", "_TOKENS")):
+                assert variable.endswith("_FILE"), (name, variable)
+                assert value.removeprefix("/run/secrets/") in service["secrets"], (name, variable)
+            assert not re.search(r"://[^/]*:[^/]*@", str(value or "")), (name, variable)
+
+
+def test_a_service_has_the_secrets_that_it_reads_and_no_others() -> None:
+    for name, service in SERVICES.items():
+        read = re.findall(r"/run/secrets/(\w+)", str(service))
+        if name == "prometheus":
+            read += re.findall(
+                r"/run/secrets/(\w+)", (ROOT / "deploy/prometheus/prometheus.yml").read_text()
+            )
+        assert set(read) == set(service.get("secrets", [])), name
+    assert set(SECRETS) == {
+        secret for service in SERVICES.values() for secret in service.get("secrets", [])
+    }
+
+
+@pytest.mark.parametrize("name", sorted(CONFINED))
+def test_a_container_of_ours_may_write_to_its_volumes_alone(name: str) -> None:
+    service = CONFINED[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["tmpfs"] == ["/tmp"]
+
+
 def test_valkey_starts_with_the_configuration_that_compose_gives_it(tmp_path: Path) -> None:
     """As in the image, whose entry point runs what it is given."""
     (tmp_path / "docker-entrypoint.sh").write_text('#!/bin/sh\nexec "$@"\n')
     (tmp_path / "docker-entrypoint.sh").chmod(0o755)
     (tmp_path / "valkey-server").symlink_to(valkey.binary())
     port = ports.choose()
+    (tmp_path / "valkey_password").write_text("secret\n")
     script = SERVICES["valkey"]["command"][2].replace("$$", "$")
+    script = script.replace("/run/secrets", str(tmp_path))
     script = script.replace("END\n", "END\nport {port}\n".replace("{port}", str(port)), 1)
     process = subprocess.Popen(
         ["sh", "-c", script],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "VALKEYCLI_AUTH": "secret"},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -80,7 +123,7 @@ def test_valkey_starts_with_the_configuration_that_compose_gives_it(tmp_path: Pa
     assert process.wait(timeout=10) == 0
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ALL_DOCKERFILES, ids=lambda path: path.name)
 def test_a_dockerfile_passes_the_linter(path: Path) -> None:
     done = subprocess.run([program("hadolint"), str(path)], capture_output=True, check=False)
     assert (done.returncode, done.stdout.decode()) == (0, "")
@@ -94,7 +137,7 @@ def test_an_image_runs_as_an_ordinary_user_and_knows_whether_it_is_well(path: Pa
     assert text.index("ARG BASE_IMAGE") < text.index("FROM ${BASE_IMAGE}")
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ALL_DOCKERFILES, ids=lambda path: path.name)
 def test_every_file_that_an_image_copies_is_there_and_not_ignored(path: Path) -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), flags=re.MULTILINE)
     kept = (ROOT / ".dockerignore").read_text().split()
@@ -106,18 +149,19 @@ def test_every_file_that_an_image_copies_is_there_and_not_ignored(path: Path) ->
 @pytest.mark.parametrize("path", [COMPOSE, ROOT / "deploy" / "env.example", *DOCKERFILES], ids=str)
 def test_every_name_of_a_setting_is_one_that_the_code_reads(path: Path) -> None:
     named = set(re.findall(r"\bNIGHTSHIFT_[A-Z_]+", path.read_text()))
-    assert named <= SETTINGS | READ_ELSEWHERE
+    assert {name.removesuffix(secret_files.SUFFIX) for name in named} <= SETTINGS | READ_ELSEWHERE
 
 
 @pytest.mark.parametrize("name", sorted(READ_ELSEWHERE))
 def test_names_that_are_no_settings_are_read_somewhere(name: str) -> None:
     rooms = (ROOT / room for room in ("api", "jobs", "workers"))
     sources = (path.read_text() for room in rooms for path in room.rglob("*.py"))
-    assert any(f'environ.get("{name}"' in source for source in sources)
+    assert any(f'secret_files.read("{name}"' in source for source in sources)
 
 
 def test_a_worker_can_be_given_every_setting() -> None:
     given = {*SERVICES["worker"]["environment"], *SERVICES["trainer"]["environment"]}
+    given = {name.removesuffix(secret_files.SUFFIX) for name in given}
     assert {name for name in SETTINGS if not name.startswith("NIGHTSHIFT_API_")} <= given
 
 
@@ -160,22 +204,23 @@ def test_every_role_of_the_workers_room_has_a_service() -> None:
     assert run == {"control", "planner", "pool", "host", "flower"}
 
 
-@pytest.mark.parametrize(
-    "variable",
-    [
-        "POSTGRES_PASSWORD",
-        "VALKEY_PASSWORD",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "FLOWER_PASSWORD",
-        "NIGHTSHIFT_API_KEY",
-    ],
-)
-def test_a_secret_has_no_default_and_is_explained(variable: str) -> None:
-    used = re.findall(rf"\$\{{{variable}(.*?)\}}", COMPOSE.read_text())
-    assert used
-    assert all(rest.startswith(":?") for rest in used)
-    assert f"\n{variable}=\n" in (ROOT / "deploy" / "env.example").read_text()
+def test_every_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make = [sys.executable, str(ROOT / "deploy" / "make_secrets.py"), str(folder)]
+    subprocess.run(make, check=True)
+    texts = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    assert {f"${{SECRETS_FOLDER:-./secrets}}/{name}" for name in texts} == {
+        secret["file"] for secret in SECRETS.values()
+    }
+    assert len(set(texts.values())) == len(texts)
+    assert min(len(text) for text in texts.values()) >= 24
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert [name for name in texts if f"`{name}`" not in page] == []
+    again = subprocess.run(make, check=True, capture_output=True, text=True)
+    assert again.stdout == ""
+    assert {path.name: path.read_text().strip() for path in folder.iterdir()} == texts
 
 
 def test_every_variable_of_the_compose_file_is_explained() -> None:

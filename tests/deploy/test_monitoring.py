@@ -158,6 +158,21 @@ def test_the_dashboards_are_those_that_the_page_names() -> None:
     ]
 
 
+def test_grafana_finds_prometheus_and_the_dashboards_in_the_compose_file() -> None:
+    services = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    (source,) = YAML(typ="safe").load(provisioning / "datasources" / "nightshift.yml")[
+        "datasources"
+    ]
+    assert source["type"] == "prometheus"
+    assert source["url"].removeprefix("http://").partition(":")[0] in services
+    (provider,) = YAML(typ="safe").load(provisioning / "dashboards" / "nightshift.yml")["providers"]
+    mounted = {each.split(":")[1]: each.split(":")[0] for each in services["grafana"]["volumes"]}
+    assert ROOT / mounted[provider["options"]["path"]] == ROOT / "deploy" / "grafana"
+    assert ROOT / mounted["/etc/grafana/provisioning"] == provisioning
+    assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
+
+
 def test_prometheus_finds_the_services_of_the_compose_file() -> None:
     services = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
     (of_processes, of_ledger, _) = YAML(typ="safe").load(PROMETHEUS / "prometheus.yml")[
