@@ -73,7 +73,7 @@ ROOMS = (
     Room(name="workers.architectures", lane="workers", row=4, column=1, purpose="small models"),
 )
 TOPS = {
-    "jobs.purger": ("jobs.artefacts", "jobs.purger"),
+    "jobs.purger": ("jobs.artefacts", "jobs.backups", "jobs.purger"),
     "workers.tasks": ("workers.tasks", "workers.processes"),
 }
 """Modules that use the other rooms; those of one package share a box above them."""

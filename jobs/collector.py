@@ -16,7 +16,7 @@ what is removed twice does no harm.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from jobs.decisions import stored_objects
 from jobs.decisions.stored_objects import ObjectKind, StoredKey
 from jobs.errors import Damaged, StorageFault
 from jobs.ledger import collection_rounds, damage
-from jobs.lookups import clock
+from jobs.lookups import backups, clock
 from jobs.lookups.chunk_folds import FoldedChunks
 from jobs.objects import DELETED_AT_ONCE, ObjectStore, Stored
 from jobs.queries import storage
@@ -38,6 +38,9 @@ from jobs.results.chunk_folds import NamedParts
 SHOWN = 20
 """Keys of each sort that a report names."""
 
+
+BACKUP = "a backup is under way; collect again after its end"
+"""Why garbage stays for now."""
 
 QUESTIONS = 16
 """Of a search for missing objects, that are put to the store at a time."""
@@ -100,7 +103,7 @@ def collect(
             return None
         garbage = _sift(sessions, batch, report, folded, before=began - grace, unknown=unknown)
         if garbage and not dry_run:
-            _remove(store, garbage, report)
+            _remove(sessions, store, garbage, report)
     usage = {place: (report.counts[place], size) for place, size in report.usage.items()}
     with sessions.begin() as session:
         collection_rounds.record_usage(session, usage, measured_at=began)
@@ -124,6 +127,22 @@ def find_missing(sessions: Sessions, store: ObjectStore, report: Report, *, mark
     if mark:
         for named in report.missing:
             _mark(sessions, named)
+
+
+def named_of(
+    sessions: Sessions, store: ObjectStore
+) -> Callable[[Sequence[Stored]], Sequence[Stored]]:
+    """Chooses, of objects of this store, those that rows name."""
+    report, folded = Report(), NamedParts(store)
+
+    def choose(batch: Sequence[Stored]) -> Sequence[Stored]:
+        read = [(each, stored_objects.read(each.key)) for each in batch]
+        ours = [(each, key) for each, key in read if key is not None]
+        with sessions.begin() as session:
+            snapshot = storage.snapshot(session, [key for _, key in ours])
+        return [each for each, key in ours if _is_named(snapshot, folded, key, report)]
+
+    return choose
 
 
 def _missing(
@@ -205,8 +224,13 @@ def _is_named(snapshot: Snapshot, folded: NamedParts, key: StoredKey, report: Re
         return True
 
 
-def _remove(store: ObjectStore, garbage: list[Stored], report: Report) -> None:
-    """A store that fails is asked again in the next round."""
+def _remove(sessions: Sessions, store: ObjectStore, garbage: list[Stored], report: Report) -> None:
+    """A store that fails is asked again in the next round; so is one of which a backup is taken."""
+    with sessions.begin() as session:
+        if backups.under_way(session):
+            if BACKUP not in report.faults:
+                report.faults.append(BACKUP)
+            return
     try:
         store.delete_all([each.key for each in garbage])
         report.removed += len(garbage)

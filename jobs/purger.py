@@ -20,6 +20,7 @@ from jobs.errors import StorageFault
 from jobs.ledger import deletions, removals
 from jobs.ledger.deletions import DeletedFile, DeletedJob, DeletedVersion
 from jobs.ledger.removals import MarkedPiece
+from jobs.lookups import backups
 from jobs.models import bundles
 from jobs.objects import DELETED_AT_ONCE, ObjectStore
 from jobs.results import parts, reports
@@ -44,7 +45,10 @@ Purge = Callable[[Sessions, ObjectStore, Deleted], None]
 
 
 def purge_deleted(sessions: Sessions, store: ObjectStore) -> int:
-    """Purge every deleted file, job, version and piece that is due; how many were claimed."""
+    """Purge every deleted file, job, version and piece that is due; how many were claimed.
+
+    None while a backup is under way: it may have the rows, and not the objects yet.
+    """
     files = _purge_each(sessions, store, partial(deletions.claim_file, duration=CLAIM), _purge_file)
     jobs = _purge_each(sessions, store, partial(deletions.claim_job, duration=CLAIM), _purge_job)
     claim_version = partial(deletions.claim_version, duration=CLAIM)
@@ -60,7 +64,7 @@ def _purge_each(
     claimed = 0
     while True:
         with sessions.begin() as session:
-            deleted = claim(session)
+            deleted = None if backups.under_way(session) else claim(session)
         if deleted is None:
             return claimed
         claimed += 1

@@ -16,6 +16,7 @@ import typer.main
 
 from api.cli import (
     audit,
+    backup,
     connection,
     console,
     demo,
@@ -76,6 +77,8 @@ app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("status")(up.status)
 app.command("doctor")(doctor.doctor)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("demo")(demo.demo)
 app.command("nightly")(nightly.nightly)
 kind_commands.add_to(app)

@@ -93,7 +93,7 @@ def report(
     home: Home = None,
 ) -> int:
     """Usage and chunks; objects without a row, rows without an object: exit code 1 if any are."""
-    with _place(home) as place:
+    with opened(home) as place:
         found = _round(place, grace=grace, dry_run=True, unknown=False)
         collector.find_missing(place.sessions, place.store, found, mark=False)
         with place.sessions.begin() as session:
@@ -114,7 +114,7 @@ def collect(
     home: Home = None,
 ) -> None:
     """Remove objects that no row names; a part that is gone is marked, for `jobs retry`."""
-    with _place(home) as place:
+    with opened(home) as place:
         found = _round(place, grace=grace, dry_run=dry_run, unknown=unknown)
         collector.find_missing(place.sessions, place.store, found, mark=not dry_run)
     _show(found, json=json)
@@ -130,7 +130,7 @@ def _round(place: Place, *, grace: float | None, dry_run: bool, unknown: bool) -
 
 
 @contextmanager
-def _place(home: Home) -> Iterator[Place]:
+def opened(home: Home) -> Iterator[Place]:
     """Of the settings in the environment, or of the stack that runs on a state folder."""
     settings = _settings(home)
     engine = database.connect(settings.database_url, pool_size=2, name="storage")

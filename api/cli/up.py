@@ -74,10 +74,10 @@ def status(*, home: Home = None, json: Json = False) -> int:
     return 0
 
 
-def stack() -> Any:
-    """The embedded stack, which only an installation with its extra has."""
+def stack(module: str = "up") -> Any:
+    """A module of the embedded stack, which only an installation with its extra has."""
     try:
-        return importlib.import_module("api.stack.up")
+        return importlib.import_module(f"api.stack.{module}")
     except ImportError as error:
         raise Failure(
             f"this needs the embedded servers ({error.name} is missing): "

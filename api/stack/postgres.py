@@ -104,6 +104,14 @@ def folders(home: Path) -> tuple[str, ...]:
     return (note.read_text().strip(),) if note.exists() else ()
 
 
+def client_programs() -> Path | None:
+    """Where `pg_dump` and the like are; ``None``: the wheel is not installed."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / INSTALL / "bin"
+
+
 def answers(url: str) -> bool:
     """Whether the server at the URL answers ``SELECT 1``."""
     try:

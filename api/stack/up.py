@@ -66,7 +66,7 @@ def run(
     Jobs may read and load what lies in the folders ``allow``.
     0 after a clean stop, 1 when a service cannot start, 3 when the stack runs already.
     """
-    home = _prepared(home)
+    home = prepared(home)
     os.umask(environment.UMASK)
     allowed = _allowed(home, allow)
     with lock.hold(home) as ours:
@@ -86,7 +86,7 @@ def background(
     ``variables``: its environment; ``None``: that of this process. What is interrupted before it is
     ready ends again.
     """
-    home = _prepared(home)
+    home = prepared(home)
     if found := info(home):
         return found
     options = [f"--allow={folder}" for folder in _allowed(home, allow)]
@@ -273,7 +273,7 @@ def _plan(home: Path, allowed: tuple[str, ...]) -> tuple[list[Service], StackInf
     flower_port = ports.choose(FLOWER_PORT, taken=frozenset((*free, api_port)))
     metrics = _metrics_ports(given, taken=frozenset((*free, api_port, flower_port)))
     _write_targets(home, metrics)
-    store = given.object_store_url if _is_given("OBJECT_STORE_URL") else _objects(home)
+    store = given.object_store_url if _is_given("OBJECT_STORE_URL") else objects_of(home)
     return servers, StackInfo(
         home=home,
         pid=os.getpid(),
@@ -310,7 +310,7 @@ def _write_targets(home: Path, metrics: dict[str, int]) -> None:
     private_files.write(home / TARGETS, json.dumps(targets, indent=2) + "\n")
 
 
-def _prepared(home: Path) -> Path:
+def prepared(home: Path) -> Path:
     """The absolute state folder, made when missing."""
     try:
         home = home.expanduser().resolve()
@@ -343,7 +343,8 @@ def _allowed(home: Path, folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(map(str, real))
 
 
-def _objects(home: Path) -> str:
+def objects_of(home: Path) -> str:
+    """The URL of the folder of objects, which is made when missing."""
     folder = home / "objects"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder.as_uri()

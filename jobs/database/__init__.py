@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +46,9 @@ _NETWORK: dict[str, Any] = {
 _GONE = ("08", "57P")
 """Classes of SQLSTATE: connection exceptions, and a server that shuts down or is starting."""
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_MIGRATION_LOCK_MILLISECONDS = 2_000
+"""Who waits for a lock on a table holds up everybody who comes after."""
+MIGRATING_SECONDS = 600.0
 _MIGRATION_LOCK = 0x6E69676874  # "night", any number that nothing else uses
 
 
@@ -150,22 +152,34 @@ def revisions() -> list[str]:
     return [script.revision for script in scripts.walk_revisions()]
 
 
-def migrate(url: str) -> None:
-    """Bring the schema to the newest version; of several callers at once, one does it."""
+def migrate(url: str, *, to: str = "head") -> None:
+    """Bring the schema to the newest version, or ``to``; of several callers at once, one does it.
+
+    Processes may work meanwhile. A step that cannot have its locks at once lets them pass and tries
+    again, for ``MIGRATING_SECONDS``.
+    """
     from alembic import command  # noqa: PLC0415 - most processes never migrate
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     engine = sa.create_engine(driver_url(url), poolclass=sa.NullPool)  # closing gives the lock back
-    with _locked(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
 
+    def upgrade() -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"SET lock_timeout = {_MIGRATION_LOCK_MILLISECONDS}")
+            connection.commit()
+            config.attributes["connection"] = connection
+            command.upgrade(config, to)
+            connection.commit()
 
-@contextmanager
-def _locked(engine: sa.Engine) -> Iterator[sa.Connection]:
-    with engine.connect() as guard, engine.connect() as connection:
+    again = tenacity.retry_if_exception(_is_locked)
+    with engine.connect() as guard:
         guard.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
-        yield connection
-        connection.commit()
+        backoff.retry(upgrade, again=again, first=0.2, longest=5.0, seconds=MIGRATING_SECONDS)
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and isinstance(
+        error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected
+    )

@@ -26,6 +26,7 @@ from jobs import database
 from jobs.errors import LeaseLost
 from jobs.ledger import checkpoints as ledger
 from jobs.ledger.ranks import RankLease
+from jobs.lookups import backups
 from jobs.models import bundles
 from jobs.queries import checkpoints
 from jobs.tables import CheckpointPart
@@ -173,6 +174,8 @@ class CheckpointUploader:
         ids = [checkpoint_id for checkpoint_id, _ in dispensable]
         if ids:
             self._patiently(lambda session: ledger.mark_deleted(session, self._lease, ids))
+        if self._patiently(backups.under_way):
+            return  # it may have their rows; the garbage collector takes them after the job's end
         for _, keys in dispensable:
             for key in keys:
                 self._context.store.delete(key)

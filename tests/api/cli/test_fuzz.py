@@ -31,7 +31,7 @@ VALUES = (
     "../..",
     "s3://b/k",
 )
-STARTS_A_STACK = {"up", "demo", "nightly"}
+STARTS_A_STACK = {"up", "demo", "nightly", "restore"}
 NEEDED = {
     "CORPUS": "corpus.jsonl",
     "JOB": "job_1",
@@ -48,6 +48,7 @@ NEEDED = {
     "PROJECT": "team-b",
     "URL": "http://127.0.0.1:9",
     "PATH": "corpus.jsonl",
+    "TO": "backup",
     "--model": "/m",
     "--name": "news",
     "--base": "/m",

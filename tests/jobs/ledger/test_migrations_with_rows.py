@@ -1,0 +1,120 @@
+"""Migrations of a database that is in use: rows of every earlier version, and writers of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy as sa
+
+from jobs import database
+from tests.jobs.ledger import old_rows
+from tests.jobs.ledger.test_migrations import empty
+from tests.support.servers import Server
+from tests.support.waiting import wait_until
+
+REVISIONS = database.revisions()[::-1]
+CLOSED = {"0031": "collection_rounds"}
+"""Where an earlier version must not write any more: its garbage collector would do harm."""
+
+
+class OldWorker:
+    """A process of an earlier version that goes on: heartbeats, leases, events, without end."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = database.connect(url, pool_size=1, name="old-worker")
+        self._over = threading.Event()
+        self.turns = 0
+        self.error: BaseException | None = None
+
+    def _turn(self, session: sa.Connection) -> None:
+        fence = {"fence": self.turns}
+        session.execute(sa.text("UPDATE chunks SET fence = fence + 1, last_error = 'old'"))
+        session.execute(sa.text("UPDATE jobs SET step_fence = :fence"), fence)
+        session.execute(sa.text("UPDATE workers SET beat_at = now()"))
+        session.execute(
+            sa.text("INSERT INTO events (job_id, type, data) SELECT id, 'old', '{}' FROM jobs")
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._over.is_set():
+                with self._engine.begin() as session:
+                    self._turn(session)
+                self.turns += 1
+        except BaseException as error:  # noqa: BLE001 - the test shows it
+            self.error = error
+
+    @contextmanager
+    def working(self) -> Iterator[OldWorker]:
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._over.set()
+            thread.join()
+            self._engine.dispose()
+
+
+def test_rows_and_writers_of_every_earlier_version_come_through_every_migration(
+    postgres: Server,
+) -> None:
+    url = empty(postgres, "every_version")
+    database.migrate(url, to=REVISIONS[0])
+    engine = sa.create_engine(database.driver_url(url), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        rows = old_rows.fill(connection, mark="v0001")
+    with OldWorker(url).working() as worker:
+        for revision in REVISIONS[1:]:
+            turns = worker.turns
+            database.migrate(url, to=revision)
+            wait_until(lambda least=turns: worker.turns > least + 1 or worker.error, seconds=30)
+            assert worker.error is None, f"at {revision}: {worker.error}"
+            with engine.begin() as connection:  # a writer of the version before
+                before = [row for row in rows if row.table.name != CLOSED.get(revision)]
+                mark = f"v{REVISIONS[REVISIONS.index(revision) - 1]}"
+                old_rows.again(connection, before, mark=mark, newer=f"late{mark[1:]}")
+                rows = old_rows.fill(connection, mark=f"v{revision}")
+    with engine.begin() as connection:
+        counts = {
+            table: connection.scalar(sa.text(f'SELECT count(*) FROM "{table}"'))
+            for table in ("projects", "jobs", "chunks", "runs", "checkpoints")
+        }
+    assert set(counts.values()) == {2 * len(REVISIONS) - 1}
+
+
+def test_a_migration_that_waits_for_a_reader_holds_up_nobody_and_ends_after_it(
+    postgres: Server,
+) -> None:
+    url = empty(postgres, "waits_for_a_reader")
+    database.migrate(url, to=REVISIONS[-2])
+    engine = sa.create_engine(database.driver_url(url), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        old_rows.fill(connection, mark="old")
+    with psycopg.connect(url) as reader, OldWorker(url).working() as worker:
+        reader.execute("SELECT count(*) FROM jobs, chunks")  # its transaction stays open
+        migration = threading.Thread(target=database.migrate, args=(url,))
+        migration.start()
+        wait_until(lambda: _waits(url), seconds=30)
+        turns = worker.turns
+        wait_until(lambda: worker.turns > turns + 1 or worker.error, seconds=30)
+        assert migration.is_alive()
+        reader.rollback()
+        migration.join(60)
+        assert not migration.is_alive()
+        assert worker.error is None
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        assert found == (REVISIONS[-1],)
+
+
+def _waits(url: str) -> bool:
+    """Whether the migration waits for a lock on a table."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        ).fetchone()
+        return found is not None and found[0] > 0
