@@ -3,6 +3,7 @@
 NightshiftError
 ├── BadRequest            400  the request cannot be meant as it is written
 │   ├── BadSpec           400  a job spec with a field that cannot be right
+│   ├── KeyReused         422  an Idempotency-Key that was sent with another body
 │   ├── UnknownParameter  422  a field of a query that the route does not have
 │   └── CorpusRefused     400  an input outside the allow-list
 ├── Unauthorized          401  no key, or one that is not known
@@ -76,6 +77,11 @@ class BadRequest(NightshiftError):
 
 class BadSpec(BadRequest):
     code = "bad_spec"
+
+
+class KeyReused(BadRequest):
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class UnknownParameter(BadRequest):

@@ -48,7 +48,7 @@ from jobs.remainders import Remove
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from obstore import ObjectMeta, WritableFile
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 READ_BUFFER = 2**20
 """Bytes that a reader holds, and so what one small read costs."""
@@ -292,9 +292,8 @@ def connect(url: str) -> ObjectStore:
             local = LocalStore(folder, mkdir=True, automatic_cleanup=True)
             return ObjectStore(local, remove=remainders.in_folder(folder))
     if parts.scheme in SCHEMES and parts.netloc:
-        keys = remainders.key_files(os.environ) if parts.scheme == "s3" else {}
-        config = {name.lower(): text for name, text in keys.items()}
-        backend = from_url(url, config=config, client_options=_client(), retry_config=_retries())
+        keys = _keys_in_files() if parts.scheme == "s3" else None
+        backend = from_url(url, config=keys, client_options=_client(), retry_config=_retries())
         remove = remainders.in_bucket(url) if parts.scheme == "s3" else remainders.nowhere
         return ObjectStore(backend, remove=remove)
     raise BadRequest(
@@ -344,6 +343,11 @@ def _range(backend: Backend, key: str, *, start: int, end: int) -> memoryview:
     if len(data) != end - start:
         raise Damaged(f"the object {key} was cut short while it was read")
     return data
+
+
+def _keys_in_files() -> S3Config:
+    keys = remainders.key_files(os.environ)
+    return cast("S3Config", {name.lower(): text for name, text in keys.items()})
 
 
 def _client() -> ClientConfig:

@@ -31,9 +31,13 @@ class Rights:
     key_id: str
     scopes: frozenset[Scope]
 
+    def may(self, scope: Scope) -> bool:
+        """Whether the key has the scope."""
+        return scope in self.scopes
+
     def check(self, scope: Scope) -> None:
         """Raise ``Forbidden`` without the scope."""
-        if scope not in self.scopes:
+        if not self.may(scope):
             raise Forbidden(
                 f"this needs a key with the scope {scope}; {self.key_id} has {_words(self.scopes)}"
             )

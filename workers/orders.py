@@ -79,6 +79,7 @@ class Orders:
         self._pool: ProcessPool | None = None
         self._lock = threading.Lock()
         self._for_loop: list[TakenOrder] = []
+        self._ended: list[PoolProcess] = []  # and what they held is not released yet
         self._changed: list[tuple[TakenOrder, list[PoolProcess]]] = []
 
     def begin(self, pool: ProcessPool) -> None:
@@ -89,6 +90,7 @@ class Orders:
         """Take what was asked and carry it out. While Postgres is away, orders wait there."""
         if self._pool is None:
             return
+        self._release_ended()
         self._finish_changes(self._pool)
         try:
             with self._sessions.begin() as session:
@@ -98,7 +100,11 @@ class Orders:
             return
         for order in taken:
             log.warning("an operator asked", action=order.action, by=order.asked_by)
-            self._carry_out(order, self._pool)
+            try:
+                self._carry_out(order, self._pool)
+            except Exception:
+                log.exception("an order cannot be carried out", action=order.action)
+                self._settle(order, "it failed: see the log of the worker", done=False)
 
     def turn(self) -> None:
         """Do what only the event loop may do."""
@@ -172,14 +178,23 @@ class Orders:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
         self._wait_for_end(processes)
-        owners = [process_names.owner(process.pid) for process in processes]
+        self._ended += processes
+        self._release_ended()
+
+    def _release_ended(self) -> None:
+        """Release what ended processes held; while Postgres is away, try again at the next look."""
+        if not self._ended:
+            return
+        owners = [process_names.owner(process.pid) for process in self._ended]
         try:
             with self._sessions.begin() as session:
                 rescue.release(session, owners=owners)
-                for process in processes:
+                for process in self._ended:
                     workers.show_engines(session, name=self._worker, slot=process.index, engines=())
         except SQLAlchemyError as error:
-            log.warning("what ended processes held waits for its lease to end", error=str(error))
+            log.warning("what ended processes held cannot be released yet", error=str(error))
+        else:
+            self._ended = []
 
     def _wait_for_end(self, processes: list[PoolProcess]) -> None:
         end = time.monotonic() + DEATH_SECONDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class Transport:
 
     def _upload(self, path: Path, *, progress: Progress | None, tag: str | None = None) -> Answer:
         """Send a local file, read from disk as it is sent."""
+        key = uuid.uuid4().hex
         fields = {"purpose": "batch"} if tag is None else {"purpose": "batch", "tag": tag}
 
         def send() -> httpx.Response:
@@ -106,6 +108,7 @@ class Transport:
                     "/v1/files",
                     files={"file": (path.name, body)},  # type: ignore[dict-item]
                     data=fields,
+                    headers={"Idempotency-Key": key},
                     timeout=httpx.Timeout(None, connect=5),
                 )
 

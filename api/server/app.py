@@ -10,7 +10,7 @@ from http import HTTPStatus
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 
-from api.server import errors, openapi, query_fields, scopes, traffic, viewer
+from api.server import creates, errors, openapi, query_fields, scopes, traffic, viewer
 from api.server.collect_thread import CollectThread
 from api.server.dependencies import Resources
 from api.server.gate import Gate
@@ -114,7 +114,11 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(scopes.check), Depends(query_fields.check)],
+        dependencies=[
+            Depends(scopes.check),
+            Depends(query_fields.check),
+            Depends(creates.note_named),
+        ],
     )
     rooms = (
         *(health, files, jobs, groups, events, results, runs),

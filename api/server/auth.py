@@ -1,8 +1,8 @@
 """Who is calling: a bearer key, the project it acts for, and what it may do.
 
-What the database said of a valid key counts for less than a second, so that a revoked one ends
-within a second in every process. Keys that were valid before have threads of their own: a client
-that tries keys delays no one who has one.
+What the database answers about a valid key counts for less than a second, so that a revoked one
+ends within a second in every process. Keys that were valid before have threads of their own: a
+client that tries keys delays no one who has one.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -41,6 +42,7 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["state"] = {**scope.get("state", {}), "arrived": datetime.now(UTC)}
         request_id, begun, status = _request_id(scope), time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:

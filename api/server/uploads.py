@@ -10,24 +10,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 import structlog
+from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect, Request
 
-from api.server import multipart
+from api.server import multipart, traffic
 from api.server.multipart import Upload
 from api.server.upload_leases import UploadLeases
 from jobs import ids, names
 from jobs.database import MAY_PASS, Sessions
 from jobs.errors import BadRequest, StorageFault, TooLarge
-from jobs.ledger import files, quotas
+from jobs.ledger import creations, files, quotas
+from jobs.ledger.creations import CountedRequest
 from jobs.objects import ObjectStore
+from jobs.queries import files as file_queries
 from jobs.tables import File
 
 log = structlog.get_logger(__name__)
@@ -68,6 +74,16 @@ OPENAPI: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who uploads, and what the request says of tries before it."""
+
+    project_id: str
+    caller: str  # the sha256 of the key
+    counted: CountedRequest | None = None
+    idempotency_key: str | None = None
+
+
 class Uploads:
     """What this process takes in. How many uploads are under way at a time is the gate's rule."""
 
@@ -80,21 +96,21 @@ class Uploads:
         self._max_bytes = max_bytes
         self._threads = anyio.CapacityLimiter(THREADS)
 
-    async def receive(self, request: Request, *, project_id: str) -> File:
+    async def receive(self, request: Request, *, origin: Origin) -> File:
         """Store the file of a multipart request and record it.
 
-        Raises ``TooLarge``, ``QuotaExceeded``, and ``BadRequest`` for a body that is not what it
-        must be.
+        A repeated request has the file of the one before. Raises ``TooLarge``, ``QuotaExceeded``,
+        ``KeyReused``, and ``BadRequest`` for a body that is not what it must be.
         """
         boundary = multipart.boundary(request.headers.get("content-type", ""))
-        room = await self._in_thread(functools.partial(self._room, project_id))
+        room = await self._in_thread(functools.partial(self._room, origin.project_id))
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > room + OVERHEAD:
             raise TooLarge(multipart.too_large(room), param="file")
         file_id = ids.file()
         key = f"files/{file_id}"
         begin = functools.partial(
-            self._leases.begin, file_id, project_id=project_id, object_key=key
+            self._leases.begin, file_id, project_id=origin.project_id, object_key=key
         )
         await self._in_thread(begin)
         try:
@@ -105,9 +121,7 @@ class Uploads:
         except BaseException:
             await self._in_thread(functools.partial(self._leases.abort, file_id))
             raise
-        record = functools.partial(
-            self._record, upload, file_id=file_id, project_id=project_id, key=key
-        )
+        record = functools.partial(self._record, upload, file_id=file_id, origin=origin, key=key)
         return await self._in_thread(record)
 
     def _room(self, project_id: str) -> int:
@@ -128,7 +142,7 @@ class Uploads:
             upload.check_complete()
         return upload
 
-    def _record(self, upload: Upload, *, file_id: str, project_id: str, key: str) -> File:
+    def _record(self, upload: Upload, *, file_id: str, origin: Origin, key: str) -> File:
         """Record the file whose object is complete.
 
         The object goes only where the row is certainly not there: if the transaction fails before
@@ -139,17 +153,7 @@ class Uploads:
         try:
             with self._sessions.begin() as session:
                 self._leases.complete(session, file_id)
-                file = files.add(
-                    session,
-                    file_id=file_id,
-                    project_id=project_id,
-                    filename=upload.filename,
-                    purpose=upload.purpose,
-                    size=upload.size,
-                    sha256=upload.sha256,
-                    object_key=key,
-                    tag=upload.tag,
-                )
+                file = _added(session, upload, file_id=file_id, origin=origin, key=key)
                 committing = True
         except Exception:
             self._leases.leave(file_id)
@@ -188,6 +192,42 @@ class Uploads:
         except asyncio.CancelledError:
             await asyncio.wait([running])
             raise
+
+
+def _added(session: Session, upload: Upload, *, file_id: str, origin: Origin, key: str) -> File:
+    """The new file, or the one that an earlier try of the same request has made.
+
+    Raises ``NotFound`` where that one was deleted meanwhile.
+    """
+
+    def make() -> str:
+        file = files.add(
+            session,
+            file_id=file_id,
+            project_id=origin.project_id,
+            filename=upload.filename,
+            purpose=upload.purpose,
+            size=upload.size,
+            sha256=upload.sha256,
+            object_key=key,
+            tag=upload.tag,
+        )
+        return file.id
+
+    digest = _digest(upload)
+    if origin.idempotency_key is not None:
+        request = creations.Request(origin.project_id, origin.caller, traffic.UPLOADS, digest)
+        made, _ = creations.once_by_key(session, request, key=origin.idempotency_key, make=make)
+    else:
+        counted = origin.counted and creations.with_digest(origin.counted, digest)
+        made, _ = creations.once(session, counted, lambda: (make(), True))
+    return file_queries.get(session, made, project_id=origin.project_id)
+
+
+def _digest(upload: Upload) -> str:
+    """Of what a repeated upload sends again; the boundary is another one each time."""
+    sent = json.dumps([upload.filename, upload.purpose, upload.tag, upload.size, upload.sha256])
+    return hashlib.sha256(sent.encode()).hexdigest()
 
 
 class _Writer:

@@ -2,7 +2,7 @@
 
 An object is stored before its row. So every object that a row of the snapshot names is in the store
 when the snapshot is taken, and it is still there when it is copied: while a backup holds its lock,
-nobody removes objects that had a row (``lookups.backups``).
+no process removes objects that had a row (``lookups.backups``).
 """
 
 from __future__ import annotations

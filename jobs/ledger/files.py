@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from jobs.errors import Conflict, NotFound
 from jobs.kinds import AnySpec
+from jobs.ledger import creations
 from jobs.lookups import uses
 from jobs.states import FINAL
 from jobs.tables import File, Job, JobInput
@@ -128,6 +129,7 @@ def bury(session: Session, file_id: str) -> None:
         .where(File.id == file_id)
         .values(deleted_at=sa.func.now(), purge_at=sa.func.now())
     )
+    creations.free_key(session, file_id)
 
 
 def user(session: Session, file: File) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from jobs.errors import Conflict
+from jobs.errors import KeyReused
 from jobs.tables import Job, JobGroup, Schedule, WebhookEndpoint
 
 Keyed = type[Job] | type[JobGroup] | type[Schedule] | type[WebhookEndpoint]
@@ -26,7 +26,7 @@ def earlier(
 ) -> str | None:
     """The id of what this key has made before; ``None``: nothing, as far as is committed.
 
-    ``digest``: of the request's body. Raises ``Conflict`` for a key that was sent with another.
+    ``digest``: of the request's body. Raises ``KeyReused`` for a key that was sent with another.
     """
     if key is None:
         return None
@@ -39,9 +39,13 @@ def earlier(
         return None
     if found.request_sha256 != digest:
         noun, body = _NOUNS[table]
-        raise Conflict(
-            f"Idempotency-Key {key!r} was used for {found.id} with another {body}; send a new key "
-            f"with a new {noun}",
-            code="idempotency_key_reused",
-        )
+        raise reused(key, made_id=found.id, noun=noun, body=body)
     return str(found.id)
+
+
+def reused(key: str, *, made_id: str, noun: str, body: str) -> KeyReused:
+    """The error for a key that has made ``made_id`` of another body."""
+    return KeyReused(
+        f"Idempotency-Key {key!r} was used for {made_id} with another {body}; send a new key "
+        f"with a new {noun}"
+    )

@@ -1,7 +1,7 @@
 """The lock of a backup, and what is written into a database that was brought back from one.
 
-Whoever held a lease in it worked for an installation that is gone, or must be. Nobody is to blame:
-no crash is counted, and no run is charged to a budget.
+Those who held a lease in it worked for an installation that is gone, or must be. No row and no job
+is to blame: no crash is counted, and no run is charged to a budget.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def revision(session: Session) -> str | None:
     """The version of the schema; ``None``: there is none yet."""
     if session.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
         return None
-    return session.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    found: str | None = session.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def begin(session: Session, source: str) -> bool:
@@ -112,7 +113,7 @@ def begin(session: Session, source: str) -> bool:
 
 
 def finish(session: Session) -> Released:
-    """Give back every lease and forget every message: control sends and forms them anew."""
+    """Give back every lease and forget every message: control sends and forms them again."""
     session.execute(sa.text("DROP TABLE IF EXISTS unfinished_restore"))
     released = Released(chunks=_chunks(session), steps=_steps(session), runs=_runs(session))
     session.execute(

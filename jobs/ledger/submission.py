@@ -53,7 +53,7 @@ def accept(
     """The job's id, and whether it is new.
 
     The same key with the same spec is the same job, however often it is sent; with another spec it
-    raises ``Conflict``, and so does a fine-tune under a name of another task. A name of the
+    raises ``KeyReused``. A fine-tune under a name of another task is a ``Conflict``. A name of the
     registry is pinned to the version that it means now; raises ``BadSpec`` for one that means none.
     Raises ``NotFound`` for an uploaded file, or a job that it depends on, that is not there, and
     ``QuotaExceeded`` or ``Forbidden`` by the limits of the project.

@@ -1,4 +1,4 @@
-"""Whether a backup is under way: as long as it is, nobody removes an object that had a row."""
+"""Whether a backup is under way: as long as it is, no process removes an object that had a row."""
 
 from __future__ import annotations
 

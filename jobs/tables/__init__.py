@@ -13,6 +13,7 @@ from jobs.tables.bulk import (
     Worker,
 )
 from jobs.tables.chunk_folds import ChunkFold, FoldedDamage
+from jobs.tables.creations import Creation
 from jobs.tables.dependencies import JobDependency
 from jobs.tables.files import File, UnfinishedUpload
 from jobs.tables.groups import JobGroup
@@ -49,6 +50,7 @@ __all__ = [
     "ChunkFold",
     "CollectionRound",
     "ControlStatus",
+    "Creation",
     "Event",
     "File",
     "Fire",

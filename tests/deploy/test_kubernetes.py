@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
+from kubernetes_validate.utils import ValidationError, validate
 
 from api.server import schemas
 from jobs import secret_files
@@ -28,13 +28,17 @@ VERSION = "1.34"
 
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 SERVERS = {"postgres", "valkey", "objects"}
+ALL = [(overlay, each) for overlay, manifests in OVERLAYS.items() for each in manifests]
 MANIFESTS = [
     pytest.param(each, id=f"{overlay}: {each['kind']} {each['metadata']['name']}")
-    for overlay, manifests in OVERLAYS.items()
-    for each in manifests
+    for overlay, each in ALL
 ]
-PODS = [each for each in MANIFESTS if each.values[0]["kind"] in WORKLOADS]
-OURS = [each for each in PODS if each.values[0]["metadata"]["name"] not in SERVERS]
+PODS = [given for given, (_, each) in zip(MANIFESTS, ALL, strict=True) if each["kind"] in WORKLOADS]
+OURS = [
+    given
+    for given, (_, each) in zip(MANIFESTS, ALL, strict=True)
+    if each["kind"] in WORKLOADS and each["metadata"]["name"] not in SERVERS
+]
 
 
 def containers(manifest: Manifest) -> list[dict[str, Any]]:
@@ -48,7 +52,8 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
         each for each in kustomization.build(KUBERNETES / "base") if each["kind"] == "ConfigMap"
     ]
     assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
-    return settings["data"] | {each["name"]: each.get("value") for each in container["env"]}
+    own = {each["name"]: each.get("value") for each in container["env"]}
+    return {**settings["data"], **own}
 
 
 def secrets_of(manifest: Manifest) -> set[str]:
@@ -70,14 +75,14 @@ def named(kind: str, manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]
 def test_a_manifest_is_what_kubernetes_takes(manifest: Manifest) -> None:
     if manifest["apiVersion"].startswith("keda.sh/"):
         pytest.skip("a resource of KEDA, whose schema is not among those of Kubernetes")
-    kubernetes_validate.validate(manifest, VERSION, strict=True)
+    validate(manifest, VERSION, strict=True)
 
 
 def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
     manifest = copy.deepcopy(next(each for _, each in named("Deployment", OVERLAYS["gpu"])))
     manifest["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(manifest, VERSION, strict=True)
+    with pytest.raises(ValidationError):
+        validate(manifest, VERSION, strict=True)
 
 
 @pytest.mark.parametrize("manifests", OVERLAYS.values(), ids=OVERLAYS)

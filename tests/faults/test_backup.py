@@ -69,6 +69,8 @@ def empty_database(postgres: Server, name: str) -> str:
     return f"{postgres.url.rpartition('/')[0]}/{name}"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_what_was_committed_before_a_backup_is_there_after_it_and_what_was_under_way_goes_on(
     doomed: Installation,
     postgres: Server,
@@ -124,7 +126,7 @@ def test_what_was_committed_before_a_backup_is_there_after_it_and_what_was_under
         first, *later = again.runs(training)
         assert first.state is RunState.PREEMPTED
         assert {run.state for run in later} == {RunState.SUCCEEDED}
-        assert later[0].checkpoint_id is not None, "it began anew"
+        assert later[0].checkpoint_id is not None, "it began at the first step"
         assert {each.step for each in again.checkpoints(training)} >= set(checkpoints[-1:])
         assert again.version(training).lineage["job"] == training
     with restored.sessions.begin() as session:

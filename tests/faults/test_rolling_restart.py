@@ -22,7 +22,7 @@ from tests.support.tiny_models import tiny_classifier
 from tests.support.waiting import wait_until
 from tests.workers.gang.trainer import Trainer
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1_800)]
 
 LEASE, WAIT = 3_600, 240
 """Seconds: of a lease, and for which the test waits for a job."""

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from api.server import browser_sessions
 from api.server.pages import words
 from jobs import figures
+from jobs.rights import Scope
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -47,7 +48,7 @@ def page(
     text = fragment(
         template,
         project=None if rights is None else rights.project_id,
-        read_only=settings.page_read_only,
+        read_only=settings.page_read_only or (rights is not None and not rights.may(Scope.SUBMIT)),
         form_token=browser_sessions.form_token(cookie),
         path=request.url.path,
         address=request.url.path + (f"?{request.url.query}" if request.url.query else ""),

@@ -9,16 +9,20 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from api.server import downloads, schemas, uploads
+from api.server.creates import Counted
 from api.server.dependencies import (
     After,
     ByAge,
     FileId,
+    IdempotencyKey,
+    KeyHash,
     Limit,
     NoteMade,
     ProjectId,
     Shared,
     Transaction,
 )
+from api.server.uploads import Origin
 from jobs import names
 from jobs.ledger import files as files_ledger
 from jobs.queries import files
@@ -36,10 +40,21 @@ Tag = Annotated[
 
 @router.post("", openapi_extra=uploads.OPENAPI)
 async def upload_file(
-    request: Request, shared: Shared, project: ProjectId, note_made: NoteMade
+    *,
+    request: Request,
+    shared: Shared,
+    project: ProjectId,
+    caller: KeyHash,
+    note_made: NoteMade,
+    counted: Counted,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.File:
-    """Store a file: multipart with the fields `file`, `purpose` (default `batch`) and `tag`."""
-    file = await shared.uploads.receive(request, project_id=project)
+    """Store a file: multipart with the fields `file`, `purpose` (default `batch`) and `tag`.
+
+    For a day, the same `Idempotency-Key` with the same file and fields is the same file.
+    """
+    origin = Origin(project, caller, counted=counted, idempotency_key=idempotency_key)
+    file = await shared.uploads.receive(request, origin=origin)
     note_made(file.id)
     return schemas.File.of(file)
 

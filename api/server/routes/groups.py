@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 from sqlalchemy.orm import Session
 
 from api.server import schemas
+from api.server.creates import Counted
 from api.server.dependencies import (
     After,
     ByAge,
@@ -20,6 +22,7 @@ from api.server.dependencies import (
 )
 from jobs import admission, folding, names
 from jobs.kinds.groups import GroupSpec
+from jobs.ledger import creations
 from jobs.ledger import groups as ledger
 from jobs.queries import groups
 from jobs.queries.paging import Order
@@ -38,13 +41,15 @@ def submit_group(
     project: ProjectId,
     shared: Shared,
     note_made: NoteMade,
+    counted: Counted,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Group:
     """Accept jobs that need one another, or a sweep: all of them or none."""
     admission.check_group(spec, project_id=project, settings=shared.settings)
-    group_id, new = ledger.accept(
-        session, project_id=project, spec=spec, idempotency_key=idempotency_key
+    accept = functools.partial(
+        ledger.accept, session, project_id=project, spec=spec, idempotency_key=idempotency_key
     )
+    group_id, new = creations.once(session, counted, accept)
     note_made(group_id)
     response.status_code = 201 if new else 200
     return schemas.Group.of(groups.get(session, group_id, project_id=project))

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from api.server import schemas
+from api.server.creates import Counted
 from api.server.dependencies import (
     After,
     ByAge,
@@ -24,7 +25,7 @@ from api.server.dependencies import (
     Transaction,
 )
 from jobs import admission, folding, ids, kinds, names
-from jobs.ledger import branches, controls, deletions, submission
+from jobs.ledger import branches, controls, creations, deletions, submission
 from jobs.moments import Moment
 from jobs.queries import inputs, job_filters, jobs, why
 from jobs.queries.job_filters import JobFilter
@@ -50,13 +51,19 @@ def submit_job(
     project: ProjectId,
     shared: Shared,
     note_made: NoteMade,
+    counted: Counted,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Job:
     """Accept a job: 201 for a new one, 200 for one that this key has submitted before."""
     admission.check(spec, project_id=project, settings=shared.settings)
-    job_id, new = submission.accept(
-        session, project_id=project, spec=spec, idempotency_key=idempotency_key
+    accept = functools.partial(
+        submission.accept,
+        session,
+        project_id=project,
+        spec=spec,
+        idempotency_key=idempotency_key,
     )
+    job_id, new = creations.once(session, counted, accept)
     note_made(job_id)
     response.status_code = 201 if new else 200
     return schemas.Job.of(jobs.get(session, job_id, project_id=project))

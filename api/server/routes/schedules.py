@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.server import schemas
+from api.server.creates import Counted
 from api.server.dependencies import (
     After,
     ByAge,
@@ -23,6 +25,7 @@ from api.server.dependencies import (
     Transaction,
 )
 from jobs.kinds import Strict
+from jobs.ledger import creations
 from jobs.ledger import fires as fire_ledger
 from jobs.ledger import schedules as ledger
 from jobs.lookups import clock
@@ -74,11 +77,13 @@ def create_schedule(
     key: KeyHash,
     shared: Shared,
     note_made: NoteMade,
+    counted: Counted,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Schedule:
     """Make a schedule: 201 for a new one, 200 for one that this key has made before."""
     definition = Definition(timing=body.timing, policy=body.policy, jobs=body.jobs)
-    schedule_id, new = ledger.create(
+    create = functools.partial(
+        ledger.create,
         session,
         project_id=project,
         name=body.name,
@@ -88,6 +93,7 @@ def create_schedule(
         settings=shared.settings,
         now=clock.now(session),
     )
+    schedule_id, new = creations.once(session, counted, create)
     note_made(schedule_id)
     response.status_code = 201 if new else 200
     return _shown(session, schedule_id, project)
@@ -186,20 +192,26 @@ def trigger_schedule(
     session: Transaction,
     project: ProjectId,
     shared: Shared,
+    counted: Counted,
     body: Trigger | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Fire:
     """Fire now, paused or not; a repeated `Idempotency-Key` is the same fire."""
-    fire_id = fire_ledger.trigger(
-        session,
-        schedule,
-        project_id=project,
-        overlap=(body or Trigger()).overlap,
-        idempotency_key=idempotency_key,
-        settings=shared.settings,
-        now=clock.now(session),
-    )
-    return schemas.Fire.of(fires.get(session, fire_id))
+
+    def trigger() -> tuple[str, bool]:
+        fire_id = fire_ledger.trigger(
+            session,
+            schedule,
+            project_id=project,
+            overlap=(body or Trigger()).overlap,
+            idempotency_key=idempotency_key,
+            settings=shared.settings,
+            now=clock.now(session),
+        )
+        return str(fire_id), True
+
+    fire_id, _ = creations.once(session, counted, trigger)
+    return schemas.Fire.of(fires.get(session, int(fire_id)))
 
 
 @router.post("/{schedule}/backfill", status_code=201)

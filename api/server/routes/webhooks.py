@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
@@ -9,6 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from api.server import schemas
+from api.server.creates import Counted
 from api.server.dependencies import (
     After,
     ByAge,
@@ -21,7 +23,7 @@ from api.server.dependencies import (
 )
 from jobs import names
 from jobs.kinds import Strict
-from jobs.ledger import webhook_deliveries
+from jobs.ledger import creations, webhook_deliveries
 from jobs.ledger import webhook_endpoints as ledger
 from jobs.queries import webhooks
 from jobs.queries.paging import Order
@@ -71,19 +73,22 @@ def create_webhook_endpoint(
     project: ProjectId,
     shared: Shared,
     note_made: NoteMade,
+    counted: Counted,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.SignedWebhookEndpoint:
     """Make an endpoint: 201 for a new one, 200 for one that this key has made before.
 
     Its secret is shown in this answer, and not again.
     """
-    endpoint, new = ledger.create(
+    create = functools.partial(
+        ledger.create,
         session,
         body,
         project_id=project,
         idempotency_key=idempotency_key,
         settings=shared.settings,
     )
+    endpoint, new = creations.once(session, counted, create)
     note_made(endpoint)
     response.status_code = 201 if new else 200
     return _with_secret(session, endpoint, project)

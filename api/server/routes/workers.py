@@ -5,16 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.server import schemas
-from api.server.dependencies import ProjectId, Transaction
+from api.server.dependencies import Caller, ProjectId, Transaction
 from jobs.lookups import clock, predicates
 from jobs.queries import capacity, refused_messages
+from jobs.rights import Scope
+from jobs.tables import Worker
 
 router = APIRouter(tags=["workers"])
 
 
 @router.get("/v1/workers")
-def list_workers(session: Transaction, _project: ProjectId) -> schemas.WorkerList:
-    """Every worker on record, by pool and name."""
+def list_workers(session: Transaction, caller: Caller) -> schemas.WorkerList:
+    """Every worker on record, by pool and name; with its models for who may `operate`.
+
+    Models have names that other projects gave them.
+    """
+    operates = caller.may(Scope.OPERATE)
     lately = clock.now(session) - predicates.SILENCE
     return schemas.WorkerList(
         data=[
@@ -26,11 +32,16 @@ def list_workers(session: Transaction, _project: ProjectId) -> schemas.WorkerLis
                 started_at=worker.started_at,
                 beat_at=worker.beat_at,
                 alive=worker.beat_at > lately,
-                engines=[each for _, slot in sorted(worker.engines.items()) for each in slot],
+                engines=_engines(worker) if operates else [],
             )
             for worker in capacity.workers(session)
         ]
     )
+
+
+def _engines(worker: Worker) -> list[schemas.WorkerEngine]:
+    found = [each for _, slot in sorted(worker.engines.items()) for each in slot]
+    return [schemas.WorkerEngine.model_validate(each) for each in found]
 
 
 @router.get("/v1/workers/refused-messages")

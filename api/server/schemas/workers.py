@@ -20,7 +20,10 @@ class WorkerEngine(BaseModel):
 
 
 class Worker(BaseModel):
-    """A worker on record; ``alive`` if it has beaten lately."""
+    """A worker on record; ``alive`` if it has beaten lately.
+
+    ``engines``: none for a key without the scope ``operate``.
+    """
 
     name: str
     object: Literal["worker"] = "worker"

@@ -44,14 +44,11 @@ def test_the_same_key_sent_eight_times_at_once_makes_one_job(tenant: Tenant) -> 
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
-def test_the_same_key_with_another_spec_is_a_conflict_that_is_not_to_be_retried(
-    tenant: Tenant,
-) -> None:
+def test_the_same_key_with_another_spec_is_refused(tenant: Tenant) -> None:
     headers = {"idempotency-key": "reused"}
     tenant.http.post("/v1/jobs", json=tenant.spec(), headers=headers)
     answer = tenant.http.post("/v1/jobs", json=tenant.spec(priority=9), headers=headers)
-    assert answer.status_code == 409
-    assert answer.headers["x-should-retry"] == "false"
+    assert answer.status_code == 422
     assert _error(answer)["code"] == "idempotency_key_reused"
 
 

@@ -12,6 +12,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from api.server import browser_sessions
+from jobs.ledger import projects
 from jobs.tables import ApiKey
 from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import (
@@ -22,6 +24,7 @@ from tests.api.server.installation import (
 )
 from tests.api.server.page_reader import Links, Reader, reader_of, stranger_at
 from tests.support.servers import Databases
+from tests.support.waiting import wait_until
 
 PAGES = ("/", "/pools", "/schedules", "/models")
 HEAVIEST = 300_000
@@ -84,7 +87,53 @@ def test_a_session_ends_with_its_key(tenant: Tenant, reader: Reader) -> None:
             .where(ApiKey.project_id == tenant.project)
             .values(revoked_at=sa.func.now())
         )
-    assert reader.get("/").status_code == 303
+    wait_until(lambda: reader.get("/").status_code == 303)
+
+
+def _key(tenant: Tenant, *scopes: str) -> str:
+    answer = tenant.http.post("/v1/keys", json={"scopes": scopes})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["key"])
+
+
+def test_a_key_that_may_only_read_changes_nothing_by_the_page(tenant: Tenant) -> None:
+    job_id = tenant.submit()
+    with stranger_at(tenant.installation.url) as reader:
+        assert reader.sign_in(_key(tenant, "read")).status_code == 303
+        shown = reader.get(f"/jobs/{job_id}")
+        assert shown.status_code == 200
+        assert Links(shown.text).forms == ["/sign-out"]
+        for path in (f"/jobs/{job_id}/cancel", "/selection/cancel"):
+            answer = reader.post(path)
+            assert answer.status_code == 403
+            assert "scope submit" in answer.text
+    assert tenant.http.get(f"/v1/jobs/{job_id}").json()["state"] != "cancelled"
+
+
+def test_a_key_that_may_not_read_signs_nobody_in(tenant: Tenant) -> None:
+    with stranger_at(tenant.installation.url) as reader:
+        answer = reader.sign_in(_key(tenant, "submit"))
+        assert answer.status_code == 401
+        assert "scope read" in answer.text
+
+
+def test_what_is_done_by_the_page_is_in_the_audit_trail(tenant: Tenant, reader: Reader) -> None:
+    job_id = tenant.submit()
+    assert reader.post(f"/jobs/{job_id}/cancel").status_code == 303
+    entries = tenant.http.get("/v1/audit").json()["data"]
+    found = [each for each in entries if each["route"] == "/jobs/{job_id}/{action}"]
+    assert [(each["method"], each["status"]) for each in found] == [("POST", 303)]
+    assert job_id in found[0]["object"]
+
+
+@pytest.mark.parametrize(("ends", "status"), [(1_700_000_000, 303), (10_000_000_000, 200)])
+def test_a_session_ends_after_its_time(tenant: Tenant, ends: int, status: int) -> None:
+    payload = json.dumps([tenant.project, ends, "00"]).encode()
+    signature = browser_sessions._signature(payload, key_hash=projects.key_hash(tenant.key))
+    cookie = f"{browser_sessions._text(payload)}.{browser_sessions._text(signature)}"
+    with stranger_at(tenant.installation.url) as stranger:
+        answer = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={cookie}")
+    assert answer.status_code == status
 
 
 def test_a_session_ends_when_its_holder_signs_out(reader: Reader) -> None:

@@ -182,7 +182,7 @@ def test_listings_show_nothing_of_another_project(world: World) -> None:
             continue
         answer = world.ask(row, world.scoped[scope], known=True)
         assert answer.status_code == 200
-        assert [each for each in theirs if each in answer.text] == []
+        assert (row, [each for each in theirs if each in answer.text]) == (row, [])
 
 
 def test_a_model_and_a_file_of_another_project_are_none(

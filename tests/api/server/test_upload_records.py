@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.server.multipart import Upload
 from api.server.upload_leases import UploadLeases
-from api.server.uploads import Uploads
+from api.server.uploads import Origin, Uploads
 from jobs import objects
 from jobs.errors import StorageAway
 from jobs.ledger import uploads
@@ -73,7 +73,9 @@ class Desk:
         upload = Upload(io.BytesIO(), boundary=b"B", max_bytes=100)
         upload.feed(HEAD + data + b"\r\n--B--\r\n")
         self.sessions.lost = lost
-        return self.uploads._record(upload, file_id=file_id, project_id=PROJECT, key=key)
+        return self.uploads._record(
+            upload, file_id=file_id, origin=Origin(PROJECT, "sha256 of a key"), key=key
+        )
 
     def rows(self, name: str) -> tuple[bool, bool]:
         """Whether the file is recorded, and whether its upload counts as under way."""

@@ -53,7 +53,7 @@ def test_the_same_key_is_one_endpoint(tenant: Tenant) -> None:
     assert [answer.status_code for answer in answers] == [201, 200]
     assert answers[0].json() == answers[1].json()
     other = tenant.http.post("/v1/webhook_endpoints", json={"url": f"{URL}/2"}, headers=headers)
-    assert error(other, 409)["code"] == "idempotency_key_reused"
+    assert error(other, 422)["code"] == "idempotency_key_reused"
 
 
 def test_openais_client_makes_changes_lists_rotates_tests_and_deletes(tenant: Tenant) -> None:

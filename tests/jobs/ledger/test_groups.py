@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs.errors import BadSpec, Conflict, NotFound
+from jobs.errors import BadSpec, Conflict, KeyReused, NotFound
 from jobs.kinds.groups import GroupSpec
 from jobs.ledger import controls, deletions, groups
 from jobs.queries import groups as group_queries
@@ -102,7 +102,7 @@ def test_the_same_key_sent_many_times_at_once_is_one_group(ledger: Ledger) -> No
     assert len({group_id for group_id, _ in answers}) == 1
     assert sum(new for _, new in answers) == 1
     assert len(members(ledger, answers[0][0])) == len(CHAIN)
-    with pytest.raises(Conflict, match="'at once' was used for group_"):
+    with pytest.raises(KeyReused, match="'at once' was used for group_"):
         submit(ledger, key="at once", jobs={"other": LABEL})
 
 

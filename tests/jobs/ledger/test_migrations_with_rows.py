@@ -47,6 +47,11 @@ class OldWorker:
         except BaseException as error:  # noqa: BLE001 - the test shows it
             self.error = error
 
+    def await_turns(self) -> None:
+        """Return once it has worked since, or stumbled."""
+        turns = self.turns
+        wait_until(lambda: self.turns > turns + 1 or self.error, seconds=30)
+
     @contextmanager
     def working(self) -> Iterator[OldWorker]:
         thread = threading.Thread(target=self._run)
@@ -69,9 +74,8 @@ def test_rows_and_writers_of_every_earlier_version_come_through_every_migration(
         rows = old_rows.fill(connection, mark="v0001")
     with OldWorker(url).working() as worker:
         for revision in REVISIONS[1:]:
-            turns = worker.turns
             database.migrate(url, to=revision)
-            wait_until(lambda least=turns: worker.turns > least + 1 or worker.error, seconds=30)
+            worker.await_turns()
             assert worker.error is None, f"at {revision}: {worker.error}"
             with engine.begin() as connection:  # a writer of the version before
                 before = [row for row in rows if row.table.name != CLOSED.get(revision)]
@@ -86,7 +90,7 @@ def test_rows_and_writers_of_every_earlier_version_come_through_every_migration(
     assert set(counts.values()) == {2 * len(REVISIONS) - 1}
 
 
-def test_a_migration_that_waits_for_a_reader_holds_up_nobody_and_ends_after_it(
+def test_a_migration_that_waits_for_a_reader_holds_up_no_writer_and_ends_after_it(
     postgres: Server,
 ) -> None:
     url = empty(postgres, "waits_for_a_reader")
@@ -99,8 +103,7 @@ def test_a_migration_that_waits_for_a_reader_holds_up_nobody_and_ends_after_it(
         migration = threading.Thread(target=database.migrate, args=(url,))
         migration.start()
         wait_until(lambda: _waits(url), seconds=30)
-        turns = worker.turns
-        wait_until(lambda: worker.turns > turns + 1 or worker.error, seconds=30)
+        worker.await_turns()
         assert migration.is_alive()
         reader.rollback()
         migration.join(60)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobs.errors import BadRequest, BadSpec, Conflict, NotFound
+from jobs.errors import BadRequest, BadSpec, Conflict, KeyReused, NotFound
 from jobs.ledger import controls, fire_states, fires, keys
 from jobs.queries import jobs as job_queries
 from jobs.rights import Scope
@@ -540,7 +540,7 @@ def test_a_name_is_taken_once_in_a_project(clock: Clockwork) -> None:
 def test_the_same_key_makes_one_schedule(clock: Clockwork) -> None:
     first = clock.create(name="keyed", key="k")
     assert clock.create(name="keyed", key="k") == first
-    with pytest.raises(Conflict, match="Idempotency-Key 'k' was used"):
+    with pytest.raises(KeyReused, match="Idempotency-Key 'k' was used"):
         clock.create(name="keyed", key="k", overlap="allow")
 
 

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 import sqlalchemy as sa
 
-from jobs.errors import Conflict, Unauthorized
+from jobs.errors import Conflict, KeyReused, Unauthorized
 from jobs.kinds import ClassifySpec, PairCorpus
 from jobs.ledger import keys, projects, submission
 from jobs.states import JobState
@@ -26,7 +26,7 @@ def test_the_same_key_and_spec_are_the_same_job(ledger: Ledger) -> None:
 
 def test_the_same_key_with_another_spec_is_refused(ledger: Ledger) -> None:
     ledger.accept(key="reused")
-    with pytest.raises(Conflict, match="Idempotency-Key 'reused' was used") as refused:
+    with pytest.raises(KeyReused, match="Idempotency-Key 'reused' was used") as refused:
         ledger.accept(key="reused", priority=7)
     assert refused.value.code == "idempotency_key_reused"
 
