@@ -18,9 +18,20 @@ from jobs import database
 from jobs.decisions.run_verdict import RankOutcome
 from jobs.errors import BadRequest, Conflict
 from jobs.ledger import events, ranks
+from jobs.lookups import predicates
 from jobs.lookups.backups import LOCK
 from jobs.states import FINAL, LIVE_RUN, ChunkState, RankState
-from jobs.tables import Chunk, CollectionRound, Job, Rank, Run, UnfinishedUpload, WebhookDelivery
+from jobs.tables import (
+    Chunk,
+    CollectionRound,
+    Host,
+    Job,
+    Rank,
+    Run,
+    UnfinishedUpload,
+    WebhookDelivery,
+    Worker,
+)
 
 LEAP = 1_000
 """Fences grow by this, so that a process of before, if one lives on, has none that counts."""
@@ -113,7 +124,10 @@ def begin(session: Session, source: str) -> bool:
 
 
 def finish(session: Session) -> Released:
-    """Give back every lease and forget every message: control sends and forms them again."""
+    """Give back every lease and forget every message: control sends and forms them again.
+
+    Workers and hosts of before are silent from now on, so that no run is formed on one of them.
+    """
     session.execute(sa.text("DROP TABLE IF EXISTS unfinished_restore"))
     released = Released(chunks=_chunks(session), steps=_steps(session), runs=_runs(session))
     session.execute(
@@ -129,6 +143,8 @@ def finish(session: Session) -> Released:
     session.execute(
         sa.update(CollectionRound).values(fence=CollectionRound.fence + 1, leased_until=None)
     )
+    for beats in (Worker, Host):
+        session.execute(sa.update(beats).values(beat_at=sa.func.now() - 2 * predicates.SILENCE))
     events.wake_control(session)
     return released
 

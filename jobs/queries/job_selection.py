@@ -68,7 +68,7 @@ def at_a_glance(session: Session, *, project_id: str) -> dict[JobState, int]:
     return {JobState(state): count for state, count in found}
 
 
-def _facts() -> tuple[sa.ColumnElement[Any], ...]:
+def _facts() -> tuple[sa.SQLColumnExpression[Any], ...]:
     """The fields of ``JobFacts``, in their order."""
     failed = sa.func.coalesce(Job.output["rows_failed"].as_integer(), 0) > 0
     damaged = Job.output["damage"].as_string().is_not(None)

@@ -247,6 +247,10 @@ def test_the_small_images_install_no_torch(extra: str, left_out: set[str]) -> No
     assert {"sqlalchemy", "obstore"} <= installed
 
 
+def test_the_image_of_control_has_what_its_heartbeat_needs() -> None:
+    assert {"psutil", "celery", "redis"} <= closure({"queue"})
+
+
 def test_the_worker_image_installs_torch() -> None:
     assert {"torch", "peft", "sacrebleu"} <= closure({"training"})
 

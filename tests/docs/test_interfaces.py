@@ -21,8 +21,7 @@ CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 OF_REQUESTS = (
-    *("controls", "deletions", "files", "fires", "keys", "projects", "quotas"),
-    *("schedules", "submission"),
+    *("controls", "deletions", "files", "fires", "keys", "quotas", "schedules", "submission"),
     *("webhook_deliveries", "webhook_endpoints"),
 )
 """Modules of the ledger that answer requests."""

@@ -159,8 +159,9 @@ def test_a_process_that_was_killed_says_how_it_died(
 
 
 def test_workers_are_named_by_pool_and_their_page_is_linked(flower: Flower) -> None:
-    (link,) = re.findall(r'href="(/worker/cpu[^"]*)"', flower.get("/pools").text)
-    assert flower.get(link).status_code == 200
+    (ours,) = re.findall(r'href="(/pools/cpu[^"]*)"', flower.get("/pools").text)
+    (celerys,) = re.findall(r'href="(/worker/cpu[^"]*)"', flower.get(ours).text)
+    assert flower.get(celerys).status_code == 200
 
 
 def test_history_survives_a_restart(installation: Installation) -> None:

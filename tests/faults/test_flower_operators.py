@@ -106,6 +106,7 @@ def test_a_pool_grows_and_shrinks_while_it_works(
     assert flower.post(f"/api/worker/pool/grow/{name}").status_code == 200
     wait_until(lambda: worker(served).slots == 2, seconds=60)
     assert flower.post(f"/api/worker/pool/restart/{name}").status_code == 200  # one may still hang
+    settled(served, "restart_pool")
     assert_whole(served, job, expected)
     assert ("shrink the pool", USER) in told(served, job)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from jobs.states import ChunkState
@@ -26,7 +27,8 @@ def hung_with_a_chunk(installation: Installation, job_id: str) -> tuple[int, Chu
         os.kill(pid, signal.SIGCONT)
         if _keeps(installation, chunk):
             return pid, chunk
-        os.kill(pid, signal.SIGKILL)  # it hangs behind its commit: another one is needed
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it hangs behind its commit: another one is needed
 
 
 def _keeps(installation: Installation, chunk: Chunk) -> bool:

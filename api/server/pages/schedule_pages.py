@@ -7,10 +7,10 @@ from http import HTTPStatus
 from fastapi import Request, Response
 from starlette.responses import RedirectResponse
 
-from api.server import schemas
 from api.server.dependencies import After, ProjectId, ScheduleKey, Shared, Transaction
 from api.server.pages import forms, page_route, rendering
 from api.server.routes import schedules
+from api.server.schemas.schedules import Fire, NextFire
 from jobs.lookups import clock
 
 router = page_route.router()
@@ -37,7 +37,7 @@ def show_schedule(
 ) -> Response:
     """One schedule."""
     found = schedules.get_schedule(schedule, session, project)
-    coming: list[schemas.NextFire] = []
+    coming: list[NextFire] = []
     if found.words is not None and found.state != "ended":
         coming = schedules.preview_schedule(
             schedule, session=session, project=project, limit=NEXT_FIRES
@@ -73,11 +73,13 @@ def trigger(
     schedule: ScheduleKey, session: Transaction, project: ProjectId, shared: Shared
 ) -> Response:
     """Fire now."""
-    schedules.trigger_schedule(schedule, session=session, project=project, shared=shared)
+    schedules.trigger_schedule(
+        schedule, session=session, project=project, shared=shared, counted=None
+    )
     return _back(schedule)
 
 
-def _past(schedule: str, session: Transaction, project: str) -> list[schemas.Fire]:
+def _past(schedule: str, session: Transaction, project: str) -> list[Fire]:
     page = schedules.list_fires(schedule, session=session, project=project, limit=PAST_FIRES)
     return page.data
 

@@ -27,7 +27,7 @@ def test_a_paused_job_names_the_key_that_paused_it(run: Run, tenant: Tenant) -> 
     found = json.loads(run("jobs", "why", job_id, "--json").out)
     (finding,) = found["findings"]
     assert (finding["cause"], finding["command"]) == ("paused", f"nightshift jobs resume {job_id}")
-    assert " UTC by the key " in finding["sentence"]
+    assert " UTC by key_" in finding["sentence"]
     assert not found["moves"]
     assert found["seconds"] == sum(part["seconds"] for part in found["time"])
 

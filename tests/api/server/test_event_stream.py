@@ -142,7 +142,7 @@ def test_an_expired_token_opens_nothing(
     with installation.sessions() as sessions, sessions.begin() as session:
         old = event_tokens.issue(session, key=tenant.key, project_id=tenant.project, job_id=ended)
         with pytest.raises(Unauthorized, match="one of this job that has not expired"):
-            event_tokens.project(session, old.text, job_id=ended)
+            event_tokens.rights(session, old.text, job_id=ended)
 
 
 def test_a_token_ends_with_the_key_that_asked_for_it(

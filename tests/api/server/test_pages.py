@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from api.server import browser_sessions
-from jobs.ledger import projects
+from jobs.ledger import keys
 from jobs.tables import ApiKey
 from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import (
@@ -129,7 +129,7 @@ def test_what_is_done_by_the_page_is_in_the_audit_trail(tenant: Tenant, reader: 
 @pytest.mark.parametrize(("ends", "status"), [(1_700_000_000, 303), (10_000_000_000, 200)])
 def test_a_session_ends_after_its_time(tenant: Tenant, ends: int, status: int) -> None:
     payload = json.dumps([tenant.project, ends, "00"]).encode()
-    signature = browser_sessions._signature(payload, key_hash=projects.key_hash(tenant.key))
+    signature = browser_sessions._signature(payload, key_hash=keys.key_hash(tenant.key))
     cookie = f"{browser_sessions._text(payload)}.{browser_sessions._text(signature)}"
     with stranger_at(tenant.installation.url) as stranger:
         answer = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={cookie}")
@@ -346,7 +346,7 @@ def test_progress_streams_to_the_page_until_the_job_has_ended(
 
 def _last_event(tenant: Tenant, job_id: str) -> str:
     text = tenant.http.get(f"/v1/jobs/{job_id}/events").text
-    return re.findall(r"^id: (\S+)$", text, re.MULTILINE)[-1]
+    return str(re.findall(r"^id: (\S+)$", text, re.MULTILINE)[-1])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Rows as processes of an earlier version write them: made from the tables as they are then.
 
 ``fill`` puts one row into every table of a database at some revision. It gives the columns that
-must be given and those in ``MORE``; the result can be written again (``again``) once the schema is
-newer, as a process that still runs the earlier version does.
+must be given, and those in ``MORE``.
 """
 
 from __future__ import annotations
@@ -56,22 +55,6 @@ def fill(connection: sa.Connection, *, mark: str) -> list[OldRow]:
         written[table.name] = dict(row._mapping) if row else {"id": 1}
         rows.append(OldRow(table, values))
     return rows
-
-
-def again(connection: sa.Connection, rows: list[OldRow], *, mark: str, newer: str) -> None:
-    """Write the same with other keys, with the columns of then."""
-    written: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        values = {
-            name: value.replace(mark, newer) if isinstance(value, str) else value
-            for name, value in row.values.items()
-        }
-        for column, (table, key) in _references(row.table):
-            if column in values and table in written:
-                values[column] = written[table][key]
-        found = connection.execute(_insert(row.table).values(values).returning(*row.table.c))
-        first = found.first()
-        written[row.table.name] = dict(first._mapping) if first else {"id": 1}
 
 
 def _in_order(metadata: sa.MetaData) -> list[sa.Table]:

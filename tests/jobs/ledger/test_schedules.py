@@ -170,7 +170,7 @@ def test_a_fire_uses_the_rights_of_its_key_at_that_time(clock: Clockwork) -> Non
 
 
 def test_a_fire_goes_on_with_the_key_that_replaced_its_own(clock: Clockwork) -> None:
-    hourly = clock.create()
+    hourly = clock.create(overlap="allow")
     with clock.ledger.sessions.begin() as session:
         by = keys.authenticate(session, key=f"key of {PROJECT}")
         at_once = KeyRotation(overlap=timedelta())

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 from flower import urls
-from tornado.web import RequestHandler, URLSpec
+from tornado.routing import URLSpec
+from tornado.web import RequestHandler
 
 from jobs.ledger import chunks, workers
 from jobs.queries import orders
