@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     texts[LOGIN] = f"nightshift:{secrets.token_hex(12)}"
     for path, text in ((folder / name, text) for name, text in texts.items()):
         if not path.exists():
-            path.write_text(text + "\n", encoding="ascii")
+            path.write_text(text, encoding="ascii")  # KEDA sends it as it is, in a header
             path.chmod(0o644)
             sys.stdout.write(f"{path} is new\n")
     return 0

@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     """One installation's settings; the same names serve every process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NIGHTSHIFT_", extra="ignore", populate_by_name=True
+        env_prefix="NIGHTSHIFT_",
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be all settings, secrets too
     )
 
     database_url: str = Field(

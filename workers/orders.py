@@ -110,10 +110,8 @@ class Orders:
         """Do what only the event loop may do."""
         with self._lock:
             waiting, self._for_loop = self._for_loop, []
-        for order in waiting:
-            cut = self._resized(order)
-            with self._lock:
-                self._changed.append((order, cut))
+            for order in waiting:
+                self._changed.append((order, self._resized(order)))
 
     def _resized(self, order: TakenOrder) -> list[PoolProcess]:
         """Change the size of the pool; returns the processes that must end."""
@@ -148,16 +146,15 @@ class Orders:
         self._settle(order, f"process {pid} did not stop, and was ended")
 
     def _change_size(self, order: TakenOrder, pool: ProcessPool) -> None:
-        """Leave it to the event loop, unless the size cannot be."""
-        assert order.processes is not None
-        grows = order.action is OrderAction.GROW
-        size = pool.size() + (order.processes if grows else -order.processes)
-        if not 1 <= size <= MOST_PROCESSES:
+        """Leave it to the event loop, unless the size cannot be; orders that wait there count."""
+        with self._lock:
+            size = pool.size() + sum(_difference(each) for each in (*self._for_loop, order))
+            fits = 1 <= size <= MOST_PROCESSES
+            if fits:
+                self._for_loop.append(order)
+        if not fits:
             words = f"a worker has 1 to {MOST_PROCESSES} processes, and would have {size}"
             self._settle(order, words, done=False)
-            return
-        with self._lock:
-            self._for_loop.append(order)
 
     def _finish_changes(self, pool: ProcessPool) -> None:
         """End the processes that the event loop has cut, and record the new size."""
@@ -209,6 +206,12 @@ class Orders:
             log.warning("the result of an order cannot be recorded", error=str(error))
 
 
+def _difference(order: TakenOrder) -> int:
+    """By how many processes the order changes the pool."""
+    processes = order.processes or 0
+    return processes if order.action is OrderAction.GROW else -processes
+
+
 def _has_ended(pid: int) -> bool:
     """Whether it does nothing more; it is left to its pool, which waits for its exit status."""
     try:
@@ -242,7 +245,8 @@ class CeleryPool:
 
         Celery's own ``shrink`` ends idle processes alone, and a busy pool has none.
         """
-        last = sorted(self._live(), key=lambda each: each.index)[-number:]
+        kept = [each for each in self._live() if not each._controlled_termination]  # noqa: SLF001
+        last = sorted(kept, key=lambda each: each.index)[-number:]
         for process in last:
             self._of_billiard._processes -= 1  # noqa: SLF001 - as its own ``shrink`` does
             self._of_billiard._putlock.shrink()  # noqa: SLF001

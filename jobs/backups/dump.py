@@ -89,8 +89,16 @@ def _program(name: str, programs: Path | None) -> str:
 
 
 def _target(url: str) -> tuple[str, str]:
-    """Without the password, which every user of the machine could see."""
+    """Without the password, which every user of the machine could see.
+
+    Raises ``DumpFailed`` for a URL with a password among its parameters.
+    """
     given = database.driver_url(url)
+    if {"password", "sslpassword"} & set(given.query):
+        raise DumpFailed(
+            "every user of this machine would see the password among the parameters of the URL of "
+            "Postgres: write it before the @, or set NIGHTSHIFT_DATABASE_PASSWORD_FILE"
+        )
     plain = sa.URL.create(
         "postgresql",
         username=given.username,

@@ -208,7 +208,8 @@ def test_every_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> No
     folder = tmp_path / "secrets"
     make = [sys.executable, str(ROOT / "deploy" / "make_secrets.py"), str(folder)]
     subprocess.run(make, check=True)
-    texts = {path.name: path.read_text().strip() for path in folder.iterdir()}
+    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    assert [name for name, text in texts.items() if text != text.strip()] == []
     assert {f"${{SECRETS_FOLDER:-./secrets}}/{name}" for name in texts} == {
         secret["file"] for secret in SECRETS.values()
     }
@@ -220,7 +221,7 @@ def test_every_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> No
     assert [name for name in texts if f"`{name}`" not in page] == []
     again = subprocess.run(make, check=True, capture_output=True, text=True)
     assert again.stdout == ""
-    assert {path.name: path.read_text().strip() for path in folder.iterdir()} == texts
+    assert {path.name: path.read_text() for path in folder.iterdir()} == texts
 
 
 def test_every_variable_of_the_compose_file_is_explained() -> None:

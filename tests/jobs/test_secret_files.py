@@ -9,6 +9,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from hypothesis import given
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from jobs import objects, secret_files
@@ -69,6 +70,15 @@ def test_a_value_and_a_file_together_are_refused(
     monkeypatch.setenv("NIGHTSHIFT_METRICS_TOKEN_FILE", written(tmp_path, "another"))
     with pytest.raises(SettingsError, match="NIGHTSHIFT_METRICS_TOKEN_FILE are both set"):
         Settings()
+
+
+def test_settings_that_are_refused_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_DATABASE_PASSWORD", "a secret word")
+    monkeypatch.setenv("NIGHTSHIFT_CHUNK_ROWS", "no number")
+    with pytest.raises(ValidationError) as failure:
+        Settings()
+    assert "secret word" not in str(failure.value)
+    assert "chunk_rows" in str(failure.value)
 
 
 @pytest.mark.parametrize("empty", ["", " "])

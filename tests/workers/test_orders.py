@@ -124,6 +124,19 @@ def test_only_the_process_of_the_task_is_ended(
     assert "stopped by itself" in str(order(ledger, over).result)
 
 
+def test_orders_that_wait_for_the_event_loop_count_for_the_next_one(
+    ledger: Ledger, pool: SleepingPool, taker: Orders
+) -> None:
+    first, second = (ask(ledger, OrderAction.SHRINK, 1) for _ in range(2))
+    taker.look()
+    taker.turn()
+    taker.look()
+    assert (pool.size(), len(pool.processes())) == (1, 1)
+    assert order(ledger, first).state is OrderState.DONE
+    assert order(ledger, second).state is OrderState.REFUSED
+    assert "would have 0" in str(order(ledger, second).result)
+
+
 def test_a_pool_changes_its_size_by_the_event_loop(
     ledger: Ledger, pool: SleepingPool, taker: Orders, sizes: list[int]
 ) -> None:

@@ -194,3 +194,9 @@ def _end_session(ledger: Ledger) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE application_name = 'nightshift-backup' AND datname = current_database()"
         )
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword"])
+def test_a_password_that_ps_would_show_is_refused(name: str) -> None:
+    with pytest.raises(DumpFailed, match="write it before the @"):
+        dump._target(f"postgresql:///nightshift?host=db&{name}=s3cret")
