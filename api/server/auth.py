@@ -72,7 +72,11 @@ class Keys:
         if known is not None and begun < known.until:
             return known.caller
         if known is not None:
-            found = await _look_up(sessions, key, threads=self._known_threads)
+            try:
+                found = await _look_up(sessions, key, threads=self._known_threads)
+            except Unauthorized:
+                self._valid_before.pop(name, None)
+                raise
         else:
             async with self._unknown.place(address):
                 found = await _look_up(sessions, key, threads=self._unknown_threads)
@@ -106,12 +110,16 @@ class Keys:
             with sessions.begin() as session:
                 return browser_sessions.read(session, cookie)
 
-        name, begun = keys.key_hash(cookie), time.monotonic()
+        name, begun = f"session {keys.key_hash(cookie)}", time.monotonic()
         known = self._valid_before.get(name)
         if known is not None and begun < known.until:
             return known.caller
         if known is not None:
-            found = await anyio.to_thread.run_sync(look_up, limiter=self._known_threads)
+            try:
+                found = await anyio.to_thread.run_sync(look_up, limiter=self._known_threads)
+            except Unauthorized:
+                self._valid_before.pop(name, None)
+                raise
         else:
             async with self._unknown.place(address):
                 found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)

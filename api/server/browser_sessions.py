@@ -63,7 +63,7 @@ def read(session: Session, cookie: str) -> BrowserSession:
         good = clock.now(session) < datetime.fromtimestamp(ends, UTC)
     except (ValueError, TypeError, OverflowError, OSError, binascii.Error) as error:
         raise Unauthorized(MESSAGE) from error
-    if not good or not isinstance(project_id, str):
+    if not good or not isinstance(project_id, str) or not project_id.isprintable():
         raise Unauthorized(MESSAGE)
     for key_hash in keys.valid_hashes(session, project_id=project_id):
         if hmac.compare_digest(_signature(payload, key_hash=key_hash), signature):

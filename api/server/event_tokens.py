@@ -62,7 +62,7 @@ def rights(session: Session, token: str, *, job_id: str) -> Rights:
         good = of_job == job_id and clock.now(session) < datetime.fromtimestamp(expires, UTC)
     except (ValueError, TypeError, OverflowError, OSError, binascii.Error) as error:
         raise _refused(job_id) from error
-    if not good or not isinstance(project_id, str):
+    if not good or not isinstance(project_id, str) or not project_id.isprintable():
         raise _refused(job_id)
     for key_hash in keys.valid_hashes(session, project_id=project_id):
         if hmac.compare_digest(_signature(payload, key_hash=key_hash), signature):

@@ -46,8 +46,12 @@ def ensure_key(
     scopes = scope or rights.default_scopes(project)
     engine = database.connect(settings.get().database_url, pool_size=1)
     with database.sessions(engine).begin() as session:
-        projects.ensure_key(session, project_id=project, key=key, scopes=scopes)
+        valid = projects.ensure_key(session, project_id=project, key=key, scopes=scopes)
     engine.dispose()
+    if not valid:
+        sys.stderr.write(
+            "ensure-key: this key was revoked or has expired, and stays so: choose another one\n"
+        )
     return 0
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from jobs import rights
 from jobs.errors import Conflict
 from jobs.ledger import keys
+from jobs.lookups import keys as lookup
 from jobs.rights import ALL_SCOPES, Scope
 from jobs.tables import ApiKey, Json, Project
 from jobs.tenancy import Limits, ProjectChange, ProjectRequest
@@ -51,10 +52,11 @@ def change(session: Session, project_id: str, given: ProjectChange) -> None:
 
 def ensure_key(
     session: Session, *, project_id: str, key: str, scopes: Sequence[Scope] = ALL_SCOPES
-) -> None:
-    """Make the key valid for the project, with these scopes; both are created where missing.
+) -> bool:
+    """Let the key act for the project, with these scopes; both are created where missing.
 
-    A key that acts for another project stays there: raises ``Conflict``.
+    ``False``: the key was revoked or has expired, and stays so. A key that acts for another project
+    stays there: raises ``Conflict``.
     """
     session.execute(insert(Project).values(id=project_id).on_conflict_do_nothing())
     given = [scope.value for scope in scopes]
@@ -63,13 +65,14 @@ def ensure_key(
         .values(sha256=keys.key_hash(key), project_id=project_id, scopes=given)
         .on_conflict_do_update(
             index_elements=[ApiKey.sha256],
-            set_={"revoked_at": None, "expires_at": None, "scopes": given},
+            set_={"scopes": given},
             where=ApiKey.project_id == project_id,
         )
-        .returning(ApiKey.project_id)
+        .returning(lookup.valid())
     )
     if ours is None:
         raise Conflict("this key acts for another project; make a new one", code="key_in_use")
+    return bool(ours)
 
 
 def _stored(limits: Limits) -> Json | None:

@@ -109,11 +109,11 @@ def go_on(
                 session, project_id=project, wanted=wanted, limit=BATCH, after=last
             )
         for job in found:
-            if time.monotonic() > until_clock:
-                break
             last = job.id
             if refusal(action, job.facts) is None:
                 _do(action, job.id, tally, shared=shared, project=project, key=key)
+            if time.monotonic() > until_clock:  # at least one job in each request
+                break
         else:
             if len(found) < BATCH:
                 last = None

@@ -136,6 +136,28 @@ def test_a_session_ends_after_its_time(tenant: Tenant, ends: int, status: int) -
     assert answer.status_code == status
 
 
+def test_a_cookie_is_no_key_and_a_key_no_cookie(tenant: Tenant, reader: Reader) -> None:
+    """Each is tried right after it was found valid as what it is."""
+    cookie = reader.http.cookies[browser_sessions.COOKIE]
+    assert reader.get("/").status_code == 200
+    with stranger_at(tenant.installation.url) as stranger:
+        asked = stranger.get("/v1/jobs", authorization=f"Bearer {cookie}")
+        assert asked.status_code == 401
+        assert tenant.http.get("/v1/jobs").status_code == 200
+        shown = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={tenant.key}")
+        assert shown.status_code == 303
+
+
+@pytest.mark.parametrize("project", ["\0", "\ud800"])
+def test_a_cookie_that_names_no_project_leads_to_the_form(
+    installation: Installation, project: str
+) -> None:
+    payload = browser_sessions._text(json.dumps([project, 9_999_999_999, ""]).encode())
+    with stranger_at(installation.url) as stranger:
+        answer = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={payload}.AA")
+    assert answer.status_code == 303
+
+
 def test_a_session_ends_when_its_holder_signs_out(reader: Reader) -> None:
     assert reader.post("/sign-out").status_code == 303
     assert reader.get("/").status_code == 303

@@ -94,3 +94,13 @@ def test_a_key_stays_with_its_project(ledger: Ledger) -> None:
         assert keys.authenticate(session, key="key of ours").project_id == PROJECT
         with pytest.raises(Unauthorized):
             keys.authenticate(session, key="no such key")
+
+
+def test_a_key_that_has_ended_is_not_made_valid_again(ledger: Ledger) -> None:
+    with ledger.sessions.begin() as session:
+        assert projects.ensure_key(session, project_id=PROJECT, key="a key that leaks")
+        by = keys.authenticate(session, key="a key that leaks")
+        keys.revoke(session, by.key_id, by=by)
+        assert not projects.ensure_key(session, project_id=PROJECT, key="a key that leaks")
+        with pytest.raises(Unauthorized):
+            keys.authenticate(session, key="a key that leaks")
