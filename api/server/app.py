@@ -22,7 +22,7 @@ from api.server.pages import (
     pool_pages,
     schedule_pages,
     selection_pages,
-    signing,
+    sign_in_pages,
     static_files,
 )
 from api.server.purge_thread import PurgeThread
@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         *(health, files, jobs, groups, events, results, runs),
         *(schedules, models, webhooks, hosts, workers, pools, retention),
         *(projects, keys, audit),
-        *(signing, job_pages, selection_pages, pool_pages, schedule_pages, model_pages),
+        *(sign_in_pages, job_pages, selection_pages, pool_pages, schedule_pages, model_pages),
     )
     for room in rooms:
         app.include_router(room.router)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -16,7 +17,6 @@ import anyio.to_thread
 from sqlalchemy.orm import Session
 
 from api.server import browser_sessions, event_tokens
-from api.server.browser_sessions import BrowserSession
 from api.server.budgets import Budget
 from jobs.database import Sessions
 from jobs.errors import Unauthorized
@@ -67,22 +67,13 @@ class Keys:
         they are looked up.
         """
         key = bearer(header)
-        name, begun = keys.key_hash(key), time.monotonic()
-        known = self._valid_before.get(name)
-        if known is not None and begun < known.until:
-            return known.caller
-        if known is not None:
-            try:
-                found = await _look_up(sessions, key, threads=self._known_threads)
-            except Unauthorized:
-                self._valid_before.pop(name, None)
-                raise
-        else:
-            async with self._unknown.place(address):
-                found = await _look_up(sessions, key, threads=self._unknown_threads)
-        caller = Caller(found, name)
-        self._remember(name, caller, until=begun + FRESH_SECONDS)
-        return caller
+        name = keys.key_hash(key)
+
+        def look_up() -> Caller:
+            with sessions.begin() as session:
+                return Caller(rights(session, key), name)
+
+        return await self._found(name, look_up, address=address)
 
     def remembered(self, header: str | None) -> str | None:
         """The name of the caller with this header, if its key was valid before."""
@@ -106,26 +97,34 @@ class Keys:
         if not cookie:
             raise Unauthorized(browser_sessions.MESSAGE)
 
-        def look_up() -> BrowserSession:
+        def look_up() -> Caller:
             with sessions.begin() as session:
-                return browser_sessions.read(session, cookie)
+                found = browser_sessions.read(session, cookie)
+            return Caller(found.rights, found.key_hash)
 
-        name, begun = f"session {keys.key_hash(cookie)}", time.monotonic()
+        name = f"session {keys.key_hash(cookie)}"  # a cookie is no key
+        return await self._found(name, look_up, address=address)
+
+    async def _found(self, name: str, look_up: Callable[[], Caller], *, address: str) -> Caller:
+        """Who has what is called so; looked up unless that was done just before.
+
+        What is not valid any more is forgotten, and is tried like any unknown one from then on.
+        """
+        begun = time.monotonic()
         known = self._valid_before.get(name)
         if known is not None and begun < known.until:
             return known.caller
-        if known is not None:
-            try:
+        try:
+            if known is not None:
                 found = await anyio.to_thread.run_sync(look_up, limiter=self._known_threads)
-            except Unauthorized:
-                self._valid_before.pop(name, None)
-                raise
-        else:
-            async with self._unknown.place(address):
-                found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)
-        caller = Caller(found.rights, found.key_hash)
-        self._remember(name, caller, until=begun + FRESH_SECONDS)
-        return caller
+            else:
+                async with self._unknown.place(address):
+                    found = await anyio.to_thread.run_sync(look_up, limiter=self._unknown_threads)
+        except Unauthorized:
+            self._valid_before.pop(name, None)
+            raise
+        self._remember(name, found, until=begun + FRESH_SECONDS)
+        return found
 
     def _remember(self, name: str, caller: Caller, *, until: float) -> None:
         self._valid_before[name] = _Known(caller, until)
@@ -148,11 +147,3 @@ def rights(session: Session, key: str) -> Rights:
         return keys.authenticate(session, key=key)
     except Unauthorized as error:
         raise Unauthorized(MESSAGE) from error
-
-
-async def _look_up(sessions: Sessions, key: str, *, threads: anyio.CapacityLimiter) -> Rights:
-    def look_up() -> Rights:
-        with sessions.begin() as session:
-            return rights(session, key)
-
-    return await anyio.to_thread.run_sync(look_up, limiter=threads)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
-from api.server import auth, event_tokens, schemas, sse
+from api.server import auth, event_tokens, schemas, signed_claims, sse
 from api.server.dependencies import Existing, JobId, ProjectId, Shared, Transaction
 from jobs.queries import jobs
 
@@ -32,7 +32,7 @@ SeenBefore = Annotated[
 Token = Annotated[
     str | None,
     Query(
-        max_length=event_tokens.LONGEST,
+        max_length=signed_claims.LONGEST,
         description="In place of a key: a token of this job from `POST …/events/token`.",
     ),
 ]

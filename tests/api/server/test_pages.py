@@ -12,8 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.server import browser_sessions
-from jobs.ledger import keys
+from api.server import browser_sessions, signed_claims
 from jobs.tables import ApiKey
 from tests.api.server.conftest import FakeWorkers
 from tests.api.server.installation import (
@@ -128,9 +127,8 @@ def test_what_is_done_by_the_page_is_in_the_audit_trail(tenant: Tenant, reader: 
 
 @pytest.mark.parametrize(("ends", "status"), [(1_700_000_000, 303), (10_000_000_000, 200)])
 def test_a_session_ends_after_its_time(tenant: Tenant, ends: int, status: int) -> None:
-    payload = json.dumps([tenant.project, ends, "00"]).encode()
-    signature = browser_sessions._signature(payload, key_hash=keys.key_hash(tenant.key))
-    cookie = f"{browser_sessions._text(payload)}.{browser_sessions._text(signature)}"
+    claims = (tenant.project, ends, "00")
+    cookie = signed_claims.issue(*claims, purpose=browser_sessions.PURPOSE, key=tenant.key)
     with stranger_at(tenant.installation.url) as stranger:
         answer = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={cookie}")
     assert answer.status_code == status
@@ -152,7 +150,7 @@ def test_a_cookie_is_no_key_and_a_key_no_cookie(tenant: Tenant, reader: Reader) 
 def test_a_cookie_that_names_no_project_leads_to_the_form(
     installation: Installation, project: str
 ) -> None:
-    payload = browser_sessions._text(json.dumps([project, 9_999_999_999, ""]).encode())
+    payload = signed_claims.text(json.dumps([project, 9_999_999_999, ""]).encode())
     with stranger_at(installation.url) as stranger:
         answer = stranger.get("/", cookie=f"{browser_sessions.COOKIE}={payload}.AA")
     assert answer.status_code == 303
